@@ -1,0 +1,118 @@
+//! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. Never on the data listeners.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::audit::Journal;
+use crate::metrics::Metrics;
+
+/// Connections at a time: an operator, a scraper, a health check, and room for more.
+const MOST_CONNECTIONS: usize = 64;
+/// How long a request may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the admin listener tells of.
+pub struct Admin {
+    /// The trail: calls are made only while it records.
+    pub journal: Journal,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set once the server drains.
+    pub draining: AtomicBool,
+}
+
+impl Admin {
+    /// Why the gateway is not ready to serve; empty where it is.
+    #[must_use]
+    pub fn unready(&self) -> Vec<&'static str> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Acquire) {
+            reasons.push("draining: no new connections are accepted");
+        }
+        if !self.journal.healthy() {
+            reasons.push("audit: the journal cannot record, so every call is refused");
+        }
+        reasons
+    }
+
+    /// Serves on `listener` until dropped.
+    pub async fn serve(self: Rc<Self>, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    connections.spawn_local(Rc::clone(&self).converse(socket, peer));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin: cannot accept");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(self: Rc<Self>, socket: tokio::net::TcpStream, peer: SocketAddr) {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = self.respond(request.method(), request.uri().path());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        if let Err(error) = builder.serve_connection(TokioIo::new(socket), service).await {
+            tracing::debug!(%error, %peer, "admin: connection ended");
+        }
+    }
+
+    fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            "/healthz" => text(StatusCode::OK, "ok\n".into()),
+            "/readyz" => {
+                let reasons = self.unready();
+                let ready = reasons.is_empty();
+                let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let body = serde_json::json!({ "ready": ready, "reasons": reasons });
+                typed(status, "application/json", format!("{body}\n"))
+            }
+            "/metrics" => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                typed(StatusCode::OK, kind, self.metrics.text())
+            }
+            _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

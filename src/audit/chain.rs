@@ -1,0 +1,104 @@
+//! The hash chain: every line carries the hash of the one before it.
+//!
+//! `hash` is the last member of a line: the SHA-256, in hexadecimal, of the line's bytes before
+//! `,"hash"`. `prev` is the `hash` of the line before; 64 zeros before the first.
+
+use sha2::{Digest as _, Sha256};
+
+/// What stands before the hash in a line.
+const HASH_MEMBER: &[u8] = b",\"hash\":\"";
+/// From `,"hash":"` to the end of the line, its newline not counted.
+const TAIL_LEN: usize = HASH_MEMBER.len() + 64 + 2;
+
+/// A hash in hexadecimal.
+pub type Hex = [u8; 64];
+
+/// The `prev` of the first line ever.
+pub const GENESIS: Hex = [b'0'; 64];
+
+/// The end of a chain, ready for the next line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The `seq` of the next line.
+    pub next_seq: u64,
+    /// The `hash` of the last line.
+    pub hash: Hex,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { next_seq: 1, hash: GENESIS }
+    }
+}
+
+impl Head {
+    /// Appends one line to `out`: `members` (JSON members without braces) between `seq`, `prev`
+    /// and `hash`.
+    pub fn append(&mut self, out: &mut Vec<u8>, members: &[&[u8]]) {
+        let start = out.len();
+        out.extend_from_slice(b"{\"seq\":");
+        push_decimal(out, self.next_seq);
+        out.extend_from_slice(b",\"prev\":\"");
+        out.extend_from_slice(&self.hash);
+        out.extend_from_slice(b"\",");
+        for part in members {
+            out.extend_from_slice(part);
+        }
+        self.hash = hex(&Sha256::digest(out.get(start..).unwrap_or_default()).into());
+        self.next_seq += 1;
+        out.extend_from_slice(HASH_MEMBER);
+        out.extend_from_slice(&self.hash);
+        out.extend_from_slice(b"\"}\n");
+    }
+}
+
+/// The bytes that a line's hash is over, and the hash that it carries.
+#[must_use]
+pub fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LEN)?)?;
+    let hash = tail.strip_prefix(HASH_MEMBER)?.strip_suffix(b"\"}")?;
+    Some((body, hash))
+}
+
+/// The hash of a line's body.
+#[must_use]
+pub fn hash_of(body: &[u8]) -> Hex {
+    hex(&Sha256::digest(body).into())
+}
+
+fn hex(bytes: &[u8; 32]) -> Hex {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
+    let mut text = GENESIS;
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    text
+}
+
+fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_link_and_split() {
+        let mut head = Head::default();
+        let mut out = Vec::new();
+        head.append(&mut out, &[b"\"event\":\"a\""]);
+        head.append(&mut out, &[b"\"event\":", b"\"b\""]);
+        let lines: Vec<&[u8]> = out.split(|byte| *byte == b'\n').collect();
+        let (first, first_hash) = split_line(lines.first().unwrap()).unwrap();
+        let (second, second_hash) = split_line(lines.get(1).unwrap()).unwrap();
+        assert!(first.starts_with(br#"{"seq":1,"prev":"0000"#));
+        assert_eq!(hash_of(first), first_hash);
+        assert!(second.starts_with([br#"{"seq":2,"prev":""#, first_hash].concat().as_slice()));
+        assert_eq!(hash_of(second), second_hash);
+        assert_eq!(head, Head { next_seq: 3, hash: second_hash.try_into().unwrap() });
+        assert_eq!(split_line(b"{}"), None);
+    }
+}

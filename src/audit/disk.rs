@@ -1,0 +1,80 @@
+//! The files under the journal, as a trait, so that a test can fail any operation.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// What the journal asks of a disk. Every operation may fail; the journal then says so, and
+/// nothing leaves the gateway.
+pub trait Disk: Send + Sync {
+    /// The folder of the segments.
+    fn dir(&self) -> &Path;
+
+    /// Makes an empty segment that nobody else can read and makes its name durable.
+    ///
+    /// # Errors
+    /// As the file system's.
+    fn create(&self, name: &str) -> io::Result<File>;
+
+    /// Appends all of `bytes`, or fails having appended any part of them.
+    ///
+    /// # Errors
+    /// As the file system's.
+    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// As the file system's; what was appended may then be lost.
+    fn sync(&self, file: &File) -> io::Result<()>;
+
+    /// Cuts the segment to `len` bytes.
+    ///
+    /// # Errors
+    /// As the file system's.
+    fn cut(&self, file: &File, len: u64) -> io::Result<()>;
+}
+
+/// A folder of the real file system.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Segments will stand in `dir`.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+}
+
+impl Disk for Folder {
+    fn dir(&self) -> &Path {
+        &self.0
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        let path = self.0.join(name);
+        let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(path)?;
+        File::open(&self.0)?.sync_all()?;
+        Ok(file)
+    }
+
+    fn append(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()?;
+        // Without a name it is lost with its last descriptor, however well it is written.
+        if file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("the open segment was deleted"));
+        }
+        Ok(())
+    }
+
+    fn cut(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+}

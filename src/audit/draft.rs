@@ -1,0 +1,223 @@
+//! A call that is judged: the facts known whatever happens, and its refusal.
+//!
+//! Whatever happens, the trail gets exactly one outcome: where nothing else is said, dropping a
+//! draft says `abandoned`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method};
+use uuid::Uuid;
+
+use super::entry::Entry;
+use super::event::{self, Arrival, Ended, Ending, Facts, Known, opening};
+use super::journal::{Journal, Unrecorded};
+use super::writer::PATIENCE;
+use crate::code::Code;
+use crate::metrics::{self, Metrics, NameLabel, Reason, Text, Word};
+use crate::name::Name;
+use crate::policy::Permit;
+use crate::target::Target;
+
+/// A call that was received and is not judged yet.
+pub struct Draft {
+    journal: Journal,
+    received: Option<Received>,
+}
+
+struct Received {
+    arrival: Rc<Arrival>,
+    began: Instant,
+    time: SystemTime,
+    request_id: Uuid,
+    method: Option<Method>,
+    raw_target: Bytes,
+    user_agent: Option<HeaderValue>,
+}
+
+/// What the trail calls the parties of a permit.
+#[derive(Debug)]
+pub struct Parties<'a> {
+    /// The upstream's name.
+    pub upstream: &'a Name,
+    /// The credential's name.
+    pub credential: &'a Name,
+    /// The credential's version.
+    pub credential_version: u32,
+    /// The route's prefix.
+    pub route: &'a Arc<str>,
+}
+
+impl Journal {
+    /// Begins a call: the facts that are known whatever happens. `raw_target` is as received;
+    /// `method` is absent where the head was not readable.
+    #[must_use]
+    pub fn draft(
+        &self,
+        method: Option<Method>,
+        headers: &HeaderMap,
+        raw_target: Bytes,
+        (time, arrival): (SystemTime, Rc<Arrival>),
+    ) -> Draft {
+        self.metrics().in_flight.inc();
+        let received = Received {
+            arrival,
+            began: Instant::now(),
+            time,
+            request_id: event::request_id(time),
+            method,
+            raw_target,
+            user_agent: headers.get(USER_AGENT).cloned(),
+        };
+        Draft { journal: self.clone(), received: Some(received) }
+    }
+}
+
+impl Draft {
+    /// The id under which the trail knows this call.
+    #[must_use]
+    pub fn request_id(&self) -> Uuid {
+        self.received.as_ref().map(|received| received.request_id).unwrap_or_default()
+    }
+
+    /// Records the refusal of this call.
+    pub fn refuse(mut self, code: Code, known: &Known) {
+        if let Some(received) = self.received.take() {
+            received.refused(&self.journal, code, known);
+        }
+    }
+
+    /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail
+    /// knows by its first. Counted all the same.
+    pub fn suppress(mut self, code: Code) {
+        if let Some(received) = self.received.take() {
+            received.count(&self.journal, code.status().as_u16(), &Known::default());
+            count_refusal(self.journal.metrics(), code, None);
+        }
+    }
+
+    /// Records the intent, and comes back when it is as durable as configured.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: the call must not be made. Its outcome says so.
+    pub async fn commit(mut self, permit: Permit, parties: Parties<'_>) -> Result<Entry, (Unrecorded, Uuid)> {
+        let Some(received) = self.received.take() else { return Err((Unrecorded, Uuid::nil())) };
+        let facts = received.permitted(&permit, &parties);
+        let request_id = received.request_id;
+        let opening = opening(received.time, "intent");
+        let Ok(durable) = self.journal.intent(&[&opening, &facts]) else {
+            let known = known_of(&permit, &parties);
+            received.refused(&self.journal, Code::Unrecorded, &known);
+            return Err((Unrecorded, request_id));
+        };
+        // From here on, a caller that goes away drops an entry, which closes itself.
+        let entry = Entry::open(permit, &parties, (&self.journal, received.began, request_id), facts);
+        if let Some(durable) = durable
+            && !matches!(tokio::time::timeout(PATIENCE, durable).await, Ok(Ok(true)))
+        {
+            entry.unrecorded();
+            return Err((Unrecorded, request_id));
+        }
+        Ok(entry)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(received) = self.received.take() {
+            received.ended(&self.journal, Ended::Abandoned, None, &Known::default());
+        }
+    }
+}
+
+impl Received {
+    fn method(&self) -> &str {
+        self.method.as_ref().map_or("", Method::as_str)
+    }
+
+    fn permitted(&self, permit: &Permit, parties: &Parties<'_>) -> Vec<u8> {
+        let identity = permit.identity();
+        let facts = Facts {
+            request_id: self.request_id,
+            consumer: Some(identity.name()),
+            via: Some(identity.via().as_str()),
+            arrival: &self.arrival,
+            upstream: Some(parties.upstream),
+            method: self.method(),
+            target: permit.action().target.as_str(),
+            org: permit.org().map(|org| &**org),
+            credential: Some((parties.credential, parties.credential_version)),
+            rule: Some(permit.rule()),
+            decision: "allowed",
+            user_agent: self.user_agent.as_ref(),
+        };
+        facts.members()
+    }
+
+    fn refused(self, journal: &Journal, code: Code, known: &Known) {
+        self.ended(journal, Ended::Refused, Some(code), known);
+    }
+
+    /// Writes the outcome of a call that has no intent.
+    fn ended(self, journal: &Journal, ended: Ended, code: Option<Code>, known: &Known) {
+        let raw = event::escaped(&self.raw_target);
+        let facts = Facts {
+            request_id: self.request_id,
+            consumer: known.consumer.as_ref(),
+            via: known.via,
+            arrival: &self.arrival,
+            upstream: known.upstream.as_ref(),
+            method: self.method(),
+            target: known.target.as_ref().map_or(&raw, Target::as_str),
+            org: known.org.as_deref(),
+            credential: None,
+            rule: known.rule.as_deref(),
+            decision: if code == Some(Code::Unrecorded) { "allowed" } else { "denied" },
+            user_agent: self.user_agent.as_ref(),
+        };
+        let ending = Ending::early(ended, code, self.began.elapsed(), known);
+        let opening = opening(journal.clock().now(), "outcome");
+        journal.outcome(&[&opening, &facts.members(), b",", &ending.members()], false);
+        self.count(journal, ending.status.unwrap_or(0), known);
+        if let Some(code) = code {
+            count_refusal(journal.metrics(), code, known.reason);
+        }
+    }
+
+    fn count(&self, journal: &Journal, status: u16, known: &Known) {
+        let metrics = journal.metrics();
+        metrics.in_flight.dec();
+        metrics.request_duration.observe(self.began.elapsed().as_secs_f64());
+        let labels = metrics::Request {
+            route: Text(known.route.clone().unwrap_or_else(|| "-".into())),
+            consumer: NameLabel(known.consumer.clone()),
+            method: metrics::method_label(self.method()),
+            code: status,
+        };
+        metrics.requests.get_or_create(&labels).inc();
+    }
+}
+
+fn count_refusal(metrics: &Metrics, code: Code, reason: Option<&'static str>) {
+    metrics.denied.get_or_create(&Reason { reason: Word(code.as_str()) }).inc();
+    if matches!(code, Code::Unauthenticated | Code::DuplicateCredential | Code::TooManyFailures) {
+        let reason = Word(reason.unwrap_or(code.as_str()));
+        metrics.inbound_auth_failures.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+fn known_of(permit: &Permit, parties: &Parties<'_>) -> Known {
+    Known {
+        consumer: Some(permit.identity().name().clone()),
+        via: Some(permit.identity().via().as_str()),
+        upstream: Some(parties.upstream.clone()),
+        route: Some(parties.route.clone()),
+        target: Some(permit.action().target.clone()),
+        org: permit.org().map(ToString::to_string),
+        rule: Some(permit.rule().clone()),
+        ..Known::default()
+    }
+}

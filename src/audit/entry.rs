@@ -1,0 +1,242 @@
+//! A call that is recorded and made: what may be sent for it, and its one outcome.
+//!
+//! Whatever happens, the trail gets exactly one outcome: where nothing else is said, dropping an
+//! entry says `abandoned`.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::draft::Parties;
+use super::event::{Ended, Ending, opening};
+use super::journal::Journal;
+use crate::code::Code;
+use crate::metrics::{self, NameLabel, Text};
+use crate::name::Name;
+use crate::policy::Permit;
+
+/// A call whose intent is recorded. What is sent upstream is taken from its permit; an answer can
+/// be made only from it, and closes it.
+///
+/// ```compile_fail,E0451
+/// use claviger::audit::Entry;
+/// fn forge(permit: claviger::policy::Permit) -> Entry {
+///     Entry { permit, open: None }
+/// }
+/// ```
+/// ```
+/// use claviger::audit::Entry;
+/// fn read(entry: &Entry) -> &claviger::policy::Permit {
+///     entry.permit()
+/// }
+/// ```
+pub struct Entry {
+    permit: Permit,
+    open: Option<Box<Open>>,
+}
+
+/// What is left to say of a call.
+struct Open {
+    journal: Journal,
+    began: Instant,
+    request_id: Uuid,
+    facts: Vec<u8>,
+    route: Arc<str>,
+    upstream: Name,
+    credential: Name,
+    progress: Progress,
+    meter: Meter,
+    kept: Option<Box<dyn Any>>,
+}
+
+/// How much of a consumer's body has come, and whether all of it; seen also by those who no
+/// longer hold the body itself.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Rc<Metered>);
+
+#[derive(Debug, Default)]
+struct Metered {
+    bytes: Cell<u64>,
+    whole: Cell<bool>,
+}
+
+impl Meter {
+    /// Body bytes taken from the consumer so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// Whether the whole body was handed to the upstream's connection.
+    #[must_use]
+    pub fn whole(&self) -> bool {
+        self.0.whole.get()
+    }
+
+    /// Sets the bytes taken.
+    pub fn set_bytes(&self, bytes: u64) {
+        self.0.bytes.set(bytes);
+    }
+
+    /// Sets whether all was handed over.
+    pub fn set_whole(&self, whole: bool) {
+        self.0.whole.set(whole);
+    }
+}
+
+/// How far a call came.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Progress {
+    /// The status that the consumer sees, once there is an answer.
+    pub status: Option<u16>,
+    /// The status of the upstream's answer.
+    pub upstream_status: Option<u16>,
+    /// Body bytes handed to the consumer.
+    pub bytes_out: u64,
+    /// From sending to the upstream's answer head.
+    pub upstream: Option<Duration>,
+    /// How often the request was sent.
+    pub attempts: u32,
+}
+
+impl Entry {
+    /// Opens an entry whose intent was appended, with the facts that its outcome repeats.
+    pub(super) fn open(
+        permit: Permit,
+        parties: &Parties<'_>,
+        (journal, began, request_id): (&Journal, Instant, Uuid),
+        facts: Vec<u8>,
+    ) -> Self {
+        let open = Box::new(Open {
+            journal: journal.clone(),
+            began,
+            request_id,
+            facts,
+            route: parties.route.clone(),
+            upstream: parties.upstream.clone(),
+            credential: parties.credential.clone(),
+            progress: Progress::default(),
+            meter: Meter::default(),
+            kept: None,
+        });
+        Self { permit, open: Some(open) }
+    }
+
+    /// The permit that the intent records.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The id under which the trail knows this call.
+    #[must_use]
+    pub fn request_id(&self) -> Uuid {
+        self.open.as_ref().map(|open| open.request_id).unwrap_or_default()
+    }
+
+    /// The meter of the consumer's body.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.open.as_ref().map(|open| open.meter.clone()).unwrap_or_default()
+    }
+
+    /// Keeps `what` until the call has ended: its place among those in flight.
+    pub fn keep(&mut self, what: impl Any) {
+        if let Some(open) = &mut self.open {
+            open.kept = Some(Box::new(what));
+        }
+    }
+
+    /// Notes how far the call came.
+    pub fn note(&mut self, note: impl FnOnce(&mut Progress)) {
+        if let Some(open) = &mut self.open {
+            note(&mut open.progress);
+        }
+    }
+
+    /// Says how the call ended. The first word counts.
+    pub(super) fn end(&mut self, ended: Ended, code: Option<Code>, reason: Option<&str>) {
+        if let Some(open) = self.open.take() {
+            open.end(&self.permit, (ended, code, reason));
+        }
+    }
+
+    /// The intent could not be made durable: the call is not made.
+    pub(super) fn unrecorded(mut self) {
+        self.note(|progress| progress.status = Some(Code::Unrecorded.status().as_u16()));
+        self.end(Ended::Refused, Some(Code::Unrecorded), None);
+    }
+
+    /// The call failed and `code` is what the consumer is told.
+    pub fn fail(mut self, code: Code, reason: &str) {
+        let ended = if matches!(code, Code::BodyIncomplete | Code::BodyTimeout) {
+            // The consumer left in the middle of its request, or might as well have.
+            Ended::Abandoned
+        } else if code.status().is_server_error() {
+            Ended::Failed
+        } else {
+            Ended::Refused
+        };
+        self.note(|progress| progress.status = Some(code.status().as_u16()));
+        self.end(ended, Some(code), Some(reason));
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.end(Ended::Failed, Some(Code::Internal), Some("panic"));
+        } else {
+            self.end(Ended::Abandoned, None, None);
+        }
+    }
+}
+
+impl Open {
+    fn end(self, permit: &Permit, (ended, code, reason): (Ended, Option<Code>, Option<&str>)) {
+        let duration = self.began.elapsed();
+        let ending = Ending {
+            code,
+            reason,
+            fingerprint: None,
+            status: self.progress.status,
+            upstream_status: self.progress.upstream_status,
+            bytes_in: self.meter.bytes(),
+            bytes_out: self.progress.bytes_out,
+            duration,
+            upstream: self.progress.upstream,
+            attempts: self.progress.attempts,
+            ended,
+        };
+        let opening = opening(self.journal.clock().now(), "outcome");
+        self.journal.outcome(&[&opening, &self.facts, b",", &ending.members()], true);
+        self.count(permit, ending.status.unwrap_or(0), (code, duration));
+    }
+
+    fn count(&self, permit: &Permit, status: u16, (code, duration): (Option<Code>, Duration)) {
+        let metrics = self.journal.metrics();
+        metrics.in_flight.dec();
+        metrics.request_duration.observe(duration.as_secs_f64());
+        let upstream = NameLabel(Some(self.upstream.clone()));
+        if let Some(took) = self.progress.upstream {
+            let labels = metrics::Upstream { upstream: upstream.clone() };
+            metrics.upstream_duration.get_or_create(&labels).observe(took.as_secs_f64());
+        }
+        if code == Some(Code::UpstreamAuth) {
+            let credential = NameLabel(Some(self.credential.clone()));
+            let labels = metrics::UpstreamCredential { upstream, credential };
+            metrics.upstream_auth_failures.get_or_create(&labels).inc();
+        }
+        let labels = metrics::Request {
+            route: Text(self.route.clone()),
+            consumer: NameLabel(Some(permit.identity().name().clone())),
+            method: metrics::method_label(permit.action().method.as_str()),
+            code: status,
+        };
+        metrics.requests.get_or_create(&labels).inc();
+    }
+}

@@ -1,0 +1,302 @@
+//! The members of an audit line, beside those of the chain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use uuid::Uuid;
+
+use crate::clock::push_rfc3339;
+use crate::code::Code;
+use crate::name::Name;
+use crate::query::masked;
+use crate::target::Target;
+
+/// The longest values kept, in bytes, so that no event passes 64 KiB.
+const MAX_TARGET: usize = 16 * 1024;
+const MAX_TEXT: usize = 512;
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The whole answer was handed over.
+    Answered,
+    /// The gateway refused it.
+    Refused,
+    /// The upstream or the gateway failed.
+    Failed,
+    /// The consumer left.
+    Abandoned,
+    /// The gateway itself ended; said by the next start.
+    Lost,
+}
+
+impl Ended {
+    /// The word in the trail.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// Where a connection came from and arrived, told once for all its calls.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The consumer's address.
+    pub peer: SocketAddr,
+    /// The address in text.
+    pub peer_text: String,
+    /// The listener's address in text.
+    pub listener: Arc<str>,
+    /// Whether the listener speaks TLS.
+    pub tls: bool,
+}
+
+/// What was found out about a call before it was refused. Absent where unknown.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Who called.
+    pub consumer: Option<Name>,
+    /// How it proved itself.
+    pub via: Option<&'static str>,
+    /// The upstream it would have gone to.
+    pub upstream: Option<Name>,
+    /// The route's prefix.
+    pub route: Option<Arc<str>>,
+    /// The canonical target.
+    pub target: Option<Target>,
+    /// The organisation.
+    pub org: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<Arc<str>>,
+    /// More for the trail than the code says.
+    pub reason: Option<&'static str>,
+    /// The keyed fingerprint of a wrong credential.
+    pub fingerprint: Option<String>,
+}
+
+/// The members that stand in both events of a call.
+pub(super) struct Facts<'a> {
+    pub(super) request_id: Uuid,
+    pub(super) consumer: Option<&'a Name>,
+    pub(super) via: Option<&'a str>,
+    pub(super) arrival: &'a Arrival,
+    pub(super) upstream: Option<&'a Name>,
+    pub(super) method: &'a str,
+    pub(super) target: &'a str,
+    pub(super) org: Option<&'a str>,
+    pub(super) credential: Option<(&'a Name, u32)>,
+    pub(super) rule: Option<&'a str>,
+    pub(super) decision: &'static str,
+    pub(super) user_agent: Option<&'a HeaderValue>,
+}
+
+impl Facts<'_> {
+    pub(super) fn members(&self) -> Vec<u8> {
+        let mut id = Uuid::encode_buffer();
+        let shown = masked(self.target);
+        let (target, cut) = capped(&shown, MAX_TARGET);
+        let mut members = Members::with_capacity(512);
+        members.word("request_id", Some(self.request_id.hyphenated().encode_lower(&mut id)));
+        members.word("consumer", self.consumer.map(Name::as_str));
+        members.word("via", self.via);
+        members.word("peer", Some(&self.arrival.peer_text));
+        members.word("listener", Some(&self.arrival.listener));
+        members.word("upstream", self.upstream.map(Name::as_str));
+        members.text("method", Some(capped(self.method, MAX_TEXT).0).filter(|method| !method.is_empty()));
+        members.text("target", Some(target).filter(|target| !target.is_empty()));
+        members.text("org", self.org.map(|org| capped(org, MAX_TEXT).0));
+        members.word("credential", self.credential.map(|(name, _)| name.as_str()));
+        members.number("credential_version", self.credential.map(|(_, version)| u64::from(version)));
+        members.text("rule", self.rule);
+        members.word("decision", Some(self.decision));
+        if let Some(agent) = self.user_agent {
+            let agent = agent.as_bytes();
+            members.text("user_agent", Some(&escaped(agent.get(..MAX_TEXT).unwrap_or(agent))));
+        }
+        members.number("cut", cut.then_some(1));
+        members.0
+    }
+}
+
+/// The members of an outcome alone.
+pub(super) struct Ending<'a> {
+    pub(super) code: Option<Code>,
+    pub(super) reason: Option<&'a str>,
+    pub(super) fingerprint: Option<&'a str>,
+    pub(super) status: Option<u16>,
+    pub(super) upstream_status: Option<u16>,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) duration: Duration,
+    pub(super) upstream: Option<Duration>,
+    pub(super) attempts: u32,
+    pub(super) ended: Ended,
+}
+
+impl<'a> Ending<'a> {
+    /// The ending of a call that was refused, or left, before anything was sent.
+    pub(super) fn early(ended: Ended, code: Option<Code>, duration: Duration, known: &'a Known) -> Self {
+        Self {
+            code,
+            reason: known.reason,
+            fingerprint: known.fingerprint.as_deref(),
+            status: code.map(|code| code.status().as_u16()),
+            upstream_status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration,
+            upstream: None,
+            attempts: 0,
+            ended,
+        }
+    }
+
+    pub(super) fn members(&self) -> Vec<u8> {
+        let mut members = Members::with_capacity(192);
+        members.word("code", self.code.map(Code::as_str));
+        members.text("reason", self.reason.map(|reason| capped(reason, MAX_TEXT).0));
+        members.text("fingerprint", self.fingerprint);
+        members.number("status", self.status.map(u64::from));
+        members.number("upstream_status", self.upstream_status.map(u64::from));
+        members.number("bytes_in", Some(self.bytes_in));
+        members.number("bytes_out", Some(self.bytes_out));
+        members.number("duration_us", Some(micros(self.duration)));
+        members.number("upstream_us", self.upstream.map(micros));
+        members.number("attempts", Some(u64::from(self.attempts)));
+        members.word("ended", Some(self.ended.as_str()));
+        members.0
+    }
+}
+
+/// JSON members, one after the other, without braces around them.
+struct Members(Vec<u8>);
+
+impl Members {
+    fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    fn name(&mut self, name: &'static str) {
+        if !self.0.is_empty() {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    /// A member whose value is known to need no escaping: a name, a number in text, a word of ours.
+    fn word(&mut self, name: &'static str, value: Option<&str>) {
+        let Some(value) = value else { return };
+        debug_assert!(
+            value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')),
+            "{value}"
+        );
+        self.name(name);
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
+        let Some(value) = value else { return };
+        self.name(name);
+        if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+            self.0.push(b'"');
+            self.0.extend_from_slice(value.as_bytes());
+            self.0.push(b'"');
+        } else {
+            self.0.extend_from_slice(ascii_json(value).as_bytes());
+        }
+    }
+
+    fn number(&mut self, name: &'static str, value: Option<u64>) {
+        let Some(value) = value else { return };
+        self.name(name);
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `"time":"…","event":"…",`: what every line begins with after the chain's members.
+pub(super) fn opening(time: SystemTime, event: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    out.extend_from_slice(b"\"time\":\"");
+    push_rfc3339(&mut out, time);
+    out.extend_from_slice(b"\",\"event\":\"");
+    out.extend_from_slice(event.as_bytes());
+    out.extend_from_slice(b"\",");
+    out
+}
+
+/// A request id (UUID version 7, RFC 9562).
+pub(super) fn request_id(time: SystemTime) -> Uuid {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let stamp = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
+    Uuid::new_v7(stamp)
+}
+
+/// Bytes from outside as text: printable ASCII as it is, the rest and `\` as `\xNN`.
+#[must_use]
+pub fn escaped(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b' '..=b'[' | b']'..=b'~' => text.push(char::from(*byte)),
+            // Writing into a string cannot fail.
+            _ => write!(text, "\\x{byte:02x}").unwrap_or_default(),
+        }
+    }
+    text
+}
+
+/// Text as a JSON string with every character beyond ASCII escaped, so that a line shows nothing
+/// but what it is.
+fn ascii_json(text: &str) -> String {
+    use std::fmt::Write as _;
+    let json = serde_json::Value::from(text).to_string();
+    let mut out = String::with_capacity(json.len() + 32);
+    let mut units = [0; 2];
+    for character in json.chars() {
+        if character.is_ascii() && character != '\x7f' {
+            out.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut units) {
+                // Writing into a string cannot fail.
+                write!(out, "\\u{unit:04x}").unwrap_or_default();
+            }
+        }
+    }
+    out
+}
+
+fn capped(text: &str, most: usize) -> (&str, bool) {
+    if text.len() <= most {
+        return (text, false);
+    }
+    let end = text.floor_char_boundary(most);
+    (text.split_at_checked(end).map_or("", |(kept, _)| kept), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_shows_nothing_but_what_it_is() {
+        assert_eq!(escaped(b"a\x1b[31m\\\xff"), r"a\x1b[31m\x5c\xff");
+        assert_eq!(ascii_json("a\"\u{2028}\u{7f}\u{1F600}\n"), r#""a\"\u2028\u007f\ud83d\ude00\n""#);
+    }
+}

@@ -1,0 +1,140 @@
+//! The journal: one chain, one open segment, group commit.
+//!
+//! Whoever appends an event chains it under one lock. With `sync`, an intent waits until the
+//! journal's thread has made it durable together with all that came meanwhile, and an outcome is
+//! written at once. With `batched`, the thread writes and flushes every 10 ms. When a disk fails,
+//! nothing is forwarded until it works again, and what could not be recorded is counted and told.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::disk::Disk;
+use super::writer::Shared;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// When an intent counts as recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on the disk.
+    Sync,
+    /// Once it is in memory; it is on the disk within 10 ms.
+    Batched,
+}
+
+/// How the journal is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// When an intent counts as recorded.
+    pub durability: Durability,
+    /// The size at which a new segment is begun, in bytes.
+    pub rotate: u64,
+}
+
+/// The call could not be recorded; it must not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit journal cannot record")]
+pub struct Unrecorded;
+
+/// The journal. Cheap to clone; [`Journal::close`] ends it.
+#[derive(Clone)]
+pub struct Journal(Arc<Shared>);
+
+/// The thread that flushes, to be joined after [`Journal::close`].
+#[derive(Debug)]
+pub struct Flusher(JoinHandle<()>);
+
+impl Journal {
+    /// Opens the journal on `disk` and starts its thread. A disk that fails is no error here:
+    /// the journal is then not [healthy](Self::healthy), records nothing, and tries again.
+    ///
+    /// # Errors
+    /// Where the thread cannot be started.
+    pub fn open(
+        disk: Box<dyn Disk>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, Flusher)> {
+        let shared = Arc::new(Shared::new(disk, settings, clock, metrics));
+        shared.turn();
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || own.run())?;
+        Ok((Self(shared), Flusher(thread)))
+    }
+
+    /// Whether calls can be recorded now.
+    #[must_use]
+    pub fn healthy(&self) -> bool {
+        self.0.healthy()
+    }
+
+    /// Appends an intent. With `sync` the receiver tells when it is durable.
+    pub(super) fn intent(&self, members: &[&[u8]]) -> Result<Option<oneshot::Receiver<bool>>, Unrecorded> {
+        if !self.healthy() {
+            return Err(Unrecorded);
+        }
+        let mut tail = self.0.tail();
+        if tail.stop || tail.is_full() {
+            return Err(Unrecorded);
+        }
+        tail.append(members)?;
+        tail.open += 1;
+        let durable = match self.0.settings.durability {
+            Durability::Sync => {
+                let (waiter, durable) = oneshot::channel();
+                tail.waiters.push(waiter);
+                Some(durable)
+            }
+            Durability::Batched => None,
+        };
+        self.0.rouse(&mut tail);
+        Ok(durable)
+    }
+
+    /// Appends an outcome; `closes` says that an intent of this call was appended before.
+    pub(super) fn outcome(&self, members: &[&[u8]], closes: bool) {
+        let mut tail = self.0.tail();
+        if closes {
+            tail.open = tail.open.saturating_sub(1);
+        } else if tail.is_full() {
+            tail.unrecorded += 1;
+            return;
+        }
+        if tail.append(members).is_err() {
+            tail.unrecorded += 1;
+            return;
+        }
+        self.0.rouse(&mut tail);
+        let write = self.0.is_worth_writing(&tail);
+        drop(tail);
+        if write {
+            // A failure is seen again, and dealt with, by the journal's thread. It may have been
+            // between its own write and its flush meanwhile: what was written now needs one more.
+            self.0.write_out().unwrap_or_default();
+            let mut tail = self.0.tail();
+            tail.unflushed = true;
+            self.0.rouse(&mut tail);
+        }
+    }
+
+    /// Flushes what is there and ends the journal's thread.
+    pub fn close(&self, flusher: Flusher) {
+        self.0.tail().stop = true;
+        self.0.wake.notify_all();
+        if flusher.0.join().is_err() {
+            tracing::error!("the journal's thread had panicked");
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+}

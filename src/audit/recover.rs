@@ -1,0 +1,148 @@
+//! What a former run left in the folder: the chain's end, a torn tail, calls without an outcome.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::chain::{Head, hash_of, split_line};
+use super::disk::Disk;
+
+/// What a former run left.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// Where the chain goes on.
+    pub(super) head: Head,
+    /// Bytes cut off the last segment because they are no whole line.
+    pub(super) torn: u64,
+    /// The members of each intent that has no outcome.
+    pub(super) lost: Vec<Vec<u8>>,
+}
+
+/// The members of a line that recovery and verification read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Line<'a> {
+    pub(super) seq: u64,
+    pub(super) event: &'a str,
+    pub(super) request_id: Option<&'a str>,
+    pub(super) open: Option<u64>,
+}
+
+/// The name of a segment that begins with `seq` at `time`; names sort as segments were begun.
+pub(super) fn segment_name(seq: u64, time: SystemTime) -> String {
+    let at = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("audit-{seq:012}-{}Z.jsonl", at.strftime("%Y%m%dT%H%M%S.%6f"))
+}
+
+/// The segments in `dir`, in order.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it).
+pub(super) fn recover(disk: &dyn Disk) -> io::Result<Recovered> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(disk.dir())?;
+    let mut recovered = Recovered::default();
+    let mut outcomes: HashSet<String> = HashSet::new();
+    let mut last = true;
+    for path in segments(disk.dir())?.iter().rev() {
+        let scan = Scan::of(path, &mut outcomes)?;
+        if last && scan.good_end < scan.len {
+            recovered.torn += scan.len - scan.good_end;
+            cut(disk, path, scan.good_end)?;
+        }
+        recovered.lost.splice(0..0, scan.lost);
+        let Some(head) = scan.head else { continue };
+        if last {
+            recovered.head = head;
+            last = false;
+        }
+        if scan.reaches_back {
+            break;
+        }
+    }
+    Ok(recovered)
+}
+
+/// One segment, read.
+#[derive(Default)]
+struct Scan {
+    len: u64,
+    /// The end of the last whole line that carries its own hash.
+    good_end: u64,
+    head: Option<Head>,
+    lost: Vec<Vec<u8>>,
+    /// A line says that no call was open at that point: earlier segments hold no orphan.
+    reaches_back: bool,
+}
+
+impl Scan {
+    fn of(path: &Path, outcomes: &mut HashSet<String>) -> io::Result<Self> {
+        let mut reader = BufReader::new(File::open(path)?);
+        let (mut scan, mut line) = (Self::default(), Vec::new());
+        let mut intents: Vec<(String, Vec<u8>)> = Vec::new();
+        loop {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line)?;
+            if read == 0 {
+                break;
+            }
+            scan.len += u64::try_from(read).unwrap_or(u64::MAX);
+            let Some(whole) = line.strip_suffix(b"\n") else { continue };
+            let Some((body, hash)) = split_line(whole) else { continue };
+            let (Ok(hash), Ok(told)) = (<[u8; 64]>::try_from(hash), serde_json::from_slice::<Line>(whole))
+            else {
+                continue;
+            };
+            if hash_of(body) != hash {
+                continue;
+            }
+            scan.good_end = scan.len;
+            scan.head = Some(Head { next_seq: told.seq + 1, hash });
+            match (told.event, told.request_id) {
+                ("intent", Some(id)) => intents.push((id.to_owned(), facts_of(body))),
+                ("outcome", Some(id)) => {
+                    outcomes.insert(id.to_owned());
+                }
+                _ => scan.reaches_back |= told.open == Some(0),
+            }
+        }
+        let orphans = intents.into_iter().filter(|(id, _)| !outcomes.remove(id));
+        scan.lost = orphans.map(|(_, facts)| facts).collect();
+        Ok(scan)
+    }
+}
+
+/// The members of an intent that its outcome repeats.
+fn facts_of(body: &[u8]) -> Vec<u8> {
+    const MARK: &[u8] = b"\"event\":\"intent\",";
+    let at = memchr::memmem::find(body, MARK).map_or(body.len(), |at| at + MARK.len());
+    body.get(at..).unwrap_or_default().to_vec()
+}
+
+fn cut(disk: &dyn Disk, path: &Path, len: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut torn = Vec::new();
+    file.seek(SeekFrom::Start(len))?;
+    file.read_to_end(&mut torn)?;
+    let kept = path.with_extension("torn");
+    OpenOptions::new().append(true).create(true).mode(0o600).open(kept)?.write_all(&torn)?;
+    disk.cut(&file, len)?;
+    disk.sync(&file)
+}

@@ -1,0 +1,354 @@
+//! The journal's thread: writing, flushing, rotating, and going on after a disk has failed.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::chain::Head;
+use super::disk::Disk;
+use super::event::opening;
+use super::journal::{Durability, Settings, Unrecorded};
+use super::recover::{self, Recovered};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// How long `batched` gathers events before it flushes: what a crash may lose.
+const BATCH: Duration = Duration::from_millis(10);
+/// How long a written outcome may wait for its flush where no intent asks for one sooner.
+const OUTCOME_FLUSH: Duration = Duration::from_millis(50);
+/// How long a flush may take before calls are refused instead of waiting for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long until a failed disk is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+/// Bytes of events kept for a disk that does not take them. Beyond, only the outcomes of calls
+/// already recorded are kept; refusals are counted.
+const MAX_PENDING: usize = 16 << 20;
+/// With `batched`, so much is written without waiting for the flush, by whoever brought it: it is
+/// copied while the processor's cache still holds it, and no thread has to be woken.
+const WRITE: usize = 96 << 10;
+
+pub(super) struct Shared {
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) settings: Settings,
+    healthy: AtomicBool,
+    started: Instant,
+    /// When the flush under way began, in milliseconds since `started`, and one more; 0 for none.
+    flushing: AtomicU64,
+    /// What a former run left, until the first segment tells of it.
+    recovered: Mutex<Option<Recovered>>,
+    /// Taken before `tail` where both are needed.
+    segment: Mutex<Option<Segment>>,
+    pub(super) tail: Mutex<Tail>,
+    pub(super) wake: Condvar,
+}
+
+struct Segment {
+    file: Arc<File>,
+    len: u64,
+    /// The file cannot be trusted any more: a flush or a cut failed.
+    broken: bool,
+}
+
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, under the one lock")]
+pub(super) struct Tail {
+    /// The chain's end; `None` until the folder could be read.
+    pub(super) head: Option<Head>,
+    pub(super) pending: Vec<u8>,
+    /// The buffer of the former batch, to be used again.
+    spare: Vec<u8>,
+    pub(super) pending_events: u64,
+    pub(super) unflushed: bool,
+    pub(super) waiters: Vec<oneshot::Sender<bool>>,
+    /// Calls with an intent and no outcome yet.
+    pub(super) open: u64,
+    pub(super) unrecorded: u64,
+    /// The disk does not work, and that was said.
+    failing: bool,
+    /// The thread waits for any event.
+    waiting: bool,
+    pub(super) stop: bool,
+}
+
+/// However the thread ends, nothing is recorded after it.
+struct Ended<'s>(&'s Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.healthy.store(false, Ordering::Release);
+    }
+}
+
+impl Tail {
+    /// Whether no more events may be kept for a disk that does not take them.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() > MAX_PENDING
+    }
+
+    pub(super) fn append(&mut self, members: &[&[u8]]) -> Result<(), Unrecorded> {
+        let head = self.head.as_mut().ok_or(Unrecorded)?;
+        head.append(&mut self.pending, members);
+        self.pending_events += 1;
+        self.unflushed = true;
+        Ok(())
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        disk: Box<dyn Disk>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            disk,
+            clock,
+            metrics,
+            settings,
+            healthy: AtomicBool::new(false),
+            started: Instant::now(),
+            flushing: AtomicU64::new(0),
+            recovered: Mutex::default(),
+            segment: Mutex::default(),
+            tail: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn segment(&self) -> MutexGuard<'_, Option<Segment>> {
+        self.segment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether calls can be recorded now: the last flush went well, and none hangs.
+    pub(super) fn healthy(&self) -> bool {
+        let since = self.flushing.load(Ordering::Acquire);
+        let hangs = || Duration::from_millis(self.elapsed_ms().saturating_sub(since)) > PATIENCE;
+        self.healthy.load(Ordering::Acquire) && (since == 0 || !hangs())
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn rouse(&self, tail: &mut Tail) {
+        if std::mem::take(&mut tail.waiting) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether what is pending is written by whoever appended it, without waiting for the thread:
+    /// with `sync` always, with `batched` once it is worth it.
+    pub(super) fn is_worth_writing(&self, tail: &Tail) -> bool {
+        self.healthy() && (self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE)
+    }
+
+    pub(super) fn run(&self) {
+        let _ended = Ended(self);
+        loop {
+            let stop = self.wait();
+            if stop {
+                self.append_own("closed", "");
+            }
+            self.turn();
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to flush and it is time to; whether the end was asked for.
+    fn wait(&self) -> bool {
+        let mut tail = self.tail();
+        let patience = if self.healthy.load(Ordering::Acquire) {
+            while !tail.stop && tail.waiters.is_empty() && !tail.unflushed {
+                tail.waiting = true;
+                tail = self.wake.wait(tail).unwrap_or_else(PoisonError::into_inner);
+            }
+            match self.settings.durability {
+                Durability::Batched => BATCH,
+                Durability::Sync if tail.waiters.is_empty() => OUTCOME_FLUSH,
+                Durability::Sync => Duration::ZERO,
+            }
+        } else {
+            RETRY
+        };
+        // An intent that waits to be durable ends the patience; so does the end.
+        let until = Instant::now() + patience;
+        let sync = self.settings.durability == Durability::Sync && self.healthy.load(Ordering::Acquire);
+        while !tail.stop && (!sync || tail.waiters.is_empty()) {
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            tail.waiting = sync;
+            tail = self.wake.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        tail.waiting = false;
+        tail.stop
+    }
+
+    /// One turn: flush, tell those who wait, and notice how the disk fares.
+    pub(super) fn turn(&self) {
+        let began = Instant::now();
+        let mut waiters = {
+            let mut tail = self.tail();
+            tail.unflushed = false;
+            std::mem::take(&mut tail.waiters)
+        };
+        self.flushing.store(self.elapsed_ms() + 1, Ordering::Release);
+        let flushed = self.flush();
+        self.flushing.store(0, Ordering::Release);
+        self.metrics.audit_lag.set(i64::try_from(self.tail().pending_events).unwrap_or(i64::MAX));
+        let was_healthy = self.healthy.swap(flushed.is_ok(), Ordering::AcqRel);
+        if let Err(error) = &flushed {
+            let first = {
+                let mut tail = self.tail();
+                waiters.append(&mut tail.waiters);
+                !std::mem::replace(&mut tail.failing, true)
+            };
+            if first {
+                tracing::error!(%error, "the audit journal cannot record: every call is refused until it can");
+            }
+        } else if !was_healthy {
+            let (failing, unrecorded) = {
+                let mut tail = self.tail();
+                (std::mem::take(&mut tail.failing), std::mem::take(&mut tail.unrecorded))
+            };
+            if failing {
+                self.append_own("resumed", &format!(",\"unrecorded\":{unrecorded}"));
+                tracing::info!(unrecorded, "the audit journal records again");
+            }
+        }
+        self.metrics.audit_commit.observe(began.elapsed().as_secs_f64());
+        for waiter in waiters {
+            // A waiter that is gone has closed its entry itself.
+            waiter.send(flushed.is_ok()).unwrap_or_default();
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let file = {
+            let mut slot = self.segment();
+            match &*slot {
+                Some(segment) if !segment.broken => Arc::clone(&segment.file),
+                _ => {
+                    if let Some(broken) = &*slot {
+                        // What was appended in part is appended again, whole, to the next segment.
+                        self.disk.cut(&broken.file, broken.len)?;
+                    }
+                    let segment = self.begin(if slot.is_some() { "gap" } else { "opened" })?;
+                    Arc::clone(&slot.insert(segment).file)
+                }
+            }
+        };
+        self.write_out()?;
+        self.sync(&file)?;
+        let full = self.segment().as_ref().is_some_and(|segment| segment.len >= self.settings.rotate);
+        if full {
+            self.rotate(&file)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.disk.sync(file).inspect_err(|_| {
+            // What the kernel could not write it may have forgotten: never go on with this file.
+            if let Some(segment) = self.segment().as_mut() {
+                segment.broken = true;
+            }
+        })
+    }
+
+    /// Writes all that is pending into the open segment.
+    pub(super) fn write_out(&self) -> io::Result<()> {
+        let mut slot = self.segment();
+        let Some(segment) = slot.as_mut().filter(|segment| !segment.broken) else {
+            return Err(io::Error::other("no segment is open"));
+        };
+        let (mut batch, events) = {
+            let mut tail = self.tail();
+            if tail.pending.is_empty() {
+                return Ok(());
+            }
+            let spare = std::mem::take(&mut tail.spare);
+            (std::mem::replace(&mut tail.pending, spare), std::mem::take(&mut tail.pending_events))
+        };
+        let appended = self.disk.append(&segment.file, &batch);
+        if appended.is_ok() {
+            segment.len += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            batch.clear();
+            batch.shrink_to(4 * WRITE);
+            self.tail().spare = batch;
+        } else {
+            segment.broken = self.disk.cut(&segment.file, segment.len).is_err();
+            let mut tail = self.tail();
+            tail.pending_events += events;
+            batch.append(&mut tail.pending);
+            tail.pending = batch;
+        }
+        appended
+    }
+
+    /// Begins a segment: at the first time after reading what a former run left.
+    fn begin(&self, what: &str) -> io::Result<Segment> {
+        let mut kept = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.tail().head.is_none() && kept.is_none() {
+            *kept = Some(recover::recover(&*self.disk)?);
+        }
+        let recovered = kept.as_ref();
+        let now = self.clock.now();
+        let mut tail = self.tail();
+        let head = recovered.map(|found| &found.head).or(tail.head.as_ref()).cloned().unwrap_or_default();
+        let first_seq = head.next_seq.saturating_sub(tail.pending_events);
+        let file = Arc::new(self.disk.create(&recover::segment_name(first_seq, now))?);
+        tail.head = Some(head);
+        let Recovered { torn, lost, .. } = kept.take().unwrap_or_default();
+        // Lost calls are open until the lines after this one are on the disk as well.
+        let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
+        let detail = format!(",\"torn_bytes\":{torn},\"lost\":{},\"open\":{open}", lost.len());
+        let mut told = tail.append(&[&own_members(&*self.clock, what, &detail)]);
+        for facts in &lost {
+            let opening = opening(now, "outcome");
+            told = told.and(tail.append(&[&opening, facts, b",\"attempts\":1,\"ended\":\"lost\""]));
+        }
+        told.map_err(io::Error::other)?;
+        Ok(Segment { file, len: 0, broken: false })
+    }
+
+    /// Ends the full segment and begins the next.
+    fn rotate(&self, old: &File) -> io::Result<()> {
+        self.write_out()?;
+        let next = {
+            let mut slot = self.segment();
+            let next = self.begin("rotated")?;
+            slot.replace(next)
+        };
+        drop(next);
+        // Those who wait for lines in the old file are told only after the next turn.
+        self.disk.sync(old)
+    }
+
+    fn append_own(&self, what: &str, detail: &str) {
+        let members = own_members(&*self.clock, what, detail);
+        if self.tail().append(&[&members]).is_err() {
+            tracing::warn!(what, "a journal event could not be recorded");
+        }
+    }
+}
+
+fn own_members(clock: &dyn Clock, what: &str, detail: &str) -> Vec<u8> {
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    let told = format!("\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}");
+    [opening(clock.now(), "journal").as_slice(), told.as_bytes()].concat()
+}

@@ -1,0 +1,118 @@
+//! A consumer as simple as they come: one call on one connection, which is also shown as a line of curl.
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A call.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) method: &'a str,
+    /// Path and query.
+    pub(super) target: &'a str,
+    /// One more header line.
+    pub(super) line: Option<&'a str>,
+    /// A JSON body.
+    pub(super) body: Option<&'a str>,
+}
+
+/// Its answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) lines: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn get(target: &'a str) -> Self {
+        Self { method: "GET", target, line: None, body: None }
+    }
+
+    /// The call as a line for a shell. Nothing in our calls has a single quote in it.
+    pub(super) fn curl(&self, address: SocketAddr, token: &str) -> String {
+        let mut line = String::from("curl -sS");
+        if self.method != "GET" {
+            write!(line, " -X {}", self.method).unwrap_or_default();
+        }
+        let mut add = |option: &str, value: &str| write!(line, " {option} '{value}'").unwrap_or_default();
+        add("-H", &format!("Authorization: Bearer {token}"));
+        if let Some(header) = self.line {
+            add("-H", header);
+        }
+        if let Some(body) = self.body {
+            add("-H", "Content-Type: application/json");
+            add("-d", body);
+        }
+        format!("{line} 'http://{address}{}'", self.target)
+    }
+
+    /// Makes the call.
+    pub(super) fn make(&self, address: SocketAddr, token: &str) -> io::Result<Reply> {
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: {address}\r\n", self.method, self.target);
+        let mut add = |name: &str, value: &str| write!(head, "{name}: {value}\r\n").unwrap_or_default();
+        add("Authorization", &format!("Bearer {token}"));
+        add("User-Agent", "claviger-demo");
+        add("Accept", "*/*");
+        add("Connection", "close");
+        if let Some(body) = self.body {
+            add("Content-Type", "application/json");
+            add("Content-Length", &body.len().to_string());
+        }
+        if let Some((name, value)) = self.line.and_then(|line| line.split_once(": ")) {
+            add(name, value);
+        }
+        let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(format!("{head}\r\n{}", self.body.unwrap_or_default()).as_bytes())?;
+        let mut bytes = Vec::new();
+        socket.read_to_end(&mut bytes)?;
+        Reply::of(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a whole answer"))
+    }
+}
+
+impl Reply {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let end = memchr::memmem::find(bytes, b"\r\n\r\n")?;
+        let (head, body) = bytes.split_at_checked(end)?;
+        let head = std::str::from_utf8(head).ok()?;
+        let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+        let pairs = head.lines().skip(1).map(|line| line.split_once(':'));
+        let pairs =
+            pairs.map(|pair| pair.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())));
+        let reply = Self { status, lines: pairs.collect::<Option<_>>()?, body: body.get(4..)?.to_vec() };
+        let whole = match (reply.header("content-length"), reply.header("transfer-encoding")) {
+            (Some(length), None) => length.parse() == Ok(reply.body.len()),
+            (None, None) => reply.body.is_empty(),
+            (_, Some(_)) => false, // nothing here is so long that its length is not known
+        };
+        whole.then_some(reply)
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.lines.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Whether `text` is anywhere in it.
+    pub(super) fn holds(&self, text: &str) -> bool {
+        self.lines.iter().any(|(_, value)| value.contains(text))
+            || memchr::memmem::find(&self.body, text.as_bytes()).is_some()
+    }
+
+    /// The answer in short: status and body.
+    pub(super) fn shown(&self) -> String {
+        let known = http::StatusCode::from_u16(self.status).ok();
+        let reason = known.and_then(|status| status.canonical_reason()).unwrap_or_default();
+        format!("HTTP/1.1 {} {reason}\n{}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}

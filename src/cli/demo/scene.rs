@@ -1,0 +1,207 @@
+//! Everything that the demo consists of: a folder, a stand-in upstream, a gateway before it.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
+
+use super::standin::{DEFAULT_ORG, KnownKey, Standin};
+use crate::audit::Folder;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Surroundings};
+use crate::inbound::{Directory, token};
+use crate::metrics::Metrics;
+use crate::secret::Secret;
+use crate::server::{Server, Setup, StateDir};
+
+/// The configuration, with places for what differs from demo to demo.
+const CONFIG: &str = include_str!("claviger.toml");
+/// Where the gateway listens if that is free.
+const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+/// How long calls in flight may take at the end.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Where the gateway listens.
+pub(super) enum Door {
+    /// At an address that nobody else has.
+    At { address: SocketAddr, _claim: UdpSocket },
+    /// At a free port.
+    Free,
+}
+
+impl Door {
+    /// The usual address, if it is to be had.
+    pub(super) fn usual() -> Self {
+        Self::at(USUAL)
+    }
+
+    /// An address, if it is to be had. A gateway would be let in beside another one of the same owner; a listener like
+    /// this one is not. What it cannot tell, that another demo is just about to listen, is told by the port's number in
+    /// UDP, which every demo holds as long as it lasts.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        let claim = UdpSocket::bind(address).and_then(|claim| TcpListener::bind(address).map(|_| claim));
+        claim.map_or(Self::Free, |claim| Self::At { address, _claim: claim })
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::At { address, .. } => *address,
+            Self::Free => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        }
+    }
+}
+
+/// The access key of the demo.
+pub(super) struct Keys {
+    pub(super) id: String,
+    /// What the gateway signs with.
+    pub(super) secret: Secret,
+    /// What the stand-in verifies with: the same, unless it is to be shown that it matters.
+    pub(super) known: Secret,
+}
+
+impl Keys {
+    /// A new key: an id and a secret of 36 characters, in the form of JumpServer's.
+    pub(super) fn random() -> anyhow::Result<Self> {
+        let secret = random_uuid()?;
+        let known = Secret::new(secret.clone().into_bytes());
+        Ok(Self { id: random_uuid()?, secret: Secret::new(secret.into_bytes()), known })
+    }
+}
+
+pub(super) fn random_uuid() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no random bytes"))?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+}
+
+/// The running demo.
+pub(super) struct Scene {
+    door: Door,
+    folder: TempDir,
+    token: Secret,
+    keys: Keys,
+    standin: Standin,
+    server: Server,
+    address: SocketAddr,
+    audit: PathBuf,
+    state: StateDir,
+}
+
+impl Scene {
+    /// Puts it together: a folder with a configuration in it, and from there on as `claviger serve` does.
+    pub(super) fn open(door: Door, keys: Keys) -> anyhow::Result<Self> {
+        let folder =
+            tempfile::Builder::new().prefix("claviger-demo-").tempdir().context("a temporary folder")?;
+        let known = KnownKey::new(&keys.id, keys.known.expose());
+        let standin = Standin::start(known, folder.path().join("state/audit")).context("the stand-in")?;
+        let token = token::fresh()?;
+        let path = folder.path().join("claviger.toml");
+        private(&path, filled(door.address(), standin.address(), &keys.id, &token).as_bytes())?;
+        private(&folder.path().join("jms.secret"), keys.secret.expose())?;
+
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let state = StateDir::open(&folder.path().join("state"))?;
+        let around = Surroundings {
+            environment: &|_| None,
+            now: clock.now(),
+            failures: Arc::default(),
+            former: None,
+            fingerprints: state.fingerprint_key()?,
+        };
+        let (file, compiled, problems) = match config::load(&path, around) {
+            Ok(loaded) => loaded,
+            Err(problems) => bail!("{}", problems.render(false)),
+        };
+        ensure!(problems.is_empty(), "{}", problems.render(false));
+        let metrics = Arc::new(Metrics::default());
+        let audit = file.audit.dir.value.clone();
+        let disk = Box::new(Folder::new(audit.clone()));
+        let (workers, spool) = (file.workers, state.spool());
+        let server =
+            Server::start(Setup { compiled, workers, spool, disk, clock, metrics }).context("listening")?;
+        let address = server.addresses().first().copied().context("no listener")?;
+        Ok(Self { door, folder, token, keys, standin, server, address, audit, state })
+    }
+
+    pub(super) fn standin(&self) -> &Standin {
+        &self.standin
+    }
+
+    /// Where the gateway listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The token of the demo's consumer. It opens nothing but this demo.
+    pub(super) fn token(&self) -> String {
+        text(&self.token)
+    }
+
+    /// The secret half of the access key: for looking where it must not be.
+    pub(super) fn secret(&self) -> String {
+        text(&self.keys.secret)
+    }
+
+    pub(super) fn key_id(&self) -> &str {
+        &self.keys.id
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration file.
+    pub(super) fn config(&self) -> PathBuf {
+        self.folder().join("claviger.toml")
+    }
+
+    /// The folder of the trail.
+    pub(super) fn audit(&self) -> &Path {
+        &self.audit
+    }
+
+    /// Ends the gateway, then the stand-in, and removes the folder.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        self.server.stop(DRAIN);
+        drop(self.standin);
+        drop(self.state);
+        drop(self.door);
+        let path = self.folder.path().to_owned();
+        self.folder.close().with_context(|| format!("{} is not removed", path.display()))?;
+        ensure!(!path.exists(), "{} is still there", path.display());
+        Ok(())
+    }
+}
+
+/// The configuration with everything in its place.
+fn filled(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: &Secret) -> String {
+    use std::fmt::Write as _;
+    let mut digest = String::with_capacity(64);
+    for byte in Directory::digest(token.expose()) {
+        // Writing into a string cannot fail.
+        write!(digest, "{byte:02x}").unwrap_or_default();
+    }
+    CONFIG
+        .replace("@LISTEN@", &listen.to_string())
+        .replace("@UPSTREAM@", &format!("http://{upstream}"))
+        .replace("@KEY_ID@", key_id)
+        .replace("@TOKEN_SHA256@", &digest)
+        .replace("@ORG@", DEFAULT_ORG)
+}
+
+/// Writes a file that only its owner reads.
+fn private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).with_context(|| path.display().to_string())
+}
+
+/// Our own tokens and secrets are ASCII.
+fn text(secret: &Secret) -> String {
+    String::from_utf8_lossy(secret.expose()).into_owned()
+}

@@ -1,0 +1,153 @@
+//! The last steps of the tour: what was recorded, and that it cannot be changed unnoticed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::tour::{Made, Tour};
+use crate::audit::{Report, segments, verify};
+use crate::cli::audit::row;
+
+/// How long the last outcome may take to be written.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The audit lines of the calls of the tour.
+pub(super) fn shown(tour: &mut Tour<'_>) -> anyhow::Result<()> {
+    let events = complete(tour.scene.audit(), tour.made.len())?;
+    for made in &tour.made {
+        recorded(made, &events)?;
+    }
+    for (before, received) in tour.scene.standin().seen().iter().enumerate() {
+        // One call after the other: each finds its own intent and those before it.
+        ensure!(received.intents == before + 1, "{} left before its intent was recorded", received.target);
+    }
+    let text: String = texts(tour.scene.audit())?.concat();
+    for (secret, what) in
+        [(tour.scene.token(), "consumer's token"), (tour.scene.secret(), "access key's secret")]
+    {
+        ensure!(!text.contains(&secret), "the {what} is in the trail");
+    }
+    tour.page
+        .line("A call that is forwarded has an intent, recorded before anything leaves, and an outcome.");
+    tour.page.line("A call that is refused has an outcome. No secret is in any of them.");
+    for event in &events {
+        tour.page.quote(&row(event));
+    }
+    let first = tour.made.first().and_then(|made| text.lines().find(|line| line.contains(&made.request_id)));
+    tour.page.line("The first of these lines as it is in the file:");
+    tour.page.quote(first.context("the first call is not in the trail")?);
+    Ok(())
+}
+
+/// The trail as it is, and a copy with one byte changed.
+pub(super) fn verified(tour: &mut Tour<'_>) -> anyhow::Result<()> {
+    let dir = tour.scene.audit();
+    let intact = intact(dir)?;
+    tour.page.line(&format!(
+        "The trail is intact: {} events, each with the hash of the one before it.",
+        intact.events
+    ));
+    tour.page.line(&format!("    claviger audit verify --dir {}", dir.display()));
+
+    let copy = tour.scene.folder().join("forged");
+    let forged = forge(dir, &copy)?;
+    let found = verify(&copy)?;
+    let finding = found.finding.context("a changed byte went unnoticed")?;
+    ensure!(finding.seq == forged.seq, "seq {} was changed, and seq {} is named", forged.seq, finding.seq);
+    let again = self::intact(dir)?;
+    ensure!(again.head == intact.head, "the trail itself was changed");
+    tour.page.line("In a copy of it one byte is changed: a refusal is made to look like an answer.");
+    tour.page.quote(&format!("-{}\n+{}", forged.before, forged.after));
+    tour.page.line("Verification says of the copy:");
+    tour.page
+        .quote(&format!("{}:{} (seq {}): {}", finding.segment, finding.line, finding.seq, finding.problem));
+    tour.page.line(&format!("    claviger audit verify --dir {}", copy.display()));
+    Ok(())
+}
+
+/// What was changed in a copy.
+struct Forged {
+    seq: u64,
+    before: &'static str,
+    after: &'static str,
+}
+
+/// Copies the trail, and changes one byte of its first refusal.
+fn forge(dir: &Path, copy: &Path) -> anyhow::Result<Forged> {
+    let (before, after) = ("\"status\":403", "\"status\":203");
+    fs::create_dir(copy)?;
+    let mut seq = None;
+    for path in segments(dir)? {
+        let mut text = fs::read_to_string(&path)?;
+        let refusal = text.lines().find(|line| line.contains(before)).map(ToOwned::to_owned);
+        if let (None, Some(line)) = (seq, refusal) {
+            let event: Value = serde_json::from_str(&line)?;
+            seq = event.get("seq").and_then(Value::as_u64);
+            text = text.replacen(before, after, 1);
+        }
+        fs::write(copy.join(path.file_name().unwrap_or_default()), text)?;
+    }
+    Ok(Forged { seq: seq.context("the trail has no refusal")?, before, after })
+}
+
+fn intact(dir: &Path) -> anyhow::Result<Report> {
+    let report = verify(dir)?;
+    ensure!(report.finding.is_none(), "the trail is not intact: {:?}", report.finding);
+    ensure!(report.open == 0, "{} calls have no outcome", report.open);
+    Ok(report)
+}
+
+/// The events of calls, once every call has its outcome.
+fn complete(dir: &Path, calls: usize) -> anyhow::Result<Vec<Value>> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let texts = texts(dir)?;
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let events: Vec<Value> = events.filter(|event| word(event, "event") != "journal").collect();
+        if events.iter().filter(|event| word(event, "event") == "outcome").count() >= calls {
+            return Ok(events);
+        }
+        ensure!(Instant::now() < until, "not every call has its outcome");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn texts(dir: &Path) -> anyhow::Result<Vec<String>> {
+    segments(dir)?.iter().map(|path| Ok(fs::read_to_string(path)?)).collect()
+}
+
+/// Whether the trail says of a call what happened to it.
+fn recorded(made: &Made, events: &[Value]) -> anyhow::Result<()> {
+    let of_call = events.iter().filter(|event| word(event, "request_id") == made.request_id);
+    let kinds: Vec<&str> = of_call.clone().map(|event| word(event, "event")).collect();
+    let wanted: &[&str] = if made.code.is_some() { &["outcome"] } else { &["intent", "outcome"] };
+    ensure!(kinds == wanted, "the trail has {kinds:?} of the call {}", made.request_id);
+    for event in of_call {
+        let (decision, ended) =
+            if made.code.is_some() { ("denied", "refused") } else { ("allowed", "answered") };
+        ensure!(word(event, "consumer") == "onboarding", "the trail does not know who called");
+        ensure!(word(event, "decision") == decision, "the trail has another decision");
+        if word(event, "event") == "outcome" {
+            let status = event.get("status").and_then(Value::as_u64);
+            ensure!(
+                status == Some(made.status.into()),
+                "the trail has the status {status:?}, not {}",
+                made.status
+            );
+            ensure!(word(event, "ended") == ended, "the trail has it ended as {}", word(event, "ended"));
+            ensure!(
+                word(event, "code") == made.code.as_deref().unwrap_or_default(),
+                "the trail has another code"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn word<'e>(event: &'e Value, name: &str) -> &'e str {
+    event.get(name).and_then(Value::as_str).unwrap_or_default()
+}

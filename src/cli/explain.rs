@@ -1,0 +1,117 @@
+//! `claviger explain`: what would happen to a call. Never shows a secret.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::{Output, load, say, tell};
+use crate::clock::{Clock as _, SystemClock, http_date};
+use crate::gateway::Snapshot;
+use crate::gateway::trial::{self, Trial, Verdict};
+use crate::origin::Origin;
+
+/// The call in question.
+#[derive(Args)]
+pub(super) struct Question {
+    /// Who calls
+    #[arg(long, value_name = "NAME")]
+    consumer: String,
+    /// A header that the call carries, as `Name: value`; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "LINE")]
+    headers: Vec<String>,
+    /// The method
+    method: String,
+    /// The gateway's URL as a script would write it, or the path and query alone
+    url: String,
+}
+
+/// Explains; whether the call would be allowed.
+pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::Result<bool> {
+    let (_, compiled, _) = match load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            tell(&problems.render(true));
+            return Ok(false);
+        }
+    };
+    let (trial, verdict) = ask(&compiled.snapshot, question)?;
+    let allowed = matches!(verdict, Verdict::Allowed { .. });
+    match output {
+        Output::Json => say(&format!("{}\n", json(&trial, &verdict))),
+        Output::Text => say(&text(&trial, &verdict)),
+    }
+    Ok(allowed)
+}
+
+fn ask(snapshot: &Snapshot, question: &Question) -> anyhow::Result<(Trial, Verdict)> {
+    let method =
+        Method::from_bytes(question.method.to_ascii_uppercase().as_bytes()).context("no HTTP method")?;
+    let (host, target) = match Origin::split(&question.url) {
+        Some((origin, "")) => (origin.authority(), "/"),
+        Some((origin, rest)) => (origin.authority(), rest),
+        None if question.url.starts_with('/') => ("localhost".to_owned(), question.url.as_str()),
+        None => bail!("`{}` is neither an http(s) URL nor a path", question.url),
+    };
+    let mut headers = HeaderMap::new();
+    for line in &question.headers {
+        let (name, value) = line.split_once(':').with_context(|| format!("`{line}` is no header line"))?;
+        headers.append(HeaderName::from_bytes(name.trim().as_bytes())?, HeaderValue::from_str(value.trim())?);
+    }
+    let now = SystemClock.now();
+    let call = (&method, host.as_str(), target);
+    let tried = trial::attempt(snapshot, &question.consumer, call, &headers, (now, &http_date(now)));
+    tried.with_context(|| format!("there is no consumer `{}`", question.consumer))
+}
+
+fn text(trial: &Trial, verdict: &Verdict) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            // Writing into a string cannot fail.
+            writeln!(out, "{name:<12}{value}").unwrap_or_default();
+        }
+    };
+    match verdict {
+        Verdict::Allowed { .. } => line("decision", Some("allowed")),
+        Verdict::Denied { code, reason } => {
+            line("decision", Some("denied"));
+            line("code", Some(code.as_str()));
+            line("status", Some(code.status().as_str()));
+            line("because", reason.or(Some(code.detail())));
+        }
+    }
+    line("rule", trial.rule.as_deref());
+    line("upstream", trial.upstream.as_deref());
+    line("org", trial.org.as_deref());
+    line("target", trial.target.as_deref());
+    if let Verdict::Allowed { credential, key_id, signing_string } = verdict {
+        line("credential", Some(credential));
+        line("key id", Some(key_id));
+        out.push_str("string to sign (date is now's)\n");
+        for signed in signing_string.lines() {
+            writeln!(out, "    {signed}").unwrap_or_default();
+        }
+    }
+    out
+}
+
+fn json(trial: &Trial, verdict: &Verdict) -> serde_json::Value {
+    let mut value = serde_json::json!({
+        "rule": trial.rule, "upstream": trial.upstream, "org": trial.org, "target": trial.target,
+    });
+    let more = match verdict {
+        Verdict::Allowed { credential, key_id, signing_string } => serde_json::json!({
+            "decision": "allowed", "credential": credential, "key_id": key_id, "signing_string": signing_string,
+        }),
+        Verdict::Denied { code, reason } => serde_json::json!({
+            "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,
+        }),
+    };
+    if let (Some(value), Some(more)) = (value.as_object_mut(), more.as_object()) {
+        value.extend(more.clone());
+    }
+    value
+}

@@ -1,0 +1,60 @@
+//! `claviger ready`: asks a running gateway's `/readyz`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{Output, say, tell};
+use crate::config;
+
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Asks; whether it is ready.
+pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let (file, problems) = config::parse(&text, path);
+    let Some(file) = file.filter(|_| !problems.has_errors()) else {
+        tell(&problems.render(true));
+        return Ok(false);
+    };
+    let address = reachable(file.admin.address.value);
+    let answer = ask(address).with_context(|| format!("no answer from the admin listener at {address}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let ready = head.split(' ').nth(1) == Some("200");
+    match output {
+        Output::Json => say(body),
+        Output::Text if ready => say("ready\n"),
+        Output::Text => {
+            let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            let reasons =
+                told.get("reasons").and_then(|reasons| reasons.as_array()).cloned().unwrap_or_default();
+            let reasons =
+                reasons.iter().filter_map(|reason| reason.as_str()).map(|reason| format!("  {reason}\n"));
+            tell(&format!("not ready\n{}", reasons.collect::<String>()));
+        }
+    }
+    Ok(ready)
+}
+
+/// A listener on every address is asked on this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    write!(socket, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,117 @@
+//! The one closed list of what the gateway itself can answer, and how each case is told.
+
+use http::StatusCode;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $status:ident, $detail:literal;)+) => {
+        /// Why the gateway answered by itself. The text is the contract: in the `code` member of an
+        /// error's body, in the header `Claviger-Error`, in the trail and in the metrics.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Code {
+            /// Every code, in the order of the README's table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The code as callers, trails and metrics see it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The status of the answer.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            /// One sentence for the caller. It never says more than the code does: what is
+            /// particular to this call is for the trail and the log.
+            #[must_use]
+            pub const fn detail(self) -> &'static str {
+                match self { $(Self::$variant => $detail,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The bytes received are not one well-formed HTTP/1 request, in its head or in its chunked body.
+    Malformed = "malformed", BAD_REQUEST, "The request is not well-formed HTTP.";
+    /// The target has no canonical form.
+    NonCanonical = "non_canonical", BAD_REQUEST, "The request target has no canonical form.";
+    /// More than one credential was sent.
+    DuplicateCredential = "duplicate_credential", BAD_REQUEST, "Send exactly one credential.";
+    /// The body ended before its announced end.
+    BodyIncomplete = "body_incomplete", BAD_REQUEST, "The request body ended early.";
+    /// No credential, or none that is known.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required.";
+    /// The grant allows this consumer nothing here, or no rule allows the request.
+    Denied = "denied", FORBIDDEN, "This consumer may not do this.";
+    /// A deny rule forbids the request.
+    DeniedByRule = "denied_by_rule", FORBIDDEN, "A rule forbids this.";
+    /// Every grant that would apply has expired.
+    GrantExpired = "grant_expired", FORBIDDEN, "The grant for this has expired.";
+    /// The caller tried to choose an organisation that is not granted.
+    OrgOverride = "org_override", FORBIDDEN, "This organisation is not granted.";
+    /// No route leads anywhere from this host and path.
+    NoRoute = "no_route", NOT_FOUND, "No route matches this host and path.";
+    /// `CONNECT` and `TRACE` are not forwarded.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This method is never forwarded.";
+    /// The request head was not whole in time.
+    HeaderTimeout = "header_timeout", REQUEST_TIMEOUT, "The request head took too long.";
+    /// The request body came too slowly.
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT, "The request body came too slowly.";
+    /// The body is longer than `max_body`.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The request body is too large.";
+    /// The target is longer than `max_target_bytes`.
+    TargetTooLong = "target_too_long", URI_TOO_LONG, "The request target is too long.";
+    /// An `Expect` other than `100-continue`.
+    ExpectationFailed = "expectation_failed", EXPECTATION_FAILED, "Only Expect: 100-continue is understood.";
+    /// More header bytes than `max_header_bytes`, or lines than `max_headers`.
+    HeadersTooLarge = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is too large.";
+    /// This address failed to authenticate too often.
+    TooManyFailures = "too_many_failures", TOO_MANY_REQUESTS, "Too many failed attempts from this address.";
+    /// This consumer made more requests than its limit.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "This consumer makes too many requests.";
+    /// This consumer has as many requests in flight as it may.
+    ConcurrencyLimited = "concurrency_limited", TOO_MANY_REQUESTS, "This consumer has too many requests in flight.";
+    /// A defect of the gateway's own.
+    Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";
+    /// A transfer coding other than `chunked`.
+    UnknownCoding = "unknown_coding", NOT_IMPLEMENTED, "Only the chunked transfer coding is understood.";
+    /// No connection to the upstream could be made.
+    UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "The upstream cannot be reached.";
+    /// The upstream's TLS certificate or handshake was refused.
+    UpstreamTls = "upstream_tls", BAD_GATEWAY, "The upstream's TLS cannot be trusted.";
+    /// The upstream closed the connection before its answer.
+    UpstreamClosed = "upstream_closed", BAD_GATEWAY, "The upstream closed the connection.";
+    /// The upstream's answer is not well-formed HTTP, or is one that must not be passed on.
+    UpstreamInvalid = "upstream_invalid", BAD_GATEWAY, "The upstream's answer is not valid.";
+    /// The upstream refused the gateway's own credential.
+    UpstreamAuth = "upstream_auth", BAD_GATEWAY, "The upstream refused the gateway's credential.";
+    /// The upstream did not answer in time.
+    UpstreamTimeout = "upstream_timeout", GATEWAY_TIMEOUT, "The upstream did not answer in time.";
+    /// The call could not be recorded, so it was not made.
+    Unrecorded = "unrecorded", SERVICE_UNAVAILABLE, "The call could not be recorded, so it was not made.";
+    /// The body could not be kept while it was being read.
+    SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    /// A refusal of ours must never look like the upstream's word on the caller, nor the reverse.
+    #[test]
+    fn only_the_callers_own_failings_are_4xx() {
+        for code in Code::ALL {
+            let ours = code.as_str().starts_with("upstream")
+                || matches!(
+                    code,
+                    Code::Internal | Code::Unrecorded | Code::SpoolFailed | Code::UnknownCoding
+                );
+            assert_eq!(code.status().is_server_error(), ours, "{}", code.as_str());
+        }
+    }
+}

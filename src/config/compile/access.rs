@@ -1,0 +1,210 @@
+//! `[consumers.…]`, `[roles.…]` and `[[grants]]`, compiled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::Method;
+
+use super::unknown;
+use super::upstreams::{ROOT_ORG, Upstreams};
+use crate::config::file::{self, File};
+use crate::config::{Problem, Problems, Span};
+use crate::inbound::{Consumer, Directory};
+use crate::policy::{Glob, Grant, PathPattern, Policy, Role, Rule};
+
+/// Who may do what.
+pub(super) struct Access {
+    pub(super) directory: Directory,
+    pub(super) policy: Policy,
+}
+
+pub(super) fn compile(
+    file: &File,
+    problems: &mut Problems,
+    upstreams: &mut Upstreams,
+    now: SystemTime,
+) -> Access {
+    let (directory, consumers) = directory(file, problems);
+    let roles: HashMap<&str, Arc<Role>> =
+        file.roles.iter().map(|(name, role)| (name, Arc::new(compile_role(name, role, problems)))).collect();
+    let mut policy = Policy::default();
+    for grant in &file.grants {
+        let mut work = Granting { file, problems, upstreams, roles: &roles, now };
+        if let Some((upstream, compiled)) = work.compile(grant)
+            && let Some(consumer) = consumers.get(grant.consumer.value.as_str())
+        {
+            policy.grant(*consumer, upstream, compiled);
+        }
+    }
+    Access { directory, policy }
+}
+
+fn directory<'f>(file: &'f File, problems: &mut Problems) -> (Directory, HashMap<&'f str, usize>) {
+    let mut places = HashMap::new();
+    let mut entries = Vec::new();
+    let mut seen: HashMap<[u8; 32], Span> = HashMap::new();
+    for (name, consumer) in file.consumers.iter() {
+        let Some(called) = super::name(name) else { continue };
+        places.insert(name, entries.len());
+        let mut digests = Vec::new();
+        for digest in &consumer.token_sha256 {
+            match seen.insert(digest.value, digest.span) {
+                None => digests.push(digest.value),
+                Some(first) => {
+                    let problem = Problem::error(digest.span, "this token is declared twice");
+                    problems.push(problem.related(first, "the first is here"));
+                }
+            }
+        }
+        entries.push((Consumer::new(called), digests));
+    }
+    (Directory::new(entries).unwrap_or_default(), places)
+}
+
+fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
+    let mut rules = |kind: &str, rules: &[file::Rule]| -> Vec<Rule> {
+        let numbered = rules.iter().enumerate();
+        numbered.map(|(at, rule)| compile_rule(format!("{name}.{kind}[{at}]"), rule, problems)).collect()
+    };
+    Role { allow: rules("allow", &role.allow), deny: rules("deny", &role.deny) }
+}
+
+fn compile_rule(name: String, rule: &file::Rule, problems: &mut Problems) -> Rule {
+    let mut paths = Vec::new();
+    for path in &rule.paths {
+        match PathPattern::parse(&path.value) {
+            Ok(pattern) => paths.push(pattern),
+            Err(title) => problems.push(Problem::error(path.span, title)),
+        }
+    }
+    let methods = rule.methods.iter().flatten();
+    let any = methods.clone().any(|method| method.value == "*");
+    let methods =
+        methods.filter(|_| !any).filter_map(|method| Method::from_bytes(method.value.as_bytes()).ok());
+    let query = rule.query.iter().map(|query| (query.name.value.clone(), Glob::new(&query.pattern.value)));
+    Rule { name: name.into(), methods: methods.collect(), paths, query: query.collect() }
+}
+
+struct Granting<'a> {
+    file: &'a File,
+    problems: &'a mut Problems,
+    upstreams: &'a mut Upstreams,
+    roles: &'a HashMap<&'a str, Arc<Role>>,
+    now: SystemTime,
+}
+
+impl Granting<'_> {
+    /// The grant and its upstream's place; `None` where something it names could not be had.
+    fn compile(&mut self, grant: &file::Grant) -> Option<(usize, Grant)> {
+        let file = self.file;
+        if !file.consumers.declares(&grant.consumer.value) {
+            let nearest = file.consumers.nearest(&grant.consumer.value);
+            self.problems.push(unknown("consumer", &grant.consumer, nearest));
+        }
+        let roles: Vec<Arc<Role>> = grant.roles.iter().filter_map(|role| self.role(role)).collect();
+        let Some(declared) = file.upstreams.find(&grant.upstream.value) else {
+            if !file.upstreams.declares(&grant.upstream.value) {
+                let nearest = file.upstreams.nearest(&grant.upstream.value);
+                self.problems.push(unknown("upstream", &grant.upstream, nearest));
+            }
+            return None;
+        };
+        let upstream = *self.upstreams.places.get(&grant.upstream.value)?;
+        let orgs = self.orgs(grant, declared, upstream);
+        let credential = self.credential(grant, declared, upstream)?;
+        let expires = grant.expires.as_ref().map(|at| SystemTime::from(at.value));
+        if let (Some(at), Some(end)) = (&grant.expires, expires)
+            && end <= self.now
+        {
+            self.problems
+                .push(Problem::warning(at.span, "this grant has expired").help("remove it, or extend it"));
+        }
+        Some((upstream, Grant { roles, orgs, credential, expires }))
+    }
+
+    fn role(&mut self, role: &crate::config::At<String>) -> Option<Arc<Role>> {
+        if let Some(found) = self.roles.get(role.value.as_str()) {
+            return Some(Arc::clone(found));
+        }
+        if role.value.contains(':') {
+            let title = format!("the shipped role `{}` is not available in this version", role.value);
+            self.problems
+                .push(Problem::error(role.span, title).help("declare a role of your own under `[roles.…]`"));
+        } else if !self.file.roles.declares(&role.value) {
+            self.problems.push(unknown("role", role, self.file.roles.nearest(&role.value)));
+        }
+        None
+    }
+
+    fn orgs(&mut self, grant: &file::Grant, declared: &file::Upstream, upstream: usize) -> Vec<Arc<str>> {
+        let pinned = self.upstreams.compiled.get(upstream).is_some_and(|upstream| upstream.org.is_some());
+        if !pinned {
+            if let Some(org) = grant.orgs.first() {
+                let title = "this upstream's product has no organisations";
+                self.problems.push(Problem::error(org.span, title).help("remove `orgs`"));
+            }
+            return Vec::new();
+        }
+        if !grant.orgs.is_empty() {
+            return grant.orgs.iter().map(|org| org.value.as_str().into()).collect();
+        }
+        match &declared.org {
+            Some(org) if org.value == ROOT_ORG => {
+                let title = "the root organisation sees across all others: a grant must name it itself";
+                let help = format!("write `orgs = [\"{ROOT_ORG}\"]` in this grant, if that is meant");
+                self.problems
+                    .push(Problem::error(grant.span, title).help(help).related(org.span, "the default"));
+                Vec::new()
+            }
+            Some(org) => vec![org.value.as_str().into()],
+            None => {
+                let title =
+                    "a call without an organisation lands in the default one, wherever it was meant for";
+                let help = "write `orgs = [\"…\"]` in this grant, or `org = \"…\"` in the upstream";
+                self.problems.push(Problem::error(grant.span, title).help(help));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The credential's place; the first use binds it to the upstream's origin.
+    fn credential(
+        &mut self,
+        grant: &file::Grant,
+        declared: &file::Upstream,
+        upstream: usize,
+    ) -> Option<usize> {
+        let Some(wanted) = grant.credential.as_ref().or(declared.credential.as_ref()) else {
+            let help = "write `credential = \"…\"` in this grant or in the upstream";
+            self.problems
+                .push(Problem::error(grant.span, "there is no credential for this grant").help(help));
+            return None;
+        };
+        if !self.file.credentials.declares(&wanted.value) {
+            if let Some(nearest) = self.file.credentials.nearest(&wanted.value) {
+                self.problems.push(unknown("credential", wanted, Some(nearest)));
+            } else {
+                // It may be a secret, pasted where a name belongs.
+                self.problems.hide(wanted.span);
+                let problem = Problem::error(wanted.span, "there is no credential of this name");
+                self.problems.push(problem.help("name one that is declared under `[credentials.…]`"));
+            }
+            return None;
+        }
+        let next = self.upstreams.credentials.len();
+        let (place, bound) =
+            *self.upstreams.credentials.entry(wanted.value.clone()).or_insert((next, upstream));
+        let origin =
+            |place: usize| self.upstreams.compiled.get(place).map(|upstream| &upstream.endpoint.origin);
+        if let (Some(here), Some(there)) = (origin(upstream), origin(bound))
+            && here != there
+        {
+            let title =
+                format!("the credential `{}` is bound to {there} and cannot go to {here}", wanted.value);
+            let help = "declare another credential for this upstream, even if the key is the same";
+            self.problems.push(Problem::error(wanted.span, title).help(help));
+        }
+        Some(place)
+    }
+}

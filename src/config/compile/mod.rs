@@ -1,0 +1,230 @@
+//! File → Snapshot: names resolved, secrets read, patterns parsed. What comes out cannot be wrong;
+//! what is wrong is told with the rest, all at once.
+
+mod access;
+mod secrets;
+mod upstreams;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::ServerConfig;
+
+use super::file::{self, File};
+use super::{At, Problem, Problems};
+use crate::audit::{Durability, Settings};
+use crate::custody::Custody;
+use crate::framing::{HeadLimits, MAX_HEADERS};
+use crate::gateway::Snapshot;
+use crate::gateway::limits::{Failures, Limits, Quota};
+use crate::name::Name;
+use crate::route::{Route, Routes, without_port};
+use crate::signature::HmacKey;
+use crate::target::Target;
+use crate::tls::{self, Unusable};
+
+/// What to do about a file of authorities that cannot be used.
+const AUTHORITY: &str = "it is the certificate of the authority in PEM, or several";
+
+/// What compiling needs of the world outside the file.
+pub struct Surroundings<'a> {
+    /// Looks up an environment variable.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The time, to tell what has expired.
+    pub now: SystemTime,
+    /// Failed attempts, kept over reloads.
+    pub failures: Arc<Failures>,
+    /// The configuration in force until now: what consumers used of their limits goes on.
+    pub former: Option<Arc<Snapshot>>,
+    /// The key of fingerprints.
+    pub fingerprints: HmacKey,
+}
+
+/// One address to listen on.
+#[derive(Clone)]
+pub struct Listener {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// TLS settings, where it speaks TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// The file, compiled.
+pub struct Compiled {
+    /// What requests see.
+    pub snapshot: Snapshot,
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// How the journal is kept.
+    pub journal: Settings,
+    /// Upstreams that are reached in clear beyond this machine, to be named at every start.
+    pub in_clear: Vec<String>,
+}
+
+/// Compiles the file. `None` where there are errors; they are in `problems`.
+#[must_use]
+pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -> Option<Compiled> {
+    let listeners = listeners(file, problems);
+    check_admin(file, problems);
+    let limits = limits(&file.limits);
+    let mut upstreams = upstreams::compile(file, problems);
+    let routes = routes(file, problems, &upstreams.places);
+    let access = access::compile(file, problems, &mut upstreams, around.now);
+    let credentials = secrets::credentials(file, problems, &upstreams, around.environment);
+    if problems.has_errors() {
+        return None;
+    }
+    let quotas = file.consumers.iter().map(|(_, consumer)| {
+        let per_minute = consumer.requests_per_minute.unwrap_or(file.limits.requests_per_minute);
+        let concurrency = consumer.concurrency.unwrap_or(file.limits.concurrency);
+        let used = around.former.as_ref().and_then(|former| former.quota(consumer.name.value.as_str()));
+        used.filter(|quota| quota.is_for(per_minute, concurrency))
+            .unwrap_or_else(|| Arc::new(Quota::new(Some(per_minute), Some(concurrency))))
+    });
+    let durability = match file.audit.durability {
+        file::Durability::Sync => Durability::Sync,
+        file::Durability::Batched => Durability::Batched,
+    };
+    Some(Compiled {
+        snapshot: Snapshot {
+            quotas: quotas.collect(),
+            directory: access.directory,
+            routes: Routes::new(routes),
+            policy: access.policy,
+            custody: Custody::new(credentials),
+            upstreams: upstreams.compiled,
+            limits,
+            failures: around.failures,
+            fingerprints: around.fingerprints,
+        },
+        listeners,
+        journal: Settings { durability, rotate: file.audit.rotate },
+        in_clear: upstreams.in_clear,
+    })
+}
+
+fn limits(limits: &file::Limits) -> Limits {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Limits {
+        max_body: limits.max_body,
+        head: HeadLimits {
+            target: size(limits.max_target_bytes),
+            headers: size(limits.max_header_bytes),
+            lines: count(limits.max_headers).min(MAX_HEADERS),
+        },
+        header_timeout: limits.header_timeout,
+        body_timeout: limits.body_timeout,
+        idle_timeout: limits.idle_timeout,
+        connections: count(limits.connections),
+        connections_per_address: count(limits.connections_per_address),
+        auth_failures_per_minute: limits.auth_failures_per_minute,
+    }
+}
+
+fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    if file.listeners.is_empty() {
+        let problem = Problem::error(super::Span::NOWHERE, "there is no listener: nobody could call");
+        problems.push(problem.help("leave `listeners` out for 127.0.0.1:7070"));
+    }
+    for listener in &file.listeners {
+        let mut compiled = Listener { address: listener.address.value, tls: None };
+        if let Some(tls) = &listener.tls {
+            if let Err(why) = secrets::guarded(&tls.key.value) {
+                problems.push(why.problem(tls.key.span, "the key"));
+                continue;
+            }
+            let client_ca = tls.client_ca.as_ref().map(|path| path.value.as_path());
+            match tls::server_config(&tls.cert.value, &tls.key.value, client_ca) {
+                Ok(config) => compiled.tls = Some(config),
+                Err(unusable) => {
+                    let (span, help) = match &unusable {
+                        Unusable::Certificate(_) => {
+                            (tls.cert.span, "it is the chain in PEM, the listener's own first")
+                        }
+                        Unusable::Key(_) => (tls.key.span, "it is the certificate's key in PEM"),
+                        Unusable::ClientCa(_) => {
+                            (tls.client_ca.as_ref().unwrap_or(&tls.cert).span, AUTHORITY)
+                        }
+                    };
+                    problems.push(Problem::error(span, unusable.to_string()).help(help));
+                }
+            }
+        }
+        listeners.push(compiled);
+    }
+    listeners
+}
+
+/// The admin listener speaks plain HTTP, and tells what only operators should know.
+fn check_admin(file: &File, problems: &mut Problems) {
+    let address = &file.admin.address;
+    if !address.value.ip().is_loopback() {
+        let title = "the admin listener speaks plain HTTP, on an address that others can reach";
+        let help = format!("write \"127.0.0.1:{}\"", address.value.port());
+        problems.push(Problem::error(address.span, title).help(help));
+    }
+}
+
+fn routes(file: &File, problems: &mut Problems, places: &HashMap<String, usize>) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    let mut seen: HashMap<(Option<String>, String), &file::Route> = HashMap::new();
+    for route in &file.routes {
+        let upstream = places.get(&route.upstream.value).copied();
+        if upstream.is_none() && !file.upstreams.declares(&route.upstream.value) {
+            problems.push(unknown(
+                "upstream",
+                &route.upstream,
+                file.upstreams.nearest(&route.upstream.value),
+            ));
+        }
+        let Some(prefix) = prefix(&route.prefix.value) else {
+            let title = "no request path can begin with this prefix in canonical form";
+            problems
+                .push(Problem::error(route.prefix.span, title).help("write whole segments: \"/jumpserver\""));
+            continue;
+        };
+        if let Some(host) = &route.host
+            && let alone = without_port(&host.value)
+            && alone != host.value
+        {
+            let title = "a route's host is a name or an address alone, without a port";
+            problems.push(Problem::error(host.span, title).help(format!("write \"{alone}\"")));
+        }
+        let host = route.host.as_ref().map(|host| host.value.to_ascii_lowercase());
+        if let Some(first) = seen.insert((host.clone(), prefix.clone()), route) {
+            let problem = Problem::error(route.span, "two routes for the same host and prefix");
+            problems.push(problem.related(first.span, "the first is here"));
+        }
+        if let Some(upstream) = upstream {
+            routes.push(Route { host, label: route.prefix.value.as_str().into(), prefix, upstream });
+        }
+    }
+    if file.routes.is_empty() {
+        let problem =
+            Problem::warning(super::Span::NOWHERE, "there is no route: every call will be 404 no_route");
+        problems.push(problem.help("add `[[routes]]` with `prefix = \"/\"` and an `upstream`"));
+    }
+    routes
+}
+
+/// A prefix in canonical form, without a slash at its end.
+fn prefix(text: &str) -> Option<String> {
+    let target = Target::canonical(text.as_bytes()).ok()?;
+    (target.query().is_empty() && !text.contains('?')).then(|| target.path().trim_end_matches('/').to_owned())
+}
+
+/// A reference to something that the file does not declare.
+fn unknown(what: &str, name: &At<String>, nearest: Option<&str>) -> Problem {
+    let title = format!("there is no {what} `{}`", name.value);
+    let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
+    Problem::error(name.span, title).help_if(help)
+}
+
+/// A name that the decoder has accepted.
+fn name(text: &str) -> Option<Name> {
+    Name::parse(text)
+}

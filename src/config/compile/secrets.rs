@@ -1,0 +1,159 @@
+//! Reading secrets where the file says they are, if they are well kept there.
+
+use std::fmt;
+use std::fs::{self, File as Opened};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::upstreams::Upstreams;
+use crate::config::file::{File, Material, Profile, Reference};
+use crate::config::{At, Problem, Problems, Span};
+use crate::custody::{self, Credential};
+use crate::secret::Secret;
+
+/// The longest secret, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// What to do about a file that cannot be read.
+pub(super) const UNREADABLE: &str =
+    "relative paths start in the folder of this file, and the gateway must be able to read what they name";
+
+/// Why a file of secrets cannot be used.
+#[derive(Debug)]
+pub(super) enum Ill {
+    /// It cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// Group or others may read or write it.
+    Exposed(PathBuf, u32),
+    /// Group or others may replace it.
+    ExposedFolder(PathBuf, u32),
+}
+
+impl Ill {
+    /// The problem with its remedy; `what` is the file: "the secret".
+    pub(super) fn problem(&self, span: Span, what: &str) -> Problem {
+        let problem = Problem::error(span, format!("{what} cannot be used: {self}"));
+        match self {
+            Self::Unreadable(..) => problem.help(UNREADABLE),
+            Self::Exposed(path, _) => problem.help(format!("chmod 600 {}", path.display())),
+            Self::ExposedFolder(path, _) => problem.help(format!("chmod go-w {}", path.display())),
+        }
+    }
+}
+
+impl fmt::Display for Ill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Exposed(path, mode) => write!(f, "{} is open to others (mode {mode:o})", path.display()),
+            Self::ExposedFolder(path, mode) => {
+                write!(f, "others may replace files in {} (mode {mode:o})", path.display())
+            }
+        }
+    }
+}
+
+/// Whether the file is kept so that only its owner reads it and only its owner replaces it.
+///
+/// # Errors
+/// [`Ill`], with the path that is at fault.
+pub(super) fn guarded(path: &Path) -> Result<(), Ill> {
+    let unreadable = |error| Ill::Unreadable(path.to_owned(), error);
+    let real = fs::canonicalize(path).map_err(unreadable)?;
+    let mode = fs::metadata(&real).map_err(unreadable)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Ill::Exposed(path.to_owned(), mode));
+    }
+    // A folder in which only owners may replace their own files (/tmp) is no danger to a file of ours.
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    let kept = fs::metadata(folder).map_err(unreadable)?;
+    let mode = kept.mode() & 0o7777;
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        return Err(Ill::ExposedFolder(folder.to_owned(), mode));
+    }
+    Ok(())
+}
+
+/// The credentials that grants use, in the order of their places.
+pub(super) fn credentials(
+    file: &File,
+    problems: &mut Problems,
+    upstreams: &Upstreams,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Credential> {
+    let mut found: Vec<(usize, Credential)> = Vec::new();
+    for (name, credential) in file.credentials.iter() {
+        let used = upstreams.credentials.get(name).copied();
+        // What uses it may be what could not be read.
+        if used.is_none() && !problems.has_errors() {
+            let title = format!("no grant uses the credential `{name}`");
+            problems.push(Problem::warning(credential.name.span, title));
+        }
+        let bound = used.and_then(|(_, upstream)| upstreams.compiled.get(upstream));
+        let uuid = bound.is_some_and(|upstream| {
+            file.upstreams
+                .find(upstream.name.as_str())
+                .is_some_and(|declared| declared.profile.value == Profile::JumpServer)
+        });
+        let Material::AccessKey { id, secret } = &credential.material else {
+            let title = "this kind of credential does not fit the scheme `access-key`";
+            problems.push(Problem::error(credential.name.span, title));
+            continue;
+        };
+        let Some(read) = read(secret, problems, environment) else { continue };
+        let material = match custody::Material::access_key(&id.value, &read, uuid) {
+            Ok(material) => material,
+            Err(why) => {
+                let (span, help) = match why {
+                    custody::Unusable::KeyId | custody::Unusable::KeyIdBytes => {
+                        (id.span, "JumpServer shows it beside the secret")
+                    }
+                    custody::Unusable::Empty | custody::Unusable::NotAscii => {
+                        (secret.span, "write the secret alone into it")
+                    }
+                };
+                problems.push(Problem::error(span, format!("the credential cannot work: {why}")).help(help));
+                continue;
+            }
+        };
+        if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
+            let origin = upstream.endpoint.origin.clone();
+            found.push((place, Credential::new(called, 1, origin, material)));
+        }
+    }
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, credential)| credential).collect()
+}
+
+fn read(
+    reference: &At<Reference>,
+    problems: &mut Problems,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<Secret> {
+    match &reference.value {
+        Reference::Env(name) => {
+            let value = environment(name).map(|value| Secret::new(value.into_bytes()));
+            if value.is_none() {
+                let title = format!("the environment has no variable `{name}`");
+                problems
+                    .push(Problem::error(reference.span, title).help("set it where the gateway is started"));
+            }
+            value
+        }
+        Reference::File(path) => {
+            let read = guarded(path)
+                .and_then(|()| read_file(path).map_err(|error| Ill::Unreadable(path.clone(), error)));
+            read.map_err(|why| problems.push(why.problem(reference.span, "the secret"))).ok()
+        }
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Secret> {
+    let mut bytes = Vec::new();
+    Opened::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than any secret"));
+    }
+    Ok(Secret::new(bytes))
+}

@@ -1,0 +1,214 @@
+//! `[upstreams.…]`, compiled: a profile's defaults, and what the file says instead.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSlash};
+use crate::config::{At, Problem, Problems};
+use crate::origin::Origin;
+use crate::policy::OrgPin;
+use crate::scheme::{AccessKey, Scheme};
+use crate::target::Target;
+use crate::tls;
+use crate::transport::links::Links;
+use crate::transport::{Endpoint, Manners};
+use crate::upstream::Upstream;
+
+/// `JumpServer`'s organisation that sees across all others.
+pub(super) const ROOT_ORG: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The headers that are on every request exactly once, and so can be signed.
+const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
+
+/// The upstreams, and what else is to be known of them while compiling.
+pub(super) struct Upstreams {
+    pub(super) compiled: Vec<Upstream>,
+    /// Name → place in `compiled`.
+    pub(super) places: HashMap<String, usize>,
+    pub(super) in_clear: Vec<String>,
+    /// Credential's name → its place, and the upstream it is bound to.
+    pub(super) credentials: HashMap<String, (usize, usize)>,
+}
+
+/// What a product wants unless the file says otherwise.
+struct Defaults {
+    slash: bool,
+    links: &'static [&'static str],
+    org: Option<OrgPin>,
+    accept: &'static str,
+    /// Below the time after which the product closes idle connections.
+    pool_idle: Duration,
+}
+
+impl Defaults {
+    fn of(profile: Profile) -> Self {
+        let pin = |header, query| Some(OrgPin { header: HeaderName::from_static(header), query });
+        let pages: &[&str] = &["next", "previous"];
+        let (slash, links, org) = match profile {
+            Profile::JumpServer => (true, pages, pin("x-jms-org", Some("oid"))),
+            Profile::JumpCloud => (false, [].as_slice(), pin("x-org-id", None)),
+            Profile::Foresight => (true, pages, None),
+            Profile::Plain => (false, [].as_slice(), None),
+        };
+        let (accept, pool_idle) = match profile {
+            Profile::JumpServer => ("application/json", Duration::from_millis(1500)),
+            Profile::JumpCloud | Profile::Foresight | Profile::Plain => ("*/*", Duration::from_secs(4)),
+        };
+        Self { slash, links, org, accept, pool_idle }
+    }
+}
+
+pub(super) fn compile(file: &File, problems: &mut Problems) -> Upstreams {
+    let mut upstreams = Upstreams {
+        compiled: Vec::new(),
+        places: HashMap::new(),
+        in_clear: Vec::new(),
+        credentials: HashMap::new(),
+    };
+    for (name, upstream) in file.upstreams.iter() {
+        let endpoint = endpoint(upstream, problems, file.limits.upstream_timeout);
+        let scheme = scheme(upstream, problems);
+        if let (Some((endpoint, base)), Some(scheme), Some(called)) = (endpoint, scheme, super::name(name)) {
+            if !endpoint.origin.tls && !endpoint.origin.is_loopback() {
+                upstreams.in_clear.push(name.to_owned());
+            }
+            upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
+            upstreams.compiled.push(put_together(called, upstream, endpoint, (base, scheme)));
+        }
+    }
+    upstreams
+}
+
+fn put_together(
+    name: crate::name::Name,
+    upstream: &file::Upstream,
+    endpoint: Endpoint,
+    (base, scheme): (String, Scheme),
+) -> Upstream {
+    let defaults = Defaults::of(upstream.profile.value);
+    let members: Vec<String> = match &upstream.link_members {
+        Some(members) => members.iter().map(|member| member.value.clone()).collect(),
+        None => defaults.links.iter().map(ToString::to_string).collect(),
+    };
+    let host =
+        HeaderValue::try_from(endpoint.origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    let manners = Manners {
+        host,
+        base: base.clone(),
+        sign_base_path: upstream.sign_base_path,
+        org_header: defaults.org.as_ref().map(|pin| pin.header.clone()),
+        accept: HeaderValue::from_static(defaults.accept),
+        cookies: upstream.cookies == Some(Cookies::Pass),
+        forwarded_for: upstream.forwarded_for == ForwardedFor::Consumer,
+        scheme: HeaderValue::from_static(if endpoint.origin.tls { "https" } else { "http" }),
+        identity_coding: !members.is_empty(),
+    };
+    Upstream {
+        name,
+        manners,
+        org: defaults.org,
+        trailing_slash: upstream.trailing_slash.map_or(defaults.slash, |slash| slash == TrailingSlash::Add),
+        links: Links { members, origin: endpoint.origin.clone(), base },
+        endpoint,
+        scheme,
+    }
+}
+
+/// The endpoint and its base path.
+fn endpoint(
+    upstream: &file::Upstream,
+    problems: &mut Problems,
+    timeout: Duration,
+) -> Option<(Endpoint, String)> {
+    let span = upstream.endpoint.span;
+    let Some((origin, path)) = Origin::split(&upstream.endpoint.value) else {
+        let help = "write scheme, host and perhaps a port and a base path: \"https://jms.example.com\"";
+        problems.push(Problem::error(span, "the endpoint is no http or https URL").help(help));
+        return None;
+    };
+    let base = match path {
+        "" | "/" => String::new(),
+        path => match Target::canonical(path.as_bytes()) {
+            Ok(target) if target.query().is_empty() && !path.contains('?') => {
+                target.path().trim_end_matches('/').to_owned()
+            }
+            _ => {
+                problems.push(Problem::error(span, "the endpoint's base path has no canonical form"));
+                return None;
+            }
+        },
+    };
+    if !origin.tls && !origin.is_loopback() && !upstream.insecure_plaintext.value {
+        let title = "the credential and every answer would cross the network in clear";
+        let help =
+            "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
+        problems.push(Problem::error(span, title).help(help));
+    }
+    if upstream.profile.value == Profile::JumpServer && origin.host.contains('_') {
+        let title = "JumpServer answers 400 to every request for a host name with an underscore";
+        problems
+            .push(Problem::error(span, title).help("give the host another name, in DNS or in /etc/hosts"));
+    }
+    let ca_file = upstream.ca_file.as_ref();
+    let tls = tls::client_config(ca_file.map(|path| path.value.as_path())).map_err(|error| {
+        let title = format!("the authority of this upstream cannot be used: {error}");
+        problems.push(Problem::error(ca_file.map_or(span, |path| path.span), title).help(super::AUTHORITY));
+    });
+    let pool_idle = upstream.pool_idle.unwrap_or(Defaults::of(upstream.profile.value).pool_idle);
+    match Endpoint::new(origin, tls.ok()?, timeout, pool_idle) {
+        Ok(endpoint) => Some((endpoint, base)),
+        Err(error) => {
+            problems
+                .push(Problem::error(span, format!("no certificate could carry this host name: {error}")));
+            None
+        }
+    }
+}
+
+fn scheme(upstream: &file::Upstream, problems: &mut Problems) -> Option<Scheme> {
+    let span = upstream.scheme.span;
+    match &upstream.scheme.value {
+        file::Scheme::AccessKey(settings) => {
+            if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256")
+            {
+                let title =
+                    format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
+                problems.push(
+                    Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"),
+                );
+            }
+            let Some(headers) = &settings.headers else {
+                return Some(Scheme::AccessKey(AccessKey::default()));
+            };
+            let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
+            match AccessKey::new(&names) {
+                Ok(scheme) => {
+                    if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
+                        problems.push(problem);
+                    }
+                    Some(Scheme::AccessKey(scheme))
+                }
+                Err(title) => {
+                    problems.push(Problem::error(headers.first().map_or(span, |name| name.span), title));
+                    None
+                }
+            }
+        }
+        file::Scheme::Header { .. } | file::Scheme::Bearer | file::Scheme::Token => {
+            problems.push(Problem::error(span, "this scheme is not available in this version"));
+            None
+        }
+    }
+}
+
+/// A header that is to be signed and not there on every request would fail each without it.
+fn not_always_sent(headers: &[At<String>], profile: Profile) -> Option<Problem> {
+    let org = Defaults::of(profile).org.map(|pin| pin.header);
+    let sent: Vec<&str> = ALWAYS_SENT.into_iter().chain(org.as_ref().map(HeaderName::as_str)).collect();
+    let mut headers = headers.iter().filter(|name| name.value != "(request-target)");
+    let absent = headers.find(|name| !sent.contains(&name.value.as_str()))?;
+    let help = format!("what the gateway always sends: {}", sent.join(", "));
+    Some(Problem::error(absent.span, format!("`{}` is not on every request", absent.value)).help(help))
+}

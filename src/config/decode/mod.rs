@@ -1,0 +1,313 @@
+//! Reads a spanned TOML document key by key, reports what is wrong with each, and goes on.
+//!
+//! Every reader is a function from a [`Node`] to a value or [`Reported`]: proof that somebody will be told.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::named::Named;
+use super::nearest::nearest;
+use super::problem::{Problem, Problems};
+use super::redact;
+use super::span::{At, Span};
+
+pub(super) mod choice;
+pub(super) mod scalar;
+pub(super) mod text;
+pub(super) mod units;
+
+/// Proof that a problem was reported; only this module makes one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported(());
+
+/// What a reader gives.
+pub(super) type Read<T> = Result<T, Reported>;
+
+/// What all readers of one document share.
+pub(super) struct Context<'a> {
+    problems: RefCell<Problems>,
+    base: &'a Path,
+    /// Whether the document was cut short by an error of syntax, so that what is missing proves nothing.
+    torn: bool,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(problems: Problems, base: &'a Path, torn: bool) -> Self {
+        Self { problems: RefCell::new(problems), base, torn }
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        self.base
+    }
+
+    /// Ends the reading and gives what was found.
+    pub(super) fn into_problems(self) -> Problems {
+        self.problems.into_inner()
+    }
+
+    fn report(&self, problem: Problem) -> Reported {
+        self.problems.borrow_mut().push(problem);
+        Reported(())
+    }
+
+    fn hide(&self, value: &Spanned<DeValue<'_>>) {
+        redact::leaves(value, &mut |span| self.problems.borrow_mut().hide(span));
+    }
+}
+
+/// One value of the document, where it stands and what it is called.
+pub(super) struct Node<'a> {
+    context: &'a Context<'a>,
+    value: &'a Spanned<DeValue<'a>>,
+    /// The keys that lead to it, as in `limits.max_body`.
+    path: String,
+    /// Whether it is an item of the list called `path`.
+    item: bool,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn span(&self) -> Span {
+        self.value.span().into()
+    }
+
+    /// Where the configuration file is: relative paths start here.
+    pub(super) fn base(&self) -> &Path {
+        self.context.base
+    }
+
+    pub(super) fn value(&self) -> &'a DeValue<'a> {
+        self.value.get_ref()
+    }
+
+    pub(super) fn at<T>(&self, value: T) -> At<T> {
+        At::new(value, self.span())
+    }
+
+    /// How it is spoken of.
+    pub(super) fn subject(&self) -> String {
+        if self.item { format!("each of `{}`", self.path) } else { format!("`{}`", self.path) }
+    }
+
+    /// What it is, with its article.
+    pub(super) fn kind(&self) -> &'static str {
+        kind(self.value())
+    }
+
+    pub(super) fn report(&self, problem: Problem) -> Reported {
+        self.context.report(problem)
+    }
+
+    /// Reports that the value is not what belongs here.
+    pub(super) fn refuse(&self, title: impl Into<String>) -> Reported {
+        self.report(Problem::error(self.span(), title))
+    }
+
+    /// Reports that the value is of the wrong type.
+    pub(super) fn mistyped(&self, expected: &str) -> Reported {
+        self.refuse(format!("{} must be {expected}, found {}", self.subject(), self.kind()))
+    }
+
+    /// Never shows the value.
+    pub(super) fn hide(&self) {
+        self.context.hide(self.value);
+    }
+
+    /// Reads a list, all of whose items are wanted.
+    pub(super) fn list<T>(&self, read: impl Fn(&Node<'_>) -> Read<T>) -> Read<Vec<T>> {
+        self.items()?.map(|item| read(&item)).collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn items(&self) -> Read<impl Iterator<Item = Node<'a>>> {
+        let list = self.value().as_array().ok_or_else(|| self.mistyped("a list"))?;
+        let (context, path) = (self.context, self.path.clone());
+        Ok(list.iter().map(move |value| Node { context, value, path: path.clone(), item: true }))
+    }
+}
+
+/// A table that is read key by key; [`Table::finish`] reports the keys that nobody asked for.
+pub(super) struct Table<'a> {
+    context: &'a Context<'a>,
+    keys: &'a DeTable<'a>,
+    span: Span,
+    path: String,
+    known: Vec<&'static str>,
+    missing: Vec<&'static str>,
+}
+
+impl<'a> Table<'a> {
+    /// The document itself.
+    pub(super) fn root(context: &'a Context<'a>, table: &'a DeTable<'a>) -> Self {
+        let (known, missing) = (Vec::new(), Vec::new());
+        Self { context, keys: table, span: Span::NOWHERE, path: String::new(), known, missing }
+    }
+
+    /// A value that has to be a table.
+    pub(super) fn of(node: &Node<'a>) -> Read<Self> {
+        let table = node.value().as_table().ok_or_else(|| node.mistyped("a table"))?;
+        let (known, missing) = (Vec::new(), Vec::new());
+        Ok(Self {
+            context: node.context,
+            keys: table,
+            span: node.span(),
+            path: node.path.clone(),
+            known,
+            missing,
+        })
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Reads a key that may be left out.
+    pub(super) fn take<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Node<'a>) -> Read<T>,
+    ) -> Read<Option<T>> {
+        self.node(key).map(|node| read(&node)).transpose()
+    }
+
+    /// Reads a key that must be there.
+    pub(super) fn need<T>(&mut self, key: &'static str, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<T> {
+        if let Some(node) = self.node(key) {
+            return read(&node);
+        }
+        self.missing.push(key);
+        Err(Reported(())) // by `finish`, at the latest
+    }
+
+    /// Reads a key that has a default, which also stands in for a value that was refused.
+    pub(super) fn or<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(&Node<'a>) -> Read<T>,
+    ) -> T {
+        self.take(key, read).ok().flatten().unwrap_or(default)
+    }
+
+    /// Reads a list of tables (`[[key]]`), each on its own: a bad one leaves the others standing.
+    pub(super) fn each<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&Node<'a>) -> Read<T>,
+    ) -> Option<Vec<T>> {
+        let node = self.node(key)?;
+        if node.value().is_table() {
+            let title = format!("{} must be a list of tables, found a table", node.subject());
+            node.report(Problem::error(node.span(), title).help(format!("write `[[{key}]]`")));
+            return Some(Vec::new());
+        }
+        let Ok(items) = node.items() else { return Some(Vec::new()) };
+        Some(items.filter_map(|item| read(&item).ok()).collect())
+    }
+
+    /// Reads a table of named objects (`[key.name]`), each on its own.
+    pub(super) fn named<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(At<String>, &Node<'a>) -> Read<T>,
+    ) -> Named<T> {
+        let mut objects = BTreeMap::new();
+        let Some(Ok(table)) = self.node(key).map(|node| Table::of(&node)) else { return Named::default() };
+        for (name, value) in table.keys {
+            let node = table.child(name.get_ref(), value);
+            let place = Span::from(name.span());
+            let object = match text::misnamed(name.get_ref(), place, &node.subject()) {
+                Some(problem) => Err(table.context.report(problem)),
+                None => read(At::new(name.get_ref().to_string(), place), &node),
+            };
+            objects.insert(name.get_ref().to_string(), object.ok());
+        }
+        Named::new(objects)
+    }
+
+    /// Reports that two keys do not go together.
+    pub(super) fn refuse_key(&self, span: Span, title: &str, help: &str) -> Reported {
+        self.context.report(Problem::error(span, title).help(help))
+    }
+
+    /// Reads every key as a pair, in the order of the text.
+    pub(super) fn pairs<T>(self, read: impl Fn(&Node<'a>) -> Read<T>) -> Read<Vec<(At<String>, T)>> {
+        let mut keys: Vec<_> = self.keys.iter().collect();
+        keys.sort_by_key(|(key, _)| key.span().start);
+        let read = |(key, value): (&Spanned<DeString<'_>>, _)| {
+            let name = At::new(key.get_ref().to_string(), key.span().into());
+            read(&self.child(&name.value, value)).map(|value| (name, value))
+        };
+        keys.into_iter().map(read).collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// Reports every key that nobody asked for, and those that are missing.
+    pub(super) fn finish(self) {
+        let mut meant = Vec::new();
+        for (key, value) in self.keys.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()))
+        {
+            let guess = nearest(key.get_ref(), self.known.iter().copied());
+            meant.extend(guess);
+            if self.context.torn || guess.is_none_or(redact::hints) {
+                self.context.hide(value); // nobody knows what it is
+            }
+            let title = format!("unknown key `{}` {}", key.get_ref().escape_debug(), self.place());
+            let problem = Problem::error(key.span().into(), title).help_if(self.advice(key.get_ref(), guess));
+            self.context.report(problem);
+        }
+        if self.context.torn {
+            return;
+        }
+        for key in self.missing.iter().filter(|key| !meant.contains(key)) {
+            let title = format!("missing key `{key}` {}", self.place());
+            self.context.report(Problem::error(self.span, title));
+        }
+    }
+
+    fn node(&mut self, key: &'static str) -> Option<Node<'a>> {
+        self.known.push(key);
+        self.keys.get(key).map(|value| self.child(key, value))
+    }
+
+    fn child(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Node<'a> {
+        let key = key.escape_debug();
+        let path = if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) };
+        Node { context: self.context, value, path, item: false }
+    }
+
+    fn place(&self) -> String {
+        if self.path.is_empty() { "at the top level".to_owned() } else { format!("in `{}`", self.path) }
+    }
+
+    fn advice(&self, key: &str, guess: Option<&str>) -> Option<String> {
+        if let Some(guess) = guess {
+            return Some(format!("did you mean `{guess}`?"));
+        }
+        if !self.path.is_empty() && TOP_LEVEL.contains(&key) {
+            return Some(format!("`{key}` is a key of the top level: write it above the first [table]"));
+        }
+        match self.known.as_slice() {
+            [] => Some("no key belongs here".to_owned()),
+            known if known.len() <= 12 => Some(format!("known keys: {}", known.join(", "))),
+            _ => None,
+        }
+    }
+}
+
+/// The plain keys of the top level, which slip into a table when they are written below its header.
+const TOP_LEVEL: [&str; 2] = ["state_dir", "workers"];
+
+/// What a value is, with its article.
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,144 @@
+//! Strings, and what is written as one: names, addresses, paths, dates, digests.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::{Node, Read};
+use crate::config::problem::Problem;
+use crate::config::redact;
+use crate::config::span::{At, Span};
+
+/// Reads a string of one line, not empty, that may be shown.
+pub(in crate::config) fn line(node: &Node<'_>) -> Read<At<String>> {
+    let text = string(node)?;
+    if text.is_empty() {
+        return Err(node.refuse(format!("{} must not be empty", node.subject())));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(node.refuse(format!("{} must not hold control characters", node.subject())));
+    }
+    Ok(node.at(text.to_owned()))
+}
+
+/// Reads a string that can stand in a quoted header parameter: visible ASCII but `"` and `\`, at most 256.
+pub(in crate::config) fn visible(node: &Node<'_>) -> Read<At<String>> {
+    let text = line(node)?;
+    let plain = |letter: char| letter.is_ascii_graphic() && letter != '"' && letter != '\\';
+    if text.value.len() > 256 || !text.value.chars().all(plain) {
+        let title = format!(
+            "{} must be at most 256 visible ASCII characters, no quotes or backslashes",
+            node.subject()
+        );
+        return Err(node.refuse(title));
+    }
+    Ok(text)
+}
+
+/// Reads the name of an object of ours.
+pub(in crate::config) fn name(node: &Node<'_>) -> Read<At<String>> {
+    let text = string(node)?;
+    match misnamed(text, node.span(), &node.subject()) {
+        None => Ok(node.at(text.to_owned())),
+        Some(problem) => {
+            if node.path.ends_with("credential") {
+                node.hide(); // what is no name may be the secret itself
+            }
+            Err(node.report(problem))
+        }
+    }
+}
+
+/// Reads the name of a role, or of a shipped one: `pack:role`.
+pub(in crate::config) fn role(node: &Node<'_>) -> Read<At<String>> {
+    let text = string(node)?;
+    let problem = text.splitn(2, ':').find_map(|part| misnamed(part, node.span(), &node.subject()));
+    problem.map_or_else(|| Ok(node.at(text.to_owned())), |problem| Err(node.report(problem)))
+}
+
+/// What is wrong with a name, if it is not a letter or digit and then up to 63 letters, digits, `.`, `_` or `-`.
+pub(in crate::config) fn misnamed(name: &str, span: Span, subject: &str) -> Option<Problem> {
+    let first = name.starts_with(|letter: char| letter.is_ascii_alphanumeric());
+    let rest = name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-'));
+    if first && rest && name.len() <= 64 {
+        return None;
+    }
+    let help = "a name is 1 to 64 letters, digits, `.`, `_` or `-`, and starts with a letter or digit";
+    Some(Problem::error(span, format!("{subject} is not a name that can be used")).help(help))
+}
+
+/// Reads an IP address with a port.
+pub(in crate::config) fn address(node: &Node<'_>) -> Read<At<SocketAddr>> {
+    let text = string(node)?;
+    if let Ok(address) = text.parse() {
+        return Ok(node.at(address));
+    }
+    let port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+    let help = match text.rsplit_once(':').filter(|(_, digits)| port(digits)) {
+        Some(("", port)) => {
+            format!("say on which address: \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for all")
+        }
+        Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
+        _ => "write an IP address and a port, as in \"127.0.0.1:7070\" or \"[::1]:7070\"".to_owned(),
+    };
+    let title = format!("{} is not a socket address", node.subject());
+    Err(node.report(Problem::error(node.span(), title).help(help)))
+}
+
+/// Reads a path; a relative one starts at the folder of the file.
+pub(in crate::config) fn path(node: &Node<'_>) -> Read<At<PathBuf>> {
+    line(node).map(|path| path.map(|path| node.base().join(path)))
+}
+
+/// Reads the name of an environment variable.
+pub(in crate::config) fn variable(node: &Node<'_>) -> Read<At<String>> {
+    let name = string(node)?;
+    if redact::is_variable(name) {
+        return Ok(node.at(name.to_owned()));
+    }
+    node.hide(); // what is no name may be the secret itself
+    let title = format!("{} must be the name of an environment variable", node.subject());
+    Err(node.report(
+        Problem::error(node.span(), title).help("write the name alone, without `$`, as in \"JMS_SECRET\""),
+    ))
+}
+
+/// Reads an instant: RFC 3339 in a string, or a TOML date and time with its offset.
+pub(in crate::config) fn instant(node: &Node<'_>) -> Read<At<Timestamp>> {
+    let text = match (node.value().as_datetime(), node.value().as_str()) {
+        (Some(date), _) => date.to_string(),
+        (_, Some(text)) => text.to_owned(),
+        (None, None) => return Err(node.mistyped("a date, as in \"2027-01-01T00:00:00Z\"")),
+    };
+    text.parse().map(|instant| node.at(instant)).map_err(|_| {
+        let title = format!("{} is not a date and time with its offset", node.subject());
+        node.report(Problem::error(node.span(), title).help("write it as in \"2027-01-01T00:00:00Z\""))
+    })
+}
+
+/// Reads a SHA-256 digest in hexadecimal. What is none may be the token itself: it is never shown.
+pub(in crate::config) fn digest(node: &Node<'_>) -> Read<At<[u8; 32]>> {
+    let text = string(node).inspect_err(|_| node.hide())?;
+    let mut digest = [0; 32];
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    let read = pairs.zip(&mut digest).try_for_each(|(pair, byte)| {
+        let pair = pair.filter(|pair| pair.bytes().all(|letter| letter.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+        Some(())
+    });
+    if read.is_some() && text.len() == 64 {
+        return Ok(node.at(digest));
+    }
+    node.hide();
+    let title = format!("{} must be a SHA-256 digest: 64 hexadecimal digits", node.subject());
+    let problem =
+        Problem::error(node.span(), title).label(format!("found {} characters", text.chars().count()));
+    Err(node.report(
+        problem.help("`printf %s TOKEN | sha256sum` gives it; the token itself does not belong here"),
+    ))
+}
+
+fn string<'a>(node: &Node<'a>) -> Read<&'a str> {
+    node.value().as_str().ok_or_else(|| node.mistyped("a string"))
+}

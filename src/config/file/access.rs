@@ -1,0 +1,156 @@
+//! `[consumers.…]`, `[roles.…]` and `[[grants]]`: who may do what.
+
+use jiff::Timestamp;
+
+use crate::config::At;
+use crate::config::decode::scalar::integer;
+use crate::config::decode::text::{digest, instant, line, name, role, visible};
+use crate::config::decode::{Node, Read, Table};
+use crate::config::problem::Problem;
+use crate::config::span::Span;
+
+/// A consumer that the file declares.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    /// What grants and the audit call it.
+    pub name: At<String>,
+    /// The digests of its tokens.
+    pub token_sha256: Vec<At<[u8; 32]>>,
+    /// The number of its requests in a minute, 0 for no limit; absent for the common one.
+    pub requests_per_minute: Option<u32>,
+    /// The number of its requests at a time, 0 for no limit; absent for the common one.
+    pub concurrency: Option<u32>,
+}
+
+impl Consumer {
+    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let token_sha256 = table.take("token_sha256", |node| node.list(digest));
+        let requests_per_minute = table.take("requests_per_minute", integer(0..=u32::MAX));
+        let concurrency = table.take("concurrency", integer(0..=u32::MAX));
+        table.finish();
+        let token_sha256 = token_sha256?.unwrap_or_default();
+        Ok(Self { name, token_sha256, requests_per_minute: requests_per_minute?, concurrency: concurrency? })
+    }
+}
+
+/// A set of rules.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// What grants call it.
+    pub name: At<String>,
+    /// What may be done.
+    pub allow: Vec<Rule>,
+    /// What may not be done, whatever allows it.
+    pub deny: Vec<Rule>,
+}
+
+impl Role {
+    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let allow = table.take("allow", |node| node.list(Rule::read));
+        let deny = table.take("deny", |node| node.list(Rule::read));
+        table.finish();
+        Ok(Self { name, allow: allow?.unwrap_or_default(), deny: deny?.unwrap_or_default() })
+    }
+}
+
+/// What a call must be like for a rule to hold: all of it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Where it stands.
+    pub span: Span,
+    /// The methods, in upper case, or `*`; absent for any.
+    pub methods: Option<Vec<At<String>>>,
+    /// The patterns of the path, one of which must match; never empty.
+    pub paths: Vec<At<String>>,
+    /// What the query must hold, in the order of the file.
+    pub query: Vec<Condition>,
+}
+
+/// What a rule wants of one member of the query.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// The name of the member.
+    pub name: At<String>,
+    /// What its value must match.
+    pub pattern: At<String>,
+}
+
+impl Rule {
+    fn read(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let methods = table.take("methods", |node| some(node, read_method, "leave it out for any method"));
+        let paths = table.need("paths", |node| some(node, line, "write [\"/**\"] for every path"));
+        let query = table.take("query", |node| Table::of(node)?.pairs(line));
+        let span = table.span();
+        table.finish();
+        let query = query?.unwrap_or_default().into_iter();
+        let query = query.map(|(name, pattern)| Condition { name, pattern }).collect();
+        Ok(Self { span, methods: methods?, paths: paths?, query })
+    }
+}
+
+/// Who may do it where.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Where it stands.
+    pub span: Span,
+    /// Who.
+    pub consumer: At<String>,
+    /// Where.
+    pub upstream: At<String>,
+    /// What: own roles, or shipped ones as in `jumpserver:read-only`; never empty.
+    pub roles: Vec<At<String>>,
+    /// In which organisations; the first is used when the caller names none.
+    pub orgs: Vec<At<String>>,
+    /// With which credential; absent for the upstream's.
+    pub credential: Option<At<String>>,
+    /// Until when; absent for always.
+    pub expires: Option<At<Timestamp>>,
+}
+
+impl Grant {
+    pub(super) fn read(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let consumer = table.need("consumer", name);
+        let upstream = table.need("upstream", name);
+        let roles = table.need("roles", |node| some(node, role, "name a role, or remove the grant"));
+        let orgs = table.take("orgs", |node| node.list(visible));
+        let credential = table.take("credential", name);
+        let expires = table.take("expires", instant);
+        let span = table.span();
+        table.finish();
+        Ok(Self {
+            span,
+            consumer: consumer?,
+            upstream: upstream?,
+            roles: roles?,
+            orgs: orgs?.unwrap_or_default(),
+            credential: credential?,
+            expires: expires?,
+        })
+    }
+}
+
+/// Reads a list that must not be empty.
+fn some<T>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Read<T>, help: &str) -> Read<Vec<T>> {
+    let items = node.list(read)?;
+    if items.is_empty() {
+        let title = format!("{} must not be empty", node.subject());
+        return Err(node.report(Problem::error(node.span(), title).help(help)));
+    }
+    Ok(items)
+}
+
+fn read_method(node: &Node<'_>) -> Read<At<String>> {
+    let method = visible(node)?;
+    let token = |letter: char| letter.is_ascii_uppercase() || letter == '-';
+    if method.value == "*" || method.value.chars().all(token) {
+        return Ok(method);
+    }
+    let upper = method.value.to_ascii_uppercase();
+    let title = format!("{} must be a method in upper case, or \"*\"", node.subject());
+    let help = upper.chars().all(token).then(|| format!("did you mean \"{upper}\"?"));
+    Err(node.report(Problem::error(node.span(), title).help_if(help)))
+}

@@ -1,0 +1,137 @@
+//! `[custody]` and `[credentials.…]`: where secrets are, never what they are.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::At;
+use crate::config::decode::choice::Tags;
+use crate::config::decode::text::{path, variable, visible};
+use crate::config::decode::{Node, Read, Table};
+use crate::config::problem::Problem;
+
+/// Every kind of credential that the file format knows.
+const KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
+
+/// The kinds of credential that this version can use.
+const AVAILABLE_KINDS: &[&str] = &["access-key"];
+
+/// How stored credentials are sealed.
+#[derive(Clone, Debug)]
+pub struct Custody {
+    /// Where the master key comes from. Its span tells a default (which may be made when needed) from a choice.
+    pub master_key: At<MasterKey>,
+}
+
+/// Where the master key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MasterKey {
+    /// It is the content of a file.
+    File(PathBuf),
+    /// It is the value of an environment variable.
+    Env(String),
+    /// It is derived from a passphrase.
+    Passphrase(Reference),
+}
+
+impl Custody {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self { master_key: At::unwritten(MasterKey::File(state_dir.join("master.key"))) }
+    }
+
+    pub(super) fn read(node: &Node<'_>, state_dir: &Path) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let master_key = table.or("master_key", Self::new(state_dir).master_key, MasterKey::read);
+        table.finish();
+        Ok(Self { master_key })
+    }
+}
+
+impl MasterKey {
+    fn read(node: &Node<'_>) -> Read<At<Self>> {
+        const PLACES: &[&str] = &["file", "env", "passphrase"];
+        refuse_literal(node)?;
+        let (tag, inner) = Tags { noun: "source", known: PLACES, available: PLACES }.read(node)?;
+        let key = match tag {
+            "passphrase" => Self::Passphrase(Reference::read(&inner)?.value),
+            "env" => Self::Env(variable(&inner)?.value),
+            _ => Self::File(path(&inner)?.value),
+        };
+        Ok(node.at(key))
+    }
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Env(String),
+}
+
+impl Reference {
+    fn read(node: &Node<'_>) -> Read<At<Self>> {
+        const PLACES: &[&str] = &["file", "env"];
+        refuse_literal(node)?;
+        let (tag, inner) = Tags { noun: "source", known: PLACES, available: PLACES }.read(node)?;
+        let reference = match tag {
+            "env" => Self::Env(variable(&inner)?.value),
+            _ => Self::File(path(&inner)?.value),
+        };
+        Ok(node.at(reference))
+    }
+}
+
+/// A credential that the file refers to.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// What grants and upstreams call it.
+    pub name: At<String>,
+    /// What it consists of.
+    pub material: Material,
+}
+
+/// What a credential consists of.
+#[derive(Clone, Debug)]
+pub enum Material {
+    /// A key that signs requests.
+    AccessKey {
+        /// The public half.
+        id: At<String>,
+        /// Where the secret half is.
+        secret: At<Reference>,
+    },
+    /// A secret that is sent as it is.
+    Value(At<Reference>),
+}
+
+impl Credential {
+    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+        let kinds = Tags { noun: "credential kind", known: KINDS, available: AVAILABLE_KINDS };
+        let (kind, inner) = kinds.read(node)?;
+        let material = match kind {
+            "value" => Material::Value(Reference::read(&inner)?),
+            _ => Material::access_key(&inner)?,
+        };
+        Ok(Self { name, material })
+    }
+}
+
+impl Material {
+    fn access_key(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let id = table.need("id", visible);
+        let secret = table.need("secret", Reference::read);
+        table.finish();
+        Ok(Self::AccessKey { id: id?, secret: secret? })
+    }
+}
+
+fn refuse_literal(node: &Node<'_>) -> Read<()> {
+    if node.value().is_table() {
+        return Ok(());
+    }
+    node.hide();
+    let title = format!("{} must say where the secret is: a literal secret is not accepted", node.subject());
+    let help = "write `{ file = \"…\" }` or `{ env = \"…\" }`; if it was ever committed or shared, replace the secret";
+    Err(node.report(Problem::error(node.span(), title).label("not shown").help(help)))
+}

@@ -1,0 +1,49 @@
+//! `[audit]`.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::At;
+use crate::config::decode::choice::word;
+use crate::config::decode::text::path;
+use crate::config::decode::units::size;
+use crate::config::decode::{Node, Read, Table};
+
+/// How calls are recorded.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// The folder of the segments.
+    pub dir: At<PathBuf>,
+    /// When a record counts as kept.
+    pub durability: Durability,
+    /// The size at which a new segment is begun, in bytes.
+    pub rotate: u64,
+}
+
+/// When a record counts as kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on the disk, before the call is forwarded.
+    Sync,
+    /// When it is queued; it is on the disk within 10 ms.
+    Batched,
+}
+
+impl Audit {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        let dir = At::unwritten(state_dir.join("audit"));
+        Self { dir, durability: Durability::Sync, rotate: 128 << 20 }
+    }
+
+    pub(super) fn read(node: &Node<'_>, state_dir: &Path) -> Read<Self> {
+        let default = Self::new(state_dir);
+        let mut table = Table::of(node)?;
+        let words = [("sync", Durability::Sync), ("batched", Durability::Batched)];
+        let audit = Self {
+            dir: table.or("dir", default.dir, path),
+            durability: table.or("durability", default.durability, word(&words)),
+            rotate: table.or("rotate", default.rotate, size(1 << 10..=1 << 40)),
+        };
+        table.finish();
+        Ok(audit)
+    }
+}

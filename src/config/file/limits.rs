@@ -1,0 +1,102 @@
+//! `[limits]`: what nothing may exceed.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::decode::scalar::integer;
+use crate::config::decode::units::{duration, size};
+use crate::config::decode::{Node, Read, Table};
+
+/// What nothing may exceed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The length of a request's body, in bytes.
+    pub max_body: u64,
+    /// The length of a request's header block, in bytes.
+    pub max_header_bytes: u64,
+    /// The number of a request's header lines.
+    pub max_headers: u32,
+    /// The length of a request's target, in bytes.
+    pub max_target_bytes: u64,
+    /// The time a request's head may take.
+    pub header_timeout: Duration,
+    /// The time in which a request's body must bring at least 1 KiB.
+    pub body_timeout: Duration,
+    /// The time the upstream may take to connect and begin an answer, and the longest pause within one.
+    pub upstream_timeout: Duration,
+    /// The time a connection may be kept with no request begun.
+    pub idle_timeout: Duration,
+    /// The number of connections in all.
+    pub connections: u32,
+    /// The number of connections of one address; 0 for no limit.
+    pub connections_per_address: u32,
+    /// The number of failed authentications of one address in a minute; 0 for no limit.
+    pub auth_failures_per_minute: u32,
+    /// The number of requests of one consumer in a minute; 0 for no limit.
+    pub requests_per_minute: u32,
+    /// The number of requests of one consumer at a time; 0 for no limit.
+    pub concurrency: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body: 16 << 20,
+            max_header_bytes: 32 << 10,
+            max_headers: 100,
+            max_target_bytes: 8 << 10,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_mins(1),
+            upstream_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_mins(2),
+            connections: 20_000,
+            connections_per_address: 0,
+            auth_failures_per_minute: 60,
+            requests_per_minute: 0,
+            concurrency: 0,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn read(node: &Node<'_>) -> Read<Self> {
+        let default = Self::default();
+        let mut table = Table::of(node)?;
+        let mut wait = |key, default| table.or(key, default, duration(PATIENCE));
+        let header_timeout = wait("header_timeout", default.header_timeout);
+        let body_timeout = wait("body_timeout", default.body_timeout);
+        let upstream_timeout = wait("upstream_timeout", default.upstream_timeout);
+        let idle_timeout = wait("idle_timeout", default.idle_timeout);
+        let max_headers = table.or("max_headers", default.max_headers, integer(1..=MOST_HEADERS));
+        let mut count = |key, default, least| table.or(key, default, integer(least..=u32::MAX));
+        let limits = Self {
+            max_headers,
+            connections: count("connections", default.connections, 1),
+            connections_per_address: count("connections_per_address", default.connections_per_address, 0),
+            auth_failures_per_minute: count("auth_failures_per_minute", default.auth_failures_per_minute, 0),
+            requests_per_minute: count("requests_per_minute", default.requests_per_minute, 0),
+            concurrency: count("concurrency", default.concurrency, 0),
+            max_body: table.or("max_body", default.max_body, size(0..=1 << 40)),
+            max_header_bytes: table.or("max_header_bytes", default.max_header_bytes, size(HEADERS)),
+            max_target_bytes: table.or("max_target_bytes", default.max_target_bytes, size(TARGET)),
+            header_timeout,
+            body_timeout,
+            upstream_timeout,
+            idle_timeout,
+        };
+        table.finish();
+        Ok(limits)
+    }
+}
+
+/// How long a wait may be set to.
+const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+
+/// How long a request's header block may be set to, in bytes: a single longer name is beyond the HTTP library.
+const HEADERS: RangeInclusive<u64> = 64..=60 << 10;
+/// How long a request's target may be set to, in bytes: its canonical form may be three times as long, and a
+/// target of 64 KiB is beyond the HTTP library.
+const TARGET: RangeInclusive<u64> = 64..=16 << 10;
+
+/// The most header lines that can be allowed: [`MAX_HEADERS`](crate::framing::MAX_HEADERS).
+const MOST_HEADERS: u32 = 256;

@@ -1,0 +1,78 @@
+//! `[[listeners]]` and `[admin]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::loopback;
+use crate::config::At;
+use crate::config::decode::text::{address, path};
+use crate::config::decode::{Node, Read, Table};
+
+/// A socket on which consumers are listened to.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address it is bound to.
+    pub address: At<SocketAddr>,
+    /// How it is encrypted; absent for plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+impl Listener {
+    pub(super) fn read(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let address = table.need("address", address);
+        let tls = table.take("tls", Tls::read);
+        table.finish();
+        Ok(Self { address: address?, tls: tls? })
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { address: At::unwritten(loopback(7070)), tls: None }
+    }
+}
+
+/// What a listener needs to encrypt.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificate chain, in PEM.
+    pub cert: At<PathBuf>,
+    /// Its private key, in PEM.
+    pub key: At<PathBuf>,
+    /// Those who vouch for consumers, in PEM; absent if consumers need no certificate.
+    pub client_ca: Option<At<PathBuf>>,
+}
+
+impl Tls {
+    fn read(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let cert = table.need("cert", path);
+        let key = table.need("key", path);
+        let client_ca = table.take("client_ca", path);
+        table.finish();
+        Ok(Self { cert: cert?, key: key?, client_ca: client_ca? })
+    }
+}
+
+/// Where operators are listened to.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The address it is bound to.
+    pub address: At<SocketAddr>,
+}
+
+impl Admin {
+    pub(super) fn read(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let address = table.or("address", Self::default().address, address);
+        table.finish();
+        Ok(Self { address })
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: At::unwritten(loopback(7071)) }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the configuration file says, section by section, each with its default.
+//!
+//! These types mirror the text. Values that a later check may complain about know their place ([`At`]).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use toml::de::DeTable;
+
+use super::decode::scalar::integer;
+use super::decode::text::path;
+use super::decode::{Context, Table};
+use super::{At, Named};
+
+mod access;
+mod custody;
+mod journal;
+mod limits;
+mod listener;
+mod route;
+mod upstream;
+
+pub use access::{Condition, Consumer, Grant, Role, Rule};
+pub use custody::{Credential, Custody, MasterKey, Material, Reference};
+pub use journal::{Audit, Durability};
+pub use limits::Limits;
+pub use listener::{Admin, Listener, Tls};
+pub use route::Route;
+pub use upstream::{AccessKey, Cookies, ForwardedFor, Profile, Scheme, TrailingSlash, Upstream};
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// The folder of the store, the audit and the keys.
+    pub state_dir: At<PathBuf>,
+    /// The number of workers; 0 for one per core.
+    pub workers: usize,
+    /// Where consumers are listened to.
+    pub listeners: Vec<Listener>,
+    /// Where operators are listened to.
+    pub admin: Admin,
+    /// How calls are recorded.
+    pub audit: Audit,
+    /// How stored credentials are sealed.
+    pub custody: Custody,
+    /// What nothing may exceed.
+    pub limits: Limits,
+    /// Where calls are forwarded to.
+    pub upstreams: Named<Upstream>,
+    /// The credentials that the file refers to.
+    pub credentials: Named<Credential>,
+    /// Which upstream a call is for, in the order of the file.
+    pub routes: Vec<Route>,
+    /// The consumers that the file declares.
+    pub consumers: Named<Consumer>,
+    /// What may be done, in sets of rules.
+    pub roles: Named<Role>,
+    /// Who may do it where, in the order of the file.
+    pub grants: Vec<Grant>,
+}
+
+impl File {
+    pub(super) fn read<'a>(context: &'a Context<'a>, document: &'a DeTable<'a>) -> Self {
+        let mut table = Table::root(context, document);
+        let default_state = At::unwritten(context.base().join("state"));
+        let state_dir = table.or("state_dir", default_state, path);
+        let file = Self {
+            workers: table.or("workers", 0, integer(0..=1024)),
+            listeners: table.each("listeners", Listener::read).unwrap_or_else(|| vec![Listener::default()]),
+            admin: table.or("admin", Admin::default(), Admin::read),
+            audit: table
+                .or("audit", Audit::new(&state_dir.value), |node| Audit::read(node, &state_dir.value)),
+            custody: table
+                .or("custody", Custody::new(&state_dir.value), |node| Custody::read(node, &state_dir.value)),
+            limits: table.or("limits", Limits::default(), Limits::read),
+            upstreams: table.named("upstreams", Upstream::read),
+            credentials: table.named("credentials", Credential::read),
+            routes: table.each("routes", Route::read).unwrap_or_default(),
+            consumers: table.named("consumers", Consumer::read),
+            roles: table.named("roles", Role::read),
+            grants: table.each("grants", Grant::read).unwrap_or_default(),
+            state_dir,
+        };
+        table.finish();
+        file
+    }
+}
+
+/// An address of this host only.
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

@@ -1,0 +1,231 @@
+//! `[upstreams.…]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::At;
+use crate::config::decode::choice::{Tags, located, word};
+use crate::config::decode::scalar::boolean;
+use crate::config::decode::text::{line, name, path, visible};
+use crate::config::decode::units::duration;
+use crate::config::decode::{Node, Read, Table};
+use crate::config::problem::Problem;
+
+/// Every scheme that the file format knows.
+const SCHEMES: &[&str] = &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
+
+/// The schemes that this version can apply.
+const AVAILABLE_SCHEMES: &[&str] = &["access-key"];
+
+/// A product that calls are forwarded to.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// What routes and grants call it.
+    pub name: At<String>,
+    /// What is known of it.
+    pub profile: At<Profile>,
+    /// Its URL; a path here is the base path.
+    pub endpoint: At<String>,
+    /// The organisation of grants that name none.
+    pub org: Option<At<String>>,
+    /// The credential of grants that name none.
+    pub credential: Option<At<String>>,
+    /// Those who vouch for it instead of the public authorities, in PEM.
+    pub ca_file: Option<At<PathBuf>>,
+    /// What happens to the slash at the end of a path; absent for the profile's way.
+    pub trailing_slash: Option<TrailingSlash>,
+    /// The top-level JSON members whose links are rewritten; absent for the profile's.
+    pub link_members: Option<Vec<At<String>>>,
+    /// Whether the endpoint's base path is part of the signed path.
+    pub sign_base_path: bool,
+    /// What happens to cookies; absent for the profile's way.
+    pub cookies: Option<Cookies>,
+    /// Whether it is told whom a call is for.
+    pub forwarded_for: ForwardedFor,
+    /// How long an idle connection to it is kept; absent for the profile's time.
+    pub pool_idle: Option<Duration>,
+    /// Whether it may be reached in clear beyond this host.
+    pub insecure_plaintext: At<bool>,
+    /// How the credential is put on a request.
+    pub scheme: At<Scheme>,
+}
+
+/// What is known of an upstream product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// The bastion `JumpServer`.
+    JumpServer,
+    /// The directory `JumpCloud`.
+    JumpCloud,
+    /// The platform `Foresight`.
+    Foresight,
+    /// Nothing in particular.
+    Plain,
+}
+
+/// What happens to the slash at the end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailingSlash {
+    /// It is added where it is missing.
+    Add,
+    /// It is left as it is.
+    Keep,
+}
+
+/// What happens to cookies, both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// They are dropped.
+    Strip,
+    /// They are passed on.
+    Pass,
+}
+
+/// Whom an upstream is told that a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedFor {
+    /// Nobody.
+    None,
+    /// The consumer's address, in `X-Forwarded-For`.
+    Consumer,
+}
+
+/// How a credential is put on a request.
+#[derive(Clone, Debug)]
+pub enum Scheme {
+    /// By a signature over some of its header lines.
+    AccessKey(AccessKey),
+    /// In a header line of its own.
+    Header {
+        /// The name of the header.
+        name: At<String>,
+    },
+    /// As `Authorization: Bearer`.
+    Bearer,
+    /// As `Authorization: Token`.
+    Token,
+}
+
+/// The settings of `scheme.access-key`.
+#[derive(Clone, Debug, Default)]
+pub struct AccessKey {
+    /// What is signed, in this order; absent for the usual.
+    pub headers: Option<Vec<At<String>>>,
+    /// With what; absent for the usual.
+    pub algorithm: Option<At<String>>,
+}
+
+impl Upstream {
+    pub(super) fn read(called: At<String>, node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let profile = table.need("profile", located(word(&PROFILES)));
+        let endpoint = read_endpoint(&mut table);
+        let org = table.take("org", visible);
+        let credential = table.take("credential", name);
+        let ca_file = table.take("ca_file", path);
+        let trailing_slash = table.take("trailing_slash", word(&SLASHES));
+        let link_members = table.take("link_members", |node| node.list(line));
+        let sign_base_path = table.take("sign_base_path", boolean);
+        let cookies = table.take("cookies", word(&COOKIES));
+        let forwarded_for = table.take("forwarded_for", word(&FORWARDED_FOR));
+        let pool_idle = table.take("pool_idle", duration(Duration::ZERO..=Duration::from_hours(24)));
+        let insecure_plaintext = table.take("insecure_plaintext", located(boolean));
+        let scheme = table.need("scheme", located(Scheme::read));
+        table.finish();
+        Ok(Self {
+            name: called,
+            profile: profile?,
+            endpoint: endpoint?,
+            org: org?,
+            credential: credential?,
+            ca_file: ca_file?,
+            trailing_slash: trailing_slash?,
+            link_members: link_members?,
+            sign_base_path: sign_base_path?.unwrap_or(true),
+            cookies: cookies?,
+            forwarded_for: forwarded_for?.unwrap_or(ForwardedFor::None),
+            pool_idle: pool_idle?,
+            insecure_plaintext: insecure_plaintext?.unwrap_or(At::unwritten(false)),
+            scheme: scheme?,
+        })
+    }
+}
+
+impl Scheme {
+    fn read(node: &Node<'_>) -> Read<Self> {
+        let tags = Tags { noun: "scheme", known: SCHEMES, available: AVAILABLE_SCHEMES };
+        let (tag, inner) = tags.read(node)?;
+        let mut table = Table::of(&inner).inspect_err(|_| inner.hide())?;
+        let scheme = match tag {
+            "header" => table.need("name", visible).map(|name| Self::Header { name }),
+            "bearer" => Ok(Self::Bearer),
+            "token" => Ok(Self::Token),
+            _ => AccessKey::read(&mut table).map(Self::AccessKey),
+        };
+        table.finish();
+        scheme
+    }
+}
+
+impl AccessKey {
+    fn read(table: &mut Table<'_>) -> Read<Self> {
+        let headers = table.take("headers", |node| {
+            let headers = node.list(visible)?;
+            if headers.is_empty() {
+                return Err(
+                    node.refuse(format!("{} must not be empty: nothing would be signed", node.subject()))
+                );
+            }
+            Ok(headers)
+        });
+        let algorithm = table.take("algorithm", visible);
+        Ok(Self { headers: headers?, algorithm: algorithm? })
+    }
+}
+
+/// `endpoint`, or `endpoints` with one item.
+fn read_endpoint(table: &mut Table<'_>) -> Read<At<String>> {
+    let several = table.take("endpoints", |node| {
+        let mut endpoints = node.list(one_endpoint)?;
+        match (endpoints.pop(), endpoints.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (None, _) => Err(node.refuse(format!("{} must not be empty", node.subject()))),
+            (Some(_), false) => {
+                let title = "more than one endpoint is not available in this version";
+                Err(node
+                    .report(Problem::error(node.span(), title).help("keep one: `endpoint = \"https://…\"`")))
+            }
+        }
+    });
+    let Some(several) = several.transpose() else { return table.need("endpoint", one_endpoint) };
+    match (table.take("endpoint", |node| one_endpoint(node).map(|_| node.span())), several) {
+        (Ok(None), several) => several,
+        (Ok(Some(span)), _) => {
+            Err(table.refuse_key(span, "`endpoint` and `endpoints` are both given", "keep one of them"))
+        }
+        (Err(reported), _) => Err(reported),
+    }
+}
+
+fn one_endpoint(node: &Node<'_>) -> Read<At<String>> {
+    let text = line(node)?;
+    let authority = text.value.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        node.hide();
+        let title = format!("{} must not hold a name or password", node.subject());
+        let help = "put what the upstream wants to see in a credential, and name that";
+        return Err(node.report(Problem::error(node.span(), title).help(help)));
+    }
+    Ok(text)
+}
+
+const PROFILES: [(&str, Profile); 4] = [
+    ("jumpserver", Profile::JumpServer),
+    ("jumpcloud", Profile::JumpCloud),
+    ("foresight", Profile::Foresight),
+    ("plain", Profile::Plain),
+];
+const SLASHES: [(&str, TrailingSlash); 2] = [("add", TrailingSlash::Add), ("keep", TrailingSlash::Keep)];
+const COOKIES: [(&str, Cookies); 2] = [("strip", Cookies::Strip), ("pass", Cookies::Pass)];
+const FORWARDED_FOR: [(&str, ForwardedFor); 2] =
+    [("none", ForwardedFor::None), ("consumer", ForwardedFor::Consumer)];

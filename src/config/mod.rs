@@ -1,0 +1,96 @@
+//! The configuration file: its text, read into [`file::File`] with every problem reported at once.
+//!
+//! Here only the shape is judged. What depends on more than one place, or on anything outside the text, is judged when
+//! the file is compiled, with the same [`Problems`].
+
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::thread;
+
+pub mod compile;
+mod decode;
+pub mod file;
+mod named;
+mod nearest;
+mod problem;
+mod redact;
+mod render;
+mod span;
+mod syntax;
+
+pub use compile::{Compiled, Listener, Surroundings};
+pub use file::File;
+pub use named::Named;
+pub use nearest::nearest;
+pub use problem::{Level, Problem, Problems};
+pub use span::{At, Span};
+
+/// The largest file that is read, in bytes.
+pub const LONGEST: usize = 4 << 20;
+
+/// Reads the text of the configuration file at `path`, in whose folder relative paths start.
+///
+/// The file is there whenever the text is TOML, even if problems were found: what could not be read is left out of it
+/// (see [`Named`]) or has its default, so that later checks can add their own. It must not be used when
+/// [`Problems::has_errors`].
+#[must_use]
+pub fn parse(text: &str, path: &Path) -> (Option<File>, Problems) {
+    let read = || read(text, path);
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name("config".to_owned()).stack_size(STACK);
+        match reader.spawn_scoped(scope, read) {
+            Ok(reader) => reader.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => read(),
+        }
+    })
+}
+
+/// Reads and compiles the file at `path`: the one way to a [`Compiled`], for `check`, start-up and reload alike.
+///
+/// # Errors
+/// [`Problems`], at least one of them an error. Of a file that can be used, the warnings come with it.
+pub fn load(path: &Path, around: Surroundings<'_>) -> Result<(File, Compiled, Problems), Problems> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let mut problems = Problems::new(path, "");
+            problems.push(Problem::error(Span::NOWHERE, format!("the file cannot be read: {error}")));
+            return Err(problems);
+        }
+    };
+    let (file, mut problems) = parse(&text, path);
+    let Some(file) = file else { return Err(problems) };
+    match compile::compile(&file, &mut problems, around) {
+        Some(compiled) => Ok((file, compiled, problems)),
+        None => Err(problems),
+    }
+}
+
+/// The stack on which a file is read, in bytes. The parser takes tables of 80 levels, each with a key of 80 parts, and
+/// drops what it made of them by recursion: more than a common stack holds.
+const STACK: usize = 64 << 20;
+
+fn read(text: &str, path: &Path) -> (Option<File>, Problems) {
+    let mut problems = Problems::new(path, text);
+    if text.len() > LONGEST {
+        let title = format!("the file is too large: {} bytes, of at most {LONGEST}", text.len());
+        problems.push(Problem::error(Span::NOWHERE, title));
+        return (None, problems);
+    }
+    let base = path.parent().unwrap_or(Path::new(""));
+    let (document, whole) = syntax::parse(text, &mut problems);
+    let torn = (!whole).then_some(problems.found.len());
+    let context = decode::Context::new(problems, base, torn.is_some());
+    let file = File::read(&context, &document);
+    let mut problems = context.into_problems();
+    match torn {
+        None => (Some(file), problems),
+        Some(of_syntax) => {
+            problems.forgive_torn(of_syntax);
+            (None, problems)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

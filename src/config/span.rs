@@ -1,0 +1,67 @@
+//! Where in the text of the file something stands.
+
+use std::ops::Range;
+
+/// A range of bytes in the text of the configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// The byte after the last one.
+    pub end: usize,
+}
+
+impl Span {
+    /// The span of what was not written: a default, or the file as a whole.
+    pub const NOWHERE: Self = Self { start: usize::MAX, end: usize::MAX };
+
+    /// Whether this is [`Span::NOWHERE`].
+    #[must_use]
+    pub fn is_nowhere(self) -> bool {
+        self == Self::NOWHERE
+    }
+
+    /// Whether the byte at `offset` is within.
+    #[must_use]
+    pub fn holds(self, offset: usize) -> bool {
+        self.start <= offset && offset < self.end
+    }
+}
+
+impl From<Range<usize>> for Span {
+    fn from(range: Range<usize>) -> Self {
+        Self { start: range.start, end: range.end }
+    }
+}
+
+/// A value and where it was written, so that a later check can point at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    /// What was written.
+    pub value: T,
+    /// Where; [`Span::NOWHERE`] for a default.
+    pub span: Span,
+}
+
+impl<T> At<T> {
+    /// Pairs a value with its place.
+    pub fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+
+    /// A value that the file leaves out.
+    pub fn unwritten(value: T) -> Self {
+        Self { value, span: Span::NOWHERE }
+    }
+
+    /// The same place with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+        At { value: change(self.value), span: self.span }
+    }
+}
+
+/// The offset at which each line of a text starts.
+pub(super) fn line_starts(text: &str) -> Vec<usize> {
+    let after = |(at, byte): (usize, u8)| (byte == b'\n').then_some(at + 1);
+    std::iter::once(0).chain(text.bytes().enumerate().filter_map(after)).collect()
+}

@@ -1,0 +1,186 @@
+//! From what was received to a permit: parse, identify, route, decide. No I/O, nothing async.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{ACCEPT, CONTENT_LENGTH, EXPECT, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+
+use super::limits::{Attempt, Place};
+use super::{Received, Snapshot};
+use crate::audit::{Arrival, Known};
+use crate::code::Code;
+use crate::inbound::{Unidentified, identify};
+use crate::policy::{Action, Denial, Permit, named_org};
+use crate::route::Route;
+use crate::target::Target;
+
+/// A call that may be made.
+pub struct Admitted<'s> {
+    /// The decision.
+    pub permit: Permit,
+    /// The route it took.
+    pub route: &'s Route,
+    /// Its place among the consumer's calls in flight.
+    pub place: Option<Place>,
+}
+
+/// A call that may not.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the caller is told.
+    pub code: Code,
+    /// What was found out on the way.
+    pub known: Known,
+    /// How long until asking again makes sense.
+    pub retry_after: Option<Duration>,
+    /// One of a flood: counted, not recorded by itself.
+    pub suppressed: bool,
+}
+
+impl Refusal {
+    /// A refusal with this code and what is known of the call.
+    #[must_use]
+    pub fn new(code: Code, known: Known) -> Box<Self> {
+        Box::new(Self { code, known, retry_after: None, suppressed: false })
+    }
+
+    fn because(code: Code, reason: &'static str) -> Box<Self> {
+        Self::new(code, Known { reason: Some(reason), ..Known::default() })
+    }
+}
+
+/// Decides on a request.
+///
+/// # Errors
+/// [`Refusal`], with all that is known for the trail.
+pub fn admit<'s>(
+    snapshot: &'s Snapshot,
+    head: &Parts,
+    received: &Received,
+    arrival: &Arrival,
+    now: SystemTime,
+) -> Result<Admitted<'s>, Box<Refusal>> {
+    if let Some(fault) = received.fault {
+        return Err(Refusal::because(fault.code, fault.reason));
+    }
+    // In any case: servers that fold it would take `trace` for the method that echoes credentials.
+    let never = ["CONNECT", "TRACE"].iter().any(|name| head.method.as_str().eq_ignore_ascii_case(name));
+    if never {
+        return Err(Refusal::new(Code::MethodNotAllowed, Known::default()));
+    }
+    let target = Target::canonical(&received.target)
+        .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
+    let mut known = Known::default();
+    let identity = match identify(&head.headers, &snapshot.directory) {
+        Ok(identity) => identity,
+        Err(unidentified) => {
+            known.target = Some(target);
+            return Err(unknown_caller(snapshot, unidentified, arrival, known));
+        }
+    };
+    known.consumer = Some(identity.name().clone());
+    known.via = Some(identity.via().as_str());
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let (route, action) = match locate(snapshot, (&head.method, host, &target), &head.headers, &mut known) {
+        Ok(located) => located,
+        Err(code) => {
+            known.target.get_or_insert(target);
+            return Err(Refusal::new(code, known));
+        }
+    };
+    let consumer = identity.consumer();
+    let permit =
+        snapshot.policy.decide(identity, action, now).map_err(|denial| denied(*denial, &mut known))?;
+    let place = match snapshot.quotas.get(consumer).map(std::sync::Arc::clone).map(|quota| quota.take()) {
+        Some(Ok(place)) => place,
+        Some(Err((code, wait))) => {
+            (known.target, known.rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
+            return Err(Box::new(Refusal { retry_after: Some(wait), ..*Refusal::new(code, known) }));
+        }
+        None => None,
+    };
+    Ok(Admitted { permit, route, place })
+}
+
+/// Finds out what is asked for, and of which upstream.
+///
+/// # Errors
+/// The code of the refusal; `known` has the rest.
+pub(super) fn locate<'s>(
+    snapshot: &'s Snapshot,
+    (method, host, target): (&Method, &str, &Target),
+    headers: &HeaderMap,
+    known: &mut Known,
+) -> Result<(&'s Route, Action), Code> {
+    let routed = snapshot.routes.find(host, target).ok_or(Code::NoRoute)?;
+    let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or(Code::NoRoute)?;
+    let target = if upstream.trailing_slash { routed.target.with_trailing_slash() } else { routed.target };
+    known.upstream = Some(upstream.name.clone());
+    known.route = Some(routed.route.label.clone());
+    let org = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
+        (Err(refused), _) => Err(refused),
+        (Ok(()), None) => Ok(None),
+        (Ok(()), Some(pin)) => named_org(pin, headers, &target)
+            .map_err(|_| (Code::OrgOverride, "organisation named by query or twice")),
+    };
+    let org = match org {
+        Ok(org) => org,
+        Err((code, reason)) => {
+            (known.target, known.reason) = (Some(target), Some(reason));
+            return Err(code);
+        }
+    };
+    Ok((routed.route, Action { upstream: routed.route.upstream, method: method.clone(), target, org }))
+}
+
+/// What the headers ask that is refused after the caller is known and before its body is read.
+fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static str)> {
+    let mut expected = headers.get_all(EXPECT).iter();
+    if expected.any(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err((Code::ExpectationFailed, "expect"));
+    }
+    if headers.get_all(ACCEPT).iter().any(|accept| !accept.as_bytes().is_ascii()) {
+        return Err((Code::Malformed, "accept beyond ASCII"));
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max_body) {
+        return Err((Code::BodyTooLarge, "content-length"));
+    }
+    Ok(())
+}
+
+fn unknown_caller(
+    snapshot: &Snapshot,
+    unidentified: Unidentified,
+    arrival: &Arrival,
+    mut known: Known,
+) -> Box<Refusal> {
+    let code = match unidentified {
+        Unidentified::Duplicate => return Refusal::new(Code::DuplicateCredential, known),
+        Unidentified::Missing => {
+            known.reason = Some("no credential");
+            Code::Unauthenticated
+        }
+        Unidentified::Unknown(sent) => {
+            known.reason = Some("unknown credential");
+            known.fingerprint = Some(snapshot.fingerprints.sign(sent.expose()).chars().take(22).collect());
+            Code::Unauthenticated
+        }
+    };
+    let most = snapshot.limits.auth_failures_per_minute;
+    match snapshot.failures.note(arrival.peer.ip(), most, Instant::now()) {
+        Attempt::Told => Refusal::new(code, known),
+        attempt @ (Attempt::LockedOut | Attempt::Flood) => Box::new(Refusal {
+            code: Code::TooManyFailures,
+            known,
+            retry_after: Some(Duration::from_mins(1)),
+            suppressed: attempt == Attempt::Flood,
+        }),
+    }
+}
+
+fn denied(denial: Denial, known: &mut Known) -> Box<Refusal> {
+    let Denial { code, rule, org, identity: _, action } = denial;
+    Refusal::new(code, Known { rule, org, target: Some(action.target), ..std::mem::take(known) })
+}

@@ -1,0 +1,57 @@
+//! The gateway's own answers: a code → JSON that scripts written for the upstream understand.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Response};
+use uuid::Uuid;
+
+use crate::code::Code;
+
+/// The header that names the code of an answer of ours.
+pub const ERROR: HeaderName = HeaderName::from_static("claviger-error");
+/// The header under which every answer carries the id that the trail knows the call by.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The answer for `code`. `close` says that the connection cannot go on after it.
+#[must_use]
+pub fn problem(code: Code, request_id: Uuid, retry_after: Option<Duration>, close: bool) -> Response<Bytes> {
+    let body = serde_json::json!({
+        "detail": code.detail(),
+        "code": code.as_str(),
+        "request_id": request_id.to_string(),
+        "by": "claviger",
+    });
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ERROR, HeaderValue::from_static(code.as_str()));
+    put_request_id(headers, request_id);
+    if code == Code::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"claviger\""));
+    }
+    if code == Code::MethodNotAllowed {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    let wait = retry_after.or_else(|| (code == Code::Unrecorded).then_some(Duration::from_secs(1)));
+    if let Some(wait) = wait {
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+    }
+    if close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Puts the id of the call on an answer.
+pub fn put_request_id(headers: &mut HeaderMap, request_id: Uuid) {
+    let mut buffer = Uuid::encode_buffer();
+    if let Ok(value) = HeaderValue::from_str(request_id.hyphenated().encode_lower(&mut buffer)) {
+        headers.insert(REQUEST_ID, value);
+    }
+}

@@ -1,0 +1,206 @@
+//! Limits: every one has a default and stands here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use crate::code::Code;
+use crate::framing::HeadLimits;
+
+/// Addresses whose failures are remembered at a time.
+const MOST_ADDRESSES: usize = 100_000;
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The configured limits.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The longest request body, in bytes.
+    pub max_body: u64,
+    /// Limits of a request head.
+    pub head: HeadLimits,
+    /// A request head must be whole by then.
+    pub header_timeout: Duration,
+    /// A request body must bring 1 KiB in each such time.
+    pub body_timeout: Duration,
+    /// How long a kept-alive connection may be idle.
+    pub idle_timeout: Duration,
+    /// Consumers' connections, in all.
+    pub connections: usize,
+    /// Consumers' connections from one address; 0: no limit.
+    pub connections_per_address: usize,
+    /// Failed attempts to authenticate a minute and address; 0: no limit.
+    pub auth_failures_per_minute: u32,
+}
+
+/// How a failed attempt to authenticate is to be treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// As any.
+    Told,
+    /// The limit is reached now: refused as too many, and recorded as such, once.
+    LockedOut,
+    /// The limit was reached before: refused, and counted only.
+    Flood,
+}
+
+/// Failed attempts, by address. Bounded: once full, the oldest minute is forgotten, and while that
+/// does not help, newcomers share one count.
+#[derive(Debug, Default)]
+pub struct Failures(DashMap<Option<IpAddr>, Window>);
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    failed: u32,
+}
+
+impl Failures {
+    /// Notes a failed attempt from `address`.
+    #[must_use]
+    pub fn note(&self, address: IpAddr, most: u32, now: Instant) -> Attempt {
+        if most == 0 {
+            return Attempt::Told;
+        }
+        let mut key = Some(network(address));
+        if self.0.len() >= MOST_ADDRESSES && !self.0.contains_key(&key) {
+            self.0.retain(|_, window| now.duration_since(window.began) < MINUTE);
+            if self.0.len() >= MOST_ADDRESSES {
+                key = None;
+            }
+        }
+        let mut window = self.0.entry(key).or_insert(Window { began: now, failed: 0 });
+        if now.duration_since(window.began) >= MINUTE {
+            *window = Window { began: now, failed: 0 };
+        }
+        window.failed = window.failed.saturating_add(1);
+        match window.failed {
+            failed if failed <= most => Attempt::Told,
+            failed if failed == most + 1 => Attempt::LockedOut,
+            _ => Attempt::Flood,
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the network, since whoever has one address has all of it.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            v6.to_ipv4_mapped().map_or_else(|| IpAddr::V6((v6.to_bits() >> 64 << 64).into()), IpAddr::V4)
+        }
+    }
+}
+
+/// What one consumer has used of its limits, over all workers.
+#[derive(Debug)]
+pub struct Quota {
+    per_minute: Option<u32>,
+    concurrency: Option<u32>,
+    epoch: Instant,
+    /// GCRA's theoretical arrival time, in nanoseconds since the epoch.
+    arrival: AtomicU64,
+    in_flight: AtomicU32,
+}
+
+/// One call in flight; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Place(Arc<Quota>);
+
+impl Quota {
+    /// A quota of so many requests a minute, and so many in flight.
+    #[must_use]
+    pub fn new(per_minute: Option<u32>, concurrency: Option<u32>) -> Self {
+        let limit = |most: Option<u32>| most.filter(|most| *most > 0);
+        Self {
+            per_minute: limit(per_minute),
+            concurrency: limit(concurrency),
+            epoch: Instant::now(),
+            arrival: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether the quota is for these limits; what was used of it then outlives a reload.
+    #[must_use]
+    pub fn is_for(&self, per_minute: u32, concurrency: u32) -> bool {
+        (self.per_minute.unwrap_or(0), self.concurrency.unwrap_or(0)) == (per_minute, concurrency)
+    }
+
+    /// Takes one call out of the quota.
+    ///
+    /// # Errors
+    /// The code, and how long until it makes sense to ask again.
+    pub fn take(self: &Arc<Self>) -> Result<Option<Place>, (Code, Duration)> {
+        let place = match self.concurrency {
+            None => None,
+            Some(most) => {
+                let claim = |used: u32| (used < most).then_some(used + 1);
+                self.in_flight
+                    .fetch_update(Ordering::AcqRel, Ordering::Acquire, claim)
+                    .map_err(|_| (Code::ConcurrencyLimited, Duration::from_secs(1)))?;
+                Some(Place(Arc::clone(self)))
+            }
+        };
+        let Some(per_minute) = self.per_minute else { return Ok(place) };
+        // GCRA: each call moves the arrival time on; a whole minute's calls may come at once.
+        let minute = u64::try_from(MINUTE.as_nanos()).unwrap_or(u64::MAX);
+        let step = minute / u64::from(per_minute);
+        let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let next = |arrival: u64| {
+            let arrival = arrival.max(now) + step;
+            (arrival <= now + step * u64::from(per_minute)).then_some(arrival)
+        };
+        match self.arrival.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
+            Ok(_) => Ok(place),
+            Err(arrival) => {
+                let wait = (arrival + step).saturating_sub(now + step * u64::from(per_minute));
+                Err((Code::RateLimited, Duration::from_nanos(wait)))
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_locked_out_once_and_only_for_its_failures() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let told: Vec<Attempt> = (0..4).map(|_| failures.note(one, 2, now)).collect();
+        assert_eq!(told, [Attempt::Told, Attempt::Told, Attempt::LockedOut, Attempt::Flood]);
+        assert_eq!(failures.note(other, 2, now), Attempt::Told);
+        assert_eq!(failures.note(one, 2, now + MINUTE), Attempt::Told);
+        assert_eq!(failures.note(one, 0, now), Attempt::Told);
+    }
+
+    #[test]
+    fn a_quota_gives_a_minutes_calls_and_no_more() {
+        let quota = Arc::new(Quota::new(Some(3), None));
+        assert!((0..3).all(|_| quota.take().is_ok()));
+        let refused = quota.take().map(|_| ()).err();
+        assert!(
+            matches!(refused, Some((Code::RateLimited, wait)) if wait > Duration::from_secs(19)),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_place_in_flight_is_given_back() {
+        let quota = Arc::new(Quota::new(None, Some(1)));
+        let place = quota.take();
+        assert!(place.is_ok() && quota.take().is_err());
+        drop(place);
+        assert!(quota.take().is_ok());
+    }
+}

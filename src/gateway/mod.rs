@@ -1,0 +1,154 @@
+//! The way of one request. [`Gateway::handle`] is all of its control flow.
+
+mod admit;
+pub mod answer;
+mod forward;
+pub mod limits;
+pub mod trial;
+
+pub use admit::{Admitted, Refusal, admit};
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use hyper::body::{Body as _, Incoming};
+
+use crate::audit::{Arrival, Audited, Draft, Journal, Known, Parties};
+use crate::clock::Clock;
+use crate::code::Code;
+use crate::custody::Custody;
+use crate::framing::Fault;
+use crate::inbound::Directory;
+use crate::policy::{Permit, Policy};
+use crate::route::{Route, Routes};
+use crate::signature::HmacKey;
+use crate::transport::{Answer, Transport};
+use crate::upstream::Upstream;
+use limits::{Failures, Limits, Quota};
+
+/// The configuration, compiled. A request sees one of them from beginning to end.
+pub struct Snapshot {
+    /// Who may call.
+    pub directory: Directory,
+    /// Where to.
+    pub routes: Routes,
+    /// What they may do there.
+    pub policy: Policy,
+    /// The credentials.
+    pub custody: Custody,
+    /// The upstreams, by their places.
+    pub upstreams: Vec<Upstream>,
+    /// The limits.
+    pub limits: Limits,
+    /// What each consumer has used, by its place.
+    pub quotas: Vec<Arc<Quota>>,
+    /// Failed attempts, kept over reloads.
+    pub failures: Arc<Failures>,
+    /// The key of the fingerprints under which wrong credentials are recorded.
+    pub fingerprints: HmacKey,
+}
+
+impl Snapshot {
+    /// What the consumer called `name` has used of its limits.
+    #[must_use]
+    pub fn quota(&self, name: &str) -> Option<Arc<Quota>> {
+        self.quotas.get(self.directory.place(name)?).map(Arc::clone)
+    }
+}
+
+/// What was received, as the socket gave it: hyper has seen only what passed the strict framer.
+#[derive(Debug)]
+pub struct Received {
+    /// The method; absent where the head was not readable.
+    pub method: Option<Method>,
+    /// The target's bytes; of an unreadable head, its first ones.
+    pub target: Bytes,
+    /// Why the head was refused.
+    pub fault: Option<Fault>,
+}
+
+/// One worker's gateway.
+pub struct Gateway {
+    /// The configuration.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The trail.
+    pub journal: Journal,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The worker's connections to upstreams.
+    pub transport: Rc<Transport>,
+    /// The folder for bodies that do not fit into memory.
+    pub spool: PathBuf,
+}
+
+impl Gateway {
+    /// Takes one request from its head to its answer.
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        received: Received,
+        arrival: Rc<Arrival>,
+    ) -> Response<Audited<Answer>> {
+        let snapshot = self.snapshot.load_full();
+        let (head, body) = request.into_parts();
+        let now = self.clock.now();
+        let (method, target) = (received.method.clone(), received.target.clone());
+        let draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
+        let admitted = match admit(&snapshot, &head, &received, &arrival, now) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let close = received.fault.is_some() || !body.is_end_stream();
+                return refuse(draft, &refusal, close);
+            }
+        };
+        let Admitted { permit, route, place } = admitted;
+        let Some(parties) = parties(&snapshot, &permit, route) else {
+            return refuse(draft, &Refusal::new(Code::Internal, Known::default()), true);
+        };
+        let mut entry = match draft.commit(permit, parties).await {
+            Ok(entry) => entry,
+            Err((unrecorded, request_id)) => {
+                return unrecorded.answer(answer::problem(
+                    Code::Unrecorded,
+                    request_id,
+                    None,
+                    !body.is_end_stream(),
+                ));
+            }
+        };
+        if let Some(place) = place {
+            entry.keep(place);
+        }
+        match self.forward(&snapshot, &mut entry, route, (&head.headers, body, &arrival)).await {
+            Ok(response) => entry.answer(response),
+            Err(failure) => {
+                let close = !entry.meter().whole();
+                let response = answer::problem(failure.code, entry.request_id(), None, close);
+                entry.answer_failure(failure.code, &failure.reason, response)
+            }
+        }
+    }
+}
+
+fn refuse(draft: Draft, refusal: &Refusal, close: bool) -> Response<Audited<Answer>> {
+    let response = answer::problem(refusal.code, draft.request_id(), refusal.retry_after, close);
+    if refusal.suppressed {
+        return draft.answer_suppressed(refusal.code, response);
+    }
+    draft.answer_refusal(refusal.code, &refusal.known, response)
+}
+
+fn parties<'s>(snapshot: &'s Snapshot, permit: &Permit, route: &'s Route) -> Option<Parties<'s>> {
+    let upstream = snapshot.upstreams.get(permit.action().upstream)?;
+    let credential = snapshot.custody.credential(permit.credential())?;
+    Some(Parties {
+        upstream: &upstream.name,
+        credential: &credential.name,
+        credential_version: credential.version,
+        route: &route.label,
+    })
+}

@@ -1,0 +1,42 @@
+//! The `Authorization` header: `Bearer t`, `Token t`, and `t` as the password of `Basic`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::{Attempt, Unidentified, Via};
+use crate::secret::Secret;
+
+/// The token in `Authorization`, if that header is there at all.
+pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentified> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(Unidentified::Duplicate);
+    }
+    let line = line.as_bytes();
+    let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+    let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
+    let sent = rest.trim_ascii();
+    let token = if scheme.eq_ignore_ascii_case(b"bearer") {
+        Some((Via::Bearer, sent.to_vec()))
+    } else if scheme.eq_ignore_ascii_case(b"token") {
+        Some((Via::Token, sent.to_vec()))
+    } else if scheme.eq_ignore_ascii_case(b"basic") {
+        password(sent).map(|password| (Via::Basic, password))
+    } else {
+        None
+    };
+    Ok(Some(match token {
+        Some((via, token)) => Attempt::Token(via, Secret::new(token)),
+        None => Attempt::Unreadable(Secret::new(line.to_vec())),
+    }))
+}
+
+/// The password of Basic credentials (RFC 7617); the name before it does not count.
+fn password(sent: &[u8]) -> Option<Vec<u8>> {
+    let decoded = Secret::new(STANDARD.decode(sent).ok()?);
+    let colon = decoded.expose().iter().position(|byte| *byte == b':')?;
+    decoded.expose().get(colon + 1..).map(<[u8]>::to_vec)
+}

@@ -1,0 +1,189 @@
+//! Who calls: one credential of the request → a proven [`Identity`].
+//!
+//! A kind of credential that was tried and failed ends the search: nothing falls through to
+//! another kind, and two credentials at once are refused, whichever of them is good.
+
+mod api_key;
+mod bearer;
+mod directory;
+pub mod token;
+
+pub use directory::{Consumer, Directory};
+
+use http::HeaderMap;
+
+use crate::name::Name;
+use crate::secret::Secret;
+
+/// How a consumer proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `Authorization: Token`.
+    Token,
+    /// The password of `Authorization: Basic`.
+    Basic,
+    /// `x-api-key`.
+    ApiKey,
+}
+
+impl Via {
+    /// The way as the trail names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Token => "token",
+            Self::Basic => "basic",
+            Self::ApiKey => "x-api-key",
+        }
+    }
+}
+
+/// A consumer, proven. Only [`identify`] makes one.
+///
+/// ```compile_fail,E0451
+/// use claviger::inbound::{Identity, Via};
+/// fn forge(name: claviger::name::Name) -> Identity {
+///     Identity { consumer: 0, name, via: Via::Bearer }
+/// }
+/// ```
+/// ```
+/// use claviger::inbound::{Identity, Via};
+/// fn read(identity: &Identity) -> (usize, Via) {
+///     (identity.consumer(), identity.via())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Identity {
+    consumer: usize,
+    name: Name,
+    via: Via,
+}
+
+impl Identity {
+    /// The consumer's place in the directory.
+    #[must_use]
+    pub fn consumer(&self) -> usize {
+        self.consumer
+    }
+
+    /// The consumer's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// How it proved itself.
+    #[must_use]
+    pub fn via(&self) -> Via {
+        self.via
+    }
+}
+
+/// Why nobody was identified.
+#[derive(Debug)]
+pub enum Unidentified {
+    /// No credential was sent.
+    Missing,
+    /// More than one credential was sent.
+    Duplicate,
+    /// A credential was sent that is none of ours; what was sent, for its fingerprint.
+    Unknown(Secret),
+}
+
+/// A credential as it was sent.
+enum Attempt {
+    /// In a form that we read.
+    Token(Via, Secret),
+    /// In another form: wrong, whatever it holds.
+    Unreadable(Secret),
+}
+
+/// Finds out who calls.
+///
+/// # Errors
+/// [`Unidentified`]; never says how near a wrong token came.
+pub fn identify(headers: &HeaderMap, directory: &Directory) -> Result<Identity, Unidentified> {
+    let attempt = match (bearer::attempt(headers)?, api_key::attempt(headers)?) {
+        (None, None) => return Err(Unidentified::Missing),
+        (Some(_), Some(_)) => return Err(Unidentified::Duplicate),
+        (Some(attempt), None) | (None, Some(attempt)) => attempt,
+    };
+    let (via, token) = match attempt {
+        Attempt::Token(via, token) => (via, token),
+        Attempt::Unreadable(sent) => return Err(Unidentified::Unknown(sent)),
+    };
+    match directory.find(token.expose()) {
+        Some((consumer, found)) => Ok(Identity { consumer, name: found.name.clone(), via }),
+        None => Err(Unidentified::Unknown(token)),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    const TOKEN: &str = "clv_not_a_real_token";
+
+    fn directory() -> Directory {
+        let consumer = Consumer::new(Name::parse("tool").unwrap());
+        Directory::new(vec![(consumer, vec![Directory::digest(TOKEN.as_bytes())])]).unwrap()
+    }
+
+    fn outcome(lines: &[(&str, &str)]) -> &'static str {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        match identify(&headers, &directory()) {
+            Ok(identity) => identity.via().as_str(),
+            Err(Unidentified::Missing) => "missing",
+            Err(Unidentified::Duplicate) => "duplicate",
+            Err(Unidentified::Unknown(_)) => "unknown",
+        }
+    }
+
+    #[test]
+    fn one_token_in_each_spelling() {
+        assert_eq!(outcome(&[("authorization", "Bearer clv_not_a_real_token")]), "bearer");
+        assert_eq!(outcome(&[("authorization", "bEARER   clv_not_a_real_token ")]), "bearer");
+        assert_eq!(outcome(&[("authorization", "TOKEN clv_not_a_real_token")]), "token");
+        assert_eq!(outcome(&[("x-api-key", TOKEN)]), "x-api-key");
+        // any:clv_not_a_real_token
+        assert_eq!(outcome(&[("authorization", "Basic YW55OmNsdl9ub3RfYV9yZWFsX3Rva2Vu")]), "basic");
+    }
+
+    #[test]
+    fn a_failed_attempt_never_falls_through() {
+        assert_eq!(outcome(&[]), "missing");
+        assert_eq!(outcome(&[("x-api-key", "")]), "missing");
+        for wrong in [
+            "Bearer nope",
+            "Bearer",
+            "Digest x",
+            "clv_not_a_real_token",
+            "Basic !!!",
+            "",
+            "Bearer clv_not_a_real_tokeN",
+            "Bearer clv_not_a_real_token, Bearer x",
+            "Basic bm9jb2xvbg==",
+        ] {
+            assert_eq!(outcome(&[("authorization", wrong)]), "unknown", "{wrong}");
+            assert_eq!(outcome(&[("authorization", wrong), ("x-api-key", TOKEN)]), "duplicate", "{wrong}");
+        }
+        assert_eq!(outcome(&[("x-api-key", "nope")]), "unknown");
+    }
+
+    #[test]
+    fn two_at_once_are_refused_even_when_equal() {
+        let good = "Bearer clv_not_a_real_token";
+        assert_eq!(outcome(&[("authorization", good), ("authorization", good)]), "duplicate");
+        assert_eq!(outcome(&[("authorization", good), ("x-api-key", TOKEN)]), "duplicate");
+        assert_eq!(outcome(&[("x-api-key", TOKEN), ("x-api-key", TOKEN)]), "duplicate");
+        assert_eq!(outcome(&[("authorization", good), ("x-api-key", "")]), "bearer");
+    }
+}

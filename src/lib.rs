@@ -1,0 +1,35 @@
+//! claviger, the keeper of the keys: a credential-custody gateway.
+//!
+//! The modules stand in the order of their layers; each uses only those above it.
+
+pub mod name;
+pub mod origin;
+pub mod secret;
+pub mod clock;
+pub mod deadline;
+pub mod code;
+pub mod query;
+pub mod target;
+pub mod framing;
+pub mod metrics;
+pub mod tls;
+
+pub mod signature;
+
+pub mod inbound;
+pub mod route;
+pub mod policy;
+
+pub mod audit;
+pub mod custody;
+
+pub mod transport;
+pub mod scheme;
+pub mod upstream;
+
+pub mod gateway;
+
+pub mod config;
+pub mod server;
+pub mod admin;
+pub mod cli;

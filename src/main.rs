@@ -1,0 +1,10 @@
+//! The `claviger` binary: arguments → exit code.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    claviger::cli::main()
+}

@@ -1,0 +1,186 @@
+//! What the gateway counts. Labels come from closed sets and configured names only.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::name::Name;
+
+/// Upper bounds of the duration histograms, in seconds.
+const SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// A label value that is a configured name or absent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NameLabel(pub Option<Name>);
+
+/// A label value from a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Word(pub &'static str);
+
+/// The labels of `claviger_requests_total`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Request {
+    /// The route's prefix; `-` where none was found.
+    pub route: Text,
+    /// The consumer; `-` where none was proven.
+    pub consumer: NameLabel,
+    /// The method, `other` where it is none of the well-known.
+    pub method: Word,
+    /// The status of the answer.
+    pub code: u16,
+}
+
+/// A label value that is configured text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Text(pub Arc<str>);
+
+/// One label `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// A code or reason of the closed sets.
+    pub reason: Word,
+}
+
+/// One label `upstream`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Upstream {
+    /// The upstream's name.
+    pub upstream: NameLabel,
+}
+
+/// Labels `upstream` and `credential`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UpstreamCredential {
+    /// The upstream's name.
+    pub upstream: NameLabel,
+    /// The credential's name.
+    pub credential: NameLabel,
+}
+
+/// Every metric, with the registry that prints them.
+pub struct Metrics {
+    /// Calls, by route, consumer, method and status.
+    pub requests: Family<Request, Counter>,
+    /// Seconds from a whole head to the outcome.
+    pub request_duration: Histogram,
+    /// Seconds from sending to the upstream's answer head.
+    pub upstream_duration: Family<Upstream, Histogram, fn() -> Histogram>,
+    /// Answers 401 to the gateway's own credential.
+    pub upstream_auth_failures: Family<UpstreamCredential, Counter>,
+    /// Failed attempts to authenticate.
+    pub inbound_auth_failures: Family<Reason, Counter>,
+    /// Refused calls.
+    pub denied: Family<Reason, Counter>,
+    /// Seconds that an intent waited to be durable.
+    pub audit_commit: Histogram,
+    /// Events not yet durable.
+    pub audit_lag: Gauge,
+    /// Events of calls that were lost. Zero, always: no record, no call.
+    pub audit_dropped: Counter,
+    /// When the configuration was last taken, in seconds since 1970.
+    pub last_reload: Gauge,
+    /// Consumers' connections now.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Calls in flight now.
+    pub in_flight: Gauge<i64, AtomicI64>,
+    registry: Registry,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
+        let mut metrics = Self {
+            requests: Family::default(),
+            request_duration: histogram(),
+            upstream_duration: Family::new_with_constructor(histogram),
+            upstream_auth_failures: Family::default(),
+            inbound_auth_failures: Family::default(),
+            denied: Family::default(),
+            audit_commit: histogram(),
+            audit_lag: Gauge::default(),
+            audit_dropped: Counter::default(),
+            last_reload: Gauge::default(),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
+            registry: Registry::with_prefix("claviger"),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing into a string cannot fail.
+        text::encode(&mut out, &self.registry).unwrap_or_default();
+        out
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Calls", self.requests.clone());
+        registry.register("request_duration_seconds", "Whole calls", self.request_duration.clone());
+        registry.register(
+            "upstream_duration_seconds",
+            "Upstream answer heads",
+            self.upstream_duration.clone(),
+        );
+        registry.register(
+            "upstream_auth_failures",
+            "Answers 401 to the gateway's credential",
+            self.upstream_auth_failures.clone(),
+        );
+        registry.register("inbound_auth_failures", "Failed attempts", self.inbound_auth_failures.clone());
+        registry.register("denied", "Refused calls", self.denied.clone());
+        registry.register(
+            "audit_commit_seconds",
+            "Time until an intent is durable",
+            self.audit_commit.clone(),
+        );
+        registry.register("audit_lag_events", "Events not yet durable", self.audit_lag.clone());
+        registry.register("audit_dropped", "Events of calls that were lost", self.audit_dropped.clone());
+        registry.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration was last taken",
+            self.last_reload.clone(),
+        );
+        registry.register("connections", "Consumers' connections", self.connections.clone());
+        registry.register("in_flight", "Calls in flight", self.in_flight.clone());
+    }
+}
+
+/// The label of a method: the well-known by name, `other` for the rest.
+#[must_use]
+pub fn method_label(method: &str) -> Word {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+    Word(KNOWN.iter().find(|known| **known == method).copied().unwrap_or("other"))
+}
+
+impl EncodeLabelValue for NameLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.as_ref().map_or("-", Name::as_str).encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Text {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.as_ref().encode(encoder)
+    }
+}

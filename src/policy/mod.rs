@@ -1,0 +1,217 @@
+//! Whether this consumer may do this: identity and action → [`Permit`] or [`Denial`].
+//!
+//! Deny by default, deny wins. Policy neither reads clocks nor logs; what it decided is a value.
+
+mod org;
+mod pattern;
+mod rule;
+
+pub use org::{OrgPin, named_org};
+pub use pattern::{Glob, PathPattern};
+pub use rule::Rule;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::Method;
+
+use crate::code::Code;
+use crate::inbound::Identity;
+use crate::target::Target;
+
+/// A named set of rules.
+#[derive(Debug)]
+pub struct Role {
+    /// What it allows.
+    pub allow: Vec<Rule>,
+    /// What it forbids, whatever allows it.
+    pub deny: Vec<Rule>,
+}
+
+/// What one consumer may do at one upstream.
+#[derive(Debug)]
+pub struct Grant {
+    /// The rules it brings.
+    pub roles: Vec<Arc<Role>>,
+    /// The organisations it is for, the default first; empty where the upstream has none.
+    pub orgs: Vec<Arc<str>>,
+    /// The credential's place in the snapshot.
+    pub credential: usize,
+    /// When it ends.
+    pub expires: Option<SystemTime>,
+}
+
+/// Every grant, by consumer and upstream (their places), in file order.
+#[derive(Debug, Default)]
+pub struct Policy {
+    grants: HashMap<(usize, usize), Vec<Grant>>,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Action {
+    /// The upstream's place in the snapshot.
+    pub upstream: usize,
+    /// The method.
+    pub method: Method,
+    /// The target, as the upstream knows it.
+    pub target: Target,
+    /// The organisation that the caller named, if any.
+    pub org: Option<String>,
+}
+
+/// A decision to allow. Only [`Policy::decide`] makes one; it cannot be copied, and what is sent
+/// upstream is taken from it.
+///
+/// ```compile_fail,E0451
+/// use claviger::policy::{Action, Permit};
+/// fn forge(identity: claviger::inbound::Identity, action: Action) -> Permit {
+///     Permit { identity, action, org: None, credential: 0, rule: "".into() }
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// fn twice(permit: claviger::policy::Permit) -> (claviger::policy::Permit, claviger::policy::Permit) {
+///     (permit.clone(), permit)
+/// }
+/// ```
+/// ```
+/// fn once(permit: claviger::policy::Permit) -> claviger::policy::Permit {
+///     let _read = (permit.identity(), permit.action(), permit.org(), permit.credential(), permit.rule());
+///     permit
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    identity: Identity,
+    action: Action,
+    org: Option<Arc<str>>,
+    credential: usize,
+    rule: Arc<str>,
+}
+
+impl Permit {
+    /// Who may.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// In which organisation, where the upstream has such.
+    #[must_use]
+    pub fn org(&self) -> Option<&Arc<str>> {
+        self.org.as_ref()
+    }
+
+    /// With which credential: its place in the snapshot.
+    #[must_use]
+    pub fn credential(&self) -> usize {
+        self.credential
+    }
+
+    /// By which rule.
+    #[must_use]
+    pub fn rule(&self) -> &Arc<str> {
+        &self.rule
+    }
+}
+
+/// A decision to refuse, with what was found out on the way.
+#[derive(Debug)]
+pub struct Denial {
+    /// What the caller is told.
+    pub code: Code,
+    /// The rule that forbids, if one does.
+    pub rule: Option<Arc<str>>,
+    /// The organisation that was meant.
+    pub org: Option<String>,
+    /// Who asked.
+    pub identity: Identity,
+    /// For what.
+    pub action: Action,
+}
+
+impl Policy {
+    /// Adds a grant. Order matters: the credential is that of the first allowing one.
+    pub fn grant(&mut self, consumer: usize, upstream: usize, grant: Grant) {
+        self.grants.entry((consumer, upstream)).or_default().push(grant);
+    }
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// [`Denial`]: no grant, an expired one, an organisation that is not granted, a rule that
+    /// forbids, or none that allows.
+    pub fn decide(&self, identity: Identity, action: Action, now: SystemTime) -> Result<Permit, Box<Denial>> {
+        match self.ruling(identity.consumer(), &action, now) {
+            Ok(Allowed { org, credential, rule }) => Ok(Permit { identity, action, org, credential, rule }),
+            Err(Forbidden { code, rule, org }) => Err(Box::new(Denial { code, rule, org, identity, action })),
+        }
+    }
+
+    /// What [`decide`](Self::decide) would say of the consumer at this place. No permit comes of it.
+    ///
+    /// # Errors
+    /// [`Forbidden`], as `decide`.
+    pub fn ruling(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Allowed, Forbidden> {
+        let forbidden = |code, rule, org| Forbidden { code, rule, org };
+        let every = self.grants.get(&(consumer, action.upstream)).map(Vec::as_slice).unwrap_or_default();
+        let live = || every.iter().filter(|grant| grant.expires.is_none_or(|end| now < end));
+        let Some(first) = live().next() else {
+            let code = if every.is_empty() { Code::Denied } else { Code::GrantExpired };
+            return Err(forbidden(code, None, action.org.clone()));
+        };
+        let org: Option<&Arc<str>> = match &action.org {
+            Some(named) => {
+                let granted = live().flat_map(|grant| &grant.orgs).find(|org| ***org == **named);
+                Some(granted.ok_or_else(|| forbidden(Code::OrgOverride, None, Some(named.clone())))?)
+            }
+            None => first.orgs.first(),
+        };
+        let applies = |grant: &&Grant| org.is_none_or(|org| grant.orgs.contains(org));
+        let told = || org.map(ToString::to_string);
+        let denying = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.deny);
+        for rule in denying {
+            if rule.denies(&action.method, &action.target) {
+                return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), told()));
+            }
+        }
+        for grant in live().filter(applies) {
+            for rule in grant.roles.iter().flat_map(|role| &role.allow) {
+                if rule.allows(&action.method, &action.target) {
+                    let (credential, rule) = (grant.credential, rule.name.clone());
+                    return Ok(Allowed { org: org.cloned(), credential, rule });
+                }
+            }
+        }
+        Err(forbidden(Code::Denied, None, told()))
+    }
+}
+
+/// Why it may be done.
+#[derive(Debug)]
+pub struct Allowed {
+    /// In which organisation.
+    pub org: Option<Arc<str>>,
+    /// With which credential.
+    pub credential: usize,
+    /// By which rule.
+    pub rule: Arc<str>,
+}
+
+/// Why it may not be done.
+#[derive(Debug)]
+pub struct Forbidden {
+    /// What the caller is told.
+    pub code: Code,
+    /// The rule that forbids, if one does.
+    pub rule: Option<Arc<str>>,
+    /// The organisation that was meant.
+    pub org: Option<String>,
+}

@@ -1,0 +1,210 @@
+//! Patterns of paths and of single values.
+
+use crate::target::Target;
+
+/// A path pattern: `*` is one segment or a part of one, `**` any number of segments, none
+/// included. A slash at the end counts on neither side.
+#[derive(Debug, Clone)]
+pub struct PathPattern {
+    text: String,
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug, Clone)]
+enum Segment {
+    Any,
+    Like(Glob),
+}
+
+/// A pattern for one value: `*` is any text, also none.
+#[derive(Debug, Clone)]
+pub struct Glob(Vec<String>);
+
+impl PathPattern {
+    /// Reads a pattern. Its literal parts are brought into the canonical form, since that is what
+    /// they are matched against.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix('/') else { return Err("a path pattern begins with `/`".into()) };
+        if text.contains(['?', '#', '\\']) {
+            return Err("a path pattern is a path alone; conditions on the query go into `query`".into());
+        }
+        let escaped = escape_beyond_ascii(text);
+        let canonical = Target::canonical(escaped.as_bytes())
+            .map_err(|reason| format!("no request path can have this form ({})", reason.as_str()))?;
+        let segments =
+            canonical.path().trim_matches('/').split('/').filter(|_| !rest.trim_matches('/').is_empty());
+        let segments = segments
+            .map(|segment| match segment {
+                "**" => Ok(Segment::Any),
+                mixed if mixed.contains("**") => {
+                    Err("`**` stands for whole segments, alone between slashes".into())
+                }
+                like => Ok(Segment::Like(Glob::new(like))),
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self { text: text.to_owned(), segments })
+    }
+
+    /// The pattern as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a canonical path matches.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        let mut path = path.strip_prefix('/').unwrap_or(path);
+        path = path.strip_suffix('/').unwrap_or(path);
+        match_segments(&self.segments, path, false)
+    }
+
+    /// Whether a canonical path matches once `;…` is cut from each segment, as servers read it
+    /// that know path parameters.
+    #[must_use]
+    pub fn matches_without_parameters(&self, path: &str) -> bool {
+        let mut path = path.strip_prefix('/').unwrap_or(path);
+        path = path.strip_suffix('/').unwrap_or(path);
+        match_segments(&self.segments, path, true)
+    }
+}
+
+impl Glob {
+    /// The pattern in `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.split('*').map(String::from).collect())
+    }
+
+    /// Whether the whole of `text` matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let Some((first, rest)) = self.0.split_first() else { return text.is_empty() };
+        let Some((last, middle)) = rest.split_last() else { return text == first };
+        let Some(mut text) = text.strip_prefix(first.as_str()) else { return false };
+        for part in middle {
+            let Some((_, after)) = text.split_once(part.as_str()) else { return false };
+            text = after;
+        }
+        text.ends_with(last.as_str())
+    }
+}
+
+/// Two-pointer matching with one point to come back to: `**` only ever needs the latest one.
+fn match_segments(pattern: &[Segment], path: &str, cut: bool) -> bool {
+    let (mut pattern, mut rest) = (pattern, (!path.is_empty()).then_some(path));
+    let mut back: Option<(&[Segment], &str)> = None;
+    loop {
+        match (pattern.split_first(), rest) {
+            (None, None) => return true,
+            (Some((Segment::Any, after)), Some(path)) => {
+                back = Some((after, path));
+                pattern = after;
+                continue;
+            }
+            (Some((Segment::Any, after)), None) => {
+                pattern = after;
+                continue;
+            }
+            (Some((Segment::Like(glob), after)), Some(path)) => {
+                let (segment, left) = next_segment(path);
+                if glob.matches(if cut { without_parameters(segment) } else { segment }) {
+                    (pattern, rest) = (after, left);
+                    continue;
+                }
+            }
+            (Some((Segment::Like(_), _)), None) | (None, Some(_)) => {}
+        }
+        let Some((after, path)) = back.take() else { return false };
+        let (_, left) = next_segment(path);
+        let Some(left) = left else {
+            (pattern, rest) = (after, None);
+            continue;
+        };
+        back = Some((after, left));
+        (pattern, rest) = (after, Some(left));
+    }
+}
+
+fn next_segment(path: &str) -> (&str, Option<&str>) {
+    path.split_once('/').map_or((path, None), |(segment, left)| (segment, Some(left)))
+}
+
+/// A canonical path spells `;` as `%3B`.
+fn without_parameters(segment: &str) -> &str {
+    segment.split_once("%3B").map_or(segment, |(plain, _)| plain)
+}
+
+fn escape_beyond_ascii(text: &str) -> String {
+    const BEYOND: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ');
+    percent_encoding::utf8_percent_encode(text, BEYOND).to_string()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_by_segment() {
+        for (pattern, path, wanted) in [
+            ("/**", "/", true),
+            ("/**", "/a/b/", true),
+            ("/", "/", true),
+            ("/", "/a", false),
+            ("/a/*", "/a/b/", true),
+            ("/a/*", "/a/", false),
+            ("/a/*", "/a/b/c", false),
+            ("/a/**", "/a", true),
+            ("/a/**", "/ab", false),
+            ("/a/**/z", "/a/z/", true),
+            ("/a/**/z", "/a/b/c/z", true),
+            ("/a/**/z", "/a/z/b", false),
+            ("/a/**/b/**/c", "/a/x/b/y/b/c", true),
+            ("/a/**/b/**/c", "/a/x/c/y/b", false),
+            ("/a/us*s", "/a/users", true),
+            ("/a/us*s", "/a/us", false),
+            ("/u/*@x.io", "/u/bob@x.io", true),
+            ("/u/中", "/u/%E4%B8%AD/", true),
+            ("/u/a%7eb", "/u/a~b", true),
+        ] {
+            assert_eq!(PathPattern::parse(pattern).unwrap().matches(path), wanted, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn sees_through_path_parameters() {
+        let pattern = PathPattern::parse("/a/*/password").unwrap();
+        assert!(!pattern.matches("/a/1/password%3Bx/"));
+        assert!(pattern.matches_without_parameters("/a/1/password%3Bx/"));
+        assert!(pattern.matches_without_parameters("/a%3Bb/1/password"));
+    }
+
+    #[test]
+    fn refuses_patterns_that_could_never_match() {
+        for bad in ["a/b", "", "/a//b", "/a/../b", "/a?x=1", "/a%2fb", "/a**/b"] {
+            assert!(PathPattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn globs_match_the_whole_text() {
+        for (glob, text, wanted) in [
+            ("*", "", true),
+            ("*", "x", true),
+            ("a*c", "abc", true),
+            ("a*c", "ab", false),
+            ("a", "a", true),
+            ("a*a", "a", false),
+            ("*b*", "abc", true),
+            ("", "", true),
+            ("", "x", false),
+            ("a*b*c", "aXbYbc", true),
+        ] {
+            assert_eq!(Glob::new(glob).matches(text), wanted, "{glob} {text}");
+        }
+    }
+}

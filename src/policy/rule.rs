@@ -1,0 +1,69 @@
+//! One rule of a role.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::pattern::{Glob, PathPattern};
+use crate::query::{decode_query, same_query_name};
+use crate::target::Target;
+
+/// One rule: which methods, which paths, under which conditions on the query.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name in trails: `users-admin.allow[0]`.
+    pub name: Arc<str>,
+    /// The methods it is for; empty for any.
+    pub methods: Vec<Method>,
+    /// The paths it is for; one of them must match.
+    pub paths: Vec<PathPattern>,
+    /// Query members that must be there exactly once, not empty, and match.
+    pub query: Vec<(String, Glob)>,
+}
+
+impl Rule {
+    /// Whether the rule, as an allowing one, is for this request. A condition holds where its
+    /// member is there exactly once, not empty, and matches: what is absent allows nothing.
+    #[must_use]
+    pub fn allows(&self, method: &Method, target: &Target) -> bool {
+        (self.methods.is_empty() || self.methods.contains(method))
+            && self.paths.iter().any(|pattern| pattern.matches(target.path()))
+            && self.query.iter().all(|(name, glob)| {
+                let mut values = values(target, name);
+                match (values.next(), values.next()) {
+                    (Some(value), None) => !value.is_empty() && glob.matches(&value),
+                    _ => false,
+                }
+            })
+    }
+
+    /// Whether the rule, as a denying one, is for this request, also as servers read the path
+    /// that cut parameters off its segments. Of a member that is there twice, one match suffices:
+    /// nobody gets around a denial by repeating himself. Nor by the case of the method: some servers
+    /// read `delete` as `DELETE`, and the signature is the same for both.
+    #[must_use]
+    pub fn denies(&self, method: &Method, target: &Target) -> bool {
+        let path = target.path();
+        (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, method)))
+            && self
+                .paths
+                .iter()
+                .any(|pattern| pattern.matches(path) || pattern.matches_without_parameters(path))
+            && self.query.iter().all(|(name, glob)| {
+                values(target, name).any(|value| !value.is_empty() && glob.matches(&value))
+            })
+    }
+}
+
+fn same_in_any_case(one: &Method, other: &Method) -> bool {
+    one.as_str().eq_ignore_ascii_case(other.as_str())
+}
+
+/// The decoded values of the query members called `name`.
+fn values<'t>(target: &'t Target, name: &'t str) -> impl Iterator<Item = Cow<'t, str>> {
+    target
+        .query_members()
+        .filter(move |(written, _)| same_query_name(written, name))
+        .map(|(_, value)| decode_query(value))
+}

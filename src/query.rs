@@ -1,0 +1,90 @@
+//! Members of a query, as others read them and as the trail may show them.
+
+use std::borrow::Cow;
+
+/// The text of a query member with `%xx` and `+` decoded, as Django and most others read it.
+#[must_use]
+pub fn decode_query(member: &str) -> Cow<'_, str> {
+    if member.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        let spaced = member.replace('+', " ");
+        return Cow::Owned(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
+    }
+    Cow::Borrowed(member)
+}
+
+/// Whether two query names are the same to a reader that decodes them.
+#[must_use]
+pub fn same_query_name(written: &str, name: &str) -> bool {
+    written == name || decode_query(written) == name
+}
+
+/// A target's text for the trail, canonical or as received: values of query members whose names
+/// speak of secrets are masked. Some readers take `;` for the border of a member, and a target that
+/// is refused may have a fragment: what looks like a name behind such a border is one.
+#[must_use]
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let begins = memchr::memchr2(b'?', b'#', text.as_bytes());
+    let Some((path, query)) = begins.and_then(|at| text.split_at_checked(at + 1)) else {
+        return Cow::Borrowed(text);
+    };
+    if query.split('&').all(|member| until_secret(member).is_none()) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::from(path);
+    for (at, member) in query.split('&').enumerate() {
+        if at > 0 {
+            shown.push('&');
+        }
+        match until_secret(member) {
+            Some(kept) => shown.extend([kept, "=***"]),
+            None => shown.push_str(member),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// What of a member stands before a value that must not be shown.
+fn until_secret(member: &str) -> Option<&str> {
+    let mut begin = 0;
+    for part in member.split_inclusive([';', '?', '#']) {
+        if let Some((name, _)) = part.split_once('=')
+            && speaks_of_secrets(&decode_query(name))
+        {
+            return member.get(..begin + name.len());
+        }
+        begin += part.len();
+    }
+    None
+}
+
+fn speaks_of_secrets(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["token", "passw", "secret", "key", "sign", "credential"];
+    let mut rest = name.as_bytes();
+    while !rest.is_empty() {
+        let begins = |word: &&str| {
+            rest.get(..word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        if WORDS.iter().any(begins) {
+            return true;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_values_of_speaking_names() {
+        assert_eq!(
+            masked("/a?user=x&api_ke%79=abc&Token=t&flag;secret=s&sign="),
+            "/a?user=x&api_ke%79=***&Token=***&flag;secret=***&sign=***"
+        );
+        assert_eq!(masked("/a?token=a=b?c;d&x=1;key=abc;y&z=2"), "/a?token=***&x=1;key=***&z=2");
+        assert_eq!(masked("/a#token=abc"), "/a#token=***");
+        assert_eq!(masked("/a?x=1#token=abc"), "/a?x=1#token=***");
+        assert_eq!(masked("/a;x=1?token"), "/a;x=1?token");
+    }
+}

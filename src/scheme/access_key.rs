@@ -1,0 +1,102 @@
+//! JumpServer's access keys: `Authorization: Signature …` with hmac-sha256.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, AUTHORIZATION, DATE};
+
+use super::Unsigned;
+use crate::custody::{Material, Unsealed};
+use crate::signature::{NotOnce, Part, authorization, signing_string};
+use crate::transport::{Outbound, Signed};
+
+/// What is signed.
+#[derive(Debug, Clone)]
+pub struct AccessKey {
+    parts: Vec<Part>,
+}
+
+impl Default for AccessKey {
+    /// `(request-target) accept date`, as the product's own scripts sign.
+    fn default() -> Self {
+        Self { parts: vec![Part::RequestTarget, Part::Header(ACCEPT), Part::Header(DATE)] }
+    }
+}
+
+impl AccessKey {
+    /// The scheme for a header list such as `["(request-target)", "accept", "date"]`.
+    ///
+    /// # Errors
+    /// What is wrong with the list, as a sentence.
+    pub fn new(names: &[&str]) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        for name in names {
+            let part =
+                Part::parse(name).ok_or_else(|| format!("`{name}` is not a lower-case header name"))?;
+            if matches!(part.as_str(), "content-type" | "content-length") {
+                return Err(format!("JumpServer answers 500 to a signature over `{name}`"));
+            }
+            if parts.contains(&part) {
+                return Err(format!("`{name}` is there twice"));
+            }
+            parts.push(part);
+        }
+        for required in ["(request-target)", "date"] {
+            if !names.contains(&required) {
+                return Err(format!("`{required}` must be signed"));
+            }
+        }
+        Ok(Self { parts })
+    }
+
+    /// What is signed, in order.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub(super) fn apply<'e>(
+        &self,
+        outbound: Outbound<'e>,
+        credential: &Unsealed<'e>,
+    ) -> Result<Signed<'e>, Unsigned> {
+        let (method, target) = (outbound.method().as_str(), outbound.signed_target());
+        let string = self.signing_string(method, target, outbound.headers())?;
+        let Material::AccessKey { id, key } = credential.material();
+        let value = authorization(id, &self.parts, &key.sign(&string))?;
+        Ok(outbound.sign(credential, AUTHORIZATION, value))
+    }
+
+    /// What is signed of such a request.
+    ///
+    /// # Errors
+    /// [`NotOnce`].
+    pub fn signing_string(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &HeaderMap,
+    ) -> Result<Vec<u8>, NotOnce> {
+        signing_string(&self.parts, method, target, headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AccessKey;
+
+    #[test]
+    fn takes_only_lists_that_the_product_verifies() {
+        assert!(AccessKey::new(&["(request-target)", "accept", "date"]).is_ok());
+        assert!(AccessKey::new(&["date", "(request-target)", "x-jms-org"]).is_ok());
+        for bad in [
+            vec!["(request-target)", "Date"],
+            vec!["(request-target)", "accept"],
+            vec!["date"],
+            vec!["(request-target)", "date", "content-type"],
+            vec!["(request-target)", "date", "content-length"],
+            vec!["(request-target)", "date", "date"],
+            vec![],
+        ] {
+            assert!(AccessKey::new(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

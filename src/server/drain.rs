@@ -1,0 +1,62 @@
+//! Telling a worker's connections that it ends, at no cost to those that only serve.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::task::Waker;
+
+/// The connections of one worker, to be told once.
+#[derive(Default)]
+pub(super) struct Drain {
+    begun: Cell<bool>,
+    next: Cell<u64>,
+    /// The tasks to wake, by the number of their connection.
+    tasks: RefCell<HashMap<u64, Waker>>,
+}
+
+/// A connection's place among those to be told; dropping it gives it up.
+struct Place<'d> {
+    drain: &'d Drain,
+    number: u64,
+}
+
+impl Drain {
+    /// Tells every connection.
+    pub(super) fn begin(&self) {
+        self.begun.set(true);
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        tasks.into_values().for_each(Waker::wake);
+    }
+
+    /// Runs a connection to its end. `wind_up` is called once, when the worker ends. To be awaited
+    /// by the connection's own task, whose waker stays the same.
+    pub(super) async fn run<C: Future>(
+        &self,
+        mut connection: Pin<&mut C>,
+        wind_up: impl Fn(Pin<&mut C>),
+    ) -> C::Output {
+        let number = self.next.replace(self.next.get() + 1);
+        let place = Place { drain: self, number };
+        let (mut waits, mut told) = (false, false);
+        let output = std::future::poll_fn(|cx| {
+            if !waits {
+                waits = true;
+                self.tasks.borrow_mut().insert(number, cx.waker().clone());
+            }
+            if self.begun.get() && !told {
+                told = true;
+                wind_up(connection.as_mut());
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await;
+        drop(place);
+        output
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.drain.tasks.borrow_mut().remove(&self.number);
+    }
+}

@@ -1,0 +1,190 @@
+//! The running gateway: workers that serve, and the control thread's grip on them.
+
+mod drain;
+mod linger;
+mod state;
+mod wire;
+mod worker;
+
+pub use state::StateDir;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::audit::{Disk, Flusher, Journal};
+use crate::clock::Clock;
+use crate::config::{Compiled, Listener};
+use crate::gateway::{Gateway, Snapshot};
+use crate::metrics::Metrics;
+use crate::transport::Transport;
+use worker::{Crowd, Door, Worker};
+
+/// What a server runs with.
+pub struct Setup {
+    /// The configuration, compiled.
+    pub compiled: Compiled,
+    /// How many workers; 0: one for each core that this process may use.
+    pub workers: usize,
+    /// The folder for request bodies that do not fit into memory.
+    pub spool: PathBuf,
+    /// Where the trail is kept.
+    pub disk: Box<dyn Disk>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A running server. Dropping it without [`stop`](Self::stop) leaves its threads running.
+pub struct Server {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    addresses: Vec<SocketAddr>,
+    /// The TLS settings of each listener, where it has such.
+    tls: Vec<Option<Arc<ArcSwap<ServerConfig>>>>,
+    stop: watch::Sender<Option<Duration>>,
+    workers: Vec<JoinHandle<()>>,
+    journal: (Journal, Flusher),
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    /// Opens the trail, binds the addresses and starts the workers. A trail that cannot be kept is no
+    /// error here: every call is then refused, until it can.
+    ///
+    /// # Errors
+    /// Where an address cannot be bound or a thread not started.
+    pub fn start(setup: Setup) -> io::Result<Self> {
+        let count = match setup.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            given => given,
+        };
+        let Compiled { snapshot, mut listeners, journal, .. } = setup.compiled;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (stop, stopped) = watch::channel(None);
+        let crowd = Arc::new(Crowd::default());
+        for listener in &listeners {
+            worker::probe(listener.address).map_err(|error| told(listener.address, &error))?;
+        }
+        let (clock, metrics) = (setup.clock, setup.metrics);
+        let journal = Journal::open(setup.disk, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
+        let settings = |listener: &Listener| listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls)));
+        let tls: Vec<_> = listeners.iter().map(settings).collect();
+        let mut workers = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut doors = Vec::with_capacity(listeners.len());
+            for (listener, tls) in listeners.iter_mut().zip(&tls) {
+                let socket =
+                    worker::bind(listener.address).map_err(|error| told(listener.address, &error))?;
+                // The first worker finds the port that the others share.
+                listener.address = socket.local_addr()?;
+                doors.push(Door { socket, address: listener.address.to_string().into(), tls: tls.clone() });
+            }
+            let parts = Parts {
+                snapshot: Arc::clone(&snapshot),
+                journal: journal.0.clone(),
+                clock: Arc::clone(&clock),
+                spool: setup.spool.clone(),
+                crowd: Arc::clone(&crowd),
+                metrics: Arc::clone(&metrics),
+                stop: stopped.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            workers.push(thread.spawn(move || parts.run(doors))?);
+        }
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        Ok(Self { snapshot, addresses, tls, stop, workers, journal, metrics })
+    }
+
+    /// The addresses listened on, with the ports taken.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts another configuration in force: calls that begin from now on see it, those in flight
+    /// keep theirs; handshakes from now on see its certificates. The addresses stay as they are.
+    pub fn replace(&self, compiled: Compiled) {
+        for (kept, listener) in self.tls.iter().zip(compiled.listeners) {
+            if let (Some(kept), Some(tls)) = (kept, listener.tls) {
+                kept.store(tls);
+            }
+        }
+        self.snapshot.store(Arc::new(compiled.snapshot));
+    }
+
+    /// The trail.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal.0
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Accepts nothing more, lets what is in flight finish for `drain` at most, closes the trail.
+    pub fn stop(self, drain: Duration) {
+        self.stop.send_replace(Some(drain));
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+        let (journal, flusher) = self.journal;
+        journal.close(flusher);
+    }
+}
+
+/// What goes to a worker's thread.
+struct Parts {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    spool: PathBuf,
+    crowd: Arc<Crowd>,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<Option<Duration>>,
+}
+
+impl Parts {
+    fn run(self, doors: Vec<Door>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "a worker cannot start");
+                return;
+            }
+        };
+        let gateway = Gateway {
+            snapshot: self.snapshot,
+            journal: self.journal,
+            clock: self.clock,
+            transport: Rc::new(Transport::default()),
+            spool: self.spool,
+        };
+        let (crowd, metrics, stop) = (self.crowd, self.metrics, self.stop);
+        LocalSet::new().block_on(&runtime, Worker { gateway, doors, crowd, metrics, stop }.run());
+    }
+}
+
+fn told(address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{address}: {error}"))
+}

@@ -1,0 +1,393 @@
+//! Between a consumer's socket and hyper: the strict HTTP/1 framer.
+//!
+//! hyper cuts targets at `#`, refuses some bytes with an empty 400 before our code sees them,
+//! prefers one of two framings, and takes a missing `Host`. So each head is judged here, as
+//! received. What passes goes on with its target replaced by `/` (the real one is queued beside);
+//! what does not is replaced by a harmless head, so that the service answers it in order, in our
+//! own words, with its outcome on the trail, and the connection closes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::linger::Linger;
+use crate::code::Code;
+use crate::deadline::Deadline;
+use crate::framing::{self, Body, Chunks, Fault, HeadLimits, RequestHead};
+use crate::gateway::Received;
+
+/// What is read from the socket at a time while a head is looked for.
+const READ: usize = 16 * 1024;
+/// How much of an unreadable head the trail is shown.
+const SHOWN: usize = 256;
+/// The same where even its first line is none.
+const SHOWN_OF_UNKNOWN: usize = 16;
+/// What hyper sees in place of a refused head.
+const HARMLESS: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// What the framer and the service of one connection tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    received: RefCell<VecDeque<Received>>,
+    in_flight: Cell<bool>,
+    /// When the last request had its answer, until the framer has seen it.
+    finished: Cell<Option<Instant>>,
+    cut: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Shared {
+    /// The next request, as received.
+    pub(super) fn take(&self) -> Option<Received> {
+        self.received.borrow_mut().pop_front()
+    }
+
+    /// The answer was cut where only the end of the connection would tell its end: that must not
+    /// look like one.
+    pub(super) fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    /// The request in flight has its whole answer: the next head may pass.
+    pub(super) fn finished(&self) {
+        self.in_flight.set(false);
+        self.finished.set(Some(Instant::now()));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Time-outs of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// A head must be whole by then.
+    pub(super) head: Duration,
+    /// How long to wait for one to begin.
+    pub(super) idle: Duration,
+    /// How long a consumer may take nothing of its answer.
+    pub(super) write: Duration,
+}
+
+/// A socket, framed.
+pub(super) struct Wire<S> {
+    socket: S,
+    /// Makes the socket reset the connection when it is dropped.
+    reset: fn(&S),
+    shared: Rc<Shared>,
+    limits: HeadLimits,
+    pace: Pace,
+    state: State,
+    inbox: Vec<u8>,
+    /// A head on its way to hyper, and how much of it hyper has.
+    passing: (Vec<u8>, usize),
+    eof: bool,
+    since: Instant,
+    reading: Deadline,
+    writing: Deadline,
+    linger: Linger,
+}
+
+enum State {
+    /// Between requests; whether one empty line was skipped already.
+    Head {
+        skipped: bool,
+    },
+    Length(u64),
+    Chunked(Chunks),
+    Refused,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(super) fn new(
+        (socket, reset): (S, fn(&S)),
+        shared: Rc<Shared>,
+        limits: HeadLimits,
+        pace: Pace,
+    ) -> Self {
+        Self {
+            socket,
+            reset,
+            shared,
+            limits,
+            pace,
+            state: State::Head { skipped: false },
+            inbox: Vec::new(),
+            passing: (Vec::new(), 0),
+            eof: false,
+            since: Instant::now(),
+            reading: Deadline::default(),
+            writing: Deadline::default(),
+            linger: Linger::default(),
+        }
+    }
+
+    /// Reads some of the socket into the inbox; `Ready(false)` at its end.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut room = [std::mem::MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+        if self.inbox.is_empty() {
+            self.since = Instant::now();
+        }
+        self.inbox.extend_from_slice(buffer.filled());
+        self.eof = buffer.filled().is_empty();
+        Poll::Ready(Ok(!self.eof))
+    }
+
+    /// Looks for the next head. Ready when `passing` holds one, or at the end of the connection.
+    fn poll_head(&mut self, cx: &mut Context<'_>, mut skipped: bool) -> Poll<io::Result<()>> {
+        if let Some(finished) = self.shared.finished.take() {
+            self.since = finished;
+        }
+        loop {
+            if !skipped && self.inbox.starts_with(b"\r\n") {
+                self.inbox.drain(..2);
+                skipped = true;
+                self.state = State::Head { skipped };
+            }
+            match framing::request_head(&self.inbox, &self.limits) {
+                Ok(Some(head)) => {
+                    self.pass(head);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(None) if self.eof && self.inbox.is_empty() => return Poll::Ready(Ok(())),
+                Ok(None) if self.eof => {
+                    self.refuse(Fault { code: Code::Malformed, reason: "head cut short" });
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    self.refuse(fault);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if self.fill(cx)?.is_ready() {
+                continue;
+            }
+            let idle = self.inbox.is_empty();
+            let until = self.since + if idle { self.pace.idle } else { self.pace.head };
+            ready!(self.reading.poll(cx, until));
+            if idle {
+                self.eof = true;
+            } else {
+                self.refuse(Fault { code: Code::HeaderTimeout, reason: "head too slow" });
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// While a call is in flight nothing passes; only the consumer's going away is noticed.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // When the call is over the socket need not have anything new to wake us with: the next
+        // head may be here already, and the idle time begins.
+        *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
+        let room = self.limits.headers;
+        while !self.eof && self.inbox.len() < room {
+            if self.fill(cx)?.is_pending() {
+                break;
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Lets a good head pass, its target replaced.
+    fn pass(&mut self, head: RequestHead) {
+        let part = |range: std::ops::Range<usize>| self.inbox.get(range).unwrap_or_default();
+        let target_end = head.target_at + head.target_len;
+        let received = Received {
+            method: Method::from_bytes(part(0..head.target_at - 1)).ok(),
+            target: Bytes::copy_from_slice(part(head.target_at..target_end)),
+            fault: None,
+        };
+        let mut passing = std::mem::take(&mut self.passing.0);
+        passing.clear();
+        passing.extend_from_slice(part(0..head.target_at));
+        passing.push(b'/');
+        passing.extend_from_slice(part(target_end..head.len));
+        self.passing = (passing, 0);
+        self.inbox.drain(..head.len);
+        self.state = match head.body {
+            Body::Length(0) | Body::UntilClose => State::Head { skipped: false },
+            Body::Length(length) => State::Length(length),
+            Body::Chunked => State::Chunked(Chunks::default()),
+        };
+        self.queue(received);
+    }
+
+    /// Puts a harmless head in place of what is refused.
+    fn refuse(&mut self, fault: Fault) {
+        let (method, shown) = shown(&self.inbox);
+        let target = Bytes::copy_from_slice(shown);
+        self.passing = (HARMLESS.to_vec(), 0);
+        self.state = State::Refused;
+        self.queue(Received { method, target, fault: Some(fault) });
+    }
+
+    fn queue(&mut self, received: Received) {
+        self.shared.received.borrow_mut().push_back(received);
+        self.shared.in_flight.set(true);
+    }
+
+    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
+        let (head, done) = &mut self.passing;
+        let left = head.get(*done..).unwrap_or_default();
+        let size = left.len().min(buf.remaining());
+        buf.put_slice(left.get(..size).unwrap_or_default());
+        *done += size;
+    }
+
+    fn poll_length(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        left: u64,
+    ) -> Poll<io::Result<()>> {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+        let size = if self.inbox.is_empty() {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part))?;
+            let size = part.filled().len();
+            buf.advance(size);
+            size
+        } else {
+            let size = most.min(self.inbox.len());
+            buf.put_slice(self.inbox.get(..size).unwrap_or_default());
+            self.inbox.drain(..size);
+            size
+        };
+        let left = left - u64::try_from(size).unwrap_or(left);
+        self.eof |= size == 0;
+        self.state = if left == 0 { self.between() } else { State::Length(left) };
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_chunked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.inbox.is_empty() && !ready!(self.fill(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        let State::Chunked(chunks) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let most = self.inbox.len().min(buf.remaining());
+        let bytes = self.inbox.get(..most).unwrap_or_default();
+        let taken = chunks
+            .advance(bytes)
+            .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.reason))?;
+        buf.put_slice(bytes.get(..taken).unwrap_or_default());
+        let done = chunks.done();
+        self.inbox.drain(..taken);
+        if done {
+            self.state = self.between();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn between(&mut self) -> State {
+        self.since = Instant::now();
+        State::Head { skipped: false }
+    }
+}
+
+impl<S> Drop for Wire<S> {
+    fn drop(&mut self) {
+        if self.shared.cut.get() {
+            (self.reset)(&self.socket);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.passing.1 < this.passing.0.len() {
+            this.deliver(buf);
+            return Poll::Ready(Ok(()));
+        }
+        match this.state {
+            State::Head { .. } if this.shared.in_flight.get() => this.poll_gone(cx),
+            State::Head { skipped } => {
+                ready!(this.poll_head(cx, skipped))?;
+                this.deliver(buf);
+                Poll::Ready(Ok(()))
+            }
+            State::Length(left) => this.poll_length(cx, buf, left),
+            State::Chunked(_) => this.poll_chunked(cx, buf),
+            State::Refused => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// A consumer that takes nothing of its answer for too long is cut off.
+    fn paced<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.writing.clear();
+            return polled;
+        }
+        let until = self.writing.started() + self.pace.write;
+        ready!(self.writing.poll(cx, until));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.paced(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+        this.paced(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_flush(cx);
+        this.paced(cx, polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
+        this.linger.poll(cx, &mut this.socket, clean)
+    }
+}
+
+/// What the trail may show of an unreadable head: method and target where its first line has them,
+/// else its first bytes. What stands there may be a lost header line, or a body's secrets.
+fn shown(inbox: &[u8]) -> (Option<Method>, &[u8]) {
+    let line = inbox.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.splitn(3, |byte| *byte == b' ').collect();
+    let cut = |text: &'_ [u8], most: usize| text.len().min(most);
+    match words.as_slice() {
+        [method, target, rest] if rest.starts_with(b"HTTP/") && method.len() <= 16 => {
+            let target = target.get(..cut(target, SHOWN)).unwrap_or_default();
+            (Method::from_bytes(method).ok(), target)
+        }
+        _ => {
+            // Of what looks like a name with a value, the name alone.
+            let name = line.split(|byte| matches!(byte, b':' | b'=' | b'"' | b'\'' | b' ')).next();
+            let name = name.unwrap_or_default();
+            (None, name.get(..cut(name, SHOWN_OF_UNKNOWN)).unwrap_or_default())
+        }
+    }
+}

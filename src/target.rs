@@ -1,0 +1,399 @@
+//! The request target in the one accepted form: judged, signed and sent as it stands here.
+//!
+//! The form is the one that JumpServer's verifier rebuilds (Django's `get_full_path`): the path
+//! decoded once and quoted again, the query as received with only its illegal raw bytes quoted.
+//! What has no such form, or would mean another path to the next reader, is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Bytes quoted in a path: all but letters, digits and `/:@&+$,-_.!~*'()`.
+const PATH_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'$')
+    .remove(b',')
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// Bytes quoted in a query: all but letters, digits, `-._` and `/%[]=:;$&()+,!?*@'~`.
+const QUERY_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'%')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'!')
+    .remove(b'?')
+    .remove(b'*')
+    .remove(b'@')
+    .remove(b'\'')
+    .remove(b'~')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_');
+
+/// Bytes that a path may hold as they are.
+const PLAIN_IN_PATH: [bool; 256] = plain(b"/:@&+$,-_.!~*'()");
+/// Bytes that a query may hold as they are, but for `%`, which must be looked at.
+const PLAIN_IN_QUERY: [bool; 256] = plain(b"/[]=:;$&()+,!?*@'~-._");
+
+/// Letters, digits and `others`.
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]
+const fn plain(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+/// Why a target has no canonical form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonCanonical {
+    /// It does not begin with `/`: absolute-form, authority-form, `*`.
+    NotOriginForm,
+    /// A raw byte that no target may carry: a control, a space, `#`, `\` or beyond ASCII.
+    RawByte,
+    /// `%` without two hexadecimal digits.
+    BadEscape,
+    /// An encoded slash or backslash in the path.
+    EncodedSlash,
+    /// An encoded control character in the path.
+    EncodedControl,
+    /// The path's bytes are not UTF-8.
+    NotUtf8,
+    /// A segment `.` or `..`, whatever its spelling.
+    DotSegment,
+    /// Two slashes in a row.
+    EmptySegment,
+}
+
+impl NonCanonical {
+    /// The reason as the trail tells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotOriginForm => "not-origin-form",
+            Self::RawByte => "raw-byte",
+            Self::BadEscape => "bad-escape",
+            Self::EncodedSlash => "encoded-slash",
+            Self::EncodedControl => "encoded-control",
+            Self::NotUtf8 => "not-utf8",
+            Self::DotSegment => "dot-segment",
+            Self::EmptySegment => "empty-segment",
+        }
+    }
+}
+
+/// A canonical path and query. Printable ASCII, never empty, begins with `/`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    path_end: usize,
+}
+
+impl Target {
+    /// Brings the bytes of a request line's target into the canonical form.
+    ///
+    /// # Errors
+    /// [`NonCanonical`] where there is none.
+    pub fn canonical(raw: &[u8]) -> Result<Self, NonCanonical> {
+        Self::already(raw).map_or_else(|| Self::by_the_rules(raw), Ok)
+    }
+
+    fn by_the_rules(raw: &[u8]) -> Result<Self, NonCanonical> {
+        let raw = std::str::from_utf8(raw).map_err(|_| NonCanonical::RawByte)?;
+        if !raw.starts_with('/') {
+            return Err(NonCanonical::NotOriginForm);
+        }
+        if raw.bytes().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'#' | b'\\')) {
+            return Err(NonCanonical::RawByte);
+        }
+        check_escapes(raw.as_bytes())?;
+        let (path, query) = raw.split_once('?').unwrap_or((raw, ""));
+        let decoded = decode(path)?;
+        check_path(&decoded)?;
+        let mut text = String::with_capacity(raw.len() + 16);
+        text.extend(utf8_percent_encode(&decoded, PATH_QUOTED));
+        let path_end = text.len();
+        if !query.is_empty() {
+            text.push('?');
+            text.extend(utf8_percent_encode(query, QUERY_QUOTED));
+        }
+        Ok(Self { text, path_end })
+    }
+
+    /// What almost every target is: canonical as it came, and plainly so. One look at each byte
+    /// settles it; whatever is not plain is left to the rules.
+    fn already(raw: &[u8]) -> Option<Self> {
+        let end = memchr::memchr(b'?', raw).unwrap_or(raw.len());
+        let (path, query) = raw.split_at_checked(end)?;
+        let mut before = 0;
+        for byte in path {
+            let begins = before == b'/' && matches!(byte, b'/' | b'.');
+            if begins || !PLAIN_IN_PATH.get(usize::from(*byte)).is_some_and(|plain| *plain) {
+                return None;
+            }
+            before = *byte;
+        }
+        let plain = |byte: &u8| PLAIN_IN_QUERY.get(usize::from(*byte)).is_some_and(|plain| *plain);
+        if path.first() != Some(&b'/') || query.len() == 1 || !query.iter().all(plain) {
+            return None;
+        }
+        let text = String::from_utf8(raw.to_vec()).ok()?;
+        Some(Self { text, path_end: end })
+    }
+
+    /// Path and query, as on the request line.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text.split_at_checked(self.path_end).map_or("", |(path, _)| path)
+    }
+
+    /// The query without its `?`; empty where there is none.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        self.text.split_at_checked(self.path_end + 1).map_or("", |(_, query)| query)
+    }
+
+    /// Name and value of each query member, as written (percent-encoded).
+    pub fn query_members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.query()
+            .split('&')
+            .filter(|member| !member.is_empty())
+            .map(|m| m.split_once('=').unwrap_or((m, "")))
+    }
+
+    /// The target without `prefix`, which is whole leading segments (`/jumpserver`), or `None`
+    /// where the path does not begin with it.
+    #[must_use]
+    pub fn strip_prefix(&self, prefix: &str) -> Option<Self> {
+        let prefix = prefix.trim_end_matches('/');
+        let rest = self.text.strip_prefix(prefix)?;
+        let path_end = self.path_end.checked_sub(prefix.len())?;
+        if rest.starts_with('/') {
+            return Some(Self { text: rest.to_owned(), path_end });
+        }
+        (path_end == 0).then(|| Self { text: format!("/{rest}"), path_end: 1 })
+    }
+
+    /// The target below `base` (`/jms`), which may be empty.
+    #[must_use]
+    pub fn below(&self, base: &str) -> Cow<'_, Self> {
+        let base = base.trim_end_matches('/');
+        if base.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { text: format!("{base}{}", self.text), path_end: self.path_end + base.len() })
+    }
+
+    /// The target with a path that ends in a slash.
+    #[must_use]
+    pub fn with_trailing_slash(mut self) -> Self {
+        if !self.path().ends_with('/') {
+            self.text.insert(self.path_end, '/');
+            self.path_end += 1;
+        }
+        self
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+fn check_escapes(raw: &[u8]) -> Result<(), NonCanonical> {
+    let mut rest = raw;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        match rest.get(at + 1..at + 3) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return Err(NonCanonical::BadEscape),
+        }
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn decode(path: &str) -> Result<Cow<'_, str>, NonCanonical> {
+    if !path.contains('%') {
+        return Ok(Cow::Borrowed(path));
+    }
+    let slashes = path.bytes().filter(|byte| *byte == b'/').count();
+    let decoded =
+        percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| NonCanonical::NotUtf8)?;
+    if decoded.contains('\\') || decoded.bytes().filter(|byte| *byte == b'/').count() != slashes {
+        return Err(NonCanonical::EncodedSlash);
+    }
+    if decoded.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(NonCanonical::EncodedControl);
+    }
+    Ok(decoded)
+}
+
+fn check_path(decoded: &str) -> Result<(), NonCanonical> {
+    let mut segments = decoded.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return Err(NonCanonical::EmptySegment);
+        }
+        // `..;x` is `..` to readers that know path parameters.
+        let plain = segment.split(';').next().unwrap_or_default();
+        if matches!(plain, "." | "..") {
+            return Err(NonCanonical::DotSegment);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn canonical(raw: &str) -> String {
+        Target::canonical(raw.as_bytes()).unwrap().to_string()
+    }
+
+    #[test]
+    fn rewrites_as_the_verifier_does() {
+        for (wire, sent) in [
+            ("/u/a%2Bb/", "/u/a+b/"),
+            ("/u/%e4%b8%ad/", "/u/%E4%B8%AD/"),
+            ("/u/a%7Eb/", "/u/a~b/"),
+            ("/u/a%40b.com/", "/u/a@b.com/"),
+            ("/u/a%3Ab/", "/u/a:b/"),
+            ("/u/;v=1/", "/u/%3Bv%3D1/"),
+            ("/u/[a]/", "/u/%5Ba%5D/"),
+            ("/u/%61%2525/", "/u/a%2525/"),
+            ("/u?search=a|b", "/u?search=a%7Cb"),
+            ("/u?search={x}", "/u?search=%7Bx%7D"),
+            ("/u?search=\"x\"<>^`", "/u?search=%22x%22%3C%3E%5E%60"),
+            ("/u/?", "/u/"),
+            ("/u/?a=1&a=2", "/u/?a=1&a=2"),
+            ("/u/?q=%2B+[]'%20%0a%zz".trim_end_matches("%zz"), "/u/?q=%2B+[]'%20%0a"),
+            ("/u/%20@%E4%B8%AD", "/u/%20@%E4%B8%AD"),
+            ("/", "/"),
+        ] {
+            assert_eq!(canonical(wire), sent, "{wire}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_another_reader_may_read_otherwise() {
+        use NonCanonical::{
+            BadEscape, DotSegment, EmptySegment, EncodedControl, EncodedSlash, NotOriginForm, NotUtf8,
+            RawByte,
+        };
+        for (wire, reason) in [
+            ("", NotOriginForm),
+            ("*", NotOriginForm),
+            ("http://h/x", NotOriginForm),
+            ("@host/x", NotOriginForm),
+            ("//host/x", EmptySegment),
+            ("/a//", EmptySegment),
+            ("/a/./b", DotSegment),
+            ("/a/..", DotSegment),
+            ("/a/%2e%2E/b", DotSegment),
+            ("/a/..;x/b", DotSegment),
+            ("/a%2fb", EncodedSlash),
+            ("/a%5Cb", EncodedSlash),
+            ("/a\\b", RawByte),
+            ("/a#b", RawByte),
+            ("/a?b#c", RawByte),
+            ("/é", RawByte),
+            ("/a b", RawByte),
+            ("/a%00", EncodedControl),
+            ("/a%0d%0ab", EncodedControl),
+            ("/a%7f", EncodedControl),
+            ("/a%ff", NotUtf8),
+            ("/a%c0%ae", NotUtf8),
+            ("/a%", BadEscape),
+            ("/a%4", BadEscape),
+            ("/a%zz", BadEscape),
+            ("/a?q=%zz", BadEscape),
+        ] {
+            assert_eq!(Target::canonical(wire.as_bytes()), Err(reason), "{wire}");
+        }
+    }
+
+    #[test]
+    fn takes_prefixes_and_bases_by_whole_segments() {
+        let target = Target::canonical(b"/jump/api?x=1").unwrap();
+        assert_eq!(target.strip_prefix("/jump").unwrap().as_str(), "/api?x=1");
+        assert_eq!(target.strip_prefix("/").unwrap().as_str(), "/jump/api?x=1");
+        assert!(target.strip_prefix("/ju").is_none());
+        let bare = Target::canonical(b"/jump?x=1").unwrap().strip_prefix("/jump").unwrap();
+        assert_eq!((bare.path(), bare.query()), ("/", "x=1"));
+        assert_eq!(bare.below("/jms/").as_str(), "/jms/?x=1");
+        let slashed = Target::canonical(b"/api?x=1").unwrap().with_trailing_slash();
+        assert_eq!((slashed.as_str(), slashed.path(), slashed.query()), ("/api/?x=1", "/api/", "x=1"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_plainly_canonical_is_what_the_rules_make(raw in "/[a-zA-Z0-9/.;=%?&@:~+#-]{0,40}") {
+            if let Some(already) = Target::already(raw.as_bytes()) {
+                prop_assert_eq!(Target::by_the_rules(raw.as_bytes()), Ok(already));
+            }
+        }
+
+        #[test]
+        fn canonicalising_twice_changes_nothing(raw in "/[ -~]{0,60}") {
+            if let Ok(once) = Target::canonical(raw.as_bytes()) {
+                let twice = Target::canonical(once.as_str().as_bytes());
+                prop_assert_eq!(Ok(once), twice);
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(raw in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(target) = Target::canonical(&raw) {
+                prop_assert!(target.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(target.path().starts_with('/'));
+            }
+        }
+    }
+}

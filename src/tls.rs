@@ -1,0 +1,114 @@
+//! TLS settings for both sides, made from PEM files. Nothing here can turn verification off.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Which of a listener's files cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The certificate, or the two that do not belong together.
+    #[error("the certificate cannot be used: {0}")]
+    Certificate(io::Error),
+    /// The key.
+    #[error("the key cannot be used: {0}")]
+    Key(io::Error),
+    /// The authority of consumers.
+    #[error("the authority of consumers cannot be used: {0}")]
+    ClientCa(io::Error),
+}
+
+/// The TLS settings for an upstream. With `ca_file` (PEM) only what it holds is trusted, else the
+/// public roots.
+///
+/// # Errors
+/// Where the file cannot be read or holds no usable certificate.
+pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
+    let roots = match ca_file {
+        Some(path) => authorities(path)?,
+        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.map_err(invalid)?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, and with `client_ca` only
+/// consumers that show a certificate of that CA.
+///
+/// # Errors
+/// [`Unusable`] where a file cannot be read, holds nothing usable, or key and certificate do not
+/// belong together.
+pub fn server_config(
+    cert: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, Unusable> {
+    let chain = certificates(cert).map_err(Unusable::Certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| Unusable::Key(unreadable(error)))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| Unusable::Certificate(invalid(error)))?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = authorities(path).map_err(Unusable::ClientCa)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| Unusable::ClientCa(invalid(error)))?)
+        }
+    };
+    let config = builder.with_single_cert(chain, key);
+    let mut config = config.map_err(|error| Unusable::Certificate(mismatched(error)))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
+    let read = read.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    if read.is_empty() {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no certificate"))
+    } else {
+        Ok(read)
+    }
+}
+
+fn authorities(path: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(invalid)?;
+    }
+    Ok(roots)
+}
+
+/// The error of reading a PEM file, that of the disk as it is.
+fn unreadable(error: pem::Error) -> io::Error {
+    if let pem::Error::Io(error) = error {
+        error
+    } else if matches!(error, pem::Error::NoItemsFound) {
+        io::Error::new(io::ErrorKind::InvalidData, "it holds no key in PEM")
+    } else {
+        invalid(error)
+    }
+}
+
+fn mismatched(error: rustls::Error) -> io::Error {
+    if matches!(error, rustls::Error::InconsistentKeys(_)) {
+        io::Error::new(io::ErrorKind::InvalidData, "the key belongs to another certificate")
+    } else {
+        invalid(error)
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,162 @@
+//! The body of an upstream's answer, on its way down.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::Transport;
+use super::connect::{Connection, Endpoint};
+use crate::audit::{Broken, Meter};
+use crate::code::Code;
+use crate::deadline::Deadline;
+
+/// An answer's body. When it has ended, its connection goes back to the pool; dropped before, the
+/// connection is closed, so that no answer can reach another caller.
+pub struct Answer {
+    /// Taken from the upstream already, to be handed over first.
+    front: VecDeque<Bytes>,
+    incoming: Incoming,
+    /// Whether the upstream's end was seen; a chunked body does not know it beforehand.
+    ended: bool,
+    /// How many bytes the front differs from what was taken from the upstream.
+    grown: i64,
+    owner: Option<(Connection, Rc<Transport>)>,
+    endpoint: u64,
+    pool_idle: Duration,
+    timeout: Duration,
+    patience: Deadline,
+    meter: Meter,
+}
+
+impl Answer {
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Connection,
+        transport: Rc<Transport>,
+        endpoint: &Endpoint,
+        meter: Meter,
+    ) -> Self {
+        Self {
+            front: VecDeque::new(),
+            incoming,
+            ended: false,
+            grown: 0,
+            owner: Some((connection, transport)),
+            endpoint: endpoint.id,
+            pool_idle: endpoint.pool_idle,
+            timeout: endpoint.timeout,
+            patience: Deadline::default(),
+            meter,
+        }
+    }
+
+    /// The next piece of what the upstream sends.
+    ///
+    /// # Errors
+    /// [`Broken`] where it breaks off or stalls.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        std::future::poll_fn(|cx| self.poll_incoming(cx)).await
+    }
+
+    /// Whether the upstream has sent all.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    /// Puts `bytes` in front of what is still to come; they stand for `taken` bytes of what
+    /// [`next`](Self::next) gave.
+    pub fn put_front(&mut self, bytes: Bytes, taken: usize) {
+        let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.grown = length(bytes.len()) - length(taken);
+        if !bytes.is_empty() {
+            self.front.push_back(bytes);
+        }
+    }
+
+    /// How many bytes longer the body became by [`put_front`](Self::put_front).
+    #[must_use]
+    pub fn grown(&self) -> i64 {
+        self.grown
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                return self.stalled(cx);
+            };
+            self.patience.clear();
+            return Poll::Ready(match frame {
+                None => {
+                    self.ended = true;
+                    None
+                }
+                // Trailers end here, as on the way up.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Some(Ok(data)),
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => Some(Err(match &self.owner {
+                    Some((connection, _)) => {
+                        let failure = connection.failure(&error);
+                        Broken { code: failure.code, reason: failure.reason }
+                    }
+                    None => Broken { code: Code::UpstreamClosed, reason: error.to_string() },
+                })),
+            });
+        }
+    }
+
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let timeout = self.timeout;
+        let until = self.patience.started() + timeout;
+        ready!(self.patience.poll(cx, until));
+        let reason = format!("no progress within {timeout:?}");
+        Poll::Ready(Some(Err(Broken { code: Code::UpstreamTimeout, reason })))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(bytes) = self.front.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        self.poll_incoming(cx).map(|next| next.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.front.is_empty() && self.is_read()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let front: usize = self.front.iter().map(Bytes::len).sum();
+        match self.incoming.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left.saturating_add(u64::try_from(front).unwrap_or(u64::MAX))),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some((connection, transport)) = self.owner.take()
+            && (self.ended || self.incoming.is_end_stream())
+            && self.meter.whole()
+            && !connection.watch.spoiled()
+        {
+            transport.release(self.endpoint, self.pool_idle, connection);
+        }
+    }
+}

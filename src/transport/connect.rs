@@ -1,0 +1,130 @@
+//! Making a connection to an upstream.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use super::Failure;
+use super::body::{BodyFault, RequestBody, root};
+use super::guard::{Guard, Watch};
+use crate::code::Code;
+use crate::deadline::Deadline;
+use crate::origin::Origin;
+
+/// Where an upstream is reached, and how.
+pub struct Endpoint {
+    /// Tells the endpoint's connections from those of every other, also after a reload.
+    pub(super) id: u64,
+    /// Scheme, host and port.
+    pub origin: Origin,
+    /// TLS settings where the scheme is `https`.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// How long until the answer's head, and between pieces of its body.
+    pub(super) timeout: Duration,
+    /// How long an idle connection is kept.
+    pub(super) pool_idle: Duration,
+}
+
+impl Endpoint {
+    /// An endpoint. `tls` must be there where the origin's scheme is `https`.
+    ///
+    /// # Errors
+    /// Where the host is no name that a certificate could carry.
+    pub fn new(
+        origin: Origin,
+        tls: Arc<ClientConfig>,
+        timeout: Duration,
+        pool_idle: Duration,
+    ) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let tls = if origin.tls {
+            let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other)?;
+            Some((TlsConnector::from(tls), name))
+        } else {
+            None
+        };
+        Ok(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), origin, tls, timeout, pool_idle })
+    }
+
+    /// Makes a connection, within the endpoint's time-out.
+    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        // Boxed: it is rare and large, and every call's future would have room for it.
+        let connecting = Box::pin(tokio::time::timeout(self.timeout, self.connect_patiently()));
+        connecting.await.unwrap_or_else(|_| {
+            let reason = format!("no connection to {} within {:?}", self.origin.authority(), self.timeout);
+            Err(Failure { code: Code::UpstreamTimeout, reason })
+        })
+    }
+
+    async fn connect_patiently(&self) -> Result<Connection, Failure> {
+        let tcp =
+            TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await.map_err(|error| {
+                let reason = format!("connecting to {}: {error}", self.origin.authority());
+                Failure { code: Code::UpstreamUnreachable, reason }
+            })?;
+        // Only costs latency where it fails.
+        tcp.set_nodelay(true).unwrap_or_default();
+        let Some((connector, name)) = &self.tls else { return Connection::new(tcp).await };
+        let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
+            let reason = format!("TLS with {}: {error}", self.origin.authority());
+            Failure { code: Code::UpstreamTls, reason }
+        })?;
+        Connection::new(stream).await
+    }
+}
+
+/// One HTTP/1.1 connection. Dropping it closes the socket, whatever is on its way.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) watch: Watch,
+    /// Kept with the connection: setting a timer anew for every exchange costs more than one
+    /// that is looked at when it runs out.
+    pub(super) deadline: Deadline,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    async fn new<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Result<Self, Failure> {
+        let watch = Watch::default();
+        let io = TokioIo::new(Guard::new(socket, watch.clone()));
+        let (sender, connection) = http1::Builder::new()
+            .handshake(io)
+            .await
+            .map_err(|error| Failure { code: Code::UpstreamClosed, reason: root(&error) })?;
+        // Its errors reach whoever waits for the answer.
+        let task = tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
+        Ok(Self { sender, watch, deadline: Deadline::default(), task })
+    }
+
+    /// What an error of this connection means.
+    pub(super) fn failure(&self, error: &hyper::Error) -> Failure {
+        if let Some(fault) = self.watch.fault() {
+            return Failure { code: Code::UpstreamInvalid, reason: fault.reason.into() };
+        }
+        let mut cause: Option<&dyn std::error::Error> = Some(error);
+        while let Some(found) = cause {
+            if let Some(fault) = found.downcast_ref::<BodyFault>() {
+                return Failure { code: fault.code, reason: fault.reason.clone() };
+            }
+            cause = found.source();
+        }
+        let code = if error.is_parse() { Code::UpstreamInvalid } else { Code::UpstreamClosed };
+        Failure { code, reason: root(error) }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,196 @@
+//! The only way out: connections to upstreams, pooled per worker, and the one exchange over them.
+
+mod answer;
+mod body;
+mod connect;
+mod guard;
+pub mod links;
+mod outbound;
+
+pub use answer::Answer;
+pub use body::{BodyFault, BodyLimits, RequestBody};
+pub use connect::Endpoint;
+pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::{Method, Response};
+
+use crate::audit::{Broken, Meter};
+use crate::code::Code;
+use crate::deadline::Deadline;
+use connect::Connection;
+
+/// Idle connections kept for one endpoint and worker.
+const MOST_IDLE: usize = 512;
+
+/// Why no answer came: the code for the consumer, the reason for the trail.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// What the consumer is told.
+    pub code: Code,
+    /// What the trail is told.
+    pub reason: String,
+}
+
+impl From<BodyFault> for Failure {
+    fn from(fault: BodyFault) -> Self {
+        Self { code: fault.code, reason: fault.reason }
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Self { code: broken.code, reason: broken.reason }
+    }
+}
+
+/// One worker's connections. Not shared between threads.
+#[derive(Default)]
+pub struct Transport {
+    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+    until: Instant,
+}
+
+/// No answer came.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Why.
+    pub failure: Failure,
+    /// Whether anything of the request may have been sent.
+    pub sent: bool,
+    /// A reused connection died before any byte of an answer: where the request is safe to
+    /// repeat, it may be made once more.
+    pub stale: bool,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, sent: false, stale: false }
+    }
+}
+
+impl Transport {
+    /// Sends the request and waits for the answer's head, for `endpoint.timeout` at most. What
+    /// could not even be written to a reused connection is written to another.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn send(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        signed: Signed<'_>,
+        meter: &Meter,
+    ) -> Result<Response<Answer>, Unanswered> {
+        let mut request = signed.into_request();
+        let began = tokio::time::Instant::now();
+        loop {
+            let (mut connection, reused) = match self.reuse(endpoint).await {
+                Some(connection) => (connection, true),
+                None => (endpoint.connect().await?, false),
+            };
+            connection.watch.ask(request.method() == Method::HEAD);
+            let mut deadline = std::mem::take(&mut connection.deadline);
+            let sending = connection.sender.try_send_request(request);
+            let answered =
+                within(sending, &mut deadline, began + endpoint.timeout, meter, endpoint.timeout).await;
+            connection.deadline = deadline;
+            let mut error = match answered {
+                None => {
+                    let reason = format!("no answer within {:?}", endpoint.timeout);
+                    let failure = Failure { code: Code::UpstreamTimeout, reason };
+                    return Err(Unanswered { failure, sent: true, stale: false });
+                }
+                Some(Ok(response)) => {
+                    let answer =
+                        |body| Answer::new(body, connection, Rc::clone(self), endpoint, meter.clone());
+                    return Ok(response.map(answer));
+                }
+                Some(Err(error)) => error,
+            };
+            match error.take_message() {
+                Some(unsent) if reused => request = unsent,
+                _ => {
+                    let stale = reused && !connection.watch.heard();
+                    let failure = connection.failure(error.error());
+                    return Err(Unanswered { failure, sent: true, stale });
+                }
+            }
+        }
+    }
+
+    /// An idle connection that still stands, the latest used first.
+    async fn reuse(&self, endpoint: &Endpoint) -> Option<Connection> {
+        loop {
+            let mut idle = self.idle.borrow_mut().get_mut(&endpoint.id)?.pop()?;
+            if idle.since.elapsed() < endpoint.pool_idle
+                && !idle.connection.watch.spoiled()
+                && idle.connection.sender.ready().await.is_ok()
+            {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    /// Takes a connection back whose exchange is over.
+    fn release(&self, endpoint: u64, pool_idle: Duration, connection: Connection) {
+        let since = Instant::now();
+        let mut idle = self.idle.borrow_mut();
+        let kept = idle.entry(endpoint).or_default();
+        if kept.len() < MOST_IDLE {
+            kept.push(Idle { connection, since, until: since + pool_idle });
+        }
+    }
+
+    /// Closes connections that were idle for too long. To be called every second or so.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.idle.borrow_mut().retain(|_, kept| {
+            kept.retain(|idle| now < idle.until && !idle.connection.watch.spoiled());
+            !kept.is_empty()
+        });
+    }
+
+    /// Closes every idle connection.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+}
+
+/// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
+/// upstream has time.
+async fn within<T>(
+    answered: impl Future<Output = T>,
+    deadline: &mut Deadline,
+    mut until: tokio::time::Instant,
+    meter: &Meter,
+    timeout: Duration,
+) -> Option<T> {
+    let mut answered = pin!(answered);
+    let mut before = meter.bytes();
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(answer) = answered.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            ready!(deadline.poll(cx, until));
+            if meter.whole() || meter.bytes() == before {
+                return Poll::Ready(None);
+            }
+            before = meter.bytes();
+            until += timeout;
+        }
+    })
+    .await
+}

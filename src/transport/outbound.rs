@@ -1,0 +1,280 @@
+//! The request as it will be sent: what the consumer may say of it, what we say, and nothing else.
+//! Hygiene comes first and the credential last, so that nothing can take it off again.
+
+use std::marker::PhantomData;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderName, HeaderValue,
+};
+use http::{HeaderMap, Method, Request, Uri};
+
+use super::body::RequestBody;
+use crate::audit::Entry;
+use crate::custody::Unsealed;
+use crate::target::Target;
+
+/// What a product wants of a request, beside its credential.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, named at every use")]
+pub struct Manners {
+    /// The upstream's `Host`.
+    pub host: HeaderValue,
+    /// The endpoint's base path, without a slash at its end; empty for none.
+    pub base: String,
+    /// Whether the base path is part of the signed path.
+    pub sign_base_path: bool,
+    /// The header that carries the organisation.
+    pub org_header: Option<HeaderName>,
+    /// `Accept` where the consumer sends none.
+    pub accept: HeaderValue,
+    /// Whether cookies pass.
+    pub cookies: bool,
+    /// Whether the consumer's address is told in `X-Forwarded-For`.
+    pub forwarded_for: bool,
+    /// `X-Forwarded-Proto`: the endpoint's own scheme.
+    pub scheme: HeaderValue,
+    /// Whether answers may have to be rewritten, so that they must not be compressed.
+    pub identity_coding: bool,
+}
+
+impl Manners {
+    /// How many bytes at the front of the sent target are not signed.
+    fn unsigned_base(&self) -> usize {
+        if self.sign_base_path { 0 } else { self.base.len() }
+    }
+
+    /// The target of a signature over `target`.
+    #[must_use]
+    pub fn signed_target(&self, target: &Target) -> String {
+        let sent = target.below(&self.base);
+        sent.as_str().get(self.unsigned_base()..).unwrap_or_default().to_owned()
+    }
+}
+
+/// A request that passed hygiene and lacks only its credential. It cannot outlive its entry.
+pub struct Outbound<'e> {
+    request: Request<RequestBody>,
+    signed_from: usize,
+    brand: PhantomData<&'e Entry>,
+}
+
+/// A request with its credential on. It has no setters, cannot be printed or copied, and can be
+/// sent once.
+///
+/// ```compile_fail,E0599
+/// fn peek(signed: claviger::transport::Signed<'_>) -> claviger::transport::Signed<'_> {
+///     signed.clone()
+/// }
+/// ```
+/// ```compile_fail,E0277
+/// fn print(signed: &claviger::transport::Signed<'_>) -> String {
+///     format!("{signed:?}")
+/// }
+/// ```
+/// ```compile_fail,E0382
+/// fn twice<'e>(signed: claviger::transport::Signed<'e>) -> [claviger::transport::Signed<'e>; 2] {
+///     [signed, signed]
+/// }
+/// ```
+/// ```
+/// fn once<'e>(signed: claviger::transport::Signed<'e>) -> [claviger::transport::Signed<'e>; 1] {
+///     [signed]
+/// }
+/// ```
+pub struct Signed<'e> {
+    request: Request<RequestBody>,
+    brand: PhantomData<&'e Entry>,
+}
+
+/// The outgoing request cannot be put together: a defect of ours or of the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the outgoing request has no valid form: {0}")]
+pub struct Unsendable(#[from] http::Error);
+
+impl<'e> Outbound<'e> {
+    /// Puts the request together: method, target and organisation from the entry's permit, of
+    /// `received` what hygiene lets pass.
+    ///
+    /// # Errors
+    /// [`Unsendable`] where a header or the target has no valid form.
+    pub fn new(
+        entry: &'e Entry,
+        manners: &Manners,
+        received: &HeaderMap,
+        date: HeaderValue,
+        body: RequestBody,
+    ) -> Result<Self, Unsendable> {
+        let permit = entry.permit();
+        let action = permit.action();
+        let target = action.target.below(&manners.base);
+        let mut headers = outgoing_headers(manners, received, permit.org().map(|org| &**org), date)?;
+        match body.length() {
+            0 if !matches!(action.method, Method::POST | Method::PUT | Method::PATCH) => {}
+            length => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = action.method.clone();
+        *request.uri_mut() = Uri::try_from(target.as_str()).map_err(http::Error::from)?;
+        *request.headers_mut() = headers;
+        let signed_from = manners.unsigned_base();
+        Ok(Self { request, signed_from, brand: PhantomData })
+    }
+
+    /// Tells the consumer's address.
+    pub fn tell_consumer(&mut self, address: std::net::IpAddr) {
+        if let Ok(value) = HeaderValue::from_str(&address.to_string()) {
+            self.request.headers_mut().insert(HeaderName::from_static("x-forwarded-for"), value);
+        }
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        self.request.method()
+    }
+
+    /// The headers as they stand.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
+    /// The target as a signature names it.
+    #[must_use]
+    pub fn signed_target(&self) -> &str {
+        let target = self.request.uri().path_and_query().map_or("/", |target| target.as_str());
+        target.get(self.signed_from..).unwrap_or(target)
+    }
+
+    /// Puts the credential on, the last thing done to a request.
+    #[must_use]
+    pub fn sign(mut self, _by: &Unsealed<'e>, name: HeaderName, value: HeaderValue) -> Signed<'e> {
+        self.request.headers_mut().insert(name, value);
+        Signed { request: self.request, brand: PhantomData }
+    }
+}
+
+impl Signed<'_> {
+    /// The request, for the transport alone.
+    pub(super) fn into_request(self) -> Request<RequestBody> {
+        self.request
+    }
+}
+
+/// The headers of a request before its credential: of `received` what hygiene lets pass, and what
+/// we say.
+///
+/// # Errors
+/// [`Unsendable`] where a value has no valid form.
+pub fn outgoing_headers(
+    manners: &Manners,
+    received: &HeaderMap,
+    org: Option<&str>,
+    date: HeaderValue,
+) -> Result<HeaderMap, Unsendable> {
+    let mut headers = passed(received, manners);
+    headers.insert(HOST, manners.host.clone());
+    headers.insert(DATE, date);
+    headers.insert(ACCEPT, accept(received, &manners.accept).map_err(http::Error::from)?);
+    headers.insert(HeaderName::from_static("x-forwarded-proto"), manners.scheme.clone());
+    if manners.identity_coding {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if let (Some(name), Some(org)) = (&manners.org_header, org) {
+        headers.insert(name, HeaderValue::from_str(org).map_err(http::Error::from)?);
+    }
+    Ok(headers)
+}
+
+/// The consumer's headers that may pass. Those named by `Connection` are taken out here, before
+/// anything of ours is put on.
+fn passed(received: &HeaderMap, manners: &Manners) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(received.len() + 8);
+    for (name, value) in received {
+        if passes(name.as_str())
+            && manners.org_header.as_ref() != Some(name)
+            && (manners.cookies || name != COOKIE)
+        {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    for list in received.get_all(CONNECTION) {
+        for named in list.as_bytes().split(|byte| *byte == b',') {
+            if let Ok(name) = HeaderName::from_bytes(named.trim_ascii()) {
+                headers.remove(name);
+            }
+        }
+    }
+    headers
+}
+
+/// Whether a request header of this name may come from a consumer.
+fn passes(name: &str) -> bool {
+    let ours = matches!(
+        name,
+        "host"
+            | "date"
+            | "accept"
+            | "content-length"
+            | "authorization"
+            | "x-api-key"
+            | "signature"
+            | "signature-input"
+            | "x-jms-org"
+            | "x-org-id"
+    );
+    let hop_by_hop = matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "http2-settings"
+    );
+    let meant_to_deceive = matches!(
+        name,
+        "forwarded"
+            | "x-real-ip"
+            | "x-source"
+            | "x-jms-svc"
+            | "x-jms-login-type"
+            | "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "true-client-ip"
+            | "x-csrftoken"
+            | "x-original-url"
+            | "x-rewrite-url"
+    );
+    !(ours
+        || hop_by_hop
+        || meant_to_deceive
+        || name.starts_with("proxy-")
+        || name.starts_with("x-forwarded")
+        || name.starts_with("claviger-")
+        || name.contains('_'))
+}
+
+/// One `Accept` line, of however many came: signers and verifiers join several in different ways.
+fn accept(
+    received: &HeaderMap,
+    default: &HeaderValue,
+) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    let mut lines = received.get_all(ACCEPT).iter().filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else { return Ok(default.clone()) };
+    let mut rest = lines.peekable();
+    if rest.peek().is_none() {
+        return Ok(first.clone());
+    }
+    let mut joined = first.as_bytes().to_vec();
+    for line in rest {
+        joined.push(b',');
+        joined.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&joined)
+}

@@ -1,0 +1,50 @@
+//! Behaviour over real sockets.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::format_collect,
+    clippy::large_stack_arrays,
+    clippy::needless_pass_by_value,
+    clippy::similar_names,
+    unreachable_pub,
+    reason = "tests say what they mean, and fail loudly"
+)]
+
+mod faulty;
+mod ledger;
+mod process;
+mod script;
+mod upstream;
+mod world;
+
+mod config_refusals;
+mod exchanges;
+mod configs;
+mod canary;
+mod cli;
+mod crash;
+mod demo;
+mod disk;
+mod disk_full;
+mod dropped;
+mod reload;
+mod blocked;
+mod smoke;
+mod tampered;
+mod tidy;
+mod tls;
+mod upstream_answers;
+mod upstream_faults;
+mod upstream_reuse;
+mod wire_bodies;
+mod wire_credentials;
+mod wire_connections;
+mod wire_framing;
+mod wire_hygiene;
+mod wire_limits;
+mod wire_targets;
+mod wire_unreadable;

@@ -1,0 +1,143 @@
+//! What a connection is used for: pipelining, HTTP/1.0, other protocols.
+
+use std::time::Duration;
+
+use crate::ledger::{ANSWERED, BEHIND, Ledger, denied, request};
+use crate::upstream::{Reply, Seen, Upstream};
+use crate::world::{TOKEN, World};
+
+/// Answers with the target, the later the shorter.
+fn echo() -> Upstream {
+    Upstream::start(|seen| {
+        if seen.target.contains("slow") {
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        Reply::json(&format!("\"{} {}\"", seen.target, seen.body.len()))
+    })
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let mut ledger = Ledger::new(World::new(echo()));
+    let post = request("POST", "/api/post/", "Content-Length: 3\r\n") + "abc";
+    let chunked = request("POST", "/api/chunked/", "Transfer-Encoding: chunked\r\n") + "2\r\nhi\r\n0\r\n\r\n";
+    let mut raw = ledger.world.connect();
+    raw.send([request("GET", "/api/slow/", ""), post, chunked, request("GET", "/api/last/", "")].concat());
+    for body in ["\"/api/slow/ 0\"", "\"/api/post/ 3\"", "\"/api/chunked/ 2\"", "\"/api/last/ 0\""] {
+        let answer = raw.answer();
+        assert_eq!(String::from_utf8_lossy(&answer.body), body);
+        ledger.note(body, &answer, 200, ANSWERED);
+    }
+    let targets: Vec<String> =
+        ledger.world.upstream.seen().iter().map(|seen: &Seen| seen.target.clone()).collect();
+    assert_eq!(targets, ["/api/slow/", "/api/post/", "/api/chunked/", "/api/last/"], "one after the other");
+    drop(raw);
+    ledger.check();
+}
+
+#[test]
+fn a_bad_request_in_a_pipeline_is_refused_in_its_turn() {
+    let mut ledger = Ledger::new(World::new(echo()));
+    let mut raw = ledger.world.connect();
+    let bad = request("GET", "/api/../", "");
+    let broken = request("GET", "/api/", "Content-Length: x\r\n");
+    raw.send(request("GET", "/api/slow/", "") + &bad + &request("GET", "/api/next/", "") + &broken + BEHIND);
+    ledger.note("first", &raw.answer(), 200, ANSWERED);
+    ledger.note("no canonical form", &raw.answer(), 400, denied("non_canonical"));
+    ledger.note("next", &raw.answer(), 200, ANSWERED);
+    ledger.note("broken", &raw.answer(), 400, denied("malformed"));
+    assert!(raw.closed());
+    assert_eq!(ledger.world.upstream.seen().len(), 2);
+    drop(raw);
+    ledger.check();
+}
+
+#[test]
+fn a_head_may_come_in_any_pieces() {
+    let mut ledger = Ledger::new(World::new(echo()));
+    let whole = request("POST", "/api/", "Content-Length: 2\r\n") + "hi";
+    let mut raw = ledger.world.connect();
+    for piece in whole.as_bytes().chunks(37) {
+        raw.send(piece);
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    ledger.note("pieces", &raw.answer(), 200, ANSWERED);
+    assert_eq!(ledger.world.upstream.only().body, b"hi");
+    drop(raw);
+    ledger.check();
+}
+
+#[test]
+fn a_connection_ends_where_the_consumer_says_so() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    let old = |lines: &str| format!("GET /api/ HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n{lines}\r\n");
+    for (name, bytes) in [
+        ("close", request("GET", "/api/", "Connection: close\r\n")),
+        ("close in a list", request("GET", "/api/", "Connection: x-a, Close\r\n")),
+        ("HTTP/1.0", old("")),
+        ("HTTP/1.0 with a host", old("Host: gw.test\r\n")),
+        ("HTTP/1.0, close", old("Connection: close\r\n")),
+    ] {
+        let before = ledger.world.upstream.seen().len();
+        let mut raw = ledger.world.connect();
+        raw.send(bytes + BEHIND);
+        let answer = raw.answer();
+        ledger.note(name, &answer, 200, ANSWERED);
+        assert!(answer.whole && raw.closed(), "{name}");
+        assert_eq!(ledger.world.upstream.seen().len(), before + 1, "{name}");
+    }
+    for (name, bytes) in [
+        ("HTTP/1.1", request("GET", "/api/", "")),
+        ("HTTP/1.0, keep-alive", old("Connection: keep-alive\r\n")),
+    ] {
+        let mut raw = ledger.world.connect();
+        for _time in 0..2 {
+            raw.send(&bytes);
+            let answer = raw.answer();
+            ledger.note(name, &answer, 200, ANSWERED);
+            let said = answer.header("connection").map(str::to_ascii_lowercase);
+            assert_eq!(said.as_deref(), name.contains("1.0").then_some("keep-alive"), "{name}");
+        }
+    }
+    let chunked = old("Transfer-Encoding: chunked\r\n").replace("GET", "POST");
+    ledger.closing("HTTP/1.0, chunked", chunked + "0\r\n\r\n", 400, denied("malformed"));
+    ledger.check();
+}
+
+#[test]
+fn another_protocol_is_never_spoken() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    for (name, lines) in [
+        ("websocket", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
+        (
+            "h2c",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        ),
+        ("upgrade alone", "Upgrade: TLS/1.0\r\n"),
+    ] {
+        let before = ledger.world.upstream.seen().len();
+        let mut raw = ledger.world.connect();
+        raw.send(request("GET", "/api/", lines) + BEHIND);
+        let answer = raw.any_answer();
+        ledger.note(name, &answer, 200, ANSWERED);
+        assert_eq!(answer.header("upgrade"), None, "{name}");
+        ledger.note("goes on in HTTP/1.1", &raw.answer(), 200, ANSWERED);
+        let seen = &ledger.world.upstream.seen()[before];
+        for dropped in ["upgrade", "connection", "http2-settings"] {
+            assert!(seen.all(dropped).is_empty(), "{name}: {}", seen.raw_head);
+        }
+    }
+    let connect = request("CONNECT", "gw.test:443", "");
+    for (name, bytes) in [
+        ("CONNECT", connect.clone()),
+        ("CONNECT to a path", connect.replace("gw.test:443", "/api/")),
+        ("CONNECT by nobody", connect.replace("Bearer ", "Bearer x")),
+        ("TRACE", request("TRACE", "/api/", "Max-Forwards: 0\r\n")),
+    ] {
+        let answer = ledger.denied(name, bytes, 405, "method_not_allowed");
+        assert!(answer.header("allow").is_some(), "{name}");
+    }
+    for outcome in ledger.check().iter().rev().take(4) {
+        assert!(matches!(outcome["method"].as_str(), Some("CONNECT" | "TRACE")), "{outcome}");
+    }
+}

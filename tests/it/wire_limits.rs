@@ -1,0 +1,185 @@
+//! What is too large, too slow or too much, and connections that go on or do not.
+
+use std::time::{Duration, Instant};
+
+use crate::ledger::{ANSWERED, Ledger, denied, refused, request};
+use crate::upstream::{Reply, Upstream};
+use crate::world::{CONFIG, Raw, World};
+
+const TARGET: usize = 8 * 1024;
+const HEADERS: usize = 32 * 1024;
+
+#[test]
+fn bombs_are_refused_before_anyone_asks_who_sends_them() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    let anonymous =
+        |target: &str, lines: &str| format!("GET {target} HTTP/1.1\r\nHost: gw.test\r\n{lines}\r\n");
+    let long = format!("/{}", "a".repeat(TARGET));
+    let wide = format!("X-A: {}\r\n", "a".repeat(HEADERS));
+    let many = "X-A: b\r\n".repeat(100);
+    let (target, headers) = ((414, "target_too_long"), (431, "headers_too_large"));
+    for (name, bytes, (status, code)) in [
+        ("target", anonymous(&long, ""), target),
+        ("query", anonymous(&format!("/?{}", "a".repeat(TARGET)), ""), target),
+        ("endless target", format!("GET /{}", "a".repeat(4 * TARGET)), target),
+        ("target and headers", anonymous(&long, &wide), target),
+        ("target and lines", anonymous(&long, &many), target),
+        ("one header", anonymous("/", &wide), headers),
+        ("endless header", format!("GET / HTTP/1.1\r\nX-A: {}", "a".repeat(2 * HEADERS)), headers),
+        ("headers", anonymous("/", &"X-A: 0123456789\r\n".repeat(2000)), headers),
+        ("lines", anonymous("/", &many), headers),
+        ("lines past any room", anonymous("/", &"A: b\r\n".repeat(300)), headers),
+    ] {
+        let answer = ledger.closing(name, bytes, status, denied(code));
+        assert!(answer.body.len() < 300, "{name}: sizes only");
+    }
+    for outcome in ledger.check() {
+        assert!(outcome["target"].as_str().unwrap_or_default().len() <= 256, "{outcome}");
+    }
+}
+
+#[test]
+fn what_just_fits_passes() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    let target = format!("/{}/", "a".repeat(TARGET - 2));
+    for (name, bytes) in [
+        ("target", request("GET", &target, "")),
+        ("lines", request("GET", "/", &"X-A: b\r\n".repeat(98))),
+        ("header", request("GET", "/", &format!("X-A: {}\r\n", "a".repeat(HEADERS - 200)))),
+    ] {
+        let answer = ledger.world.exchange(bytes);
+        ledger.note(name, &answer, 200, ANSWERED);
+    }
+    assert_eq!(ledger.world.upstream.seen()[0].target, target);
+    ledger.check();
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_after_its_sender_is_known() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    let most = 256 * 1024;
+    let long = format!("Content-Length: {}\r\n", most + 1);
+    ledger.closing("announced", request("POST", "/api/", &long), 413, denied("body_too_large"));
+    let unknown = request("POST", "/api/", &long).replace("Bearer ", "Bearer x");
+    ledger.closing("announced by nobody", unknown, 401, denied("unauthenticated"));
+    let chunk = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
+    let chunked = request("POST", "/api/", "Transfer-Encoding: chunked\r\n");
+    ledger.closing(
+        "chunked",
+        chunked.clone() + &chunk.repeat(5) + "0\r\n\r\n",
+        413,
+        refused("body_too_large"),
+    );
+    ledger.closing(
+        "chunked, first byte over",
+        chunked.clone() + &chunk.repeat(4) + "1\r\n",
+        400,
+        refused("malformed"),
+    );
+    let exact = ledger.world.exchange(chunked + &chunk.repeat(4) + "0\r\n\r\n");
+    ledger.note("chunked, just fits", &exact, 200, ANSWERED);
+    let known = request("POST", "/api/", &format!("Content-Length: {most}\r\n")) + &"a".repeat(most);
+    let answer = ledger.world.exchange(known);
+    ledger.note("announced, just fits", &answer, 200, ANSWERED);
+    let seen = ledger.world.upstream.seen();
+    assert_eq!(seen.iter().map(|seen| seen.body.len()).collect::<Vec<_>>(), [most, most]);
+    ledger.check();
+}
+
+/// How long the gateway takes to refuse what `raw` sent, and drips on, one byte at a time.
+fn time_to_refusal(ledger: &mut Ledger, name: &str, mut raw: Raw, drip: bool) -> Duration {
+    let began = Instant::now();
+    let mut dripping = raw.socket.try_clone().unwrap();
+    let thread = std::thread::spawn(move || {
+        use std::io::Write as _;
+        (0..if drip { 25 } else { 0 }).all(|_| {
+            std::thread::sleep(Duration::from_millis(30));
+            dripping.write_all(b"a").is_ok()
+        })
+    });
+    ledger.note(name, &raw.answer(), 408, denied("header_timeout"));
+    assert!(raw.closed(), "{name}");
+    let took = began.elapsed();
+    thread.join().unwrap();
+    took
+}
+
+#[test]
+fn a_head_that_is_not_whole_in_time_is_cut_off() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    for (name, start, drip) in [
+        ("silence in the line", "GET /", false),
+        ("silence in the headers", "GET / HTTP/1.1\r\nHost: gw.test\r\n", false),
+        ("drip", "GET / HTTP/1.1\r\nX-A: ", true),
+    ] {
+        let mut raw = ledger.world.connect();
+        raw.send(start);
+        let took = time_to_refusal(&mut ledger, name, raw, drip);
+        assert!(took >= Duration::from_millis(350) && took < Duration::from_millis(2500), "{name}: {took:?}");
+    }
+    let mut raw = ledger.world.connect();
+    raw.send(request("GET", "/api/", "") + "GET /second");
+    ledger.note("before", &raw.answer(), 200, ANSWERED);
+    time_to_refusal(&mut ledger, "the second head", raw, false);
+    ledger.check();
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_leaves_no_trace() {
+    let world =
+        World::with(Upstream::ok(), &CONFIG.replace("idle_timeout = \"5s\"", "idle_timeout = \"150ms\""));
+    let mut silent = world.connect();
+    let began = Instant::now();
+    assert!(silent.closed() && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(world.trail(), Vec::<serde_json::Value>::new());
+    let mut ledger = Ledger::new(world);
+    let mut kept = ledger.world.connect();
+    kept.send(request("GET", "/api/", ""));
+    ledger.note("one call", &kept.answer(), 200, ANSWERED);
+    let began = Instant::now();
+    assert!(kept.closed() && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    ledger.check();
+}
+
+#[test]
+fn the_idle_time_begins_when_the_answer_is_out() {
+    let slow = Upstream::start(|_| {
+        std::thread::sleep(Duration::from_millis(450));
+        Reply::json("{}")
+    });
+    let world = World::with(slow, &CONFIG.replace("idle_timeout = \"5s\"", "idle_timeout = \"400ms\""));
+    let mut ledger = Ledger::new(world);
+    let mut raw = ledger.world.connect();
+    for name in ["first", "second"] {
+        raw.send(request("GET", "/api/", ""));
+        ledger.note(name, &raw.answer(), 200, ANSWERED);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(raw);
+    ledger.check();
+}
+
+#[test]
+fn connections_are_counted_by_address_and_in_all() {
+    for limit in ["connections_per_address = 2", "connections = 2"] {
+        let config = CONFIG.replace("[limits]", &format!("[limits]\n{limit}"));
+        let mut ledger = Ledger::new(World::with(Upstream::ok(), &config));
+        let mut held: Vec<Raw> = (0..2).map(|_| ledger.world.connect()).collect();
+        for raw in &mut held {
+            raw.send(request("GET", "/api/", ""));
+            ledger.note("held", &raw.answer(), 200, ANSWERED);
+        }
+        assert!(ledger.world.connect().closed(), "{limit}: one too many");
+        drop(held.pop());
+        let until = Instant::now() + Duration::from_secs(2);
+        let answer = loop {
+            let answer = ledger.world.exchange(request("GET", "/api/", ""));
+            if answer.status != 0 || Instant::now() > until {
+                break answer;
+            }
+        };
+        ledger.note("room again", &answer, 200, ANSWERED);
+        drop(held);
+        ledger.check();
+    }
+}

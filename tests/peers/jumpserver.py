@@ -1,0 +1,267 @@
+"""A stand-in for a JumpServer core, small enough to read in one go.
+
+The parts that decide whether a call is good are not ours: the HTTP parser is uvicorn's, the path and query
+rules are Django's, paging and body parsing are Django REST framework's, and the signature is checked by
+pyhttpsig, the library JumpServer itself uses. What is ours is only the little data model around them.
+
+    uvicorn jumpserver:application --port N --timeout-keep-alive 2 --no-proxy-headers --lifespan off
+
+JUMPSERVER_KEYS holds {"<key id>": "<secret>"} as JSON. `/_reset/?users=N` empties the place and makes N users
+in the default organisation; `/_seen/` tells every request received since.
+"""
+import hashlib
+import json
+import os
+import uuid
+
+import django
+from django.conf import settings
+
+KEYS = json.loads(os.environ.get("JUMPSERVER_KEYS", "{}"))
+
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    APPEND_SLASH=True,
+    DATA_UPLOAD_MAX_MEMORY_SIZE=None,
+    DEFAULT_CHARSET="utf-8",
+    INSTALLED_APPS=["rest_framework"],
+    LOGGING_CONFIG=None,
+    MIDDLEWARE=["jumpserver.set_cookies", "django.middleware.common.CommonMiddleware", "jumpserver.find_org"],
+    ROOT_URLCONF="jumpserver",
+    SECRET_KEY="a stand-in signs nothing",
+    SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"),
+    USE_TZ=True,
+    REST_FRAMEWORK={
+        "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+        "DEFAULT_PARSER_CLASSES": [f"rest_framework.parsers.{name}Parser" for name in ("JSON", "Form", "MultiPart", "FileUpload")],
+        "UNAUTHENTICATED_USER": None,
+    },
+)
+django.setup()
+
+from django.core.asgi import get_asgi_application  # noqa: E402  (Django wants its settings first)
+from django.http import HttpResponseRedirect, JsonResponse  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
+from httpsig import HeaderVerifier  # noqa: E402  (the module that pyhttpsig installs)
+from httpsig.utils import parse_authorization_header  # noqa: E402
+from rest_framework import authentication, exceptions, pagination, permissions, response, views  # noqa: E402
+
+ROOT, DEFAULT, SYSTEM = (f"00000000-0000-0000-0000-{n:012}" for n in (0, 2, 4))
+BRANCH, VAULT = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+ORGS = {ROOT: "GLOBAL", DEFAULT: "DEFAULT", SYSTEM: "SYSTEM", BRANCH: "branch", VAULT: "vault"}
+WORDS = {"root": ROOT, "default": DEFAULT, "system": SYSTEM, **{name: org for org, name in ORGS.items()}}
+
+SEEN = []
+USERS = []
+GROUPS = []
+
+
+def reset(users=0):
+    SEEN.clear()
+    USERS[:] = [make_user({"username": f"user{n:03}", "name": f"User {n}"}, DEFAULT) for n in range(users)]
+    GROUPS[:] = [{"id": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), "name": name, "org_id": DEFAULT} for name in ("ops", "审计")]
+
+
+def make_user(fields, org):
+    user = {"id": str(uuid.uuid4()), "name": "", "email": "", "groups": [], "org_id": org}
+    return {**user, **{k: v for k, v in fields.items() if k in ("username", "name", "email", "groups")}}
+
+
+# ---- who is calling, and for which organisation
+
+class SignatureAuthentication(authentication.BaseAuthentication):
+    """Draft-cavage signatures, with the reference's strictness and its crashes alike."""
+
+    def authenticate(self, request):
+        scheme, fields = parse_authorization_header(request.META.get("HTTP_AUTHORIZATION", ""))
+        if scheme.lower() != "signature":
+            return None
+        seen = request._request.scope["seen"]
+        seen["verified"] = False
+        if not {"keyid", "algorithm", "signature"} <= set(fields):
+            raise exceptions.AuthenticationFailed("Some of the signature's parameters are missing.")
+        key_id = str(uuid.UUID(fields["keyid"]))  # no UUID: an exception, so 500, as upstream
+        secret = KEYS.get(key_id)
+        if secret is None:
+            raise exceptions.AuthenticationFailed("Bad access key.")
+        headers = {k[5:].lower().replace("_", "-"): v for k, v in request.META.items() if k.startswith("HTTP_")}
+        verifier = HeaderVerifier(headers, secret, required_headers=["(request-target)", "date"],
+                                  method=request.method.lower(), path=request.get_full_path())
+        seen["verified"] = bool(verifier.verify())
+        if not seen["verified"]:
+            raise exceptions.AuthenticationFailed("Bad signature.")
+        return key_id, key_id
+
+    def authenticate_header(self, request):
+        return 'Signature realm="api",headers="(request-target) date"'
+
+
+class Signed(permissions.BasePermission):
+    def has_permission(self, request, view):
+        return request.user is not None
+
+
+def find_org(get_response):
+    """`?oid=` before the header before the cookie; whatever is not known is silently the default one."""
+    def middleware(request):
+        asked = request.GET.get("oid") or request.META.get("HTTP_X_JMS_ORG") or request.COOKIES.get("X-JMS-ORG") or DEFAULT
+        request.org = WORDS.get(asked, asked)
+        if request.org not in ORGS:
+            request.org = DEFAULT
+        request.scope["seen"].update(org=request.org, full_path=request.get_full_path())
+        return get_response(request)
+    return middleware
+
+
+def set_cookies(get_response):
+    def middleware(request):
+        answer = get_response(request)
+        answer.set_cookie("jms_public_key", "stand-in-cookie")
+        answer.set_cookie("X-JMS-ORG", getattr(request, "org", DEFAULT))
+        return answer
+    return middleware
+
+
+# ---- the resources
+
+class Pages(pagination.LimitOffsetPagination):
+    default_limit = None  # without ?limit= a bare list
+    max_limit = 1000
+
+
+class Resource(views.APIView):
+    authentication_classes, permission_classes = [SignatureAuthentication], [Signed]
+
+
+class Collection(Resource):
+    """List, create and bulk delete over one of the lists above; only known filters filter."""
+    rows, required, filters = None, "name", ("id", "name")
+
+    def mine(self, request):
+        known = {k: v for k, v in request.GET.items() if k in self.filters and v}
+        return [row for row in self.rows if row["org_id"] == request.org and all(str(row.get(k)) == v for k, v in known.items())]
+
+    def get(self, request):
+        rows, pages = self.mine(request), Pages()
+        page = pages.paginate_queryset(rows, request, view=self)
+        return response.Response(rows[:200]) if page is None else pages.get_paginated_response(page)
+
+    def post(self, request):
+        if not request.data.get(self.required):
+            raise exceptions.ValidationError({self.required: ["This field is required."]})
+        row = self.make(request.data, request.org)
+        self.rows.append(row)
+        return response.Response(row, status=201)
+
+    def delete(self, request):
+        gone = [row["id"] for row in self.mine(request)]
+        self.rows[:] = [row for row in self.rows if row["id"] not in gone]
+        return response.Response(status=204)
+
+
+class Users(Collection):
+    rows, required, filters = USERS, "username", ("id", "username", "name", "email")
+    make = staticmethod(make_user)
+
+
+class Groups(Collection):
+    rows = GROUPS
+    make = staticmethod(lambda fields, org: {"id": str(uuid.uuid4()), "name": fields["name"], "org_id": org})
+
+
+class User(Resource):
+    def find(self, request, pk):
+        for row in USERS:
+            if row["id"] == str(pk) and row["org_id"] == request.org:
+                return row
+        raise exceptions.NotFound
+
+    def get(self, request, pk):
+        return response.Response(self.find(request, pk))
+
+    def put(self, request, pk):
+        row = self.find(request, pk)
+        row.update({k: v for k, v in request.data.items() if k in ("username", "name", "email", "groups")})
+        return response.Response(row)
+
+    patch = put
+
+    def delete(self, request, pk):
+        USERS.remove(self.find(request, pk))
+        return response.Response(status=204)
+
+
+class CurrentOrg(Resource):
+    def get(self, request):
+        org = request.org
+        return response.Response({"id": org, "name": ORGS[org], "is_default": org == DEFAULT, "is_root": org == ROOT})
+
+
+class Echo(Resource):
+    """Tells what arrived, and the body as the application got it: a chunked one is empty here."""
+    def answer(self, request, anything=""):
+        body = request._request.body if request.META.get("CONTENT_LENGTH") else b""
+        told = {**request._request.scope["seen"], "body_length": len(body), "body_sha256": hashlib.sha256(body).hexdigest()}
+        return response.Response(told)
+
+    get = post = put = patch = delete = options = answer
+
+
+class Redirect(Resource):
+    def get(self, request):
+        return HttpResponseRedirect(request.build_absolute_uri("/api/v1/users/users/"))
+
+
+# ---- what only the tests ask for
+
+def seen_view(request):
+    return JsonResponse(SEEN, safe=False)
+
+
+def reset_view(request):
+    reset(int(request.GET.get("users", 0)))
+    return JsonResponse({"users": len(USERS)})
+
+
+urlpatterns = [
+    path("_seen/", seen_view),
+    path("_reset/", reset_view),
+    path("api/health/", lambda request: JsonResponse({"status": 1})),
+    path("api/v1/users/users/", Users.as_view()),
+    path("api/v1/users/users/<uuid:pk>/", User.as_view()),
+    path("api/v1/users/groups/", Groups.as_view()),
+    path("api/v1/orgs/orgs/current/", CurrentOrg.as_view()),
+    path("api/v1/redirect/", Redirect.as_view()),
+    re_path(r"^(?:api/v1/echo|u)/(?P<anything>(?s:.*))\Z", Echo.as_view()),
+]
+reset()
+app = get_asgi_application()
+
+
+async def application(scope, receive, send):
+    """Notes each request as uvicorn parsed it, before Django touches it."""
+    target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+    seen = {
+        "method": scope["method"], "target": target.decode("latin1"), "peer_port": scope["client"][1],
+        "headers": [[name.decode("latin1"), value.decode("latin1")] for name, value in scope["headers"]],
+        "wire_length": 0, "wire_sha256": "", "verified": None, "org": None, "full_path": None, "status": None,
+    }
+    if not scope["path"].startswith("/_"):
+        SEEN.append(seen)
+    digest = hashlib.sha256()
+
+    async def counted_receive():
+        message = await receive()
+        if message["type"] == "http.request":
+            seen["wire_length"] += len(message.get("body", b""))
+            digest.update(message.get("body", b""))
+            seen["wire_sha256"] = digest.hexdigest()
+        return message
+
+    async def noted_send(message):
+        if message["type"] == "http.response.start":
+            seen["status"] = message["status"]
+        await send(message)
+
+    await app({**scope, "seen": seen}, counted_receive, noted_send)
