@@ -95,6 +95,11 @@ impl Journal {
         Ok(durable)
     }
 
+    /// A flush was waited for in vain: nobody else waits for it.
+    pub(super) fn hangs(&self) {
+        self.0.hangs();
+    }
+
     /// Appends an outcome; `closes` says that an intent of this call was appended before.
     pub(super) fn outcome(&self, members: &[&[u8]], closes: bool) {
         let mut tail = self.0.tail();

@@ -137,6 +137,16 @@ impl Shared {
         self.healthy.load(Ordering::Acquire) && (since == 0 || !hangs())
     }
 
+    /// Refuses calls until a flush has ended well. Should one have done so just now, the next turn
+    /// finds out.
+    pub(super) fn hangs(&self) {
+        let mut tail = self.tail();
+        self.healthy.store(false, Ordering::Release);
+        if !std::mem::replace(&mut tail.failing, true) {
+            tracing::error!("the audit journal's disk does not answer: every call is refused until it does");
+        }
+    }
+
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -349,6 +359,6 @@ impl Shared {
 
 fn own_members(clock: &dyn Clock, what: &str, detail: &str) -> Vec<u8> {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
-    let told = format!("\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}");
+    let told = format!(",\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}");
     [opening(clock.now(), "journal").as_slice(), told.as_bytes()].concat()
 }

@@ -43,12 +43,22 @@ impl Disk for Hanging {
     }
 }
 
+/// Lets the disk go on when the test ends, however it ends: the gateway waits for its disk.
+struct GoesOn(Arc<AtomicBool>);
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_flush_that_hangs_refuses_calls_until_it_is_done() {
     let hangs = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&hangs);
     let disk = |dir| -> Box<dyn Disk> { Box::new(Hanging { folder: Folder::new(dir), hangs: told }) };
     let world = World::on(Upstream::ok(), CONFIG, disk, Arc::new(SystemClock));
+    let goes_on = GoesOn(Arc::clone(&hangs));
     assert_eq!(world.get("/before/", "").status, 200);
     hangs.store(true, Ordering::SeqCst);
     let began = Instant::now();
@@ -59,7 +69,7 @@ fn a_flush_that_hangs_refuses_calls_until_it_is_done() {
     let began = Instant::now();
     assert_eq!(world.get("/after/", "").status, 503);
     assert!(began.elapsed() < Duration::from_secs(1), "a hanging disk is not waited for again");
-    hangs.store(false, Ordering::SeqCst);
+    drop(goes_on);
     let until = Instant::now() + Duration::from_secs(3);
     while !world.server().journal().healthy() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
@@ -67,4 +77,9 @@ fn a_flush_that_hangs_refuses_calls_until_it_is_done() {
     assert_eq!(world.get("/again/", "").status, 200);
     let targets: Vec<String> = world.upstream.seen().iter().map(|seen| seen.target.clone()).collect();
     assert_eq!(targets, ["/before/", "/again/"], "nothing left meanwhile");
+    let journal = crate::world::events(&world.folder.path().join("state/audit"));
+    assert!(
+        journal.iter().any(|event| event["what"] == "resumed"),
+        "the trail tells of the gap: {journal:#?}"
+    );
 }

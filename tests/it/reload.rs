@@ -94,7 +94,8 @@ fn a_good_file_takes_effect_at_once_also_on_open_connections() {
 
 #[test]
 fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
-    let site = Site::new(Upstream::ok().address, "");
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
     let process = site.start();
     let taken = |process: &Process| {
         let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
@@ -205,7 +206,8 @@ fn an_end_waits_for_the_call_in_flight_and_takes_no_other() {
 
 #[test]
 fn an_interrupt_ends_it_as_well() {
-    let site = Site::new(Upstream::ok().address, "");
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
     let mut process = site.start();
     process.signal(Signal::INT);
     assert_eq!(process.ended(), Some(0), "{}", process.said());

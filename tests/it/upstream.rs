@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -99,6 +100,7 @@ impl Reply {
 pub struct Upstream {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    over: Arc<AtomicBool>,
 }
 
 type Answer = dyn Fn(&Seen) -> Reply + Send + Sync;
@@ -110,14 +112,19 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (record, answer): (_, Arc<Answer>) = (Arc::clone(&seen), Arc::new(answer));
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
         thread::spawn(move || {
             for (connection, socket) in listener.incoming().enumerate() {
                 let Ok(socket) = socket else { return };
+                if told.load(Ordering::SeqCst) {
+                    return;
+                }
                 let (record, answer) = (Arc::clone(&record), Arc::clone(&answer));
                 thread::spawn(move || serve(socket, connection, &record, &*answer));
             }
         });
-        Self { address, seen }
+        Self { address, seen, over }
     }
 
     /// Answers `{"ok":true}` to everything.
@@ -136,6 +143,14 @@ impl Upstream {
         assert_eq!(seen.len(), 1, "{seen:#?}");
         assert_eq!(seen[0].unsigned, None, "{:?}", seen[0].raw_head);
         seen[0].clone()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Only wakes the thread that accepts.
+        let _woken = TcpStream::connect(self.address);
     }
 }
 
