@@ -105,7 +105,6 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
     }
     let Some(len) = head_end(bytes, line_end, limits.headers)? else { return Ok(None) };
     let head = bytes.get(..len).unwrap_or_default();
-    lines_end_in_crlf(head)?;
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, head, &mut room) {
@@ -147,7 +146,6 @@ pub fn answer_head(bytes: &[u8], to_head: bool, limits: &HeadLimits) -> Result<O
     let Some(line_end) = line_end else { return Ok(None) };
     let Some(len) = head_end(bytes, line_end, limits.headers)? else { return Ok(None) };
     let head = bytes.get(..len).unwrap_or_default();
-    lines_end_in_crlf(head)?;
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut answer = httparse::Response::new(&mut []);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, &mut room) {
@@ -243,26 +241,25 @@ fn chunked_alone(value: &[u8]) -> Result<(), Fault> {
     })
 }
 
-/// The end of the head whose first line ends at `line_end`, once it is there.
+/// The end of the head whose first line ends at `line_end`, once it is there. A bare LF is refused
+/// at once: it would never end the section for us, and ends it for laxer readers.
 fn head_end(bytes: &[u8], line_end: usize, most: usize) -> Result<Option<usize>, Fault> {
-    // From the CR of the first line's end on, so that a head without header lines ends too.
-    let start = line_end.saturating_sub(1);
-    let section = bytes.get(start..).unwrap_or_default();
-    let end = memchr::memmem::find(section, b"\r\n\r\n").map(|at| at + 4);
-    if end.unwrap_or(section.len()) > most + 4 {
-        return Err(Fault { code: Code::HeadersTooLarge, reason: "header section" });
+    let rest = bytes.get(line_end..).unwrap_or_default();
+    let mut before = None;
+    for at in memchr::memchr_iter(b'\n', rest).map(|at| line_end + at) {
+        if at.checked_sub(1).and_then(|cr| bytes.get(cr)) != Some(&b'\r') {
+            return Err(malformed("bare LF"));
+        }
+        if before.is_some_and(|before| before + 2 == at) {
+            let len = at + 1;
+            return if len > line_end + most + 3 { Err(TOO_LARGE) } else { Ok(Some(len)) };
+        }
+        before = Some(at);
     }
-    if end.is_none() {
-        // A bare LF would never end the section for us, and ends it for laxer readers.
-        lines_end_in_crlf(section)?;
-    }
-    Ok(end.map(|at| start + at))
+    if rest.len() > most + 3 { Err(TOO_LARGE) } else { Ok(None) }
 }
 
-fn lines_end_in_crlf(bytes: &[u8]) -> Result<(), Fault> {
-    let bare = |at: usize| at.checked_sub(1).and_then(|before| bytes.get(before)) != Some(&b'\r');
-    if memchr::memchr_iter(b'\n', bytes).any(bare) { Err(malformed("bare LF")) } else { Ok(()) }
-}
+const TOO_LARGE: Fault = Fault { code: Code::HeadersTooLarge, reason: "header section" };
 
 fn no_bare_cr(bytes: &[u8]) -> Result<(), Fault> {
     let inner = bytes.strip_suffix(b"\r").unwrap_or(bytes);

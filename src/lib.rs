@@ -7,6 +7,7 @@ pub mod origin;
 pub mod secret;
 pub mod clock;
 pub mod deadline;
+pub mod gather;
 pub mod code;
 pub mod query;
 pub mod target;

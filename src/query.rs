@@ -27,7 +27,8 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     let Some((path, query)) = begins.and_then(|at| text.split_at_checked(at + 1)) else {
         return Cow::Borrowed(text);
     };
-    if query.split('&').all(|member| until_secret(member).is_none()) {
+    let encoded = query.bytes().any(|byte| matches!(byte, b'%' | b'+'));
+    if (!encoded && !speaks_of_secrets(query)) || query.split('&').all(|part| until_secret(part).is_none()) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::from(path);
@@ -57,17 +58,23 @@ fn until_secret(member: &str) -> Option<&str> {
     None
 }
 
-fn speaks_of_secrets(name: &str) -> bool {
-    const WORDS: [&str; 6] = ["token", "passw", "secret", "key", "sign", "credential"];
-    let mut rest = name.as_bytes();
-    while !rest.is_empty() {
-        let begins = |word: &&str| {
-            rest.get(..word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+fn speaks_of_secrets(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let others: &[&[u8]] = match first.to_ascii_lowercase() {
+            b't' => &[b"oken"],
+            b'p' => &[b"assw"],
+            b's' => &[b"ecret", b"ign"],
+            b'k' => &[b"ey"],
+            b'c' => &[b"redential"],
+            _ => &[],
         };
-        if WORDS.iter().any(begins) {
+        let begins =
+            |word: &&[u8]| after.get(..word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
+        if others.iter().any(begins) {
             return true;
         }
-        rest = rest.get(1..).unwrap_or_default();
+        rest = after;
     }
     false
 }

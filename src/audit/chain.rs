@@ -67,13 +67,26 @@ pub fn hash_of(body: &[u8]) -> Hex {
 }
 
 fn hex(bytes: &[u8; 32]) -> Hex {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
     let mut text = GENESIS;
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
     }
     text
+}
+
+/// Every byte in hexadecimal.
+const PAIRS: [[u8; 2]; 256] = pairs();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]
+const fn pairs() -> [[u8; 2]; 256] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
 }
 
 fn push_decimal(out: &mut Vec<u8>, number: u64) {

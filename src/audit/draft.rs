@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Method};
 use uuid::Uuid;
@@ -34,7 +33,7 @@ struct Received {
     time: SystemTime,
     request_id: Uuid,
     method: Option<Method>,
-    raw_target: Bytes,
+    raw_target: Rc<[u8]>,
     user_agent: Option<HeaderValue>,
 }
 
@@ -59,7 +58,7 @@ impl Journal {
         &self,
         method: Option<Method>,
         headers: &HeaderMap,
-        raw_target: Bytes,
+        raw_target: Rc<[u8]>,
         (time, arrival): (SystemTime, Rc<Arrival>),
     ) -> Draft {
         self.metrics().in_flight.inc();
@@ -115,13 +114,21 @@ impl Draft {
         };
         // From here on, a caller that goes away drops an entry, which closes itself.
         let entry = Entry::open(permit, &parties, (&self.journal, received.began, request_id), facts);
-        if let Some(durable) = durable
-            && !matches!(tokio::time::timeout(PATIENCE, durable).await, Ok(Ok(true)))
-        {
-            entry.unrecorded();
-            return Err((Unrecorded, request_id));
+        let durable = match durable {
+            None => true,
+            Some(durable) => {
+                let told = tokio::time::timeout(PATIENCE, durable).await;
+                if told.is_err() {
+                    self.journal.hangs();
+                }
+                matches!(told, Ok(Ok(true)))
+            }
+        };
+        if durable {
+            return Ok(entry);
         }
-        Ok(entry)
+        entry.unrecorded();
+        Err((Unrecorded, request_id))
     }
 }
 
@@ -180,7 +187,7 @@ impl Received {
         };
         let ending = Ending::early(ended, code, self.began.elapsed(), known);
         let opening = opening(journal.clock().now(), "outcome");
-        journal.outcome(&[&opening, &facts.members(), b",", &ending.members()], false);
+        journal.outcome(&[&opening, &ending.after(facts.members())], false);
         self.count(journal, ending.status.unwrap_or(0), known);
         if let Some(code) = code {
             count_refusal(journal.metrics(), code, known.reason);

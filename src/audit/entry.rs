@@ -25,7 +25,7 @@ use crate::policy::Permit;
 /// ```compile_fail,E0451
 /// use claviger::audit::Entry;
 /// fn forge(permit: claviger::policy::Permit) -> Entry {
-///     Entry { permit, open: None }
+///     Entry { call: unreachable!("{permit:?}") }
 /// }
 /// ```
 /// ```
@@ -35,12 +35,14 @@ use crate::policy::Permit;
 /// }
 /// ```
 pub struct Entry {
-    permit: Permit,
-    open: Option<Box<Open>>,
+    call: Box<Call>,
 }
 
-/// What is left to say of a call.
-struct Open {
+/// A call, and what is left to say of it.
+struct Call {
+    permit: Permit,
+    /// Its outcome was said.
+    over: bool,
     journal: Journal,
     began: Instant,
     request_id: Uuid,
@@ -111,7 +113,9 @@ impl Entry {
         (journal, began, request_id): (&Journal, Instant, Uuid),
         facts: Vec<u8>,
     ) -> Self {
-        let open = Box::new(Open {
+        let call = Box::new(Call {
+            permit,
+            over: false,
             journal: journal.clone(),
             began,
             request_id,
@@ -123,45 +127,41 @@ impl Entry {
             meter: Meter::default(),
             kept: None,
         });
-        Self { permit, open: Some(open) }
+        Self { call }
     }
 
     /// The permit that the intent records.
     #[must_use]
     pub fn permit(&self) -> &Permit {
-        &self.permit
+        &self.call.permit
     }
 
     /// The id under which the trail knows this call.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
-        self.open.as_ref().map(|open| open.request_id).unwrap_or_default()
+        self.call.request_id
     }
 
     /// The meter of the consumer's body.
     #[must_use]
     pub fn meter(&self) -> Meter {
-        self.open.as_ref().map(|open| open.meter.clone()).unwrap_or_default()
+        self.call.meter.clone()
     }
 
     /// Keeps `what` until the call has ended: its place among those in flight.
     pub fn keep(&mut self, what: impl Any) {
-        if let Some(open) = &mut self.open {
-            open.kept = Some(Box::new(what));
-        }
+        self.call.kept = Some(Box::new(what));
     }
 
     /// Notes how far the call came.
     pub fn note(&mut self, note: impl FnOnce(&mut Progress)) {
-        if let Some(open) = &mut self.open {
-            note(&mut open.progress);
-        }
+        note(&mut self.call.progress);
     }
 
     /// Says how the call ended. The first word counts.
     pub(super) fn end(&mut self, ended: Ended, code: Option<Code>, reason: Option<&str>) {
-        if let Some(open) = self.open.take() {
-            open.end(&self.permit, (ended, code, reason));
+        if !std::mem::replace(&mut self.call.over, true) {
+            self.call.end(ended, code, reason);
         }
     }
 
@@ -196,8 +196,8 @@ impl Drop for Entry {
     }
 }
 
-impl Open {
-    fn end(self, permit: &Permit, (ended, code, reason): (Ended, Option<Code>, Option<&str>)) {
+impl Call {
+    fn end(&mut self, ended: Ended, code: Option<Code>, reason: Option<&str>) {
         let duration = self.began.elapsed();
         let ending = Ending {
             code,
@@ -213,11 +213,14 @@ impl Open {
             ended,
         };
         let opening = opening(self.journal.clock().now(), "outcome");
-        self.journal.outcome(&[&opening, &self.facts, b",", &ending.members()], true);
-        self.count(permit, ending.status.unwrap_or(0), (code, duration));
+        let status = ending.status.unwrap_or(0);
+        let members = ending.after(std::mem::take(&mut self.facts));
+        self.journal.outcome(&[&opening, &members], true);
+        self.count(status, code, duration);
+        self.kept = None;
     }
 
-    fn count(&self, permit: &Permit, status: u16, (code, duration): (Option<Code>, Duration)) {
+    fn count(&self, status: u16, code: Option<Code>, duration: Duration) {
         let metrics = self.journal.metrics();
         metrics.in_flight.dec();
         metrics.request_duration.observe(duration.as_secs_f64());
@@ -233,8 +236,8 @@ impl Open {
         }
         let labels = metrics::Request {
             route: Text(self.route.clone()),
-            consumer: NameLabel(Some(permit.identity().name().clone())),
-            method: metrics::method_label(permit.action().method.as_str()),
+            consumer: NameLabel(Some(self.permit.identity().name().clone())),
+            method: metrics::method_label(self.permit.action().method.as_str()),
             code: status,
         };
         metrics.requests.get_or_create(&labels).inc();

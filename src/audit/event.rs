@@ -1,5 +1,6 @@
 //! The members of an audit line, beside those of the chain.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -82,6 +83,13 @@ pub struct Known {
     pub fingerprint: Option<String>,
 }
 
+/// What stands before a member's value.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// The members that stand in both events of a call.
 pub(super) struct Facts<'a> {
     pub(super) request_id: Uuid,
@@ -103,25 +111,27 @@ impl Facts<'_> {
         let mut id = Uuid::encode_buffer();
         let shown = masked(self.target);
         let (target, cut) = capped(&shown, MAX_TARGET);
-        let mut members = Members::with_capacity(512);
-        members.word("request_id", Some(self.request_id.hyphenated().encode_lower(&mut id)));
-        members.word("consumer", self.consumer.map(Name::as_str));
-        members.word("via", self.via);
-        members.word("peer", Some(&self.arrival.peer_text));
-        members.word("listener", Some(&self.arrival.listener));
-        members.word("upstream", self.upstream.map(Name::as_str));
-        members.text("method", Some(capped(self.method, MAX_TEXT).0).filter(|method| !method.is_empty()));
-        members.text("target", Some(target).filter(|target| !target.is_empty()));
-        members.text("org", self.org.map(|org| capped(org, MAX_TEXT).0));
-        members.word("credential", self.credential.map(|(name, _)| name.as_str()));
-        members.number("credential_version", self.credential.map(|(_, version)| u64::from(version)));
-        members.text("rule", self.rule);
-        members.word("decision", Some(self.decision));
+        // With room for what the outcome says more.
+        let mut members = Members(Vec::with_capacity(768));
+        members.word(key!("request_id"), Some(self.request_id.hyphenated().encode_lower(&mut id)));
+        members.word(key!("consumer"), self.consumer.map(Name::as_str));
+        members.word(key!("via"), self.via);
+        members.word(key!("peer"), Some(&self.arrival.peer_text));
+        members.word(key!("listener"), Some(&self.arrival.listener));
+        members.word(key!("upstream"), self.upstream.map(Name::as_str));
+        members
+            .text(key!("method"), Some(capped(self.method, MAX_TEXT).0).filter(|method| !method.is_empty()));
+        members.text(key!("target"), Some(target).filter(|target| !target.is_empty()));
+        members.text(key!("org"), self.org.map(|org| capped(org, MAX_TEXT).0));
+        members.word(key!("credential"), self.credential.map(|(name, _)| name.as_str()));
+        members.number(key!("credential_version"), self.credential.map(|(_, version)| u64::from(version)));
+        members.text(key!("rule"), self.rule);
+        members.word(key!("decision"), Some(self.decision));
         if let Some(agent) = self.user_agent {
             let agent = agent.as_bytes();
-            members.text("user_agent", Some(&escaped(agent.get(..MAX_TEXT).unwrap_or(agent))));
+            members.text(key!("user_agent"), Some(&escaped(agent.get(..MAX_TEXT).unwrap_or(agent))));
         }
-        members.number("cut", cut.then_some(1));
+        members.number(key!("cut"), cut.then_some(1));
         members.0
     }
 }
@@ -159,84 +169,79 @@ impl<'a> Ending<'a> {
         }
     }
 
-    pub(super) fn members(&self) -> Vec<u8> {
-        let mut members = Members::with_capacity(192);
-        members.word("code", self.code.map(Code::as_str));
-        members.text("reason", self.reason.map(|reason| capped(reason, MAX_TEXT).0));
-        members.text("fingerprint", self.fingerprint);
-        members.number("status", self.status.map(u64::from));
-        members.number("upstream_status", self.upstream_status.map(u64::from));
-        members.number("bytes_in", Some(self.bytes_in));
-        members.number("bytes_out", Some(self.bytes_out));
-        members.number("duration_us", Some(micros(self.duration)));
-        members.number("upstream_us", self.upstream.map(micros));
-        members.number("attempts", Some(u64::from(self.attempts)));
-        members.word("ended", Some(self.ended.as_str()));
+    /// The members, after those of the call's facts.
+    pub(super) fn after(&self, facts: Vec<u8>) -> Vec<u8> {
+        let mut members = Members(facts);
+        members.word(key!("code"), self.code.map(Code::as_str));
+        members.text(key!("reason"), self.reason.map(|reason| capped(reason, MAX_TEXT).0));
+        members.text(key!("fingerprint"), self.fingerprint);
+        members.number(key!("status"), self.status.map(u64::from));
+        members.number(key!("upstream_status"), self.upstream_status.map(u64::from));
+        members.number(key!("bytes_in"), Some(self.bytes_in));
+        members.number(key!("bytes_out"), Some(self.bytes_out));
+        members.number(key!("duration_us"), Some(micros(self.duration)));
+        members.number(key!("upstream_us"), self.upstream.map(micros));
+        members.number(key!("attempts"), Some(u64::from(self.attempts)));
+        members.word(key!("ended"), Some(self.ended.as_str()));
         members.0
     }
 }
 
-/// JSON members, one after the other, without braces around them.
+/// JSON members, each after a comma, without braces around them.
 struct Members(Vec<u8>);
 
 impl Members {
-    fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
-    fn name(&mut self, name: &'static str) {
-        if !self.0.is_empty() {
-            self.0.push(b',');
-        }
-        self.0.push(b'"');
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
     /// A member whose value is known to need no escaping: a name, a number in text, a word of ours.
-    fn word(&mut self, name: &'static str, value: Option<&str>) {
+    fn word(&mut self, key: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
-        debug_assert!(
-            value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')),
-            "{value}"
-        );
-        self.name(name);
+        debug_assert!(is_plain(value.as_bytes()) && !value.contains(' '), "{value}");
+        self.quoted(key, value);
+    }
+
+    fn text(&mut self, key: &'static str, value: Option<&str>) {
+        let Some(value) = value else { return };
+        if is_plain(value.as_bytes()) {
+            self.quoted(key, value);
+        } else {
+            self.0.extend_from_slice(key.as_bytes());
+            self.0.extend_from_slice(ascii_json(value).as_bytes());
+        }
+    }
+
+    fn quoted(&mut self, key: &'static str, value: &str) {
+        self.0.reserve(key.len() + value.len() + 2);
+        self.0.extend_from_slice(key.as_bytes());
         self.0.push(b'"');
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(b'"');
     }
 
-    fn text(&mut self, name: &'static str, value: Option<&str>) {
+    fn number(&mut self, key: &'static str, value: Option<u64>) {
         let Some(value) = value else { return };
-        self.name(name);
-        if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
-            self.0.push(b'"');
-            self.0.extend_from_slice(value.as_bytes());
-            self.0.push(b'"');
-        } else {
-            self.0.extend_from_slice(ascii_json(value).as_bytes());
-        }
-    }
-
-    fn number(&mut self, name: &'static str, value: Option<u64>) {
-        let Some(value) = value else { return };
-        self.name(name);
+        self.0.extend_from_slice(key.as_bytes());
         self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
+}
+
+/// Whether every byte may stand in a JSON string as it is. Looks at all of them, which a compiler
+/// can do many at a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    let plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
+    bytes.iter().fold(true, |all, byte| all & plain(*byte))
 }
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// `"time":"…","event":"…",`: what every line begins with after the chain's members.
+/// `"time":"…","event":"…"`: what every line begins with after the chain's members.
 pub(super) fn opening(time: SystemTime, event: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.extend_from_slice(b"\"time\":\"");
     push_rfc3339(&mut out, time);
     out.extend_from_slice(b"\",\"event\":\"");
     out.extend_from_slice(event.as_bytes());
-    out.extend_from_slice(b"\",");
+    out.push(b'"');
     out
 }
 
@@ -249,8 +254,13 @@ pub(super) fn request_id(time: SystemTime) -> Uuid {
 
 /// Bytes from outside as text: printable ASCII as it is, the rest and `\` as `\xNN`.
 #[must_use]
-pub fn escaped(bytes: &[u8]) -> String {
+pub fn escaped(bytes: &[u8]) -> Cow<'_, str> {
     use std::fmt::Write as _;
+    if is_plain(bytes)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return Cow::Borrowed(text);
+    }
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         match byte {
@@ -259,7 +269,7 @@ pub fn escaped(bytes: &[u8]) -> String {
             _ => write!(text, "\\x{byte:02x}").unwrap_or_default(),
         }
     }
-    text
+    Cow::Owned(text)
 }
 
 /// Text as a JSON string with every character beyond ASCII escaped, so that a line shows nothing

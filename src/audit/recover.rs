@@ -131,7 +131,7 @@ impl Scan {
 
 /// The members of an intent that its outcome repeats.
 fn facts_of(body: &[u8]) -> Vec<u8> {
-    const MARK: &[u8] = b"\"event\":\"intent\",";
+    const MARK: &[u8] = b"\"event\":\"intent\"";
     let at = memchr::memmem::find(body, MARK).map_or(body.len(), |at| at + MARK.len());
     body.get(at..).unwrap_or_default().to_vec()
 }

@@ -35,6 +35,7 @@ impl Gateway {
         let limits = BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout };
         let mut body = RequestBody::take(body, limits, &self.spool, meter.clone()).await?;
         let began = Instant::now();
+        let mut now = began;
         let mut attempts = 0;
         let response = loop {
             let again = body.again();
@@ -49,14 +50,14 @@ impl Gateway {
                 outbound.tell_consumer(arrival.peer.ip());
             }
             let signed = upstream.scheme.apply(outbound, &unsealed).map_err(|error| internal(&error))?;
-            let answered = self.transport.send(&upstream.endpoint, signed, &meter).await;
+            let answered = self.transport.send(&upstream.endpoint, signed, &meter, now).await;
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
             entry.note(|progress| progress.attempts = attempts);
             match (answered, again) {
                 (Ok(response), _) => break response,
                 // Nothing was heard on a connection that had served before: it had been closed.
                 (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 && is_safe(entry) => {
-                    body = same;
+                    (body, now) = (same, Instant::now());
                 }
                 (Err(Unanswered { failure, .. }), _) => return Err(failure),
             }
@@ -90,10 +91,7 @@ async fn relay(
     if response.status() == StatusCode::UNAUTHORIZED {
         return Err(Failure { code: Code::UpstreamAuth, reason: "the upstream answered 401".into() });
     }
-    if response.headers().contains_key("x-accel-redirect") {
-        return Err(Failure { code: Code::UpstreamInvalid, reason: "x-accel-redirect".into() });
-    }
-    clean(response.headers_mut(), upstream.manners.cookies);
+    clean(response.headers_mut(), upstream.manners.cookies)?;
     upstream.links.rewrite_headers(response.headers_mut(), face);
     if upstream.links.concerns(response.headers()) && !response.body().is_read() {
         Box::pin(upstream.links.rewrite_body(response.body_mut(), face)).await?;
@@ -110,7 +108,7 @@ async fn relay(
 }
 
 /// Takes off what concerns the hop to the upstream, and what only claims to be ours.
-fn clean(headers: &mut HeaderMap, cookies: bool) {
+fn clean(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
         if name == CONNECTION {
@@ -121,12 +119,16 @@ fn clean(headers: &mut HeaderMap, cookies: bool) {
             doomed.extend(listed.filter(|name| *name != CONTENT_LENGTH));
         }
         if stays_behind(name.as_str()) || (!cookies && name == SET_COOKIE) {
+            if name == "x-accel-redirect" {
+                return Err(Failure { code: Code::UpstreamInvalid, reason: "x-accel-redirect".into() });
+            }
             doomed.push(name.clone());
         }
     }
     for name in doomed {
         headers.remove(name);
     }
+    Ok(())
 }
 
 /// Whether a header of an answer is not for the consumer.

@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 
@@ -66,7 +65,7 @@ pub struct Received {
     /// The method; absent where the head was not readable.
     pub method: Option<Method>,
     /// The target's bytes; of an unreadable head, its first ones.
-    pub target: Bytes,
+    pub target: Rc<[u8]>,
     /// Why the head was refused.
     pub fault: Option<Fault>,
 }
@@ -96,7 +95,7 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let (head, body) = request.into_parts();
         let now = self.clock.now();
-        let (method, target) = (received.method.clone(), received.target.clone());
+        let (method, target) = (received.method.clone(), Rc::clone(&received.target));
         let draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
         let admitted = match admit(&snapshot, &head, &received, &arrival, now) {
             Ok(admitted) => admitted,

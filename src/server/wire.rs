@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -24,6 +23,7 @@ use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits, RequestHead};
 use crate::gateway::Received;
+use crate::gather;
 
 /// What is read from the socket at a time while a head is looked for.
 const READ: usize = 16 * 1024;
@@ -91,6 +91,9 @@ pub(super) struct Wire<S> {
     /// A head on its way to hyper, and how much of it hyper has.
     passing: (Vec<u8>, usize),
     eof: bool,
+    /// A head has begun and is not whole yet.
+    partial: bool,
+    /// When the head began, or the wait for it.
     since: Instant,
     reading: Deadline,
     writing: Deadline,
@@ -124,6 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             inbox: Vec::new(),
             passing: (Vec::new(), 0),
             eof: false,
+            partial: false,
             since: Instant::now(),
             reading: Deadline::default(),
             writing: Deadline::default(),
@@ -136,9 +140,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut room = [std::mem::MaybeUninit::uninit(); READ];
         let mut buffer = ReadBuf::uninit(&mut room);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
-        if self.inbox.is_empty() {
-            self.since = Instant::now();
-        }
         self.inbox.extend_from_slice(buffer.filled());
         self.eof = buffer.filled().is_empty();
         Poll::Ready(Ok(!self.eof))
@@ -175,6 +176,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 continue;
             }
             let idle = self.inbox.is_empty();
+            if !idle && !std::mem::replace(&mut self.partial, true) {
+                self.since = Instant::now();
+            }
             let until = self.since + if idle { self.pace.idle } else { self.pace.head };
             ready!(self.reading.poll(cx, until));
             if idle {
@@ -188,15 +192,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// While a call is in flight nothing passes; only the consumer's going away is noticed.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // When the call is over the socket need not have anything new to wake us with: the next
-        // head may be here already, and the idle time begins.
-        *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
         let room = self.limits.headers;
         while !self.eof && self.inbox.len() < room {
             if self.fill(cx)?.is_pending() {
                 break;
             }
         }
+        // When the call is over the socket wakes us for what comes next, and the timer for what
+        // does not. Neither will where the next head is here already, or the timer has run out.
+        let until = self.since + self.pace.idle;
+        let silent = self.reading.poll(cx, until).is_ready() || self.eof || !self.inbox.is_empty();
+        *self.shared.waker.borrow_mut() = silent.then(|| cx.waker().clone());
         Poll::Pending
     }
 
@@ -206,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let target_end = head.target_at + head.target_len;
         let received = Received {
             method: Method::from_bytes(part(0..head.target_at - 1)).ok(),
-            target: Bytes::copy_from_slice(part(head.target_at..target_end)),
+            target: Rc::from(part(head.target_at..target_end)),
             fault: None,
         };
         let mut passing = std::mem::take(&mut self.passing.0);
@@ -216,6 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         passing.extend_from_slice(part(target_end..head.len));
         self.passing = (passing, 0);
         self.inbox.drain(..head.len);
+        self.partial = false;
         self.state = match head.body {
             Body::Length(0) | Body::UntilClose => State::Head { skipped: false },
             Body::Length(length) => State::Length(length),
@@ -227,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Puts a harmless head in place of what is refused.
     fn refuse(&mut self, fault: Fault) {
         let (method, shown) = shown(&self.inbox);
-        let target = Bytes::copy_from_slice(shown);
+        let target = Rc::from(shown);
         self.passing = (HARMLESS.to_vec(), 0);
         self.state = State::Refused;
         self.queue(Received { method, target, fault: Some(fault) });
@@ -351,7 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+        let polled = gather::poll_write(&mut this.socket, cx, slices);
         this.paced(cx, polled)
     }
 

@@ -258,7 +258,7 @@ async fn answer(
 ) -> Result<Response<Tracked>, Infallible> {
     let received = shared.take().unwrap_or_else(|| Received {
         method: None,
-        target: Bytes::new(),
+        target: Rc::default(),
         fault: Some(Fault { code: Code::Malformed, reason: "unframed" }),
     });
     let flight = Flight(shared);

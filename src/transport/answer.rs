@@ -18,7 +18,11 @@ use crate::deadline::Deadline;
 
 /// An answer's body. When it has ended, its connection goes back to the pool; dropped before, the
 /// connection is closed, so that no answer can reach another caller.
-pub struct Answer {
+///
+/// Boxed: it is large, and moved with the response it belongs to.
+pub struct Answer(Box<Relayed>);
+
+struct Relayed {
     /// Taken from the upstream already, to be handed over first.
     front: VecDeque<Bytes>,
     incoming: Incoming,
@@ -42,7 +46,7 @@ impl Answer {
         endpoint: &Endpoint,
         meter: Meter,
     ) -> Self {
-        Self {
+        Self(Box::new(Relayed {
             front: VecDeque::new(),
             incoming,
             ended: false,
@@ -53,7 +57,7 @@ impl Answer {
             timeout: endpoint.timeout,
             patience: Deadline::default(),
             meter,
-        }
+        }))
     }
 
     /// The next piece of what the upstream sends.
@@ -61,29 +65,35 @@ impl Answer {
     /// # Errors
     /// [`Broken`] where it breaks off or stalls.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
-        std::future::poll_fn(|cx| self.poll_incoming(cx)).await
+        std::future::poll_fn(|cx| self.0.poll_incoming(cx)).await
     }
 
     /// Whether the upstream has sent all.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.0.is_read()
     }
 
     /// Puts `bytes` in front of what is still to come; they stand for `taken` bytes of what
     /// [`next`](Self::next) gave.
     pub fn put_front(&mut self, bytes: Bytes, taken: usize) {
         let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.grown = length(bytes.len()) - length(taken);
+        self.0.grown = length(bytes.len()) - length(taken);
         if !bytes.is_empty() {
-            self.front.push_back(bytes);
+            self.0.front.push_back(bytes);
         }
     }
 
     /// How many bytes longer the body became by [`put_front`](Self::put_front).
     #[must_use]
     pub fn grown(&self) -> i64 {
-        self.grown
+        self.0.grown
+    }
+}
+
+impl Relayed {
+    fn is_read(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
@@ -126,33 +136,31 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Some(bytes) = self.front.pop_front() {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self.get_mut().0;
+        if let Some(bytes) = this.front.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        self.poll_incoming(cx).map(|next| next.map(|data| data.map(Frame::data)))
+        this.poll_incoming(cx).map(|next| next.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.front.is_empty() && self.is_read()
+        self.0.front.is_empty() && self.is_read()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let front: usize = self.front.iter().map(Bytes::len).sum();
-        match self.incoming.size_hint().exact() {
+        let front: usize = self.0.front.iter().map(Bytes::len).sum();
+        match self.0.incoming.size_hint().exact() {
             Some(left) => SizeHint::with_exact(left.saturating_add(u64::try_from(front).unwrap_or(u64::MAX))),
             None => SizeHint::default(),
         }
     }
 }
 
-impl Drop for Answer {
+impl Drop for Relayed {
     fn drop(&mut self) {
         if let Some((connection, transport)) = self.owner.take()
-            && (self.ended || self.incoming.is_end_stream())
+            && self.is_read()
             && self.meter.whole()
             && !connection.watch.spoiled()
         {

@@ -51,10 +51,11 @@ pub struct RequestBody {
     meter: Meter,
 }
 
+/// Boxed where large: a request is moved a few times on its way, mostly without a body.
 enum Source {
     Memory(Bytes),
-    Stream(Watched),
-    Spool(File),
+    Stream(Box<Watched>),
+    Spool(Box<File>),
 }
 
 impl RequestBody {
@@ -82,7 +83,9 @@ impl RequestBody {
         let known = incoming.size_hint().exact();
         let watched = Watched::new(incoming, limits, meter.clone());
         match known {
-            Some(length) => Ok(Self { source: Source::Stream(watched), length, left: length, meter }),
+            Some(length) => {
+                Ok(Self { source: Source::Stream(Box::new(watched)), length, left: length, meter })
+            }
             // Boxed, since it is rare and large.
             None => Box::pin(keep(watched, spool, meter)).await,
         }
@@ -123,7 +126,7 @@ async fn keep(mut body: Watched, spool: &Path, meter: Meter) -> Result<RequestBo
     file.write_all(&memory).await.map_err(unkept)?;
     file.flush().await.map_err(unkept)?;
     file.rewind().await.map_err(unkept)?;
-    Ok(RequestBody { source: Source::Spool(file), length, left: length, meter })
+    Ok(RequestBody { source: Source::Spool(Box::new(file)), length, left: length, meter })
 }
 
 /// A file without a name, readable by nobody else.
@@ -160,7 +163,7 @@ impl Body for RequestBody {
             Source::Spool(file) => {
                 let mut chunk = vec![0; READ.min(usize::try_from(this.left).unwrap_or(READ))];
                 let mut buffer = ReadBuf::new(&mut chunk);
-                ready!(Pin::new(file).poll_read(cx, &mut buffer)).map_err(unkept)?;
+                ready!(Pin::new(&mut **file).poll_read(cx, &mut buffer)).map_err(unkept)?;
                 let read = buffer.filled().len();
                 if read == 0 {
                     return Poll::Ready(Some(Err(unkept(io::ErrorKind::UnexpectedEof.into()))));

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits};
+use crate::gather;
 
 /// Limits of an answer's head.
 const LIMITS: HeadLimits = HeadLimits { target: 0, headers: 64 * 1024, lines: 100 };
@@ -195,7 +196,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
+        gather::poll_write(&mut self.get_mut().socket, cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

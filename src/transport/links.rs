@@ -57,7 +57,10 @@ impl Links {
         if let Some(Ok(value)) = location.map(HeaderValue::try_from) {
             headers.insert(LOCATION, value);
         }
-        if let http::header::Entry::Occupied(mut lines) = headers.entry(LINK) {
+        // Asked first, since looking for an entry makes room for one.
+        if headers.contains_key(LINK)
+            && let http::header::Entry::Occupied(mut lines) = headers.entry(LINK)
+        {
             for value in lines.iter_mut() {
                 if let Some(Ok(rewritten)) = self.each_led_back(value, face).map(HeaderValue::try_from) {
                     *value = rewritten;
@@ -90,6 +93,9 @@ impl Links {
     /// Whether a body with these headers has links to look for.
     #[must_use]
     pub fn concerns(&self, headers: &HeaderMap) -> bool {
+        if self.members.is_empty() {
+            return false;
+        }
         let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
             let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
@@ -97,7 +103,7 @@ impl Links {
         let plain = headers
             .get(CONTENT_ENCODING)
             .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        !self.members.is_empty() && json && plain
+        json && plain
     }
 
     /// Reads the body until its links are seen, 64 KiB at most, and rewrites them; the rest streams.

@@ -82,8 +82,8 @@ impl From<Failure> for Unanswered {
 }
 
 impl Transport {
-    /// Sends the request and waits for the answer's head, for `endpoint.timeout` at most. What
-    /// could not even be written to a reused connection is written to another.
+    /// Sends the request, which began `now`, and waits for the answer's head, for `endpoint.timeout`
+    /// at most. What could not even be written to a reused connection is written to another.
     ///
     /// # Errors
     /// [`Unanswered`].
@@ -92,19 +92,19 @@ impl Transport {
         endpoint: &Endpoint,
         signed: Signed<'_>,
         meter: &Meter,
+        now: Instant,
     ) -> Result<Response<Answer>, Unanswered> {
         let mut request = signed.into_request();
-        let began = tokio::time::Instant::now();
+        let until = tokio::time::Instant::from_std(now) + endpoint.timeout;
         loop {
-            let (mut connection, reused) = match self.reuse(endpoint).await {
+            let (mut connection, reused) = match self.reuse(endpoint, now).await {
                 Some(connection) => (connection, true),
                 None => (endpoint.connect().await?, false),
             };
             connection.watch.ask(request.method() == Method::HEAD);
             let mut deadline = std::mem::take(&mut connection.deadline);
             let sending = connection.sender.try_send_request(request);
-            let answered =
-                within(sending, &mut deadline, began + endpoint.timeout, meter, endpoint.timeout).await;
+            let answered = within(sending, &mut deadline, until, meter, endpoint.timeout).await;
             connection.deadline = deadline;
             let mut error = match answered {
                 None => {
@@ -131,10 +131,10 @@ impl Transport {
     }
 
     /// An idle connection that still stands, the latest used first.
-    async fn reuse(&self, endpoint: &Endpoint) -> Option<Connection> {
+    async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Connection> {
         loop {
             let mut idle = self.idle.borrow_mut().get_mut(&endpoint.id)?.pop()?;
-            if idle.since.elapsed() < endpoint.pool_idle
+            if now.saturating_duration_since(idle.since) < endpoint.pool_idle
                 && !idle.connection.watch.spoiled()
                 && idle.connection.sender.ready().await.is_ok()
             {
