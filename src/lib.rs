@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod tls;
 
 pub mod signature;
+pub mod storage;
 
 pub mod inbound;
 pub mod route;

@@ -1,0 +1,194 @@
+//! What the store keeps: rows of consumers, tokens, credentials and freezes. It sees ciphertext and
+//! digests only, and can open neither.
+//!
+//! A change is a list of [`Change`]s that is applied whole or not at all, with the [`Note`] that
+//! tells the trail of it: no change without its event, whoever made it and whenever.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+/// A time, in seconds since 1970.
+pub type Seconds = i64;
+
+/// A consumer that was added while running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerRow {
+    /// Its name.
+    pub name: String,
+    /// When it was added.
+    pub created: Seconds,
+    /// Whether it may call.
+    pub disabled: bool,
+    /// Words of the custodian.
+    pub note: Option<String>,
+}
+
+/// A token that was issued. It outlives its revocation, so that an auditor finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Its id, which is no secret.
+    pub id: String,
+    /// Whose it is: a consumer of the store or of the file.
+    pub consumer: String,
+    /// The SHA-256 of the token.
+    pub digest: [u8; 32],
+    /// When it was issued.
+    pub created: Seconds,
+    /// When it ends.
+    pub expires: Option<Seconds>,
+    /// When it was revoked.
+    pub revoked: Option<Seconds>,
+    /// When it was last used, as far as is known.
+    pub last_used: Option<Seconds>,
+    /// Words of the custodian.
+    pub note: Option<String>,
+}
+
+/// A named credential; its material is in its versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRow {
+    /// Its name.
+    pub name: String,
+    /// The upstream it is for.
+    pub upstream: String,
+    /// Its kind, as in the file: `access-key`, `value`.
+    pub kind: String,
+    /// When it was added.
+    pub created: Seconds,
+    /// Whether it may be used.
+    pub disabled: bool,
+}
+
+/// How far a version of a credential is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Kept, not used yet.
+    Staged,
+    /// In use.
+    Active,
+    /// Not used any more; while its overlap lasts it can be made active again.
+    Retired,
+}
+
+/// One version of a credential's material.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The credential's name.
+    pub credential: String,
+    /// The version, from 1.
+    pub version: u32,
+    /// How far it is in its life.
+    pub stage: Stage,
+    /// The material, sealed.
+    pub sealed: Vec<u8>,
+    /// When it was added.
+    pub created: Seconds,
+    /// Until when a retired one is kept.
+    pub until: Option<Seconds>,
+}
+
+/// What a freeze stops.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Frozen {
+    /// Every call.
+    Gateway,
+    /// Every call to an upstream.
+    Upstream(String),
+    /// Every call of a consumer.
+    Consumer(String),
+    /// Every call with a credential.
+    Credential(String),
+}
+
+/// A change as the trail tells it, kept until it is on the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// A UUID of version 7: its order is that of the changes.
+    pub id: String,
+    /// The members of the `admin` event after `event`, each after a comma: JSON.
+    pub members: String,
+}
+
+/// Everything in the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// By name.
+    pub consumers: Vec<ConsumerRow>,
+    /// By id.
+    pub tokens: Vec<TokenRow>,
+    /// By name.
+    pub credentials: Vec<CredentialRow>,
+    /// By credential and version.
+    pub versions: Vec<VersionRow>,
+    /// In their order.
+    pub frozen: Vec<Frozen>,
+    /// What the trail was not told yet, in order.
+    pub notes: Vec<Note>,
+    /// A value sealed at the beginning, by which a wrong master key is known.
+    pub proof: Option<Vec<u8>>,
+}
+
+/// One part of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Adds a consumer, or replaces the one of that name.
+    Consumer(ConsumerRow),
+    /// Takes a consumer away, with its tokens.
+    NoConsumer(String),
+    /// Adds a token, or replaces the one of that id.
+    Token(TokenRow),
+    /// Notes a token's last use, where it is later than the one known. Never fails for one that is gone.
+    Used(String, Seconds),
+    /// Adds a credential, or replaces the one of that name.
+    Credential(CredentialRow),
+    /// Takes a credential away, with its versions.
+    NoCredential(String),
+    /// Adds a version, or replaces it.
+    Version(VersionRow),
+    /// Takes a version away.
+    NoVersion(String, u32),
+    /// Freezes.
+    Freeze(Frozen),
+    /// Thaws; no error where nothing was frozen.
+    Thaw(Frozen),
+    /// Leaves a note for the trail.
+    Note(Note),
+    /// The trail has this note.
+    Told(String),
+    /// Sets the proof of the master key.
+    Proof(Vec<u8>),
+}
+
+/// What a change was made for: it fails where another came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub i64);
+
+/// The store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// It cannot be opened, read or written.
+    #[error("{path}: {reason}")]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It was changed since the rows were read that the change is made from. Nothing was changed.
+    #[error("the store was changed by another meanwhile")]
+    Outdated,
+}
+
+/// Where rows are kept.
+pub trait Storage {
+    /// Everything, as of one moment, with the stamp of that moment.
+    fn read(&self) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
+
+    /// Makes all of `changes`, or none, durable before it returns. With `from`, only where nothing
+    /// else was changed since.
+    fn write(&self, changes: &[Change], from: Option<Stamp>) -> impl Future<Output = Result<(), StoreFault>>;
+
+    /// The stamp now: it is another after any change by anybody but for [`Change::Used`],
+    /// [`Change::Note`] and [`Change::Told`]. Cheap enough to be asked every quarter of a second.
+    fn stamp(&self) -> impl Future<Output = Result<Stamp, StoreFault>>;
+}
