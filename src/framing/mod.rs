@@ -2,33 +2,19 @@
 //! nothing that two readers could take differently. Both the consumers' side and the upstreams'
 //! side of the gateway read by these rules before hyper sees a byte.
 
+mod chunks;
+mod plain;
+
+pub use chunks::Chunks;
+
 use std::mem::MaybeUninit;
 
 use crate::code::Code;
 
 /// The most header lines that can be configured; parsing needs room for them on the stack.
 pub const MAX_HEADERS: usize = 256;
-/// The longest chunk-size line's extension and the longest trailer section, in bytes.
-const MAX_EXTENSION: usize = 256;
-const MAX_TRAILERS: usize = 4096;
 /// Room on the request line beside the target: method, two spaces, version.
 const REQUEST_LINE_SLACK: usize = 48;
-
-/// Names that a trailer may not carry: they would change framing, identity or meaning after the fact.
-const FORBIDDEN_TRAILERS: [&str; 12] = [
-    "content-length",
-    "transfer-encoding",
-    "host",
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "cookie",
-    "content-type",
-    "connection",
-    "date",
-    "x-jms-org",
-    "x-org-id",
-];
 
 /// Why a message is refused: the code for the caller, the reason for the trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +89,14 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
     if line.splitn(3, |byte| *byte == b' ').nth(1).is_some_and(|target| target.len() > limits.target) {
         return Err(Fault { code: Code::TargetTooLong, reason: "target" });
     }
+    match plain::request(bytes, line_end, limits) {
+        Some(head) => Ok(Some(head)),
+        None => parsed_request(bytes, line_end, limits),
+    }
+}
+
+/// What `httparse` and our rules say of a request head.
+fn parsed_request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Result<Option<RequestHead>, Fault> {
     let Some(len) = head_end(bytes, line_end, limits.headers)? else { return Ok(None) };
     let head = bytes.get(..len).unwrap_or_default();
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -122,12 +116,10 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
         return Err(Fault { code: Code::HeadersTooLarge, reason: "header lines" });
     }
     // `httparse` skips blanks; exactly one space belongs between the parts.
-    if line.len() != method.len() + target.len() + " HTTP/1.1\r".len() + 1 {
+    if line_end != method.len() + target.len() + " HTTP/1.1\r".len() + 1 {
         return Err(malformed("request line"));
     }
-    let facts = Facts::of(request.headers)?;
-    facts.check_host(version)?;
-    let body = facts.body(version)?.unwrap_or(Body::Length(0));
+    let body = Facts::of(request.headers)?.request_body(version)?;
     Ok(Some(RequestHead { len, target_at: method.len() + 1, target_len: target.len(), body }))
 }
 
@@ -144,6 +136,19 @@ pub fn answer_head(bytes: &[u8], to_head: bool, limits: &HeadLimits) -> Result<O
         return Err(Fault { code: Code::HeadersTooLarge, reason: "status line" });
     }
     let Some(line_end) = line_end else { return Ok(None) };
+    match plain::answer(bytes, line_end, to_head, limits) {
+        Some(head) => Ok(Some(head)),
+        None => parsed_answer(bytes, line_end, to_head, limits),
+    }
+}
+
+/// What `httparse` and our rules say of an answer head.
+fn parsed_answer(
+    bytes: &[u8],
+    line_end: usize,
+    to_head: bool,
+    limits: &HeadLimits,
+) -> Result<Option<AnswerHead>, Fault> {
     let Some(len) = head_end(bytes, line_end, limits.headers)? else { return Ok(None) };
     let head = bytes.get(..len).unwrap_or_default();
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -156,10 +161,8 @@ pub fn answer_head(bytes: &[u8], to_head: bool, limits: &HeadLimits) -> Result<O
     if answer.headers.len() > limits.lines {
         return Err(Fault { code: Code::HeadersTooLarge, reason: "header lines" });
     }
-    let facts = Facts::of(answer.headers)?;
-    let framed = facts.body(answer.version.unwrap_or(0))?.unwrap_or(Body::UntilClose);
-    let none = to_head || status < 200 || status == 204 || status == 304;
-    Ok(Some(AnswerHead { len, status, body: if none { Body::Length(0) } else { framed } }))
+    let body = Facts::of(answer.headers)?.answer_body(answer.version.unwrap_or(0), status, to_head)?;
+    Ok(Some(AnswerHead { len, status, body }))
 }
 
 /// What the header lines say of framing and host.
@@ -175,22 +178,42 @@ impl Facts {
     fn of(headers: &[httparse::Header<'_>]) -> Result<Self, Fault> {
         let mut facts = Self::default();
         for header in headers {
-            let value = header.value.trim_ascii();
-            if header.name.eq_ignore_ascii_case("content-length") {
-                if facts.length.replace(content_length(value)?).is_some() {
-                    return Err(malformed("two content-length"));
-                }
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                chunked_alone(value)?;
-                if std::mem::replace(&mut facts.chunked, true) {
-                    return Err(malformed("two transfer-encoding"));
-                }
-            } else if header.name.eq_ignore_ascii_case("host") {
-                facts.hosts += 1;
-                facts.host_ok = !value.is_empty() && value.iter().all(|byte| is_host_byte(*byte));
-            }
+            facts.note(header.name.as_bytes(), header.value)?;
         }
         Ok(facts)
+    }
+
+    /// Takes one header line in.
+    #[inline]
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.replace(content_length(value.trim_ascii())?).is_some() {
+                return Err(malformed("two content-length"));
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            chunked_alone(value.trim_ascii())?;
+            if std::mem::replace(&mut self.chunked, true) {
+                return Err(malformed("two transfer-encoding"));
+            }
+        } else if name.eq_ignore_ascii_case(b"host") {
+            let value = value.trim_ascii();
+            self.hosts += 1;
+            self.host_ok = !value.is_empty() && value.iter().all(|byte| is_host_byte(*byte));
+        }
+        Ok(())
+    }
+
+    /// How the body of a request with these headers ends.
+    fn request_body(&self, version: u8) -> Result<Body, Fault> {
+        self.check_host(version)?;
+        Ok(self.body(version)?.unwrap_or(Body::Length(0)))
+    }
+
+    /// How the body of an answer with these headers ends; `to_head` says that the request was `HEAD`.
+    fn answer_body(&self, version: u8, status: u16, to_head: bool) -> Result<Body, Fault> {
+        let framed = self.body(version)?.unwrap_or(Body::UntilClose);
+        let none = to_head || status < 200 || status == 204 || status == 304;
+        Ok(if none { Body::Length(0) } else { framed })
     }
 
     /// How the headers frame the body, if they do. `version` is 0 for HTTP/1.0.
@@ -279,111 +302,5 @@ fn ill_formed(head: &[u8]) -> Fault {
     malformed("head")
 }
 
-/// Walks the chunked coding (RFC 9112 §7.1) as bytes pass, and knows where it ends.
-#[derive(Debug, Default)]
-pub struct Chunks {
-    at: At,
-    size: u64,
-    digits: u8,
-    seen: usize,
-    line: Vec<u8>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum At {
-    #[default]
-    Size,
-    Extension,
-    SizeLf,
-    Data,
-    DataCr,
-    DataLf,
-    Trailer,
-    TrailerLf,
-    Done,
-}
-
-impl Chunks {
-    /// Whether the last chunk and the trailers have passed.
-    #[must_use]
-    pub fn done(&self) -> bool {
-        self.at == At::Done
-    }
-
-    /// Takes the next `bytes` and tells how many of them belong to this body.
-    ///
-    /// # Errors
-    /// [`Fault`] at the first byte that breaks the coding.
-    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        let mut taken = 0;
-        while let Some(byte) = bytes.get(taken).copied() {
-            if self.at == At::Done {
-                break;
-            }
-            if self.at == At::Data {
-                let here = u64::try_from(bytes.len() - taken).unwrap_or(u64::MAX).min(self.size);
-                self.size -= here;
-                taken += usize::try_from(here).unwrap_or(usize::MAX);
-                if self.size == 0 {
-                    self.at = At::DataCr;
-                }
-                continue;
-            }
-            self.step(byte)?;
-            taken += 1;
-        }
-        Ok(taken)
-    }
-
-    fn step(&mut self, byte: u8) -> Result<(), Fault> {
-        self.at = match (self.at, byte) {
-            (At::Size, _) if byte.is_ascii_hexdigit() => {
-                self.digits += 1;
-                if self.digits > 15 {
-                    return Err(malformed("chunk size"));
-                }
-                let digit = char::from(byte).to_digit(16).unwrap_or(0);
-                self.size = self.size * 16 + u64::from(digit);
-                At::Size
-            }
-            (At::Size, b';') if self.digits > 0 => At::Extension,
-            (At::Size | At::Extension, b'\r') if self.digits > 0 => At::SizeLf,
-            (At::Extension, 0x20..=0x7e | b'\t') if self.seen < MAX_EXTENSION => {
-                self.seen += 1;
-                At::Extension
-            }
-            (At::SizeLf, b'\n') => {
-                (self.digits, self.seen) = (0, 0);
-                if self.size == 0 { At::Trailer } else { At::Data }
-            }
-            (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size,
-            (At::Trailer, b'\r') => At::TrailerLf,
-            (At::Trailer, b'\t' | 0x20..=0x7e | 0x80..) if self.seen < MAX_TRAILERS => {
-                self.seen += 1;
-                self.line.push(byte);
-                At::Trailer
-            }
-            (At::TrailerLf, b'\n') if self.line.is_empty() => At::Done,
-            (At::TrailerLf, b'\n') => {
-                check_trailer(&self.line)?;
-                self.line.clear();
-                At::Trailer
-            }
-            _ => return Err(malformed("chunked coding")),
-        };
-        Ok(())
-    }
-}
-
-fn check_trailer(line: &[u8]) -> Result<(), Fault> {
-    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-    let token = name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(byte));
-    if name.is_empty() || name.len() == line.len() || !token {
-        return Err(malformed("trailer"));
-    }
-    if FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes())) {
-        return Err(malformed("trailer name"));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;
