@@ -1,5 +1,6 @@
 //! What the gateway counts. Labels come from closed sets and configured names only.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -65,6 +66,14 @@ pub struct UpstreamCredential {
     pub credential: NameLabel,
 }
 
+/// What the calls of one connection were counted by last. They rarely differ, so that the next is
+/// counted without building and hashing its labels.
+#[derive(Debug, Default)]
+pub struct Recent {
+    requests: RefCell<Option<(Request, Counter)>>,
+    upstream: RefCell<Option<(Name, Histogram)>>,
+}
+
 /// Every metric, with the registry that prints them.
 pub struct Metrics {
     /// Calls, by route, consumer, method and status.
@@ -118,6 +127,46 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts a call that was answered with the status `code`.
+    pub fn count_request(
+        &self,
+        recent: &Recent,
+        (route, consumer): (&Arc<str>, Option<&Name>),
+        method: &str,
+        code: u16,
+    ) {
+        let method = method_label(method);
+        let mut last = recent.requests.borrow_mut();
+        let same = |(labels, _): &&mut (Request, Counter)| {
+            labels.code == code
+                && labels.method == method
+                && labels.route.0 == *route
+                && labels.consumer.0.as_ref() == consumer
+        };
+        if let Some((_, counter)) = last.as_mut().filter(same) {
+            counter.inc();
+            return;
+        }
+        let (route, consumer) = (Text(Arc::clone(route)), NameLabel(consumer.cloned()));
+        let labels = Request { route, consumer, method, code };
+        let counter = self.requests.get_or_create_owned(&labels);
+        counter.inc();
+        *last = Some((labels, counter));
+    }
+
+    /// Notes how long the upstream called `name` took to answer, in seconds.
+    pub fn observe_upstream(&self, recent: &Recent, name: &Name, seconds: f64) {
+        let mut last = recent.upstream.borrow_mut();
+        if let Some((_, histogram)) = last.as_ref().filter(|(last, _)| last == name) {
+            histogram.observe(seconds);
+            return;
+        }
+        let labels = Upstream { upstream: NameLabel(Some(name.clone())) };
+        let histogram = self.upstream_duration.get_or_create_owned(&labels);
+        histogram.observe(seconds);
+        *last = Some((name.clone(), histogram));
+    }
+
     /// The metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {

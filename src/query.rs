@@ -61,20 +61,20 @@ fn until_secret(member: &str) -> Option<&str> {
 fn speaks_of_secrets(text: &str) -> bool {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let others: &[&[u8]] = match first.to_ascii_lowercase() {
+        rest = after;
+        let others: &[&[u8]] = match first | 0x20 {
             b't' => &[b"oken"],
             b'p' => &[b"assw"],
             b's' => &[b"ecret", b"ign"],
             b'k' => &[b"ey"],
             b'c' => &[b"redential"],
-            _ => &[],
+            _ => continue,
         };
         let begins =
             |word: &&[u8]| after.get(..word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
         if others.iter().any(begins) {
             return true;
         }
-        rest = after;
     }
     false
 }

@@ -32,18 +32,16 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Appends one line to `out`: `members` (JSON members without braces) between `seq`, `prev`
-    /// and `hash`.
-    pub fn append(&mut self, out: &mut Vec<u8>, members: &[&[u8]]) {
+    /// Appends one line to `out`: what `members` writes (JSON members without braces) between `seq`,
+    /// `prev` and `hash`.
+    pub fn append(&mut self, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
         let start = out.len();
         out.extend_from_slice(b"{\"seq\":");
         push_decimal(out, self.next_seq);
         out.extend_from_slice(b",\"prev\":\"");
         out.extend_from_slice(&self.hash);
         out.extend_from_slice(b"\",");
-        for part in members {
-            out.extend_from_slice(part);
-        }
+        members(out);
         self.hash = hex(&Sha256::digest(out.get(start..).unwrap_or_default()).into());
         self.next_seq += 1;
         out.extend_from_slice(HASH_MEMBER);
@@ -102,8 +100,8 @@ mod tests {
     fn lines_link_and_split() {
         let mut head = Head::default();
         let mut out = Vec::new();
-        head.append(&mut out, &[b"\"event\":\"a\""]);
-        head.append(&mut out, &[b"\"event\":", b"\"b\""]);
+        head.append(&mut out, |out| out.extend(b"\"event\":\"a\""));
+        head.append(&mut out, |out| out.extend(b"\"event\":\"b\""));
         let lines: Vec<&[u8]> = out.split(|byte| *byte == b'\n').collect();
         let (first, first_hash) = split_line(lines.first().unwrap()).unwrap();
         let (second, second_hash) = split_line(lines.get(1).unwrap()).unwrap();

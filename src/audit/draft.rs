@@ -12,22 +12,20 @@ use http::{HeaderMap, HeaderValue, Method};
 use uuid::Uuid;
 
 use super::entry::Entry;
-use super::event::{self, Arrival, Ended, Ending, Facts, Known, opening};
+use super::event::{self, Arrival, Ended, Ending, Facts, Known};
 use super::journal::{Journal, Unrecorded};
 use super::writer::PATIENCE;
 use crate::code::Code;
-use crate::metrics::{self, Metrics, NameLabel, Reason, Text, Word};
+use crate::metrics::{Metrics, Reason, Word};
 use crate::name::Name;
 use crate::policy::Permit;
 use crate::target::Target;
 
 /// A call that was received and is not judged yet.
-pub struct Draft {
-    journal: Journal,
-    received: Option<Received>,
-}
+pub struct Draft(Option<Received>);
 
 struct Received {
+    journal: Journal,
     arrival: Rc<Arrival>,
     began: Instant,
     time: SystemTime,
@@ -63,6 +61,7 @@ impl Journal {
     ) -> Draft {
         self.metrics().in_flight.inc();
         let received = Received {
+            journal: self.clone(),
             arrival,
             began: Instant::now(),
             time,
@@ -71,7 +70,7 @@ impl Journal {
             raw_target,
             user_agent: headers.get(USER_AGENT).cloned(),
         };
-        Draft { journal: self.clone(), received: Some(received) }
+        Draft(Some(received))
     }
 }
 
@@ -79,22 +78,22 @@ impl Draft {
     /// The id under which the trail knows this call.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
-        self.received.as_ref().map(|received| received.request_id).unwrap_or_default()
+        self.0.as_ref().map(|received| received.request_id).unwrap_or_default()
     }
 
     /// Records the refusal of this call.
     pub fn refuse(mut self, code: Code, known: &Known) {
-        if let Some(received) = self.received.take() {
-            received.refused(&self.journal, code, known);
+        if let Some(received) = self.0.take() {
+            received.refused(code, known);
         }
     }
 
     /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail
     /// knows by its first. Counted all the same.
     pub fn suppress(mut self, code: Code) {
-        if let Some(received) = self.received.take() {
-            received.count(&self.journal, code.status().as_u16(), &Known::default());
-            count_refusal(self.journal.metrics(), code, None);
+        if let Some(received) = self.0.take() {
+            received.count(code.status().as_u16(), &Known::default());
+            count_refusal(received.journal.metrics(), code, None);
         }
     }
 
@@ -103,29 +102,29 @@ impl Draft {
     /// # Errors
     /// [`Unrecorded`]: the call must not be made. Its outcome says so.
     pub async fn commit(mut self, permit: Permit, parties: Parties<'_>) -> Result<Entry, (Unrecorded, Uuid)> {
-        let Some(received) = self.received.take() else { return Err((Unrecorded, Uuid::nil())) };
+        let Some(received) = self.0.take() else { return Err((Unrecorded, Uuid::nil())) };
         let facts = received.permitted(&permit, &parties);
         let request_id = received.request_id;
-        let opening = opening(received.time, "intent");
-        let Ok(durable) = self.journal.intent(&[&opening, &facts]) else {
+        let Ok(durable) = received.journal.intent(received.time, &facts) else {
             let known = known_of(&permit, &parties);
-            received.refused(&self.journal, Code::Unrecorded, &known);
+            received.refused(Code::Unrecorded, &known);
             return Err((Unrecorded, request_id));
         };
         // From here on, a caller that goes away drops an entry, which closes itself.
-        let entry = Entry::open(permit, &parties, (&self.journal, received.began, request_id), facts);
-        let durable = match durable {
-            None => true,
+        let Received { journal, arrival, began, .. } = received;
+        let entry = Entry::open(permit, &parties, (journal, arrival), (began, request_id), facts);
+        match durable {
+            None => return Ok(entry),
+            // Boxed: without it every call's future would have room for a timer.
             Some(durable) => {
-                let told = tokio::time::timeout(PATIENCE, durable).await;
+                let told = Box::pin(tokio::time::timeout(PATIENCE, durable)).await;
                 if told.is_err() {
-                    self.journal.hangs();
+                    entry.journal().hangs();
                 }
-                matches!(told, Ok(Ok(true)))
+                if matches!(told, Ok(Ok(true))) {
+                    return Ok(entry);
+                }
             }
-        };
-        if durable {
-            return Ok(entry);
         }
         entry.unrecorded();
         Err((Unrecorded, request_id))
@@ -134,8 +133,8 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Some(received) = self.received.take() {
-            received.ended(&self.journal, Ended::Abandoned, None, &Known::default());
+        if let Some(received) = self.0.take() {
+            received.ended(Ended::Abandoned, None, &Known::default());
         }
     }
 }
@@ -164,12 +163,12 @@ impl Received {
         facts.members()
     }
 
-    fn refused(self, journal: &Journal, code: Code, known: &Known) {
-        self.ended(journal, Ended::Refused, Some(code), known);
+    fn refused(self, code: Code, known: &Known) {
+        self.ended(Ended::Refused, Some(code), known);
     }
 
     /// Writes the outcome of a call that has no intent.
-    fn ended(self, journal: &Journal, ended: Ended, code: Option<Code>, known: &Known) {
+    fn ended(self, ended: Ended, code: Option<Code>, known: &Known) {
         let raw = event::escaped(&self.raw_target);
         let facts = Facts {
             request_id: self.request_id,
@@ -186,25 +185,20 @@ impl Received {
             user_agent: self.user_agent.as_ref(),
         };
         let ending = Ending::early(ended, code, self.began.elapsed(), known);
-        let opening = opening(journal.clock().now(), "outcome");
-        journal.outcome(&[&opening, &ending.after(facts.members())], false);
-        self.count(journal, ending.status.unwrap_or(0), known);
+        self.journal.outcome(&ending.after(facts.members()), false);
+        self.count(ending.status.unwrap_or(0), known);
         if let Some(code) = code {
-            count_refusal(journal.metrics(), code, known.reason);
+            count_refusal(self.journal.metrics(), code, known.reason);
         }
     }
 
-    fn count(&self, journal: &Journal, status: u16, known: &Known) {
-        let metrics = journal.metrics();
+    fn count(&self, status: u16, known: &Known) {
+        let metrics = self.journal.metrics();
         metrics.in_flight.dec();
         metrics.request_duration.observe(self.began.elapsed().as_secs_f64());
-        let labels = metrics::Request {
-            route: Text(known.route.clone().unwrap_or_else(|| "-".into())),
-            consumer: NameLabel(known.consumer.clone()),
-            method: metrics::method_label(self.method()),
-            code: status,
-        };
-        metrics.requests.get_or_create(&labels).inc();
+        let route = known.route.clone().unwrap_or_else(|| "-".into());
+        let labels = (&route, known.consumer.as_ref());
+        metrics.count_request(&self.arrival.recent, labels, self.method(), status);
     }
 }
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::draft::Parties;
-use super::event::{Ended, Ending, opening};
+use super::event::{Arrival, Ended, Ending};
 use super::journal::Journal;
 use crate::code::Code;
-use crate::metrics::{self, NameLabel, Text};
+use crate::metrics::{NameLabel, UpstreamCredential};
 use crate::name::Name;
 use crate::policy::Permit;
 
@@ -44,6 +44,7 @@ struct Call {
     /// Its outcome was said.
     over: bool,
     journal: Journal,
+    arrival: Rc<Arrival>,
     began: Instant,
     request_id: Uuid,
     facts: Vec<u8>,
@@ -110,13 +111,15 @@ impl Entry {
     pub(super) fn open(
         permit: Permit,
         parties: &Parties<'_>,
-        (journal, began, request_id): (&Journal, Instant, Uuid),
+        (journal, arrival): (Journal, Rc<Arrival>),
+        (began, request_id): (Instant, Uuid),
         facts: Vec<u8>,
     ) -> Self {
         let call = Box::new(Call {
             permit,
             over: false,
-            journal: journal.clone(),
+            journal,
+            arrival,
             began,
             request_id,
             facts,
@@ -140,6 +143,10 @@ impl Entry {
     #[must_use]
     pub fn request_id(&self) -> Uuid {
         self.call.request_id
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.call.journal
     }
 
     /// The meter of the consumer's body.
@@ -212,10 +219,9 @@ impl Call {
             attempts: self.progress.attempts,
             ended,
         };
-        let opening = opening(self.journal.clock().now(), "outcome");
         let status = ending.status.unwrap_or(0);
         let members = ending.after(std::mem::take(&mut self.facts));
-        self.journal.outcome(&[&opening, &members], true);
+        self.journal.outcome(&members, true);
         self.count(status, code, duration);
         self.kept = None;
     }
@@ -224,22 +230,17 @@ impl Call {
         let metrics = self.journal.metrics();
         metrics.in_flight.dec();
         metrics.request_duration.observe(duration.as_secs_f64());
-        let upstream = NameLabel(Some(self.upstream.clone()));
+        let recent = &self.arrival.recent;
         if let Some(took) = self.progress.upstream {
-            let labels = metrics::Upstream { upstream: upstream.clone() };
-            metrics.upstream_duration.get_or_create(&labels).observe(took.as_secs_f64());
+            metrics.observe_upstream(recent, &self.upstream, took.as_secs_f64());
         }
         if code == Some(Code::UpstreamAuth) {
+            let upstream = NameLabel(Some(self.upstream.clone()));
             let credential = NameLabel(Some(self.credential.clone()));
-            let labels = metrics::UpstreamCredential { upstream, credential };
-            metrics.upstream_auth_failures.get_or_create(&labels).inc();
+            metrics.upstream_auth_failures.get_or_create(&UpstreamCredential { upstream, credential }).inc();
         }
-        let labels = metrics::Request {
-            route: Text(self.route.clone()),
-            consumer: NameLabel(Some(self.permit.identity().name().clone())),
-            method: metrics::method_label(self.permit.action().method.as_str()),
-            code: status,
-        };
-        metrics.requests.get_or_create(&labels).inc();
+        let consumer = Some(self.permit.identity().name());
+        let method = self.permit.action().method.as_str();
+        metrics.count_request(recent, (&self.route, consumer), method, status);
     }
 }

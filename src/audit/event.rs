@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::clock::push_rfc3339;
 use crate::code::Code;
+use crate::metrics::Recent;
 use crate::name::Name;
 use crate::query::masked;
 use crate::target::Target;
@@ -58,6 +59,8 @@ pub struct Arrival {
     pub listener: Arc<str>,
     /// Whether the listener speaks TLS.
     pub tls: bool,
+    /// What its calls were counted by last.
+    pub recent: Recent,
 }
 
 /// What was found out about a call before it was refused. Absent where unknown.
@@ -83,8 +86,13 @@ pub struct Known {
     pub fingerprint: Option<String>,
 }
 
-/// What stands before a member's value.
+/// What stands before a member's value, with the quote that opens it or without.
 macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":\"")
+    };
+}
+macro_rules! bare {
     ($name:literal) => {
         concat!(",\"", $name, "\":")
     };
@@ -124,14 +132,14 @@ impl Facts<'_> {
         members.text(key!("target"), Some(target).filter(|target| !target.is_empty()));
         members.text(key!("org"), self.org.map(|org| capped(org, MAX_TEXT).0));
         members.word(key!("credential"), self.credential.map(|(name, _)| name.as_str()));
-        members.number(key!("credential_version"), self.credential.map(|(_, version)| u64::from(version)));
+        members.number(bare!("credential_version"), self.credential.map(|(_, version)| u64::from(version)));
         members.text(key!("rule"), self.rule);
         members.word(key!("decision"), Some(self.decision));
         if let Some(agent) = self.user_agent {
             let agent = agent.as_bytes();
             members.text(key!("user_agent"), Some(&escaped(agent.get(..MAX_TEXT).unwrap_or(agent))));
         }
-        members.number(key!("cut"), cut.then_some(1));
+        members.number(bare!("cut"), cut.then_some(1));
         members.0
     }
 }
@@ -175,13 +183,13 @@ impl<'a> Ending<'a> {
         members.word(key!("code"), self.code.map(Code::as_str));
         members.text(key!("reason"), self.reason.map(|reason| capped(reason, MAX_TEXT).0));
         members.text(key!("fingerprint"), self.fingerprint);
-        members.number(key!("status"), self.status.map(u64::from));
-        members.number(key!("upstream_status"), self.upstream_status.map(u64::from));
-        members.number(key!("bytes_in"), Some(self.bytes_in));
-        members.number(key!("bytes_out"), Some(self.bytes_out));
-        members.number(key!("duration_us"), Some(micros(self.duration)));
-        members.number(key!("upstream_us"), self.upstream.map(micros));
-        members.number(key!("attempts"), Some(u64::from(self.attempts)));
+        members.number(bare!("status"), self.status.map(u64::from));
+        members.number(bare!("upstream_status"), self.upstream_status.map(u64::from));
+        members.number(bare!("bytes_in"), Some(self.bytes_in));
+        members.number(bare!("bytes_out"), Some(self.bytes_out));
+        members.number(bare!("duration_us"), Some(micros(self.duration)));
+        members.number(bare!("upstream_us"), self.upstream.map(micros));
+        members.number(bare!("attempts"), Some(u64::from(self.attempts)));
         members.word(key!("ended"), Some(self.ended.as_str()));
         members.0
     }
@@ -192,30 +200,33 @@ struct Members(Vec<u8>);
 
 impl Members {
     /// A member whose value is known to need no escaping: a name, a number in text, a word of ours.
+    #[inline]
     fn word(&mut self, key: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
         debug_assert!(is_plain(value.as_bytes()) && !value.contains(' '), "{value}");
         self.quoted(key, value);
     }
 
+    #[inline]
     fn text(&mut self, key: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
         if is_plain(value.as_bytes()) {
             self.quoted(key, value);
         } else {
-            self.0.extend_from_slice(key.as_bytes());
+            self.0.extend_from_slice(key.strip_suffix('"').unwrap_or(key).as_bytes());
             self.0.extend_from_slice(ascii_json(value).as_bytes());
         }
     }
 
+    /// Inlined, so that a key is copied by its known length.
+    #[inline]
     fn quoted(&mut self, key: &'static str, value: &str) {
-        self.0.reserve(key.len() + value.len() + 2);
         self.0.extend_from_slice(key.as_bytes());
-        self.0.push(b'"');
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(b'"');
     }
 
+    #[inline]
     fn number(&mut self, key: &'static str, value: Option<u64>) {
         let Some(value) = value else { return };
         self.0.extend_from_slice(key.as_bytes());
@@ -234,15 +245,13 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// `"time":"…","event":"…"`: what every line begins with after the chain's members.
-pub(super) fn opening(time: SystemTime, event: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
+/// Appends `"time":"…","event":"…"`: what every line begins with after the chain's members.
+pub(super) fn push_opening(out: &mut Vec<u8>, time: SystemTime, event: &str) {
     out.extend_from_slice(b"\"time\":\"");
-    push_rfc3339(&mut out, time);
+    push_rfc3339(out, time);
     out.extend_from_slice(b"\",\"event\":\"");
     out.extend_from_slice(event.as_bytes());
     out.push(b'"');
-    out
 }
 
 /// A request id (UUID version 7, RFC 9562).

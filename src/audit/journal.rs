@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
@@ -72,8 +73,12 @@ impl Journal {
         self.0.healthy()
     }
 
-    /// Appends an intent. With `sync` the receiver tells when it is durable.
-    pub(super) fn intent(&self, members: &[&[u8]]) -> Result<Option<oneshot::Receiver<bool>>, Unrecorded> {
+    /// Appends the intent of a call that came at `time`. With `sync` the receiver tells when it is durable.
+    pub(super) fn intent(
+        &self,
+        time: SystemTime,
+        facts: &[u8],
+    ) -> Result<Option<oneshot::Receiver<bool>>, Unrecorded> {
         if !self.healthy() {
             return Err(Unrecorded);
         }
@@ -81,7 +86,7 @@ impl Journal {
         if tail.stop || tail.is_full() {
             return Err(Unrecorded);
         }
-        tail.append(members)?;
+        tail.append("intent", time, &[facts])?;
         tail.open += 1;
         let durable = match self.0.settings.durability {
             Durability::Sync => {
@@ -101,7 +106,8 @@ impl Journal {
     }
 
     /// Appends an outcome; `closes` says that an intent of this call was appended before.
-    pub(super) fn outcome(&self, members: &[&[u8]], closes: bool) {
+    pub(super) fn outcome(&self, members: &[u8], closes: bool) {
+        let now = self.0.clock.now();
         let mut tail = self.0.tail();
         if closes {
             tail.open = tail.open.saturating_sub(1);
@@ -109,7 +115,7 @@ impl Journal {
             tail.unrecorded += 1;
             return;
         }
-        if tail.append(members).is_err() {
+        if tail.append("outcome", now, &[members]).is_err() {
             tail.unrecorded += 1;
             return;
         }
@@ -137,9 +143,5 @@ impl Journal {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.0.metrics
-    }
-
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
     }
 }

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
 use super::chain::Head;
 use super::disk::Disk;
-use super::event::opening;
+use super::event::push_opening;
 use super::journal::{Durability, Settings, Unrecorded};
 use super::recover::{self, Recovered};
 use crate::clock::Clock;
@@ -91,9 +91,20 @@ impl Tail {
         self.pending.len() > MAX_PENDING
     }
 
-    pub(super) fn append(&mut self, members: &[&[u8]]) -> Result<(), Unrecorded> {
+    /// Appends one event; each of its `members` begins with a comma.
+    pub(super) fn append(
+        &mut self,
+        event: &str,
+        time: SystemTime,
+        members: &[&[u8]],
+    ) -> Result<(), Unrecorded> {
         let head = self.head.as_mut().ok_or(Unrecorded)?;
-        head.append(&mut self.pending, members);
+        head.append(&mut self.pending, |out| {
+            push_opening(out, time, event);
+            for part in members {
+                out.extend_from_slice(part);
+            }
+        });
         self.pending_events += 1;
         self.unflushed = true;
         Ok(())
@@ -327,10 +338,9 @@ impl Shared {
         // Lost calls are open until the lines after this one are on the disk as well.
         let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
         let detail = format!(",\"torn_bytes\":{torn},\"lost\":{},\"open\":{open}", lost.len());
-        let mut told = tail.append(&[&own_members(&*self.clock, what, &detail)]);
+        let mut told = tail.append("journal", now, &[own_members(what, &detail).as_bytes()]);
         for facts in &lost {
-            let opening = opening(now, "outcome");
-            told = told.and(tail.append(&[&opening, facts, b",\"attempts\":1,\"ended\":\"lost\""]));
+            told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
         }
         told.map_err(io::Error::other)?;
         Ok(Segment { file, len: 0, broken: false })
@@ -350,15 +360,14 @@ impl Shared {
     }
 
     fn append_own(&self, what: &str, detail: &str) {
-        let members = own_members(&*self.clock, what, detail);
-        if self.tail().append(&[&members]).is_err() {
+        let (now, members) = (self.clock.now(), own_members(what, detail));
+        if self.tail().append("journal", now, &[members.as_bytes()]).is_err() {
             tracing::warn!(what, "a journal event could not be recorded");
         }
     }
 }
 
-fn own_members(clock: &dyn Clock, what: &str, detail: &str) -> Vec<u8> {
+fn own_members(what: &str, detail: &str) -> String {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
-    let told = format!(",\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}");
-    [opening(clock.now(), "journal").as_slice(), told.as_bytes()].concat()
+    format!(",\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}")
 }

@@ -10,7 +10,7 @@ use super::limits::{Attempt, Place};
 use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;
-use crate::inbound::{Unidentified, identify};
+use crate::inbound::{Identity, Unidentified, identify};
 use crate::policy::{Action, Denial, Permit, named_org};
 use crate::route::Route;
 use crate::target::Target;
@@ -71,67 +71,79 @@ pub fn admit<'s>(
     }
     let target = Target::canonical(&received.target)
         .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
-    let mut known = Known::default();
     let identity = match identify(&head.headers, &snapshot.directory) {
         Ok(identity) => identity,
-        Err(unidentified) => {
-            known.target = Some(target);
-            return Err(unknown_caller(snapshot, unidentified, arrival, known));
-        }
+        Err(unidentified) => return Err(unknown_caller(snapshot, unidentified, arrival, target)),
     };
-    known.consumer = Some(identity.name().clone());
-    known.via = Some(identity.via().as_str());
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (route, action) = match locate(snapshot, (&head.method, host, &target), &head.headers, &mut known) {
+    let (route, action) = match locate(snapshot, (&head.method, host, &target), &head.headers) {
         Ok(located) => located,
-        Err(code) => {
+        Err((code, known)) => {
+            let mut known = called_by(&identity, *known);
             known.target.get_or_insert(target);
             return Err(Refusal::new(code, known));
         }
     };
     let consumer = identity.consumer();
-    let permit =
-        snapshot.policy.decide(identity, action, now).map_err(|denial| denied(*denial, &mut known))?;
+    let permit = snapshot.policy.decide(identity, action, now).map_err(|denial| {
+        let Denial { code, rule, org, identity, action } = *denial;
+        let known = Known { rule, org, target: Some(action.target), ..led_by(snapshot, route) };
+        Refusal::new(code, called_by(&identity, known))
+    })?;
     let place = match snapshot.quotas.get(consumer).map(std::sync::Arc::clone).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
-            (known.target, known.rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
-            return Err(Box::new(Refusal { retry_after: Some(wait), ..*Refusal::new(code, known) }));
+            let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
+            let known = Known { target, rule, ..led_by(snapshot, route) };
+            let refusal = Refusal::new(code, called_by(permit.identity(), known));
+            return Err(Box::new(Refusal { retry_after: Some(wait), ..*refusal }));
         }
         None => None,
     };
     Ok(Admitted { permit, route, place })
 }
 
+/// What is known of a call by its caller, beside the rest.
+fn called_by(identity: &Identity, rest: Known) -> Known {
+    Known { consumer: Some(identity.name().clone()), via: Some(identity.via().as_str()), ..rest }
+}
+
+/// What is known of a call by its route.
+fn led_by(snapshot: &Snapshot, route: &Route) -> Known {
+    let upstream = snapshot.upstreams.get(route.upstream).map(|upstream| upstream.name.clone());
+    Known { upstream, route: Some(route.label.clone()), ..Known::default() }
+}
+
 /// Finds out what is asked for, and of which upstream.
 ///
 /// # Errors
-/// The code of the refusal; `known` has the rest.
+/// The code of the refusal, and what is known by then.
 pub(super) fn locate<'s>(
     snapshot: &'s Snapshot,
     (method, host, target): (&Method, &str, &Target),
     headers: &HeaderMap,
-    known: &mut Known,
-) -> Result<(&'s Route, Action), Code> {
-    let routed = snapshot.routes.find(host, target).ok_or(Code::NoRoute)?;
-    let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or(Code::NoRoute)?;
+) -> Result<(&'s Route, Action), (Code, Box<Known>)> {
+    let nowhere = || (Code::NoRoute, Box::default());
+    let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;
+    let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or_else(nowhere)?;
     let target = if upstream.trailing_slash { routed.target.with_trailing_slash() } else { routed.target };
-    known.upstream = Some(upstream.name.clone());
-    known.route = Some(routed.route.label.clone());
     let org = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
         (Err(refused), _) => Err(refused),
         (Ok(()), None) => Ok(None),
         (Ok(()), Some(pin)) => named_org(pin, headers, &target)
             .map_err(|_| (Code::OrgOverride, "organisation named by query or twice")),
     };
-    let org = match org {
-        Ok(org) => org,
-        Err((code, reason)) => {
-            (known.target, known.reason) = (Some(target), Some(reason));
-            return Err(code);
+    match org {
+        Ok(org) => {
+            let action = Action { upstream: routed.route.upstream, method: method.clone(), target, org };
+            Ok((routed.route, action))
         }
-    };
-    Ok((routed.route, Action { upstream: routed.route.upstream, method: method.clone(), target, org }))
+        Err((code, reason)) => {
+            let (target, reason) = (Some(target), Some(reason));
+            let known = Known { target, reason, ..led_by(snapshot, routed.route) };
+            Err((code, Box::new(known)))
+        }
+    }
 }
 
 /// What the headers ask that is refused after the caller is known and before its body is read.
@@ -154,8 +166,9 @@ fn unknown_caller(
     snapshot: &Snapshot,
     unidentified: Unidentified,
     arrival: &Arrival,
-    mut known: Known,
+    target: Target,
 ) -> Box<Refusal> {
+    let mut known = Known { target: Some(target), ..Known::default() };
     let code = match unidentified {
         Unidentified::Duplicate => return Refusal::new(Code::DuplicateCredential, known),
         Unidentified::Missing => {
@@ -178,9 +191,4 @@ fn unknown_caller(
             suppressed: attempt == Attempt::Flood,
         }),
     }
-}
-
-fn denied(denial: Denial, known: &mut Known) -> Box<Refusal> {
-    let Denial { code, rule, org, identity: _, action } = denial;
-    Refusal::new(code, Known { rule, org, target: Some(action.target), ..std::mem::take(known) })
 }

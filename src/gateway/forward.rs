@@ -107,24 +107,26 @@ async fn relay(
     Ok(response)
 }
 
+/// What `Connection` mostly says, and is no header that could be taken off.
+const KNOWN_OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
+
 /// Takes off what concerns the hop to the upstream, and what only claims to be ours.
 fn clean(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
         if name == CONNECTION {
-            let listed = value
-                .as_bytes()
-                .split(|byte| *byte == b',')
-                .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
-            doomed.extend(listed.filter(|name| *name != CONTENT_LENGTH));
-        }
-        if stays_behind(name.as_str()) || (!cookies && name == SET_COOKIE) {
+            let listed = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            let names = listed.filter(|name| !KNOWN_OPTIONS.contains(name));
+            let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+            doomed.extend(names.filter(|name| *name != CONTENT_LENGTH));
+        } else if stays_behind(name.as_str()) || (!cookies && name == SET_COOKIE) {
             if name == "x-accel-redirect" {
                 return Err(Failure { code: Code::UpstreamInvalid, reason: "x-accel-redirect".into() });
             }
             doomed.push(name.clone());
         }
     }
+    headers.remove(CONNECTION);
     for name in doomed {
         headers.remove(name);
     }
@@ -135,14 +137,7 @@ fn clean(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
 fn stays_behind(name: &str) -> bool {
     matches!(
         name,
-        "connection"
-            | "transfer-encoding"
-            | "keep-alive"
-            | "te"
-            | "trailer"
-            | "upgrade"
-            | "alt-svc"
-            | "claviger-error"
+        "transfer-encoding" | "keep-alive" | "te" | "trailer" | "upgrade" | "alt-svc" | "claviger-error"
     ) || name.starts_with("proxy-")
         || name.starts_with("x-accel-")
 }

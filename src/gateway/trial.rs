@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::Snapshot;
 use super::admit::locate;
-use crate::audit::Known;
 use crate::code::Code;
 use crate::scheme::Scheme;
 use crate::target::Target;
@@ -70,17 +69,17 @@ pub fn attempt(
             ));
         }
     };
-    let mut known = Known::default();
-    let located = locate(snapshot, (method, host, &target), headers, &mut known);
-    trial.upstream = known.upstream.as_ref().map(ToString::to_string);
-    trial.target = known.target.as_ref().map(ToString::to_string);
-    let action = match located {
-        Ok((_, action)) => {
-            trial.target = Some(action.target.to_string());
-            action
+    let action = match locate(snapshot, (method, host, &target), headers) {
+        Ok((_, action)) => action,
+        Err((code, known)) => {
+            trial.upstream = known.upstream.as_ref().map(ToString::to_string);
+            trial.target = known.target.as_ref().map(ToString::to_string);
+            return Some((trial, Verdict::Denied { code, reason: known.reason }));
         }
-        Err(code) => return Some((trial, Verdict::Denied { code, reason: known.reason })),
     };
+    let upstream = snapshot.upstreams.get(action.upstream)?;
+    trial.upstream = Some(upstream.name.to_string());
+    trial.target = Some(action.target.to_string());
     let ruling = match snapshot.policy.ruling(place, &action, now) {
         Ok(ruling) => ruling,
         Err(forbidden) => {
@@ -89,7 +88,6 @@ pub fn attempt(
             return Some((trial, Verdict::Denied { code: forbidden.code, reason: None }));
         }
     };
-    let upstream = snapshot.upstreams.get(action.upstream)?;
     let credential = snapshot.custody.credential(ruling.credential)?;
     trial.rule = Some(ruling.rule.to_string());
     trial.org = ruling.org.as_ref().map(ToString::to_string);

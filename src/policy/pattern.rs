@@ -99,7 +99,7 @@ fn match_segments(pattern: &[Segment], path: &str, cut: bool) -> bool {
     let mut back: Option<(&[Segment], &str)> = None;
     loop {
         match (pattern.split_first(), rest) {
-            (None, None) => return true,
+            (None, None) | (Some((Segment::Any, [])), _) => return true,
             (Some((Segment::Any, after)), Some(path)) => {
                 back = Some((after, path));
                 pattern = after;

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::audit::{Disk, Flusher, Journal};
 use crate::clock::Clock;
@@ -166,7 +166,7 @@ struct Parts {
 
 impl Parts {
     fn run(self, doors: Vec<Door>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "a worker cannot start");
@@ -181,7 +181,7 @@ impl Parts {
             spool: self.spool,
         };
         let (crowd, metrics, stop) = (self.crowd, self.metrics, self.stop);
-        LocalSet::new().block_on(&runtime, Worker { gateway, doors, crowd, metrics, stop }.run());
+        runtime.block_on(Worker { gateway, doors, crowd, metrics, stop }.run());
     }
 }
 

@@ -33,7 +33,7 @@ use crate::audit::{Arrival, Audited, Broken};
 use crate::code::Code;
 use crate::framing::Fault;
 use crate::gateway::{Gateway, Received};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Recent};
 use crate::transport::Answer;
 
 /// How long accepting pauses when the system gives no more sockets.
@@ -198,7 +198,8 @@ impl Host {
 }
 
 fn arrival(peer: SocketAddr, listener: &Arc<str>, tls: bool) -> Rc<Arrival> {
-    Rc::new(Arrival { peer, peer_text: peer.to_string(), listener: Arc::clone(listener), tls })
+    let (peer_text, listener) = (peer.to_string(), Arc::clone(listener));
+    Rc::new(Arrival { peer, peer_text, listener, tls, recent: Recent::default() })
 }
 
 /// One connection, from its first byte to its last.
@@ -263,8 +264,10 @@ async fn answer(
     });
     let flight = Flight(shared);
     let old = request.version() < Version::HTTP_11;
-    // Boxed once: hyper moves the service's future into its own place for every request.
-    let response = Box::pin(gateway.handle(request, received, arrival)).await;
+    // Boxed, since hyper moves the service's future into its own place for every request; and made
+    // where it stays, since it is large.
+    let handling = Box::write(Box::new_uninit(), gateway.handle(request, received, arrival));
+    let response = Box::into_pin(handling).await;
     Ok(response.map(|body| Tracked { body, flight, old }))
 }
 

@@ -44,15 +44,19 @@ pub fn authorization(
     parts: &[Part],
     signature: &str,
 ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-    let mut text = String::with_capacity(key_id.len() + signature.len() + 96);
-    text.extend(["Signature keyId=\"", key_id, "\",algorithm=\"hmac-sha256\",headers=\""]);
+    let mut text = String::with_capacity(key_id.len() + signature.len() + 128);
+    text.push_str("Signature keyId=\"");
+    text.push_str(key_id);
+    text.push_str("\",algorithm=\"hmac-sha256\",headers=\"");
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
             text.push(' ');
         }
         text.push_str(part.as_str());
     }
-    text.extend(["\",signature=\"", signature, "\""]);
+    text.push_str("\",signature=\"");
+    text.push_str(signature);
+    text.push('"');
     let mut value = HeaderValue::try_from(text)?;
     value.set_sensitive(true);
     Ok(value)

@@ -14,7 +14,7 @@ pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ impl Transport {
             };
             connection.watch.ask(request.method() == Method::HEAD);
             let mut deadline = std::mem::take(&mut connection.deadline);
-            let sending = connection.sender.try_send_request(request);
+            let sending = pin!(connection.sender.try_send_request(request));
             let answered = within(sending, &mut deadline, until, meter, endpoint.timeout).await;
             connection.deadline = deadline;
             let mut error = match answered {
@@ -170,16 +170,15 @@ impl Transport {
 
 /// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
 /// upstream has time.
-async fn within<T>(
-    answered: impl Future<Output = T>,
+fn within<T>(
+    mut answered: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
     mut until: tokio::time::Instant,
     meter: &Meter,
     timeout: Duration,
-) -> Option<T> {
-    let mut answered = pin!(answered);
+) -> impl Future<Output = Option<T>> {
     let mut before = meter.bytes();
-    std::future::poll_fn(|cx| {
+    std::future::poll_fn(move |cx| {
         loop {
             if let Poll::Ready(answer) = answered.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
@@ -192,5 +191,4 @@ async fn within<T>(
             until += timeout;
         }
     })
-    .await
 }

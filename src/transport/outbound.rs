@@ -52,8 +52,10 @@ impl Manners {
 }
 
 /// A request that passed hygiene and lacks only its credential. It cannot outlive its entry.
+///
+/// Boxed: it is large, and handed on several times.
 pub struct Outbound<'e> {
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     signed_from: usize,
     brand: PhantomData<&'e Entry>,
 }
@@ -82,7 +84,7 @@ pub struct Outbound<'e> {
 /// }
 /// ```
 pub struct Signed<'e> {
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     brand: PhantomData<&'e Entry>,
 }
 
@@ -114,7 +116,7 @@ impl<'e> Outbound<'e> {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
         }
-        let mut request = Request::new(body);
+        let mut request = Box::new(Request::new(body));
         *request.method_mut() = action.method.clone();
         *request.uri_mut() = Uri::try_from(target.as_str()).map_err(http::Error::from)?;
         *request.headers_mut() = headers;
@@ -159,7 +161,7 @@ impl<'e> Outbound<'e> {
 impl Signed<'_> {
     /// The request, for the transport alone.
     pub(super) fn into_request(self) -> Request<RequestBody> {
-        self.request
+        *self.request
     }
 }
 
