@@ -205,6 +205,24 @@ impl Granting<'_> {
             let help = "declare another credential for this upstream, even if the key is the same";
             self.problems.push(Problem::error(wanted.span, title).help(help));
         }
+        self.fit(wanted, declared, upstream);
         Some(place)
+    }
+
+    /// Tells of a credential of a kind that the upstream's scheme cannot put on.
+    fn fit(&mut self, wanted: &crate::config::At<String>, declared: &file::Upstream, upstream: usize) {
+        let Some(credential) = self.file.credentials.find(&wanted.value) else { return };
+        let Some(upstream) = self.upstreams.compiled.get(upstream) else { return };
+        let (given, fitting) = (credential.material.kind(), upstream.scheme.kind());
+        if given != fitting {
+            let (scheme, given, fitting) = (upstream.scheme.as_str(), given.as_str(), fitting.as_str());
+            let title = format!(
+                "the scheme `{scheme}` cannot put on `{}`, a credential of kind `{given}`",
+                wanted.value
+            );
+            let help = format!("name one of kind `{fitting}`, or give the upstream another scheme");
+            let problem = Problem::error(wanted.span, title).help(help);
+            self.problems.push(problem.related(declared.scheme.span, "the scheme"));
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::config::problem::Problem;
 const SCHEMES: &[&str] = &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
 
 /// The schemes that this version can apply.
-const AVAILABLE_SCHEMES: &[&str] = &["access-key"];
+const AVAILABLE_SCHEMES: &[&str] = &["access-key", "header", "bearer", "token"];
 
 /// A product that calls are forwarded to.
 #[derive(Clone, Debug)]
