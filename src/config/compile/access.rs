@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::Method;
 
+use super::packs::Packs;
 use super::unknown;
 use super::upstreams::{ROOT_ORG, Upstreams};
 use crate::config::file::{self, File};
@@ -28,9 +29,9 @@ pub(super) fn compile(
     let (directory, consumers) = directory(file, problems);
     let roles: HashMap<&str, Arc<Role>> =
         file.roles.iter().map(|(name, role)| (name, Arc::new(compile_role(name, role, problems)))).collect();
-    let mut policy = Policy::default();
+    let (mut policy, mut packs) = (Policy::default(), Packs::default());
     for grant in &file.grants {
-        let mut work = Granting { file, problems, upstreams, roles: &roles, now };
+        let mut work = Granting { file, problems, upstreams, roles: &roles, packs: &mut packs, now };
         if let Some((upstream, compiled)) = work.compile(grant)
             && let Some(consumer) = consumers.get(grant.consumer.value.as_str())
         {
@@ -62,7 +63,7 @@ fn directory<'f>(file: &'f File, problems: &mut Problems) -> (Directory, HashMap
     (Directory::new(entries).unwrap_or_default(), places)
 }
 
-fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
+pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
     let mut rules = |kind: &str, rules: &[file::Rule]| -> Vec<Rule> {
         let numbered = rules.iter().enumerate();
         numbered.map(|(at, rule)| compile_rule(format!("{name}.{kind}[{at}]"), rule, problems)).collect()
@@ -91,6 +92,7 @@ struct Granting<'a> {
     problems: &'a mut Problems,
     upstreams: &'a mut Upstreams,
     roles: &'a HashMap<&'a str, Arc<Role>>,
+    packs: &'a mut Packs,
     now: SystemTime,
 }
 
@@ -128,10 +130,13 @@ impl Granting<'_> {
             return Some(Arc::clone(found));
         }
         if role.value.contains(':') {
-            let title = format!("the shipped role `{}` is not available in this version", role.value);
-            self.problems
-                .push(Problem::error(role.span, title).help("declare a role of your own under `[roles.…]`"));
-        } else if !self.file.roles.declares(&role.value) {
+            let found = self.packs.role(&role.value);
+            if found.is_none() {
+                self.problems.push(Packs::unknown(role));
+            }
+            return found;
+        }
+        if !self.file.roles.declares(&role.value) {
             self.problems.push(unknown("role", role, self.file.roles.nearest(&role.value)));
         }
         None
