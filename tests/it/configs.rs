@@ -16,7 +16,8 @@ const DEMO: &str = include_str!("../../src/cli/demo/claviger.toml");
 /// The file with everything set that could be: what is `#key = …` in it is taken as written.
 fn all_set(text: &str) -> String {
     let line = |line: &str| {
-        let set = line.strip_prefix('#').filter(|rest| rest.starts_with(|first: char| !" #".contains(first)));
+        let set =
+            line.strip_prefix('#').filter(|rest| rest.starts_with(|first: char| !" #:".contains(first)));
         format!("{}\n", set.unwrap_or(line))
     };
     text.lines().map(line).collect()
@@ -149,6 +150,30 @@ fn keys_of(value: &Value, found: &mut BTreeSet<String>) {
         Value::Array(items) => items.iter().for_each(|item| keys_of(item, found)),
         Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {}
     }
+}
+
+/// The words that a source takes for a value: `("sync", Durability::Sync)`.
+fn words_of(source: &str) -> BTreeSet<&str> {
+    let pairs = source.split("(\"").skip(1).filter_map(|rest| rest.split_once("\", "));
+    let of_enum = |meant: &str| meant.starts_with(char::is_uppercase) && meant.contains("::");
+    pairs.filter(|(_, rest)| of_enum(rest.split([')', ' ']).next().unwrap())).map(|(word, _)| word).collect()
+}
+
+#[test]
+fn the_complete_file_tells_of_every_word() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/file");
+    let mut number = 0;
+    for (source, _) in SOURCES.into_iter().chain([ACCESS]) {
+        let text = std::fs::read_to_string(folder.join(source)).unwrap();
+        for word in words_of(&text) {
+            assert!(
+                COMPLETE.contains(word),
+                "{source} takes \"{word}\", which config/claviger.toml does not tell"
+            );
+            number += 1;
+        }
+    }
+    assert!(number >= 12, "only {number} words were found in the sources");
 }
 
 #[test]
