@@ -112,6 +112,7 @@ impl Granting<'_> {
             }
             return None;
         };
+        self.foreign_roles(grant, declared);
         let upstream = *self.upstreams.places.get(&grant.upstream.value)?;
         let orgs = self.orgs(grant, declared, upstream);
         let credential = self.credential(grant, declared, upstream)?;
@@ -140,6 +141,16 @@ impl Granting<'_> {
             self.problems.push(unknown("role", role, self.file.roles.nearest(&role.value)));
         }
         None
+    }
+
+    /// Tells of shipped roles for another product: they would allow nothing, and what they forbid would pass.
+    fn foreign_roles(&mut self, grant: &file::Grant, declared: &file::Upstream) {
+        let Some(product) = declared.profile.value.product() else { return };
+        for role in grant.roles.iter().filter(|role| Packs::is_of_another(role, product)) {
+            let title = format!("`{}` is not for an upstream whose profile is `{product}`", role.value);
+            let problem = Problem::error(role.span, title).help("name roles of the upstream's own product");
+            self.problems.push(problem.related(declared.profile.span, "the profile"));
+        }
     }
 
     fn orgs(&mut self, grant: &file::Grant, declared: &file::Upstream, upstream: usize) -> Vec<Arc<str>> {

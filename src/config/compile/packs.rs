@@ -29,6 +29,12 @@ impl Packs {
         self.0.entry(product).or_insert_with(|| read(product, text)).get(role).map(Arc::clone)
     }
 
+    /// Whether a role ships for a product other than this one.
+    pub(super) fn is_of_another(role: &At<String>, product: &str) -> bool {
+        let of = role.value.split_once(':').map(|(of, _)| of);
+        of.is_some_and(|of| of != product && PACKS.iter().any(|(known, _)| *known == of))
+    }
+
     /// That no role of this name ships.
     pub(super) fn unknown(name: &At<String>) -> Problem {
         let packs = PACKS.map(|(product, text)| (product, read(product, text)));

@@ -115,6 +115,19 @@ pub struct AccessKey {
     pub algorithm: Option<At<String>>,
 }
 
+impl Profile {
+    /// The product that it is of; none of [`Profile::Plain`], which may stand for any.
+    #[must_use]
+    pub const fn product(self) -> Option<&'static str> {
+        match self {
+            Self::JumpServer => Some("jumpserver"),
+            Self::JumpCloud => Some("jumpcloud"),
+            Self::Foresight => Some("foresight"),
+            Self::Plain => None,
+        }
+    }
+}
+
 impl Upstream {
     pub(super) fn read(called: At<String>, node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
