@@ -53,6 +53,9 @@ pub enum Material {
 /// Why material cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
+    /// This version knows no such kind.
+    #[error("this version knows no credential of this kind")]
+    Kind,
     /// The key id is no UUID.
     #[error("the key id is not a UUID")]
     KeyId,
@@ -68,15 +71,16 @@ pub enum Unusable {
 }
 
 impl Material {
-    /// Takes material of any kind. `id` is the key id of an access key and counts for no other kind;
-    /// `uuid` says that the product's key ids are UUIDs.
+    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key
+    /// and counts for no other kind; `uuid` says that the product's key ids are UUIDs.
     ///
     /// # Errors
     /// [`Unusable`], which never shows the secret.
-    pub fn of_kind(kind: Kind, id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
-        match kind {
-            Kind::AccessKey => Self::access_key(id, secret, uuid),
-            Kind::Value => Self::value(secret),
+    pub fn of_kind(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
+        match Kind::parse(kind) {
+            Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
+            Some(Kind::Value) => Self::value(secret),
+            None => Err(Unusable::Kind),
         }
     }
 
@@ -179,10 +183,12 @@ mod tests {
     fn is_of_the_kind_that_was_asked_for() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
-            let made = Material::of_kind(kind, "an-id", &Secret::new(b"fake-hunter2".to_vec()), false);
+            let made =
+                Material::of_kind(kind.as_str(), "an-id", &Secret::new(b"fake-hunter2".to_vec()), false);
             assert_eq!(made.as_ref().map(Material::kind), Ok(kind));
             assert!(!format!("{made:?}").contains("hunter2"));
         }
-        assert_eq!(Kind::parse("Value"), None);
+        let unknown = Material::of_kind("Value", "", &Secret::new(b"x".to_vec()), false);
+        assert_eq!(unknown.map(|_| ()), Err(Unusable::Kind));
     }
 }

@@ -101,12 +101,12 @@ pub(super) fn credentials(
             Material::Value(secret) => (None, secret),
         };
         let Some(read) = read(secret, problems, environment) else { continue };
-        let (kind, key_id) = (credential.material.kind(), id.map_or("", |id| id.value.as_str()));
+        let (kind, key_id) = (credential.material.kind().as_str(), id.map_or("", |id| id.value.as_str()));
         let material = match custody::Material::of_kind(kind, key_id, &read, uuid) {
             Ok(material) => material,
             Err(why) => {
                 let (span, help) = match why {
-                    custody::Unusable::KeyId | custody::Unusable::KeyIdBytes => (
+                    custody::Unusable::Kind | custody::Unusable::KeyId | custody::Unusable::KeyIdBytes => (
                         id.map_or(credential.name.span, |id| id.span),
                         "JumpServer shows it beside the secret",
                     ),
