@@ -12,6 +12,7 @@ use crate::clock::{Clock as _, SystemClock, http_date};
 use crate::gateway::Snapshot;
 use crate::gateway::trial::{self, Trial, Verdict};
 use crate::origin::Origin;
+use crate::scheme::Shown;
 
 /// The call in question.
 #[derive(Args)]
@@ -87,12 +88,17 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
     line("upstream", trial.upstream.as_deref());
     line("org", trial.org.as_deref());
     line("target", trial.target.as_deref());
-    if let Verdict::Allowed { credential, key_id, signing_string } = verdict {
+    if let Verdict::Allowed { credential, key_id, shown } = verdict {
         line("credential", Some(credential));
-        line("key id", Some(key_id));
-        out.push_str("string to sign (date is now's)\n");
-        for signed in signing_string.lines() {
-            writeln!(out, "    {signed}").unwrap_or_default();
+        line("key id", key_id.as_deref());
+        match shown {
+            Shown::Line(put_on) => line("put on", Some(put_on)),
+            Shown::Signature(string) => {
+                out.push_str("string to sign (date is now's)\n");
+                for signed in string.lines() {
+                    writeln!(out, "    {signed}").unwrap_or_default();
+                }
+            }
         }
     }
     out
@@ -103,8 +109,11 @@ fn json(trial: &Trial, verdict: &Verdict) -> serde_json::Value {
         "rule": trial.rule, "upstream": trial.upstream, "org": trial.org, "target": trial.target,
     });
     let more = match verdict {
-        Verdict::Allowed { credential, key_id, signing_string } => serde_json::json!({
-            "decision": "allowed", "credential": credential, "key_id": key_id, "signing_string": signing_string,
+        Verdict::Allowed { credential, key_id, shown: Shown::Signature(string) } => serde_json::json!({
+            "decision": "allowed", "credential": credential, "key_id": key_id, "signing_string": string,
+        }),
+        Verdict::Allowed { credential, key_id: _, shown: Shown::Line(line) } => serde_json::json!({
+            "decision": "allowed", "credential": credential, "header_line": line,
         }),
         Verdict::Denied { code, reason } => serde_json::json!({
             "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,

@@ -8,6 +8,35 @@ use uuid::Uuid;
 use crate::secret::Secret;
 use crate::signature::HmacKey;
 
+/// What kinds of credential there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Key id and secret, which signs.
+    AccessKey,
+    /// A secret that is sent as it is.
+    Value,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::AccessKey, Self::Value];
+
+    /// Its name, in files and rows.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessKey => "access-key",
+            Self::Value => "value",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
 /// The content of a credential.
 pub enum Material {
     /// Key id and secret of an access key.
@@ -17,11 +46,16 @@ pub enum Material {
         /// The secret, ready to sign.
         key: HmacKey,
     },
+    /// A secret that is sent as it is: an API key, a token. Visible ASCII.
+    Value(Secret),
 }
 
 /// Why material cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
+    /// This version knows no such kind.
+    #[error("this version knows no credential of this kind")]
+    Kind,
     /// The key id is no UUID.
     #[error("the key id is not a UUID")]
     KeyId,
@@ -37,6 +71,19 @@ pub enum Unusable {
 }
 
 impl Material {
+    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key
+    /// and counts for no other kind; `uuid` says that the product's key ids are UUIDs.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the secret.
+    pub fn of_kind(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
+        match Kind::parse(kind) {
+            Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
+            Some(Kind::Value) => Self::value(secret),
+            None => Err(Unusable::Kind),
+        }
+    }
+
     /// Takes an access key. `uuid` says that the product's key ids are UUIDs. One line end after
     /// the secret, as editors leave it, is not part of it.
     ///
@@ -49,23 +96,46 @@ impl Material {
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
             return Err(Unusable::KeyIdBytes);
         }
-        let secret = secret.expose();
-        let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
-        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-        if secret.is_empty() {
-            return Err(Unusable::Empty);
-        }
-        if !secret.iter().all(u8::is_ascii_graphic) {
-            return Err(Unusable::NotAscii);
-        }
-        Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(secret) })
+        Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(alone(secret)?) })
     }
+
+    /// Takes a secret that is sent as it is. One line end after it is not part of it.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the secret.
+    pub fn value(secret: &Secret) -> Result<Self, Unusable> {
+        Ok(Self::Value(Secret::new(alone(secret)?.to_vec())))
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::AccessKey { .. } => Kind::AccessKey,
+            Self::Value(_) => Kind::Value,
+        }
+    }
+}
+
+/// The secret without the line end that editors leave after it.
+fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
+    let secret = secret.expose();
+    let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    if secret.is_empty() {
+        return Err(Unusable::Empty);
+    }
+    if !secret.iter().all(u8::is_ascii_graphic) {
+        return Err(Unusable::NotAscii);
+    }
+    Ok(secret)
 }
 
 impl fmt::Debug for Material {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AccessKey { id, .. } => write!(f, "AccessKey({id}, …)"),
+            Self::Value(_) => f.write_str("Value(…)"),
         }
     }
 }
@@ -89,5 +159,36 @@ mod tests {
         assert_eq!(take(ID, "x\n\n"), Err(Unusable::NotAscii));
         let odd = Material::access_key("a\"b", &Secret::new(b"x".to_vec()), false).map(|_| ());
         assert_eq!(odd, Err(Unusable::KeyIdBytes));
+    }
+
+    #[test]
+    fn takes_a_value_that_a_header_can_carry() {
+        let take = |secret: &str| Material::value(&Secret::new(secret.into()));
+        let Ok(Material::Value(kept)) = take("fake-key==\r\n") else { unreachable!("no value") };
+        assert_eq!(kept.expose(), b"fake-key==");
+        for (secret, why) in [
+            ("", Unusable::Empty),
+            ("\r\n", Unusable::Empty),
+            ("Bearer abc", Unusable::NotAscii),
+            ("a\tb", Unusable::NotAscii),
+            ("a\r\nx-org-id: b", Unusable::NotAscii),
+            ("schlüssel", Unusable::NotAscii),
+            ("a\0", Unusable::NotAscii),
+        ] {
+            assert_eq!(take(secret).map(|_| ()), Err(why), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn is_of_the_kind_that_was_asked_for() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+            let made =
+                Material::of_kind(kind.as_str(), "an-id", &Secret::new(b"fake-hunter2".to_vec()), false);
+            assert_eq!(made.as_ref().map(Material::kind), Ok(kind));
+            assert!(!format!("{made:?}").contains("hunter2"));
+        }
+        let unknown = Material::of_kind("Value", "", &Secret::new(b"x".to_vec()), false);
+        assert_eq!(unknown.map(|_| ()), Err(Unusable::Kind));
     }
 }

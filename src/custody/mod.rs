@@ -2,7 +2,7 @@
 
 mod material;
 
-pub use material::{Material, Unusable};
+pub use material::{Kind, Material, Unusable};
 
 use crate::audit::Entry;
 use crate::name::Name;
@@ -29,9 +29,10 @@ impl Credential {
 
     /// The part that is no secret: the access key's id.
     #[must_use]
-    pub fn key_id(&self) -> &str {
+    pub fn key_id(&self) -> Option<&str> {
         match &self.material {
-            Material::AccessKey { id, .. } => id,
+            Material::AccessKey { id, .. } => Some(id),
+            Material::Value(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::Snapshot;
 use super::admit::locate;
 use crate::code::Code;
-use crate::scheme::Scheme;
+use crate::scheme::Shown;
 use crate::target::Target;
 use crate::transport::outgoing_headers;
 
@@ -31,10 +31,10 @@ pub enum Verdict {
     Allowed {
         /// With this credential.
         credential: String,
-        /// Its key id.
-        key_id: String,
-        /// Signing this.
-        signing_string: String,
+        /// Its key id, where it has one.
+        key_id: Option<String>,
+        /// What is put on.
+        shown: Shown,
     },
     /// It would be refused.
     Denied {
@@ -92,14 +92,12 @@ pub fn attempt(
     trial.rule = Some(ruling.rule.to_string());
     trial.org = ruling.org.as_ref().map(ToString::to_string);
     let outgoing = outgoing_headers(&upstream.manners, headers, ruling.org.as_deref(), date.clone()).ok()?;
-    let Scheme::AccessKey(scheme) = &upstream.scheme;
-    let signed =
-        scheme.signing_string(method.as_str(), &upstream.manners.signed_target(&action.target), &outgoing);
-    let verdict = match signed {
-        Ok(string) => Verdict::Allowed {
+    let signed_target = upstream.manners.signed_target(&action.target);
+    let verdict = match upstream.scheme.shown(method.as_str(), &signed_target, &outgoing) {
+        Ok(shown) => Verdict::Allowed {
             credential: credential.name.to_string(),
-            key_id: credential.key_id().to_owned(),
-            signing_string: String::from_utf8_lossy(&string).into_owned(),
+            key_id: credential.key_id().map(String::from),
+            shown,
         },
         Err(_) => {
             Verdict::Denied { code: Code::Internal, reason: Some("a header to be signed is not there once") }

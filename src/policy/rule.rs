@@ -18,13 +18,13 @@ pub struct Rule {
     pub methods: Vec<Method>,
     /// The paths it is for; one of them must match.
     pub paths: Vec<PathPattern>,
-    /// Query members that must be there exactly once, not empty, and match.
+    /// Query members that must be there exactly once, not blank, and match.
     pub query: Vec<(String, Glob)>,
 }
 
 impl Rule {
     /// Whether the rule, as an allowing one, is for this request. A condition holds where its
-    /// member is there exactly once, not empty, and matches: what is absent allows nothing.
+    /// member is there exactly once, not blank, and matches: what is absent allows nothing.
     #[must_use]
     pub fn allows(&self, method: &Method, target: &Target) -> bool {
         (self.methods.is_empty() || self.methods.contains(method))
@@ -32,7 +32,7 @@ impl Rule {
             && self.query.iter().all(|(name, glob)| {
                 let mut values = values(target, name);
                 match (values.next(), values.next()) {
-                    (Some(value), None) => !value.is_empty() && glob.matches(&value),
+                    (Some(value), None) => !is_blank(&value) && glob.matches(&value),
                     _ => false,
                 }
             })
@@ -54,6 +54,12 @@ impl Rule {
                 values(target, name).any(|value| !value.is_empty() && glob.matches(&value))
             })
     }
+}
+
+/// Whether nothing is left of the value once blanks are cut off: servers that do so take it for
+/// absent, and a filter that is absent selects everything. Controls count, as Python cuts some.
+fn is_blank(value: &str) -> bool {
+    value.chars().all(|letter| letter.is_whitespace() || letter.is_control())
 }
 
 fn same_in_any_case(one: &Method, other: &Method) -> bool {

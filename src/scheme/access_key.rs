@@ -60,7 +60,7 @@ impl AccessKey {
     ) -> Result<Signed<'e>, Unsigned> {
         let (method, target) = (outbound.method().as_str(), outbound.signed_target());
         let string = self.signing_string(method, target, outbound.headers())?;
-        let Material::AccessKey { id, key } = credential.material();
+        let Material::AccessKey { id, key } = credential.material() else { return Err(Unsigned::Unfit) };
         let value = authorization(id, &self.parts, &key.sign(&string))?;
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }

@@ -39,6 +39,20 @@ credential = "key-of-down"
 scheme.access-key = {}
 [credentials.key-of-down]
 access-key = { id = "@KEY_ID@", secret = { file = "key.secret" } }
+[upstreams.by-value]
+profile = "plain"
+endpoint = "http://@UPSTREAM@"
+credential = "value"
+scheme.header = { name = "x-api-key" }
+[credentials.value]
+value = { file = "key.secret" }
+[[routes]]
+prefix = "/by-value"
+upstream = "by-value"
+[[grants]]
+consumer = "tool"
+upstream = "by-value"
+roles = ["all"]
 [[routes]]
 prefix = "/down"
 upstream = "down"
@@ -207,6 +221,8 @@ fn well_formed() -> Vec<(String, u16)> {
         (head("GET", "/api/v1/unauthorized/", TOKEN, ""), 502),
         (post("/api/v1/invalid/", TOKEN), 502),
         (head("GET", "/api/v1/nonsense/", TOKEN, ""), 502),
+        (head("GET", &query.replace("/api", "/by-value/api"), TOKEN, ""), 200),
+        (post("/by-value/api/v1/unauthorized/", TOKEN), 502),
         (head("GET", &query.replace("/api", "/down/api"), TOKEN, ""), 502),
         (post("/down/api/v1/users/", TOKEN), 502),
     ]
@@ -313,7 +329,7 @@ fn no_secret_is_found_in_any_output() {
     let (site, roots) = planted(&upstream);
     let explain = "explain --consumer tool GET /api/v1/";
     let with_cookie = format!("{explain} --header Cookie:{COOKIE} --output json");
-    offline(&site, &["check", explain, &with_cookie]);
+    offline(&site, &["check", explain, &with_cookie, "explain --consumer tool GET /by-value/api/v1/"]);
 
     let mut process = site.launch(site.claviger().arg("serve").env("CLAVIGER_LOG", "trace"));
     process.wait_ready();

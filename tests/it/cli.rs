@@ -192,6 +192,37 @@ fn explain_says_what_the_upstream_then_gets() {
 }
 
 #[test]
+fn explain_shows_what_is_put_on_without_the_secret() {
+    for (scheme, name, before) in [
+        ("header = { name = \"X-Api-Key\" }", "x-api-key", ""),
+        ("bearer = {}", "authorization", "Bearer "),
+        ("token = {}", "authorization", "Token "),
+    ] {
+        let upstream = Upstream::ok();
+        let site = Site::new(upstream.address, "");
+        let config = std::fs::read_to_string(site.config()).unwrap();
+        let config = config.replace("access-key = {}", scheme);
+        let from = config.find("access-key = ").unwrap();
+        let to = from + config[from..].find('\n').unwrap();
+        site.write(&format!("{}value = {{ file = \"key.secret\" }}{}", &config[..from], &config[to..]));
+        let process = site.start();
+        let question = ["explain", "--consumer", "tool", "GET", "/api/v1/users/users/"];
+        let told = site.run(&question);
+        let done = site.run(&[&question[..], &["--output", "json"]].concat());
+        assert_eq!((code(&told), code(&done)), (0, 0), "{told:?} {done:?}");
+        assert_eq!(process.get("/api/v1/users/users/").status, 200);
+        let sent = format!("{name}: {}", upstream.seen()[0].one(name));
+        let (explained, shown) = (json(&done), format!("{name}: {before}…"));
+        assert_eq!(shown.replace('…', SECRET), sent);
+        assert_eq!(explained["header_line"], shown);
+        assert_eq!((&explained["credential"], &explained["signing_string"]), (&"key".into(), &Value::Null));
+        assert!(said(&told).contains(&format!("put on      {shown}\n")), "{}", said(&told));
+        assert!(!said(&told).contains("to sign"), "{}", said(&told));
+        assert_eq!(process.end().0, Some(0));
+    }
+}
+
+#[test]
 fn explain_refuses_as_the_gateway_does() {
     let (upstream, site) = site();
     let process = site.start();

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::Method;
 
+use super::packs::Packs;
 use super::unknown;
 use super::upstreams::{ROOT_ORG, Upstreams};
 use crate::config::file::{self, File};
@@ -28,9 +29,9 @@ pub(super) fn compile(
     let (directory, consumers) = directory(file, problems);
     let roles: HashMap<&str, Arc<Role>> =
         file.roles.iter().map(|(name, role)| (name, Arc::new(compile_role(name, role, problems)))).collect();
-    let mut policy = Policy::default();
+    let (mut policy, mut packs) = (Policy::default(), Packs::default());
     for grant in &file.grants {
-        let mut work = Granting { file, problems, upstreams, roles: &roles, now };
+        let mut work = Granting { file, problems, upstreams, roles: &roles, packs: &mut packs, now };
         if let Some((upstream, compiled)) = work.compile(grant)
             && let Some(consumer) = consumers.get(grant.consumer.value.as_str())
         {
@@ -62,7 +63,7 @@ fn directory<'f>(file: &'f File, problems: &mut Problems) -> (Directory, HashMap
     (Directory::new(entries).unwrap_or_default(), places)
 }
 
-fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
+pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
     let mut rules = |kind: &str, rules: &[file::Rule]| -> Vec<Rule> {
         let numbered = rules.iter().enumerate();
         numbered.map(|(at, rule)| compile_rule(format!("{name}.{kind}[{at}]"), rule, problems)).collect()
@@ -91,6 +92,7 @@ struct Granting<'a> {
     problems: &'a mut Problems,
     upstreams: &'a mut Upstreams,
     roles: &'a HashMap<&'a str, Arc<Role>>,
+    packs: &'a mut Packs,
     now: SystemTime,
 }
 
@@ -110,6 +112,7 @@ impl Granting<'_> {
             }
             return None;
         };
+        self.foreign_roles(grant, declared);
         let upstream = *self.upstreams.places.get(&grant.upstream.value)?;
         let orgs = self.orgs(grant, declared, upstream);
         let credential = self.credential(grant, declared, upstream)?;
@@ -128,13 +131,26 @@ impl Granting<'_> {
             return Some(Arc::clone(found));
         }
         if role.value.contains(':') {
-            let title = format!("the shipped role `{}` is not available in this version", role.value);
-            self.problems
-                .push(Problem::error(role.span, title).help("declare a role of your own under `[roles.…]`"));
-        } else if !self.file.roles.declares(&role.value) {
+            let found = self.packs.role(&role.value);
+            if found.is_none() {
+                self.problems.push(Packs::unknown(role));
+            }
+            return found;
+        }
+        if !self.file.roles.declares(&role.value) {
             self.problems.push(unknown("role", role, self.file.roles.nearest(&role.value)));
         }
         None
+    }
+
+    /// Tells of shipped roles for another product: they would allow nothing, and what they forbid would pass.
+    fn foreign_roles(&mut self, grant: &file::Grant, declared: &file::Upstream) {
+        let Some(product) = declared.profile.value.product() else { return };
+        for role in grant.roles.iter().filter(|role| Packs::is_of_another(role, product)) {
+            let title = format!("`{}` is not for an upstream whose profile is `{product}`", role.value);
+            let problem = Problem::error(role.span, title).help("name roles of the upstream's own product");
+            self.problems.push(problem.related(declared.profile.span, "the profile"));
+        }
     }
 
     fn orgs(&mut self, grant: &file::Grant, declared: &file::Upstream, upstream: usize) -> Vec<Arc<str>> {
@@ -205,6 +221,24 @@ impl Granting<'_> {
             let help = "declare another credential for this upstream, even if the key is the same";
             self.problems.push(Problem::error(wanted.span, title).help(help));
         }
+        self.fit(wanted, declared, upstream);
         Some(place)
+    }
+
+    /// Tells of a credential of a kind that the upstream's scheme cannot put on.
+    fn fit(&mut self, wanted: &crate::config::At<String>, declared: &file::Upstream, upstream: usize) {
+        let Some(credential) = self.file.credentials.find(&wanted.value) else { return };
+        let Some(upstream) = self.upstreams.compiled.get(upstream) else { return };
+        let (given, fitting) = (credential.material.kind(), upstream.scheme.kind());
+        if given != fitting {
+            let (scheme, given, fitting) = (upstream.scheme.as_str(), given.as_str(), fitting.as_str());
+            let title = format!(
+                "the scheme `{scheme}` cannot put on `{}`, a credential of kind `{given}`",
+                wanted.value
+            );
+            let help = format!("name one of kind `{fitting}`, or give the upstream another scheme");
+            let problem = Problem::error(wanted.span, title).help(help);
+            self.problems.push(problem.related(declared.scheme.span, "the scheme"));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! what is wrong is told with the rest, all at once.
 
 mod access;
+mod packs;
 mod secrets;
 mod upstreams;
 

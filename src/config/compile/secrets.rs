@@ -96,19 +96,20 @@ pub(super) fn credentials(
                 .find(upstream.name.as_str())
                 .is_some_and(|declared| declared.profile.value == Profile::JumpServer)
         });
-        let Material::AccessKey { id, secret } = &credential.material else {
-            let title = "this kind of credential does not fit the scheme `access-key`";
-            problems.push(Problem::error(credential.name.span, title));
-            continue;
+        let (id, secret) = match &credential.material {
+            Material::AccessKey { id, secret } => (Some(id), secret),
+            Material::Value(secret) => (None, secret),
         };
         let Some(read) = read(secret, problems, environment) else { continue };
-        let material = match custody::Material::access_key(&id.value, &read, uuid) {
+        let (kind, key_id) = (credential.material.kind().as_str(), id.map_or("", |id| id.value.as_str()));
+        let material = match custody::Material::of_kind(kind, key_id, &read, uuid) {
             Ok(material) => material,
             Err(why) => {
                 let (span, help) = match why {
-                    custody::Unusable::KeyId | custody::Unusable::KeyIdBytes => {
-                        (id.span, "JumpServer shows it beside the secret")
-                    }
+                    custody::Unusable::Kind | custody::Unusable::KeyId | custody::Unusable::KeyIdBytes => (
+                        id.map_or(credential.name.span, |id| id.span),
+                        "JumpServer shows it beside the secret",
+                    ),
                     custody::Unusable::Empty | custody::Unusable::NotAscii => {
                         (secret.span, "write the secret alone into it")
                     }

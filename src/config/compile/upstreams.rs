@@ -9,7 +9,7 @@ use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSl
 use crate::config::{At, Problem, Problems};
 use crate::origin::Origin;
 use crate::policy::OrgPin;
-use crate::scheme::{AccessKey, Scheme};
+use crate::scheme::{AccessKey, Header, Scheme};
 use crate::target::Target;
 use crate::tls;
 use crate::transport::links::Links;
@@ -168,36 +168,44 @@ fn endpoint(
 }
 
 fn scheme(upstream: &file::Upstream, problems: &mut Problems) -> Option<Scheme> {
-    let span = upstream.scheme.span;
     match &upstream.scheme.value {
-        file::Scheme::AccessKey(settings) => {
-            if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256")
-            {
-                let title =
-                    format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
-                problems.push(
-                    Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"),
-                );
+        file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
+        file::Scheme::Header { name } => match Header::new(&name.value) {
+            Ok(scheme) => Some(Scheme::Header(scheme)),
+            Err(title) => {
+                let help = "write the header that the product documents for its keys: \"x-api-key\"";
+                problems.push(Problem::error(name.span, title).help(help));
+                None
             }
-            let Some(headers) = &settings.headers else {
-                return Some(Scheme::AccessKey(AccessKey::default()));
-            };
-            let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
-            match AccessKey::new(&names) {
-                Ok(scheme) => {
-                    if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
-                        problems.push(problem);
-                    }
-                    Some(Scheme::AccessKey(scheme))
-                }
-                Err(title) => {
-                    problems.push(Problem::error(headers.first().map_or(span, |name| name.span), title));
-                    None
-                }
+        },
+        file::Scheme::Bearer => Some(Scheme::Bearer),
+        file::Scheme::Token => Some(Scheme::Token),
+    }
+}
+
+fn access_key(
+    upstream: &file::Upstream,
+    settings: &file::AccessKey,
+    problems: &mut Problems,
+) -> Option<Scheme> {
+    if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256") {
+        let title = format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
+        problems.push(Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"));
+    }
+    let Some(headers) = &settings.headers else {
+        return Some(Scheme::AccessKey(AccessKey::default()));
+    };
+    let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
+    match AccessKey::new(&names) {
+        Ok(scheme) => {
+            if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
+                problems.push(problem);
             }
+            Some(Scheme::AccessKey(scheme))
         }
-        file::Scheme::Header { .. } | file::Scheme::Bearer | file::Scheme::Token => {
-            problems.push(Problem::error(span, "this scheme is not available in this version"));
+        Err(title) => {
+            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
+            problems.push(Problem::error(span, title));
             None
         }
     }

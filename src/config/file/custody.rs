@@ -7,12 +7,13 @@ use crate::config::decode::choice::Tags;
 use crate::config::decode::text::{path, variable, visible};
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
+use crate::custody::Kind;
 
 /// Every kind of credential that the file format knows.
 const KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
 
 /// The kinds of credential that this version can use.
-const AVAILABLE_KINDS: &[&str] = &["access-key"];
+const AVAILABLE_KINDS: &[&str] = &["access-key", "value"];
 
 /// How stored credentials are sealed.
 #[derive(Clone, Debug)]
@@ -117,6 +118,15 @@ impl Credential {
 }
 
 impl Material {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::AccessKey { .. } => Kind::AccessKey,
+            Self::Value(_) => Kind::Value,
+        }
+    }
+
     fn access_key(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
         let id = table.need("id", visible);

@@ -15,7 +15,7 @@ use crate::config::problem::Problem;
 const SCHEMES: &[&str] = &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
 
 /// The schemes that this version can apply.
-const AVAILABLE_SCHEMES: &[&str] = &["access-key"];
+const AVAILABLE_SCHEMES: &[&str] = &["access-key", "header", "bearer", "token"];
 
 /// A product that calls are forwarded to.
 #[derive(Clone, Debug)]
@@ -113,6 +113,19 @@ pub struct AccessKey {
     pub headers: Option<Vec<At<String>>>,
     /// With what; absent for the usual.
     pub algorithm: Option<At<String>>,
+}
+
+impl Profile {
+    /// The product that it is of; none of [`Profile::Plain`], which may stand for any.
+    #[must_use]
+    pub const fn product(self) -> Option<&'static str> {
+        match self {
+            Self::JumpServer => Some("jumpserver"),
+            Self::JumpCloud => Some("jumpcloud"),
+            Self::Foresight => Some("foresight"),
+            Self::Plain => None,
+        }
+    }
 }
 
 impl Upstream {

@@ -14,7 +14,8 @@ use crate::world::{Answer, OTHER_TOKEN, TOKEN};
 pub fn check(story: &Story, played: &Played) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (step, came) in story.steps.iter().zip(&played.steps) {
-        let mut found = Found { faults: Vec::new(), upstream: &played.upstream, came };
+        let mut found =
+            Found { faults: Vec::new(), upstream: &played.upstream, came, line: played.line.as_ref() };
         found.answer(step);
         found.received(step);
         found.trail(step);
@@ -34,6 +35,7 @@ struct Found<'a> {
     faults: Vec<Fault>,
     upstream: &'a str,
     came: &'a Came,
+    line: Option<&'a (String, String)>,
 }
 
 impl Found<'_> {
@@ -160,10 +162,22 @@ impl Found<'_> {
         }
         for seen in &came.seen {
             let target = step.signed.as_ref().map_or(seen.target.clone(), |line| self.wanted(&line.text));
-            if let Err(why) = seen.signed_for(&target) {
-                self.fault(step.line, format!("the signature does not verify: {why}"));
-            }
-            for name in ["host", "date", "accept", "authorization"] {
+            let credential = match self.line {
+                None => {
+                    if let Err(why) = seen.signed_for(&target) {
+                        self.fault(step.line, format!("the signature does not verify: {why}"));
+                    }
+                    "authorization"
+                }
+                Some((name, value)) => {
+                    let times = raw(seen).matches(SECRET).count();
+                    if seen.all(name) != [value] || times != 1 {
+                        self.fault(step.line, "the upstream must receive the credential once, in its place");
+                    }
+                    name
+                }
+            };
+            for name in ["host", "date", "accept", credential] {
                 if seen.all(name).len() != 1 {
                     self.fault(step.line, format!("the upstream must receive `{name}` exactly once"));
                 }
@@ -177,9 +191,11 @@ impl Found<'_> {
                 self.fault(*number, "it stands on the trail or in the answer");
             }
         }
+        let of_request: &[&str] =
+            if self.line.is_some() { &[TOKEN, OTHER_TOKEN] } else { &[TOKEN, OTHER_TOKEN, SECRET] };
         for (place, text, secrets) in [
             ("the trail", &trail, [TOKEN, OTHER_TOKEN, SECRET].as_slice()),
-            ("the request to the upstream", &sent, &[TOKEN, OTHER_TOKEN, SECRET]),
+            ("the request to the upstream", &sent, of_request),
             ("the answer", &got, &[SECRET]),
         ] {
             if secrets.iter().any(|secret| text.contains(secret)) {

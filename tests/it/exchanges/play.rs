@@ -11,7 +11,7 @@ use claviger::clock::{Clock, SystemClock};
 use serde_json::Value;
 
 use super::text::{Fault, Line, Piece, Step, Story};
-use crate::upstream::{Reply, Seen, Upstream};
+use crate::upstream::{Reply, SECRET, Seen, Upstream};
 use crate::world::{self, Answer, ORG, OTHER_ORG, OTHER_TOKEN, Raw, TOKEN, World};
 
 /// Time-outs that no busy machine runs into: what they do is shown elsewhere.
@@ -39,6 +39,8 @@ pub struct Played {
     pub stray: Vec<Value>,
     /// The upstream's address, as `{upstream}`.
     pub upstream: String,
+    /// The header line by which every request must carry the credential; none where it is signed.
+    pub line: Option<(String, String)>,
 }
 
 /// A clock that says what the file says.
@@ -135,10 +137,25 @@ pub fn play(story: &Story) -> Result<Played, Fault> {
     if let Some(server) = world.server.take() {
         server.stop(Duration::from_secs(10));
     }
-    Ok(with_events(came.into_iter().flatten().collect(), world.trail(), address))
+    let (steps, stray) = with_events(came.into_iter().flatten().collect(), world.trail());
+    Ok(Played { steps, stray, upstream: address, line: line(&config) })
 }
 
-fn with_events(came: Vec<(Answer, Vec<Seen>)>, mut trail: Vec<Value>, upstream: String) -> Played {
+/// How the upstream `jms` must receive its credential, where that is not a signature.
+fn line(config: &str) -> Option<(String, String)> {
+    let config: toml::Table = config.parse().unwrap();
+    let scheme = config["upstreams"].get("jms")?.get("scheme")?.as_table()?;
+    let (tag, settings) = scheme.iter().next()?;
+    let authorization = |word: &str| Some(("authorization".to_owned(), format!("{word} {SECRET}")));
+    match tag.as_str() {
+        "bearer" => authorization("Bearer"),
+        "token" => authorization("Token"),
+        "header" => Some((settings["name"].as_str()?.to_owned(), SECRET.to_owned())),
+        _ => None,
+    }
+}
+
+fn with_events(came: Vec<(Answer, Vec<Seen>)>, mut trail: Vec<Value>) -> (Vec<Came>, Vec<Value>) {
     let steps = came.into_iter().map(|(answer, seen)| {
         let id = answer.header("x-request-id").map(String::from);
         let ours = |event: &mut Value| id.is_some() && event["request_id"].as_str() == id.as_deref();
@@ -146,7 +163,7 @@ fn with_events(came: Vec<(Answer, Vec<Seen>)>, mut trail: Vec<Value>, upstream: 
         Came { answer, seen, events }
     });
     let steps = steps.collect();
-    Played { steps, stray: trail, upstream }
+    (steps, trail)
 }
 
 /// The configuration of a file: its pieces on top of the common one, or one that stands alone.
@@ -166,11 +183,13 @@ fn config(pieces: &[Piece]) -> Result<String, Fault> {
     Ok(toml::to_string(&base).unwrap())
 }
 
-/// Lays `top` over `base`: tables are merged, everything else is replaced.
+/// Lays `top` over `base`: tables are merged, everything else is replaced, and so is a scheme.
 fn lay(base: &mut toml::Table, top: toml::Table) {
     for (key, value) in top {
         match (base.get_mut(&key), value) {
-            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay(below, above),
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) if key != "scheme" => {
+                lay(below, above);
+            }
             (_, value) => {
                 base.insert(key, value);
             }
@@ -215,8 +234,13 @@ fn halves(lines: &[Line]) -> (&[Line], &[Line]) {
 
 /// The text with what stands in braces filled in.
 pub fn filled(text: &str, upstream: &str) -> String {
-    let names =
-        [("{token}", TOKEN), ("{other_token}", OTHER_TOKEN), ("{org}", ORG), ("{other_org}", OTHER_ORG)];
+    let names = [
+        ("{token}", TOKEN),
+        ("{other_token}", OTHER_TOKEN),
+        ("{org}", ORG),
+        ("{other_org}", OTHER_ORG),
+        ("{secret}", SECRET),
+    ];
     let mut text = text.replace("{upstream}", upstream);
     for (name, value) in names {
         text = text.replace(name, value);

@@ -1,0 +1,71 @@
+//! The roles that ship with the gateway, by product: `jumpserver:read-only`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::access::compile_role;
+use crate::config::{At, Problem, nearest, parse};
+use crate::policy::{Role, Rule};
+
+/// Each product's roles, as the file format writes roles.
+const PACKS: [(&str, &str); 2] = [
+    ("jumpserver", include_str!("../../../config/roles/jumpserver.toml")),
+    ("jumpcloud", include_str!("../../../config/roles/jumpcloud.toml")),
+];
+
+/// The role whose denials go with every other of its pack.
+const ALWAYS: &str = "no-new-keys";
+
+/// The shipped roles, each pack read when one of it is first named.
+#[derive(Default)]
+pub(super) struct Packs(BTreeMap<&'static str, BTreeMap<String, Arc<Role>>>);
+
+impl Packs {
+    /// The role of this name, `product:role`.
+    pub(super) fn role(&mut self, name: &str) -> Option<Arc<Role>> {
+        let (product, role) = name.split_once(':')?;
+        let (product, text) = PACKS.into_iter().find(|(known, _)| *known == product)?;
+        self.0.entry(product).or_insert_with(|| read(product, text)).get(role).map(Arc::clone)
+    }
+
+    /// Whether a role ships for a product other than this one.
+    pub(super) fn is_of_another(role: &At<String>, product: &str) -> bool {
+        let of = role.value.split_once(':').map(|(of, _)| of);
+        of.is_some_and(|of| of != product && PACKS.iter().any(|(known, _)| *known == of))
+    }
+
+    /// That no role of this name ships.
+    pub(super) fn unknown(name: &At<String>) -> Problem {
+        let packs = PACKS.map(|(product, text)| (product, read(product, text)));
+        let names = packs
+            .iter()
+            .flat_map(|(product, roles)| roles.keys().map(move |role| format!("{product}:{role}")));
+        let names: Vec<String> = names.collect();
+        let help = match nearest(&name.value, names.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("shipped are {}", names.join(", ")),
+        };
+        Problem::error(name.span, format!("there is no shipped role `{}`", name.value)).help(help)
+    }
+}
+
+/// Reads a pack. One that cannot be used has no roles; tests hold that there is none such.
+fn read(product: &str, text: &str) -> BTreeMap<String, Arc<Role>> {
+    let (file, mut problems) = parse(text, Path::new(product));
+    let Some(file) = file else { return BTreeMap::new() };
+    let roles = file.roles.iter();
+    let mut roles: BTreeMap<String, Role> = roles
+        .map(|(name, role)| {
+            (name.to_owned(), compile_role(&format!("{product}:{name}"), role, &mut problems))
+        })
+        .collect();
+    if !problems.is_empty() {
+        return BTreeMap::new();
+    }
+    let always: Vec<Rule> = roles.get(ALWAYS).map(|role| role.deny.clone()).unwrap_or_default();
+    for (_, role) in roles.iter_mut().filter(|(name, _)| *name != ALWAYS) {
+        role.deny.extend(always.iter().cloned());
+    }
+    roles.into_iter().map(|(name, role)| (name, Arc::new(role))).collect()
+}

@@ -1,0 +1,14 @@
+//! `Authorization: Token …`, as Django REST framework and `JumpServer`'s private tokens have it.
+
+use http::header::AUTHORIZATION;
+
+use super::{Unsigned, carrying};
+use crate::custody::Unsealed;
+use crate::transport::{Outbound, Signed};
+
+/// What stands before the secret.
+pub(super) const BEFORE: &str = "Token ";
+
+pub(super) fn apply<'e>(outbound: Outbound<'e>, credential: &Unsealed<'e>) -> Result<Signed<'e>, Unsigned> {
+    Ok(outbound.sign(credential, AUTHORIZATION, carrying(BEFORE, credential)?))
+}
