@@ -154,7 +154,9 @@ impl Body for RequestBody {
         let data = match &mut this.source {
             Source::Memory(bytes) => std::mem::take(bytes),
             Source::Stream(stream) => {
-                let Some(data) = ready!(stream.poll(cx)) else {
+                let polled = stream.poll(cx);
+                this.meter.set_awaited(polled.is_pending());
+                let Some(data) = ready!(polled) else {
                     let reason = format!("{} bytes missing", this.left);
                     return Poll::Ready(Some(Err(BodyFault { code: Code::BodyIncomplete, reason })));
                 };

@@ -169,7 +169,8 @@ impl Transport {
 }
 
 /// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
-/// upstream has time.
+/// upstream has time, and so it has while the consumer is the one that does not move it, which has
+/// a time-out of its own.
 async fn within<T>(
     answered: impl Future<Output = T>,
     deadline: &mut Deadline,
@@ -185,7 +186,7 @@ async fn within<T>(
                 return Poll::Ready(Some(answer));
             }
             ready!(deadline.poll(cx, until));
-            if meter.whole() || meter.bytes() == before {
+            if meter.bytes() == before && !meter.awaited() {
                 return Poll::Ready(None);
             }
             before = meter.bytes();
