@@ -3,6 +3,7 @@
 mod drain;
 mod linger;
 mod state;
+mod unreadable;
 mod wire;
 mod worker;
 
