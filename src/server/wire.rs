@@ -38,6 +38,7 @@ pub(super) struct Shared {
     in_flight: Cell<bool>,
     /// When the last request had its answer, until the framer has seen it.
     finished: Cell<Option<Instant>>,
+    /// Were the connection to end now, the answer would be cut and look whole.
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -48,9 +49,9 @@ impl Shared {
         self.received.borrow_mut().pop_front()
     }
 
-    /// The answer was cut where only the end of the connection would tell its end: that must not
+    /// Only the end of the connection will tell the end of the answer: cut off before, it must not
     /// look like one.
-    pub(super) fn cut(&self) {
+    pub(super) fn is_told_by_the_end(&self) {
         self.cut.set(true);
     }
 
@@ -371,6 +372,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // All was written: the end that the answer needs.
+        this.shared.cut.set(false);
         let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
         this.linger.poll(cx, &mut this.socket, clean)
     }

@@ -291,11 +291,10 @@ impl Body for Tracked {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if this.old && matches!(polled, Poll::Ready(Some(Err(_)))) {
-            this.flight.0.cut();
+        if this.old && this.body.size_hint().exact().is_none() {
+            this.flight.0.is_told_by_the_end();
         }
-        polled
+        Pin::new(&mut this.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
