@@ -170,8 +170,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     return Poll::Ready(Ok(()));
                 }
             }
-            if self.fill(cx)?.is_ready() {
-                continue;
+            match self.fill(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Err(error)) if self.inbox.is_empty() => return Poll::Ready(Err(error)),
+                // Reset in the middle of a head: nobody reads the answer, and the trail tells it.
+                Poll::Ready(Err(_)) => {
+                    self.eof = true;
+                    continue;
+                }
             }
             let idle = self.inbox.is_empty();
             if !idle && !std::mem::replace(&mut self.partial, true) {
