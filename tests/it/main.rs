@@ -34,6 +34,7 @@ mod dropped;
 mod reload;
 mod blocked;
 mod smoke;
+mod state;
 mod tampered;
 mod tidy;
 mod tls;

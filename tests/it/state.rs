@@ -1,0 +1,84 @@
+//! What the gateway keeps on the disk: for its own eyes, and held by one gateway at a time.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+
+use crate::process::Site;
+use crate::upstream::Upstream;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn open_to(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Starts a gateway that must refuse to, by itself and soon; what it says.
+fn refused(site: &Site) -> String {
+    let mut command = Command::new("timeout");
+    command.args(["20", env!("CARGO_BIN_EXE_claviger"), "serve", "--config"]).arg(site.config());
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn what_it_makes_is_open_to_nobody_else() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
+    let process = site.start();
+    assert_eq!(process.get("/api/").status, 200);
+    let state = site.folder.path().join("state");
+    for folder in [state.clone(), state.join("audit"), state.join("spool")] {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+    }
+    let segments = claviger::audit::segments(&site.audit()).unwrap();
+    let others = [state.join("fingerprint.key"), state.join("lock"), site.audit().join("lock")];
+    assert_eq!(segments.len(), 1);
+    for file in segments.iter().chain(&others) {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn what_others_may_reach_refuses_to_start() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
+    assert_eq!(site.start().end().0, Some(0));
+    let state = site.folder.path().join("state");
+    let segment = claviger::audit::segments(&site.audit()).unwrap().remove(0);
+    for (path, kept, open, remedy) in [
+        (state.clone(), 0o700, 0o770, "chmod 700"),
+        (state.clone(), 0o700, 0o777, "chmod 700"),
+        (site.audit(), 0o700, 0o702, "chmod 700"),
+        (segment.clone(), 0o600, 0o640, "chmod 600"),
+        (segment, 0o600, 0o604, "chmod 600"),
+        (state.join("fingerprint.key"), 0o600, 0o644, "chmod 600"),
+    ] {
+        open_to(&path, open);
+        let said = refused(&site);
+        assert!(said.contains(remedy) && said.contains(path.to_str().unwrap()), "{open:o}: {said}");
+        open_to(&path, kept);
+    }
+    assert_eq!(site.start().end().0, Some(0));
+}
+
+#[test]
+fn one_trail_is_kept_by_one_gateway_also_where_it_had_to_make_the_folder() {
+    let upstream = Upstream::ok();
+    let trail = tempfile::tempdir().unwrap();
+    let dir = trail.path().join("trail");
+    let more = format!("[audit]\ndir = \"{}\"\n", dir.display());
+    let (first, second) = (Site::new(upstream.address, &more), Site::new(upstream.address, &more));
+    let process = first.start();
+    assert_eq!(process.get("/api/").status, 200);
+    let said = refused(&second);
+    assert!(said.contains("in use by another claviger"), "{said}");
+    assert_eq!(process.end().0, Some(0));
+    assert_eq!(second.start().end().0, Some(0));
+}
