@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use crate::ledger::request;
 use crate::process::Site;
 use crate::upstream::Upstream;
+use crate::world::World;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
@@ -81,4 +84,41 @@ fn one_trail_is_kept_by_one_gateway_also_where_it_had_to_make_the_folder() {
     assert!(said.contains("in use by another claviger"), "{said}");
     assert_eq!(process.end().0, Some(0));
     assert_eq!(second.start().end().0, Some(0));
+}
+
+/// The files under `folder` that this process has open, named or not.
+fn opened(folder: &Path) -> Vec<(PathBuf, u32, u64)> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let found = entries.filter_map(|entry| {
+        let (link, metadata) = (fs::read_link(entry.path()).ok()?, fs::metadata(entry.path()).ok()?);
+        link.starts_with(folder).then(|| (link, metadata.mode() & 0o777, metadata.nlink()))
+    });
+    found.collect()
+}
+
+#[test]
+fn a_large_chunked_body_is_kept_in_a_file_without_a_name() {
+    let world = World::new(Upstream::ok());
+    let spool = world.folder.path().join("state/spool");
+    let mut raw = world.connect();
+    raw.send(request("POST", "/api/", "Transfer-Encoding: chunked\r\n"));
+    raw.send(format!("f000\r\n{}\r\n", "a".repeat(0xf000)));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(opened(&spool), [], "60 KiB stay in memory");
+    raw.send(format!("f000\r\n{}\r\n", "b".repeat(0xf000)));
+    let until = Instant::now() + Duration::from_secs(2);
+    let kept = loop {
+        let kept = opened(&spool);
+        if !kept.is_empty() || Instant::now() > until {
+            break kept;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert!(matches!(kept.as_slice(), [(_, 0o600, 0)]), "{kept:?}");
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
+    raw.send("0\r\n\r\n");
+    assert_eq!(raw.answer().status, 200);
+    let body = world.upstream.only().body;
+    assert_eq!(body, ["a".repeat(0xf000), "b".repeat(0xf000)].concat().as_bytes());
+    assert_eq!(opened(&spool), [], "closed with the call");
 }
