@@ -51,6 +51,9 @@ fn usage_is_2_and_help_is_0() {
         &["audit"],
         &["explain", "--consumer", "tool", "GET"],
         &["explain", "GET", "/"],
+        &["explain", "--consumer", "tool", "G T", "/"],
+        &["explain", "--consumer", "tool", "GET", "users"],
+        &["explain", "--consumer", "tool", "GET", "/", "--header", "X-JMS-ORG"],
     ] {
         let done = run(wrong);
         assert_eq!(code(&done), 2, "{wrong:?}: {done:?}");
