@@ -85,7 +85,8 @@ impl Failures {
 }
 
 /// What counts as one address: of IPv6 the network, since whoever has one address has all of it.
-fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {
