@@ -265,6 +265,22 @@ fn the_trail_is_shown_and_verified_beside_a_running_gateway() {
 }
 
 #[test]
+fn an_upstream_in_clear_is_named_at_every_start() {
+    let upstream = Upstream::ok();
+    let site = Site::new(
+        upstream.address,
+        "[upstreams.far]\nprofile = \"jumpserver\"\nendpoint = \"http://192.0.2.1\"\ninsecure_plaintext = true\nscheme.access-key = {}\n",
+    );
+    for _start in 0..2 {
+        let (status, said) = site.start().end();
+        let told =
+            said.lines().find(|line| line.contains("insecure_plaintext")).unwrap_or_else(|| panic!("{said}"));
+        assert!(status == Some(0) && told.contains("WARN") && told.contains("\"far\""), "{said}");
+        assert!(!told.contains("jms"), "one on this machine is not: {told}");
+    }
+}
+
+#[test]
 fn every_metric_of_the_contract_is_told() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/api/v1/unauthorized/" => Reply::raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
