@@ -178,6 +178,27 @@ fn what_is_left_of_a_refused_body_is_never_a_request() {
 }
 
 #[test]
+fn what_is_left_of_a_refused_body_is_not_read_for_ever() {
+    use std::io::Write as _;
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    for (name, piece, pause, most) in
+        [("flood", 65536, Duration::ZERO, 900), ("drip", 1, Duration::from_millis(50), 3500)]
+    {
+        let mut raw = ledger.world.connect();
+        raw.send(request("POST", "/api/", "Content-Length: 300000000\r\n"));
+        ledger.note(name, &raw.answer(), 413, denied("body_too_large"));
+        let (began, mut sent) = (Instant::now(), 0);
+        while raw.socket.write_all(&vec![b'x'; piece]).is_ok() {
+            sent += piece;
+            assert!(sent < 64 << 20 && began.elapsed() < Duration::from_secs(4), "{name}: {sent} bytes");
+            std::thread::sleep(pause);
+        }
+        assert!(began.elapsed() < Duration::from_millis(most), "{name}: {:?}", began.elapsed());
+    }
+    ledger.check();
+}
+
+#[test]
 fn a_refusal_that_leaves_nothing_behind_keeps_the_connection() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
     let mut raw = ledger.world.connect();
