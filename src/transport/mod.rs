@@ -51,7 +51,20 @@ impl From<Broken> for Failure {
     }
 }
 
-/// One worker's connections. Not shared between threads.
+/// One worker's connections. Not shared between threads. What it sends is signed.
+///
+/// ```compile_fail,E0308
+/// use claviger::transport::{Endpoint, Outbound, Transport};
+/// async fn bare(transport: &std::rc::Rc<Transport>, to: &Endpoint, outbound: Outbound<'_>, meter: &claviger::audit::Meter) {
+///     let _answer = transport.send(to, outbound, meter, std::time::Instant::now()).await;
+/// }
+/// ```
+/// ```
+/// use claviger::transport::{Endpoint, Signed, Transport};
+/// async fn signed(transport: &std::rc::Rc<Transport>, to: &Endpoint, signed: Signed<'_>, meter: &claviger::audit::Meter) {
+///     let _answer = transport.send(to, signed, meter, std::time::Instant::now()).await;
+/// }
+/// ```
 #[derive(Default)]
 pub struct Transport {
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
