@@ -381,7 +381,7 @@ mod tests {
         }
 
         #[test]
-        fn canonicalising_twice_changes_nothing(raw in "/[ -~]{0,60}") {
+        fn canonicalising_twice_changes_nothing(raw in "/([!-~&&[^%#\\\\]]|%[2-7][0-9a-fA-F]|%25|%[eE]4%b8%[aA]d){0,20}") {
             if let Ok(once) = Target::canonical(raw.as_bytes()) {
                 let twice = Target::canonical(once.as_str().as_bytes());
                 prop_assert_eq!(Ok(once), twice);

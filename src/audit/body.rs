@@ -26,10 +26,10 @@ pub struct Broken {
 pin_project! {
     /// An answer's body, on the trail. Only [`Entry`] and [`Draft`] make one.
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0451
     /// use claviger::audit::Audited;
     /// fn plain<B>(body: bytes::Bytes) -> Audited<B> {
-    ///     Audited { inner: body }
+    ///     Audited { inner: None, own: Some(body), entry: None, left: None }
     /// }
     /// ```
     /// ```

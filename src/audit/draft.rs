@@ -3,6 +3,7 @@
 //! Whatever happens, the trail gets exactly one outcome: where nothing else is said, dropping a
 //! draft says `abandoned`.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -169,7 +170,7 @@ impl Received {
 
     /// Writes the outcome of a call that has no intent.
     fn ended(self, ended: Ended, code: Option<Code>, known: &Known) {
-        let raw = event::escaped(&self.raw_target);
+        let raw = without_userinfo(event::escaped(&self.raw_target));
         let facts = Facts {
             request_id: self.request_id,
             consumer: known.consumer.as_ref(),
@@ -199,6 +200,20 @@ impl Received {
         let route = known.route.clone().unwrap_or_else(|| "-".into());
         let labels = (&route, known.consumer.as_ref());
         metrics.count_request(&self.arrival.recent, labels, self.method(), status);
+    }
+}
+
+/// A target that names a host may have a password before it.
+fn without_userinfo(target: Cow<'_, str>) -> Cow<'_, str> {
+    let begin = target.find("://").map_or(0, |at| at + 3);
+    let rest = target.get(begin..).unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((userinfo, _)) if !userinfo.is_empty() && !target.starts_with('/') => {
+            let (before, after) = (target.get(..begin), target.get(begin + userinfo.len()..));
+            format!("{}***{}", before.unwrap_or_default(), after.unwrap_or_default()).into()
+        }
+        _ => target,
     }
 }
 

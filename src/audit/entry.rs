@@ -65,6 +65,7 @@ pub struct Meter(Rc<Metered>);
 struct Metered {
     bytes: Cell<u64>,
     whole: Cell<bool>,
+    awaited: Cell<bool>,
 }
 
 impl Meter {
@@ -80,6 +81,12 @@ impl Meter {
         self.0.whole.get()
     }
 
+    /// Whether the upstream would take more of the body than the consumer has sent.
+    #[must_use]
+    pub fn awaited(&self) -> bool {
+        self.0.awaited.get()
+    }
+
     /// Sets the bytes taken.
     pub fn set_bytes(&self, bytes: u64) {
         self.0.bytes.set(bytes);
@@ -88,6 +95,11 @@ impl Meter {
     /// Sets whether all was handed over.
     pub fn set_whole(&self, whole: bool) {
         self.0.whole.set(whole);
+    }
+
+    /// Sets whether it is the consumer that is waited for.
+    pub fn set_awaited(&self, awaited: bool) {
+        self.0.awaited.set(awaited);
     }
 }
 

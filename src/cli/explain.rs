@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -21,12 +21,21 @@ pub(super) struct Question {
     #[arg(long, value_name = "NAME")]
     consumer: String,
     /// A header that the call carries, as `Name: value`; may be repeated
-    #[arg(long = "header", short = 'H', value_name = "LINE")]
-    headers: Vec<String>,
+    #[arg(long = "header", short = 'H', value_name = "LINE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The method
-    method: String,
+    #[arg(value_parser = method)]
+    method: Method,
     /// The gateway's URL as a script would write it, or the path and query alone
-    url: String,
+    #[arg(value_parser = place)]
+    url: Place,
+}
+
+/// Where a call goes, as a URL tells it.
+#[derive(Clone)]
+struct Place {
+    host: String,
+    target: String,
 }
 
 /// Explains; whether the call would be allowed.
@@ -48,23 +57,31 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
 }
 
 fn ask(snapshot: &Snapshot, question: &Question) -> anyhow::Result<(Trial, Verdict)> {
-    let method =
-        Method::from_bytes(question.method.to_ascii_uppercase().as_bytes()).context("no HTTP method")?;
-    let (host, target) = match Origin::split(&question.url) {
-        Some((origin, "")) => (origin.authority(), "/"),
-        Some((origin, rest)) => (origin.authority(), rest),
-        None if question.url.starts_with('/') => ("localhost".to_owned(), question.url.as_str()),
-        None => bail!("`{}` is neither an http(s) URL nor a path", question.url),
-    };
-    let mut headers = HeaderMap::new();
-    for line in &question.headers {
-        let (name, value) = line.split_once(':').with_context(|| format!("`{line}` is no header line"))?;
-        headers.append(HeaderName::from_bytes(name.trim().as_bytes())?, HeaderValue::from_str(value.trim())?);
-    }
+    let headers: HeaderMap = question.headers.iter().cloned().collect();
     let now = SystemClock.now();
-    let call = (&method, host.as_str(), target);
+    let call = (&question.method, question.url.host.as_str(), question.url.target.as_str());
     let tried = trial::attempt(snapshot, &question.consumer, call, &headers, (now, &http_date(now)));
     tried.with_context(|| format!("there is no consumer `{}`", question.consumer))
+}
+
+fn method(typed: &str) -> Result<Method, String> {
+    Method::from_bytes(typed.to_ascii_uppercase().as_bytes()).map_err(|_| "no HTTP method".into())
+}
+
+fn place(typed: &str) -> Result<Place, String> {
+    let (host, target) = match Origin::split(typed) {
+        Some((origin, "")) => (origin.authority(), "/"),
+        Some((origin, rest)) => (origin.authority(), rest),
+        None if typed.starts_with('/') => ("localhost".to_owned(), typed),
+        None => return Err("neither an http(s) URL nor a path".into()),
+    };
+    Ok(Place { host, target: target.to_owned() })
+}
+
+fn header(typed: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = typed.split_once(':').ok_or("no header line: `Name: value`")?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|error| error.to_string())?;
+    Ok((name, HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?))
 }
 
 fn text(trial: &Trial, verdict: &Verdict) -> String {

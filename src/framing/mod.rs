@@ -85,7 +85,7 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
     if line.len() > limits.target + REQUEST_LINE_SLACK {
         return Err(Fault { code: Code::TargetTooLong, reason: "request line" });
     }
-    let Some(line_end) = line_end else { return no_bare_cr(bytes).map(|()| None) };
+    let Some(line_end) = line_end else { return no_control(bytes).map(|()| None) };
     if line.splitn(3, |byte| *byte == b' ').nth(1).is_some_and(|target| target.len() > limits.target) {
         return Err(Fault { code: Code::TargetTooLong, reason: "target" });
     }
@@ -284,9 +284,14 @@ fn head_end(bytes: &[u8], line_end: usize, most: usize) -> Result<Option<usize>,
 
 const TOO_LARGE: Fault = Fault { code: Code::HeadersTooLarge, reason: "header section" };
 
-fn no_bare_cr(bytes: &[u8]) -> Result<(), Fault> {
+/// Of a request line that has no end yet. What speaks another protocol may never send one.
+fn no_control(bytes: &[u8]) -> Result<(), Fault> {
     let inner = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    if inner.contains(&b'\r') { Err(malformed("bare CR")) } else { Ok(()) }
+    match inner.iter().find(|byte| byte.is_ascii_control()) {
+        None => Ok(()),
+        Some(b'\r') => Err(malformed("bare CR")),
+        Some(_) => Err(malformed("control byte")),
+    }
 }
 
 /// What is wrong with a head that the parser refused.

@@ -85,7 +85,8 @@ impl Failures {
 }
 
 /// What counts as one address: of IPv6 the network, since whoever has one address has all of it.
-fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {
@@ -182,6 +183,22 @@ mod tests {
         assert_eq!(failures.note(other, 2, now), Attempt::Told);
         assert_eq!(failures.note(one, 2, now + MINUTE), Attempt::Told);
         assert_eq!(failures.note(one, 0, now), Attempt::Told);
+    }
+
+    #[test]
+    fn addresses_beyond_all_room_share_one_count_until_there_is_room() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let address = |number: usize| IpAddr::from(u32::try_from(number).unwrap_or(0).to_be_bytes());
+        for number in 0..MOST_ADDRESSES {
+            assert_eq!(failures.note(address(number), 1, now), Attempt::Told);
+        }
+        let newcomers: Vec<Attempt> =
+            (0..3).map(|more| failures.note(address(MOST_ADDRESSES + more), 1, now)).collect();
+        assert_eq!(newcomers, [Attempt::Told, Attempt::LockedOut, Attempt::Flood]);
+        assert_eq!(failures.note(address(7), 1, now), Attempt::LockedOut, "known ones keep theirs");
+        assert_eq!(failures.0.len(), MOST_ADDRESSES + 1);
+        assert_eq!(failures.note(address(MOST_ADDRESSES), 1, now + MINUTE), Attempt::Told);
+        assert_eq!(failures.0.len(), 1);
     }
 
     #[test]

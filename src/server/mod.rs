@@ -3,6 +3,7 @@
 mod drain;
 mod linger;
 mod state;
+mod unreadable;
 mod wire;
 mod worker;
 
@@ -49,8 +50,8 @@ pub struct Setup {
 pub struct Server {
     snapshot: Arc<ArcSwap<Snapshot>>,
     addresses: Vec<SocketAddr>,
-    /// The TLS settings of each listener, where it has such.
-    tls: Vec<Option<Arc<ArcSwap<ServerConfig>>>>,
+    /// Each listener's address in the file, and its TLS settings, where it has such.
+    tls: Vec<(SocketAddr, Option<Arc<ArcSwap<ServerConfig>>>)>,
     stop: watch::Sender<Option<Duration>>,
     workers: Vec<JoinHandle<()>>,
     journal: (Journal, Flusher),
@@ -77,12 +78,14 @@ impl Server {
         }
         let (clock, metrics) = (setup.clock, setup.metrics);
         let journal = Journal::open(setup.disk, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
-        let settings = |listener: &Listener| listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls)));
+        let settings = |listener: &Listener| {
+            (listener.address, listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls))))
+        };
         let tls: Vec<_> = listeners.iter().map(settings).collect();
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
             let mut doors = Vec::with_capacity(listeners.len());
-            for (listener, tls) in listeners.iter_mut().zip(&tls) {
+            for (listener, (_, tls)) in listeners.iter_mut().zip(&tls) {
                 let socket =
                     worker::bind(listener.address).map_err(|error| told(listener.address, &error))?;
                 // The first worker finds the port that the others share.
@@ -120,8 +123,13 @@ impl Server {
     /// Puts another configuration in force: calls that begin from now on see it, those in flight
     /// keep theirs; handshakes from now on see its certificates. The addresses stay as they are.
     pub fn replace(&self, compiled: Compiled) {
-        for (kept, listener) in self.tls.iter().zip(compiled.listeners) {
-            if let (Some(kept), Some(tls)) = (kept, listener.tls) {
+        let mut listeners = compiled.listeners;
+        for (address, kept) in &self.tls {
+            // By its address: the file may tell of others before it now.
+            let Some(at) = listeners.iter().position(|listener| listener.address == *address) else {
+                continue;
+            };
+            if let (Some(kept), Some(tls)) = (kept, listeners.remove(at).tls) {
                 kept.store(tls);
             }
         }

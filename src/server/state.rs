@@ -36,12 +36,14 @@ impl StateDir {
     }
 
     /// Guards the folder of the trail, wherever it is: that nobody else may put or replace files in
-    /// it, nor read them, and that no other server writes there. One that is not there yet is made
-    /// by the journal.
+    /// it, nor read them, and that no other server writes there. One that cannot be made now is made
+    /// by the journal, once it can.
     ///
     /// # Errors
     /// In words for the operator.
     pub fn guard(&mut self, audit: &Path) -> io::Result<()> {
+        // Where that fails, `is_dir` tells.
+        DirBuilder::new().recursive(true).mode(0o700).create(audit).unwrap_or_default();
         if !audit.is_dir() {
             return Ok(());
         }

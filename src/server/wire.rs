@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::linger::Linger;
+use super::unreadable::shown;
 use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits, RequestHead};
@@ -27,10 +28,6 @@ use crate::gather;
 
 /// What is read from the socket at a time while a head is looked for.
 const READ: usize = 16 * 1024;
-/// How much of an unreadable head the trail is shown.
-const SHOWN: usize = 256;
-/// The same where even its first line is none.
-const SHOWN_OF_UNKNOWN: usize = 16;
 /// What hyper sees in place of a refused head.
 const HARMLESS: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
@@ -41,6 +38,7 @@ pub(super) struct Shared {
     in_flight: Cell<bool>,
     /// When the last request had its answer, until the framer has seen it.
     finished: Cell<Option<Instant>>,
+    /// Were the connection to end now, the answer would be cut and look whole.
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -51,9 +49,9 @@ impl Shared {
         self.received.borrow_mut().pop_front()
     }
 
-    /// The answer was cut where only the end of the connection would tell its end: that must not
+    /// Only the end of the connection will tell the end of the answer: cut off before, it must not
     /// look like one.
-    pub(super) fn cut(&self) {
+    pub(super) fn is_told_by_the_end(&self) {
         self.cut.set(true);
     }
 
@@ -172,8 +170,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     return Poll::Ready(Ok(()));
                 }
             }
-            if self.fill(cx)?.is_ready() {
-                continue;
+            match self.fill(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Err(error)) if self.inbox.is_empty() => return Poll::Ready(Err(error)),
+                // Reset in the middle of a head: nobody reads the answer, and the trail tells it.
+                Poll::Ready(Err(_)) => {
+                    self.eof = true;
+                    continue;
+                }
             }
             let idle = self.inbox.is_empty();
             if !idle && !std::mem::replace(&mut self.partial, true) {
@@ -374,27 +379,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // All was written: the end that the answer needs.
+        this.shared.cut.set(false);
         let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
         this.linger.poll(cx, &mut this.socket, clean)
-    }
-}
-
-/// What the trail may show of an unreadable head: method and target where its first line has them,
-/// else its first bytes. What stands there may be a lost header line, or a body's secrets.
-fn shown(inbox: &[u8]) -> (Option<Method>, &[u8]) {
-    let line = inbox.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let words: Vec<&[u8]> = line.splitn(3, |byte| *byte == b' ').collect();
-    let cut = |text: &'_ [u8], most: usize| text.len().min(most);
-    match words.as_slice() {
-        [method, target, rest] if rest.starts_with(b"HTTP/") && method.len() <= 16 => {
-            let target = target.get(..cut(target, SHOWN)).unwrap_or_default();
-            (Method::from_bytes(method).ok(), target)
-        }
-        _ => {
-            // Of what looks like a name with a value, the name alone.
-            let name = line.split(|byte| matches!(byte, b':' | b'=' | b'"' | b'\'' | b' ')).next();
-            let name = name.unwrap_or_default();
-            (None, name.get(..cut(name, SHOWN_OF_UNKNOWN)).unwrap_or_default())
-        }
     }
 }

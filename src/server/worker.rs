@@ -32,6 +32,7 @@ use super::wire::{Pace, Shared, Wire};
 use crate::audit::{Arrival, Audited, Broken};
 use crate::code::Code;
 use crate::framing::Fault;
+use crate::gateway::limits::network;
 use crate::gateway::{Gateway, Received};
 use crate::metrics::{Metrics, Recent};
 use crate::transport::Answer;
@@ -75,6 +76,7 @@ impl Crowd {
         metrics.connections.inc();
         let mut guest = Guest { crowd: Arc::clone(self), address: None, metrics: Arc::clone(metrics) };
         if each > 0 {
+            let peer = network(peer);
             let mut count = self.by_address.entry(peer).or_insert(0);
             if *count >= each {
                 drop(count);
@@ -294,11 +296,10 @@ impl Body for Tracked {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if this.old && matches!(polled, Poll::Ready(Some(Err(_)))) {
-            this.flight.0.cut();
+        if this.old && this.body.size_hint().exact().is_none() {
+            this.flight.0.is_told_by_the_end();
         }
-        polled
+        Pin::new(&mut this.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -330,4 +331,22 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_one_address_of_a_network_has_one_share() {
+        let (crowd, metrics) = (Arc::new(Crowd::default()), Arc::new(Metrics::default()));
+        let enter = |peer: &str| crowd.enter(peer.parse().unwrap(), (10, 2), &metrics);
+        let guests = [enter("2001:db8::1"), enter("2001:db8::2")];
+        assert!(guests.iter().all(Option::is_some) && enter("2001:db8::3:4").is_none());
+        let others = [enter("2001:db8:0:1::1"), enter("192.0.2.1"), enter("::ffff:192.0.2.1")];
+        assert!(others.iter().all(Option::is_some) && enter("192.0.2.1").is_none());
+        drop(guests);
+        assert!(enter("2001:db8::3:4").is_some());
+    }
 }

@@ -1,7 +1,9 @@
 //! The body of a request on its way up. Always of known length: a chunked body would reach
 //! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -131,7 +133,10 @@ async fn keep(mut body: Watched, spool: &Path, meter: Meter) -> Result<RequestBo
 
 /// A file without a name, readable by nobody else.
 fn open_spool(folder: &Path) -> io::Result<File> {
-    tempfile::tempfile_in(folder).map(File::from_std)
+    let file = tempfile::tempfile_in(folder)?;
+    // Made without a name it has the mode that the umask leaves.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(File::from_std(file))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
@@ -154,7 +159,9 @@ impl Body for RequestBody {
         let data = match &mut this.source {
             Source::Memory(bytes) => std::mem::take(bytes),
             Source::Stream(stream) => {
-                let Some(data) = ready!(stream.poll(cx)) else {
+                let polled = stream.poll(cx);
+                this.meter.set_awaited(polled.is_pending());
+                let Some(data) = ready!(polled) else {
                     let reason = format!("{} bytes missing", this.left);
                     return Poll::Ready(Some(Err(BodyFault { code: Code::BodyIncomplete, reason })));
                 };

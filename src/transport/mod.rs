@@ -51,7 +51,20 @@ impl From<Broken> for Failure {
     }
 }
 
-/// One worker's connections. Not shared between threads.
+/// One worker's connections. Not shared between threads. What it sends is signed.
+///
+/// ```compile_fail,E0308
+/// use claviger::transport::{Endpoint, Outbound, Transport};
+/// async fn bare(transport: &std::rc::Rc<Transport>, to: &Endpoint, outbound: Outbound<'_>, meter: &claviger::audit::Meter) {
+///     let _answer = transport.send(to, outbound, meter, std::time::Instant::now()).await;
+/// }
+/// ```
+/// ```
+/// use claviger::transport::{Endpoint, Signed, Transport};
+/// async fn signed(transport: &std::rc::Rc<Transport>, to: &Endpoint, signed: Signed<'_>, meter: &claviger::audit::Meter) {
+///     let _answer = transport.send(to, signed, meter, std::time::Instant::now()).await;
+/// }
+/// ```
 #[derive(Default)]
 pub struct Transport {
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
@@ -169,7 +182,8 @@ impl Transport {
 }
 
 /// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
-/// upstream has time.
+/// upstream has time, and so it has while the consumer is the one that does not move it, which has
+/// a time-out of its own.
 fn within<T>(
     mut answered: Pin<&mut impl Future<Output = T>>,
     deadline: &mut Deadline,
@@ -184,7 +198,7 @@ fn within<T>(
                 return Poll::Ready(Some(answer));
             }
             ready!(deadline.poll(cx, until));
-            if meter.whole() || meter.bytes() == before {
+            if meter.bytes() == before && !meter.awaited() {
                 return Poll::Ready(None);
             }
             before = meter.bytes();

@@ -63,6 +63,11 @@ pub struct Outbound<'e> {
 /// A request with its credential on. It has no setters, cannot be printed or copied, and can be
 /// sent once.
 ///
+/// ```compile_fail,E0451
+/// fn forge(request: http::Request<claviger::transport::RequestBody>) -> claviger::transport::Signed<'static> {
+///     claviger::transport::Signed { request, brand: std::marker::PhantomData }
+/// }
+/// ```
 /// ```compile_fail,E0599
 /// fn peek(signed: claviger::transport::Signed<'_>) -> claviger::transport::Signed<'_> {
 ///     signed.clone()

@@ -51,6 +51,9 @@ fn usage_is_2_and_help_is_0() {
         &["audit"],
         &["explain", "--consumer", "tool", "GET"],
         &["explain", "GET", "/"],
+        &["explain", "--consumer", "tool", "G T", "/"],
+        &["explain", "--consumer", "tool", "GET", "users"],
+        &["explain", "--consumer", "tool", "GET", "/", "--header", "X-JMS-ORG"],
     ] {
         let done = run(wrong);
         assert_eq!(code(&done), 2, "{wrong:?}: {done:?}");
@@ -290,6 +293,22 @@ fn the_trail_is_shown_and_verified_beside_a_running_gateway() {
     assert_eq!(process.end().0, Some(0));
     let nowhere = site.run(&["audit", "verify", "--dir", "nowhere"]);
     assert!(code(&nowhere) == 1 && said(&nowhere).contains("nowhere"), "{nowhere:?}");
+}
+
+#[test]
+fn an_upstream_in_clear_is_named_at_every_start() {
+    let upstream = Upstream::ok();
+    let site = Site::new(
+        upstream.address,
+        "[upstreams.far]\nprofile = \"jumpserver\"\nendpoint = \"http://192.0.2.1\"\ninsecure_plaintext = true\nscheme.access-key = {}\n",
+    );
+    for _start in 0..2 {
+        let (status, said) = site.start().end();
+        let told =
+            said.lines().find(|line| line.contains("insecure_plaintext")).unwrap_or_else(|| panic!("{said}"));
+        assert!(status == Some(0) && told.contains("WARN") && told.contains("\"far\""), "{said}");
+        assert!(!told.contains("jms"), "one on this machine is not: {told}");
+    }
 }
 
 #[test]

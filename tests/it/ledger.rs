@@ -39,7 +39,7 @@ pub const fn abandoned(code: Option<&'static str>) -> Fate {
 /// A gateway, and what its trail must hold in the end: these lines and no other.
 pub struct Ledger {
     pub world: World,
-    rows: Vec<(String, String, u16, Fate)>,
+    rows: Vec<(String, Answer, Fate)>,
 }
 
 impl Ledger {
@@ -64,8 +64,8 @@ impl Ledger {
     }
 
     fn record(&mut self, name: &str, answer: &Answer, fate: Fate) {
-        let id = answer.header("x-request-id").unwrap_or_else(|| panic!("{name}: no id in {answer:?}"));
-        self.rows.push((name.to_owned(), id.to_owned(), answer.status, fate));
+        assert!(answer.header("x-request-id").is_some(), "{name}: no id in {answer:?}");
+        self.rows.push((name.to_owned(), answer.clone(), fate));
     }
 
     /// Sends a request that must be denied with nothing sent upstream.
@@ -97,12 +97,16 @@ impl Ledger {
     pub fn check(self) -> Vec<Value> {
         let wanted = self.rows.iter().map(|(.., fate)| 1 + usize::from(fate.intent)).sum();
         let trail = self.world.trail_of(wanted);
-        let outcomes = self.rows.iter().map(|(name, id, status, fate)| {
+        let outcomes = self.rows.iter().map(|(name, answer, fate)| {
+            let id = answer.header("x-request-id");
             let events: Vec<&Value> =
-                trail.iter().filter(|event| event["request_id"] == id.as_str()).collect();
+                trail.iter().filter(|event| event["request_id"].as_str() == id).collect();
             check_events(name, &events, *fate);
             let outcome = events[events.len() - 1].clone();
-            assert_eq!(outcome["status"], *status, "{name}: {outcome}");
+            assert_eq!(outcome["status"], answer.status, "{name}: {outcome}");
+            if fate.intent && answer.whole && answer.header("content-length").is_some() {
+                assert_eq!(outcome["bytes_out"], answer.body.len(), "{name}: {outcome}");
+            }
             outcome
         });
         outcomes.collect()

@@ -35,6 +35,7 @@ mod packs;
 mod reload;
 mod blocked;
 mod smoke;
+mod state;
 mod tampered;
 mod tidy;
 mod tls;

@@ -135,6 +135,25 @@ fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
 }
 
 #[test]
+fn what_was_used_of_a_limit_stays_used_while_the_limit_stays() {
+    let upstream = Upstream::ok();
+    let limited = |per_minute: u32| {
+        let limits = format!("[limits]\nrequests_per_minute = {per_minute}\nauth_failures_per_minute = 1");
+        base().replace("[limits]", &limits)
+    };
+    let site = Site::with(upstream.address, &limited(2));
+    let process = site.start();
+    let wrong = |process: &Process| get(process.address, "/api/", "clv_wrong").status;
+    assert_eq!((process.get("/api/").status, process.get("/api/").status), (200, 200));
+    assert_eq!((wrong(&process), wrong(&process)), (401, 429));
+    reload(&site, &process, &(limited(2) + "[roles.another]\nallow = []\n"), RELOADED);
+    assert_eq!((process.get("/api/").status, wrong(&process)), (429, 429));
+    reload(&site, &process, &limited(3), RELOADED);
+    assert_eq!(process.get("/api/").status, 200, "another limit begins anew");
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
 fn no_call_fails_during_twenty_reloads() {
     let (upstream, let_go) = slow();
     let site = Site::new(upstream.address, "");

@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, StreamOwned};
 
 use crate::ledger::{ANSWERED, Ledger, failed, only_call, request};
+use crate::process::Site;
 use crate::script::Script;
 use crate::upstream::Upstream;
 use crate::world::{CONFIG, Raw, World};
@@ -183,6 +184,10 @@ type Encrypted = StreamOwned<ClientConnection, TcpStream>;
 
 /// A consumer's TLS connection, with a certificate of its own or without.
 fn consumer(world: &World, authority: &Authority, own: Option<&Pair>) -> Encrypted {
+    consumer_of(world.address(), authority, own)
+}
+
+fn consumer_of(address: SocketAddr, authority: &Authority, own: Option<&Pair>) -> Encrypted {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&authority.pem).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -199,7 +204,7 @@ fn consumer(world: &World, authority: &Authority, own: Option<&Pair>) -> Encrypt
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let connection =
         ClientConnection::new(Arc::new(config), ServerName::try_from("gw.test").unwrap()).unwrap();
-    let socket = TcpStream::connect(world.address()).unwrap();
+    let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     StreamOwned::new(connection, socket)
 }
@@ -240,6 +245,38 @@ fn a_listener_that_wants_a_certificate_serves_nobody_without() {
     let (text, _) = said(&mut consumer(&world, &authority, Some(&authority.issue("tool", |_| {}))), &call);
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
     only_call(&world, ANSWERED);
+}
+
+/// A reload takes a listener's TLS settings by its address: one put before it in the file is not it.
+#[test]
+fn a_listener_goes_on_wanting_a_certificate_where_another_is_put_before_it() {
+    let (authority, upstream) = (Authority::new(), Upstream::ok());
+    let pair = authority.issue("gw.test", |_| {});
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (guarded, other) = (free(), free());
+    let listener = |address: SocketAddr, more: &str| {
+        let (cert, key) = (pair.cert.display(), pair.key.display());
+        format!(
+            "[[listeners]]\naddress = \"{address}\"\ntls = {{ cert = \"{cert}\", key = \"{key}\"{more} }}\n"
+        )
+    };
+    let guarded_by = listener(guarded, &format!(", client_ca = \"{}\"", authority.pem.display()));
+    let config = |listeners: &str| {
+        CONFIG.replace("[[listeners]]\naddress = \"127.0.0.1:0\"\n", listeners)
+            + "[admin]\naddress = \"@ADMIN@\"\n"
+    };
+    let site = Site::with(upstream.address, &config(&guarded_by));
+    let mut process = site.start();
+    site.write(&config(&(listener(other, "") + &guarded_by)));
+    process.signal(rustix::process::Signal::HUP);
+    process.wait_said("configuration reloaded");
+    let call = request("GET", "/api/", "Connection: close\r\n");
+    let (text, ended) = said(&mut consumer_of(guarded, &authority, None), &call);
+    assert!(text.is_empty() && ended.is_err(), "{text}");
+    let own = authority.issue("tool", |_| {});
+    let (text, _) = said(&mut consumer_of(guarded, &authority, Some(&own)), &call);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert_eq!(process.end().0, Some(0));
 }
 
 #[test]

@@ -198,3 +198,22 @@ fn a_cut_answer_is_no_whole_one_to_an_old_consumer_either() {
     assert!(read.is_err(), "{read:?}: {}", String::from_utf8_lossy(&answer));
     crate::ledger::only_call(&world, failed("upstream_closed"));
 }
+
+/// The same where it is the consumer that takes nothing for too long.
+#[test]
+fn an_answer_that_an_old_consumer_did_not_take_is_no_whole_one() {
+    let script = Script::start(|line| {
+        called(line);
+        line.say("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+        line.say(vec![b'x'; 64_000_000]);
+        line.until_closed();
+    });
+    let world: World = script.world();
+    let mut raw = world.connect();
+    raw.send(request("GET", "/api/", "").replace("HTTP/1.1", "HTTP/1.0"));
+    assert!(script.ended(0), "the upstream's connection is closed");
+    crate::ledger::only_call(&world, crate::ledger::abandoned(None));
+    let mut answer = Vec::new();
+    let read = std::io::Read::read_to_end(&mut raw.socket, &mut answer);
+    assert!(read.is_err(), "{read:?}: {} bytes", answer.len());
+}

@@ -110,6 +110,39 @@ fn a_body_that_drips_is_cut_off() {
     ledger.check();
 }
 
+/// A long upload is no silence of the upstream's: it has its time from when the body is whole.
+#[test]
+fn an_upstream_has_its_time_after_a_long_upload() {
+    let slow = Upstream::start(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        Reply::json("{}")
+    });
+    let mut ledger = Ledger::new(World::new(slow));
+    let mut raw = ledger.world.connect();
+    raw.send(request("POST", "/api/", "Content-Length: 4400\r\n"));
+    for piece in 0..4 {
+        std::thread::sleep(Duration::from_millis(if piece == 0 { 0 } else { 180 }));
+        raw.send("x".repeat(1100));
+    }
+    ledger.note("a long upload", &raw.answer(), 200, ANSWERED);
+    drop(raw);
+    ledger.check();
+}
+
+/// The upstream cannot answer what it has not got: a consumer that stalls is the one at fault.
+#[test]
+fn a_consumer_that_stalls_is_not_taken_for_an_upstream_that_does() {
+    let config = crate::world::CONFIG.replace("upstream_timeout = \"600ms\"", "upstream_timeout = \"150ms\"");
+    let script = Script::start(patient);
+    let mut ledger = Ledger::new(script.world_with(&config));
+    let mut raw = ledger.world.connect();
+    raw.send(request("POST", "/api/", "Content-Length: 10\r\n") + "half ");
+    ledger.note("silence", &raw.answer(), 408, abandoned(Some("body_timeout")));
+    assert!(raw.closed() && script.ended(0));
+    drop(raw);
+    ledger.check();
+}
+
 #[test]
 fn what_is_left_of_a_refused_body_is_never_a_request() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
@@ -140,6 +173,27 @@ fn what_is_left_of_a_refused_body_is_never_a_request() {
         ("never sent", wrong("Content-Length: 10\r\nExpect: 100-continue\r\n"), 401, "unauthenticated"),
     ] {
         ledger.closing(name, bytes, status, denied(code));
+    }
+    ledger.check();
+}
+
+#[test]
+fn what_is_left_of_a_refused_body_is_not_read_for_ever() {
+    use std::io::Write as _;
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    for (name, piece, pause, most) in
+        [("flood", 65536, Duration::ZERO, 900), ("drip", 1, Duration::from_millis(50), 3500)]
+    {
+        let mut raw = ledger.world.connect();
+        raw.send(request("POST", "/api/", "Content-Length: 300000000\r\n"));
+        ledger.note(name, &raw.answer(), 413, denied("body_too_large"));
+        let (began, mut sent) = (Instant::now(), 0);
+        while raw.socket.write_all(&vec![b'x'; piece]).is_ok() {
+            sent += piece;
+            assert!(sent < 64 << 20 && began.elapsed() < Duration::from_secs(4), "{name}: {sent} bytes");
+            std::thread::sleep(pause);
+        }
+        assert!(began.elapsed() < Duration::from_millis(most), "{name}: {:?}", began.elapsed());
     }
     ledger.check();
 }

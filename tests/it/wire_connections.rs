@@ -141,3 +141,17 @@ fn another_protocol_is_never_spoken() {
         assert!(matches!(outcome["method"].as_str(), Some("CONNECT" | "TRACE")), "{outcome}");
     }
 }
+
+#[test]
+fn a_reset_in_the_middle_of_a_head_is_on_the_trail() {
+    let world = World::new(Upstream::ok());
+    let mut raw = world.connect();
+    raw.send(request("GET", "/api/", "").trim_end());
+    std::thread::sleep(Duration::from_millis(30));
+    crate::ledger::reset(raw);
+    let outcome = world.only_outcome();
+    assert_eq!((&outcome["code"], &outcome["target"]), (&"malformed".into(), &"/api/".into()), "{outcome}");
+    crate::ledger::reset(world.connect());
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(world.trail().len(), 1, "a connection without a byte is no call");
+}

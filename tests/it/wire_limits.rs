@@ -183,3 +183,28 @@ fn connections_are_counted_by_address_and_in_all() {
         ledger.check();
     }
 }
+
+#[test]
+fn an_event_is_never_longer_than_64_kib_and_says_where_it_was_cut() {
+    let config =
+        CONFIG.replace("[limits]", "[limits]\nmax_target_bytes = \"16KiB\"\nmax_header_bytes = \"60KiB\"");
+    let mut ledger = Ledger::new(World::with(Upstream::ok(), &config));
+    let agent = format!("User-Agent: {}\r\n", "\\\"".repeat(20_000));
+    let many = "\"".repeat(16_000);
+    let answer = ledger.world.exchange(request("GET", &format!("/api/?q={many}"), &agent));
+    ledger.note("grows in canonical form", &answer, 200, ANSWERED);
+    ledger.denied(
+        "escaped",
+        request("GET", &format!("/../{}", "\\".repeat(16_000)), &agent),
+        400,
+        "non_canonical",
+    );
+    let short = ledger.world.exchange(request("GET", "/api/?q=1", ""));
+    ledger.note("short", &short, 200, ANSWERED);
+    let outcomes = ledger.check();
+    let cut: Vec<bool> = outcomes.iter().map(|outcome| outcome["cut"] == 1).collect();
+    assert_eq!(cut, [true, true, false]);
+    for outcome in outcomes {
+        assert!(outcome.to_string().len() < 64 * 1024);
+    }
+}

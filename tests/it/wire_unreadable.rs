@@ -27,3 +27,20 @@ fn the_method_that_echoes_credentials_is_refused_in_any_case() {
         assert!(world.upstream.seen().is_empty(), "{method}");
     }
 }
+
+/// A TLS handshake or another protocol may never send the line end that a head would be judged at.
+#[test]
+fn what_can_be_no_request_line_is_refused_before_its_end() {
+    for bytes in [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(),
+        b"\x00\x00\x00\x2a\xffSMB",
+        b"GET /\x1b[2J",
+        b"GET\t/api/",
+        b"GET /api/\rHTTP",
+    ] {
+        let world = World::new(Upstream::ok());
+        let answer = world.exchange(bytes);
+        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed"), "{bytes:?}: {answer:?}");
+        assert_eq!(world.only_outcome()["ended"], "refused");
+    }
+}
