@@ -34,6 +34,7 @@ mod dropped;
 mod reload;
 mod blocked;
 mod smoke;
+mod storage;
 mod tampered;
 mod tidy;
 mod tls;
