@@ -1,8 +1,13 @@
 //! Custody of the keys: credentials by name, unsealed only for a call that is recorded.
 
+pub mod keyfile;
+mod master;
 mod material;
+mod seal;
 
+pub use master::{KeyId, MasterKey, Proof, WrongKey};
 pub use material::{Material, Unusable};
+pub use seal::{Place, Unsealable, rewrap, seal, unseal};
 
 use crate::audit::Entry;
 use crate::name::Name;
