@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
+use super::event::opening;
 use super::writer::Shared;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -124,6 +125,25 @@ impl Journal {
             tail.unflushed = true;
             self.0.rouse(&mut tail);
         }
+    }
+
+    /// Records what a custodian changed: `members` are those of an `admin` event, each after a comma.
+    /// Comes back when it is on the disk.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: it has to be tried again.
+    pub async fn admin(&self, members: &str) -> Result<(), Unrecorded> {
+        let (waiter, durable) = oneshot::channel();
+        {
+            let mut tail = self.0.tail();
+            if !self.healthy() || tail.stop || tail.is_full() {
+                return Err(Unrecorded);
+            }
+            tail.append(&[&opening(self.clock().now(), "admin"), members.as_bytes()])?;
+            tail.waiters.push(waiter);
+            self.0.rouse(&mut tail);
+        }
+        if durable.await == Ok(true) { Ok(()) } else { Err(Unrecorded) }
     }
 
     /// Flushes what is there and ends the journal's thread.

@@ -94,6 +94,8 @@ fn load(path: &std::path::Path) -> Result<(File, Compiled, Problems), Problems> 
         failures: Arc::new(Failures::default()),
         former: None,
         fingerprints: HmacKey::new(b"offline"),
+        stored: None,
+        following: false,
     };
     config::load(path, around)
 }

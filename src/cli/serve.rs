@@ -72,6 +72,8 @@ impl Kept<'_> {
             failures: Arc::clone(&self.failures),
             former,
             fingerprints: self.fingerprints.clone(),
+            stored: None,
+            following: false,
         };
         let loaded = config::load(self.path, around)?;
         let seconds = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

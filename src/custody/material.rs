@@ -22,6 +22,9 @@ pub enum Material {
 /// Why material cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
+    /// This version knows no such kind.
+    #[error("this version knows no credential of this kind")]
+    Kind,
     /// The key id is no UUID.
     #[error("the key id is not a UUID")]
     KeyId,
@@ -37,6 +40,18 @@ pub enum Unusable {
 }
 
 impl Material {
+    /// Takes material of a kind as the file and the store name it: `access-key`. `uuid` says that the
+    /// product's key ids are UUIDs.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the secret.
+    pub fn of_kind(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
+        match kind {
+            "access-key" => Self::access_key(id, secret, uuid),
+            _ => Err(Unusable::Kind),
+        }
+    }
+
     /// Takes an access key. `uuid` says that the product's key ids are UUIDs. One line end after
     /// the secret, as editors leave it, is not part of it.
     ///

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn opens_what_was_sealed_and_seals_nothing_twice_alike() {
-        for content in [&b""[..], b"x", b"fake-secret", &[7; 70_000]] {
+        for content in [&b""[..], b"x", b"fake-secret", &vec![7; 70_000]] {
             let (one, other) =
                 (seal(&master(1), HERE, content).unwrap(), seal(&master(1), HERE, content).unwrap());
             assert_ne!(one, other);

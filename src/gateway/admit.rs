@@ -10,9 +10,10 @@ use super::limits::{Attempt, Place};
 use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;
-use crate::inbound::{Unidentified, identify};
+use crate::inbound::{Dead, Unidentified, identify};
 use crate::policy::{Action, Denial, Permit, named_org};
 use crate::route::Route;
+use crate::secret::Secret;
 use crate::target::Target;
 
 /// A call that may be made.
@@ -72,7 +73,7 @@ pub fn admit<'s>(
     let target = Target::canonical(&received.target)
         .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
     let mut known = Known::default();
-    let identity = match identify(&head.headers, &snapshot.directory) {
+    let identity = match identify(&head.headers, &snapshot.directory, now) {
         Ok(identity) => identity,
         Err(unidentified) => {
             known.target = Some(target);
@@ -92,6 +93,11 @@ pub fn admit<'s>(
     let consumer = identity.consumer();
     let permit =
         snapshot.policy.decide(identity, action, now).map_err(|denial| denied(*denial, &mut known))?;
+    if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
+        (known.target, known.rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
+        known.reason = Some(reason);
+        return Err(Refusal::new(code, known));
+    }
     let place = match snapshot.quotas.get(consumer).map(std::sync::Arc::clone).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
@@ -164,7 +170,16 @@ fn unknown_caller(
         }
         Unidentified::Unknown(sent) => {
             known.reason = Some("unknown credential");
-            known.fingerprint = Some(snapshot.fingerprints.sign(sent.expose()).chars().take(22).collect());
+            known.fingerprint = Some(fingerprint(snapshot, &sent));
+            Code::Unauthenticated
+        }
+        Unidentified::Dead(dead, sent) => {
+            known.reason = Some(match dead {
+                Dead::Expired => "expired credential",
+                Dead::Revoked => "revoked credential",
+                Dead::Disabled => "disabled consumer",
+            });
+            known.fingerprint = Some(fingerprint(snapshot, &sent));
             Code::Unauthenticated
         }
     };
@@ -178,6 +193,11 @@ fn unknown_caller(
             suppressed: attempt == Attempt::Flood,
         }),
     }
+}
+
+/// By which an auditor tells one wrong credential from another.
+fn fingerprint(snapshot: &Snapshot, sent: &Secret) -> String {
+    snapshot.fingerprints.sign(sent.expose()).chars().take(22).collect()
 }
 
 fn denied(denial: Denial, known: &mut Known) -> Box<Refusal> {

@@ -93,6 +93,10 @@ pub fn attempt(
     let credential = snapshot.custody.credential(ruling.credential)?;
     trial.rule = Some(ruling.rule.to_string());
     trial.org = ruling.org.as_ref().map(ToString::to_string);
+    let stopped = snapshot.freezes.stops((place, action.upstream, ruling.credential));
+    if let Some((code, reason)) = stopped {
+        return Some((trial, Verdict::Denied { code, reason: Some(reason) }));
+    }
     let outgoing = outgoing_headers(&upstream.manners, headers, ruling.org.as_deref(), date.clone()).ok()?;
     let Scheme::AccessKey(scheme) = &upstream.scheme;
     let signed =
