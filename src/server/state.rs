@@ -27,12 +27,20 @@ impl StateDir {
     /// # Errors
     /// Where that fails, in words for the operator; also where another server holds it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| told(path, &error))?;
-        check_folder(path)?;
+        Self::prepare(path)?;
         let file = lock(path)?;
         let spool = path.join("spool");
         DirBuilder::new().recursive(true).mode(0o700).create(&spool).map_err(|error| told(&spool, &error))?;
         Ok(Self { path: path.to_owned(), locks: vec![file] })
+    }
+
+    /// Makes the folder where it is missing, and checks that nobody else can reach into it.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn prepare(path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| told(path, &error))?;
+        check_folder(path)
     }
 
     /// Guards the folder of the trail, wherever it is: that nobody else may put or replace files in

@@ -179,7 +179,7 @@ pub enum StoreFault {
         reason: String,
     },
     /// It was changed since the rows were read that the change is made from. Nothing was changed.
-    #[error("the store was changed by another meanwhile")]
+    #[error("the store was changed by another meanwhile, and nothing was changed now: do it again")]
     Outdated,
 }
 

@@ -27,6 +27,7 @@ mod configs;
 mod canary;
 mod cli;
 mod crash;
+mod custody;
 mod demo;
 mod disk;
 mod disk_full;

@@ -204,7 +204,7 @@ async fn the_stamp_is_the_same_for_all_and_another_after_a_change(place: &impl P
     let mut last = one.stamp().await.unwrap();
     for change in some() {
         let counts = !matches!(change, Change::Note(_));
-        one.write(&[change.clone()], None).await.unwrap();
+        one.write(std::slice::from_ref(&change), None).await.unwrap();
         let (here, there) = (one.stamp().await.unwrap(), other.stamp().await.unwrap());
         assert_eq!(here, there);
         assert_eq!(other.read().await.unwrap().1, there);
