@@ -32,6 +32,7 @@ mod demo;
 mod disk;
 mod disk_full;
 mod dropped;
+mod faults;
 mod reload;
 mod blocked;
 mod smoke;

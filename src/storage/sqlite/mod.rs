@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
@@ -63,24 +63,19 @@ impl Sqlite {
         flock(&folder, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
         if !path.try_exists().map_err(unusable)? {
             let new = path.with_extension("db.new");
-            for left in ["", "-wal", "-shm", "-journal"] {
-                let mut left_behind = new.clone().into_os_string();
-                left_behind.push(left);
-                match fs::remove_file(&left_behind) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
-                    Ok(()) | Err(_) => {}
-                }
-            }
-            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-            let made = made.map_err(unusable)?;
-            let mut connection = options(&new)
-                .journal_mode(SqliteJournalMode::Wal)
-                .connect()
+            let file = begin(&new).map_err(unusable)?;
+            let mut connection = options(&new).connect().await.map_err(|error| broken(path, &error))?;
+            // Without a log first, so that all of it is in the one file that gets the name.
+            migrate(path, &mut connection, 0).await?;
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
+                .fetch_one(&mut connection)
                 .await
                 .map_err(|error| broken(path, &error))?;
-            migrate(path, &mut connection, 0).await?;
+            if mode != "wal" {
+                return Err(fault(path, format!("the file system takes no write-ahead log: {mode}")));
+            }
             connection.close().await.map_err(|error| broken(path, &error))?;
-            made.sync_all().and_then(|()| fs::rename(&new, path)).map_err(unusable)?;
+            file.sync_all().and_then(|()| fs::rename(&new, path)).map_err(unusable)?;
         }
         folder.sync_all().map_err(unusable)?;
         Self::open(path).await
@@ -143,6 +138,19 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(1024)
         .thread_name(|number| format!("store-{number}"))
         .disable_statement_logging()
+}
+
+/// An empty file for a new store, in the place of what was left of an earlier try.
+fn begin(new: &Path) -> io::Result<File> {
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let mut left = new.as_os_str().to_owned();
+        left.push(end);
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)
 }
 
 /// The identity of the file, if it can be a store that nobody else reads.
