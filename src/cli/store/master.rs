@@ -31,6 +31,9 @@ pub(in crate::cli) enum Verb {
     },
 }
 
+/// What to say where there is nothing to do.
+const NOTHING: &str = "nothing is sealed in the store yet: there is nothing to rotate";
+
 /// Does it.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
@@ -41,6 +44,9 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
 }
 
 fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::Result<()> {
+    if desk.store.is_none() {
+        bail!(NOTHING);
+    }
     let source = desk.file.custody.master_key.value.clone();
     let _alone = match &source {
         Source::File(path) => Some(keyfile::alone(path).with_context(|| path.display().to_string())?),
@@ -49,7 +55,7 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
     // Another rotation may have been at it until the lock was free.
     desk.look_again()?;
     let Some(from) = keys::for_reading(&desk.file, &desk.rows, None)? else {
-        bail!("nothing is sealed in the store yet: there is nothing to rotate");
+        bail!(NOTHING);
     };
     let (to, proof) = wanted(&source, new_file)?;
     let mut changes = vec![Change::Proof(proof.bytes())];

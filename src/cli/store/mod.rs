@@ -26,6 +26,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
 use crate::custody::{MasterKey, Stored};
 use crate::name::Name;
+use crate::server::StateDir;
 use crate::storage::{Change, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault};
 
 /// How a change is made.
@@ -89,6 +90,7 @@ pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     if !path.try_exists().with_context(|| path.display().to_string())? {
         return Ok(None);
     }
+    StateDir::check(&file.state_dir.value)?;
     let store = Sqlite::open(&path).await?;
     let (mut rows, mut stamp) = store.read().await?;
     let mut key = keys::for_reading(file, &rows, None);
@@ -141,6 +143,7 @@ impl Desk {
         let mut desk =
             Self { file, runtime, store: None, rows: Rows::default(), stamp: None, now: now(), output };
         if path.try_exists().with_context(|| path.display().to_string())? {
+            StateDir::check(&desk.file.state_dir.value)?;
             desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
             desk.look_again()?;
         }
@@ -168,7 +171,7 @@ impl Desk {
         }
         changes.push(Change::Note(note((what, members), self.now)));
         if self.store.is_none() {
-            crate::server::StateDir::prepare(&self.file.state_dir.value)?;
+            StateDir::prepare(&self.file.state_dir.value)?;
             self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);
             let none = std::mem::take(&mut self.rows);
             self.look_again()?;
