@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use claviger::storage::{Sqlite, Storage as _};
+use claviger::storage::{Change, Sqlite, Storage as _, VersionRow};
 
-use super::{InFile, Place as _, block_on, some, some_rows};
+use super::{InFile, Place as _, block_on, some, some_rows, version};
 
 /// A closed store with something in it, all of it in the one file.
 fn kept() -> InFile {
@@ -94,6 +94,31 @@ fn a_page_that_was_overwritten_is_refused_or_reads_as_before() {
         }
     }
     assert!(found > 20, "{found}");
+}
+
+/// Not only unlinked: a former version's material is not left in pages that are free.
+#[test]
+fn what_was_taken_away_is_overwritten() {
+    let place = InFile::new();
+    let marked: Vec<u8> = b"the sealed bytes of a version".repeat(7);
+    let version = VersionRow { sealed: marked.clone(), ..version("jms", 9) };
+    let in_file = || {
+        let bytes = fs::read(place.path()).unwrap();
+        bytes.windows(29).any(|part| part == &marked[..29])
+    };
+    block_on(async {
+        let store = place.open().await;
+        store.write(&some(), None).await.unwrap();
+        store.write(&[Change::Version(version)], None).await.unwrap();
+        store.close().await;
+    });
+    assert!(in_file());
+    block_on(async {
+        let store = place.open().await;
+        store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
+        store.close().await;
+    });
+    assert!(!in_file());
 }
 
 #[test]
