@@ -54,6 +54,8 @@ codes! {
     GrantExpired = "grant_expired", FORBIDDEN, "The grant for this has expired.";
     /// The caller tried to choose an organisation that is not granted.
     OrgOverride = "org_override", FORBIDDEN, "This organisation is not granted.";
+    /// This consumer is frozen.
+    ConsumerFrozen = "consumer_frozen", FORBIDDEN, "This consumer is frozen for now.";
     /// No route leads anywhere from this host and path.
     NoRoute = "no_route", NOT_FOUND, "No route matches this host and path.";
     /// `CONNECT` and `TRACE` are not forwarded.
@@ -94,6 +96,10 @@ codes! {
     UpstreamTimeout = "upstream_timeout", GATEWAY_TIMEOUT, "The upstream did not answer in time.";
     /// The call could not be recorded, so it was not made.
     Unrecorded = "unrecorded", SERVICE_UNAVAILABLE, "The call could not be recorded, so it was not made.";
+    /// The gateway, the upstream or the credential is frozen.
+    Frozen = "frozen", SERVICE_UNAVAILABLE, "This is frozen for now.";
+    /// The credential is disabled, has no active version, or cannot be unsealed.
+    CredentialUnavailable = "credential_unavailable", SERVICE_UNAVAILABLE, "The credential for this is not available.";
     /// The body could not be kept while it was being read.
     SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";
 }
@@ -109,7 +115,12 @@ mod tests {
             let ours = code.as_str().starts_with("upstream")
                 || matches!(
                     code,
-                    Code::Internal | Code::Unrecorded | Code::SpoolFailed | Code::UnknownCoding
+                    Code::Internal
+                        | Code::Unrecorded
+                        | Code::SpoolFailed
+                        | Code::UnknownCoding
+                        | Code::Frozen
+                        | Code::CredentialUnavailable
                 );
             assert_eq!(code.status().is_server_error(), ours, "{}", code.as_str());
         }

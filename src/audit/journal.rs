@@ -132,6 +132,25 @@ impl Journal {
         }
     }
 
+    /// Records what a custodian changed: `members` are those of an `admin` event, each after a comma.
+    /// Comes back when it is on the disk.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: it has to be tried again.
+    pub async fn admin(&self, members: &str) -> Result<(), Unrecorded> {
+        let (waiter, durable) = oneshot::channel();
+        {
+            let mut tail = self.0.tail();
+            if !self.healthy() || tail.stop || tail.is_full() {
+                return Err(Unrecorded);
+            }
+            tail.append("admin", self.0.clock.now(), &[members.as_bytes()])?;
+            tail.waiters.push(waiter);
+            self.0.rouse(&mut tail);
+        }
+        if durable.await == Ok(true) { Ok(()) } else { Err(Unrecorded) }
+    }
+
     /// Flushes what is there and ends the journal's thread.
     pub fn close(&self, flusher: Flusher) {
         self.0.tail().stop = true;

@@ -4,17 +4,20 @@ mod audit;
 mod check;
 mod demo;
 mod explain;
+mod init;
+mod live;
 mod ready;
 mod serve;
+mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{self, Compiled, File, Problems, Surroundings};
+use crate::config::{self, Compiled, File, Problem, Problems, Span, Surroundings};
 use crate::gateway::limits::Failures;
 use crate::signature::HmacKey;
 
@@ -51,6 +54,8 @@ enum Output {
 enum Verb {
     /// Show a whole gateway at work on a stand-in JumpServer, in a temporary folder
     Demo(demo::Asked),
+    /// Make a folder to begin in: configuration, state and master key
+    Init(init::Asked),
     /// Check the configuration offline, as start-up would; tells all that is wrong at once
     Check,
     /// Run the gateway
@@ -59,6 +64,22 @@ enum Verb {
     Ready,
     /// Show what would happen to a call, and the exact string that would be signed
     Explain(explain::Question),
+    /// Keep the upstreams' keys, sealed in the store
+    #[command(subcommand)]
+    Credential(store::credential::Verb),
+    /// Say who may call
+    #[command(subcommand)]
+    Consumer(store::consumer::Verb),
+    /// Issue and revoke what consumers prove themselves with
+    #[command(subcommand)]
+    Token(store::token::Verb),
+    /// Stop every call, or those to an upstream, of a consumer or with a credential, at once
+    Freeze(store::freeze::Which),
+    /// Let go on what was frozen
+    Thaw(store::freeze::Which),
+    /// Look after the key by which the store is sealed
+    #[command(subcommand)]
+    MasterKey(store::master::Verb),
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -68,13 +89,22 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     let typed = Typed::parse();
+    keep_secrets_in_memory();
+    let (config, output) = (typed.config.as_path(), typed.output);
     let done = match &typed.verb {
-        Verb::Demo(asked) => demo::run(asked, typed.output),
-        Verb::Check => Ok(check::run(&typed.config, typed.output)),
-        Verb::Serve => serve::run(&typed.config),
-        Verb::Ready => ready::run(&typed.config, typed.output),
-        Verb::Explain(question) => explain::run(&typed.config, question, typed.output),
-        Verb::Audit(verb) => audit::run(&typed.config, verb, typed.output),
+        Verb::Demo(asked) => demo::run(asked, output),
+        Verb::Init(asked) => init::run(asked, output),
+        Verb::Check => Ok(check::run(config, output)),
+        Verb::Serve => serve::run(config),
+        Verb::Ready => ready::run(config, output),
+        Verb::Explain(question) => explain::run(config, question, output),
+        Verb::Credential(verb) => store::credential::run(config, verb, output),
+        Verb::Consumer(verb) => store::persistent(|| store::consumer::run(config, verb, output)),
+        Verb::Token(verb) => store::persistent(|| store::token::run(config, verb, output)),
+        Verb::Freeze(which) => store::persistent(|| store::freeze::run(config, which, true, output)),
+        Verb::Thaw(which) => store::persistent(|| store::freeze::run(config, which, false, output)),
+        Verb::MasterKey(verb) => store::master::run(config, verb, output),
+        Verb::Audit(verb) => audit::run(config, verb, output),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -86,16 +116,48 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Loads the configuration as start-up does, without touching any state.
-fn load(path: &std::path::Path) -> Result<(File, Compiled, Problems), Problems> {
+/// Loads the configuration as start-up does, with the store where there is one, and changes nothing.
+fn load(path: &Path) -> Result<(File, Compiled, Problems), Problems> {
+    let (file, mut problems) = config::read_file(path)?;
+    let opened = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                let Some(store::Opened { store, stored, .. }) = store::stored(&file).await? else {
+                    return Ok(None);
+                };
+                store.close().await;
+                Ok(Some(stored))
+            })
+        });
+    let stored = opened.unwrap_or_else(|why| {
+        problems.push(Problem::error(Span::NOWHERE, format!("the store cannot be used: {why:#}")));
+        None
+    });
     let around = Surroundings {
         environment: &environment,
         now: SystemClock.now(),
         failures: Arc::new(Failures::default()),
         former: None,
         fingerprints: HmacKey::new(b"offline"),
+        stored: stored.as_ref(),
+        following: false,
     };
-    config::load(path, around)
+    let (compiled, problems) = config::compile(&file, problems, around)?;
+    Ok((file, compiled, problems))
+}
+
+/// Secrets in memory reach neither a core dump nor another process of the same user.
+fn keep_secrets_in_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if setrlimit(Resource::Core, none).is_err()
+        || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
+    {
+        tell("claviger: core dumps could not be turned off\n");
+    }
 }
 
 /// An environment variable, if it is set and is text.

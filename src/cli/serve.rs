@@ -4,21 +4,21 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
+use super::live::{Kept, LOOK, Live};
 use super::{environment, tell};
 use crate::admin::Admin;
 use crate::audit::Folder;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Compiled, File, Problems, Surroundings};
-use crate::gateway::Snapshot;
-use crate::gateway::limits::Failures;
+use crate::config::{self, Compiled, File, Problems};
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup, StateDir};
 use crate::signature::HmacKey;
@@ -29,20 +29,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Serves until told to end; whether it could start.
 pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     log_to_stderr();
-    keep_secrets_in_memory();
+    tracing::debug!(core = 0, dumpable = false, "secrets stay in memory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(path))
-}
-
-/// Secrets in memory reach neither a core dump nor another process of the same user.
-fn keep_secrets_in_memory() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if setrlimit(Resource::Core, none).is_err()
-        || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
-    {
-        tracing::warn!("core dumps could not be turned off");
-    }
 }
 
 fn log_to_stderr() {
@@ -55,29 +44,14 @@ fn log_to_stderr() {
     }
 }
 
-/// What outlives a reload.
-struct Kept<'a> {
-    path: &'a Path,
-    clock: Arc<dyn Clock>,
-    failures: Arc<Failures>,
-    fingerprints: HmacKey,
-    metrics: Arc<Metrics>,
-}
-
-impl Kept<'_> {
-    fn load(&self, former: Option<Arc<Snapshot>>) -> Result<(File, Compiled, Problems), Problems> {
-        let around = Surroundings {
-            environment: &environment,
-            now: self.clock.now(),
-            failures: Arc::clone(&self.failures),
-            former,
-            fingerprints: self.fingerprints.clone(),
-        };
-        let loaded = config::load(self.path, around)?;
-        let seconds = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.metrics.last_reload.set(i64::try_from(seconds).unwrap_or(i64::MAX));
-        Ok(loaded)
-    }
+/// Reads the file and the store. Nothing is made or locked by the word of a file that cannot be used.
+async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Live, Compiled, Problems), Problems>> {
+    let (file, problems) = match config::read_file(&kept.path) {
+        Ok(read) => read,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let started = Live::start(kept, (file.clone(), problems)).await?;
+    Ok(started.map(|(live, compiled, problems)| (file, live, compiled, problems)))
 }
 
 async fn serve(path: &Path) -> anyhow::Result<bool> {
@@ -85,27 +59,24 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut state = match super::load(path) {
-        Ok((file, ..)) => StateDir::open(&file.state_dir.value)?,
-        Err(problems) => {
-            tell(&problems.render(true));
-            return Ok(false);
-        }
-    };
+    let metrics = Arc::<Metrics>::default();
     let kept = Kept {
-        path,
+        path: path.to_owned(),
         clock: Arc::clone(&clock),
         failures: Arc::default(),
-        fingerprints: state.fingerprint_key()?,
-        metrics: Arc::default(),
+        fingerprints: HmacKey::new(b"none yet"),
+        metrics: Arc::clone(&metrics),
     };
-    let (file, compiled, problems) = match kept.load(None) {
-        Ok(loaded) => loaded,
+    let (file, mut live, mut compiled, problems) = match begin(kept).await? {
+        Ok(begun) => begun,
         Err(problems) => {
             tell(&problems.render(true));
             return Ok(false);
         }
     };
+    let mut state = StateDir::open(&file.state_dir.value)?;
+    compiled.snapshot.fingerprints = state.fingerprint_key()?;
+    live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     tell(&problems.render(true));
     for upstream in &compiled.in_clear {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
@@ -115,73 +86,36 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         .await
         .with_context(|| format!("admin listener {}", file.admin.address.value))?;
     let disk = Box::new(Folder::new(file.audit.dir.value.clone()));
-    let metrics = Arc::clone(&kept.metrics);
-    let setup = Setup { compiled, workers: file.workers, spool: state.spool(), disk, clock, metrics };
+    let setup = Setup {
+        compiled,
+        workers: file.workers,
+        spool: state.spool(),
+        disk,
+        clock,
+        metrics: Arc::clone(&metrics),
+    };
     let server = Server::start(setup).context("listening")?;
-    let admin = Rc::new(Admin {
-        journal: server.journal().clone(),
-        metrics: Arc::clone(&kept.metrics),
-        draining: AtomicBool::new(false),
-    });
+    let admin =
+        Rc::new(Admin { journal: server.journal().clone(), metrics, draining: AtomicBool::new(false) });
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let own = tokio::task::spawn_local(Rc::clone(&admin).serve(admin_listener));
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(&kept, &server, &file),
+            _ = hangup.recv() => live.reload(&server).await,
+            _ = looks.tick() => live.look(&server).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
     tracing::info!(drain = ?DRAIN, "draining");
     admin.draining.store(true, Ordering::Release);
+    live.end(&server).await;
     tokio::task::spawn_blocking(move || server.stop(DRAIN)).await?;
     own.abort();
     tracing::info!("ended");
     Ok(true)
-}
-
-/// Takes the configuration again. A bad file changes nothing.
-fn reload(kept: &Kept<'_>, server: &Server, first: &File) {
-    match kept.load(Some(server.snapshot())) {
-        Ok((file, compiled, problems)) => {
-            tell(&problems.render(true));
-            for what in needs_restart(first, &file) {
-                tracing::warn!(what, "changed in the file, and takes effect at the next start only");
-            }
-            server.replace(compiled);
-            tracing::info!("configuration reloaded");
-        }
-        Err(problems) => {
-            tell(&problems.render(true));
-            tracing::error!(
-                "the configuration was not reloaded: {}; the former one stays",
-                problems.summary()
-            );
-        }
-    }
-}
-
-/// What of the file a running server cannot change.
-fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
-    let addresses = |file: &File| {
-        file.listeners
-            .iter()
-            .map(|listener| (listener.address.value, listener.tls.is_some()))
-            .collect::<Vec<_>>()
-    };
-    let mut changed = Vec::new();
-    let mut compare = |what, same: bool| {
-        if !same {
-            changed.push(what);
-        }
-    };
-    compare("state_dir", first.state_dir.value == now.state_dir.value);
-    compare("workers", first.workers == now.workers);
-    compare("listeners", addresses(first) == addresses(now));
-    compare("admin", first.admin.address.value == now.admin.address.value);
-    let audit = |file: &File| (file.audit.dir.value.clone(), file.audit.durability, file.audit.rotate);
-    compare("audit", audit(first) == audit(now));
-    changed
 }

@@ -18,7 +18,7 @@ mod render;
 mod span;
 mod syntax;
 
-pub use compile::{Compiled, Listener, Surroundings};
+pub use compile::{Compiled, Ill, Listener, Surroundings, kept};
 pub use file::File;
 pub use named::Named;
 pub use nearest::nearest;
@@ -45,11 +45,12 @@ pub fn parse(text: &str, path: &Path) -> (Option<File>, Problems) {
     })
 }
 
-/// Reads and compiles the file at `path`: the one way to a [`Compiled`], for `check`, start-up and reload alike.
+/// Reads the file at `path`. What is wrong with it comes beside it, to be told together with what
+/// [`compile`] finds; it must be asked for before anything is done by the file's word.
 ///
 /// # Errors
-/// [`Problems`], at least one of them an error. Of a file that can be used, the warnings come with it.
-pub fn load(path: &Path, around: Surroundings<'_>) -> Result<(File, Compiled, Problems), Problems> {
+/// [`Problems`], where the file cannot be read or is no TOML.
+pub fn read_file(path: &Path) -> Result<(File, Problems), Problems> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -58,12 +59,35 @@ pub fn load(path: &Path, around: Surroundings<'_>) -> Result<(File, Compiled, Pr
             return Err(problems);
         }
     };
-    let (file, mut problems) = parse(&text, path);
-    let Some(file) = file else { return Err(problems) };
-    match compile::compile(&file, &mut problems, around) {
-        Some(compiled) => Ok((file, compiled, problems)),
+    match parse(&text, path) {
+        (Some(file), problems) => Ok((file, problems)),
+        (None, problems) => Err(problems),
+    }
+}
+
+/// Compiles what [`read_file`] gave: the one way to a [`Compiled`], for `check`, start-up and reload alike.
+///
+/// # Errors
+/// [`Problems`], at least one of them an error. Of a file that can be used, the warnings come with it.
+pub fn compile(
+    file: &File,
+    mut problems: Problems,
+    around: Surroundings<'_>,
+) -> Result<(Compiled, Problems), Problems> {
+    match compile::compile(file, &mut problems, around) {
+        Some(compiled) => Ok((compiled, problems)),
         None => Err(problems),
     }
+}
+
+/// Reads and compiles the file at `path`.
+///
+/// # Errors
+/// As those of [`read_file`] and [`compile`].
+pub fn load(path: &Path, around: Surroundings<'_>) -> Result<(File, Compiled, Problems), Problems> {
+    let (file, problems) = read_file(path)?;
+    let (compiled, problems) = compile(&file, problems, around)?;
+    Ok((file, compiled, problems))
 }
 
 /// The stack on which a file is read, in bytes. The parser takes tables of 80 levels, each with a key of 80 parts, and

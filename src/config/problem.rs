@@ -89,7 +89,7 @@ impl Problem {
 }
 
 /// Every problem found in one file, with the text that is needed to show them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Problems {
     pub(super) path: PathBuf,
     pub(super) text: String,

@@ -1,8 +1,17 @@
 //! Custody of the keys: credentials by name, unsealed only for a call that is recorded.
 
+pub mod keyfile;
+mod master;
 mod material;
+mod seal;
+mod stored;
 
+pub use master::{KeyId, MasterKey, Proof, WrongKey};
 pub use material::{Kind, Material, Unusable};
+pub use seal::{Place, Unsealable, rewrap, seal, unseal};
+pub use stored::{Broken, Opened, Stored, rewrap_version, seal_version};
+
+use std::sync::Arc;
 
 use crate::audit::Entry;
 use crate::name::Name;
@@ -17,22 +26,36 @@ pub struct Credential {
     pub version: u32,
     /// Where it may go.
     pub origin: Origin,
-    material: Material,
+    /// None where it is not to be had now.
+    material: Option<Arc<Material>>,
 }
 
 impl Credential {
     /// A credential in custody.
     #[must_use]
     pub fn new(name: Name, version: u32, origin: Origin, material: Material) -> Self {
-        Self { name, version, origin, material }
+        Self { name, version, origin, material: Some(Arc::new(material)) }
+    }
+
+    /// A credential that grants name and that is not to be had now.
+    #[must_use]
+    pub fn absent(name: Name, origin: Origin) -> Self {
+        Self { name, version: 0, origin, material: None }
+    }
+
+    /// The same material, in custody of another snapshot.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let (name, origin) = (self.name.clone(), self.origin.clone());
+        Self { name, version: self.version, origin, material: self.material.clone() }
     }
 
     /// The part that is no secret: the access key's id.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
-        match &self.material {
-            Material::AccessKey { id, .. } => Some(id),
-            Material::Value(_) => None,
+        match self.material.as_deref() {
+            Some(Material::AccessKey { id, .. }) => Some(id),
+            Some(Material::Value(_)) | None => None,
         }
     }
 }
@@ -60,7 +83,7 @@ pub struct Unsealed<'e> {
 
 /// The credential is not to be had, or not for that origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the credential is bound to another origin")]
+#[error("the credential is not to be had, or is bound to another origin")]
 pub struct NotFor;
 
 impl Custody {
@@ -76,16 +99,22 @@ impl Custody {
         self.0.get(place)
     }
 
+    /// The credential called `name` of this version, if its material is at hand.
+    #[must_use]
+    pub fn find(&self, name: &str, version: u32) -> Option<&Credential> {
+        let wanted = |held: &&Credential| held.name.as_str() == name && held.version == version;
+        self.0.iter().filter(|held| held.material.is_some()).find(wanted)
+    }
+
     /// Unseals the credential that the entry's permit names, to be sent to `origin`.
     ///
     /// # Errors
     /// [`NotFor`] where the credential is bound elsewhere.
     pub fn unseal<'e>(&'e self, entry: &'e Entry, origin: &Origin) -> Result<Unsealed<'e>, NotFor> {
         let credential = self.credential(entry.permit().credential()).ok_or(NotFor)?;
-        if credential.origin == *origin {
-            Ok(Unsealed { material: &credential.material })
-        } else {
-            Err(NotFor)
+        match &credential.material {
+            Some(material) if credential.origin == *origin => Ok(Unsealed { material }),
+            Some(_) | None => Err(NotFor),
         }
     }
 }

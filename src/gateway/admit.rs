@@ -10,9 +10,10 @@ use super::limits::{Attempt, Place};
 use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;
-use crate::inbound::{Identity, Unidentified, identify};
+use crate::inbound::{Dead, Identity, Unidentified, identify};
 use crate::policy::{Action, Denial, Permit, named_org};
 use crate::route::Route;
+use crate::secret::Secret;
 use crate::target::Target;
 
 /// A call that may be made.
@@ -71,7 +72,7 @@ pub fn admit<'s>(
     }
     let target = Target::canonical(&received.target)
         .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
-    let identity = match identify(&head.headers, &snapshot.directory) {
+    let identity = match identify(&head.headers, &snapshot.directory, now) {
         Ok(identity) => identity,
         Err(unidentified) => return Err(unknown_caller(snapshot, unidentified, arrival, target)),
     };
@@ -90,6 +91,11 @@ pub fn admit<'s>(
         let known = Known { rule, org, target: Some(action.target), ..led_by(snapshot, route) };
         Refusal::new(code, called_by(&identity, known))
     })?;
+    if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
+        let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
+        let known = Known { target, rule, reason: Some(reason), ..led_by(snapshot, route) };
+        return Err(Refusal::new(code, called_by(permit.identity(), known)));
+    }
     let place = match snapshot.quotas.get(consumer).map(std::sync::Arc::clone).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
@@ -177,7 +183,16 @@ fn unknown_caller(
         }
         Unidentified::Unknown(sent) => {
             known.reason = Some("unknown credential");
-            known.fingerprint = Some(snapshot.fingerprints.sign(sent.expose()).chars().take(22).collect());
+            known.fingerprint = Some(fingerprint(snapshot, &sent));
+            Code::Unauthenticated
+        }
+        Unidentified::Dead(dead, sent) => {
+            known.reason = Some(match dead {
+                Dead::Expired => "expired credential",
+                Dead::Revoked => "revoked credential",
+                Dead::Disabled => "disabled consumer",
+            });
+            known.fingerprint = Some(fingerprint(snapshot, &sent));
             Code::Unauthenticated
         }
     };
@@ -191,4 +206,9 @@ fn unknown_caller(
             suppressed: attempt == Attempt::Flood,
         }),
     }
+}
+
+/// By which an auditor tells one wrong credential from another.
+fn fingerprint(snapshot: &Snapshot, sent: &Secret) -> String {
+    snapshot.fingerprints.sign(sent.expose()).chars().take(22).collect()
 }

@@ -3,6 +3,7 @@
 mod admit;
 pub mod answer;
 mod forward;
+pub mod freeze;
 pub mod limits;
 pub mod trial;
 
@@ -27,6 +28,7 @@ use crate::route::{Route, Routes};
 use crate::signature::HmacKey;
 use crate::transport::{Answer, Transport};
 use crate::upstream::Upstream;
+use freeze::Freezes;
 use limits::{Failures, Limits, Quota};
 
 /// The configuration, compiled. A request sees one of them from beginning to end.
@@ -41,6 +43,8 @@ pub struct Snapshot {
     pub custody: Custody,
     /// The upstreams, by their places.
     pub upstreams: Vec<Upstream>,
+    /// What is frozen.
+    pub freezes: Freezes,
     /// The limits.
     pub limits: Limits,
     /// What each consumer has used, by its place.

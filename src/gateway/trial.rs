@@ -91,6 +91,10 @@ pub fn attempt(
     let credential = snapshot.custody.credential(ruling.credential)?;
     trial.rule = Some(ruling.rule.to_string());
     trial.org = ruling.org.as_ref().map(ToString::to_string);
+    let stopped = snapshot.freezes.stops((place, action.upstream, ruling.credential));
+    if let Some((code, reason)) = stopped {
+        return Some((trial, Verdict::Denied { code, reason: Some(reason) }));
+    }
     let outgoing = outgoing_headers(&upstream.manners, headers, ruling.org.as_deref(), date.clone()).ok()?;
     let signed_target = upstream.manners.signed_target(&action.target);
     let verdict = match upstream.scheme.shown(method.as_str(), &signed_target, &outgoing) {

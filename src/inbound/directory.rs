@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -27,33 +30,89 @@ impl Consumer {
     }
 }
 
+/// A token that a consumer may present.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The SHA-256 of the token.
+    pub digest: [u8; 32],
+    /// Its id in the store; none where the file declares it.
+    pub id: Option<Arc<str>>,
+    /// When it ends.
+    pub expires: Option<SystemTime>,
+    /// Why it is not good any more, whatever the time.
+    pub dead: Option<Dead>,
+}
+
+/// Why a token that was ours is not good any more. For the trail alone: the caller is told what
+/// everybody is told who has no good token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dead {
+    /// Its time has come.
+    Expired,
+    /// It was revoked.
+    Revoked,
+    /// Its consumer is disabled.
+    Disabled,
+}
+
+impl From<[u8; 32]> for Issued {
+    fn from(digest: [u8; 32]) -> Self {
+        Self { digest, id: None, expires: None, dead: None }
+    }
+}
+
 /// Every consumer, found by the SHA-256 of a token. Tokens themselves are never kept.
 #[derive(Debug, Default)]
 pub struct Directory {
     consumers: Vec<Consumer>,
-    digests: HashMap<[u8; 32], usize>,
+    places: HashMap<Name, usize>,
+    tokens: HashMap<[u8; 32], Held>,
+}
+
+/// A token and its holder.
+#[derive(Debug)]
+struct Held {
+    consumer: usize,
+    id: Option<Arc<str>>,
+    expires: Option<SystemTime>,
+    dead: Option<Dead>,
+    /// When it was last presented, in seconds since 1970; 0 for not since this directory was built.
+    used: AtomicI64,
+}
+
+/// Who holds a token.
+#[derive(Debug)]
+pub enum Holder<'d> {
+    /// This consumer, at its place.
+    Consumer(usize, &'d Consumer),
+    /// A consumer whose token is not good any more.
+    Dead(Dead),
+    /// Nobody.
+    Nobody,
 }
 
 impl Directory {
-    /// Builds the directory from consumers and the digests of their tokens.
+    /// Builds the directory from consumers and their tokens.
     ///
     /// # Errors
     /// The two names, where two consumers have one token.
-    pub fn new(entries: Vec<(Consumer, Vec<[u8; 32]>)>) -> Result<Self, (Name, Name)> {
+    pub fn new(entries: Vec<(Consumer, Vec<Issued>)>) -> Result<Self, (Name, Name)> {
         let mut directory = Self::default();
-        for (consumer, digests) in entries {
-            for digest in digests {
-                match directory.digests.entry(digest) {
+        for (consumer, tokens) in entries {
+            let place = directory.consumers.len();
+            for Issued { digest, id, expires, dead } in tokens {
+                match directory.tokens.entry(digest) {
                     Entry::Vacant(slot) => {
-                        slot.insert(directory.consumers.len());
+                        slot.insert(Held { consumer: place, id, expires, dead, used: AtomicI64::new(0) });
                     }
                     Entry::Occupied(slot) => {
-                        if let Some(other) = directory.consumers.get(*slot.get()) {
+                        if let Some(other) = directory.consumers.get(slot.get().consumer) {
                             return Err((other.name.clone(), consumer.name));
                         }
                     }
                 }
             }
+            directory.places.insert(consumer.name.clone(), place);
             directory.consumers.push(consumer);
         }
         Ok(directory)
@@ -65,14 +124,40 @@ impl Directory {
         Sha256::digest(token).into()
     }
 
-    /// The consumer that holds `token`. What the look-up's time tells is about the digest of what
-    /// was sent, which nobody can steer; the match itself is compared in constant time.
+    /// Who holds `token`. What the look-up's time tells is about the digest of what was sent, which
+    /// nobody can steer; the match itself is compared in constant time.
     #[must_use]
-    pub fn find(&self, token: &[u8]) -> Option<(usize, &Consumer)> {
+    pub fn find(&self, token: &[u8], now: SystemTime) -> Holder<'_> {
         let digest = Self::digest(token);
-        let (kept, place) = self.digests.get_key_value(&digest)?;
-        bool::from(kept.ct_eq(&digest)).then_some(())?;
-        self.consumers.get(*place).map(|consumer| (*place, consumer))
+        let Some((kept, held)) = self.tokens.get_key_value(&digest) else { return Holder::Nobody };
+        let Some(consumer) = self.consumers.get(held.consumer).filter(|_| kept.ct_eq(&digest).into()) else {
+            return Holder::Nobody;
+        };
+        if let Some(dead) = held.dead {
+            return Holder::Dead(dead);
+        }
+        if held.expires.is_some_and(|end| end <= now) {
+            return Holder::Dead(Dead::Expired);
+        }
+        if held.id.is_some() {
+            let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            held.used.store(i64::try_from(since.as_secs()).unwrap_or(0), Ordering::Relaxed);
+        }
+        Holder::Consumer(held.consumer, consumer)
+    }
+
+    /// The tokens of the store that were presented, and when last, in seconds since 1970.
+    pub fn used(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.tokens.values().filter_map(|held| {
+            let used = held.used.load(Ordering::Relaxed);
+            held.id.as_deref().filter(|_| used > 0).map(|id| (id, used))
+        })
+    }
+
+    /// Every consumer, in the order of their places.
+    #[must_use]
+    pub fn consumers(&self) -> &[Consumer] {
+        &self.consumers
     }
 
     /// The consumer at `place`.
@@ -84,6 +169,6 @@ impl Directory {
     /// The place of the consumer called `name`.
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
-        self.consumers.iter().position(|consumer| consumer.name.as_str() == name)
+        self.places.get(name).copied()
     }
 }

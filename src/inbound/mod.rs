@@ -8,7 +8,9 @@ mod bearer;
 mod directory;
 pub mod token;
 
-pub use directory::{Consumer, Directory};
+pub use directory::{Consumer, Dead, Directory, Holder, Issued};
+
+use std::time::SystemTime;
 
 use http::HeaderMap;
 
@@ -91,6 +93,8 @@ pub enum Unidentified {
     Duplicate,
     /// A credential was sent that is none of ours; what was sent, for its fingerprint.
     Unknown(Secret),
+    /// A token was sent that was ours and is not good any more.
+    Dead(Dead, Secret),
 }
 
 /// A credential as it was sent.
@@ -105,7 +109,11 @@ enum Attempt {
 ///
 /// # Errors
 /// [`Unidentified`]; never says how near a wrong token came.
-pub fn identify(headers: &HeaderMap, directory: &Directory) -> Result<Identity, Unidentified> {
+pub fn identify(
+    headers: &HeaderMap,
+    directory: &Directory,
+    now: SystemTime,
+) -> Result<Identity, Unidentified> {
     let attempt = match (bearer::attempt(headers)?, api_key::attempt(headers)?) {
         (None, None) => return Err(Unidentified::Missing),
         (Some(_), Some(_)) => return Err(Unidentified::Duplicate),
@@ -115,9 +123,10 @@ pub fn identify(headers: &HeaderMap, directory: &Directory) -> Result<Identity, 
         Attempt::Token(via, token) => (via, token),
         Attempt::Unreadable(sent) => return Err(Unidentified::Unknown(sent)),
     };
-    match directory.find(token.expose()) {
-        Some((consumer, found)) => Ok(Identity { consumer, name: found.name.clone(), via }),
-        None => Err(Unidentified::Unknown(token)),
+    match directory.find(token.expose(), now) {
+        Holder::Consumer(consumer, found) => Ok(Identity { consumer, name: found.name.clone(), via }),
+        Holder::Dead(dead) => Err(Unidentified::Dead(dead, token)),
+        Holder::Nobody => Err(Unidentified::Unknown(token)),
     }
 }
 
@@ -131,7 +140,19 @@ mod tests {
 
     fn directory() -> Directory {
         let consumer = Consumer::new(Name::parse("tool").unwrap());
-        Directory::new(vec![(consumer, vec![Directory::digest(TOKEN.as_bytes())])]).unwrap()
+        let end = |token: &str, expires, dead| Issued {
+            digest: Directory::digest(token.as_bytes()),
+            id: None,
+            expires,
+            dead,
+        };
+        let tokens = vec![
+            Directory::digest(TOKEN.as_bytes()).into(),
+            end("clv_ended", Some(SystemTime::UNIX_EPOCH), None),
+            end("clv_revoked", Some(SystemTime::UNIX_EPOCH), Some(Dead::Revoked)),
+            end("clv_disabled", None, Some(Dead::Disabled)),
+        ];
+        Directory::new(vec![(consumer, tokens)]).unwrap()
     }
 
     fn outcome(lines: &[(&str, &str)]) -> &'static str {
@@ -139,11 +160,14 @@ mod tests {
         for (name, value) in lines {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        match identify(&headers, &directory()) {
+        match identify(&headers, &directory(), SystemTime::UNIX_EPOCH) {
             Ok(identity) => identity.via().as_str(),
             Err(Unidentified::Missing) => "missing",
             Err(Unidentified::Duplicate) => "duplicate",
             Err(Unidentified::Unknown(_)) => "unknown",
+            Err(Unidentified::Dead(Dead::Expired, _)) => "expired",
+            Err(Unidentified::Dead(Dead::Revoked, _)) => "revoked",
+            Err(Unidentified::Dead(Dead::Disabled, _)) => "disabled",
         }
     }
 
@@ -176,6 +200,13 @@ mod tests {
             assert_eq!(outcome(&[("authorization", wrong), ("x-api-key", TOKEN)]), "duplicate", "{wrong}");
         }
         assert_eq!(outcome(&[("x-api-key", "nope")]), "unknown");
+    }
+
+    #[test]
+    fn a_token_that_was_ours_says_why_it_is_not_good_any_more() {
+        for (token, why) in [("ended", "expired"), ("revoked", "revoked"), ("disabled", "disabled")] {
+            assert_eq!(outcome(&[("x-api-key", &format!("clv_{token}"))]), why);
+        }
     }
 
     #[test]

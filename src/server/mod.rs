@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// Puts another configuration in force: calls that begin from now on see it, those in flight
-    /// keep theirs; handshakes from now on see its certificates. The addresses stay as they are.
+    /// keep theirs; handshakes from now on see its certificates, where it brings any. The addresses stay as they are.
     pub fn replace(&self, compiled: Compiled) {
         let mut listeners = compiled.listeners;
         for (address, kept) in &self.tls {

@@ -27,12 +27,33 @@ impl StateDir {
     /// # Errors
     /// Where that fails, in words for the operator; also where another server holds it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| told(path, &error))?;
-        check_folder(path)?;
+        Self::prepare(path)?;
         let file = lock(path)?;
         let spool = path.join("spool");
         DirBuilder::new().recursive(true).mode(0o700).create(&spool).map_err(|error| told(&spool, &error))?;
         Ok(Self { path: path.to_owned(), locks: vec![file] })
+    }
+
+    /// Makes the folder where it is missing, and checks that nobody else can reach into it.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn prepare(path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| told(path, &error))?;
+        Self::check(path)
+    }
+
+    /// Checks that nobody else may put or replace files in a folder.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn check(path: &Path) -> io::Result<()> {
+        let mode = fs::metadata(path).map_err(|error| told(path, &error))?.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            let remedy = format!("{} is writable by others (mode {mode:o}): chmod 700 {0}", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
+        }
+        Ok(())
     }
 
     /// Guards the folder of the trail, wherever it is: that nobody else may put or replace files in
@@ -47,7 +68,7 @@ impl StateDir {
         if !audit.is_dir() {
             return Ok(());
         }
-        check_folder(audit)?;
+        Self::check(audit)?;
         for segment in crate::audit::segments(audit)? {
             let mode = fs::metadata(&segment).map_err(|error| told(&segment, &error))?.mode() & 0o777;
             if mode & 0o077 != 0 {
@@ -86,15 +107,6 @@ impl StateDir {
         };
         read.map(|key| HmacKey::new(key.expose())).map_err(|error| told(&path, &error))
     }
-}
-
-fn check_folder(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path).map_err(|error| told(path, &error))?.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        let remedy = format!("{} is writable by others (mode {mode:o}): chmod 700 {0}", path.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
-    }
-    Ok(())
 }
 
 fn lock(folder: &Path) -> io::Result<File> {

@@ -4,6 +4,10 @@
 //! A change is a list of [`Change`]s that is applied whole or not at all, with the [`Note`] that
 //! tells the trail of it: no change without its event, whoever made it and whenever.
 
+mod sqlite;
+
+pub use sqlite::Sqlite;
+
 use std::future::Future;
 use std::path::PathBuf;
 
@@ -175,7 +179,7 @@ pub enum StoreFault {
         reason: String,
     },
     /// It was changed since the rows were read that the change is made from. Nothing was changed.
-    #[error("the store was changed by another meanwhile")]
+    #[error("the store was changed by another meanwhile, and nothing was changed now: do it again")]
     Outdated,
 }
 
@@ -188,7 +192,8 @@ pub trait Storage {
     /// else was changed since.
     fn write(&self, changes: &[Change], from: Option<Stamp>) -> impl Future<Output = Result<(), StoreFault>>;
 
-    /// The stamp now: it is another after any change by anybody but for [`Change::Used`],
+    /// The stamp now, counted in the store itself, so that it is the same for all who look, in
+    /// whichever process: it is another after any change by anybody but for [`Change::Used`],
     /// [`Change::Note`] and [`Change::Told`]. Cheap enough to be asked every quarter of a second.
     fn stamp(&self) -> impl Future<Output = Result<Stamp, StoreFault>>;
 }

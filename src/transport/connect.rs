@@ -21,7 +21,8 @@ use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::origin::Origin;
 
-/// Where an upstream is reached, and how.
+/// Where an upstream is reached, and how. A clone shares the connections of the first.
+#[derive(Clone)]
 pub struct Endpoint {
     /// Tells the endpoint's connections from those of every other, also after a reload.
     pub(super) id: u64,

@@ -97,7 +97,7 @@ fn upstream() -> Upstream {
 }
 
 /// What is searched for: the text, and the forms in which it travels or is printed.
-fn forms(secret: &str) -> Vec<String> {
+pub fn forms(secret: &str) -> Vec<String> {
     let basic = |name: &str| STANDARD.encode(format!("{name}:{secret}"));
     let bytes: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
     let hex = secret.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
@@ -129,7 +129,7 @@ fn assert_clean(what: &str, text: &str) {
 }
 
 /// Every text of a folder and those within, but the configuration's own.
-fn texts(dir: &Path, found: &mut Vec<(String, String)>) {
+pub fn texts(dir: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -97,6 +97,8 @@ fn faults(text: &str) -> Vec<Fault> {
         failures: Arc::new(Failures::default()),
         former: None,
         fingerprints: HmacKey::new(b"fingerprints"),
+        stored: None,
+        following: false,
     };
     let (problems, loads) = match config::load(&path, around) {
         Ok((_, _, problems)) => (problems, true),

@@ -49,6 +49,8 @@ fn compiled(text: &str) -> (File, Compiled) {
         failures: Arc::default(),
         former: None,
         fingerprints: HmacKey::new(b"test"),
+        stored: None,
+        following: false,
     };
     match config::load(&folder.path().join("claviger.toml"), around) {
         Ok((file, compiled, problems)) => {

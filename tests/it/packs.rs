@@ -70,6 +70,8 @@ roles = {roles:?}
         failures: Arc::default(),
         former: None,
         fingerprints: HmacKey::new(b"test"),
+        following: false,
+        stored: None,
     };
     match config::load(&path, around) {
         Ok((_, compiled, problems)) => {

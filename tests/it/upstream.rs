@@ -43,8 +43,14 @@ impl Seen {
         all[0]
     }
 
-    /// Verifies the signature over `target` as JumpServer's library does: whatever `headers=` names, in its order.
+    /// Verifies the signature over `target` by the usual keys.
     pub fn signed_for(&self, target: &str) -> Result<(), String> {
+        self.signed_by(target, &[(KEY_ID, SECRET), (OTHER_KEY_ID, SECRET)]).map(|_| ())
+    }
+
+    /// Verifies the signature over `target` as JumpServer's library does: whatever `headers=` names, in its order.
+    /// Gives the place of the key that it is by.
+    pub fn signed_by(&self, target: &str, keys: &[(&str, &str)]) -> Result<usize, String> {
         let sent = self.all("authorization");
         let [sent] = sent[..] else { return Err(format!("{} authorization lines", sent.len())) };
         let parameters = sent.strip_prefix("Signature ").ok_or("no Signature")?;
@@ -52,9 +58,8 @@ impl Seen {
             let start = parameters.find(&format!("{name}=\""))? + name.len() + 2;
             parameters[start..].split('"').next()
         };
-        if !parameter("keyId").is_some_and(|id| [KEY_ID, OTHER_KEY_ID].contains(&id)) {
-            return Err("unknown keyId".into());
-        }
+        let id = parameter("keyId").ok_or("no keyId")?;
+        let place = keys.iter().position(|(known, _)| *known == id).ok_or("unknown keyId")?;
         let mut lines = Vec::new();
         for name in parameter("headers").ok_or("no headers")?.split(' ') {
             lines.push(match name {
@@ -62,11 +67,11 @@ impl Seen {
                 name => format!("{name}: {}", self.all(name).join(", ")),
             });
         }
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, keys[place].1.as_bytes());
         let tag = aws_lc_rs::hmac::sign(&key, lines.join("\n").as_bytes());
         let wanted = base64::engine::general_purpose::STANDARD.encode(tag.as_ref());
         if parameter("signature") == Some(wanted.as_str()) {
-            Ok(())
+            Ok(place)
         } else {
             Err(format!("wrong for {lines:?}"))
         }

@@ -96,6 +96,8 @@ impl World {
             failures: Arc::new(Failures::default()),
             former: None,
             fingerprints: state.fingerprint_key().unwrap(),
+            stored: None,
+            following: false,
         };
         let (file, compiled, _) =
             config::load(&path, around).unwrap_or_else(|why| panic!("{}", why.render(false)));

@@ -113,6 +113,8 @@ impl Scene {
             failures: Arc::default(),
             former: None,
             fingerprints: state.fingerprint_key()?,
+            stored: None,
+            following: false,
         };
         let (file, compiled, problems) = match config::load(&path, around) {
             Ok(loaded) => loaded,

@@ -11,7 +11,8 @@ use super::unknown;
 use super::upstreams::{ROOT_ORG, Upstreams};
 use crate::config::file::{self, File};
 use crate::config::{Problem, Problems, Span};
-use crate::inbound::{Consumer, Directory};
+use crate::custody::Stored;
+use crate::inbound::{Consumer, Directory, Issued};
 use crate::policy::{Glob, Grant, PathPattern, Policy, Role, Rule};
 
 /// Who may do what.
@@ -24,43 +25,50 @@ pub(super) fn compile(
     file: &File,
     problems: &mut Problems,
     upstreams: &mut Upstreams,
-    now: SystemTime,
+    (stored, now): (Option<&Stored>, SystemTime),
 ) -> Access {
-    let (directory, consumers) = directory(file, problems);
+    let directory = directory(file, problems, stored);
     let roles: HashMap<&str, Arc<Role>> =
         file.roles.iter().map(|(name, role)| (name, Arc::new(compile_role(name, role, problems)))).collect();
     let (mut policy, mut packs) = (Policy::default(), Packs::default());
     for grant in &file.grants {
-        let mut work = Granting { file, problems, upstreams, roles: &roles, packs: &mut packs, now };
+        let mut work = Granting { file, problems, upstreams, roles: &roles, packs: &mut packs, stored, now };
         if let Some((upstream, compiled)) = work.compile(grant)
-            && let Some(consumer) = consumers.get(grant.consumer.value.as_str())
+            && let Some(consumer) = directory.place(&grant.consumer.value)
         {
-            policy.grant(*consumer, upstream, compiled);
+            policy.grant(consumer, upstream, compiled);
         }
     }
     Access { directory, policy }
 }
 
-fn directory<'f>(file: &'f File, problems: &mut Problems) -> (Directory, HashMap<&'f str, usize>) {
-    let mut places = HashMap::new();
-    let mut entries = Vec::new();
+/// The consumers of the file, then those of the store. Of a name that both have, the file tells the
+/// limits and the store whether it is disabled; the tokens of both are good.
+fn directory(file: &File, problems: &mut Problems, stored: Option<&Stored>) -> Directory {
+    let mut entries: Vec<(Consumer, Vec<Issued>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     let mut seen: HashMap<[u8; 32], Span> = HashMap::new();
     for (name, consumer) in file.consumers.iter() {
         let Some(called) = super::name(name) else { continue };
-        places.insert(name, entries.len());
-        let mut digests = Vec::new();
+        let mut tokens = Vec::new();
         for digest in &consumer.token_sha256 {
             match seen.insert(digest.value, digest.span) {
-                None => digests.push(digest.value),
+                None => tokens.push(digest.value.into()),
                 Some(first) => {
                     let problem = Problem::error(digest.span, "this token is declared twice");
                     problems.push(problem.related(first, "the first is here"));
                 }
             }
         }
-        entries.push((Consumer::new(called), digests));
+        let limits = (consumer.requests_per_minute, consumer.concurrency);
+        let consumer = Consumer { name: called, requests_per_minute: limits.0, concurrency: limits.1 };
+        places.insert(name, entries.len());
+        entries.push((consumer, tokens));
     }
-    (Directory::new(entries).unwrap_or_default(), places)
+    if let Some(stored) = stored {
+        super::stored::consumers(&stored.rows, &mut entries, &mut places, |digest| seen.contains_key(digest));
+    }
+    Directory::new(entries).unwrap_or_default()
 }
 
 pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
@@ -93,6 +101,7 @@ struct Granting<'a> {
     upstreams: &'a mut Upstreams,
     roles: &'a HashMap<&'a str, Arc<Role>>,
     packs: &'a mut Packs,
+    stored: Option<&'a Stored>,
     now: SystemTime,
 }
 
@@ -102,7 +111,16 @@ impl Granting<'_> {
         let file = self.file;
         if !file.consumers.declares(&grant.consumer.value) {
             let nearest = file.consumers.nearest(&grant.consumer.value);
-            self.problems.push(unknown("consumer", &grant.consumer, nearest));
+            match self.stored {
+                None => self.problems.push(unknown("consumer", &grant.consumer, nearest)),
+                // One that was removed while running must not stop the next change from taking effect.
+                Some(stored) if stored.consumer(&grant.consumer.value).is_none() => {
+                    let title = format!("neither file nor store has a consumer `{}`", grant.consumer.value);
+                    let problem = Problem::warning(grant.consumer.span, title);
+                    self.problems.push(problem.help("claviger consumer add, or remove the grant"));
+                }
+                Some(_) => {}
+            }
         }
         let roles: Vec<Arc<Role>> = grant.roles.iter().filter_map(|role| self.role(role)).collect();
         let Some(declared) = file.upstreams.find(&grant.upstream.value) else {
@@ -197,7 +215,10 @@ impl Granting<'_> {
                 .push(Problem::error(grant.span, "there is no credential for this grant").help(help));
             return None;
         };
-        if !self.file.credentials.declares(&wanted.value) {
+        let in_file = self.file.credentials.declares(&wanted.value);
+        if !in_file && let Some(stored) = self.stored {
+            self.in_store(stored, wanted, declared.name.value.as_str());
+        } else if !in_file {
             if let Some(nearest) = self.file.credentials.nearest(&wanted.value) {
                 self.problems.push(unknown("credential", wanted, Some(nearest)));
             } else {
@@ -240,5 +261,19 @@ impl Granting<'_> {
             let problem = Problem::error(wanted.span, title).help(help);
             self.problems.push(problem.related(declared.scheme.span, "the scheme"));
         }
+    }
+
+    /// Looks at a credential that the file does not declare: it may be in the store, for this
+    /// upstream. What is not must not stop the next change from taking effect.
+    fn in_store(&mut self, stored: &Stored, wanted: &crate::config::At<String>, upstream: &str) {
+        let title = match stored.credential(&wanted.value) {
+            None => format!("neither file nor store has a credential `{}`", wanted.value),
+            Some(row) if row.upstream != upstream => {
+                format!("the credential `{}` was added for the upstream `{}`", wanted.value, row.upstream)
+            }
+            Some(_) => return,
+        };
+        let help = format!("claviger credential add {} --upstream {upstream} --kind …", wanted.value);
+        self.problems.push(Problem::warning(wanted.span, title).help(help));
     }
 }

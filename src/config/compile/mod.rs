@@ -4,7 +4,10 @@
 mod access;
 mod packs;
 mod secrets;
+mod stored;
 mod upstreams;
+
+pub use secrets::{Ill, kept};
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +19,7 @@ use rustls::ServerConfig;
 use super::file::{self, File};
 use super::{At, Problem, Problems};
 use crate::audit::{Durability, Settings};
-use crate::custody::Custody;
+use crate::custody::{Custody, Stored};
 use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
 use crate::gateway::limits::{Failures, Limits, Quota};
@@ -41,6 +44,18 @@ pub struct Surroundings<'a> {
     pub former: Option<Arc<Snapshot>>,
     /// The key of fingerprints.
     pub fingerprints: HmacKey,
+    /// What the store holds, where there is one.
+    pub stored: Option<&'a Stored>,
+    /// Whether the store alone is taken anew: what was read of files and of the environment for
+    /// `former` stays as it is, so that nothing about them keeps a revocation from taking effect.
+    pub following: bool,
+}
+
+impl Surroundings<'_> {
+    /// What is in force and stays so, as far as it came from files.
+    fn kept(&self) -> Option<&Snapshot> {
+        self.former.as_deref().filter(|_| self.following)
+    }
 }
 
 /// One address to listen on.
@@ -67,20 +82,24 @@ pub struct Compiled {
 /// Compiles the file. `None` where there are errors; they are in `problems`.
 #[must_use]
 pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -> Option<Compiled> {
-    let listeners = listeners(file, problems);
+    let listeners = if around.kept().is_some() { Vec::new() } else { listeners(file, problems) };
     check_admin(file, problems);
     let limits = limits(&file.limits);
-    let mut upstreams = upstreams::compile(file, problems);
+    let mut upstreams = upstreams::compile(file, problems, around.kept());
     let routes = routes(file, problems, &upstreams.places);
-    let access = access::compile(file, problems, &mut upstreams, around.now);
-    let credentials = secrets::credentials(file, problems, &upstreams, around.environment);
+    let access = access::compile(file, problems, &mut upstreams, (around.stored, around.now));
+    let mut credentials = secrets::credentials(file, problems, &upstreams, &around);
+    let mut freezes = stored::freezes(around.stored, &upstreams, &access.directory);
+    let stored = (around.stored, around.former.as_deref());
+    stored::credentials(stored, file, &upstreams, (&mut credentials, &mut freezes));
+    credentials.sort_by_key(|(place, _)| *place);
     if problems.has_errors() {
         return None;
     }
-    let quotas = file.consumers.iter().map(|(_, consumer)| {
+    let quotas = access.directory.consumers().iter().map(|consumer| {
         let per_minute = consumer.requests_per_minute.unwrap_or(file.limits.requests_per_minute);
         let concurrency = consumer.concurrency.unwrap_or(file.limits.concurrency);
-        let used = around.former.as_ref().and_then(|former| former.quota(consumer.name.value.as_str()));
+        let used = around.former.as_ref().and_then(|former| former.quota(consumer.name.as_str()));
         used.filter(|quota| quota.is_for(per_minute, concurrency))
             .unwrap_or_else(|| Arc::new(Quota::new(Some(per_minute), Some(concurrency))))
     });
@@ -88,13 +107,15 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         file::Durability::Sync => Durability::Sync,
         file::Durability::Batched => Durability::Batched,
     };
+    let quotas = quotas.collect();
     Some(Compiled {
         snapshot: Snapshot {
-            quotas: quotas.collect(),
+            quotas,
+            freezes,
             directory: access.directory,
             routes: Routes::new(routes),
             policy: access.policy,
-            custody: Custody::new(credentials),
+            custody: Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect()),
             upstreams: upstreams.compiled,
             limits,
             failures: around.failures,

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::Surroundings;
 use super::upstreams::Upstreams;
 use crate::config::file::{File, Material, Profile, Reference};
 use crate::config::{At, Problem, Problems, Span};
@@ -21,7 +22,7 @@ pub(super) const UNREADABLE: &str =
 
 /// Why a file of secrets cannot be used.
 #[derive(Debug)]
-pub(super) enum Ill {
+pub enum Ill {
     /// It cannot be read.
     Unreadable(PathBuf, io::Error),
     /// Group or others may read or write it.
@@ -75,13 +76,13 @@ pub(super) fn guarded(path: &Path) -> Result<(), Ill> {
     Ok(())
 }
 
-/// The credentials that grants use, in the order of their places.
+/// The credentials of the file that grants use, each with its place.
 pub(super) fn credentials(
     file: &File,
     problems: &mut Problems,
     upstreams: &Upstreams,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Vec<Credential> {
+    around: &Surroundings<'_>,
+) -> Vec<(usize, Credential)> {
     let mut found: Vec<(usize, Credential)> = Vec::new();
     for (name, credential) in file.credentials.iter() {
         let used = upstreams.credentials.get(name).copied();
@@ -89,6 +90,11 @@ pub(super) fn credentials(
         if used.is_none() && !problems.has_errors() {
             let title = format!("no grant uses the credential `{name}`");
             problems.push(Problem::warning(credential.name.span, title));
+        }
+        let kept = around.kept().and_then(|kept| kept.custody.find(name, 1));
+        if let (Some((place, _)), Some(held)) = (used, kept) {
+            found.push((place, held.again()));
+            continue;
         }
         let bound = used.and_then(|(_, upstream)| upstreams.compiled.get(upstream));
         let uuid = bound.is_some_and(|upstream| {
@@ -100,7 +106,7 @@ pub(super) fn credentials(
             Material::AccessKey { id, secret } => (Some(id), secret),
             Material::Value(secret) => (None, secret),
         };
-        let Some(read) = read(secret, problems, environment) else { continue };
+        let Some(read) = read(secret, problems, around.environment) else { continue };
         let (kind, key_id) = (credential.material.kind().as_str(), id.map_or("", |id| id.value.as_str()));
         let material = match custody::Material::of_kind(kind, key_id, &read, uuid) {
             Ok(material) => material,
@@ -123,8 +129,7 @@ pub(super) fn credentials(
             found.push((place, Credential::new(called, 1, origin, material)));
         }
     }
-    found.sort_by_key(|(place, _)| *place);
-    found.into_iter().map(|(_, credential)| credential).collect()
+    found
 }
 
 fn read(
@@ -143,15 +148,23 @@ fn read(
             value
         }
         Reference::File(path) => {
-            let read = guarded(path)
-                .and_then(|()| read_file(path).map_err(|error| Ill::Unreadable(path.clone(), error)));
-            read.map_err(|why| problems.push(why.problem(reference.span, "the secret"))).ok()
+            kept(path).map_err(|why| problems.push(why.problem(reference.span, "the secret"))).ok()
         }
     }
 }
 
+/// What a file of secrets holds, if it is well kept.
+///
+/// # Errors
+/// [`Ill`].
+pub fn kept(path: &Path) -> Result<Secret, Ill> {
+    guarded(path)?;
+    read_file(path).map_err(|error| Ill::Unreadable(path.to_owned(), error))
+}
+
 fn read_file(path: &Path) -> io::Result<Secret> {
-    let mut bytes = Vec::new();
+    // With room for most secrets, so that growing leaves no copy behind.
+    let mut bytes = Vec::with_capacity(4096);
     Opened::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LONGEST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than any secret"));

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSlash};
 use crate::config::{At, Problem, Problems};
+use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::policy::OrgPin;
 use crate::scheme::{AccessKey, Header, Scheme};
@@ -60,7 +61,7 @@ impl Defaults {
     }
 }
 
-pub(super) fn compile(file: &File, problems: &mut Problems) -> Upstreams {
+pub(super) fn compile(file: &File, problems: &mut Problems, kept: Option<&Snapshot>) -> Upstreams {
     let mut upstreams = Upstreams {
         compiled: Vec::new(),
         places: HashMap::new(),
@@ -68,7 +69,11 @@ pub(super) fn compile(file: &File, problems: &mut Problems) -> Upstreams {
         credentials: HashMap::new(),
     };
     for (name, upstream) in file.upstreams.iter() {
-        let endpoint = endpoint(upstream, problems, file.limits.upstream_timeout);
+        let kept = kept.and_then(|kept| kept.upstreams.iter().find(|held| held.name.as_str() == name));
+        let endpoint = match kept {
+            Some(held) => Some((held.endpoint.clone(), held.manners.base.clone())),
+            None => endpoint(upstream, problems, file.limits.upstream_timeout),
+        };
         let scheme = scheme(upstream, problems);
         if let (Some((endpoint, base)), Some(scheme), Some(called)) = (endpoint, scheme, super::name(name)) {
             if !endpoint.origin.tls && !endpoint.origin.is_loopback() {

@@ -1,0 +1,72 @@
+//! `claviger init`: a folder to begin in. Asks nothing, and overwrites nothing.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::{Output, say};
+use crate::custody::keyfile;
+use crate::server::StateDir;
+use crate::storage::Sqlite;
+
+/// What a new configuration says.
+const STARTER: &str = include_str!("../../config/starter.toml");
+
+/// Where to begin.
+#[derive(Args)]
+pub(super) struct Asked {
+    /// The folder; made where it is missing
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Makes the configuration, and the state folder with master key and store.
+pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
+    let dir = &asked.dir;
+    let (state, config) = (dir.join("state"), dir.join("claviger.toml"));
+    if config.try_exists()? {
+        bail!("{} is not overwritten", config.display());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
+    StateDir::prepare(&state)?;
+    let (key, store) = (state.join("master.key"), state.join("store.db"));
+    // A store that is there already may be sealed with a key that is kept elsewhere.
+    if !store.try_exists()? {
+        keyfile::make(&key).with_context(|| key.display().to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let made = runtime.block_on(Sqlite::create(&store))?;
+        runtime.block_on(made.close());
+    }
+    // Last: where this is, the rest is whole.
+    write(&config).with_context(|| config.display().to_string())?;
+    let told = json!({"config": config, "state_dir": state, "master_key": key});
+    let text = format!(
+        "{} says where the upstream is: edit it\n{} is the master key: back it up apart from the rest\nnext:\n  \
+         claviger credential add jms --upstream jumpserver --kind access-key --id … --config {0}\n  \
+         claviger token issue --consumer script --config {0}\n  claviger serve --config {0}\n",
+        config.display(),
+        key.display(),
+    );
+    match output {
+        Output::Json => say(&format!("{told}\n")),
+        Output::Text => say(&text),
+    }
+    Ok(true)
+}
+
+/// Puts the configuration under its name once it is whole, and never in the place of another.
+fn write(config: &Path) -> std::io::Result<()> {
+    let new = config.with_extension("toml.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(STARTER.as_bytes())?;
+    file.sync_all()?;
+    fs::hard_link(&new, config)?;
+    fs::remove_file(&new)?;
+    let folder = config.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,169 @@
+//! `claviger consumer`: who may call.
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::words::{shown, shown_or_dash};
+use super::{Desk, Manner, Output, confirmed, named, table::table};
+use crate::storage::{Change, ConsumerRow};
+
+/// What to do with consumers.
+#[derive(Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Add a consumer to the store
+    Add {
+        /// What grants call it
+        name: String,
+        /// Words for other custodians
+        #[arg(long)]
+        note: Option<String>,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// List the consumers of file and store
+    List,
+    /// Show a consumer and its tokens
+    Show {
+        /// Which
+        name: String,
+    },
+    /// Let none of its tokens in, until it is enabled again
+    Disable {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// Let its tokens in again
+    Enable {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// Remove a consumer of the store, with its tokens
+    Remove {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+}
+
+/// Does it.
+pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    match verb {
+        Verb::Add { name, note, manner } => add(&mut desk, name, note.clone(), *manner)?,
+        Verb::List => list(&desk),
+        Verb::Show { name } => show(&desk, name)?,
+        Verb::Disable { name, manner } => disable(&mut desk, name, true, *manner)?,
+        Verb::Enable { name, manner } => disable(&mut desk, name, false, *manner)?,
+        Verb::Remove { name, manner } => return remove(&mut desk, name, *manner),
+    }
+    Ok(true)
+}
+
+fn add(desk: &mut Desk, name: &str, note: Option<String>, manner: Manner) -> anyhow::Result<()> {
+    let name = named(name)?;
+    if desk.file.consumers.declares(name) {
+        bail!("the file declares `{name}` already: claviger token issue --consumer {name}");
+    }
+    if desk.knows_consumer(name) {
+        bail!("there is a consumer `{name}` already");
+    }
+    let row = ConsumerRow { name: name.into(), created: desk.now, disabled: false, note };
+    desk.change(("consumer added", &[("consumer", name.into())]), vec![Change::Consumer(row)], manner)?;
+    let next = format!("claviger token issue --consumer {name}");
+    desk.done(manner, json!({"consumer": name}), &format!("consumer {name} added; next: {next}\n"));
+    Ok(())
+}
+
+/// One row for each consumer of file and store.
+fn every(desk: &Desk) -> Vec<(String, Option<&ConsumerRow>)> {
+    let stored = |name: &str| desk.rows.consumers.iter().find(|row| row.name == name);
+    let mut names: Vec<&str> = desk.file.consumers.names().collect();
+    names.extend(desk.rows.consumers.iter().map(|row| row.name.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|name| (name.to_owned(), stored(name))).collect()
+}
+
+fn live_tokens(desk: &Desk, name: &str) -> usize {
+    let live = |row: &&crate::storage::TokenRow| {
+        row.consumer == name && row.revoked.is_none() && row.expires.is_none_or(|end| desk.now < end)
+    };
+    let declared = desk.file.consumers.find(name).map_or(0, |consumer| consumer.token_sha256.len());
+    declared + desk.rows.tokens.iter().filter(live).count()
+}
+
+fn list(desk: &Desk) {
+    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    for (name, row) in every(desk) {
+        let place = if desk.file.consumers.declares(&name) { "file" } else { "store" };
+        let disabled = row.is_some_and(|row| row.disabled);
+        let tokens = live_tokens(desk, &name);
+        let note = row.and_then(|row| row.note.clone());
+        values.push(
+            json!({"consumer": name, "in": place, "disabled": disabled, "tokens": tokens, "note": note}),
+        );
+        let state = if disabled { "disabled" } else { "enabled" };
+        rows.push([name, place.into(), state.into(), tokens.to_string(), note.unwrap_or_default()]);
+    }
+    let headings = ["consumer", "in", "state", "live tokens", "note"];
+    desk.show(
+        &Value::from(values),
+        &table(headings, rows, "there is no consumer yet: claviger consumer add NAME"),
+    );
+}
+
+fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
+    desk.must_know_consumer(name)?;
+    let row = desk.rows.consumers.iter().find(|row| row.name == name);
+    let disabled = row.is_some_and(|row| row.disabled);
+    let tokens: Vec<_> = desk.rows.tokens.iter().filter(|token| token.consumer == name).collect();
+    let value = json!({
+        "consumer": name,
+        "disabled": disabled,
+        "note": row.and_then(|row| row.note.clone()),
+        "created": row.map(|row| shown(row.created)),
+        "tokens": tokens.iter().map(|token| super::token::value(token)).collect::<Vec<_>>(),
+    });
+    let state = if disabled { "disabled" } else { "enabled" };
+    let created = shown_or_dash(row.map(|row| row.created));
+    let tokens = super::token::listed(desk, &tokens);
+    desk.show(&value, &format!("consumer  {name}\nstate     {state}\ncreated   {created}\n{tokens}"));
+    Ok(())
+}
+
+fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyhow::Result<()> {
+    desk.must_know_consumer(name)?;
+    let former = desk.rows.consumers.iter().find(|row| row.name == name).cloned();
+    let row = ConsumerRow {
+        disabled,
+        ..former.unwrap_or(ConsumerRow { name: name.into(), created: desk.now, disabled, note: None })
+    };
+    let word = if disabled { "disabled" } else { "enabled" };
+    let what = format!("consumer {word}");
+    desk.change((&what, &[("consumer", name.into())]), vec![Change::Consumer(row)], manner)?;
+    desk.done(manner, json!({"consumer": name, "disabled": disabled}), &format!("consumer {name} {word}\n"));
+    Ok(())
+}
+
+fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
+    desk.must_know_consumer(name)?;
+    if desk.file.consumers.declares(name) {
+        bail!("`{name}` is declared in the file: remove it there");
+    }
+    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).count();
+    if !confirmed(&format!("Remove the consumer {name} and its {tokens} tokens for good?"), manner)? {
+        return Ok(false);
+    }
+    let told = [("consumer", name.into()), ("tokens", tokens.into())];
+    desk.change(("consumer removed", &told), vec![Change::NoConsumer(name.into())], manner)?;
+    desk.done(manner, json!({"consumer": name, "removed": true}), &format!("consumer {name} removed\n"));
+    Ok(true)
+}

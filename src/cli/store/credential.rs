@@ -1,0 +1,347 @@
+//! `claviger credential`: the upstreams' keys, sealed in the store, with versions.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::given::{Given, material};
+use super::usage::{self, Used};
+use super::words::{shown, shown_or_dash, span};
+use super::{Desk, Manner, Output, confirmed, named, sealing_key, table::table};
+use crate::custody::seal_version;
+use crate::secret::Secret;
+use crate::storage::{Change, CredentialRow, Stage, VersionRow};
+
+/// What to do with credentials.
+#[derive(Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Take a credential into custody; its secret comes by prompt, standard input or file
+    Add {
+        /// What grants and upstreams call it
+        name: String,
+        /// The upstream it is for
+        #[arg(long)]
+        upstream: String,
+        /// Its kind: access-key or value
+        #[arg(long)]
+        kind: String,
+        #[command(flatten)]
+        material: Given,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// List the credentials of file and store
+    List,
+    /// Show a credential, its versions, and who used which lately
+    Show {
+        /// Which
+        name: String,
+    },
+    /// Put a new version in use; the former one is kept for an overlap, and can be put back
+    Rotate {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        material: Given,
+        /// How long the former version is kept: 15m, 24h, 7d
+        #[arg(long, default_value = "24h")]
+        overlap: String,
+        /// Keep the new version without using it, until it is activated
+        #[arg(long)]
+        stage: bool,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// Put a staged or a former version in use
+    Activate {
+        /// Which
+        name: String,
+        /// Its version
+        version: u32,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// Use it for no call, until it is enabled again
+    Disable {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// Use it again
+    Enable {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// Remove it from the store, with all its versions
+    Remove {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+}
+
+/// Does it.
+pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    match verb {
+        Verb::Add { name, upstream, kind, material, manner } => {
+            add(&mut desk, (name, upstream, kind), material, *manner)?;
+        }
+        Verb::List => list(&desk),
+        Verb::Show { name } => show(&desk, name)?,
+        Verb::Rotate { name, material, overlap, stage, manner } => {
+            let overlap = span(overlap).with_context(|| format!("`{overlap}` is no span as 24h"))?;
+            rotate(&mut desk, name, material, (overlap, *stage), *manner)?;
+        }
+        Verb::Activate { name, version, manner } => activate(&mut desk, name, *version, *manner)?,
+        Verb::Disable { name, manner } => disable(&mut desk, name, true, *manner)?,
+        Verb::Enable { name, manner } => disable(&mut desk, name, false, *manner)?,
+        Verb::Remove { name, manner } => return remove(&mut desk, name, *manner),
+    }
+    Ok(true)
+}
+
+fn add(
+    desk: &mut Desk,
+    (name, upstream, kind): (&str, &str, &str),
+    given: &Given,
+    manner: Manner,
+) -> anyhow::Result<()> {
+    let name = named(name)?;
+    if desk.file.credentials.declares(name) {
+        bail!("the file declares a credential `{name}` already");
+    }
+    if desk.rows.credentials.iter().any(|row| row.name == name) {
+        bail!(
+            "there is a credential `{name}` already; claviger credential rotate {name} gives it a new version"
+        );
+    }
+    let row = CredentialRow {
+        name: name.into(),
+        upstream: upstream.into(),
+        kind: kind.into(),
+        created: desk.now,
+        disabled: false,
+    };
+    let (id, secret) = material(desk, &row, given)?;
+    let mut changes = vec![Change::Credential(row)];
+    if !manner.dry_run {
+        sealed(desk, &mut changes, (name, 1, Stage::Active), (&id, &secret))?;
+    }
+    let told = [
+        ("credential", name.into()),
+        ("upstream", upstream.into()),
+        ("kind", kind.into()),
+        ("version", 1.into()),
+    ];
+    desk.change(("credential added", &told), changes, manner)?;
+    let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": 1});
+    desk.done(manner, json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));
+    Ok(())
+}
+
+/// Seals material as a version, with what has to be set up before the first.
+fn sealed(
+    desk: &Desk,
+    changes: &mut Vec<Change>,
+    (name, version, stage): (&str, u32, Stage),
+    material: (&str, &Secret),
+) -> anyhow::Result<()> {
+    let (key, proof) = sealing_key(desk)?;
+    changes.extend(proof);
+    let sealed = seal_version(&key, (name, version), material)?;
+    let credential = name.to_owned();
+    changes.push(Change::Version(VersionRow {
+        credential,
+        version,
+        stage,
+        sealed,
+        created: desk.now,
+        until: None,
+    }));
+    Ok(())
+}
+
+fn versions<'d>(desk: &'d Desk, name: &str) -> Vec<&'d VersionRow> {
+    desk.rows.versions.iter().filter(|row| row.credential == name).collect()
+}
+
+/// The credential's row in the store.
+fn stored(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
+    if let Some(row) = desk.rows.credentials.iter().find(|row| row.name == name) {
+        return Ok(row.clone());
+    }
+    if desk.file.credentials.declares(name) {
+        bail!("`{name}` is a reference in the file: change what it refers to, and reload");
+    }
+    bail!("there is no credential `{}`", name.escape_debug())
+}
+
+fn rotate(
+    desk: &mut Desk,
+    name: &str,
+    given: &Given,
+    (overlap, stage): (i64, bool),
+    manner: Manner,
+) -> anyhow::Result<()> {
+    let row = stored(desk, name)?;
+    let (id, secret) = material(desk, &row, given)?;
+    let version = versions(desk, name).iter().map(|row| row.version).max().unwrap_or(0) + 1;
+    let until = desk.now + overlap;
+    let mut changes = Vec::new();
+    for former in versions(desk, name) {
+        if former.until.is_some_and(|until| until <= desk.now) {
+            changes.push(Change::NoVersion(name.into(), former.version));
+        } else if former.stage == Stage::Active && !stage {
+            changes.push(Change::Version(VersionRow {
+                stage: Stage::Retired,
+                until: Some(until),
+                ..former.clone()
+            }));
+        }
+    }
+    let in_use = if stage { Stage::Staged } else { Stage::Active };
+    if !manner.dry_run {
+        sealed(desk, &mut changes, (name, version, in_use), (&id, &secret))?;
+    }
+    let what = if stage { "credential staged" } else { "credential rotated" };
+    desk.change((what, &[("credential", name.into()), ("version", version.into())]), changes, manner)?;
+    let used = usage::lately(&desk.file.audit.dir.value, name)?;
+    let json = json!({
+        "credential": name, "version": version, "stage": word(in_use),
+        "former_until": (!stage).then(|| shown(until)), "used_by": used.iter().map(Used::value).collect::<Vec<_>>(),
+    });
+    let mut text = match in_use {
+        Stage::Staged => format!(
+            "version {version} of {name} is kept; next: claviger credential activate {name} {version}\n"
+        ),
+        Stage::Active | Stage::Retired => {
+            format!("version {version} of {name} is in use; the former one is kept until {}\n", shown(until))
+        }
+    };
+    text.push_str(&usage::text(&used));
+    desk.done(manner, json, &text);
+    Ok(())
+}
+
+fn activate(desk: &mut Desk, name: &str, version: u32, manner: Manner) -> anyhow::Result<()> {
+    stored(desk, name)?;
+    let rows = versions(desk, name);
+    let Some(wanted) = rows.iter().find(|row| row.version == version) else {
+        bail!("{name} has no version {version}; claviger credential show {name} lists them");
+    };
+    if wanted.stage == Stage::Active {
+        bail!("version {version} of {name} is in use already");
+    }
+    let mut changes =
+        vec![Change::Version(VersionRow { stage: Stage::Active, until: None, ..(*wanted).clone() })];
+    for former in rows.iter().filter(|row| row.stage == Stage::Active) {
+        let until = Some(desk.now + 86_400);
+        changes.push(Change::Version(VersionRow { stage: Stage::Retired, until, ..(*former).clone() }));
+    }
+    let told = [("credential", name.into()), ("version", version.into())];
+    desk.change(("credential activated", &told), changes, manner)?;
+    let json = json!({"credential": name, "version": version, "stage": "active"});
+    desk.done(manner, json, &format!("version {version} of {name} is in use\n"));
+    Ok(())
+}
+
+fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyhow::Result<()> {
+    let row = CredentialRow { disabled, ..stored(desk, name)? };
+    let word = if disabled { "disabled" } else { "enabled" };
+    let what = format!("credential {word}");
+    desk.change((&what, &[("credential", name.into())]), vec![Change::Credential(row)], manner)?;
+    desk.done(
+        manner,
+        json!({"credential": name, "disabled": disabled}),
+        &format!("credential {name} {word}\n"),
+    );
+    Ok(())
+}
+
+fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
+    stored(desk, name)?;
+    if !confirmed(&format!("Remove the credential {name} and all its versions for good?"), manner)? {
+        return Ok(false);
+    }
+    let changes = vec![Change::NoCredential(name.into())];
+    desk.change(("credential removed", &[("credential", name.into())]), changes, manner)?;
+    desk.done(manner, json!({"credential": name, "removed": true}), &format!("credential {name} removed\n"));
+    Ok(true)
+}
+
+const fn word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Staged => "staged",
+        Stage::Active => "active",
+        Stage::Retired => "retired",
+    }
+}
+
+fn list(desk: &Desk) {
+    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    for name in desk.file.credentials.names() {
+        values.push(json!({"credential": name, "in": "file", "version": 1}));
+        rows.push([name.into(), "file".into(), "-".into(), "-".into(), "1".into(), "enabled".into()]);
+    }
+    for row in &desk.rows.credentials {
+        let active = versions(desk, &row.name).into_iter().find(|row| row.stage == Stage::Active);
+        let version = active.map(|row| row.version);
+        values.push(json!({
+            "credential": row.name, "in": "store", "upstream": row.upstream, "kind": row.kind,
+            "version": version, "disabled": row.disabled, "since": active.map(|row| shown(row.created)),
+        }));
+        let state = if row.disabled { "disabled" } else { "enabled" };
+        let version = version.map_or_else(|| "-".into(), |version| version.to_string());
+        rows.push([
+            row.name.clone(),
+            "store".into(),
+            row.upstream.clone(),
+            row.kind.clone(),
+            version,
+            state.into(),
+        ]);
+    }
+    let headings = ["credential", "in", "upstream", "kind", "version", "state"];
+    desk.show(
+        &Value::from(values),
+        &table(headings, rows, "there is no credential yet: claviger credential add NAME"),
+    );
+}
+
+fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
+    let row = stored(desk, name)?;
+    let versions = versions(desk, name);
+    let used = usage::lately(&desk.file.audit.dir.value, name)?;
+    let value = json!({
+        "credential": name, "upstream": row.upstream, "kind": row.kind, "disabled": row.disabled,
+        "created": shown(row.created),
+        "versions": versions.iter().map(|row| json!({
+            "version": row.version, "stage": word(row.stage),
+            "created": shown(row.created), "until": row.until.map(shown),
+        })).collect::<Vec<_>>(),
+        "used_by": used.iter().map(Used::value).collect::<Vec<_>>(),
+    });
+    let state = if row.disabled { "disabled" } else { "enabled" };
+    let mut text = format!(
+        "credential  {name}\nupstream    {}\nkind        {}\nstate       {state}\n",
+        row.upstream, row.kind
+    );
+    let line = |row: &&VersionRow| {
+        [row.version.to_string(), word(row.stage).into(), shown(row.created), shown_or_dash(row.until)]
+    };
+    text.push_str(&table(
+        ["version", "stage", "since", "kept until"],
+        versions.iter().map(line).collect(),
+        "no version",
+    ));
+    text.push_str(&usage::text(&used));
+    desk.show(&value, &text);
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! `claviger freeze` and `thaw`: stopping calls at once, without taking anything away.
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Desk, Manner, Output};
+use crate::config;
+use crate::storage::{Change, Frozen};
+
+/// What to freeze or thaw; everything where nothing is named.
+#[derive(Args)]
+pub(in crate::cli) struct Which {
+    /// Every call to this upstream
+    #[arg(long, value_name = "NAME", group = "which")]
+    upstream: Option<String>,
+    /// Every call of this consumer
+    #[arg(long, value_name = "NAME", group = "which")]
+    consumer: Option<String>,
+    /// Every call with this credential
+    #[arg(long, value_name = "NAME", group = "which")]
+    credential: Option<String>,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// Does it.
+pub(in crate::cli) fn run(
+    config: &Path,
+    which: &Which,
+    freeze: bool,
+    output: Output,
+) -> anyhow::Result<bool> {
+    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    let frozen = which.named(&desk, freeze)?;
+    let (member, name) = match &frozen {
+        Frozen::Gateway => ("gateway", Value::Bool(true)),
+        Frozen::Upstream(name) => ("upstream", name.as_str().into()),
+        Frozen::Consumer(name) => ("consumer", name.as_str().into()),
+        Frozen::Credential(name) => ("credential", name.as_str().into()),
+    };
+    let told = name.as_str().map_or("the gateway".to_owned(), |name| format!("the {member} {name}"));
+    let is = desk.rows.frozen.contains(&frozen);
+    let (verb, done) = if freeze { ("freeze", "frozen") } else { ("thaw", "thawed") };
+    if is == freeze {
+        desk.done(
+            which.manner,
+            json!({member: name, "frozen": freeze}),
+            &format!("{told} is {done} already\n"),
+        );
+        return Ok(true);
+    }
+    let change = if freeze { Change::Freeze(frozen) } else { Change::Thaw(frozen) };
+    desk.change((verb, &[(member, name.clone())]), vec![change], which.manner)?;
+    desk.done(which.manner, json!({member: name, "frozen": freeze}), &format!("{told} is {done}\n"));
+    Ok(true)
+}
+
+impl Which {
+    /// What is meant. What is to be frozen must be known; what is to be thawed need not be there any more.
+    fn named(&self, desk: &Desk, freeze: bool) -> anyhow::Result<Frozen> {
+        if let Some(name) = &self.consumer {
+            if freeze {
+                desk.must_know_consumer(name)?;
+            }
+            return Ok(Frozen::Consumer(name.clone()));
+        }
+        if let Some(name) = &self.upstream {
+            if freeze && !desk.file.upstreams.declares(name) {
+                let nearest = config::nearest(name, desk.file.upstreams.names());
+                bail!("there is no upstream `{name}`{}", meant(nearest));
+            }
+            return Ok(Frozen::Upstream(name.clone()));
+        }
+        let Some(name) = &self.credential else { return Ok(Frozen::Gateway) };
+        let stored = desk.rows.credentials.iter().map(|row| row.name.as_str());
+        let mut known = desk.file.credentials.names().chain(stored);
+        if freeze && !known.any(|known| known == name) {
+            bail!("there is no credential `{name}`");
+        }
+        Ok(Frozen::Credential(name.clone()))
+    }
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
+}

@@ -1,0 +1,75 @@
+//! The material of a credential, as a custodian gives it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::Desk;
+use crate::config::file::{Profile, Scheme};
+use crate::custody::Material;
+use crate::secret::Secret;
+use crate::storage::CredentialRow;
+
+/// Material as it is given.
+#[derive(Args)]
+pub(in crate::cli) struct Given {
+    /// The id of an access key
+    #[arg(long)]
+    id: Option<String>,
+    /// A file that holds the secret alone; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+/// Reads material, and checks that it fits the upstream: most of what is wrong with a key its
+/// product answers in ways that nobody could tell apart later.
+pub(super) fn material(desk: &Desk, row: &CredentialRow, given: &Given) -> anyhow::Result<(String, Secret)> {
+    let Some(upstream) = desk.file.upstreams.find(&row.upstream) else {
+        bail!("the file declares no upstream `{}`", row.upstream.escape_debug());
+    };
+    let fits = match &upstream.scheme.value {
+        Scheme::AccessKey(_) => "access-key",
+        Scheme::Header { .. } | Scheme::Bearer | Scheme::Token => "value",
+    };
+    if row.kind != fits {
+        bail!("the scheme of the upstream `{}` takes a credential of the kind `{fits}`", row.upstream);
+    }
+    let id = match (fits, &given.id) {
+        ("access-key", None) => bail!("an access key has an id: --id"),
+        ("access-key", Some(id)) => id.clone(),
+        (_, Some(_)) => bail!("a credential of the kind `{fits}` has no id"),
+        (_, None) => String::new(),
+    };
+    let secret = secret(given)?;
+    let uuid = upstream.profile.value == Profile::JumpServer;
+    Material::of_kind(&row.kind, &id, &secret, uuid)?;
+    Ok((id, secret))
+}
+
+/// The secret, from where it is given. Never from the command line, which everybody can read.
+fn secret(given: &Given) -> anyhow::Result<Secret> {
+    use std::io::{IsTerminal as _, Read as _};
+    /// The longest secret, in bytes.
+    const LONGEST: usize = 64 * 1024;
+    // With room for the longest, so that growing leaves no copy behind.
+    let mut bytes = Vec::with_capacity(LONGEST + 1);
+    let most = u64::try_from(LONGEST)? + 1;
+    match &given.secret_file {
+        Some(path) if path.as_os_str() != "-" => {
+            let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+            file.take(most).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+        }
+        None if std::io::stdin().is_terminal() => {
+            bytes = rpassword::prompt_password("secret: ")?.into_bytes();
+        }
+        Some(_) | None => {
+            std::io::stdin().take(most).read_to_end(&mut bytes)?;
+        }
+    }
+    let secret = Secret::new(bytes);
+    if secret.expose().len() > LONGEST {
+        bail!("it is longer than any secret: at most {LONGEST} bytes");
+    }
+    Ok(secret)
+}

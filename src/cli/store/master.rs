@@ -1,0 +1,109 @@
+//! `claviger master-key`: another key for everything that is sealed.
+//!
+//! The new key is written and flushed beside the former, the store is sealed with it in one change,
+//! and only then is it put in the former's place. Cut off anywhere, one of the two files holds the
+//! key that the store names, and the next command to look puts it where it belongs.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Desk, Manner, Output, keys};
+use crate::config::file::MasterKey as Source;
+use crate::config::kept;
+use crate::custody::{MasterKey, Proof, keyfile, rewrap_version};
+use crate::storage::Change;
+
+/// What to do with the master key.
+#[derive(Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Seal everything in the store with a new key
+    Rotate {
+        /// A file with the new key or passphrase, where the configuration takes it from elsewhere than a
+        /// file of the key; a new key is made otherwise
+        #[arg(long, value_name = "FILE")]
+        new_file: Option<PathBuf>,
+        #[command(flatten)]
+        manner: Manner,
+    },
+}
+
+/// What to say where there is nothing to do.
+const NOTHING: &str = "nothing is sealed in the store yet: there is nothing to rotate";
+
+/// Does it.
+pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    match verb {
+        Verb::Rotate { new_file, manner } => rotate(&mut desk, new_file.as_deref(), *manner)?,
+    }
+    Ok(true)
+}
+
+fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::Result<()> {
+    if desk.store.is_none() {
+        bail!(NOTHING);
+    }
+    let source = desk.file.custody.master_key.value.clone();
+    let _alone = match &source {
+        Source::File(path) => Some(keyfile::alone(path).with_context(|| path.display().to_string())?),
+        Source::Env(_) | Source::Passphrase(_) => None,
+    };
+    // Another rotation may have been at it until the lock was free.
+    desk.look_again()?;
+    let Some(from) = keys::for_reading(&desk.file, &desk.rows, None)? else {
+        bail!(NOTHING);
+    };
+    let (to, proof) = wanted(&source, new_file)?;
+    let mut changes = vec![Change::Proof(proof.bytes())];
+    for row in &desk.rows.versions {
+        changes.push(Change::Version(rewrap_version(&from, &to, row)?));
+    }
+    let count = changes.len() - 1;
+    if let (Source::File(path), false) = (&source, manner.dry_run) {
+        keyfile::stage(path, &to).with_context(|| path.display().to_string())?;
+    }
+    let told = [("from", from.shown_id().into()), ("to", to.shown_id().into()), ("versions", count.into())];
+    desk.change(("master key rotated", &told), changes, manner)?;
+    let remedy = match &source {
+        Source::File(path) => {
+            if !manner.dry_run {
+                keyfile::promote(path).with_context(|| path.display().to_string())?;
+            }
+            "back it up apart; older backups of the store open with the former key alone"
+        }
+        Source::Env(_) | Source::Passphrase(_) => {
+            "put it where the configuration takes it from, and start the gateway again"
+        }
+    };
+    let json = json!({"from": from.shown_id(), "to": to.shown_id(), "versions": count});
+    desk.done(
+        manner,
+        json,
+        &format!("{count} versions are sealed with the new master key {}: {remedy}\n", to.shown_id()),
+    );
+    Ok(())
+}
+
+/// The new key, and its proof.
+fn wanted(source: &Source, new_file: Option<&Path>) -> anyhow::Result<(Rc<MasterKey>, Proof)> {
+    let (key, proof) = match (source, new_file) {
+        (Source::File(_), None) => keys::proven(MasterKey::fresh()?)?,
+        (Source::File(_), Some(_)) => bail!("the new key is made and kept by claviger: leave out --new-file"),
+        (Source::Env(_) | Source::Passphrase(_), None) => {
+            bail!(
+                "the configuration takes the key from where claviger cannot write: --new-file FILE holds the new one"
+            )
+        }
+        (Source::Env(_), Some(path)) => keys::proven(keys::read(path)?)?,
+        (Source::Passphrase(_), Some(path)) => {
+            let passphrase =
+                kept(path).map_err(|ill| anyhow::anyhow!("the passphrase cannot be used: {ill}"))?;
+            Proof::of_passphrase(&passphrase)?
+        }
+    };
+    Ok((Rc::new(key), proof))
+}

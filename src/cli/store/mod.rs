@@ -1,0 +1,288 @@
+//! What the command line changes in the store. Each change is one write, with the note that tells
+//! the trail of it; a running gateway sees it within a second.
+
+pub(super) mod consumer;
+pub(super) mod credential;
+pub(super) mod freeze;
+mod given;
+mod keys;
+pub(super) mod master;
+mod table;
+pub(super) mod token;
+mod usage;
+mod words;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::{Output, environment, say, tell};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{self, File};
+use crate::custody::{MasterKey, Stored};
+use crate::name::Name;
+use crate::server::StateDir;
+use crate::storage::{Change, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault};
+
+/// How a change is made.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Manner {
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// The store, open at a custodian's desk.
+pub(super) struct Desk {
+    file: File,
+    runtime: Runtime,
+    store: Option<Sqlite>,
+    rows: Rows,
+    stamp: Option<Stamp>,
+    now: Seconds,
+    output: Output,
+}
+
+/// Does `work` again where another custodian's change came between its look and its own change.
+pub(super) fn persistent(mut work: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    /// Each round, somebody's change went through.
+    const ROUNDS: u32 = 50;
+    for round in 1..ROUNDS {
+        match work() {
+            Err(why) if matches!(why.downcast_ref(), Some(StoreFault::Outdated)) => {
+                std::thread::sleep(std::time::Duration::from_millis(u64::from(round)));
+            }
+            done => return done,
+        }
+    }
+    work()
+}
+
+/// Where the store of this configuration is.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    file.state_dir.value.join("store.db")
+}
+
+/// The store, open, and what it holds.
+pub(super) struct Opened {
+    pub(super) store: Sqlite,
+    pub(super) stored: Stored,
+    pub(super) stamp: Stamp,
+    /// None where nothing is sealed.
+    pub(super) key: Option<Rc<MasterKey>>,
+}
+
+/// What the store holds, opened with the master key where anything is sealed. `None` where there is
+/// no store.
+///
+/// # Errors
+/// Where it cannot be used, and why: never as if it were empty.
+pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
+    let path = path_of(file);
+    if !path.try_exists().with_context(|| path.display().to_string())? {
+        return Ok(None);
+    }
+    StateDir::check(&file.state_dir.value)?;
+    let store = Sqlite::open(&path).await?;
+    let (mut rows, mut stamp) = store.read().await?;
+    let mut key = keys::for_reading(file, &rows, None);
+    if key.is_err() {
+        // It may have been rotated between the two looks.
+        (rows, stamp) = store.read().await?;
+        key = keys::for_reading(file, &rows, None);
+    }
+    let key = key?;
+    let (stored, broken) = Stored::open(rows, key.as_deref());
+    if let Some(broken) = broken.first() {
+        bail!("{}: {broken}", path.display());
+    }
+    Ok(Some(Opened { store, stored, stamp, key }))
+}
+
+/// The same of rows that were read while running: what does not open is told, and not used.
+pub(super) fn opened(file: &File, rows: Rows, held: &mut Option<Rc<MasterKey>>) -> Stored {
+    match keys::for_reading(file, &rows, held.as_ref()) {
+        Ok(key) => *held = key,
+        Err(why) => {
+            let why = format!("{why:#}");
+            tracing::error!(%why, "the master key is not to be had: what was opened before stays in use");
+            return Stored::open(rows, None).0;
+        }
+    }
+    let (stored, broken) = Stored::open(rows, held.as_deref());
+    for broken in broken {
+        tracing::error!(%broken, "a credential cannot be used");
+    }
+    stored
+}
+
+impl Desk {
+    /// Opens the store of the configuration at `config`; `None` where the file is wrong, which was told.
+    fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+        let (file, problems) = match config::read_file(config) {
+            Ok(read) => read,
+            Err(problems) => {
+                tell(&problems.render(true));
+                return Ok(None);
+            }
+        };
+        if problems.has_errors() {
+            tell(&problems.render(true));
+            return Ok(None);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let path = path_of(&file);
+        let mut desk =
+            Self { file, runtime, store: None, rows: Rows::default(), stamp: None, now: now(), output };
+        if path.try_exists().with_context(|| path.display().to_string())? {
+            StateDir::check(&desk.file.state_dir.value)?;
+            desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
+            desk.look_again()?;
+        }
+        Ok(Some(desk))
+    }
+
+    /// Reads what the store holds now.
+    fn look_again(&mut self) -> anyhow::Result<()> {
+        if let Some(store) = &self.store {
+            let (rows, stamp) = self.runtime.block_on(store.read())?;
+            (self.rows, self.stamp) = (rows, Some(stamp));
+        }
+        Ok(())
+    }
+
+    /// Makes `changes`, told to the trail as `what` with `members`. A store that is not there yet is made.
+    fn change(
+        &mut self,
+        (what, members): (&str, &[(&str, Value)]),
+        mut changes: Vec<Change>,
+        manner: Manner,
+    ) -> anyhow::Result<()> {
+        if manner.dry_run {
+            return Ok(());
+        }
+        changes.push(Change::Note(note((what, members), self.now)));
+        if self.store.is_none() {
+            StateDir::prepare(&self.file.state_dir.value)?;
+            self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);
+            let none = std::mem::take(&mut self.rows);
+            self.look_again()?;
+            // The changes were made up for a store with nothing in it.
+            if self.rows != none {
+                return Err(StoreFault::Outdated.into());
+            }
+        }
+        let store = self.store.as_ref().context("there is no store")?;
+        self.runtime.block_on(store.write(&changes, self.stamp))?;
+        Ok(())
+    }
+
+    /// The consumer of this name, in file or store.
+    fn knows_consumer(&self, name: &str) -> bool {
+        self.file.consumers.declares(name) || self.rows.consumers.iter().any(|row| row.name == name)
+    }
+
+    /// Fails where neither file nor store has such a consumer.
+    fn must_know_consumer(&self, name: &str) -> anyhow::Result<()> {
+        if self.knows_consumer(name) {
+            return Ok(());
+        }
+        let known =
+            self.file.consumers.names().chain(self.rows.consumers.iter().map(|row| row.name.as_str()));
+        let nearest = config::nearest(name, known).map(|nearest| format!("; did you mean `{nearest}`?"));
+        bail!("there is no consumer `{name}`{}", nearest.unwrap_or_default())
+    }
+
+    /// Prints a result: `json` for machines, `text` for people.
+    fn show(&self, json: &Value, text: &str) {
+        match self.output {
+            Output::Json => say(&format!("{json}\n")),
+            Output::Text => say(text),
+        }
+    }
+
+    /// Prints what was changed, or would have been.
+    fn done(&self, manner: Manner, json: Value, text: &str) {
+        let mut json = json;
+        if manner.dry_run
+            && let Some(members) = json.as_object_mut()
+        {
+            members.insert("dry_run".into(), true.into());
+        }
+        let text = if manner.dry_run { format!("would be done: {text}") } else { text.to_owned() };
+        self.show(&json, &text);
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            self.runtime.block_on(store.close());
+        }
+    }
+}
+
+/// Whether to go on with what cannot be undone.
+fn confirmed(question: &str, manner: Manner) -> anyhow::Result<bool> {
+    use std::io::{BufRead as _, IsTerminal as _};
+    if manner.yes || manner.dry_run {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Say --yes to do it without being asked.");
+    }
+    tell(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+/// The note of a change: who made it and when, since the trail may be told much later, and its id, by
+/// which one that was told twice is known.
+fn note((what, members): (&str, &[(&str, Value)]), now: Seconds) -> Note {
+    let id = Uuid::now_v7().to_string();
+    let first = [("what", what.into()), ("change", id.as_str().into()), ("at", words::shown(now).into())];
+    let by = ("by", Value::from(custodian()));
+    let all = first.iter().chain([&by]).chain(members);
+    let members = all.fold(String::new(), |text, (name, value)| format!("{text},{}:{value}", json!(name)));
+    Note { id, members }
+}
+
+/// Who is at the desk, as the system knows: the user's number, and the name it goes by.
+fn custodian() -> String {
+    let number = rustix::process::getuid().as_raw();
+    let name = environment("SUDO_USER").or_else(|| environment("LOGNAME")).or_else(|| environment("USER"));
+    match name.as_deref().and_then(Name::parse) {
+        Some(name) => format!("{name} (uid {number})"),
+        None => format!("uid {number}"),
+    }
+}
+
+fn now() -> Seconds {
+    let since = SystemClock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX)
+}
+
+/// The name typed, if it can be one.
+fn named(text: &str) -> anyhow::Result<&str> {
+    if Name::parse(text).is_some() {
+        return Ok(text);
+    }
+    bail!(
+        "`{}` is no name: letters, digits, `.`, `_` and `-`, at most 64, a letter or digit first",
+        text.escape_debug()
+    )
+}
+
+/// The master key of this configuration; see [`keys::for_sealing`].
+fn sealing_key(desk: &Desk) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
+    keys::for_sealing(&desk.file, &desk.rows)
+}

@@ -1,0 +1,34 @@
+//! Tables for people.
+
+/// Rows under their headings; what to say where there are none.
+pub(super) fn table<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>, none: &str) -> String {
+    if rows.is_empty() {
+        return format!("{none}\n");
+    }
+    let all: Vec<[String; N]> = [headings.map(str::to_uppercase)].into_iter().chain(rows).collect();
+    let mut widths = [0; N];
+    for row in &all {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &all {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn columns_are_as_wide_as_what_stands_in_them() {
+        let rows = vec![["a".to_owned(), String::new()], ["größer".to_owned(), "x".to_owned()]];
+        assert_eq!(table(["id", "note"], rows, "none"), "ID      NOTE\na\ngrößer  x\n");
+        assert_eq!(table(["id"], Vec::new(), "there is none"), "there is none\n");
+    }
+}

@@ -1,0 +1,151 @@
+//! `claviger token`: what consumers prove themselves with. A token is shown once, when it is issued.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::words::{moment, shown, shown_or_dash};
+use super::{Desk, Manner, Output, table::table};
+use crate::inbound::{Directory, token};
+use crate::storage::{Change, TokenRow};
+
+/// What to do with tokens.
+#[derive(Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Issue a token; it is shown this once
+    Issue {
+        /// For whom
+        #[arg(long)]
+        consumer: String,
+        /// When it ends: 2027-01-01T00:00:00Z, or 90d from now
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+        /// Words for other custodians
+        #[arg(long)]
+        note: Option<String>,
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// List tokens, with their last use
+    List {
+        /// Only this consumer's
+        #[arg(long)]
+        consumer: Option<String>,
+    },
+    /// Revoke a token
+    Revoke {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        manner: Manner,
+    },
+}
+
+/// Does it.
+pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    match verb {
+        Verb::Issue { consumer, expires, note, manner } => {
+            issue(&mut desk, consumer, (expires.as_deref(), note.clone()), *manner)?;
+        }
+        Verb::List { consumer } => {
+            let wanted = |row: &&TokenRow| consumer.as_ref().is_none_or(|name| row.consumer == *name);
+            let rows: Vec<&TokenRow> = desk.rows.tokens.iter().filter(wanted).collect();
+            let values: Vec<Value> = rows.iter().map(|row| value(row)).collect();
+            desk.show(&Value::from(values), &listed(&desk, &rows));
+        }
+        Verb::Revoke { id, manner } => revoke(&mut desk, id, *manner)?,
+    }
+    Ok(true)
+}
+
+fn issue(
+    desk: &mut Desk,
+    consumer: &str,
+    (expires, note): (Option<&str>, Option<String>),
+    manner: Manner,
+) -> anyhow::Result<()> {
+    desk.must_know_consumer(consumer)?;
+    let expires = expires.map(|text| moment(text, desk.now)).transpose()?;
+    let made = token::fresh().context("making a token")?;
+    let id = Uuid::now_v7().to_string();
+    let row = TokenRow {
+        id: id.clone(),
+        consumer: consumer.into(),
+        digest: Directory::digest(made.expose()),
+        created: desk.now,
+        expires,
+        revoked: None,
+        last_used: None,
+        note,
+    };
+    let told = [
+        ("consumer", consumer.into()),
+        ("token", id.as_str().into()),
+        ("expires", expires.map(shown).into()),
+    ];
+    desk.change(("token issued", &told), vec![Change::Token(row)], manner)?;
+    let text = if manner.dry_run { "" } else { std::str::from_utf8(made.expose())? };
+    let json = json!({"id": id, "consumer": consumer, "token": text, "expires": expires.map(shown)});
+    let granted = desk.file.grants.iter().any(|grant| grant.consumer.value == consumer);
+    let ungranted =
+        format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n");
+    let more = if granted { "" } else { ungranted.as_str() };
+    desk.done(manner, json, &format!("token {id} for {consumer}, shown this once:\n{text}\n{more}"));
+    Ok(())
+}
+
+fn revoke(desk: &mut Desk, id: &str, manner: Manner) -> anyhow::Result<()> {
+    let Some(row) = desk.rows.tokens.iter().find(|row| row.id == id).cloned() else {
+        bail!("there is no token with the id `{}`; claviger token list shows them", id.escape_debug());
+    };
+    if let Some(at) = row.revoked {
+        bail!("the token was revoked already, at {}", shown(at));
+    }
+    let told = [("consumer", row.consumer.as_str().into()), ("token", id.into())];
+    let revoked = TokenRow { revoked: Some(desk.now), ..row.clone() };
+    desk.change(("token revoked", &told), vec![Change::Token(revoked)], manner)?;
+    desk.done(
+        manner,
+        json!({"id": id, "revoked": true}),
+        &format!("token {id} of {} revoked\n", row.consumer),
+    );
+    Ok(())
+}
+
+/// A token as machines see it. Never the token itself.
+pub(super) fn value(row: &TokenRow) -> Value {
+    json!({
+        "id": row.id,
+        "consumer": row.consumer,
+        "created": shown(row.created),
+        "expires": row.expires.map(shown),
+        "revoked": row.revoked.map(shown),
+        "last_used": row.last_used.map(shown),
+        "note": row.note,
+    })
+}
+
+/// The table of tokens.
+pub(super) fn listed(desk: &Desk, rows: &[&TokenRow]) -> String {
+    let state = |row: &TokenRow| match (row.revoked, row.expires) {
+        (Some(at), _) => format!("revoked {}", shown(at)),
+        (None, Some(end)) if end <= desk.now => format!("ended {}", shown(end)),
+        (None, Some(end)) => format!("until {}", shown(end)),
+        (None, None) => "good".into(),
+    };
+    let row = |row: &&TokenRow| {
+        [
+            row.id.clone(),
+            row.consumer.clone(),
+            state(row),
+            shown_or_dash(row.last_used),
+            row.note.clone().unwrap_or_default(),
+        ]
+    };
+    let headings = ["id", "consumer", "state", "last used", "note"];
+    table(headings, rows.iter().map(row).collect(), "there is no token in the store yet")
+}

@@ -1,0 +1,77 @@
+//! Who used which version of a credential lately: the trail knows.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::table::table;
+use crate::audit::segments;
+
+/// How much of the trail's end is looked at, in bytes.
+const LOOKED_AT: u64 = 32 << 20;
+
+/// A consumer's use of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Used {
+    version: u64,
+    consumer: String,
+    last: String,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    event: &'a str,
+    time: &'a str,
+    consumer: Option<&'a str>,
+    credential: Option<&'a str>,
+    credential_version: Option<u64>,
+}
+
+impl Used {
+    /// For machines.
+    pub(super) fn value(&self) -> Value {
+        json!({"version": self.version, "consumer": self.consumer, "last": self.last})
+    }
+}
+
+/// The last use of each version by each consumer, as far as the latest of the trail tells.
+pub(super) fn lately(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
+    let mut found: BTreeMap<(u64, String), String> = BTreeMap::new();
+    let mut left = LOOKED_AT;
+    for path in segments(dir).unwrap_or_default().iter().rev() {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let from = length.saturating_sub(left);
+        file.seek(SeekFrom::Start(from))?;
+        left = left.saturating_sub(length);
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line?;
+            // What the first seek cut in two is no event.
+            let Ok(line) = serde_json::from_slice::<Line<'_>>(&line) else { continue };
+            if line.event != "outcome" || line.credential != Some(credential) {
+                continue;
+            }
+            let (version, consumer) = (line.credential_version.unwrap_or(0), line.consumer.unwrap_or("-"));
+            let last = found.entry((version, consumer.to_owned())).or_default();
+            if last.as_str() < line.time {
+                line.time.clone_into(last);
+            }
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    let used = found.into_iter().map(|((version, consumer), last)| Used { version, consumer, last });
+    Ok(used.collect())
+}
+
+/// For people.
+pub(super) fn text(used: &[Used]) -> String {
+    let row = |used: &Used| [used.version.to_string(), used.consumer.clone(), used.last.clone()];
+    let rows = used.iter().map(row).collect();
+    table(["version", "used by", "last"], rows, "the latest of the trail knows of no use")
+}

@@ -1,0 +1,140 @@
+//! What the store adds to the file: consumers, tokens, credentials and freezes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::upstreams::Upstreams;
+use crate::config::file::{File, Profile};
+use crate::custody::{Credential, Kind, Material, Stored};
+use crate::gateway::Snapshot;
+use crate::gateway::freeze::{FROZEN_CREDENTIAL, Freezes};
+use crate::inbound::{Consumer, Dead, Directory, Issued};
+use crate::origin::Origin;
+use crate::storage::{CredentialRow, Frozen, Rows, Seconds};
+use crate::upstream::Upstream;
+
+/// Adds the store's consumers and tokens. `declared` tells whether the file declares a token.
+pub(super) fn consumers<'a>(
+    rows: &'a Rows,
+    entries: &mut Vec<(Consumer, Vec<Issued>)>,
+    places: &mut HashMap<&'a str, usize>,
+    declared: impl Fn(&[u8; 32]) -> bool,
+) {
+    let mut disabled = HashSet::new();
+    for row in &rows.consumers {
+        let Some(called) = super::name(&row.name) else { continue };
+        let place = *places.entry(&row.name).or_insert_with(|| {
+            entries.push((Consumer::new(called), Vec::new()));
+            entries.len() - 1
+        });
+        if row.disabled
+            && let Some((_, tokens)) = entries.get_mut(place)
+        {
+            disabled.insert(place);
+            for token in tokens {
+                token.dead = Some(Dead::Disabled);
+            }
+        }
+    }
+    for row in &rows.tokens {
+        let Some(place) = places.get(row.consumer.as_str()) else { continue };
+        if let Some((_, tokens)) = entries.get_mut(*place)
+            && !declared(&row.digest)
+        {
+            let dead = match row.revoked {
+                Some(_) => Some(Dead::Revoked),
+                None => disabled.contains(place).then_some(Dead::Disabled),
+            };
+            let (id, expires) = (Some(Arc::from(row.id.as_str())), row.expires.map(time));
+            tokens.push(Issued { digest: row.digest, id, expires, dead });
+        }
+    }
+}
+
+/// The credentials that grants name and the file does not declare. One that is not to be had takes
+/// its place all the same: calls with it are refused, and the others go on.
+pub(super) fn credentials(
+    (stored, former): (Option<&Stored>, Option<&Snapshot>),
+    file: &File,
+    upstreams: &Upstreams,
+    (credentials, freezes): (&mut Vec<(usize, Credential)>, &mut Freezes),
+) {
+    let Some(stored) = stored else { return };
+    for (name, (place, upstream)) in &upstreams.credentials {
+        let (Some(called), Some(upstream)) = (super::name(name), upstreams.compiled.get(*upstream)) else {
+            continue;
+        };
+        if file.credentials.declares(name) {
+            continue;
+        }
+        let origin = upstream.endpoint.origin.clone();
+        let uuid = file
+            .upstreams
+            .find(upstream.name.as_str())
+            .is_some_and(|declared| declared.profile.value == Profile::JumpServer);
+        let found = available(stored, name, upstream).and_then(|row| {
+            let Some(opened) = stored.opened.get(name) else {
+                return kept(stored, former, name, &origin)
+                    .ok_or("the credential has no version that can be used");
+            };
+            Material::of_kind(&row.kind, &opened.id, &opened.secret, uuid)
+                .map(|material| Credential::new(called.clone(), opened.version, origin.clone(), material))
+                .map_err(|_| "the credential's material is ill-formed")
+        });
+        credentials.push(match found {
+            Ok(credential) => (*place, credential),
+            Err(why) => {
+                freezes.credentials.entry(*place).or_insert(why);
+                (*place, Credential::absent(called, origin))
+            }
+        });
+    }
+}
+
+/// The row of a stored credential that may be used for this upstream, or why there is none.
+fn available<'s>(
+    stored: &'s Stored,
+    name: &str,
+    upstream: &Upstream,
+) -> Result<&'s CredentialRow, &'static str> {
+    let row = stored.credential(name).ok_or("there is no such credential")?;
+    if row.upstream != upstream.name.as_str() {
+        return Err("the credential is for another upstream");
+    }
+    if Kind::parse(&row.kind) != Some(upstream.scheme.kind()) {
+        return Err("the credential is of a kind that the upstream's scheme cannot put on");
+    }
+    if row.disabled {
+        return Err("the credential is disabled");
+    }
+    Ok(row)
+}
+
+/// What is in force already of a version that cannot be opened now: the key may be away, and that is
+/// no reason to stop what works.
+fn kept(stored: &Stored, former: Option<&Snapshot>, name: &str, origin: &Origin) -> Option<Credential> {
+    let held = former?.custody.find(name, stored.active(name)?)?;
+    (held.origin == *origin).then(|| held.again())
+}
+
+/// What is frozen, by places.
+pub(super) fn freezes(stored: Option<&Stored>, upstreams: &Upstreams, directory: &Directory) -> Freezes {
+    let mut freezes = Freezes::default();
+    for frozen in stored.iter().flat_map(|stored| &stored.rows.frozen) {
+        match frozen {
+            Frozen::Gateway => freezes.gateway = true,
+            Frozen::Upstream(name) => freezes.upstreams.extend(upstreams.places.get(name)),
+            Frozen::Consumer(name) => freezes.consumers.extend(directory.place(name)),
+            Frozen::Credential(name) => {
+                let place = upstreams.credentials.get(name).map(|(place, _)| *place);
+                freezes.credentials.extend(place.map(|place| (place, FROZEN_CREDENTIAL)));
+            }
+        }
+    }
+    freezes
+}
+
+fn time(at: Seconds) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap_or(0))
+}

@@ -1,0 +1,127 @@
+//! The file of the master key: written beside its name, flushed, and only then put under it, so that
+//! a file of that name is always a whole key.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::master::MasterKey;
+
+/// Where the next key of a rotation stands until the store is sealed with it.
+#[must_use]
+pub fn next(path: &Path) -> PathBuf {
+    beside(path, ".next")
+}
+
+/// Makes a new key at `path`, readable by its owner alone, unless another has made one there meanwhile.
+///
+/// # Errors
+/// As the file system's, or where there are no random bytes.
+pub fn make(path: &Path) -> io::Result<()> {
+    let _alone = alone(path)?;
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let key = MasterKey::fresh().map_err(io::Error::other)?;
+    let new = beside(path, ".new");
+    write(&new, &key)?;
+    fs::rename(&new, path)?;
+    sync_folder(path)
+}
+
+/// Puts the next key beside the one at `path`, in the place of one that a rotation left behind.
+///
+/// # Errors
+/// As the file system's.
+pub fn stage(path: &Path, key: &MasterKey) -> io::Result<()> {
+    write(&next(path), key)?;
+    sync_folder(path)
+}
+
+/// Makes the next key the one at `path`. One that another has made so already is no error.
+///
+/// # Errors
+/// As the file system's.
+pub fn promote(path: &Path) -> io::Result<()> {
+    match fs::rename(next(path), path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => sync_folder(path),
+    }
+}
+
+/// Keeps others from making or rotating a key in the same folder, until it is dropped.
+///
+/// # Errors
+/// As the file system's.
+pub fn alone(path: &Path) -> io::Result<File> {
+    let folder = File::open(folder(path))?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(folder)
+}
+
+fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(key.text().expose())?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(end);
+    beside.into()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn id(path: &Path) -> String {
+        MasterKey::parse(&Secret::new(fs::read(path).unwrap())).unwrap().shown_id()
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        fs::write(beside(&path, ".new"), "torn").unwrap();
+        make(&path).unwrap();
+        let first = id(&path);
+        make(&path).unwrap();
+        assert_eq!(id(&path), first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_next_key_takes_the_place_of_the_former() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        make(&path).unwrap();
+        fs::write(next(&path), "left behind").unwrap();
+        let key = MasterKey::fresh().unwrap();
+        stage(&path, &key).unwrap();
+        assert_eq!((id(&next(&path)), id(&path) == key.shown_id()), (key.shown_id(), false));
+        promote(&path).unwrap();
+        promote(&path).unwrap();
+        assert_eq!((id(&path), next(&path).exists()), (key.shown_id(), false));
+    }
+}

@@ -1,0 +1,244 @@
+//! Sealing: what keeps a secret unreadable in the store, and in its place.
+//!
+//! Each record has a data key of its own, fresh and random, by which its content is encrypted; the
+//! data key is encrypted by the master key. Both are bound to the place where the record is kept, so
+//! that one moved to another row or column does not open there. AES-256-GCM throughout.
+//!
+//! ```text
+//! version 1 │ id of the master key 8 │ nonce 12 │ data key 32 + tag 16 │ nonce 12 │ content n + tag 16
+//! ```
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::rand;
+use zeroize::Zeroizing;
+
+use super::master::{KEY_LEN, KeyId, MasterKey};
+use crate::secret::Secret;
+
+/// The form of a sealed record.
+const VERSION: u8 = 1;
+/// Bytes of the version and the master key's id.
+const HEADER: usize = 1 + size_of::<KeyId>();
+const TAG: usize = 16;
+/// Bytes of a data key, wrapped: its nonce, itself, its tag.
+const WRAPPED: usize = NONCE_LEN + KEY_LEN + TAG;
+
+/// Where a sealed record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The row, by its key.
+    pub row: &'a str,
+    /// The column.
+    pub column: &'a str,
+}
+
+/// Why a record does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsealable {
+    /// It is too short, or of a form that this version does not know.
+    #[error("what is stored is no sealed record of a known form")]
+    Form,
+    /// It was sealed with another master key than this.
+    #[error("it is sealed with the master key {sealed_with}, and the key at hand is {held}")]
+    WrongKey {
+        /// The id of the key it was sealed with.
+        sealed_with: String,
+        /// The id of the key at hand.
+        held: String,
+    },
+    /// It was altered, or belongs to another place.
+    #[error("it was altered, or moved from another place")]
+    Altered,
+    /// The system gives no random bytes, or encryption failed.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// Seals `content` to be kept at `place`.
+///
+/// # Errors
+/// [`Unsealable::Random`].
+pub fn seal(master: &MasterKey, place: Place<'_>, content: &[u8]) -> Result<Vec<u8>, Unsealable> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    rand::fill(key.as_mut()).map_err(|_| Unsealable::Random)?;
+    let mut sealed = wrapped(master, place, &key)?;
+    sealed.extend(encrypted(key.as_ref(), &bound("content", place), content)?);
+    Ok(sealed)
+}
+
+/// Opens what was sealed to be kept at `place`.
+///
+/// # Errors
+/// [`Unsealable`]; never anything of the content.
+pub fn unseal(master: &MasterKey, place: Place<'_>, sealed: &[u8]) -> Result<Secret, Unsealable> {
+    let (key, content) = opened(master, place, sealed)?;
+    decrypted(key.as_ref(), &bound("content", place), content)
+}
+
+/// Wraps the data key of a sealed record for another master key. The content stays as it is.
+///
+/// # Errors
+/// [`Unsealable`], also where the content does not open: what is broken is not carried on.
+pub fn rewrap(
+    from: &MasterKey,
+    to: &MasterKey,
+    place: Place<'_>,
+    sealed: &[u8],
+) -> Result<Vec<u8>, Unsealable> {
+    unseal(from, place, sealed)?;
+    let (key, content) = opened(from, place, sealed)?;
+    let mut fresh = wrapped(to, place, &key)?;
+    fresh.extend_from_slice(content);
+    Ok(fresh)
+}
+
+/// The header and the wrapped data key.
+fn wrapped(master: &MasterKey, place: Place<'_>, key: &[u8; KEY_LEN]) -> Result<Vec<u8>, Unsealable> {
+    let mut sealed = vec![VERSION];
+    sealed.extend_from_slice(master.id());
+    sealed.extend(encrypted(master.expose(), &bound("key", place), key)?);
+    Ok(sealed)
+}
+
+/// The data key of a sealed record, and its content still encrypted.
+fn opened<'s>(
+    master: &MasterKey,
+    place: Place<'_>,
+    sealed: &'s [u8],
+) -> Result<(Zeroizing<[u8; KEY_LEN]>, &'s [u8]), Unsealable> {
+    let (header, rest) = sealed.split_at_checked(HEADER).ok_or(Unsealable::Form)?;
+    let (key, content) = rest.split_at_checked(WRAPPED).ok_or(Unsealable::Form)?;
+    let (version, id) = header.split_first().ok_or(Unsealable::Form)?;
+    if *version != VERSION {
+        return Err(Unsealable::Form);
+    }
+    if id != master.id() {
+        let (sealed_with, held) = (super::master::shown(id), master.shown_id());
+        return Err(Unsealable::WrongKey { sealed_with, held });
+    }
+    let opened = decrypted(master.expose(), &bound("key", place), key)?;
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    if opened.expose().len() != KEY_LEN {
+        return Err(Unsealable::Form);
+    }
+    key.copy_from_slice(opened.expose());
+    Ok((key, content))
+}
+
+fn encrypted(key: &[u8], bound: &[u8], content: &[u8]) -> Result<Vec<u8>, Unsealable> {
+    let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| Unsealable::Random)?;
+    // With room for the tag, so that no copy of the content is left behind in another place.
+    let mut text = Zeroizing::new(Vec::with_capacity(content.len() + TAG));
+    text.extend_from_slice(content);
+    let nonce =
+        cipher.seal_in_place_append_tag(Aad::from(bound), &mut *text).map_err(|_| Unsealable::Random)?;
+    let mut sealed = Vec::with_capacity(NONCE_LEN + text.len());
+    sealed.extend_from_slice(nonce.as_ref());
+    sealed.extend_from_slice(&text);
+    Ok(sealed)
+}
+
+fn decrypted(key: &[u8], bound: &[u8], sealed: &[u8]) -> Result<Secret, Unsealable> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(Unsealable::Form)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unsealable::Form)?;
+    let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| Unsealable::Altered)?;
+    let mut text = Zeroizing::new(text.to_vec());
+    let clear = cipher.open_in_place(nonce, Aad::from(bound), &mut text).map_err(|_| Unsealable::Altered)?;
+    Ok(Secret::new(clear.to_vec()))
+}
+
+/// What an encryption is bound to: what it is, the form, and the place. Each part has its length
+/// before it, so that no two places read alike.
+fn bound(what: &str, place: Place<'_>) -> Vec<u8> {
+    let mut bound = vec![VERSION];
+    for part in [what, place.table, place.row, place.column] {
+        bound.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bound.extend_from_slice(part.as_bytes());
+    }
+    bound
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const HERE: Place<'_> = Place { table: "versions", row: "jms/1", column: "sealed" };
+
+    fn master(byte: u8) -> MasterKey {
+        MasterKey::new([byte; KEY_LEN])
+    }
+
+    #[test]
+    fn opens_what_was_sealed_and_seals_nothing_twice_alike() {
+        for content in [&b""[..], b"x", b"fake-secret", &vec![7; 70_000]] {
+            let (one, other) =
+                (seal(&master(1), HERE, content).unwrap(), seal(&master(1), HERE, content).unwrap());
+            assert_ne!(one, other);
+            assert_eq!(one.len(), HEADER + WRAPPED + NONCE_LEN + content.len() + TAG);
+            assert_eq!(unseal(&master(1), HERE, &one).unwrap().expose(), content);
+        }
+        let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
+        assert!(!sealed.windows(4).any(|part| part == b"fake"));
+    }
+
+    #[test]
+    fn a_bit_flipped_anywhere_is_noticed() {
+        let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
+        for at in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut flipped = sealed.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(unseal(&master(1), HERE, &flipped).is_err(), "bit {bit} of byte {at}");
+                assert!(rewrap(&master(1), &master(2), HERE, &flipped).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_was_cut_or_lengthened_does_not_open() {
+        let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
+        for length in 0..sealed.len() {
+            assert!(unseal(&master(1), HERE, &sealed[..length]).is_err(), "{length}");
+        }
+        assert!(unseal(&master(1), HERE, &[sealed.as_slice(), b"\0"].concat()).is_err());
+    }
+
+    #[test]
+    fn one_that_was_moved_does_not_open() {
+        let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
+        for elsewhere in [
+            Place { row: "jms/2", ..HERE },
+            Place { row: "jms", ..HERE },
+            Place { table: "tokens", ..HERE },
+            Place { column: "note", ..HERE },
+            Place { table: "version", row: "sjms/1", ..HERE },
+        ] {
+            assert_eq!(unseal(&master(1), elsewhere, &sealed).unwrap_err(), Unsealable::Altered);
+        }
+        // Nor does one whose content was put behind another's key.
+        let other = seal(&master(1), HERE, b"fake-other").unwrap();
+        let spliced = [&sealed[..HEADER + WRAPPED], &other[HEADER + WRAPPED..]].concat();
+        assert_eq!(unseal(&master(1), HERE, &spliced).unwrap_err(), Unsealable::Altered);
+    }
+
+    #[test]
+    fn a_wrong_key_is_called_one() {
+        let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
+        let why = unseal(&master(2), HERE, &sealed).unwrap_err();
+        let (sealed_with, held) = (master(1).shown_id(), master(2).shown_id());
+        assert_eq!(why, Unsealable::WrongKey { sealed_with, held });
+    }
+
+    #[test]
+    fn wrapped_anew_it_opens_with_the_new_key_alone() {
+        let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
+        let fresh = rewrap(&master(1), &master(2), HERE, &sealed).unwrap();
+        assert_eq!(unseal(&master(2), HERE, &fresh).unwrap().expose(), b"fake-secret");
+        assert!(unseal(&master(1), HERE, &fresh).is_err());
+        assert!(rewrap(&master(1), &master(2), HERE, &fresh).is_err());
+        assert!(rewrap(&master(1), &master(2), Place { row: "x", ..HERE }, &sealed).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! What the store holds, opened: its rows, and the material of the versions in use.
+
+use std::collections::HashMap;
+
+use super::master::MasterKey;
+use super::seal::{Place, Unsealable, rewrap, seal, unseal};
+use crate::secret::Secret;
+use crate::storage::{Rows, Stage, VersionRow};
+
+/// The store's content, as a configuration is compiled with it.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Every row.
+    pub rows: Rows,
+    /// The material of each credential's active version; absent where it could not be opened.
+    pub opened: HashMap<String, Opened>,
+}
+
+/// The material of a version, in clear.
+#[derive(Debug)]
+pub struct Opened {
+    /// The version.
+    pub version: u32,
+    /// The part that is no secret: the id of an access key. Empty where the kind has none.
+    pub id: String,
+    /// The secret.
+    pub secret: Secret,
+}
+
+/// A version that does not open.
+#[derive(Debug, thiserror::Error)]
+#[error("version {version} of the credential `{credential}` does not open: {why}")]
+pub struct Broken {
+    /// The credential's name.
+    pub credential: String,
+    /// The version.
+    pub version: u32,
+    /// Why.
+    pub why: Unsealable,
+}
+
+impl Stored {
+    /// Opens every version, and keeps the material of those in use. What does not open comes beside it.
+    /// Without a key nothing opens, and nothing is broken.
+    #[must_use]
+    pub fn open(rows: Rows, key: Option<&MasterKey>) -> (Self, Vec<Broken>) {
+        let (mut opened, mut broken) = (HashMap::new(), Vec::new());
+        for row in &rows.versions {
+            let Some(key) = key else { continue };
+            let place = row_of(&row.credential, row.version);
+            let material = unseal(key, at(&place), &row.sealed)
+                .and_then(|packed| unpacked(&packed).ok_or(Unsealable::Form));
+            match material {
+                // The versions come in their order: of several in use it is the latest.
+                Ok((id, secret)) if row.stage == Stage::Active => {
+                    opened.insert(row.credential.clone(), Opened { version: row.version, id, secret });
+                }
+                Ok(_) => {}
+                Err(why) => {
+                    let (credential, version) = (row.credential.clone(), row.version);
+                    broken.push(Broken { credential, version, why });
+                }
+            }
+        }
+        (Self { rows, opened }, broken)
+    }
+
+    /// The number of a credential's version in use, whether it could be opened or not.
+    #[must_use]
+    pub fn active(&self, name: &str) -> Option<u32> {
+        let active = |row: &&VersionRow| row.credential == name && row.stage == Stage::Active;
+        self.rows.versions.iter().filter(active).map(|row| row.version).max()
+    }
+
+    /// What a consumer of this name is in the store.
+    #[must_use]
+    pub fn consumer(&self, name: &str) -> Option<&crate::storage::ConsumerRow> {
+        let at = self.rows.consumers.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+        self.rows.consumers.get(at)
+    }
+
+    /// What a credential of this name is in the store.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<&crate::storage::CredentialRow> {
+        self.rows.credentials.iter().find(|row| row.name == name)
+    }
+}
+
+/// Seals a version's material for its row.
+///
+/// # Errors
+/// [`Unsealable`]; [`Unsealable::Form`] where the id has more than 255 bytes.
+pub fn seal_version(
+    key: &MasterKey,
+    (credential, version): (&str, u32),
+    (id, secret): (&str, &Secret),
+) -> Result<Vec<u8>, Unsealable> {
+    let packed = packed(id, secret).map_err(|_| Unsealable::Form)?;
+    seal(key, at(&row_of(credential, version)), packed.expose())
+}
+
+/// The row, sealed by another master key.
+///
+/// # Errors
+/// [`Broken`], where it does not open.
+pub fn rewrap_version(from: &MasterKey, to: &MasterKey, row: &VersionRow) -> Result<VersionRow, Broken> {
+    let sealed = rewrap(from, to, at(&row_of(&row.credential, row.version)), &row.sealed);
+    let broken = |why| Broken { credential: row.credential.clone(), version: row.version, why };
+    sealed.map(|sealed| VersionRow { sealed, ..row.clone() }).map_err(broken)
+}
+
+fn row_of(credential: &str, version: u32) -> String {
+    format!("{credential}/{version}")
+}
+
+fn at(row: &str) -> Place<'_> {
+    Place { table: "versions", row, column: "sealed" }
+}
+
+/// Material as it is sealed: the length of the id in one byte, the id, the secret.
+/// An id of more than 255 bytes does not fit.
+fn packed(id: &str, secret: &Secret) -> Result<Secret, std::num::TryFromIntError> {
+    let mut bytes = Vec::with_capacity(1 + id.len() + secret.expose().len());
+    bytes.push(u8::try_from(id.len())?);
+    bytes.extend_from_slice(id.as_bytes());
+    bytes.extend_from_slice(secret.expose());
+    Ok(Secret::new(bytes))
+}
+
+/// The id and the secret of [`packed`] material.
+fn unpacked(packed: &Secret) -> Option<(String, Secret)> {
+    let (length, rest) = packed.expose().split_first()?;
+    let (id, secret) = rest.split_at_checked(usize::from(*length))?;
+    Some((String::from_utf8(id.to_vec()).ok()?, Secret::new(secret.to_vec())))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn version(credential: &str, version: u32, stage: Stage, sealed: Vec<u8>) -> VersionRow {
+        VersionRow { credential: credential.into(), version, stage, sealed, created: 0, until: None }
+    }
+
+    #[test]
+    fn opens_what_is_in_use_and_names_what_does_not_open() {
+        let (key, secret) = (MasterKey::fresh().unwrap(), Secret::new(b"fake-secret".to_vec()));
+        let sealed = |name: &str, number| seal_version(&key, (name, number), ("id", &secret)).unwrap();
+        let versions = vec![
+            version("jms", 1, Stage::Retired, sealed("jms", 1)),
+            version("jms", 2, Stage::Active, sealed("jms", 2)),
+            version("jms", 3, Stage::Staged, sealed("jms", 3)),
+            // The row of another, and a version put back.
+            version("other", 1, Stage::Active, sealed("jms", 2)),
+            version("other", 2, Stage::Retired, sealed("other", 1)),
+        ];
+        let rows = Rows { versions, ..Rows::default() };
+        let (stored, broken) = Stored::open(rows.clone(), Some(&key));
+        assert_eq!(stored.opened.len(), 1);
+        let opened = stored.opened.get("jms").unwrap();
+        assert_eq!((opened.version, opened.secret.expose()), (2, secret.expose()));
+        assert_eq!(
+            (stored.active("jms"), stored.active("other"), stored.active("x")),
+            (Some(2), Some(1), None)
+        );
+        let broken: Vec<_> =
+            broken.iter().map(|broken| (broken.credential.as_str(), broken.version)).collect();
+        assert_eq!(broken, [("other", 1), ("other", 2)]);
+        let (stored, broken) = Stored::open(rows, None);
+        assert!(stored.opened.is_empty() && broken.is_empty());
+    }
+
+    #[test]
+    fn unpacks_what_was_packed() {
+        let secret = Secret::new(b"fake-secret".to_vec());
+        let (id, again) = unpacked(&packed("an-id", &secret).unwrap()).unwrap();
+        assert_eq!((id.as_str(), again.expose()), ("an-id", secret.expose()));
+        assert!(packed(&"x".repeat(256), &secret).is_err());
+        assert!(unpacked(&Secret::new(vec![])).is_none());
+        assert!(unpacked(&Secret::new(vec![5, b'a'])).is_none());
+    }
+}

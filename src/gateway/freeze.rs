@@ -1,0 +1,51 @@
+//! What a custodian has stopped for now: everything, an upstream, a consumer, a credential.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::code::Code;
+use crate::policy::Permit;
+
+/// What is frozen, by places in the snapshot.
+#[derive(Debug, Default)]
+pub struct Freezes {
+    /// Every call.
+    pub gateway: bool,
+    /// Calls to these upstreams.
+    pub upstreams: HashSet<usize>,
+    /// Calls of these consumers.
+    pub consumers: HashSet<usize>,
+    /// Calls with these credentials, and why they are not to be had.
+    pub credentials: HashMap<usize, &'static str>,
+}
+
+impl Freezes {
+    /// Why a permitted call is not made now: the code, and the reason for the trail. What concerns
+    /// the consumer itself is 403; the rest is our own doing, and 503.
+    #[must_use]
+    pub fn stop(&self, permit: &Permit) -> Option<(Code, &'static str)> {
+        self.stops((permit.identity().consumer(), permit.action().upstream, permit.credential()))
+    }
+
+    /// The same of a call by consumer, upstream and credential.
+    #[must_use]
+    pub fn stops(
+        &self,
+        (consumer, upstream, credential): (usize, usize, usize),
+    ) -> Option<(Code, &'static str)> {
+        if self.gateway {
+            return Some((Code::Frozen, "the gateway is frozen"));
+        }
+        if self.consumers.contains(&consumer) {
+            return Some((Code::ConsumerFrozen, "the consumer is frozen"));
+        }
+        if self.upstreams.contains(&upstream) {
+            return Some((Code::Frozen, "the upstream is frozen"));
+        }
+        let why = self.credentials.get(&credential)?;
+        let code = if *why == FROZEN_CREDENTIAL { Code::Frozen } else { Code::CredentialUnavailable };
+        Some((code, why))
+    }
+}
+
+/// Why a frozen credential is not used.
+pub const FROZEN_CREDENTIAL: &str = "the credential is frozen";

@@ -1,0 +1,187 @@
+//! Changes → tables, all of a list or none.
+
+use sqlx::Connection as _;
+use sqlx::Error;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::storage::{
+    Change, ConsumerRow, CredentialRow, Frozen, Note, Seconds, Stage, Stamp, TokenRow, VersionRow,
+};
+
+/// Makes the changes in one transaction, durable when this returns; false, and nothing is changed,
+/// where the stamp is another than `from`.
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    changes: &[Change],
+    from: Option<Stamp>,
+) -> Result<bool, Error> {
+    // The write lock first: what is compared below stays so until the commit.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Some(from) = from
+        && super::rows::stamp(&mut transaction).await? != from
+    {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    for change in changes {
+        apply(&mut transaction, change).await?;
+    }
+    if changes.iter().any(counts) {
+        sqlx::query("UPDATE store SET changes = changes + 1").execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Whether a change makes a new stamp.
+const fn counts(change: &Change) -> bool {
+    match change {
+        Change::Used(..) | Change::Note(_) | Change::Told(_) => false,
+        Change::Consumer(_)
+        | Change::NoConsumer(_)
+        | Change::Token(_)
+        | Change::Credential(_)
+        | Change::NoCredential(_)
+        | Change::Version(_)
+        | Change::NoVersion(..)
+        | Change::Freeze(_)
+        | Change::Thaw(_)
+        | Change::Proof(_) => true,
+    }
+}
+
+async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<(), Error> {
+    match change {
+        Change::Consumer(row) => consumer(db, row).await,
+        Change::NoConsumer(name) => {
+            sqlx::query("DELETE FROM tokens WHERE consumer = ?").bind(name).execute(&mut *db).await?;
+            sqlx::query("DELETE FROM consumers WHERE name = ?").bind(name).execute(db).await.map(drop)
+        }
+        Change::Token(row) => token(db, row).await,
+        Change::Used(id, at) => used(db, id, *at).await,
+        Change::Credential(row) => credential(db, row).await,
+        Change::NoCredential(name) => {
+            sqlx::query("DELETE FROM credentials WHERE name = ?").bind(name).execute(db).await.map(drop)
+        }
+        Change::Version(row) => version(db, row).await,
+        Change::NoVersion(name, version) => {
+            let delete = sqlx::query("DELETE FROM versions WHERE credential = ? AND version = ?");
+            delete.bind(name).bind(version).execute(db).await.map(drop)
+        }
+        Change::Freeze(frozen) => {
+            let (what, name) = words(frozen);
+            let insert = sqlx::query("INSERT INTO frozen (what, name) VALUES (?, ?) ON CONFLICT DO NOTHING");
+            insert.bind(what).bind(name).execute(db).await.map(drop)
+        }
+        Change::Thaw(frozen) => {
+            let (what, name) = words(frozen);
+            let delete = sqlx::query("DELETE FROM frozen WHERE what = ? AND name = ?");
+            delete.bind(what).bind(name).execute(db).await.map(drop)
+        }
+        Change::Note(Note { id, members }) => {
+            let insert = sqlx::query("INSERT INTO notes (id, members) VALUES (?, ?)");
+            insert.bind(id).bind(members).execute(db).await.map(drop)
+        }
+        Change::Told(id) => {
+            sqlx::query("DELETE FROM notes WHERE id = ?").bind(id).execute(db).await.map(drop)
+        }
+        Change::Proof(proof) => {
+            sqlx::query("UPDATE store SET proof = ?").bind(proof).execute(db).await.map(drop)
+        }
+    }
+}
+
+async fn consumer(db: &mut SqliteConnection, row: &ConsumerRow) -> Result<(), Error> {
+    let ConsumerRow { name, created, disabled, note } = row;
+    sqlx::query(
+        "INSERT INTO consumers (name, created, disabled, note) VALUES (?, ?, ?, ?) ON CONFLICT (name) \
+         DO UPDATE SET created = excluded.created, disabled = excluded.disabled, note = excluded.note",
+    )
+    .bind(name)
+    .bind(created)
+    .bind(disabled)
+    .bind(note)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+async fn token(db: &mut SqliteConnection, row: &TokenRow) -> Result<(), Error> {
+    let TokenRow { id, consumer, digest, created, expires, revoked, last_used, note } = row;
+    sqlx::query(
+        "INSERT INTO tokens (id, consumer, digest, created, expires, revoked, last_used, note) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET consumer = excluded.consumer, \
+         digest = excluded.digest, created = excluded.created, expires = excluded.expires, \
+         revoked = excluded.revoked, last_used = excluded.last_used, note = excluded.note",
+    )
+    .bind(id)
+    .bind(consumer)
+    .bind(digest.as_slice())
+    .bind(created)
+    .bind(expires)
+    .bind(revoked)
+    .bind(last_used)
+    .bind(note)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+async fn used(db: &mut SqliteConnection, id: &str, at: Seconds) -> Result<(), Error> {
+    sqlx::query("UPDATE tokens SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)")
+        .bind(at)
+        .bind(id)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+async fn credential(db: &mut SqliteConnection, row: &CredentialRow) -> Result<(), Error> {
+    let CredentialRow { name, upstream, kind, created, disabled } = row;
+    sqlx::query(
+        "INSERT INTO credentials (name, upstream, kind, created, disabled) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (name) DO UPDATE SET upstream = excluded.upstream, kind = excluded.kind, \
+         created = excluded.created, disabled = excluded.disabled",
+    )
+    .bind(name)
+    .bind(upstream)
+    .bind(kind)
+    .bind(created)
+    .bind(disabled)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+async fn version(db: &mut SqliteConnection, row: &VersionRow) -> Result<(), Error> {
+    let VersionRow { credential, version, stage, sealed, created, until } = row;
+    let stage = match stage {
+        Stage::Staged => "staged",
+        Stage::Active => "active",
+        Stage::Retired => "retired",
+    };
+    sqlx::query(
+        "INSERT INTO versions (credential, version, stage, sealed, created, until) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (credential, version) DO UPDATE SET stage = excluded.stage, \
+         sealed = excluded.sealed, created = excluded.created, until = excluded.until",
+    )
+    .bind(credential)
+    .bind(version)
+    .bind(stage)
+    .bind(sealed)
+    .bind(created)
+    .bind(until)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// What is frozen, as its row has it. The gateway has no name.
+fn words(frozen: &Frozen) -> (&'static str, &str) {
+    match frozen {
+        Frozen::Gateway => ("gateway", ""),
+        Frozen::Upstream(name) => ("upstream", name),
+        Frozen::Consumer(name) => ("consumer", name),
+        Frozen::Credential(name) => ("credential", name),
+    }
+}

@@ -1,0 +1,230 @@
+//! The store as one file of `SQLite`. Write-ahead log, every commit flushed; any number of readers beside
+//! one writer, in this process or in others.
+//!
+//! What cannot be read as a store of ours is refused with the reason: it is never taken for an empty one.
+
+mod changes;
+mod rows;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::Mutex;
+
+use super::{Change, Rows, Stamp, Storage, StoreFault};
+
+/// What makes the tables, step by step: each takes a store to the next version. A step that was
+/// released is never altered.
+const STEPS: [&str; 1] = [include_str!("../schema/1.sql")];
+/// In the file's header, so that another program's file is known as such: `clvg`.
+const APPLICATION: i64 = 0x636c_7667;
+/// What every file of `SQLite` begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// How long a change waits for another's.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A store in a file.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    /// Device and number of the file, by which it is known if another is put in its place.
+    file: (u64, u64),
+    connection: Mutex<SqliteConnection>,
+}
+
+impl Sqlite {
+    /// Opens the store at `path`, and brings it to the form of this version.
+    ///
+    /// # Errors
+    /// Where it is not there, is not whole, is another program's or a newer version's, or others may
+    /// read it.
+    pub async fn open(path: &Path) -> Result<Self, StoreFault> {
+        let file = check_file(path).map_err(|error| fault(path, error.to_string()))?;
+        let mut connection = options(path).connect().await.map_err(|error| broken(path, &error))?;
+        check(path, &mut connection).await?;
+        Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
+    }
+
+    /// Makes an empty store at `path`, or opens the one that another has made there meanwhile. It
+    /// stands under that name only once it is whole.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or as those of [`open`](Self::open).
+    pub async fn create(path: &Path) -> Result<Self, StoreFault> {
+        let unusable = |error: io::Error| fault(path, error.to_string());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = File::open(folder).map_err(unusable)?;
+        flock(&folder, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
+        if !path.try_exists().map_err(unusable)? {
+            let new = path.with_extension("db.new");
+            let file = begin(&new).map_err(unusable)?;
+            let mut connection = options(&new).connect().await.map_err(|error| broken(path, &error))?;
+            // Without a log first, so that all of it is in the one file that gets the name.
+            migrate(path, &mut connection, 0).await?;
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(|error| broken(path, &error))?;
+            if mode != "wal" {
+                return Err(fault(path, format!("the file system takes no write-ahead log: {mode}")));
+            }
+            connection.close().await.map_err(|error| broken(path, &error))?;
+            file.sync_all().and_then(|()| fs::rename(&new, path)).map_err(unusable)?;
+        }
+        folder.sync_all().map_err(unusable)?;
+        Self::open(path).await
+    }
+
+    /// Closes the store; all that was written then stands in the one file.
+    pub async fn close(self) {
+        if let Err(error) = self.connection.into_inner().close().await {
+            // Nothing is lost: what was acknowledged is in the log beside the file.
+            tracing::debug!(%error, "closing the store");
+        }
+    }
+
+    fn broken(&self, error: &sqlx::Error) -> StoreFault {
+        broken(&self.path, error)
+    }
+
+    /// Fails where the file that is open is no longer the one at the path.
+    fn check_in_place(&self) -> Result<(), StoreFault> {
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.file => Ok(()),
+            Ok(_) => Err(fault(&self.path, "another file was put in its place: start again")),
+            Err(error) => Err(fault(&self.path, error.to_string())),
+        }
+    }
+}
+
+impl Storage for Sqlite {
+    async fn read(&self) -> Result<(Rows, Stamp), StoreFault> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        rows::read(&mut connection).await.map_err(|error| self.broken(&error))
+    }
+
+    async fn write(&self, changes: &[Change], from: Option<Stamp>) -> Result<(), StoreFault> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        match changes::write(&mut connection, changes, from).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreFault::Outdated),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+
+    async fn stamp(&self) -> Result<Stamp, StoreFault> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        rows::stamp(&mut connection).await.map_err(|error| self.broken(&error))
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        // What was deleted is overwritten: a former version's material is not left in free pages.
+        .pragma("secure_delete", "ON")
+        .pragma("trusted_schema", "OFF")
+        .row_buffer_size(1024)
+        .thread_name(|number| format!("store-{number}"))
+        .disable_statement_logging()
+}
+
+/// An empty file for a new store, in the place of what was left of an earlier try.
+fn begin(new: &Path) -> io::Result<File> {
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let mut left = new.as_os_str().to_owned();
+        left.push(end);
+        match fs::remove_file(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)
+}
+
+/// The identity of the file, if it can be a store that nobody else reads.
+fn check_file(path: &Path) -> io::Result<(u64, u64)> {
+    let mut file = File::open(path)?;
+    let found = file.metadata()?;
+    let ill = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    if !found.is_file() {
+        return ill("it is no file");
+    }
+    if found.mode() & 0o077 != 0 {
+        let remedy = format!("it is open to others (mode {:o}): chmod 600", found.mode() & 0o777);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
+    }
+    let mut magic = [0; MAGIC.len()];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == *MAGIC => Ok((found.dev(), found.ino())),
+        Ok(()) => ill("it is no store of claviger's: its beginning is another program's, or was overwritten"),
+        Err(_) => ill("it was cut off: it is not a store any more, and restoring a backup is what helps"),
+    }
+}
+
+/// Checks that the file is whole and of our form, and brings it to that of this version.
+async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreFault> {
+    let pragma = async |connection: &mut SqliteConnection, sql: &'static str| {
+        let read: Result<i64, _> = sqlx::query_scalar(sql).fetch_one(connection).await;
+        read.map_err(|error| broken(path, &error))
+    };
+    if pragma(connection, "PRAGMA application_id").await? != APPLICATION {
+        return Err(fault(path, "it is another program's database"));
+    }
+    let version = pragma(connection, "PRAGMA user_version").await?;
+    let known = usize::try_from(version).ok().filter(|version| (1..=STEPS.len()).contains(version));
+    let Some(version) = known else {
+        let newest = STEPS.len();
+        return Err(fault(
+            path,
+            format!("it is of version {version}, and this claviger knows up to {newest}"),
+        ));
+    };
+    let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(|error| broken(path, &error))?;
+    if found != ["ok"] {
+        return Err(fault(path, format!("it is damaged: {}", found.join("; "))));
+    }
+    migrate(path, connection, version).await
+}
+
+/// Takes the steps after `version`, all or none.
+async fn migrate(path: &Path, connection: &mut SqliteConnection, version: usize) -> Result<(), StoreFault> {
+    let steps = STEPS.get(version..).unwrap_or_default();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let taken = async {
+        let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
+        for step in steps {
+            sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+        }
+        let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {}", STEPS.len());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await?;
+        transaction.commit().await
+    };
+    taken.await.map_err(|error: sqlx::Error| broken(path, &error))
+}
+
+fn broken(path: &Path, error: &sqlx::Error) -> StoreFault {
+    let text = error.to_string();
+    let reason = text.strip_prefix("error returned from database: ").unwrap_or(&text);
+    fault(path, reason)
+}
+
+fn fault(path: &Path, reason: impl Into<String>) -> StoreFault {
+    StoreFault::Unusable { path: path.to_owned(), reason: reason.into() }
+}

@@ -1,0 +1,166 @@
+//! What the command line changes, in a gateway that runs: within a second, without a reload.
+
+use std::fs;
+
+use super::{CONFIG, SOON, add, at_work, begun, code, done, issue, soon, verified};
+use crate::process::{Site, get};
+use crate::upstream::{KEY_ID, SECRET, Upstream};
+
+fn upstream() -> Upstream {
+    Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
+}
+
+#[test]
+fn a_gateway_may_start_before_anything_is_in_the_store() {
+    let upstream = upstream();
+    let site = begun(&upstream);
+    let process = site.start();
+    let token = issue(&site, "tool");
+    assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");
+    add(&site, "jms", SECRET);
+    soon(&process, &token, 200);
+    // A consumer that only the store knows, for whom the file has a grant.
+    site.done(&["consumer", "add", "late"]);
+    let late = issue(&site, "late");
+    soon(&process, &late, 200);
+    site.done(&["consumer", "remove", "late", "--yes"]);
+    soon(&process, &late, 401);
+    soon(&process, &token, 200);
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn a_store_that_is_made_while_it_runs_is_found() {
+    let upstream = upstream();
+    let config = CONFIG.replace("credential = \"jms\"\n", "credential = \"key\"\n")
+        + "[credentials.key]\naccess-key = { id = \"@KEY_ID@\", secret = { file = \"key.secret\" } }\n";
+    let config =
+        config.replace("[[grants]]\nconsumer = \"late\"\nupstream = \"jms\"\nroles = [\"all\"]\n", "");
+    let site = Site::with(upstream.address, &config);
+    let process = site.start();
+    assert!(!site.store().exists());
+    let token = issue(&site, "tool");
+    soon(&process, &token, 200);
+    site.done(&["freeze", "--credential", "key"]);
+    assert_eq!(code(&soon(&process, &token, 503)), "frozen");
+    assert!(!site.state().join("master.key").exists(), "nothing was sealed");
+    assert_eq!(process.end().0, Some(0));
+    assert_eq!(site.admin_events().len(), 2);
+}
+
+#[test]
+fn freezes_stop_what_they_name_and_survive_a_restart() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    site.done(&["consumer", "add", "late"]);
+    let late = issue(&site, "late");
+    let process = site.start();
+    for (which, status, expected, others) in [
+        (&[] as &[&str], 503, "frozen", 503),
+        (&["--upstream", "jms"], 503, "frozen", 503),
+        (&["--credential", "jms"], 503, "frozen", 503),
+        (&["--consumer", "tool"], 403, "consumer_frozen", 200),
+    ] {
+        let calls = upstream.seen().len();
+        site.done(&[&["freeze"], which].concat());
+        assert_eq!(code(&soon(&process, &token, status)), expected);
+        assert_eq!(get(process.address, "/api/v1/", &late).status, others);
+        let explained = site.run(&["explain", "--consumer", "tool", "GET", "/api/v1/", "--output", "json"]);
+        assert_eq!(explained.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&explained.stdout).contains(expected), "{explained:?}");
+        if others != 200 {
+            soon(&process, &token, status);
+            let stopped = upstream.seen().len() - calls;
+            assert!(stopped < 40, "calls before the freeze was in force: {stopped}");
+        }
+        site.done(&[&["thaw"], which].concat());
+        soon(&process, &token, 200);
+    }
+    site.done(&["freeze", "--consumer", "tool"]);
+    soon(&process, &token, 403);
+    process.kill();
+    let process = site.start();
+    assert_eq!(code(&get(process.address, "/api/v1/", &token)), "consumer_frozen");
+    let refusal = site.events().into_iter().rfind(|event| event["event"] == "outcome").unwrap();
+    assert_eq!((&refusal["code"], &refusal["consumer"]), (&"consumer_frozen".into(), &"tool".into()));
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn what_is_disabled_or_removed_is_refused_and_the_trail_says_why() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let process = site.start();
+    soon(&process, &token, 200);
+    site.done(&["consumer", "disable", "tool"]);
+    assert_eq!(code(&soon(&process, &token, 401)), "unauthenticated");
+    site.done(&["consumer", "enable", "tool"]);
+    soon(&process, &token, 200);
+    site.done(&["credential", "disable", "jms"]);
+    assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");
+    site.done(&["credential", "enable", "jms"]);
+    soon(&process, &token, 200);
+    site.done(&["credential", "remove", "jms", "--yes"]);
+    assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");
+    add(&site, "jms", SECRET);
+    soon(&process, &token, 200);
+    let id = site.done(&["token", "list"])[0]["id"].as_str().unwrap().to_owned();
+    site.done(&["token", "revoke", &id]);
+    soon(&process, &token, 401);
+    assert_eq!(process.end().0, Some(0));
+    let reasons: Vec<String> =
+        site.events().iter().filter_map(|event| event["reason"].as_str().map(String::from)).collect();
+    for reason in [
+        "disabled consumer",
+        "the credential is disabled",
+        "there is no such credential",
+        "revoked credential",
+    ] {
+        assert!(reasons.iter().any(|told| told == reason), "{reason}: {reasons:?}");
+    }
+}
+
+#[test]
+fn a_token_ends_at_its_time() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let process = site.start();
+    let brief = done(
+        &site.run_with(&["token", "issue", "--consumer", "tool", "--expires", "2s", "--output", "json"], ""),
+    );
+    let brief = brief["token"].as_str().unwrap();
+    soon(&process, brief, 200);
+    std::thread::sleep(2 * SOON);
+    assert_eq!(get(process.address, "/api/v1/", brief).status, 401);
+    assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
+    assert_eq!(process.end().0, Some(0));
+}
+
+/// What concerns other files must not keep a revocation from taking effect.
+#[test]
+fn a_change_is_in_force_whatever_became_of_other_files() {
+    let upstream = upstream();
+    let extra = "[upstreams.other]\nprofile = \"plain\"\nendpoint = \"https://other.test\"\nca_file = \"ca.pem\"\n\
+        credential = \"key\"\nscheme.access-key = {}\n[[grants]]\nconsumer = \"tool\"\nupstream = \"other\"\nroles = [\"all\"]\n\
+        [credentials.key]\naccess-key = { id = \"@KEY_ID@\", secret = { file = \"key.secret\" } }\n";
+    let (site, token) = at_work(&upstream);
+    let secret = site.folder.path().join("key.secret");
+    let ca = site.folder.path().join("ca.pem");
+    let made = rcgen::generate_simple_self_signed(["other.test".to_owned()]).unwrap();
+    fs::write(&ca, made.cert.pem()).unwrap();
+    fs::write(&secret, SECRET).unwrap();
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    site.write(&(CONFIG.to_owned() + extra));
+    let process = site.start();
+    soon(&process, &token, 200);
+    fs::remove_file(&secret).unwrap();
+    fs::remove_file(&ca).unwrap();
+    site.write("this is no configuration any more");
+    fs::rename(site.state().join("master.key"), site.state().join("master.away")).unwrap();
+    site.write(&(CONFIG.to_owned() + extra));
+    site.done(&["freeze"]);
+    soon(&process, &token, 503);
+    site.done(&["thaw"]);
+    soon(&process, &token, 200);
+    assert_eq!(process.end().0, Some(0));
+}

@@ -1,0 +1,162 @@
+//! Custody through the command line and the binary: what a custodian types, and what calls see of it.
+
+mod canary;
+mod changes;
+mod keys;
+mod life;
+mod verbs;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::process::{Process, Site, get};
+use crate::upstream::{KEY_ID, SECRET, Seen, Upstream};
+use crate::world::Answer;
+
+/// Within this a change is in force.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Everything that can change while running is left to the store.
+pub const CONFIG: &str = r#"
+state_dir = "state"
+workers = 1
+[[listeners]]
+address = "127.0.0.1:0"
+[admin]
+address = "@ADMIN@"
+[limits]
+auth_failures_per_minute = 0
+[upstreams.jms]
+profile = "jumpserver"
+endpoint = "http://@UPSTREAM@"
+org = "00000000-0000-0000-0000-000000000002"
+credential = "jms"
+scheme.access-key = {}
+[[routes]]
+prefix = "/"
+upstream = "jms"
+[consumers.tool]
+[roles.all]
+allow = [{ paths = ["/**"] }]
+[[grants]]
+consumer = "tool"
+upstream = "jms"
+roles = ["all"]
+[[grants]]
+consumer = "late"
+upstream = "jms"
+roles = ["all"]
+"#;
+
+/// A folder as `init` makes it, with [`CONFIG`] in front of `upstream`.
+fn begun(upstream: &Upstream) -> Site {
+    let site = Site::with(upstream.address, CONFIG);
+    fs::remove_file(site.config()).unwrap();
+    fs::remove_file(site.folder.path().join("key.secret")).unwrap();
+    let made = site.run(&["init", "--dir", site.folder.path().to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+    site.write(CONFIG);
+    site
+}
+
+/// The same with the upstream's key in custody and a token issued, which is given.
+fn at_work(upstream: &Upstream) -> (Site, String) {
+    let site = begun(upstream);
+    add(&site, "jms", SECRET);
+    let token = issue(&site, "tool");
+    (site, token)
+}
+
+impl Site {
+    fn store(&self) -> PathBuf {
+        self.state().join("store.db")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Runs the binary with `secret` on its standard input.
+    fn run_with(&self, arguments: &[&str], secret: &str) -> Output {
+        let mut command = self.claviger();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // One that refuses at once does not read.
+        let _written = child.stdin.take().unwrap().write_all(secret.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs the binary, which must succeed; gives what it printed as JSON.
+    fn done(&self, arguments: &[&str]) -> Value {
+        done(&self.run_with(&[arguments, &["--output", "json"]].concat(), ""))
+    }
+
+    /// Runs the binary, which must refuse; gives why.
+    fn refused(&self, arguments: &[&str]) -> String {
+        refused(&self.run_with(arguments, ""))
+    }
+
+    /// The events of what custodians changed.
+    fn admin_events(&self) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == "admin").collect()
+    }
+}
+
+fn done(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn add(site: &Site, name: &str, secret: &str) -> Value {
+    let add = ["credential", "add", name, "--upstream", "jms", "--kind", "access-key", "--id", KEY_ID];
+    done(&site.run_with(&[&add[..], &["--output", "json"]].concat(), secret))
+}
+
+fn issue(site: &Site, consumer: &str) -> String {
+    site.done(&["token", "issue", "--consumer", consumer])["token"].as_str().unwrap().to_owned()
+}
+
+/// Calls until the status is `status`, which must be soon; gives that answer.
+fn soon(process: &Process, token: &str, status: u16) -> Answer {
+    let until = Instant::now() + SOON;
+    loop {
+        let answer = get(process.address, "/api/v1/users/", token);
+        if answer.status == status {
+            return answer;
+        }
+        assert!(Instant::now() < until, "not {status}: {answer:?} {}", process.said());
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// The code of one of our own answers.
+fn code(answer: &Answer) -> String {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    body["code"].as_str().unwrap().to_owned()
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+/// The upstream's answer by whether the signature is by one of `keys`.
+fn verified(seen: &Seen, keys: &[(&str, &str)]) -> crate::upstream::Reply {
+    match seen.signed_by(&seen.target, keys) {
+        Ok(place) => crate::upstream::Reply::json(&format!("{{\"key\":{place}}}")),
+        Err(_) => crate::upstream::Reply::raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+    }
+}

@@ -1,0 +1,285 @@
+//! What every store does, whatever it is made of: the suite takes a way to open the same store again.
+
+mod damage;
+
+use std::path::PathBuf;
+
+use claviger::storage::{
+    Change, ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Sqlite, Stage, Stamp, Storage,
+    StoreFault, TokenRow, VersionRow,
+};
+
+/// Opens one store as often as a test likes, each time as another process would.
+trait Place {
+    type Store: Storage;
+    async fn open(&self) -> Self::Store;
+}
+
+/// A store in a folder of its own.
+struct InFile(tempfile::TempDir);
+
+impl InFile {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store.db")
+    }
+}
+
+impl Place for InFile {
+    type Store = Sqlite;
+
+    async fn open(&self) -> Sqlite {
+        Sqlite::create(&self.path()).await.unwrap()
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn consumer(name: &str) -> ConsumerRow {
+    ConsumerRow { name: name.into(), created: 7, disabled: false, note: None }
+}
+
+fn token(id: &str, consumer: &str) -> TokenRow {
+    let mut digest = [0; 32];
+    digest[..id.len()].copy_from_slice(id.as_bytes());
+    TokenRow {
+        id: id.into(),
+        consumer: consumer.into(),
+        digest,
+        created: 1,
+        expires: Some(Seconds::MAX),
+        revoked: None,
+        last_used: None,
+        note: Some("it's a note; -- é \u{1f511}".into()),
+    }
+}
+
+fn credential(name: &str) -> CredentialRow {
+    CredentialRow {
+        name: name.into(),
+        upstream: "jms".into(),
+        kind: "access-key".into(),
+        created: 1,
+        disabled: false,
+    }
+}
+
+fn version(credential: &str, version: u32) -> VersionRow {
+    let sealed = (0..=255).collect();
+    VersionRow {
+        credential: credential.into(),
+        version,
+        stage: Stage::Active,
+        sealed,
+        created: 3,
+        until: Some(4),
+    }
+}
+
+fn note(id: &str) -> Note {
+    Note { id: id.into(), members: r#","what":"tested""#.into() }
+}
+
+/// A bit of everything, in an order that is not the one in which it is read.
+fn some() -> Vec<Change> {
+    vec![
+        Change::Consumer(consumer("zoe")),
+        Change::Consumer(ConsumerRow { disabled: true, note: Some("n".into()), ..consumer("ada") }),
+        Change::Token(token("t2", "zoe")),
+        Change::Token(token("t1", "of-the-file")),
+        Change::Credential(credential("jms")),
+        Change::Version(VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) }),
+        Change::Version(version("jms", 9)),
+        Change::Freeze(Frozen::Credential("jms".into())),
+        Change::Freeze(Frozen::Gateway),
+        Change::Note(note("2")),
+        Change::Note(note("1")),
+        Change::Proof(vec![0, 1, 255]),
+    ]
+}
+
+fn some_rows() -> Rows {
+    Rows {
+        consumers: vec![
+            ConsumerRow { disabled: true, note: Some("n".into()), ..consumer("ada") },
+            consumer("zoe"),
+        ],
+        tokens: vec![token("t1", "of-the-file"), token("t2", "zoe")],
+        credentials: vec![credential("jms")],
+        versions: vec![
+            version("jms", 9),
+            VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) },
+        ],
+        frozen: vec![Frozen::Gateway, Frozen::Credential("jms".into())],
+        notes: vec![note("1"), note("2")],
+        proof: Some(vec![0, 1, 255]),
+    }
+}
+
+async fn rows(store: &impl Storage) -> Rows {
+    store.read().await.unwrap().0
+}
+
+async fn what_is_written_is_read_by_all(place: &impl Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    assert_eq!(rows(&one).await, Rows::default());
+    one.write(&some(), None).await.unwrap();
+    for store in [&one, &other, &place.open().await] {
+        assert_eq!(rows(store).await, some_rows());
+    }
+}
+
+async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
+    let store = place.open().await;
+    store.write(&some(), None).await.unwrap();
+    let consumer = ConsumerRow { disabled: true, ..consumer("zoe") };
+    let token = TokenRow { revoked: Some(5), consumer: "ada".into(), ..token("t2", "zoe") };
+    let credential = CredentialRow { disabled: true, upstream: "other".into(), ..credential("jms") };
+    let version = VersionRow { stage: Stage::Retired, sealed: vec![1], ..version("jms", 9) };
+    let changes = [
+        Change::Consumer(consumer.clone()),
+        Change::Token(token.clone()),
+        Change::Credential(credential.clone()),
+        Change::Version(version.clone()),
+        Change::Freeze(Frozen::Gateway),
+        Change::Proof(vec![2]),
+    ];
+    store.write(&changes, None).await.unwrap();
+    let mut expected = some_rows();
+    expected.consumers[1] = consumer;
+    expected.tokens[1] = token;
+    expected.credentials[0] = credential;
+    expected.versions[0] = version;
+    expected.proof = Some(vec![2]);
+    assert_eq!(rows(&store).await, expected, "and what belongs to them stays");
+}
+
+async fn what_is_taken_away_takes_with_it_what_is_its_own(place: &impl Place) {
+    let store = place.open().await;
+    store.write(&some(), None).await.unwrap();
+    let changes = [
+        Change::NoConsumer("zoe".into()),
+        Change::NoVersion("jms".into(), 10),
+        Change::Thaw(Frozen::Gateway),
+        Change::Thaw(Frozen::Upstream("never frozen".into())),
+        Change::Told("1".into()),
+        Change::Told("unknown".into()),
+    ];
+    store.write(&changes, None).await.unwrap();
+    let mut expected = some_rows();
+    expected.consumers.pop();
+    expected.tokens.pop();
+    expected.versions.pop();
+    expected.frozen.remove(0);
+    expected.notes.remove(0);
+    assert_eq!(rows(&store).await, expected);
+    store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
+    (expected.credentials, expected.versions) = (Vec::new(), Vec::new());
+    assert_eq!(rows(&store).await, expected);
+}
+
+async fn a_list_is_made_whole_or_not_at_all(place: &impl Place) {
+    let store = place.open().await;
+    store.write(&some(), None).await.unwrap();
+    let before = store.stamp().await.unwrap();
+    // A version of a credential that is not there cannot be kept, nor one token for two ids.
+    let twin = TokenRow { id: "t3".into(), ..token("t1", "ada") };
+    for bad in [Change::Version(version("nowhere", 1)), Change::Token(twin), Change::Note(note("1"))] {
+        let changes = [Change::Consumer(consumer("new")), Change::NoConsumer("ada".into()), bad];
+        assert!(matches!(store.write(&changes, None).await, Err(StoreFault::Unusable { .. })));
+        assert_eq!(rows(&store).await, some_rows());
+        assert_eq!(store.stamp().await.unwrap(), before);
+    }
+    store.write(&[Change::Consumer(consumer("new"))], None).await.unwrap();
+    assert_eq!(rows(&place.open().await).await.consumers.len(), 3, "it goes on after a failure");
+}
+
+async fn the_stamp_is_the_same_for_all_and_another_after_a_change(place: &impl Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    let mut last = one.stamp().await.unwrap();
+    for change in some() {
+        let counts = !matches!(change, Change::Note(_));
+        one.write(std::slice::from_ref(&change), None).await.unwrap();
+        let (here, there) = (one.stamp().await.unwrap(), other.stamp().await.unwrap());
+        assert_eq!(here, there);
+        assert_eq!(other.read().await.unwrap().1, there);
+        assert_eq!(here != last, counts, "{change:?}");
+        last = here;
+    }
+    let quiet = [Change::Used("t1".into(), 9), Change::Told("1".into()), Change::Note(note("3"))];
+    other.write(&quiet, None).await.unwrap();
+    assert_eq!((one.stamp().await.unwrap(), place.open().await.stamp().await.unwrap()), (last, last));
+}
+
+async fn a_change_made_from_what_is_outdated_is_refused(place: &impl Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    let (_, seen) = one.read().await.unwrap();
+    one.write(&[Change::Consumer(consumer("first"))], Some(seen)).await.unwrap();
+    let second = [Change::Consumer(consumer("second"))];
+    for store in [&one, &other] {
+        assert!(matches!(store.write(&second, Some(seen)).await, Err(StoreFault::Outdated)));
+    }
+    assert!(matches!(one.write(&second, Some(Stamp(-1))).await, Err(StoreFault::Outdated)));
+    assert_eq!(rows(&other).await.consumers, [consumer("first")]);
+    // What does not count does not outdate either.
+    let (_, seen) = other.read().await.unwrap();
+    one.write(&[Change::Note(note("1"))], None).await.unwrap();
+    other.write(&second, Some(seen)).await.unwrap();
+    assert_eq!(rows(&one).await.consumers.len(), 2);
+}
+
+async fn the_latest_use_of_a_token_stays(place: &impl Place) {
+    let store = place.open().await;
+    store.write(&some(), None).await.unwrap();
+    let used = |at| Change::Used("t1".into(), at);
+    for (at, latest) in [(100, 100), (50, 100), (101, 101)] {
+        store.write(&[used(at), Change::Used("gone".into(), at)], None).await.unwrap();
+        assert_eq!(rows(&store).await.tokens[0].last_used, Some(latest));
+    }
+    assert_eq!(rows(&store).await.tokens[1].last_used, None);
+}
+
+/// Writers beside each other wait for each other; none is refused, and nothing is lost.
+async fn several_may_write_at_once(place: &impl Place) {
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        stores.push(place.open().await);
+    }
+    let write = async |number: usize| {
+        for count in 0..10 {
+            let change = Change::Consumer(consumer(&format!("c-{number}-{count}")));
+            stores[number].write(&[change], None).await.unwrap();
+        }
+    };
+    let ((), (), (), ()) = tokio::join!(write(0), write(1), write(2), write(3));
+    assert_eq!(rows(&stores[0]).await.consumers.len(), 40);
+}
+
+macro_rules! conforms {
+    ($module:ident, $place:expr, $($behaviour:ident),+ $(,)?) => {
+        mod $module {
+            $(#[test]
+            fn $behaviour() {
+                super::block_on(super::$behaviour(&$place));
+            })+
+        }
+    };
+}
+
+conforms!(
+    sqlite,
+    super::InFile::new(),
+    what_is_written_is_read_by_all,
+    a_row_of_the_same_key_is_replaced,
+    what_is_taken_away_takes_with_it_what_is_its_own,
+    a_list_is_made_whole_or_not_at_all,
+    the_stamp_is_the_same_for_all_and_another_after_a_change,
+    a_change_made_from_what_is_outdated_is_refused,
+    the_latest_use_of_a_token_stays,
+    several_may_write_at_once,
+);
