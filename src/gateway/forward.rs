@@ -93,7 +93,9 @@ async fn relay(
     }
     clean(response.headers_mut(), upstream.manners.cookies)?;
     upstream.links.rewrite_headers(response.headers_mut(), face);
-    if upstream.links.concerns(response.headers()) && !response.body().is_read() {
+    // A part of a body has the length that its `Content-Range` says.
+    let whole = response.status() != StatusCode::PARTIAL_CONTENT;
+    if whole && upstream.links.concerns(response.headers()) && !response.body().is_read() {
         Box::pin(upstream.links.rewrite_body(response.body_mut(), face)).await?;
         let grown = response.body().grown();
         let length =

@@ -1,8 +1,8 @@
 //! Limits: every one has a default and stands here.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -13,6 +13,8 @@ use crate::framing::HeadLimits;
 /// Addresses whose failures are remembered at a time.
 const MOST_ADDRESSES: usize = 100_000;
 const MINUTE: Duration = Duration::from_mins(1);
+/// How often a full table of failures is looked through.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The configured limits.
 #[derive(Debug, Clone)]
@@ -49,7 +51,11 @@ pub enum Attempt {
 /// Failed attempts, by address. Bounded: once full, the oldest minute is forgotten, and while that
 /// does not help, newcomers share one count.
 #[derive(Debug, Default)]
-pub struct Failures(DashMap<Option<IpAddr>, Window>);
+pub struct Failures {
+    windows: DashMap<Option<IpAddr>, Window>,
+    /// When the table was last looked through for minutes that are over.
+    swept: Mutex<Option<Instant>>,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -65,13 +71,13 @@ impl Failures {
             return Attempt::Told;
         }
         let mut key = Some(network(address));
-        if self.0.len() >= MOST_ADDRESSES && !self.0.contains_key(&key) {
-            self.0.retain(|_, window| now.duration_since(window.began) < MINUTE);
-            if self.0.len() >= MOST_ADDRESSES {
+        if self.windows.len() >= MOST_ADDRESSES && !self.windows.contains_key(&key) {
+            self.sweep(now);
+            if self.windows.len() >= MOST_ADDRESSES {
                 key = None;
             }
         }
-        let mut window = self.0.entry(key).or_insert(Window { began: now, failed: 0 });
+        let mut window = self.windows.entry(key).or_insert(Window { began: now, failed: 0 });
         if now.duration_since(window.began) >= MINUTE {
             *window = Window { began: now, failed: 0 };
         }
@@ -80,6 +86,15 @@ impl Failures {
             failed if failed <= most => Attempt::Told,
             failed if failed == most + 1 => Attempt::LockedOut,
             _ => Attempt::Flood,
+        }
+    }
+
+    /// Forgets minutes that are over. Not for every newcomer: a full table is a flood already.
+    fn sweep(&self, now: Instant) {
+        let Ok(mut swept) = self.swept.try_lock() else { return };
+        if swept.is_none_or(|before| now.saturating_duration_since(before) >= SWEEP) {
+            *swept = Some(now);
+            self.windows.retain(|_, window| now.saturating_duration_since(window.began) < MINUTE);
         }
     }
 }
@@ -196,9 +211,14 @@ mod tests {
             (0..3).map(|more| failures.note(address(MOST_ADDRESSES + more), 1, now)).collect();
         assert_eq!(newcomers, [Attempt::Told, Attempt::LockedOut, Attempt::Flood]);
         assert_eq!(failures.note(address(7), 1, now), Attempt::LockedOut, "known ones keep theirs");
-        assert_eq!(failures.0.len(), MOST_ADDRESSES + 1);
+        assert_eq!(failures.windows.len(), MOST_ADDRESSES + 1);
+        let began = Instant::now();
+        for number in 0..3000 {
+            assert_eq!(failures.note(address(MOST_ADDRESSES + number), 1, now), Attempt::Flood);
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "each looks through all: {:?}", began.elapsed());
         assert_eq!(failures.note(address(MOST_ADDRESSES), 1, now + MINUTE), Attempt::Told);
-        assert_eq!(failures.0.len(), 1);
+        assert_eq!(failures.windows.len(), 1);
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::origin::Origin;
 
+/// How long a connection may take to be free after an answer.
+const SETTLING: Duration = Duration::from_millis(20);
+
 /// Where an upstream is reached, and how. A clone shares the connections of the first.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -105,6 +108,13 @@ impl Connection {
         // Its errors reach whoever waits for the answer.
         let task = tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
         Ok(Self { sender, watch, deadline: Deadline::default(), task })
+    }
+
+    /// Whether it takes another request, now or as soon as its own task has seen the end of the last.
+    /// One that holds back the rest of a body that the upstream does not read never does.
+    pub(super) async fn settles(&mut self) -> bool {
+        self.sender.is_ready()
+            || matches!(tokio::time::timeout(SETTLING, self.sender.ready()).await, Ok(Ok(())))
     }
 
     /// What an error of this connection means.

@@ -149,7 +149,7 @@ impl Transport {
             let mut idle = self.idle.borrow_mut().get_mut(&endpoint.id)?.pop()?;
             if now.saturating_duration_since(idle.since) < endpoint.pool_idle
                 && !idle.connection.watch.spoiled()
-                && idle.connection.sender.ready().await.is_ok()
+                && idle.connection.settles().await
             {
                 return Some(idle.connection);
             }

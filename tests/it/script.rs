@@ -122,6 +122,11 @@ impl Line {
         ));
     }
 
+    /// Leaves little room for what it does not read.
+    pub fn has_little_room(&self) {
+        socket2::SockRef::from(&self.socket).set_recv_buffer_size(4096).unwrap();
+    }
+
     /// Reads until the gateway ends the connection.
     pub fn until_closed(&mut self) {
         while self.more() {}

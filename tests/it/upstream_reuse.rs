@@ -167,6 +167,40 @@ fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
     }
 }
 
+/// An upstream that answers and reads no more holds the end of a body back, in its socket and ours: the
+/// connection looks free and takes nothing. How much it takes for that is the system's own.
+#[test]
+fn a_connection_that_takes_nothing_holds_nobody_up() {
+    let script = Script::start(|line| {
+        line.has_little_room();
+        line.head();
+        std::thread::sleep(Duration::from_millis(60));
+        line.answer("early");
+        std::thread::sleep(Duration::from_secs(4));
+    });
+    let config = CONFIG
+        .replace("max_body = \"256KiB\"", "max_body = \"16MiB\"")
+        .replace("credential = \"key\"", "credential = \"key\"\npool_idle = \"5s\"")
+        .replace("upstream_timeout = \"600ms\"", "upstream_timeout = \"200ms\"");
+    let world = script.world_with(&config);
+    for size in (12..30).map(|step| step * 200_000) {
+        let mut raw = world.connect();
+        let mut sending = raw.socket.try_clone().unwrap();
+        let upload = std::thread::spawn(move || {
+            let head = request("POST", "/api/", &format!("Content-Length: {size}\r\n"));
+            let _sent =
+                std::io::Write::write_all(&mut sending, &[head.into_bytes(), vec![b'x'; size]].concat());
+        });
+        raw.answer();
+        let began = std::time::Instant::now();
+        let next = world.get("/api/next/", "");
+        let took = began.elapsed();
+        assert!(next.status != 0 && took < Duration::from_secs(2), "{size}: {took:?}, {next:?}");
+        drop(raw.socket.shutdown(std::net::Shutdown::Both));
+        upload.join().unwrap();
+    }
+}
+
 #[test]
 fn an_answer_that_ends_with_its_connection_is_whole() {
     let script = Script::start(|line| {

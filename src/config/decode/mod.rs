@@ -191,7 +191,8 @@ impl<'a> Table<'a> {
         self.take(key, read).ok().flatten().unwrap_or(default)
     }
 
-    /// Reads a list of tables (`[[key]]`), each on its own: a bad one leaves the others standing.
+    /// Reads a list of tables (`[[key]]`), each on its own: a bad one leaves the others standing. `None`
+    /// where the list is not there, or where all of it is bad, which was told.
     pub(super) fn each<T>(
         &mut self,
         key: &'static str,
@@ -201,10 +202,12 @@ impl<'a> Table<'a> {
         if node.value().is_table() {
             let title = format!("{} must be a list of tables, found a table", node.subject());
             node.report(Problem::error(node.span(), title).help(format!("write `[[{key}]]`")));
-            return Some(Vec::new());
+            return None;
         }
-        let Ok(items) = node.items() else { return Some(Vec::new()) };
-        Some(items.filter_map(|item| read(&item).ok()).collect())
+        let mut bad = false;
+        let good = |item| read(&item).inspect_err(|_| bad = true).ok();
+        let items: Vec<T> = node.items().ok()?.filter_map(good).collect();
+        (!bad || !items.is_empty()).then_some(items)
     }
 
     /// Reads a table of named objects (`[key.name]`), each on its own.
