@@ -113,8 +113,9 @@ impl Connection {
     /// Whether it takes another request, now or as soon as its own task has seen the end of the last.
     /// One that holds back the rest of a body that the upstream does not read never does.
     pub(super) async fn settles(&mut self) -> bool {
+        // Boxed: it is rare, and every call's future would have room for a timer.
         self.sender.is_ready()
-            || matches!(tokio::time::timeout(SETTLING, self.sender.ready()).await, Ok(Ok(())))
+            || matches!(Box::pin(tokio::time::timeout(SETTLING, self.sender.ready())).await, Ok(Ok(())))
     }
 
     /// What an error of this connection means.
