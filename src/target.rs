@@ -54,13 +54,13 @@ const QUERY_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_');
 
 /// Bytes that a path may hold as they are.
-const PLAIN_IN_PATH: [bool; 256] = plain(b"/:@&+$,-_.!~*'()");
+const PLAIN_IN_PATH: [bool; 256] = letters_digits_and(b"/:@&+$,-_.!~*'()");
 /// Bytes that a query may hold as they are, but for `%`, which must be looked at.
-const PLAIN_IN_QUERY: [bool; 256] = plain(b"/[]=:;$&()+,!?*@'~-._");
+const PLAIN_IN_QUERY: [bool; 256] = letters_digits_and(b"/[]=:;$&()+,!?*@'~-._");
 
 /// Letters, digits and `others`.
 #[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]
-const fn plain(others: &[u8]) -> [bool; 256] {
+pub(crate) const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {

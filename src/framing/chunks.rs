@@ -1,5 +1,6 @@
 //! The chunked coding (RFC 9112 §7.1), and what its trailers may say.
 
+use super::plain::token_len;
 use super::{Fault, malformed};
 
 /// The longest chunk-size line's extension and the longest trailer section, in bytes.
@@ -121,8 +122,7 @@ impl Chunks {
 
 fn check_trailer(line: &[u8]) -> Result<(), Fault> {
     let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-    let token = name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(byte));
-    if name.is_empty() || name.len() == line.len() || !token {
+    if name.is_empty() || name.len() == line.len() || token_len(name) < name.len() {
         return Err(malformed("trailer"));
     }
     if FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes())) {

@@ -3,6 +3,7 @@
 //! is left to the parser.
 
 use super::{AnswerHead, Facts, HeadLimits, RequestHead};
+use crate::target::letters_digits_and;
 
 /// A whole plain request head whose first line ends at `line_end`.
 pub(super) fn request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Option<RequestHead> {
@@ -66,7 +67,7 @@ fn lines(bytes: &[u8], mut at: usize, limits: &HeadLimits) -> Option<(usize, Fac
 }
 
 /// How many bytes at the start of `bytes` make a token (RFC 9110 §5.6.2).
-fn token_len(bytes: &[u8]) -> usize {
+pub(super) fn token_len(bytes: &[u8]) -> usize {
     bytes
         .iter()
         .position(|byte| !TOKEN.get(usize::from(*byte)).is_some_and(|token| *token))
@@ -92,21 +93,5 @@ fn minor(version: &[u8]) -> Option<u8> {
     }
 }
 
-const TOKEN: [bool; 256] = token_bytes();
-
-#[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]
-const fn token_bytes() -> [bool; 256] {
-    const OTHERS: &[u8] = b"!#$%&'*+-.^_`|~";
-    let mut table = [false; 256];
-    let mut byte: u8 = 0;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < OTHERS.len() {
-        table[OTHERS[at] as usize] = true;
-        at += 1;
-    }
-    table
-}
+/// The bytes of a token (RFC 9110 §5.6.2).
+const TOKEN: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
