@@ -13,6 +13,7 @@ use claviger::policy::{Action, Grant, PathPattern, Policy, Role, Rule};
 use claviger::target::Target;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
+use uuid::Uuid;
 
 const CONSUMERS: usize = 100_000;
 
@@ -23,7 +24,7 @@ fn token(number: usize) -> String {
 fn crowd() -> (Directory, Policy) {
     let entry = |number: usize| {
         let digest = Directory::digest(token(number).as_bytes());
-        let id = Some(Arc::from(format!("01a211ae-e55a-74fd-b0f6-{number:012}")));
+        let id = Some(Uuid::from_u128(u128::try_from(number).unwrap()));
         // One in ten was revoked.
         let dead = number.is_multiple_of(10).then_some(Dead::Revoked);
         let name = Name::parse(&format!("consumer-{number}")).unwrap();

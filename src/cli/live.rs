@@ -241,7 +241,7 @@ impl Live {
         let (Some(store), since) = (&self.store, self.told_use.1) else { return };
         let snapshot = server.snapshot();
         let used = snapshot.directory.used().filter(|(_, at)| *at >= since);
-        let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_owned(), at)).collect();
+        let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
         self.told_use = (Instant::now(), self.kept.seconds());
         if !changes.is_empty()
             && let Err(why) = store.write(&changes, None).await

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use claviger::inbound::Directory;
 use claviger::storage::{Change, ConsumerRow, Sqlite, Storage as _, TokenRow};
 
-use super::{add, begun, code, soon, verified};
+use super::{add, begun, code, verified};
 use crate::process::{Process, Site, get};
 use crate::upstream::{KEY_ID, SECRET, Upstream};
 
@@ -55,6 +55,16 @@ fn memory(process: &Process) -> u64 {
     peak.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// How long it takes until the tool's calls are answered so.
+fn until_answered(process: &Process, status: u16) -> Duration {
+    let began = Instant::now();
+    while get(process.address, "/api/v1/", &token(0)).status != status {
+        assert!(began.elapsed() < Duration::from_secs(20), "never {status}: {}", process.said());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    began.elapsed()
+}
+
 #[test]
 fn very_many_consumers_start_soon_and_in_little_memory() {
     let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
@@ -71,15 +81,9 @@ fn very_many_consumers_start_soon_and_in_little_memory() {
     let began = Instant::now();
     site.done(&["freeze", "--consumer", "tool"]);
     let typed = began.elapsed();
-    let began = Instant::now();
-    let until = began + Duration::from_secs(20);
-    while get(process.address, "/api/v1/", &token(0)).status != 403 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let in_force = began.elapsed();
+    let in_force = until_answered(&process, 403);
     site.done(&["thaw", "--consumer", "tool"]);
-    std::thread::sleep(Duration::from_secs(1));
-    soon(&process, &token(0), 200);
+    until_answered(&process, 200);
     let peak = memory(&process);
     println!(
         "{MANY} consumers and tokens: start {started:?}, {} MiB at start, {} MiB after two changes; \
