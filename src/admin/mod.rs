@@ -34,15 +34,28 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Set once the server drains.
     pub draining: AtomicBool,
+    /// Set while changes of the store cannot be followed.
+    pub apart: AtomicBool,
 }
 
 impl Admin {
+    /// Tells of this trail and these counts.
+    #[must_use]
+    pub fn new(journal: Journal, metrics: Arc<Metrics>) -> Self {
+        Self { journal, metrics, draining: AtomicBool::new(false), apart: AtomicBool::new(false) }
+    }
+
     /// Why the gateway is not ready to serve; empty where it is.
     #[must_use]
     pub fn unready(&self) -> Vec<&'static str> {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Acquire) {
             reasons.push("draining: no new connections are accepted");
+        }
+        if self.apart.load(Ordering::Acquire) {
+            reasons.push(
+                "store: what is changed there cannot be followed, so what was revoked may still be let in",
+            );
         }
         if !self.journal.healthy() {
             reasons.push("audit: the journal cannot record, so every call is refused");

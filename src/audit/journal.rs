@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
-use super::writer::Shared;
+use super::writer::{PATIENCE, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -148,7 +148,14 @@ impl Journal {
             tail.waiters.push(waiter);
             self.0.rouse(&mut tail);
         }
-        if durable.await == Ok(true) { Ok(()) } else { Err(Unrecorded) }
+        match tokio::time::timeout(PATIENCE, durable).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false) | Err(_)) => Err(Unrecorded),
+            Err(_) => {
+                self.hangs();
+                Err(Unrecorded)
+            }
+        }
     }
 
     /// Flushes what is there and ends the journal's thread.

@@ -93,6 +93,14 @@ pub(super) fn row(event: &Value) -> String {
     let mut row = format!("{:>6}  {}  {:<8}", number("seq"), text("time"), text("event"));
     if text("event") == "journal" {
         row.push_str(text("what"));
+    } else if text("event") == "admin" {
+        row.push_str(text("what"));
+        for name in ["consumer", "credential", "upstream", "token"] {
+            if event.get(name).is_some() {
+                write!(row, "  {name} {}", text(name)).unwrap_or_default();
+            }
+        }
+        write!(row, "  by {}", text("by")).unwrap_or_default();
     } else {
         let (who, what) = (text("consumer"), format!("{} {}", text("method"), text("target")));
         // Writing into a string cannot fail.

@@ -14,7 +14,7 @@ use crate::gateway::limits::Failures;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::signature::HmacKey;
-use crate::storage::{Change, Note, Seconds, Sqlite, Stamp, Storage as _};
+use crate::storage::{Change, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault, VersionRow};
 
 /// How often the store is asked whether it was changed.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -22,6 +22,9 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 const TELL_USE: Duration = Duration::from_secs(10);
 /// How long until what could not be put in force is tried again, if nothing changes meanwhile.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How long the store may not be followed until the gateway says that it is not ready.
+const APART: Duration = Duration::from_secs(2);
 
 /// What outlives a reload.
 pub(super) struct Kept {
@@ -46,9 +49,19 @@ pub(super) struct Live {
     notes: Vec<Note>,
     /// The last note that the trail has. Their ids ascend.
     told: String,
-    /// Why the store could not be followed, as it was last said, and when that was tried.
-    trouble: Option<(String, Instant)>,
+    /// Versions whose overlap ends: credential, version and when.
+    leaving: Vec<(String, u32, Seconds)>,
+    trouble: Option<Trouble>,
     told_use: (Instant, Seconds),
+}
+
+/// What keeps the store from being followed.
+struct Trouble {
+    /// As it was said.
+    why: String,
+    since: Instant,
+    /// When it was last tried.
+    tried: Instant,
 }
 
 impl Live {
@@ -79,12 +92,13 @@ impl Live {
             key: None,
             notes: Vec::new(),
             told: String::new(),
+            leaving: Vec::new(),
             trouble: None,
             told_use,
         };
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
-            live.notes = stored.rows.notes;
+            live.heard(&stored.rows);
         }
         Ok(Ok((live, compiled, told)))
     }
@@ -123,16 +137,23 @@ impl Live {
 
     /// Looks whether the store was changed, and puts in force what it holds now.
     pub(super) async fn look(&mut self, server: &Server) {
-        let waits = self.trouble.as_ref().is_some_and(|(_, tried)| tried.elapsed() < RETRY);
+        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.tried.elapsed() < RETRY);
         match self.changed().await {
             Ok(true) if !waits => self.follow(server).await,
-            Ok(_) => {}
+            Ok(true) => {}
+            Ok(false) => self.untroubled(),
             Err(why) => self.troubled(&why),
         }
         self.tell_trail(server).await;
         if self.told_use.0.elapsed() >= TELL_USE {
             self.tell_use(server).await;
+            self.let_go().await;
         }
+    }
+
+    /// Whether the store could not be followed for so long that nobody should rely on what is in force.
+    pub(super) fn is_apart(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.since.elapsed() >= APART)
     }
 
     async fn changed(&self) -> anyhow::Result<bool> {
@@ -153,7 +174,8 @@ impl Live {
             Ok((compiled, _)) => {
                 self.tell_use(server).await;
                 server.replace(compiled);
-                (self.stamp, self.trouble) = (stamp, None);
+                self.stamp = stamp;
+                self.untroubled();
                 tracing::info!("what was changed in the store is in force");
             }
             Err(problems) => self.troubled(&anyhow::anyhow!("{}", problems.summary())),
@@ -165,16 +187,35 @@ impl Live {
         let Some(store) = &self.store else {
             let Some(opened) = store::stored(&self.first).await? else { return Ok((None, None)) };
             (self.store, self.key) = (Some(opened.store), opened.key);
-            self.heard(&opened.stored.rows.notes);
+            self.heard(&opened.stored.rows);
             return Ok((Some(opened.stored), Some(opened.stamp)));
         };
         let (rows, stamp) = store.read().await?;
-        self.heard(&rows.notes);
+        self.heard(&rows);
         Ok((Some(store::opened(file, rows, &mut self.key)), Some(stamp)))
     }
 
-    fn heard(&mut self, notes: &[Note]) {
-        self.notes = notes.iter().filter(|note| note.id > self.told).cloned().collect();
+    /// Takes from the rows what is to be done later.
+    fn heard(&mut self, rows: &Rows) {
+        self.notes = rows.notes.iter().filter(|note| note.id > self.told).cloned().collect();
+        let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
+        self.leaving = rows.versions.iter().filter_map(leaving).collect();
+    }
+
+    /// Takes away a version whose overlap has ended; the next goes once this change was followed.
+    async fn let_go(&mut self) {
+        let (Some(store), now) = (&self.store, self.kept.seconds()) else { return };
+        let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
+        let told = [("credential", name.as_str().into()), ("version", (*version).into())];
+        let note = store::note(("credential version removed", &told), ("claviger".into(), now));
+        let changes = [Change::NoVersion(name.clone(), *version), Change::Note(note)];
+        // Only where nobody has put it in use again since it was read.
+        match store.write(&changes, self.stamp).await {
+            Ok(()) | Err(StoreFault::Outdated) => {}
+            Err(why @ StoreFault::Unusable { .. }) => {
+                tracing::warn!(%why, "a version whose overlap has ended is kept");
+            }
+        }
     }
 
     /// Tells the trail what was changed, and forgets a note once the trail has it.
@@ -200,7 +241,7 @@ impl Live {
         let (Some(store), since) = (&self.store, self.told_use.1) else { return };
         let snapshot = server.snapshot();
         let used = snapshot.directory.used().filter(|(_, at)| *at >= since);
-        let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_owned(), at)).collect();
+        let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
         self.told_use = (Instant::now(), self.kept.seconds());
         if !changes.is_empty()
             && let Err(why) = store.write(&changes, None).await
@@ -211,6 +252,11 @@ impl Live {
 
     /// Tells what is left to tell, and closes the store.
     pub(super) async fn end(mut self, server: &Server) {
+        if let (Some(store), Ok(true)) = (&self.store, self.changed().await)
+            && let Ok((rows, _)) = store.read().await
+        {
+            self.heard(&rows);
+        }
         self.tell_trail(server).await;
         self.tell_use(server).await;
         if let Some(store) = self.store {
@@ -220,11 +266,18 @@ impl Live {
 
     /// Says once what keeps the store from being followed. What is in force stays.
     fn troubled(&mut self, why: &anyhow::Error) {
-        let why = format!("{why:#}");
-        if self.trouble.as_ref().is_none_or(|(said, _)| *said != why) {
+        let (why, now) = (format!("{why:#}"), Instant::now());
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.why != why) {
             tracing::error!(%why, "the store cannot be followed: what was in force stays");
         }
-        self.trouble = Some((why, Instant::now()));
+        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
+        self.trouble = Some(Trouble { why, since, tried: now });
+    }
+
+    fn untroubled(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the store is followed again");
+        }
     }
 }
 

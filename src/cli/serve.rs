@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -95,8 +95,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         metrics: Arc::clone(&metrics),
     };
     let server = Server::start(setup).context("listening")?;
-    let admin =
-        Rc::new(Admin { journal: server.journal().clone(), metrics, draining: AtomicBool::new(false) });
+    let admin = Rc::new(Admin::new(server.journal().clone(), metrics));
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
@@ -106,7 +105,10 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     loop {
         tokio::select! {
             _ = hangup.recv() => live.reload(&server).await,
-            _ = looks.tick() => live.look(&server).await,
+            _ = looks.tick() => {
+                live.look(&server).await;
+                admin.apart.store(live.is_apart(), Ordering::Release);
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }

@@ -1,14 +1,14 @@
 //! The file of the master key: written beside its name, flushed, and only then put under it, so that
 //! a file of that name is always a whole key.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::master::MasterKey;
+use crate::storage::private::{self, folder};
 
 /// Where the next key of a rotation stands until the store is sealed with it.
 #[must_use]
@@ -67,17 +67,13 @@ fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = private::create(path)?;
     file.write_all(key.text().expose())?;
     file.sync_all()
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn beside(path: &Path, end: &str) -> PathBuf {

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
 
 use crate::name::Name;
 
@@ -36,7 +36,7 @@ pub struct Issued {
     /// The SHA-256 of the token.
     pub digest: [u8; 32],
     /// Its id in the store; none where the file declares it.
-    pub id: Option<Arc<str>>,
+    pub id: Option<Uuid>,
     /// When it ends.
     pub expires: Option<SystemTime>,
     /// Why it is not good any more, whatever the time.
@@ -73,7 +73,7 @@ pub struct Directory {
 #[derive(Debug)]
 struct Held {
     consumer: usize,
-    id: Option<Arc<str>>,
+    id: Option<Uuid>,
     expires: Option<SystemTime>,
     dead: Option<Dead>,
     /// When it was last presented, in seconds since 1970; 0 for not since this directory was built.
@@ -147,10 +147,10 @@ impl Directory {
     }
 
     /// The tokens of the store that were presented, and when last, in seconds since 1970.
-    pub fn used(&self) -> impl Iterator<Item = (&str, i64)> {
+    pub fn used(&self) -> impl Iterator<Item = (Uuid, i64)> {
         self.tokens.values().filter_map(|held| {
             let used = held.used.load(Ordering::Relaxed);
-            held.id.as_deref().filter(|_| used > 0).map(|id| (id, used))
+            held.id.filter(|_| used > 0).map(|id| (id, used))
         })
     }
 

@@ -4,6 +4,7 @@
 //! A change is a list of [`Change`]s that is applied whole or not at all, with the [`Note`] that
 //! tells the trail of it: no change without its event, whoever made it and whenever.
 
+pub mod private;
 mod sqlite;
 
 pub use sqlite::Sqlite;

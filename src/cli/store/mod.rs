@@ -169,7 +169,7 @@ impl Desk {
         if manner.dry_run {
             return Ok(());
         }
-        changes.push(Change::Note(note((what, members), self.now)));
+        changes.push(Change::Note(note((what, members), (custodian(), self.now))));
         if self.store.is_none() {
             StateDir::prepare(&self.file.state_dir.value)?;
             self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);
@@ -247,10 +247,10 @@ fn confirmed(question: &str, manner: Manner) -> anyhow::Result<bool> {
 
 /// The note of a change: who made it and when, since the trail may be told much later, and its id, by
 /// which one that was told twice is known.
-fn note((what, members): (&str, &[(&str, Value)]), now: Seconds) -> Note {
+pub(super) fn note((what, members): (&str, &[(&str, Value)]), (by, now): (String, Seconds)) -> Note {
     let id = Uuid::now_v7().to_string();
     let first = [("what", what.into()), ("change", id.as_str().into()), ("at", words::shown(now).into())];
-    let by = ("by", Value::from(custodian()));
+    let by = ("by", Value::from(by));
     let all = first.iter().chain([&by]).chain(members);
     let members = all.fold(String::new(), |text, (name, value)| format!("{text},{}:{value}", json!(name)));
     Note { id, members }

@@ -91,9 +91,9 @@ pub(super) fn credentials(
             let title = format!("no grant uses the credential `{name}`");
             problems.push(Problem::warning(credential.name.span, title));
         }
-        let kept = around.kept().and_then(|kept| kept.custody.find(name, 1));
-        if let (Some((place, _)), Some(held)) = (used, kept) {
-            found.push((place, held.again()));
+        if let Some(kept) = around.kept() {
+            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1)?.again())));
+            found.extend(held);
             continue;
         }
         let bound = used.and_then(|(_, upstream)| upstreams.compiled.get(upstream));

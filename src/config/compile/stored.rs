@@ -1,8 +1,9 @@
 //! What the store adds to the file: consumers, tokens, credentials and freezes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
 
 use super::upstreams::Upstreams;
 use crate::config::file::{File, Profile};
@@ -46,7 +47,9 @@ pub(super) fn consumers<'a>(
                 Some(_) => Some(Dead::Revoked),
                 None => disabled.contains(place).then_some(Dead::Disabled),
             };
-            let (id, expires) = (Some(Arc::from(row.id.as_str())), row.expires.map(time));
+            let (id, expires) = (Uuid::try_parse(&row.id).ok(), row.expires.map(time));
+            // Most have one: room for more would be most of what a start takes.
+            tokens.reserve_exact(1);
             tokens.push(Issued { digest: row.digest, id, expires, dead });
         }
     }

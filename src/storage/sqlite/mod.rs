@@ -6,9 +6,9 @@
 mod changes;
 mod rows;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use super::{Change, Rows, Stamp, Storage, StoreFault};
+use super::{Change, Rows, Stamp, Storage, StoreFault, private};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
@@ -58,8 +58,7 @@ impl Sqlite {
     /// Where it cannot be made, or as those of [`open`](Self::open).
     pub async fn create(path: &Path) -> Result<Self, StoreFault> {
         let unusable = |error: io::Error| fault(path, error.to_string());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = File::open(folder).map_err(unusable)?;
+        let folder = File::open(private::folder(path)).map_err(unusable)?;
         flock(&folder, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
         if !path.try_exists().map_err(unusable)? {
             let new = path.with_extension("db.new");
@@ -150,7 +149,7 @@ fn begin(new: &Path) -> io::Result<File> {
             Ok(()) | Err(_) => {}
         }
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)
+    private::create(new)
 }
 
 /// The identity of the file, if it can be a store that nobody else reads.

@@ -164,3 +164,69 @@ fn a_change_is_in_force_whatever_became_of_other_files() {
     soon(&process, &token, 200);
     assert_eq!(process.end().0, Some(0));
 }
+
+/// Versions are kept for their overlap and no longer; the trail says who took them away.
+#[test]
+fn a_version_leaves_when_its_overlap_ends() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let process = site.start();
+    let rotate = ["credential", "rotate", "jms", "--id", KEY_ID, "--overlap", "1s", "--output", "json"];
+    done(&site.run_with(&rotate, SECRET));
+    soon(&process, &token, 200);
+    let versions = || site.done(&["credential", "show", "jms"])["versions"].as_array().unwrap().len();
+    assert_eq!(versions(), 2);
+    let until = std::time::Instant::now() + crate::process::PATIENCE;
+    while versions() == 2 {
+        assert!(std::time::Instant::now() < until, "{}", process.said());
+        std::thread::sleep(SOON / 5);
+    }
+    soon(&process, &token, 200);
+    assert!(site.refused(&["credential", "activate", "jms", "1"]).contains("no version 1"));
+    assert_eq!(process.end().0, Some(0));
+    let last = site.admin_events().pop().unwrap();
+    assert_eq!((&last["what"], &last["by"]), (&"credential version removed".into(), &"claviger".into()));
+    let shown = site.run(&["audit", "show"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("credential version removed  credential jms  by claviger"), "{shown}");
+}
+
+/// What cannot be followed is said where a balancer looks; calls go on, and it heals by itself.
+#[test]
+fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let mut process = site.start();
+    soon(&process, &token, 200);
+    let away = site.state().join("store.away");
+    fs::rename(site.store(), &away).unwrap();
+    let answer = process.wait_readiness(503);
+    assert!(String::from_utf8_lossy(&answer.body).contains("store: "), "{answer:?}");
+    assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
+    fs::rename(&away, site.store()).unwrap();
+    process.wait_readiness(200);
+    process.wait_said("the store is followed again");
+    site.done(&["freeze"]);
+    soon(&process, &token, 503);
+    // Another file in its place is not followed: it may be an older one.
+    fs::copy(site.store(), &away).unwrap();
+    fs::rename(&away, site.store()).unwrap();
+    process.wait_readiness(503);
+    process.wait_said("another file was put in its place");
+    process.kill();
+}
+
+#[test]
+fn a_batched_trail_is_told_as_well() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    site.write(&(CONFIG.to_owned() + "[audit]\ndurability = \"batched\"\n"));
+    let process = site.start();
+    site.done(&["freeze"]);
+    soon(&process, &token, 503);
+    assert_eq!(process.end().0, Some(0));
+    let what: Vec<String> =
+        site.admin_events().iter().map(|event| event["what"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(what, ["credential added", "token issued", "freeze"]);
+    site.verified();
+}

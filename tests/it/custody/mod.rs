@@ -4,6 +4,8 @@ mod canary;
 mod changes;
 mod keys;
 mod life;
+mod scale;
+mod typed;
 mod verbs;
 
 use std::fs;

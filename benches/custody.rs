@@ -1,0 +1,86 @@
+//! What it costs to know a caller and to decide, among a hundred thousand consumers with a token and
+//! a grant each; and to open what is sealed.
+#![expect(clippy::unwrap_used, reason = "a bench")]
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use claviger::custody::{MasterKey, Place, seal, unseal};
+use claviger::gateway::freeze::Freezes;
+use claviger::inbound::{Consumer, Dead, Directory, Issued, identify};
+use claviger::name::Name;
+use claviger::policy::{Action, Grant, PathPattern, Policy, Role, Rule};
+use claviger::target::Target;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderValue, Method};
+use uuid::Uuid;
+
+const CONSUMERS: usize = 100_000;
+
+fn token(number: usize) -> String {
+    format!("clv_{number:030}000000")
+}
+
+fn crowd() -> (Directory, Policy) {
+    let entry = |number: usize| {
+        let digest = Directory::digest(token(number).as_bytes());
+        let id = Some(Uuid::from_u128(u128::try_from(number).unwrap()));
+        // One in ten was revoked.
+        let dead = number.is_multiple_of(10).then_some(Dead::Revoked);
+        let name = Name::parse(&format!("consumer-{number}")).unwrap();
+        (Consumer::new(name), vec![Issued { digest, id, expires: None, dead }])
+    };
+    let directory = Directory::new((0..CONSUMERS).map(entry).collect()).unwrap();
+    let ruled = |name: &str, path: &str| Rule {
+        name: name.into(),
+        methods: vec![Method::GET],
+        paths: vec![PathPattern::parse(path).unwrap()],
+        query: Vec::new(),
+    };
+    let role = Arc::new(Role {
+        allow: vec![ruled("r.allow[0]", "/api/v1/assets/**"), ruled("r.allow[1]", "/api/v1/users/**")],
+        deny: vec![ruled("r.deny[0]", "/api/v1/users/users/*/password/")],
+    });
+    let mut policy = Policy::default();
+    for consumer in 0..CONSUMERS {
+        let grant = Grant { roles: vec![Arc::clone(&role)], orgs: Vec::new(), credential: 0, expires: None };
+        policy.grant(consumer, 0, grant);
+    }
+    (directory, policy)
+}
+
+fn decide(c: &mut Criterion) {
+    let (directory, policy) = crowd();
+    let freezes = Freezes::default();
+    let target = Target::canonical(b"/api/v1/users/users/?limit=100&offset=0").unwrap();
+    let now = SystemTime::UNIX_EPOCH;
+    let mut next = 1;
+    c.bench_function("look-up and decision", |bench| {
+        let setup = || {
+            // Each call is another consumer's, so that no cache is warm for it.
+            next = (next + 7_919 * 10) % CONSUMERS;
+            let mut headers = HeaderMap::new();
+            let line = HeaderValue::try_from(format!("Bearer {}", token(next))).unwrap();
+            headers.insert("authorization", line);
+            let action = Action { upstream: 0, method: Method::GET, target: target.clone(), org: None };
+            (headers, action)
+        };
+        let call = |(headers, action): (HeaderMap, Action)| {
+            let identity = identify(&headers, &directory, now).unwrap();
+            let permit = policy.decide(identity, action, now).unwrap();
+            assert!(freezes.stop(&permit).is_none());
+            (permit, headers)
+        };
+        bench.iter_batched(setup, call, BatchSize::LargeInput);
+    });
+}
+
+fn sealing(c: &mut Criterion) {
+    let key = MasterKey::fresh().unwrap();
+    let place = Place { table: "versions", row: "jms/1", column: "sealed" };
+    let sealed = seal(&key, place, b"fake-d6ed1a06-66f7-4584-af18-000000000002").unwrap();
+    c.bench_function("unseal", |bench| bench.iter(|| unseal(&key, place, &sealed).unwrap()));
+}
+
+criterion_group!(benches, decide, sealing);
+criterion_main!(benches);

@@ -1,0 +1,98 @@
+//! A store with very many consumers and tokens: how long a start takes, what it costs in memory, and
+//! that a change is in force as soon as in a small one. The bounds are those of the release build, in
+//! which this runs with ten times as many: `cargo test --release scale -- --nocapture` tells figures.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use claviger::inbound::Directory;
+use claviger::storage::{Change, ConsumerRow, Sqlite, Storage as _, TokenRow};
+
+use super::{add, begun, code, verified};
+use crate::process::{Process, Site, get};
+use crate::upstream::{KEY_ID, SECRET, Upstream};
+
+const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
+const START: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
+/// KiB.
+const MEMORY: u64 = 150 * 1024;
+
+fn token(number: usize) -> String {
+    format!("clv_{number:030}000000")
+}
+
+fn fill(site: &Site) {
+    let mut changes = Vec::with_capacity(2 * MANY);
+    for number in 0..MANY {
+        let consumer = if number == 0 { "tool".into() } else { format!("consumer-{number}") };
+        if number > 0 {
+            let name = consumer.clone();
+            changes.push(Change::Consumer(ConsumerRow { name, created: 1, disabled: false, note: None }));
+        }
+        changes.push(Change::Token(TokenRow {
+            id: format!("01a211ae-e55a-74fd-b0f6-{number:012}"),
+            consumer,
+            digest: Directory::digest(token(number).as_bytes()),
+            created: 1,
+            expires: None,
+            revoked: None,
+            last_used: None,
+            note: None,
+        }));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Sqlite::open(&site.store()).await.unwrap();
+        store.write(&changes, None).await.unwrap();
+        store.close().await;
+    });
+}
+
+/// The most memory that the process has had so far, in KiB.
+fn memory(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// How long it takes until the tool's calls are answered so.
+fn until_answered(process: &Process, status: u16) -> Duration {
+    let began = Instant::now();
+    while get(process.address, "/api/v1/", &token(0)).status != status {
+        assert!(began.elapsed() < Duration::from_secs(20), "never {status}: {}", process.said());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    began.elapsed()
+}
+
+#[test]
+fn very_many_consumers_start_soon_and_in_little_memory() {
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let site = begun(&upstream);
+    add(&site, "jms", SECRET);
+    fill(&site);
+    let began = Instant::now();
+    let process = site.start();
+    let started = began.elapsed();
+    assert_eq!(get(process.address, "/api/v1/", &token(0)).status, 200);
+    assert_eq!(code(&get(process.address, "/api/v1/", &token(MANY - 1))), "denied");
+    let at_start = memory(&process);
+
+    let began = Instant::now();
+    site.done(&["freeze", "--consumer", "tool"]);
+    let typed = began.elapsed();
+    let in_force = until_answered(&process, 403);
+    site.done(&["thaw", "--consumer", "tool"]);
+    until_answered(&process, 200);
+    let peak = memory(&process);
+    println!(
+        "{MANY} consumers and tokens: start {started:?}, {} MiB at start, {} MiB after two changes; \
+         a change takes {typed:?} and is in force {in_force:?} later",
+        at_start / 1024,
+        peak / 1024
+    );
+    assert!(started < START, "{started:?}");
+    assert!(at_start < MEMORY && peak < MEMORY, "{at_start} KiB, then {peak}");
+    assert!(cfg!(debug_assertions) || in_force < super::SOON, "{in_force:?}");
+    assert_eq!(process.end().0, Some(0));
+}

@@ -1,0 +1,63 @@
+//! A secret typed at a terminal.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::{at_work, begun, soon, verified};
+use crate::upstream::{KEY_ID, SECRET, Upstream};
+
+/// A terminal of util-linux's `script`: what is typed into it, and all that it showed.
+fn at_a_terminal(site: &crate::process::Site, line: &str, typed: &str) -> (bool, String) {
+    let seen = site.folder.path().join("typescript");
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--flush", "--return", "--command", line]).arg(&seen);
+    command.env("CLAVIGER_CONFIG", site.config()).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    // Typed once the prompt is there, as people do.
+    let until = std::time::Instant::now() + crate::process::PATIENCE;
+    let asked = || {
+        fs::read_to_string(&seen).is_ok_and(|shown| shown.contains("secret: ") || shown.contains("[y/N] "))
+    };
+    while !asked() && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    keyboard.write_all(typed.as_bytes()).unwrap();
+    let status = child.wait().unwrap();
+    drop(keyboard);
+    (status.success(), fs::read_to_string(&seen).unwrap())
+}
+
+#[test]
+fn is_not_shown_and_works() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return;
+    }
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let site = begun(&upstream);
+    let binary = env!("CARGO_BIN_EXE_claviger");
+    let line = format!("{binary} credential add jms --upstream jms --kind access-key --id {KEY_ID}");
+    let (done, seen) = at_a_terminal(&site, &line, &format!("{SECRET}\n"));
+    assert!(done && seen.contains("secret: ") && !seen.contains(SECRET), "{seen}");
+    let token = super::issue(&site, "tool");
+    let process = site.start();
+    soon(&process, &token, 200);
+}
+
+/// What cannot be undone is asked for at a terminal, and only a yes does it.
+#[test]
+fn a_question_is_answered_by_yes_alone() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return;
+    }
+    let upstream = Upstream::ok();
+    let (site, _) = at_work(&upstream);
+    let line = format!("{} credential remove jms", env!("CARGO_BIN_EXE_claviger"));
+    for (typed, removed) in [("\n", false), ("no\n", false), ("y\n", true)] {
+        let (done, seen) = at_a_terminal(&site, &line, typed);
+        assert_eq!(done, removed, "{seen}");
+        assert_eq!(site.done(&["credential", "list"]).as_array().unwrap().is_empty(), removed);
+        fs::remove_file(site.folder.path().join("typescript")).unwrap();
+    }
+}
