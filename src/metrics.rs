@@ -57,6 +57,13 @@ pub struct Upstream {
     pub upstream: NameLabel,
 }
 
+/// One label `credential`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Credential {
+    /// The credential's name.
+    pub credential: NameLabel,
+}
+
 /// Labels `upstream` and `credential`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct UpstreamCredential {
@@ -84,6 +91,8 @@ pub struct Metrics {
     pub upstream_duration: Family<Upstream, Histogram, fn() -> Histogram>,
     /// Answers 401 to the gateway's own credential.
     pub upstream_auth_failures: Family<UpstreamCredential, Counter>,
+    /// Seconds since each credential's version in use was made or written.
+    pub credential_age: Family<Credential, Gauge>,
     /// Failed attempts to authenticate.
     pub inbound_auth_failures: Family<Reason, Counter>,
     /// Refused calls.
@@ -111,6 +120,7 @@ impl Default for Metrics {
             request_duration: histogram(),
             upstream_duration: Family::new_with_constructor(histogram),
             upstream_auth_failures: Family::default(),
+            credential_age: Family::default(),
             inbound_auth_failures: Family::default(),
             denied: Family::default(),
             audit_commit: histogram(),
@@ -190,6 +200,7 @@ impl Metrics {
             "Answers 401 to the gateway's credential",
             self.upstream_auth_failures.clone(),
         );
+        registry.register("credential_age_seconds", "Since the version in use", self.credential_age.clone());
         registry.register("inbound_auth_failures", "Failed attempts", self.inbound_auth_failures.clone());
         registry.register("denied", "Refused calls", self.denied.clone());
         registry.register(

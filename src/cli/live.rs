@@ -11,7 +11,7 @@ use crate::config::{self, Compiled, File, Problems, Surroundings};
 use crate::custody::{MasterKey, Stored};
 use crate::gateway::Snapshot;
 use crate::gateway::limits::Failures;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics, NameLabel};
 use crate::server::Server;
 use crate::signature::HmacKey;
 use crate::storage::{Change, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault, VersionRow};
@@ -145,6 +145,7 @@ impl Live {
             Err(why) => self.troubled(&why),
         }
         self.tell_trail(server).await;
+        self.tell_ages(server);
         if self.told_use.0.elapsed() >= TELL_USE {
             self.tell_use(server).await;
             self.let_go().await;
@@ -247,6 +248,19 @@ impl Live {
             && let Err(why) = store.write(&changes, None).await
         {
             tracing::warn!(%why, "the store was not told when tokens were used");
+        }
+    }
+
+    /// Tells the metrics how old the credentials in force are.
+    fn tell_ages(&self, server: &Server) {
+        let ages = &server.metrics().credential_age;
+        ages.clear();
+        for credential in server.snapshot().custody.iter() {
+            let Some(since) = credential.since else { continue };
+            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
+            let credential = NameLabel(Some(credential.name.clone()));
+            ages.get_or_create(&metrics::Credential { credential })
+                .set(i64::try_from(age).unwrap_or(i64::MAX));
         }
     }
 

@@ -12,6 +12,7 @@ pub use seal::{Place, Unsealable, rewrap, seal, unseal};
 pub use stored::{Broken, Opened, Stored, rewrap_version, seal_version};
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::audit::Entry;
 use crate::name::Name;
@@ -26,6 +27,8 @@ pub struct Credential {
     pub version: u32,
     /// Where it may go.
     pub origin: Origin,
+    /// Since when this version is what it is, where that is known.
+    pub since: Option<SystemTime>,
     /// None where it is not to be had now.
     material: Option<Arc<Material>>,
 }
@@ -34,20 +37,31 @@ impl Credential {
     /// A credential in custody.
     #[must_use]
     pub fn new(name: Name, version: u32, origin: Origin, material: Material) -> Self {
-        Self { name, version, origin, material: Some(Arc::new(material)) }
+        Self { name, version, origin, since: None, material: Some(Arc::new(material)) }
+    }
+
+    /// The same, known to be what it is since then.
+    #[must_use]
+    pub fn known_since(self, since: Option<SystemTime>) -> Self {
+        Self { since, ..self }
     }
 
     /// A credential that grants name and that is not to be had now.
     #[must_use]
     pub fn absent(name: Name, origin: Origin) -> Self {
-        Self { name, version: 0, origin, material: None }
+        Self { name, version: 0, origin, since: None, material: None }
     }
 
     /// The same material, in custody of another snapshot.
     #[must_use]
     pub fn again(&self) -> Self {
-        let (name, origin) = (self.name.clone(), self.origin.clone());
-        Self { name, version: self.version, origin, material: self.material.clone() }
+        Self {
+            name: self.name.clone(),
+            version: self.version,
+            origin: self.origin.clone(),
+            since: self.since,
+            material: self.material.clone(),
+        }
     }
 
     /// The part that is no secret: the access key's id.
@@ -97,6 +111,11 @@ impl Custody {
     #[must_use]
     pub fn credential(&self, place: usize) -> Option<&Credential> {
         self.0.get(place)
+    }
+
+    /// Every credential.
+    pub fn iter(&self) -> impl Iterator<Item = &Credential> {
+        self.0.iter()
     }
 
     /// The credential called `name` of this version, if its material is at hand.

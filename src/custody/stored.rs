@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::master::MasterKey;
 use super::seal::{Place, Unsealable, rewrap, seal, unseal};
 use crate::secret::Secret;
-use crate::storage::{Rows, Stage, VersionRow};
+use crate::storage::{Rows, Seconds, Stage, VersionRow};
 
 /// The store's content, as a configuration is compiled with it.
 #[derive(Debug, Default)]
@@ -70,6 +70,13 @@ impl Stored {
     pub fn active(&self, name: &str) -> Option<u32> {
         let active = |row: &&VersionRow| row.credential == name && row.stage == Stage::Active;
         self.rows.versions.iter().filter(active).map(|row| row.version).max()
+    }
+
+    /// When this version of a credential was added.
+    #[must_use]
+    pub fn created(&self, name: &str, version: u32) -> Option<Seconds> {
+        let wanted = |row: &&VersionRow| row.credential == name && row.version == version;
+        self.rows.versions.iter().find(wanted).map(|row| row.created)
     }
 
     /// What a consumer of this name is in the store.

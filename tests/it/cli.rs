@@ -350,6 +350,13 @@ fn every_metric_of_the_contract_is_told() {
     {
         assert!(text.lines().any(|told| told.starts_with(name)), "{name}: {text}");
     }
+    let age = text
+        .lines()
+        .find_map(|told| told.strip_prefix("claviger_credential_age_seconds{credential=\"key\"} "));
+    assert!(
+        age.is_some_and(|age| age.parse::<u64>().is_ok_and(|age| age < 600)),
+        "the secret's file is new: {text}"
+    );
     let elsewhere = get(process.address, "/metrics", "");
     assert_eq!(elsewhere.status, 401, "never on the data listener");
     assert_eq!(process.end().0, Some(0));

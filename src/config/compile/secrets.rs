@@ -5,6 +5,7 @@ use std::fs::{self, File as Opened};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::Surroundings;
 use super::upstreams::Upstreams;
@@ -126,10 +127,19 @@ pub(super) fn credentials(
         };
         if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
             let origin = upstream.endpoint.origin.clone();
-            found.push((place, Credential::new(called, 1, origin, material)));
+            let credential = Credential::new(called, 1, origin, material);
+            found.push((place, credential.known_since(written(secret))));
         }
     }
     found
+}
+
+/// When the file that a reference names was last written.
+fn written(reference: &At<Reference>) -> Option<SystemTime> {
+    match &reference.value {
+        Reference::File(path) => std::fs::metadata(path).and_then(|file| file.modified()).ok(),
+        Reference::Env(_) => None,
+    }
 }
 
 fn read(
