@@ -34,6 +34,7 @@ mod disk_full;
 mod dropped;
 mod faults;
 mod packs;
+mod readme;
 mod reload;
 mod blocked;
 mod smoke;
