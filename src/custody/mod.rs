@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::audit::Entry;
 use crate::name::Name;
 use crate::origin::Origin;
+use crate::storage::Seconds;
 
 /// A named credential, bound to the one origin it may be sent to.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Credential {
     pub version: u32,
     /// Where it may go.
     pub origin: Origin,
+    /// When the version was stored, which tells it from one of the same number that was removed.
+    since: Seconds,
     /// None where it is not to be had now.
     material: Option<Arc<Material>>,
 }
@@ -34,20 +37,26 @@ impl Credential {
     /// A credential in custody.
     #[must_use]
     pub fn new(name: Name, version: u32, origin: Origin, material: Material) -> Self {
-        Self { name, version, origin, material: Some(Arc::new(material)) }
+        Self { name, version, origin, since: 0, material: Some(Arc::new(material)) }
     }
 
     /// A credential that grants name and that is not to be had now.
     #[must_use]
     pub fn absent(name: Name, origin: Origin) -> Self {
-        Self { name, version: 0, origin, material: None }
+        Self { name, version: 0, origin, since: 0, material: None }
+    }
+
+    /// The same, stored at this time.
+    #[must_use]
+    pub fn since(self, since: Seconds) -> Self {
+        Self { since, ..self }
     }
 
     /// The same material, in custody of another snapshot.
     #[must_use]
     pub fn again(&self) -> Self {
-        let (name, origin) = (self.name.clone(), self.origin.clone());
-        Self { name, version: self.version, origin, material: self.material.clone() }
+        let (name, origin, material) = (self.name.clone(), self.origin.clone(), self.material.clone());
+        Self { name, version: self.version, origin, since: self.since, material }
     }
 
     /// The part that is no secret: the access key's id.
@@ -99,10 +108,12 @@ impl Custody {
         self.0.get(place)
     }
 
-    /// The credential called `name` of this version, if its material is at hand.
+    /// The credential called `name` of this version, stored at this time (0 for one of the file), if
+    /// its material is at hand.
     #[must_use]
-    pub fn find(&self, name: &str, version: u32) -> Option<&Credential> {
-        let wanted = |held: &&Credential| held.name.as_str() == name && held.version == version;
+    pub fn find(&self, name: &str, (version, since): (u32, Seconds)) -> Option<&Credential> {
+        let wanted =
+            |held: &&Credential| held.name.as_str() == name && held.version == version && held.since == since;
         self.0.iter().filter(|held| held.material.is_some()).find(wanted)
     }
 

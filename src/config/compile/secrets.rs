@@ -92,7 +92,7 @@ pub(super) fn credentials(
             problems.push(Problem::warning(credential.name.span, title));
         }
         if let Some(kept) = around.kept() {
-            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1)?.again())));
+            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, (1, 0))?.again())));
             found.extend(held);
             continue;
         }

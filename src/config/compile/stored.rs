@@ -81,7 +81,10 @@ pub(super) fn credentials(
                     .ok_or("the credential has no version that can be used");
             };
             Material::of_kind(&row.kind, &opened.id, &opened.secret, uuid)
-                .map(|material| Credential::new(called.clone(), opened.version, origin.clone(), material))
+                .map(|material| {
+                    Credential::new(called.clone(), opened.version, origin.clone(), material)
+                        .since(opened.created)
+                })
                 .map_err(|_| "the credential's material is ill-formed")
         });
         credentials.push(match found {
