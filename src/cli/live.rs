@@ -1,5 +1,6 @@
 //! What keeps a running gateway in step with its file and its store.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,8 +48,8 @@ pub(super) struct Live {
     key: Option<Rc<MasterKey>>,
     /// What the trail was not told yet.
     notes: Vec<Note>,
-    /// The last note that the trail has. Their ids ascend.
-    told: String,
+    /// Notes that the trail has and the store still holds.
+    told: HashSet<String>,
     /// Versions whose overlap ends: credential, version and when.
     leaving: Vec<(String, u32, Seconds)>,
     trouble: Option<Trouble>,
@@ -91,7 +92,7 @@ impl Live {
             stamp: None,
             key: None,
             notes: Vec::new(),
-            told: String::new(),
+            told: HashSet::new(),
             leaving: Vec::new(),
             trouble: None,
             told_use,
@@ -198,7 +199,7 @@ impl Live {
 
     /// Takes from the rows what is to be done later.
     fn heard(&mut self, rows: &Rows) {
-        self.notes = rows.notes.iter().filter(|note| note.id > self.told).cloned().collect();
+        self.notes = rows.notes.iter().filter(|note| !self.told.contains(&note.id)).cloned().collect();
         let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
         self.leaving = rows.versions.iter().filter_map(leaving).collect();
     }
@@ -219,21 +220,24 @@ impl Live {
         }
     }
 
-    /// Tells the trail what was changed, and forgets a note once the trail has it.
+    /// Tells the trail what was changed, and lets the store forget a note once the trail has it.
     async fn tell_trail(&mut self, server: &Server) {
+        let mut more = false;
         while let Some(note) = self.notes.first() {
             if server.journal().admin(&note.members).await.is_err() {
-                return;
+                break;
             }
-            self.told.clone_from(&note.id);
-            let told = Change::Told(note.id.clone());
-            if let Some(store) = &self.store
-                && let Err(why) = store.write(&[told], None).await
-            {
-                // It is told again after the next start: twice is better than never, and it has an id.
-                tracing::warn!(%why, "the store keeps a note that the trail has");
-            }
-            self.notes.remove(0);
+            self.told.insert(self.notes.remove(0).id);
+            more = true;
+        }
+        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return };
+        let told: Vec<Change> = self.told.iter().cloned().map(Change::Told).collect();
+        match store.write(&told, None).await {
+            Ok(()) => self.told.clear(),
+            // Tried again at the next look; should this end before, the next start tells the trail
+            // once more: twice is better than never, and each has its id.
+            Err(why) if more => tracing::warn!(%why, "the store keeps a note that the trail has"),
+            Err(_) => {}
         }
     }
 

@@ -27,7 +27,8 @@ pub struct Credential {
     pub version: u32,
     /// Where it may go.
     pub origin: Origin,
-    /// Since when this version is what it is, where that is known.
+    /// Since when the version is what it is, where that is known: one of the store since it was stored,
+    /// which tells it from one of the same number that was removed.
     pub since: Option<SystemTime>,
     /// None where it is not to be had now.
     material: Option<Arc<Material>>,
@@ -55,13 +56,8 @@ impl Credential {
     /// The same material, in custody of another snapshot.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            version: self.version,
-            origin: self.origin.clone(),
-            since: self.since,
-            material: self.material.clone(),
-        }
+        let (name, origin, material) = (self.name.clone(), self.origin.clone(), self.material.clone());
+        Self { name, version: self.version, origin, since: self.since, material }
     }
 
     /// The part that is no secret: the access key's id.
@@ -118,10 +114,15 @@ impl Custody {
         self.0.iter()
     }
 
-    /// The credential called `name` of this version, if its material is at hand.
+    /// The credential called `name` of this version, if its material is at hand; with `stored`, only
+    /// one that was stored at that time.
     #[must_use]
-    pub fn find(&self, name: &str, version: u32) -> Option<&Credential> {
-        let wanted = |held: &&Credential| held.name.as_str() == name && held.version == version;
+    pub fn find(&self, name: &str, version: u32, stored: Option<SystemTime>) -> Option<&Credential> {
+        let wanted = |held: &&Credential| {
+            held.name.as_str() == name
+                && held.version == version
+                && stored.is_none_or(|stored| held.since == Some(stored))
+        };
         self.0.iter().filter(|held| held.material.is_some()).find(wanted)
     }
 

@@ -21,6 +21,8 @@ pub struct Stored {
 pub struct Opened {
     /// The version.
     pub version: u32,
+    /// When it was stored.
+    pub created: Seconds,
     /// The part that is no secret: the id of an access key. Empty where the kind has none.
     pub id: String,
     /// The secret.
@@ -53,7 +55,8 @@ impl Stored {
             match material {
                 // The versions come in their order: of several in use it is the latest.
                 Ok((id, secret)) if row.stage == Stage::Active => {
-                    opened.insert(row.credential.clone(), Opened { version: row.version, id, secret });
+                    let (version, created) = (row.version, row.created);
+                    opened.insert(row.credential.clone(), Opened { version, created, id, secret });
                 }
                 Ok(_) => {}
                 Err(why) => {
@@ -65,18 +68,12 @@ impl Stored {
         (Self { rows, opened }, broken)
     }
 
-    /// The number of a credential's version in use, whether it could be opened or not.
+    /// The number of a credential's version in use and when it was stored, whether it could be opened
+    /// or not.
     #[must_use]
-    pub fn active(&self, name: &str) -> Option<u32> {
+    pub fn active(&self, name: &str) -> Option<(u32, Seconds)> {
         let active = |row: &&VersionRow| row.credential == name && row.stage == Stage::Active;
-        self.rows.versions.iter().filter(active).map(|row| row.version).max()
-    }
-
-    /// When this version of a credential was added.
-    #[must_use]
-    pub fn created(&self, name: &str, version: u32) -> Option<Seconds> {
-        let wanted = |row: &&VersionRow| row.credential == name && row.version == version;
-        self.rows.versions.iter().find(wanted).map(|row| row.created)
+        self.rows.versions.iter().filter(active).map(|row| (row.version, row.created)).max()
     }
 
     /// What a consumer of this name is in the store.
@@ -169,7 +166,7 @@ mod tests {
         assert_eq!((opened.version, opened.secret.expose()), (2, secret.expose()));
         assert_eq!(
             (stored.active("jms"), stored.active("other"), stored.active("x")),
-            (Some(2), Some(1), None)
+            (Some((2, 0)), Some((1, 0)), None)
         );
         let broken: Vec<_> =
             broken.iter().map(|broken| (broken.credential.as_str(), broken.version)).collect();

@@ -92,6 +92,8 @@ pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     }
     StateDir::check(&file.state_dir.value)?;
     let store = Sqlite::open(&path).await?;
+    // Who holds the store up must not hold up the control thread: what it writes can wait.
+    store.wait_at_most(std::time::Duration::from_millis(100)).await?;
     let (mut rows, mut stamp) = store.read().await?;
     let mut key = keys::for_reading(file, &rows, None);
     if key.is_err() {

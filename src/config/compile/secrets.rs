@@ -93,7 +93,7 @@ pub(super) fn credentials(
             problems.push(Problem::warning(credential.name.span, title));
         }
         if let Some(kept) = around.kept() {
-            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1)?.again())));
+            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1, None)?.again())));
             found.extend(held);
             continue;
         }

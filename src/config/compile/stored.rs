@@ -83,9 +83,8 @@ pub(super) fn credentials(
             };
             Material::of_kind(&row.kind, &opened.id, &opened.secret, uuid)
                 .map(|material| {
-                    let credential =
-                        Credential::new(called.clone(), opened.version, origin.clone(), material);
-                    credential.known_since(stored.created(name, opened.version).map(time))
+                    Credential::new(called.clone(), opened.version, origin.clone(), material)
+                        .known_since(Some(time(opened.created)))
                 })
                 .map_err(|_| "the credential's material is ill-formed")
         });
@@ -121,7 +120,8 @@ fn available<'s>(
 /// What is in force already of a version that cannot be opened now: the key may be away, and that is
 /// no reason to stop what works.
 fn kept(stored: &Stored, former: Option<&Snapshot>, name: &str, origin: &Origin) -> Option<Credential> {
-    let held = former?.custody.find(name, stored.active(name)?)?;
+    let (version, created) = stored.active(name)?;
+    let held = former?.custody.find(name, version, Some(time(created)))?;
     (held.origin == *origin).then(|| held.again())
 }
 

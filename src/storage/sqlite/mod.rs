@@ -80,6 +80,17 @@ impl Sqlite {
         Self::open(path).await
     }
 
+    /// Waits no longer than `most` for another's change from now on.
+    ///
+    /// # Errors
+    /// Where the store cannot be used.
+    pub async fn wait_at_most(&self, most: Duration) -> Result<(), StoreFault> {
+        let wait = format!("PRAGMA busy_timeout = {}", most.as_millis());
+        let mut connection = self.connection.lock().await;
+        let set = sqlx::raw_sql(sqlx::AssertSqlSafe(wait)).execute(&mut *connection).await;
+        set.map(drop).map_err(|error| self.broken(&error))
+    }
+
     /// Closes the store; all that was written then stands in the one file.
     pub async fn close(self) {
         if let Err(error) = self.connection.into_inner().close().await {

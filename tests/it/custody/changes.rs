@@ -230,3 +230,31 @@ fn a_batched_trail_is_told_as_well() {
     assert_eq!(what, ["credential added", "token issued", "freeze"]);
     site.verified();
 }
+
+/// A writer that does not let go of the store holds up neither calls nor the end; nothing is told twice.
+#[test]
+fn a_writer_that_hangs_holds_nothing_up() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let mut process = site.start();
+    soon(&process, &token, 200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    site.done(&["freeze"]);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.store());
+    let mut hanging = runtime.block_on(options.connect()).unwrap();
+    runtime.block_on(sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut hanging)).unwrap();
+    soon(&process, &token, 503);
+    process.signal(rustix::process::Signal::HUP);
+    process.wait_said("configuration reloaded");
+    runtime.block_on(hanging.close()).unwrap();
+    site.done(&["thaw"]);
+    soon(&process, &token, 200);
+    assert_eq!(process.end().0, Some(0));
+    let what: Vec<String> =
+        site.admin_events().iter().map(|event| event["what"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(what, ["credential added", "token issued", "freeze", "thaw"]);
+    let next = site.start();
+    assert_eq!(next.end().0, Some(0));
+    assert_eq!(site.admin_events().len(), 4);
+}
