@@ -90,7 +90,7 @@ pub fn admit<'s>(
         let known = Known { rule, org, target: Some(action.target), ..led_by(snapshot, route) };
         Refusal::new(code, called_by(&identity, known))
     })?;
-    let place = match snapshot.quotas.get(consumer).map(std::sync::Arc::clone).map(|quota| quota.take()) {
+    let place = match snapshot.quotas.get(consumer).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
             let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));

@@ -32,6 +32,7 @@ use super::wire::{Pace, Shared, Wire};
 use crate::audit::{Arrival, Audited, Broken};
 use crate::code::Code;
 use crate::framing::Fault;
+use crate::gateway::limits::network;
 use crate::gateway::{Gateway, Received};
 use crate::metrics::{Metrics, Recent};
 use crate::transport::Answer;
@@ -75,6 +76,7 @@ impl Crowd {
         metrics.connections.inc();
         let mut guest = Guest { crowd: Arc::clone(self), address: None, metrics: Arc::clone(metrics) };
         if each > 0 {
+            let peer = network(peer);
             let mut count = self.by_address.entry(peer).or_insert(0);
             if *count >= each {
                 drop(count);
@@ -330,4 +332,24 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_an_address_of_ipv6_has_its_whole_network() {
+        let (crowd, metrics) = (Arc::new(Crowd::default()), Arc::new(Metrics::default()));
+        let enter = |network: u16, host: u16| {
+            let peer = IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+            crowd.enter(peer, (10, 2), &metrics)
+        };
+        let held = [enter(1, 1), enter(1, 2)];
+        assert!(held.iter().all(Option::is_some) && enter(1, 3).is_none());
+        assert!(enter(2, 1).is_some(), "another network");
+        drop(held);
+        assert!(enter(1, 3).is_some());
+        assert!(crowd.by_address.is_empty(), "what nobody holds is forgotten");
+    }
 }
