@@ -12,6 +12,10 @@ use crate::framing::HeadLimits;
 
 /// Addresses whose failures are remembered at a time.
 const MOST_ADDRESSES: usize = 100_000;
+/// How long the answer is held back that tells somebody to come later. Whoever asks on at once,
+/// whatever it is told, would otherwise fill the workers and the trail with refusals; whoever waits as
+/// it is told loses nothing, since that is a second at least.
+pub const PAUSE: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_mins(1);
 /// How often a full table is looked through for what may be forgotten.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -31,6 +31,7 @@ mod demo;
 mod disk;
 mod disk_full;
 mod dropped;
+mod fairness;
 mod packs;
 mod reload;
 mod blocked;
