@@ -30,8 +30,19 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     log_to_stderr();
     tracing::debug!(core = 0, dumpable = false, "secrets stay in memory");
+    take_all_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(path))
+}
+
+/// Many systems begin with 1024 open files for a process, and let it ask for more: each call in flight has
+/// two, and whoever holds the last of them keeps everybody out.
+fn take_all_sockets() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 fn log_to_stderr() {

@@ -96,7 +96,7 @@ pub fn admit<'s>(
         let known = Known { target, rule, reason: Some(reason), ..led_by(snapshot, route) };
         return Err(Refusal::new(code, called_by(permit.identity(), known)));
     }
-    let place = match snapshot.quotas.get(consumer).map(std::sync::Arc::clone).map(|quota| quota.take()) {
+    let place = match snapshot.quotas.get(consumer).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
             let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));

@@ -12,6 +12,10 @@ use crate::framing::HeadLimits;
 
 /// Addresses whose failures are remembered at a time.
 const MOST_ADDRESSES: usize = 100_000;
+/// How long the answer is held back that tells somebody to come later. Whoever asks on at once,
+/// whatever it is told, would otherwise fill the workers and the trail with refusals; whoever waits as
+/// it is told loses nothing, since that is a second at least.
+pub const PAUSE: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_mins(1);
 /// How often a full table of failures is looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -48,8 +52,8 @@ pub enum Attempt {
     Flood,
 }
 
-/// Failed attempts, by address. Bounded: once full, the oldest minute is forgotten, and while that
-/// does not help, newcomers share one count.
+/// Failed attempts, by address. Bounded: once full, what is over a minute old is forgotten, and while
+/// that does not help, newcomers share one count.
 #[derive(Debug, Default)]
 pub struct Failures {
     windows: DashMap<Option<IpAddr>, Window>,
@@ -110,11 +114,16 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What one consumer has used of its limits, over all workers.
+/// What one consumer may use, over all workers, and has used.
 #[derive(Debug)]
 pub struct Quota {
     per_minute: Option<u32>,
     concurrency: Option<u32>,
+    used: Arc<Used>,
+}
+
+#[derive(Debug)]
+struct Used {
     epoch: Instant,
     /// GCRA's theoretical arrival time, in nanoseconds since the epoch.
     arrival: AtomicU64,
@@ -123,53 +132,54 @@ pub struct Quota {
 
 /// One call in flight; dropping it gives the place back.
 #[derive(Debug)]
-pub struct Place(Arc<Quota>);
+pub struct Place(Arc<Used>);
 
 impl Quota {
     /// A quota of so many requests a minute, and so many in flight.
     #[must_use]
     pub fn new(per_minute: Option<u32>, concurrency: Option<u32>) -> Self {
+        let used = Used { epoch: Instant::now(), arrival: AtomicU64::new(0), in_flight: AtomicU32::new(0) };
         let limit = |most: Option<u32>| most.filter(|most| *most > 0);
-        Self {
-            per_minute: limit(per_minute),
-            concurrency: limit(concurrency),
-            epoch: Instant::now(),
-            arrival: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-        }
+        Self { per_minute: limit(per_minute), concurrency: limit(concurrency), used: Arc::new(used) }
     }
 
-    /// Whether the quota is for these limits; what was used of it then outlives a reload.
+    /// The same consumer's quota from now on. What was used of the former counts: the same part of a
+    /// minute's requests, and every call that was counted and is still in flight.
     #[must_use]
-    pub fn is_for(&self, per_minute: u32, concurrency: u32) -> bool {
-        (self.per_minute.unwrap_or(0), self.concurrency.unwrap_or(0)) == (per_minute, concurrency)
+    pub fn under(self: Arc<Self>, per_minute: u32, concurrency: u32) -> Arc<Self> {
+        if (self.per_minute.unwrap_or(0), self.concurrency.unwrap_or(0)) == (per_minute, concurrency) {
+            return self;
+        }
+        let fresh = Self::new(Some(per_minute), Some(concurrency));
+        Arc::new(Self { used: Arc::clone(&self.used), ..fresh })
     }
 
     /// Takes one call out of the quota.
     ///
     /// # Errors
     /// The code, and how long until it makes sense to ask again.
-    pub fn take(self: &Arc<Self>) -> Result<Option<Place>, (Code, Duration)> {
+    pub fn take(&self) -> Result<Option<Place>, (Code, Duration)> {
         let place = match self.concurrency {
             None => None,
             Some(most) => {
                 let claim = |used: u32| (used < most).then_some(used + 1);
-                self.in_flight
+                self.used
+                    .in_flight
                     .fetch_update(Ordering::AcqRel, Ordering::Acquire, claim)
                     .map_err(|_| (Code::ConcurrencyLimited, Duration::from_secs(1)))?;
-                Some(Place(Arc::clone(self)))
+                Some(Place(Arc::clone(&self.used)))
             }
         };
         let Some(per_minute) = self.per_minute else { return Ok(place) };
         // GCRA: each call moves the arrival time on; a whole minute's calls may come at once.
         let minute = u64::try_from(MINUTE.as_nanos()).unwrap_or(u64::MAX);
         let step = minute / u64::from(per_minute);
-        let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.used.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let next = |arrival: u64| {
             let arrival = arrival.max(now) + step;
             (arrival <= now + step * u64::from(per_minute)).then_some(arrival)
         };
-        match self.arrival.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
+        match self.used.arrival.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
             Ok(_) => Ok(place),
             Err(arrival) => {
                 let wait = (arrival + step).saturating_sub(now + step * u64::from(per_minute));
@@ -223,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_quota_gives_a_minutes_calls_and_no_more() {
-        let quota = Arc::new(Quota::new(Some(3), None));
+        let quota = Quota::new(Some(3), None);
         assert!((0..3).all(|_| quota.take().is_ok()));
         let refused = quota.take().map(|_| ()).err();
         assert!(
@@ -234,10 +244,45 @@ mod tests {
 
     #[test]
     fn a_place_in_flight_is_given_back() {
-        let quota = Arc::new(Quota::new(None, Some(1)));
+        let quota = Quota::new(None, Some(1));
         let place = quota.take();
         assert!(place.is_ok() && quota.take().is_err());
         drop(place);
         assert!(quota.take().is_ok());
+    }
+
+    #[test]
+    fn what_was_used_counts_under_other_limits_too() {
+        let quota = Arc::new(Quota::new(Some(2), Some(2)));
+        let place = quota.take();
+        assert!(place.is_ok());
+        let fewer = Arc::clone(&quota).under(2, 1);
+        assert!(matches!(fewer.take(), Err((Code::ConcurrencyLimited, _))));
+        drop(place);
+        assert!(fewer.take().is_ok());
+        let more = fewer.under(60, 0);
+        let refused = more.take().map(|_| ()).err();
+        assert!(
+            matches!(refused, Some((Code::RateLimited, wait)) if wait <= Duration::from_secs(1)),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_table_kept_full_costs_no_newcomer_a_walk_through_it() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let many = u32::try_from(MOST_ADDRESSES).unwrap_or(u32::MAX);
+        for number in 0..many {
+            assert_eq!(failures.note(address(number), 1, now), Attempt::Told);
+        }
+        let began = Instant::now();
+        let told: Vec<Attempt> =
+            (many..many + 2_000).map(|number| failures.note(address(number), 1, now)).collect();
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        assert_eq!(told.get(..3), Some(&[Attempt::Told, Attempt::LockedOut, Attempt::Flood][..]));
+        assert_eq!(failures.windows.len(), MOST_ADDRESSES + 1);
+        assert_eq!(failures.note(address(many), 1, now + MINUTE), Attempt::Told);
+        assert_eq!(failures.windows.len(), 1);
     }
 }

@@ -105,7 +105,12 @@ impl Gateway {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let close = received.fault.is_some() || !body.is_end_stream();
-                return refuse(draft, &refusal, close);
+                let response = refuse(draft, &refusal, close);
+                if refusal.retry_after.is_some() {
+                    // Boxed: without it every call's future would have room for a timer.
+                    Box::pin(tokio::time::sleep(limits::PAUSE)).await;
+                }
+                return response;
             }
         };
         let Admitted { permit, route, place } = admitted;

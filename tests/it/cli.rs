@@ -361,3 +361,17 @@ fn every_metric_of_the_contract_is_told() {
     assert_eq!(elsewhere.status, 401, "never on the data listener");
     assert_eq!(process.end().0, Some(0));
 }
+
+#[test]
+fn serve_takes_as_many_open_files_as_it_may() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -Sn 64 && exec \"$0\" serve", CLAVIGER]);
+    let process = site.launch(few.env("CLAVIGER_CONFIG", site.config()));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard, _] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert!(soft == hard && soft != "64", "{files}");
+    assert_eq!(process.end().0, Some(0));
+}

@@ -33,6 +33,7 @@ mod disk;
 mod disk_full;
 mod dropped;
 mod faults;
+mod fairness;
 mod packs;
 mod readme;
 mod reload;

@@ -193,6 +193,27 @@ fn no_call_fails_during_twenty_reloads() {
 }
 
 #[test]
+fn what_a_consumer_has_in_flight_counts_under_other_limits_too() {
+    let (upstream, let_go) = slow();
+    let site = Site::new(upstream.address, "");
+    let limited = |most| base().replace("[limits]", &format!("[limits]\nconcurrency = {most}"));
+    site.write(&limited(2));
+    let process = site.start();
+    let mut slow = begin_slow(&site, &process);
+    assert_eq!(process.get("/api/v1/second/").status, 200);
+    reload(&site, &process, &limited(1), RELOADED);
+    let refused = process.get("/api/v1/second/");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "concurrency_limited"));
+    let_go.store(true, Ordering::SeqCst);
+    assert_eq!(slow.answer().status, 200);
+    let until = Instant::now() + PATIENCE;
+    while process.get("/api/v1/second/").status != 200 {
+        assert!(Instant::now() < until, "its place is never free again");
+    }
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
 fn an_end_waits_for_the_call_in_flight_and_takes_no_other() {
     let (upstream, let_go) = slow();
     let site = Site::new(upstream.address, "");

@@ -100,8 +100,10 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         let per_minute = consumer.requests_per_minute.unwrap_or(file.limits.requests_per_minute);
         let concurrency = consumer.concurrency.unwrap_or(file.limits.concurrency);
         let used = around.former.as_ref().and_then(|former| former.quota(consumer.name.as_str()));
-        used.filter(|quota| quota.is_for(per_minute, concurrency))
-            .unwrap_or_else(|| Arc::new(Quota::new(Some(per_minute), Some(concurrency))))
+        used.map_or_else(
+            || Arc::new(Quota::new(Some(per_minute), Some(concurrency))),
+            |used| used.under(per_minute, concurrency),
+        )
     });
     let durability = match file.audit.durability {
         file::Durability::Sync => Durability::Sync,

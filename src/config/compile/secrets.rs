@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs::{self, File as Opened};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::process::geteuid;
 
 use super::Surroundings;
 use super::upstreams::Upstreams;
@@ -63,8 +65,9 @@ impl fmt::Display for Ill {
 pub(super) fn guarded(path: &Path) -> Result<(), Ill> {
     let unreadable = |error| Ill::Unreadable(path.to_owned(), error);
     let real = fs::canonicalize(path).map_err(unreadable)?;
-    let mode = fs::metadata(&real).map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let kept = fs::metadata(&real).map_err(unreadable)?;
+    let mode = kept.mode() & 0o7777;
+    if exposed(mode, kept.uid(), geteuid().as_raw()) {
         return Err(Ill::Exposed(path.to_owned(), mode));
     }
     // A folder in which only owners may replace their own files (/tmp) is no danger to a file of ours.
@@ -75,6 +78,14 @@ pub(super) fn guarded(path: &Path) -> Result<(), Ill> {
         return Err(Ill::ExposedFolder(folder.to_owned(), mode));
     }
     Ok(())
+}
+
+/// Whether a file of this mode and owner is open to others than `own`, the user that the gateway runs as.
+/// systemd's credentials and Kubernetes' secrets are root's, and readable for the one group or list
+/// that root chose: from a gateway that is not root itself, nothing less can be asked.
+fn exposed(mode: u32, owner: u32, own: u32) -> bool {
+    let chosen = if owner == 0 && own != 0 { 0o040 } else { 0 };
+    mode & 0o077 & !chosen != 0
 }
 
 /// The credentials of the file that grants use, each with its place.
@@ -180,4 +191,28 @@ fn read_file(path: &Path) -> io::Result<Secret> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than any secret"));
     }
     Ok(Secret::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exposed;
+
+    #[test]
+    fn a_group_may_read_only_what_root_hands_over() {
+        let (root, gateway, other) = (0, 65532, 1000);
+        for (mode, owner, own, open) in [
+            (0o600, gateway, gateway, false),
+            (0o440, root, gateway, false),
+            (0o640, root, gateway, false),
+            (0o440, root, root, true),
+            (0o440, gateway, gateway, true),
+            (0o440, other, gateway, true),
+            (0o460, root, gateway, true),
+            (0o450, root, gateway, true),
+            (0o444, root, gateway, true),
+            (0o442, root, gateway, true),
+        ] {
+            assert_eq!(exposed(mode, owner, own), open, "{mode:o} of {owner} for {own}");
+        }
+    }
 }
