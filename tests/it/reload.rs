@@ -135,7 +135,7 @@ fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
 }
 
 #[test]
-fn what_was_used_of_a_limit_stays_used_while_the_limit_stays() {
+fn what_was_used_of_a_limit_stays_used() {
     let upstream = Upstream::ok();
     let limited = |per_minute: u32| {
         let limits = format!("[limits]\nrequests_per_minute = {per_minute}\nauth_failures_per_minute = 1");
@@ -149,7 +149,9 @@ fn what_was_used_of_a_limit_stays_used_while_the_limit_stays() {
     reload(&site, &process, &(limited(2) + "[roles.another]\nallow = []\n"), RELOADED);
     assert_eq!((process.get("/api/").status, wrong(&process)), (429, 429));
     reload(&site, &process, &limited(3), RELOADED);
-    assert_eq!(process.get("/api/").status, 200, "another limit begins anew");
+    assert_eq!(process.get("/api/").status, 429, "the minute is used up under another limit as well");
+    reload(&site, &process, &limited(0), RELOADED);
+    assert_eq!(process.get("/api/").status, 200, "none is none");
     assert_eq!(process.end().0, Some(0));
 }
 
