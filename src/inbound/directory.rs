@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
@@ -66,7 +67,7 @@ impl From<[u8; 32]> for Issued {
 pub struct Directory {
     consumers: Vec<Consumer>,
     places: HashMap<Name, usize>,
-    tokens: HashMap<[u8; 32], Held>,
+    tokens: HashMap<[u8; 32], Held, BuildHasherDefault<OfDigest>>,
 }
 
 /// A token and its holder.
@@ -170,5 +171,25 @@ impl Directory {
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
         self.places.get(name).copied()
+    }
+}
+
+/// Hashes digests, which are as good as random, by their first eight bytes. What callers send is only
+/// looked up, and never made part of the table.
+#[derive(Debug, Default)]
+struct OfDigest(u64);
+
+impl Hasher for OfDigest {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length of the array, which is the same for all.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

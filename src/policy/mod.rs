@@ -10,7 +10,6 @@ pub use org::{OrgPin, named_org};
 pub use pattern::{Glob, PathPattern};
 pub use rule::Rule;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -45,7 +44,8 @@ pub struct Grant {
 /// Every grant, by consumer and upstream (their places), in file order.
 #[derive(Debug, Default)]
 pub struct Policy {
-    grants: HashMap<(usize, usize), Vec<Grant>>,
+    /// By the consumer's place, each with the upstream's.
+    grants: Vec<Vec<(usize, Vec<Grant>)>>,
 }
 
 /// What is asked for.
@@ -140,7 +140,14 @@ pub struct Denial {
 impl Policy {
     /// Adds a grant. Order matters: the credential is that of the first allowing one.
     pub fn grant(&mut self, consumer: usize, upstream: usize, grant: Grant) {
-        self.grants.entry((consumer, upstream)).or_default().push(grant);
+        if self.grants.len() <= consumer {
+            self.grants.resize_with(consumer + 1, Vec::new);
+        }
+        let Some(of_consumer) = self.grants.get_mut(consumer) else { return };
+        match of_consumer.iter_mut().find(|(place, _)| *place == upstream) {
+            Some((_, grants)) => grants.push(grant),
+            None => of_consumer.push((upstream, vec![grant])),
+        }
     }
 
     /// Decides.
@@ -161,7 +168,9 @@ impl Policy {
     /// [`Forbidden`], as `decide`.
     pub fn ruling(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Allowed, Forbidden> {
         let forbidden = |code, rule, org| Forbidden { code, rule, org };
-        let every = self.grants.get(&(consumer, action.upstream)).map(Vec::as_slice).unwrap_or_default();
+        let of_consumer = self.grants.get(consumer).map(Vec::as_slice).unwrap_or_default();
+        let found = of_consumer.iter().find(|(upstream, _)| *upstream == action.upstream);
+        let every = found.map(|(_, grants)| grants.as_slice()).unwrap_or_default();
         let live = || every.iter().filter(|grant| grant.expires.is_none_or(|end| now < end));
         let Some(first) = live().next() else {
             let code = if every.is_empty() { Code::Denied } else { Code::GrantExpired };

@@ -13,7 +13,6 @@ pub use connect::Endpoint;
 pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -67,7 +66,8 @@ impl From<Broken> for Failure {
 /// ```
 #[derive(Default)]
 pub struct Transport {
-    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    /// By endpoint, of which there are few.
+    idle: RefCell<Vec<(u64, Vec<Idle>)>>,
 }
 
 struct Idle {
@@ -146,7 +146,7 @@ impl Transport {
     /// An idle connection that still stands, the latest used first.
     async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Connection> {
         loop {
-            let mut idle = self.idle.borrow_mut().get_mut(&endpoint.id)?.pop()?;
+            let mut idle = of(&mut self.idle.borrow_mut(), endpoint.id)?.pop()?;
             if now.saturating_duration_since(idle.since) < endpoint.pool_idle
                 && !idle.connection.watch.spoiled()
                 && idle.connection.settles().await
@@ -160,16 +160,18 @@ impl Transport {
     fn release(&self, endpoint: u64, pool_idle: Duration, connection: Connection) {
         let since = Instant::now();
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(endpoint).or_default();
-        if kept.len() < MOST_IDLE {
-            kept.push(Idle { connection, since, until: since + pool_idle });
+        let connection = Idle { connection, since, until: since + pool_idle };
+        match of(&mut idle, endpoint) {
+            Some(kept) if kept.len() < MOST_IDLE => kept.push(connection),
+            Some(_) => {}
+            None => idle.push((endpoint, vec![connection])),
         }
     }
 
     /// Closes connections that were idle for too long. To be called every second or so.
     pub fn sweep(&self) {
         let now = Instant::now();
-        self.idle.borrow_mut().retain(|_, kept| {
+        self.idle.borrow_mut().retain_mut(|(_, kept)| {
             kept.retain(|idle| now < idle.until && !idle.connection.watch.spoiled());
             !kept.is_empty()
         });
@@ -179,6 +181,11 @@ impl Transport {
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
     }
+}
+
+/// The idle connections of one endpoint.
+fn of(idle: &mut [(u64, Vec<Idle>)], endpoint: u64) -> Option<&mut Vec<Idle>> {
+    idle.iter_mut().find(|(id, _)| *id == endpoint).map(|(_, kept)| kept)
 }
 
 /// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
