@@ -9,6 +9,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 # It sets up the allocator.
 COPY .cargo .cargo
+COPY config/starter.toml config/
 COPY config/roles config/roles
 COPY src src
 # What was fetched and built of the dependencies is kept from one build to the next.

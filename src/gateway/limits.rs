@@ -267,22 +267,4 @@ mod tests {
             "{refused:?}"
         );
     }
-
-    #[test]
-    fn a_table_kept_full_costs_no_newcomer_a_walk_through_it() {
-        let (failures, now) = (Failures::default(), Instant::now());
-        let address = |number: u32| IpAddr::from(number.to_be_bytes());
-        let many = u32::try_from(MOST_ADDRESSES).unwrap_or(u32::MAX);
-        for number in 0..many {
-            assert_eq!(failures.note(address(number), 1, now), Attempt::Told);
-        }
-        let began = Instant::now();
-        let told: Vec<Attempt> =
-            (many..many + 2_000).map(|number| failures.note(address(number), 1, now)).collect();
-        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
-        assert_eq!(told.get(..3), Some(&[Attempt::Told, Attempt::LockedOut, Attempt::Flood][..]));
-        assert_eq!(failures.windows.len(), MOST_ADDRESSES + 1);
-        assert_eq!(failures.note(address(many), 1, now + MINUTE), Attempt::Told);
-        assert_eq!(failures.windows.len(), 1);
-    }
 }
