@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const MAX_PENDING: usize = 16 << 20;
 /// With `batched`, so much is written without waiting for the flush, by whoever brought it: it is
 /// copied while the processor's cache still holds it, and no thread has to be woken.
-const WRITE: usize = 96 << 10;
+const WRITE: usize = 192 << 10;
 
 pub(super) struct Shared {
     pub(super) disk: Box<dyn Disk>,
