@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Gateway, Snapshot, answer};
+use super::{Gateway, Snapshot, answer, still};
 use crate::audit::{Arrival, Entry};
 use crate::clock::http_date;
 use crate::code::Code;
@@ -34,6 +34,10 @@ impl Gateway {
         let meter = entry.meter();
         let limits = BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout };
         let mut body = RequestBody::take(body, limits, &self.spool, meter.clone()).await?;
+        if body.was_kept() {
+            let current = self.snapshot.load_full();
+            still::permitted(entry.permit(), headers, snapshot, (&current, self.clock.now()))?;
+        }
         let began = Instant::now();
         let mut now = began;
         let mut attempts = 0;

@@ -5,6 +5,7 @@ pub mod answer;
 mod forward;
 pub mod freeze;
 pub mod limits;
+mod still;
 pub mod trial;
 
 pub use admit::{Admitted, Refusal, admit};

@@ -99,6 +99,16 @@ impl RequestBody {
         (self.length == 0).then(|| Self::empty(self.meter.clone()))
     }
 
+    /// Whether it was read to its end before it could be passed on.
+    #[must_use]
+    pub fn was_kept(&self) -> bool {
+        match &self.source {
+            Source::Memory(bytes) => !bytes.is_empty(),
+            Source::Spool(_) => true,
+            Source::Stream(_) => false,
+        }
+    }
+
     /// The length, in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {

@@ -5,6 +5,7 @@ mod changes;
 mod keys;
 mod life;
 mod scale;
+mod slow;
 mod typed;
 mod verbs;
 

@@ -1,0 +1,48 @@
+//! A call whose body took its time is judged again once it is whole, by what is in force then: nobody
+//! keeps what was revoked meanwhile by sending slowly.
+
+use std::time::SystemTime;
+
+use http::HeaderMap;
+
+use super::Snapshot;
+use crate::code::Code;
+use crate::inbound::identify;
+use crate::policy::{Action, Permit};
+use crate::transport::Failure;
+
+/// Whether what `former` permitted is permitted by `current` as well, with the same credential.
+///
+/// # Errors
+/// [`Failure`]: the call is not made.
+pub(super) fn permitted(
+    permit: &Permit,
+    headers: &HeaderMap,
+    former: &Snapshot,
+    (current, now): (&Snapshot, SystemTime),
+) -> Result<(), Failure> {
+    let identity = identify(headers, &current.directory, now)
+        .map_err(|_| no_more(Code::Unauthenticated, "the token is good no more"))?;
+    // Places are those of a snapshot; names last.
+    let action = permit.action();
+    let upstream = former.upstreams.get(action.upstream).map(|upstream| &upstream.name);
+    let upstream = current.upstreams.iter().position(|held| Some(&held.name) == upstream);
+    let upstream = upstream.ok_or_else(|| no_more(Code::NoRoute, "the upstream is there no more"))?;
+    let org = permit.org().map(ToString::to_string);
+    let again = Action { upstream, method: action.method.clone(), target: action.target.clone(), org };
+    let ruling = current.policy.ruling(identity.consumer(), &again, now);
+    let ruling = ruling.map_err(|forbidden| no_more(forbidden.code, "it is granted no more"))?;
+    if let Some((code, reason)) = current.freezes.stops((identity.consumer(), upstream, ruling.credential)) {
+        return Err(no_more(code, reason));
+    }
+    let name =
+        |held: &Snapshot, place| held.custody.credential(place).map(|credential| credential.name.clone());
+    if name(current, ruling.credential) != name(former, permit.credential()) {
+        return Err(no_more(Code::Denied, "it is granted with another credential"));
+    }
+    Ok(())
+}
+
+fn no_more(code: Code, reason: &str) -> Failure {
+    Failure { code, reason: format!("once the body was whole: {reason}") }
+}

@@ -1,0 +1,59 @@
+//! What is taken away while a call's body comes slowly is not used for it any more.
+
+use super::{SOON, at_work, soon, verified};
+use crate::process::Process;
+use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::world::Raw;
+
+/// Begins a call with a chunked body, which goes on once it is whole.
+fn begun(process: &Process, token: &str) -> Raw {
+    let mut raw = Raw::to(process.address);
+    raw.send(format!(
+        "POST /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n2\r\n{{ \r\n"
+    ));
+    // Admitted by what is in force now.
+    std::thread::sleep(SOON / 4);
+    raw
+}
+
+fn ended(mut raw: Raw) -> (u16, String) {
+    raw.send("1\r\n}\r\n0\r\n\r\n");
+    let answer = raw.answer();
+    (answer.status, answer.header("claviger-error").unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_body_that_comes_slowly_keeps_nothing_that_was_taken_away() {
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let (site, token) = at_work(&upstream);
+    let process = site.start();
+    let answered = |status: u16, code: &str| (status, code.to_owned());
+    assert_eq!(ended(begun(&process, &token)), answered(200, ""), "nothing was taken away");
+
+    let call = begun(&process, &token);
+    site.done(&["freeze", "--upstream", "jms"]);
+    soon(&process, &token, 503);
+    assert_eq!(ended(call), answered(503, "frozen"));
+    site.done(&["thaw", "--upstream", "jms"]);
+    soon(&process, &token, 200);
+
+    let call = begun(&process, &token);
+    site.done(&["credential", "disable", "jms"]);
+    soon(&process, &token, 503);
+    assert_eq!(ended(call), answered(503, "credential_unavailable"));
+    site.done(&["credential", "enable", "jms"]);
+    soon(&process, &token, 200);
+
+    let call = begun(&process, &token);
+    let issued = site.done(&["token", "list"]);
+    site.done(&["token", "revoke", issued[0]["id"].as_str().unwrap()]);
+    soon(&process, &token, 401);
+    assert_eq!(ended(call), answered(401, "unauthenticated"));
+    assert_eq!(upstream.seen().iter().filter(|seen| seen.target.contains("slow")).count(), 1);
+    assert_eq!(process.end().0, Some(0));
+    let ends: Vec<_> = site.events().into_iter().filter(|event| event["target"] == "/api/v1/slow/").collect();
+    let outcomes: Vec<_> = ends.iter().filter(|event| event["event"] == "outcome").collect();
+    assert_eq!((outcomes.len(), ends.len()), (4, 8), "one outcome for each intent");
+    assert!(outcomes.iter().skip(1).all(|outcome| outcome["attempts"] == 0), "{outcomes:#?}");
+}
