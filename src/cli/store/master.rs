@@ -60,7 +60,7 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
     let (to, proof) = wanted(&source, new_file)?;
     let mut changes = vec![Change::Proof(proof.bytes())];
     for row in &desk.rows.versions {
-        changes.push(Change::Version(rewrap_version(&from, &to, row)?));
+        changes.push(Change::Version(rewrap_version((&from, &to), &desk.rows, row)?));
     }
     let count = changes.len() - 1;
     if let (Source::File(path), false) = (&source, manner.dry_run) {
