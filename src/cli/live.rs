@@ -206,13 +206,13 @@ impl Live {
 
     /// Takes away a version whose overlap has ended; the next goes once this change was followed.
     async fn let_go(&mut self) {
-        let (Some(store), now) = (&self.store, self.kept.seconds()) else { return };
+        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
         let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
         let told = [("credential", name.as_str().into()), ("version", (*version).into())];
         let note = store::note(("credential version removed", &told), ("claviger".into(), now));
         let changes = [Change::NoVersion(name.clone(), *version), Change::Note(note)];
         // Only where nobody has put it in use again since it was read.
-        match store.write(&changes, self.stamp).await {
+        match store.write(&changes, Some(stamp)).await {
             Ok(()) | Err(StoreFault::Outdated) => {}
             Err(why @ StoreFault::Unusable { .. }) => {
                 tracing::warn!(%why, "a version whose overlap has ended is kept");
@@ -349,3 +349,7 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     compare("audit", audit(first) == audit(now));
     changed
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

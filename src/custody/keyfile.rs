@@ -6,9 +6,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::master::MasterKey;
 use crate::storage::private::{self, folder};
+
+/// The right to make, rotate and rename the keys of a folder, which one process has at a time, until it
+/// is dropped.
+#[derive(Debug)]
+pub struct Alone(#[expect(dead_code, reason = "the lock ends with it")] File);
 
 /// Where the next key of a rotation stands until the store is sealed with it.
 #[must_use]
@@ -36,30 +42,42 @@ pub fn make(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As the file system's.
-pub fn stage(path: &Path, key: &MasterKey) -> io::Result<()> {
+pub fn stage(path: &Path, key: &MasterKey, _: &Alone) -> io::Result<()> {
     write(&next(path), key)?;
     sync_folder(path)
 }
 
-/// Makes the next key the one at `path`. One that another has made so already is no error.
+/// Makes the next key the one at `path`. Only who is alone knows that what it has read is still there:
+/// another's next key in the place of one that is in use would leave the latter nowhere.
 ///
 /// # Errors
 /// As the file system's.
-pub fn promote(path: &Path) -> io::Result<()> {
-    match fs::rename(next(path), path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => sync_folder(path),
-    }
+pub fn promote(path: &Path, _: &Alone) -> io::Result<()> {
+    fs::rename(next(path), path)?;
+    sync_folder(path)
 }
 
-/// Keeps others from making or rotating a key in the same folder, until it is dropped.
+/// Keeps others from making or rotating a key in the same folder, and waits for one who does.
 ///
 /// # Errors
 /// As the file system's.
-pub fn alone(path: &Path) -> io::Result<File> {
+pub fn alone(path: &Path) -> io::Result<Alone> {
     let folder = File::open(folder(path))?;
     flock(&folder, FlockOperation::LockExclusive)?;
-    Ok(folder)
+    Ok(Alone(folder))
+}
+
+/// The same without waiting; `None` while another is at it.
+///
+/// # Errors
+/// As the file system's.
+pub fn alone_now(path: &Path) -> io::Result<Option<Alone>> {
+    let folder = File::open(folder(path))?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Alone(folder))),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
@@ -114,10 +132,22 @@ mod tests {
         make(&path).unwrap();
         fs::write(next(&path), "left behind").unwrap();
         let key = MasterKey::fresh().unwrap();
-        stage(&path, &key).unwrap();
+        let alone = alone(&path).unwrap();
+        stage(&path, &key, &alone).unwrap();
         assert_eq!((id(&next(&path)), id(&path) == key.shown_id()), (key.shown_id(), false));
-        promote(&path).unwrap();
-        promote(&path).unwrap();
+        promote(&path, &alone).unwrap();
         assert_eq!((id(&path), next(&path).exists()), (key.shown_id(), false));
+        promote(&path, &alone).unwrap_err();
+        assert_eq!(id(&path), key.shown_id());
+    }
+
+    #[test]
+    fn one_is_alone_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let first = alone(&path).unwrap();
+        assert!(alone_now(&path).unwrap().is_none());
+        drop(first);
+        assert!(alone_now(&path).unwrap().is_some());
     }
 }

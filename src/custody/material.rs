@@ -59,6 +59,9 @@ pub enum Unusable {
     /// The key id is no UUID.
     #[error("the key id is not a UUID")]
     KeyId,
+    /// There is a key id and nothing that has one: what is sent as it is may be a key's secret.
+    #[error("a credential of the kind `value` has no id")]
+    IdOfValue,
     /// The key id holds characters that no header may carry.
     #[error("the key id holds a quote or a character that no header can carry")]
     KeyIdBytes,
@@ -72,13 +75,14 @@ pub enum Unusable {
 
 impl Material {
     /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key
-    /// and counts for no other kind; `uuid` says that the product's key ids are UUIDs.
+    /// and empty for every other kind; `uuid` says that the product's key ids are UUIDs.
     ///
     /// # Errors
     /// [`Unusable`], which never shows the secret.
     pub fn of_kind(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
         match Kind::parse(kind) {
             Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
+            Some(Kind::Value) if !id.is_empty() => Err(Unusable::IdOfValue),
             Some(Kind::Value) => Self::value(secret),
             None => Err(Unusable::Kind),
         }
@@ -183,11 +187,17 @@ mod tests {
     fn is_of_the_kind_that_was_asked_for() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
-            let made =
-                Material::of_kind(kind.as_str(), "an-id", &Secret::new(b"fake-hunter2".to_vec()), false);
+            let id = match kind {
+                Kind::AccessKey => "an-id",
+                Kind::Value => "",
+            };
+            let made = Material::of_kind(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);
             assert_eq!(made.as_ref().map(Material::kind), Ok(kind));
             assert!(!format!("{made:?}").contains("hunter2"));
         }
+        let secret = Secret::new(b"x".to_vec());
+        let signing = Material::of_kind("value", "an-id", &secret, false);
+        assert_eq!(signing.map(|_| ()), Err(Unusable::IdOfValue));
         let unknown = Material::of_kind("Value", "", &Secret::new(b"x".to_vec()), false);
         assert_eq!(unknown.map(|_| ()), Err(Unusable::Kind));
     }

@@ -48,8 +48,8 @@ pub enum Unsealable {
         /// The id of the key at hand.
         held: String,
     },
-    /// It was altered, or belongs to another place.
-    #[error("it was altered, or moved from another place")]
+    /// It was altered, or belongs to another place: that of another upstream or kind, too.
+    #[error("it was altered, moved from another place, or sealed for another upstream or kind")]
     Altered,
     /// The system gives no random bytes, or encryption failed.
     #[error("the system gives no random bytes")]

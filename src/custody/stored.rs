@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::master::MasterKey;
 use super::seal::{Place, Unsealable, rewrap, seal, unseal};
 use crate::secret::Secret;
-use crate::storage::{Rows, Seconds, Stage, VersionRow};
+use crate::storage::{CredentialRow, Rows, Seconds, Stage, VersionRow};
 
 /// The store's content, as a configuration is compiled with it.
 #[derive(Debug, Default)]
@@ -49,8 +49,8 @@ impl Stored {
         let (mut opened, mut broken) = (HashMap::new(), Vec::new());
         for row in &rows.versions {
             let Some(key) = key else { continue };
-            let place = row_of(&row.credential, row.version);
-            let material = unseal(key, at(&place), &row.sealed)
+            let material = row_of(&rows, row)
+                .and_then(|place| unseal(key, at(&place), &row.sealed))
                 .and_then(|packed| unpacked(&packed).ok_or(Unsealable::Form));
             match material {
                 // The versions come in their order: of several in use it is the latest.
@@ -85,36 +85,53 @@ impl Stored {
 
     /// What a credential of this name is in the store.
     #[must_use]
-    pub fn credential(&self, name: &str) -> Option<&crate::storage::CredentialRow> {
-        self.rows.credentials.iter().find(|row| row.name == name)
+    pub fn credential(&self, name: &str) -> Option<&CredentialRow> {
+        credential(&self.rows, name)
     }
 }
 
-/// Seals a version's material for its row.
+/// Seals a version's material for its credential's row.
 ///
 /// # Errors
 /// [`Unsealable`]; [`Unsealable::Form`] where the id has more than 255 bytes.
 pub fn seal_version(
     key: &MasterKey,
-    (credential, version): (&str, u32),
+    (credential, version): (&CredentialRow, u32),
     (id, secret): (&str, &Secret),
 ) -> Result<Vec<u8>, Unsealable> {
     let packed = packed(id, secret).map_err(|_| Unsealable::Form)?;
-    seal(key, at(&row_of(credential, version)), packed.expose())
+    seal(key, at(&bound_to(credential, version)), packed.expose())
 }
 
-/// The row, sealed by another master key.
+/// One of the rows, sealed by another master key.
 ///
 /// # Errors
 /// [`Broken`], where it does not open.
-pub fn rewrap_version(from: &MasterKey, to: &MasterKey, row: &VersionRow) -> Result<VersionRow, Broken> {
-    let sealed = rewrap(from, to, at(&row_of(&row.credential, row.version)), &row.sealed);
+pub fn rewrap_version(
+    (from, to): (&MasterKey, &MasterKey),
+    rows: &Rows,
+    row: &VersionRow,
+) -> Result<VersionRow, Broken> {
+    let sealed = row_of(rows, row).and_then(|place| rewrap(from, to, at(&place), &row.sealed));
     let broken = |why| Broken { credential: row.credential.clone(), version: row.version, why };
     sealed.map(|sealed| VersionRow { sealed, ..row.clone() }).map_err(broken)
 }
 
-fn row_of(credential: &str, version: u32) -> String {
-    format!("{credential}/{version}")
+fn credential<'r>(rows: &'r Rows, name: &str) -> Option<&'r CredentialRow> {
+    let at = rows.credentials.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+    rows.credentials.get(at)
+}
+
+/// What a version of these rows is bound to; without its credential it is bound to nothing.
+fn row_of(rows: &Rows, row: &VersionRow) -> Result<String, Unsealable> {
+    let credential = credential(rows, &row.credential).ok_or(Unsealable::Altered)?;
+    Ok(bound_to(credential, row.version))
+}
+
+/// Upstream and kind too: whoever can write the store and has no key could otherwise have an access
+/// key's secret sent in clear, or to another. None of the parts sealed has a `/`, so no others read alike.
+fn bound_to(CredentialRow { name, upstream, kind, .. }: &CredentialRow, version: u32) -> String {
+    format!("{name}/{version}/{upstream}/{kind}")
 }
 
 fn at(row: &str) -> Place<'_> {
@@ -147,10 +164,16 @@ mod tests {
         VersionRow { credential: credential.into(), version, stage, sealed, created: 0, until: None }
     }
 
+    fn credential(name: &str) -> CredentialRow {
+        let (upstream, kind) = ("jms".into(), "access-key".into());
+        CredentialRow { name: name.into(), upstream, kind, created: 0, disabled: false }
+    }
+
     #[test]
     fn opens_what_is_in_use_and_names_what_does_not_open() {
         let (key, secret) = (MasterKey::fresh().unwrap(), Secret::new(b"fake-secret".to_vec()));
-        let sealed = |name: &str, number| seal_version(&key, (name, number), ("id", &secret)).unwrap();
+        let sealed =
+            |name: &str, number| seal_version(&key, (&credential(name), number), ("id", &secret)).unwrap();
         let versions = vec![
             version("jms", 1, Stage::Retired, sealed("jms", 1)),
             version("jms", 2, Stage::Active, sealed("jms", 2)),
@@ -159,7 +182,8 @@ mod tests {
             version("other", 1, Stage::Active, sealed("jms", 2)),
             version("other", 2, Stage::Retired, sealed("other", 1)),
         ];
-        let rows = Rows { versions, ..Rows::default() };
+        let credentials = vec![credential("jms"), credential("other")];
+        let rows = Rows { credentials, versions, ..Rows::default() };
         let (stored, broken) = Stored::open(rows.clone(), Some(&key));
         assert_eq!(stored.opened.len(), 1);
         let opened = stored.opened.get("jms").unwrap();
@@ -173,6 +197,40 @@ mod tests {
         assert_eq!(broken, [("other", 1), ("other", 2)]);
         let (stored, broken) = Stored::open(rows, None);
         assert!(stored.opened.is_empty() && broken.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_to_be_for_another_upstream_or_of_another_kind_does_not_open() {
+        let (key, secret) = (MasterKey::fresh().unwrap(), Secret::new(b"fake-secret".to_vec()));
+        let [changed, other] = [credential("changed"), credential("other")];
+        let sealed = |of: &CredentialRow| seal_version(&key, (of, 1), ("id", &secret)).unwrap();
+        let versions = vec![
+            version("changed", 1, Stage::Active, sealed(&changed)),
+            version("other", 1, Stage::Active, sealed(&other)),
+        ];
+        for altered in [
+            vec![CredentialRow { kind: "value".into(), ..changed.clone() }, other.clone()],
+            vec![CredentialRow { upstream: "elsewhere".into(), ..changed.clone() }, other.clone()],
+            vec![
+                CredentialRow { kind: String::new(), upstream: "jms/access-key".into(), ..changed },
+                other.clone(),
+            ],
+            vec![other],
+        ] {
+            let rows = Rows { credentials: altered, versions: versions.clone(), ..Rows::default() };
+            let to = MasterKey::fresh().unwrap();
+            let wrapped = rows.versions.iter().map(|row| rewrap_version((&key, &to), &rows, row).is_ok());
+            assert_eq!(wrapped.collect::<Vec<_>>(), [false, true]);
+            let (stored, broken) = Stored::open(rows, Some(&key));
+            assert_eq!(stored.opened.keys().collect::<Vec<_>>(), ["other"]);
+            let said: Vec<_> = broken.iter().map(ToString::to_string).collect();
+            assert_eq!(said.len(), 1);
+            assert!(
+                said.iter().all(|said| said.contains("version 1 of the credential `changed`")),
+                "{said:?}"
+            );
+            assert!(said.iter().all(|said| said.contains("another upstream or kind")), "{said:?}");
+        }
     }
 
     #[test]

@@ -130,9 +130,9 @@ fn add(
         disabled: false,
     };
     let (id, secret) = material(desk, &row, given)?;
-    let mut changes = vec![Change::Credential(row)];
+    let mut changes = vec![Change::Credential(row.clone())];
     if !manner.dry_run {
-        sealed(desk, &mut changes, (name, 1, Stage::Active), (&id, &secret))?;
+        sealed(desk, &mut changes, (&row, 1, Stage::Active), (&id, &secret))?;
     }
     let told = [
         ("credential", name.into()),
@@ -150,13 +150,13 @@ fn add(
 fn sealed(
     desk: &Desk,
     changes: &mut Vec<Change>,
-    (name, version, stage): (&str, u32, Stage),
+    (row, version, stage): (&CredentialRow, u32, Stage),
     material: (&str, &Secret),
 ) -> anyhow::Result<()> {
     let (key, proof) = sealing_key(desk)?;
     changes.extend(proof);
-    let sealed = seal_version(&key, (name, version), material)?;
-    let credential = name.to_owned();
+    let sealed = seal_version(&key, (row, version), material)?;
+    let credential = row.name.clone();
     changes.push(Change::Version(VersionRow {
         credential,
         version,
@@ -208,7 +208,7 @@ fn rotate(
     }
     let in_use = if stage { Stage::Staged } else { Stage::Active };
     if !manner.dry_run {
-        sealed(desk, &mut changes, (name, version, in_use), (&id, &secret))?;
+        sealed(desk, &mut changes, (&row, version, in_use), (&id, &secret))?;
     }
     let what = if stage { "credential staged" } else { "credential rotated" };
     desk.change((what, &[("credential", name.into()), ("version", version.into())]), changes, manner)?;

@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use crate::cli::environment;
 use crate::config::file::{MasterKey as Source, Reference};
 use crate::config::{self, File};
-use crate::custody::{MasterKey, Proof, WrongKey, keyfile};
+use crate::custody::keyfile::{self, Alone};
+use crate::custody::{MasterKey, Proof, WrongKey};
 use crate::secret::Secret;
 use crate::storage::{Change, Rows};
 
@@ -31,12 +32,34 @@ pub(super) fn for_reading(
     rows: &Rows,
     held: Option<&Rc<MasterKey>>,
 ) -> anyhow::Result<Option<Rc<MasterKey>>> {
+    looked(file, rows, held, None)
+}
+
+/// The same for who may hold the lock of the key's file already.
+///
+/// # Errors
+/// As [`for_reading`]; also where a rotation that was cut off cannot be completed: the next would put
+/// its key in the place of the one in use.
+pub(super) fn for_rotating(
+    file: &File,
+    rows: &Rows,
+    alone: Option<&Alone>,
+) -> anyhow::Result<Option<Rc<MasterKey>>> {
+    looked(file, rows, None, alone)
+}
+
+fn looked(
+    file: &File,
+    rows: &Rows,
+    held: Option<&Rc<MasterKey>>,
+    alone: Option<&Alone>,
+) -> anyhow::Result<Option<Rc<MasterKey>>> {
     let Some(proof) = proof(rows)? else { return Ok(None) };
     if let Some(held) = held.filter(|held| proof.is_of(held)) {
         return Ok(Some(Rc::clone(held)));
     }
     let key = match &file.custody.master_key.value {
-        Source::File(path) => of_file(path, &proof)?,
+        Source::File(path) => of_file(path, &proof, alone)?,
         Source::Env(name) => {
             let key = MasterKey::parse(&variable(name)?).and_then(|key| proof.holds(&key).map(|()| key));
             key.with_context(|| format!("the master key in the variable `{name}`"))?
@@ -84,24 +107,52 @@ pub(super) fn proven(key: MasterKey) -> Result<(MasterKey, Proof), WrongKey> {
     Ok((key, proof))
 }
 
-/// The key in the file. Where a rotation was cut off after the store was sealed with the next key,
-/// that one is put in its place.
-fn of_file(path: &Path, proof: &Proof) -> anyhow::Result<MasterKey> {
-    let found = read(path)
-        .and_then(|key| proof.holds(&key).map(|()| key).with_context(|| path.display().to_string()));
-    let why = match found {
+/// The key in the file, or the next where a rotation was cut off after the store was sealed with it:
+/// that one is put in its place, by who is `alone` or can be so at once. Who is not leaves it where it is.
+fn of_file(path: &Path, proof: &Proof, alone: Option<&Alone>) -> anyhow::Result<MasterKey> {
+    let why = match proven_in(path, proof) {
         Ok(key) => return Ok(key),
         Err(why) => why,
     };
-    let next = keyfile::next(path);
-    match read(&next) {
-        Ok(key) if proof.is_of(&key) => {
-            keyfile::promote(path).with_context(|| path.display().to_string())?;
-            tracing::info!(key = key.shown_id(), "the rotation of the master key is complete");
-            Ok(key)
-        }
-        Ok(_) | Err(_) => Err(why),
+    let Ok(key) = proven_in(&keyfile::next(path), proof) else {
+        // It may have been put in its place between the two looks.
+        return proven_in(path, proof).map_err(|_| why);
+    };
+    if let Some(alone) = alone {
+        complete(path, proof, alone).with_context(|| path.display().to_string())?;
+        return Ok(key);
     }
+    let completed = match keyfile::alone_now(path) {
+        Ok(Some(alone)) => complete(path, proof, &alone),
+        // Who holds the lock completes it, or the next to look does.
+        Ok(None) => Ok(()),
+        Err(why) => Err(why),
+    };
+    if let Err(why) = completed {
+        let next = keyfile::next(path);
+        tracing::warn!(%why, next = %next.display(), "the master key in use cannot be put in its place");
+    }
+    Ok(key)
+}
+
+/// Puts the next key in its place if it is the right one still, which only the lock makes certain: by
+/// now another rotation may have put it there, and its own beside it.
+fn complete(path: &Path, proof: &Proof, alone: &Alone) -> std::io::Result<()> {
+    if proven_in(path, proof).is_ok() {
+        return Ok(());
+    }
+    if let Ok(key) = proven_in(&keyfile::next(path), proof) {
+        keyfile::promote(path, alone)?;
+        tracing::info!(key = key.shown_id(), "the rotation of the master key is complete");
+    }
+    Ok(())
+}
+
+/// The key in a file, if it is the one that the store is sealed with.
+fn proven_in(path: &Path, proof: &Proof) -> anyhow::Result<MasterKey> {
+    let key = read(path)?;
+    proof.holds(&key).with_context(|| path.display().to_string())?;
+    Ok(key)
 }
 
 /// Reads the key in a file that nobody else can read.
@@ -128,5 +179,104 @@ fn shown(place: &Reference) -> String {
     match place {
         Reference::Env(name) => format!("the variable `{name}`"),
         Reference::File(path) => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Where a rotation was cut off: the former key at its path, the one in use beside it.
+    struct CutOff {
+        folder: tempfile::TempDir,
+        path: PathBuf,
+        used: MasterKey,
+        proof: Proof,
+    }
+
+    fn cut_off() -> CutOff {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        keyfile::make(&path).unwrap();
+        let (used, proof) = proven(MasterKey::fresh().unwrap()).unwrap();
+        keyfile::stage(&path, &used, &keyfile::alone(&path).unwrap()).unwrap();
+        CutOff { folder, path, used, proof }
+    }
+
+    impl CutOff {
+        /// What is found, which must be the key in use.
+        fn finds(&self, alone: Option<&Alone>) {
+            let found = of_file(&self.path, &self.proof, alone).unwrap();
+            assert_eq!(found.shown_id(), self.used.shown_id());
+        }
+
+        fn is_complete(&self) -> bool {
+            let (at, beside) = (read(&self.path), keyfile::next(&self.path).exists());
+            at.is_ok_and(|key| self.proof.is_of(&key)) && !beside
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_was_cut_off_is_completed() {
+        let left = cut_off();
+        left.finds(None);
+        assert!(left.is_complete());
+        left.finds(None);
+        let left = cut_off();
+        left.finds(Some(&keyfile::alone(&left.path).unwrap()));
+        assert!(left.is_complete());
+    }
+
+    #[test]
+    fn while_another_rotates_the_key_is_used_where_it_is() {
+        let left = cut_off();
+        let former = fs::read(&left.path).unwrap();
+        let another = keyfile::alone(&left.path).unwrap();
+        left.finds(None);
+        assert_eq!(fs::read(&left.path).unwrap(), former);
+        drop(another);
+        left.finds(None);
+        assert!(left.is_complete());
+    }
+
+    /// Between the looks and the lock the rotation was completed, and another has staged its key.
+    #[test]
+    fn no_later_key_takes_the_place_of_the_one_in_use() {
+        let left = cut_off();
+        let alone = keyfile::alone(&left.path).unwrap();
+        keyfile::promote(&left.path, &alone).unwrap();
+        let later = MasterKey::fresh().unwrap();
+        keyfile::stage(&left.path, &later, &alone).unwrap();
+        complete(&left.path, &left.proof, &alone).unwrap();
+        left.finds(None);
+        assert_eq!(read(&left.path).unwrap().shown_id(), left.used.shown_id());
+        // Nor where neither is the one that was read.
+        let (_, proof) = proven(MasterKey::fresh().unwrap()).unwrap();
+        complete(&left.path, &proof, &alone).unwrap();
+        assert_eq!(read(&left.path).unwrap().shown_id(), left.used.shown_id());
+        assert_eq!(read(&keyfile::next(&left.path)).unwrap().shown_id(), later.shown_id());
+    }
+
+    #[test]
+    fn what_cannot_be_completed_keeps_no_reader_from_the_key() {
+        let left = cut_off();
+        fs::set_permissions(left.folder.path(), Permissions::from_mode(0o500)).unwrap();
+        left.finds(None);
+        fs::set_permissions(left.folder.path(), Permissions::from_mode(0o700)).unwrap();
+        // Root may write there all the same; over a folder nobody can rename a file.
+        let left = cut_off();
+        fs::remove_file(&left.path).unwrap();
+        fs::create_dir(&left.path).unwrap();
+        left.finds(None);
+        assert!(keyfile::next(&left.path).exists());
+        // The next rotation would stage its own there: it may not go on.
+        let alone = keyfile::alone(&left.path).unwrap();
+        of_file(&left.path, &left.proof, Some(&alone)).unwrap_err();
+        assert!(keyfile::next(&left.path).exists());
     }
 }

@@ -48,33 +48,35 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
         bail!(NOTHING);
     }
     let source = desk.file.custody.master_key.value.clone();
-    let _alone = match &source {
+    let alone = match &source {
         Source::File(path) => Some(keyfile::alone(path).with_context(|| path.display().to_string())?),
         Source::Env(_) | Source::Passphrase(_) => None,
     };
     // Another rotation may have been at it until the lock was free.
     desk.look_again()?;
-    let Some(from) = keys::for_reading(&desk.file, &desk.rows, None)? else {
+    let Some(from) = keys::for_rotating(&desk.file, &desk.rows, alone.as_ref())? else {
         bail!(NOTHING);
     };
     let (to, proof) = wanted(&source, new_file)?;
     let mut changes = vec![Change::Proof(proof.bytes())];
     for row in &desk.rows.versions {
-        changes.push(Change::Version(rewrap_version(&from, &to, row)?));
+        changes.push(Change::Version(rewrap_version((&from, &to), &desk.rows, row)?));
     }
     let count = changes.len() - 1;
-    if let (Source::File(path), false) = (&source, manner.dry_run) {
-        keyfile::stage(path, &to).with_context(|| path.display().to_string())?;
+    let kept = match &source {
+        Source::File(path) => alone.as_ref().map(|alone| (path, alone)).filter(|_| !manner.dry_run),
+        Source::Env(_) | Source::Passphrase(_) => None,
+    };
+    if let Some((path, alone)) = kept {
+        keyfile::stage(path, &to, alone).with_context(|| path.display().to_string())?;
     }
     let told = [("from", from.shown_id().into()), ("to", to.shown_id().into()), ("versions", count.into())];
     desk.change(("master key rotated", &told), changes, manner)?;
+    if let Some((path, alone)) = kept {
+        keyfile::promote(path, alone).with_context(|| path.display().to_string())?;
+    }
     let remedy = match &source {
-        Source::File(path) => {
-            if !manner.dry_run {
-                keyfile::promote(path).with_context(|| path.display().to_string())?;
-            }
-            "back it up apart; older backups of the store open with the former key alone"
-        }
+        Source::File(_) => "back it up apart; older backups of the store open with the former key alone",
         Source::Env(_) | Source::Passphrase(_) => {
             "put it where the configuration takes it from, and start the gateway again"
         }

@@ -124,7 +124,10 @@ pub(super) fn credentials(
             Ok(material) => material,
             Err(why) => {
                 let (span, help) = match why {
-                    custody::Unusable::Kind | custody::Unusable::KeyId | custody::Unusable::KeyIdBytes => (
+                    custody::Unusable::Kind
+                    | custody::Unusable::KeyId
+                    | custody::Unusable::IdOfValue
+                    | custody::Unusable::KeyIdBytes => (
                         id.map_or(credential.name.span, |id| id.span),
                         "JumpServer shows it beside the secret",
                     ),

@@ -116,6 +116,34 @@ fn an_altered_record_keeps_it_from_starting() {
     neither_starts(&site, "cut off");
 }
 
+/// Who can write the store and has no key has no secret sent elsewhere, or in clear, by it.
+#[test]
+fn a_row_of_another_upstream_or_kind_keeps_it_from_starting() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    add(&site, "other", SECRET);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let altered = |set: &'static str| {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.store());
+        let mut store = runtime.block_on(options.connect()).unwrap();
+        runtime.block_on(sqlx::raw_sql(set).execute(&mut store)).unwrap();
+        runtime.block_on(store.close()).unwrap();
+    };
+    for set in [
+        "UPDATE credentials SET kind = 'value' WHERE name = 'jms'",
+        "UPDATE credentials SET upstream = 'elsewhere' WHERE name = 'jms'",
+    ] {
+        let whole = fs::read(site.store()).unwrap();
+        altered(set);
+        neither_starts(&site, "sealed for another upstream or kind");
+        fs::write(site.store(), whole).unwrap();
+    }
+    let process = site.start();
+    soon(&process, &token, 200);
+    assert_eq!(process.end().0, Some(0));
+}
+
 #[test]
 fn a_key_may_come_from_a_variable() {
     let upstream = upstream();
