@@ -117,20 +117,27 @@ impl Live {
         };
         let (stored, stamp) = match self.read(&file).await {
             Ok(read) => read,
-            Err(why) => return self.troubled(&why),
+            Err(why) => {
+                // Somebody asked for this, and is told each time; the trouble itself only once.
+                let told = format!("{why:#}");
+                tracing::error!(why = %told, "the configuration was not reloaded: the former one stays");
+                return self.troubled(&why);
+            }
         };
-        let around = self.kept.around((stored.as_ref(), Some(server.snapshot())), false);
+        let former = server.snapshot();
+        let around = self.kept.around((stored.as_ref(), Some(Arc::clone(&former))), false);
         match config::compile(&file, problems.clone(), around) {
             Ok((compiled, told)) => {
                 tell(&told.render(true));
                 for what in needs_restart(&self.first, &file) {
                     tracing::warn!(what, "changed in the file, and takes effect at the next start only");
                 }
-                self.tell_use(server).await;
                 server.replace(compiled);
                 self.kept.metrics.last_reload.set(self.kept.seconds());
                 (self.file, self.problems, self.stamp) = (file, problems, stamp);
                 tracing::info!("configuration reloaded");
+                // Last: a slow disk must not keep a revocation from taking effect.
+                self.tell_use(&former).await;
             }
             Err(problems) => not_reloaded(&problems),
         }
@@ -148,7 +155,7 @@ impl Live {
         self.tell_trail(server).await;
         self.tell_ages(server);
         if self.told_use.0.elapsed() >= TELL_USE {
-            self.tell_use(server).await;
+            self.tell_use(&server.snapshot()).await;
             self.let_go().await;
         }
     }
@@ -171,14 +178,16 @@ impl Live {
             Ok(read) => read,
             Err(why) => return self.troubled(&why),
         };
-        let around = self.kept.around((stored.as_ref(), Some(server.snapshot())), true);
+        let former = server.snapshot();
+        let around = self.kept.around((stored.as_ref(), Some(Arc::clone(&former))), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
-                self.tell_use(server).await;
                 server.replace(compiled);
                 self.stamp = stamp;
                 self.untroubled();
                 tracing::info!("what was changed in the store is in force");
+                // Last, as in a reload.
+                self.tell_use(&former).await;
             }
             Err(problems) => self.troubled(&anyhow::anyhow!("{}", problems.summary())),
         }
@@ -241,10 +250,9 @@ impl Live {
         }
     }
 
-    /// Tells the store when tokens were last used.
-    async fn tell_use(&mut self, server: &Server) {
+    /// Tells the store when this snapshot's tokens were last used.
+    async fn tell_use(&mut self, snapshot: &Snapshot) {
         let (Some(store), since) = (&self.store, self.told_use.1) else { return };
-        let snapshot = server.snapshot();
         let used = snapshot.directory.used().filter(|(_, at)| *at >= since);
         let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
         self.told_use = (Instant::now(), self.kept.seconds());
@@ -276,7 +284,7 @@ impl Live {
             self.heard(&rows);
         }
         self.tell_trail(server).await;
-        self.tell_use(server).await;
+        self.tell_use(&server.snapshot()).await;
         if let Some(store) = self.store {
             store.close().await;
         }

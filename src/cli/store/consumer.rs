@@ -75,6 +75,14 @@ fn add(desk: &mut Desk, name: &str, note: Option<String>, manner: Manner) -> any
     if desk.knows_consumer(name) {
         bail!("there is a consumer `{name}` already");
     }
+    // A former consumer's tokens, which whoever was given them may still hold.
+    let left = desk.rows.tokens.iter().filter(|row| row.consumer == name && row.revoked.is_none()).count();
+    if left > 0 {
+        bail!(
+            "the store has tokens of a former `{name}`, which would be good again: {left}; claviger consumer \
+             remove {name} removes them all, claviger token revoke one by one"
+        );
+    }
     let row = ConsumerRow { name: name.into(), created: desk.now, disabled: false, note };
     desk.change(("consumer added", &[("consumer", name.into())]), vec![Change::Consumer(row)], manner)?;
     let next = format!("claviger token issue --consumer {name}");
@@ -142,28 +150,46 @@ fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
 fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
     let former = desk.rows.consumers.iter().find(|row| row.name == name).cloned();
-    let row = ConsumerRow {
-        disabled,
-        ..former.unwrap_or(ConsumerRow { name: name.into(), created: desk.now, disabled, note: None })
+    let changes = if !disabled && desk.file.consumers.declares(name) {
+        if former.is_some() { without_row(desk, name) } else { Vec::new() }
+    } else {
+        let new = ConsumerRow { name: name.into(), created: desk.now, disabled, note: None };
+        vec![Change::Consumer(ConsumerRow { disabled, ..former.unwrap_or(new) })]
     };
     let word = if disabled { "disabled" } else { "enabled" };
     let what = format!("consumer {word}");
-    desk.change((&what, &[("consumer", name.into())]), vec![Change::Consumer(row)], manner)?;
+    desk.change((&what, &[("consumer", name.into())]), changes, manner)?;
     desk.done(manner, json!({"consumer": name, "disabled": disabled}), &format!("consumer {name} {word}\n"));
     Ok(())
 }
 
+/// Takes away the row of a consumer that the file declares, and keeps its tokens: with a row, it would
+/// be a consumer of the store once the file no longer declares it.
+fn without_row(desk: &Desk, name: &str) -> Vec<Change> {
+    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name);
+    let kept = tokens.cloned().map(Change::Token);
+    std::iter::once(Change::NoConsumer(name.into())).chain(kept).collect()
+}
+
+/// Removes what the store has of a consumer: tokens may be all, where the file declares it or did.
 fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
-    desk.must_know_consumer(name)?;
-    if desk.file.consumers.declares(name) {
+    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).count();
+    let declared = desk.file.consumers.declares(name);
+    if tokens == 0 && !desk.rows.consumers.iter().any(|row| row.name == name) {
+        desk.must_know_consumer(name)?;
         bail!("`{name}` is declared in the file: remove it there");
     }
-    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).count();
-    if !confirmed(&format!("Remove the consumer {name} and its {tokens} tokens for good?"), manner)? {
+    let more =
+        if declared { " The file still declares it: what it declares is not disabled then." } else { "" };
+    let question =
+        format!("Remove the consumer {name} and its {tokens} tokens from the store for good?{more}");
+    if !confirmed(&question, manner)? {
         return Ok(false);
     }
     let told = [("consumer", name.into()), ("tokens", tokens.into())];
     desk.change(("consumer removed", &told), vec![Change::NoConsumer(name.into())], manner)?;
-    desk.done(manner, json!({"consumer": name, "removed": true}), &format!("consumer {name} removed\n"));
+    let more = if declared { " from the store; the file still declares it" } else { "" };
+    let json = json!({"consumer": name, "removed": true, "declared": declared});
+    desk.done(manner, json, &format!("consumer {name} removed{more}\n"));
     Ok(true)
 }

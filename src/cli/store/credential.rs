@@ -183,6 +183,19 @@ fn stored(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
     bail!("there is no credential `{}`", name.escape_debug())
 }
 
+/// The same, to be changed: not where the file's credential of this name is the one that is used.
+fn changeable(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
+    let row = stored(desk, name);
+    if desk.file.credentials.declares(name) {
+        let spare = if row.is_ok() { format!("; {name} of the store is not used") } else { String::new() };
+        bail!(
+            "the file declares `{name}`, and the file's is in force: change there what it refers to, or take \
+             it out, and reload; claviger freeze --credential {name} stops it now{spare}"
+        );
+    }
+    row
+}
+
 fn rotate(
     desk: &mut Desk,
     name: &str,
@@ -190,7 +203,7 @@ fn rotate(
     (overlap, stage): (i64, bool),
     manner: Manner,
 ) -> anyhow::Result<()> {
-    let row = stored(desk, name)?;
+    let row = changeable(desk, name)?;
     let (id, secret) = material(desk, &row, given)?;
     let version = versions(desk, name).iter().map(|row| row.version).max().unwrap_or(0) + 1;
     let until = desk.now + overlap;
@@ -231,7 +244,7 @@ fn rotate(
 }
 
 fn activate(desk: &mut Desk, name: &str, version: u32, manner: Manner) -> anyhow::Result<()> {
-    stored(desk, name)?;
+    changeable(desk, name)?;
     let rows = versions(desk, name);
     let Some(wanted) = rows.iter().find(|row| row.version == version) else {
         bail!("{name} has no version {version}; claviger credential show {name} lists them");
@@ -253,7 +266,7 @@ fn activate(desk: &mut Desk, name: &str, version: u32, manner: Manner) -> anyhow
 }
 
 fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyhow::Result<()> {
-    let row = CredentialRow { disabled, ..stored(desk, name)? };
+    let row = CredentialRow { disabled, ..changeable(desk, name)? };
     let word = if disabled { "disabled" } else { "enabled" };
     let what = format!("credential {word}");
     desk.change((&what, &[("credential", name.into())]), vec![Change::Credential(row)], manner)?;
@@ -272,7 +285,10 @@ fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
     }
     let changes = vec![Change::NoCredential(name.into())];
     desk.change(("credential removed", &[("credential", name.into())]), changes, manner)?;
-    desk.done(manner, json!({"credential": name, "removed": true}), &format!("credential {name} removed\n"));
+    let declared = desk.file.credentials.declares(name);
+    let more = if declared { " from the store; the file's stays in force" } else { "" };
+    let json = json!({"credential": name, "removed": true, "declared": declared});
+    desk.done(manner, json, &format!("credential {name} removed{more}\n"));
     Ok(true)
 }
 

@@ -15,7 +15,8 @@ use crate::origin::Origin;
 use crate::storage::{CredentialRow, Frozen, Rows, Seconds};
 use crate::upstream::Upstream;
 
-/// Adds the store's consumers and tokens. `declared` tells whether the file declares a token.
+/// Adds the store's consumers and tokens. `declared` tells whether the file declares a token: that one
+/// is the file's, but what the store has ended stays so.
 pub(super) fn consumers<'a>(
     rows: &'a Rows,
     entries: &mut Vec<(Consumer, Vec<Issued>)>,
@@ -38,20 +39,27 @@ pub(super) fn consumers<'a>(
             }
         }
     }
+    let mut ended = HashMap::new();
     for row in &rows.tokens {
-        let Some(place) = places.get(row.consumer.as_str()) else { continue };
-        if let Some((_, tokens)) = entries.get_mut(*place)
-            && !declared(&row.digest)
-        {
-            let dead = match row.revoked {
-                Some(_) => Some(Dead::Revoked),
-                None => disabled.contains(place).then_some(Dead::Disabled),
-            };
+        let place = places.get(row.consumer.as_str());
+        let dead = match row.revoked {
+            Some(_) => Some(Dead::Revoked),
+            None => place.is_some_and(|place| disabled.contains(place)).then_some(Dead::Disabled),
+        };
+        if declared(&row.digest) {
+            ended.extend(dead.map(|dead| (row.digest, dead)));
+        } else if let Some((_, tokens)) = place.and_then(|place| entries.get_mut(*place)) {
             let (id, expires) = (Uuid::try_parse(&row.id).ok(), row.expires.map(time));
             // Most have one: room for more would be most of what a start takes.
             tokens.reserve_exact(1);
             tokens.push(Issued { digest: row.digest, id, expires, dead });
         }
+    }
+    if ended.is_empty() {
+        return;
+    }
+    for token in entries.iter_mut().flat_map(|(_, tokens)| tokens) {
+        token.dead = ended.get(&token.digest).copied().or(token.dead);
     }
 }
 

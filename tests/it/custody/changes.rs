@@ -203,6 +203,16 @@ fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
     let answer = process.wait_readiness(503);
     assert!(String::from_utf8_lossy(&answer.body).contains("store: "), "{answer:?}");
     assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
+    // A reload that does not come about says so each time, whatever was said before.
+    for round in 1..=2 {
+        process.signal(rustix::process::Signal::HUP);
+        let told = || process.said().matches("configuration was not reloaded").count();
+        let until = std::time::Instant::now() + crate::process::PATIENCE;
+        while told() < round {
+            assert!(std::time::Instant::now() < until, "{}", process.said());
+            std::thread::sleep(SOON / 50);
+        }
+    }
     fs::rename(&away, site.store()).unwrap();
     process.wait_readiness(200);
     process.wait_said("the store is followed again");
@@ -247,6 +257,17 @@ fn a_writer_that_hangs_holds_nothing_up() {
     soon(&process, &token, 503);
     process.signal(rustix::process::Signal::HUP);
     process.wait_said("configuration reloaded");
+    // What waits for the disk comes after what was changed.
+    let told = || {
+        let said = process.said();
+        let (_, after) = said.split_once("configuration reloaded").unwrap();
+        after.contains("not told when tokens were used")
+    };
+    let until = std::time::Instant::now() + 2 * SOON;
+    while !told() {
+        assert!(std::time::Instant::now() < until, "{}", process.said());
+        std::thread::sleep(SOON / 50);
+    }
     runtime.block_on(hanging.close()).unwrap();
     site.done(&["thaw"]);
     soon(&process, &token, 200);

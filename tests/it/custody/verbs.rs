@@ -130,7 +130,6 @@ fn what_cannot_be_undone_is_asked_for() {
     issue(&site, "late");
     assert!(site.refused(&["consumer", "remove", "late"]).contains("--yes"));
     assert!(site.refused(&["credential", "remove", "jms"]).contains("--yes"));
-    assert!(site.refused(&["consumer", "remove", "tool", "--yes"]).contains("declared in the file"));
     assert_eq!(site.done(&["consumer", "remove", "late", "--dry-run"])["dry_run"], true);
     assert_eq!(site.done(&["consumer", "show", "late"])["tokens"].as_array().unwrap().len(), 1);
     assert!(site.refused(&["consumer", "add", "tool"]).contains("the file declares"));
