@@ -15,7 +15,6 @@ use uuid::Uuid;
 use super::entry::Entry;
 use super::event::{self, Arrival, Ended, Ending, Facts, Known};
 use super::journal::{Journal, Unrecorded};
-use super::writer::PATIENCE;
 use crate::code::Code;
 use crate::metrics::{Metrics, Reason, Word};
 use crate::name::Name;
@@ -118,11 +117,7 @@ impl Draft {
             None => return Ok(entry),
             // Boxed: without it every call's future would have room for a timer.
             Some(durable) => {
-                let told = Box::pin(tokio::time::timeout(PATIENCE, durable)).await;
-                if told.is_err() {
-                    entry.journal().hangs();
-                }
-                if matches!(told, Ok(Ok(true))) {
+                if Box::pin(entry.journal().lasts(durable)).await {
                     return Ok(entry);
                 }
             }

@@ -100,11 +100,6 @@ impl Journal {
         Ok(durable)
     }
 
-    /// A flush was waited for in vain: nobody else waits for it.
-    pub(super) fn hangs(&self) {
-        self.0.hangs();
-    }
-
     /// Appends an outcome; `closes` says that an intent of this call was appended before.
     pub(super) fn outcome(&self, members: &[u8], closes: bool) {
         let now = self.0.clock.now();
@@ -148,14 +143,17 @@ impl Journal {
             tail.waiters.push(waiter);
             self.0.rouse(&mut tail);
         }
-        match tokio::time::timeout(PATIENCE, durable).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false) | Err(_)) => Err(Unrecorded),
-            Err(_) => {
-                self.hangs();
-                Err(Unrecorded)
-            }
+        if self.lasts(durable).await { Ok(()) } else { Err(Unrecorded) }
+    }
+
+    /// Waits until what was appended is on the disk; whether it is. A flush that is waited for in vain
+    /// is waited for by nobody else.
+    pub(super) async fn lasts(&self, durable: oneshot::Receiver<bool>) -> bool {
+        let told = tokio::time::timeout(PATIENCE, durable).await;
+        if told.is_err() {
+            self.0.hangs();
         }
+        matches!(told, Ok(Ok(true)))
     }
 
     /// Flushes what is there and ends the journal's thread.

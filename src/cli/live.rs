@@ -82,8 +82,17 @@ impl Live {
             Err(problems) => return Ok(Err(problems)),
         };
         kept.metrics.last_reload.set(kept.seconds());
+        let mut live = Self::without_store(kept, file, problems);
+        if let Some(store::Opened { store, stored, stamp, key }) = opened {
+            (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
+            live.heard(&stored.rows);
+        }
+        Ok(Ok((live, compiled, told)))
+    }
+
+    fn without_store(kept: Kept, file: File, problems: Problems) -> Self {
         let (first, told_use) = (file.clone(), (Instant::now(), kept.seconds()));
-        let mut live = Self {
+        Self {
             kept,
             first,
             file,
@@ -96,12 +105,7 @@ impl Live {
             leaving: Vec::new(),
             trouble: None,
             told_use,
-        };
-        if let Some(store::Opened { store, stored, stamp, key }) = opened {
-            (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
-            live.heard(&stored.rows);
         }
-        Ok(Ok((live, compiled, told)))
     }
 
     /// The key of fingerprints, which is known only once the state folder is ours.

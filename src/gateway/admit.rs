@@ -91,18 +91,18 @@ pub fn admit<'s>(
         let known = Known { rule, org, target: Some(action.target), ..led_by(snapshot, route) };
         Refusal::new(code, called_by(&identity, known))
     })?;
-    if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
+    let stopped = |code, reason| {
         let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
-        let known = Known { target, rule, reason: Some(reason), ..led_by(snapshot, route) };
-        return Err(Refusal::new(code, called_by(permit.identity(), known)));
+        let known = Known { target, rule, reason, ..led_by(snapshot, route) };
+        Refusal::new(code, called_by(permit.identity(), known))
+    };
+    if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
+        return Err(stopped(code, Some(reason)));
     }
     let place = match snapshot.quotas.get(consumer).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
-            let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
-            let known = Known { target, rule, ..led_by(snapshot, route) };
-            let refusal = Refusal::new(code, called_by(permit.identity(), known));
-            return Err(Box::new(Refusal { retry_after: Some(wait), ..*refusal }));
+            return Err(Box::new(Refusal { retry_after: Some(wait), ..*stopped(code, None) }));
         }
         None => None,
     };

@@ -26,21 +26,7 @@ async fn lets_go_of_nothing_without_the_stamp_of_what_it_read() {
         fingerprints: HmacKey::new(b"fake"),
         metrics: Arc::default(),
     };
-    let (first, store, told_use) = (file.clone(), Some(store), (Instant::now(), 0));
-    let mut live = Live {
-        kept,
-        first,
-        file,
-        problems,
-        store,
-        stamp: None,
-        key: None,
-        notes: Vec::new(),
-        told: HashSet::new(),
-        leaving: Vec::new(),
-        trouble: None,
-        told_use,
-    };
+    let mut live = Live { store: Some(store), ..Live::without_store(kept, file, problems) };
     live.heard(&rows);
     for (known, left) in [(None, 1), (Some(stamp), 0)] {
         live.stamp = known;
