@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use super::draft::Draft;
 use super::entry::Entry;
 use super::event::{Ended, Known};
+use super::flood::Source;
 use crate::code::Code;
 
 /// Why a relayed body broke off: the code for the trail, and what happened.
@@ -66,10 +67,15 @@ impl Draft {
         response.map(Audited::own)
     }
 
-    /// Refuses one of a flood: counted, not recorded by itself.
+    /// Refuses one of a flood of this source: recorded in sum, not by itself.
     #[must_use]
-    pub fn answer_suppressed<B>(self, code: Code, response: Response<Bytes>) -> Response<Audited<B>> {
-        self.suppress(code);
+    pub fn answer_suppressed<B>(
+        self,
+        code: Code,
+        source: Source,
+        response: Response<Bytes>,
+    ) -> Response<Audited<B>> {
+        self.suppress(code, source);
         response.map(Audited::own)
     }
 }

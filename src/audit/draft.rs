@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::entry::Entry;
 use super::event::{self, Arrival, Ended, Ending, Facts, Known};
+use super::flood::Source;
 use super::journal::{Journal, Unrecorded};
 use crate::code::Code;
 use crate::metrics::{Metrics, Reason, Word};
@@ -88,10 +89,11 @@ impl Draft {
         }
     }
 
-    /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail
-    /// knows by its first. Counted all the same.
-    pub fn suppress(mut self, code: Code) {
+    /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail is told
+    /// in sum.
+    pub fn suppress(mut self, code: Code, source: Source) {
         if let Some(received) = self.0.take() {
+            received.journal.suppressed(source, received.time);
             received.count(code.status().as_u16(), &Known::default());
             count_refusal(received.journal.metrics(), code, None);
         }

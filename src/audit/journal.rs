@@ -8,11 +8,12 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
+use super::flood::Source;
 use super::writer::{PATIENCE, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -123,6 +124,15 @@ impl Journal {
             self.0.write_out().unwrap_or_default();
             let mut tail = self.0.tail();
             tail.unflushed = true;
+            self.0.rouse(&mut tail);
+        }
+    }
+
+    /// Counts a refusal that came at `time` and is told in sum, within about a minute.
+    pub(super) fn suppressed(&self, source: Source, time: SystemTime) {
+        let mut tail = self.0.tail();
+        // Only the first sets the time by which the thread must look again.
+        if tail.floods.count(source, (time, Instant::now())) {
             self.0.rouse(&mut tail);
         }
     }

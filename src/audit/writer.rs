@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::chain::Head;
 use super::disk::Disk;
 use super::event::push_opening;
+use super::flood::Floods;
 use super::journal::{Durability, Settings, Unrecorded};
 use super::recover::{self, Recovered};
 use crate::clock::Clock;
@@ -69,6 +70,7 @@ pub(super) struct Tail {
     /// Calls with an intent and no outcome yet.
     pub(super) open: u64,
     pub(super) unrecorded: u64,
+    pub(super) floods: Floods,
     /// The disk does not work, and that was said.
     failing: bool,
     /// The thread waits for any event.
@@ -178,6 +180,7 @@ impl Shared {
         let _ended = Ended(self);
         loop {
             let stop = self.wait();
+            self.tell_floods(stop);
             if stop {
                 self.append_own("closed", "");
             }
@@ -194,7 +197,13 @@ impl Shared {
         let patience = if self.healthy.load(Ordering::Acquire) {
             while !tail.stop && tail.waiters.is_empty() && !tail.unflushed {
                 tail.waiting = true;
-                tail = self.wake.wait(tail).unwrap_or_else(PoisonError::into_inner);
+                tail = match tail.floods.wait(Instant::now()) {
+                    None => self.wake.wait(tail).unwrap_or_else(PoisonError::into_inner),
+                    Some(Duration::ZERO) => break,
+                    Some(left) => {
+                        self.wake.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
             }
             match self.settings.durability {
                 Durability::Batched => BATCH,
@@ -357,6 +366,21 @@ impl Shared {
         drop(next);
         // Those who wait for lines in the old file are told only after the next turn.
         self.disk.sync(old)
+    }
+
+    /// Tells in sum what was not told one by one: what has waited long enough, or all.
+    fn tell_floods(&self, all: bool) {
+        let now = self.clock.now();
+        let mut tail = self.tail();
+        if tail.head.is_none() || tail.is_full() {
+            return;
+        }
+        for flood in tail.floods.take(Instant::now(), all) {
+            let members = own_members("suppressed", &flood);
+            if tail.append("journal", now, &[members.as_bytes()]).is_err() {
+                return;
+            }
+        }
     }
 
     fn append_own(&self, what: &str, detail: &str) {

@@ -93,6 +93,13 @@ pub(super) fn row(event: &Value) -> String {
     let mut row = format!("{:>6}  {}  {:<8}", number("seq"), text("time"), text("event"));
     if text("event") == "journal" {
         row.push_str(text("what"));
+        if event.get("refusals").is_some() {
+            let source = [("consumer ", text("consumer")), ("peer ", text("peer"))];
+            for (label, source) in source.into_iter().filter(|(_, source)| *source != "-") {
+                write!(row, "  {label}{source}").unwrap_or_default();
+            }
+            write!(row, "  {} refusals since {}", number("refusals"), text("since")).unwrap_or_default();
+        }
     } else if text("event") == "admin" {
         row.push_str(text("what"));
         for name in ["consumer", "credential", "upstream", "token"] {

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{self, Compiled, File, Problems, Surroundings};
 use crate::custody::{MasterKey, Stored};
 use crate::gateway::Snapshot;
-use crate::gateway::limits::Failures;
+use crate::gateway::failures::Failures;
 use crate::metrics::{self, Metrics, NameLabel};
 use crate::server::Server;
 use crate::signature::HmacKey;

@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, Compiled, File, Problem, Problems, Span, Surroundings};
-use crate::gateway::limits::Failures;
+use crate::gateway::failures::Failures;
 use crate::signature::HmacKey;
 
 /// The keeper of the keys: a credential-custody gateway for bastions and directories.

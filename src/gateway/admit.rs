@@ -6,7 +6,8 @@ use http::header::{ACCEPT, CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use super::limits::{Attempt, Place};
+use super::failures::Attempt;
+use super::limits::Place;
 use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;

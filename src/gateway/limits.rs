@@ -1,24 +1,18 @@
 //! Limits: every one has a default and stands here.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use dashmap::DashMap;
 
 use crate::code::Code;
 use crate::framing::HeadLimits;
 
-/// Addresses whose failures are remembered at a time.
-const MOST_ADDRESSES: usize = 100_000;
 /// How long the answer is held back that tells somebody to come later. Whoever asks on at once,
 /// whatever it is told, would otherwise fill the workers and the trail with refusals; whoever waits as
 /// it is told loses nothing, since that is a second at least.
 pub const PAUSE: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_mins(1);
-/// How often a full table of failures is looked through.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// The configured limits.
 #[derive(Debug, Clone)]
@@ -39,68 +33,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Failed attempts to authenticate a minute and address; 0: no limit.
     pub auth_failures_per_minute: u32,
-}
-
-/// How a failed attempt to authenticate is to be treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
-    /// As any.
-    Told,
-    /// The limit is reached now: refused as too many, and recorded as such, once.
-    LockedOut,
-    /// The limit was reached before: refused, and counted only.
-    Flood,
-}
-
-/// Failed attempts, by address. Bounded: once full, what is over a minute old is forgotten, and while
-/// that does not help, newcomers share one count.
-#[derive(Debug, Default)]
-pub struct Failures {
-    windows: DashMap<Option<IpAddr>, Window>,
-    /// When the table was last looked through for minutes that are over.
-    swept: Mutex<Option<Instant>>,
-}
-
-#[derive(Debug)]
-struct Window {
-    began: Instant,
-    failed: u32,
-}
-
-impl Failures {
-    /// Notes a failed attempt from `address`.
-    #[must_use]
-    pub fn note(&self, address: IpAddr, most: u32, now: Instant) -> Attempt {
-        if most == 0 {
-            return Attempt::Told;
-        }
-        let mut key = Some(network(address));
-        if self.windows.len() >= MOST_ADDRESSES && !self.windows.contains_key(&key) {
-            self.sweep(now);
-            if self.windows.len() >= MOST_ADDRESSES {
-                key = None;
-            }
-        }
-        let mut window = self.windows.entry(key).or_insert(Window { began: now, failed: 0 });
-        if now.duration_since(window.began) >= MINUTE {
-            *window = Window { began: now, failed: 0 };
-        }
-        window.failed = window.failed.saturating_add(1);
-        match window.failed {
-            failed if failed <= most => Attempt::Told,
-            failed if failed == most + 1 => Attempt::LockedOut,
-            _ => Attempt::Flood,
-        }
-    }
-
-    /// Forgets minutes that are over. Not for every newcomer: a full table is a flood already.
-    fn sweep(&self, now: Instant) {
-        let Ok(mut swept) = self.swept.try_lock() else { return };
-        if swept.is_none_or(|before| now.saturating_duration_since(before) >= SWEEP) {
-            *swept = Some(now);
-            self.windows.retain(|_, window| now.saturating_duration_since(window.began) < MINUTE);
-        }
-    }
+    /// Refusals a minute and address that the trail is told one by one; 0: all.
+    pub refusals_per_minute: u32,
 }
 
 /// What counts as one address: of IPv6 the network, since whoever has one address has all of it.
@@ -198,38 +132,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_locked_out_once_and_only_for_its_failures() {
-        let (failures, now) = (Failures::default(), Instant::now());
-        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let told: Vec<Attempt> = (0..4).map(|_| failures.note(one, 2, now)).collect();
-        assert_eq!(told, [Attempt::Told, Attempt::Told, Attempt::LockedOut, Attempt::Flood]);
-        assert_eq!(failures.note(other, 2, now), Attempt::Told);
-        assert_eq!(failures.note(one, 2, now + MINUTE), Attempt::Told);
-        assert_eq!(failures.note(one, 0, now), Attempt::Told);
-    }
-
-    #[test]
-    fn addresses_beyond_all_room_share_one_count_until_there_is_room() {
-        let (failures, now) = (Failures::default(), Instant::now());
-        let address = |number: usize| IpAddr::from(u32::try_from(number).unwrap_or(0).to_be_bytes());
-        for number in 0..MOST_ADDRESSES {
-            assert_eq!(failures.note(address(number), 1, now), Attempt::Told);
-        }
-        let newcomers: Vec<Attempt> =
-            (0..3).map(|more| failures.note(address(MOST_ADDRESSES + more), 1, now)).collect();
-        assert_eq!(newcomers, [Attempt::Told, Attempt::LockedOut, Attempt::Flood]);
-        assert_eq!(failures.note(address(7), 1, now), Attempt::LockedOut, "known ones keep theirs");
-        assert_eq!(failures.windows.len(), MOST_ADDRESSES + 1);
-        let began = Instant::now();
-        for number in 0..3000 {
-            assert_eq!(failures.note(address(MOST_ADDRESSES + number), 1, now), Attempt::Flood);
-        }
-        assert!(began.elapsed() < Duration::from_secs(2), "each looks through all: {:?}", began.elapsed());
-        assert_eq!(failures.note(address(MOST_ADDRESSES), 1, now + MINUTE), Attempt::Told);
-        assert_eq!(failures.windows.len(), 1);
-    }
 
     #[test]
     fn a_quota_gives_a_minutes_calls_and_no_more() {

@@ -2,6 +2,7 @@
 
 mod admit;
 pub mod answer;
+pub mod failures;
 mod forward;
 pub mod freeze;
 pub mod limits;
@@ -13,12 +14,13 @@ pub use admit::{Admitted, Refusal, admit};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 
-use crate::audit::{Arrival, Audited, Draft, Journal, Known, Parties};
+use crate::audit::{Arrival, Audited, Draft, Journal, Known, Parties, Source};
 use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::Custody;
@@ -29,8 +31,9 @@ use crate::route::{Route, Routes};
 use crate::signature::HmacKey;
 use crate::transport::{Answer, Transport};
 use crate::upstream::Upstream;
+use failures::Failures;
 use freeze::Freezes;
-use limits::{Failures, Limits, Quota};
+use limits::{Limits, Quota, network};
 
 /// The configuration, compiled. A request sees one of them from beginning to end.
 pub struct Snapshot {
@@ -50,7 +53,7 @@ pub struct Snapshot {
     pub limits: Limits,
     /// What each consumer has used, by its place.
     pub quotas: Vec<Arc<Quota>>,
-    /// Failed attempts, kept over reloads.
+    /// Failed attempts and refusals, kept over reloads.
     pub failures: Arc<Failures>,
     /// The key of the fingerprints under which wrong credentials are recorded.
     pub fingerprints: HmacKey,
@@ -106,7 +109,7 @@ impl Gateway {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let close = received.fault.is_some() || !body.is_end_stream();
-                let response = refuse(draft, &refusal, close);
+                let response = refuse(&snapshot, draft, (&refusal, &arrival), close);
                 if refusal.retry_after.is_some() {
                     // Boxed: without it every call's future would have room for a timer.
                     Box::pin(tokio::time::sleep(limits::PAUSE)).await;
@@ -116,7 +119,8 @@ impl Gateway {
         };
         let Admitted { permit, route, place } = admitted;
         let Some(parties) = parties(&snapshot, &permit, route) else {
-            return refuse(draft, &Refusal::new(Code::Internal, Known::default()), true);
+            let refusal = Refusal::new(Code::Internal, Known::default());
+            return refuse(&snapshot, draft, (&refusal, &arrival), true);
         };
         let mut entry = match draft.commit(permit, parties).await {
             Ok(entry) => entry,
@@ -143,10 +147,18 @@ impl Gateway {
     }
 }
 
-fn refuse(draft: Draft, refusal: &Refusal, close: bool) -> Response<Audited<Answer>> {
+fn refuse(
+    snapshot: &Snapshot,
+    draft: Draft,
+    (refusal, arrival): (&Refusal, &Arrival),
+    close: bool,
+) -> Response<Audited<Answer>> {
     let response = answer::problem(refusal.code, draft.request_id(), refusal.retry_after, close);
-    if refusal.suppressed {
-        return draft.answer_suppressed(refusal.code, response);
+    let address = || Source::Address(network(arrival.peer.ip()));
+    let source = refusal.known.consumer.clone().map_or_else(address, Source::Consumer);
+    let most = snapshot.limits.refusals_per_minute;
+    if refusal.suppressed || !snapshot.failures.is_told(&source, most, Instant::now()) {
+        return draft.answer_suppressed(refusal.code, source, response);
     }
     draft.answer_refusal(refusal.code, &refusal.known, response)
 }

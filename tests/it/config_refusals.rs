@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use claviger::clock::{Clock as _, SystemClock};
 use claviger::config::{self, Problems, Surroundings};
-use claviger::gateway::limits::Failures;
+use claviger::gateway::failures::Failures;
 use claviger::signature::HmacKey;
 use rcgen::{CertificateParams, KeyPair};
 

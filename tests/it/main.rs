@@ -15,6 +15,7 @@
 )]
 
 mod faulty;
+mod floods;
 mod ledger;
 mod process;
 mod script;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use claviger::audit::{Disk, Folder};
 use claviger::clock::{Clock, SystemClock};
 use claviger::config::{self, Surroundings};
-use claviger::gateway::limits::Failures;
+use claviger::gateway::failures::Failures;
 use claviger::metrics::Metrics;
 use claviger::server::{Server, Setup, StateDir};
 use serde_json::Value;

@@ -22,7 +22,8 @@ use crate::audit::{Durability, Settings};
 use crate::custody::{Custody, Stored};
 use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
-use crate::gateway::limits::{Failures, Limits, Quota};
+use crate::gateway::failures::Failures;
+use crate::gateway::limits::{Limits, Quota};
 use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
 use crate::signature::HmacKey;
@@ -145,6 +146,7 @@ fn limits(limits: &file::Limits) -> Limits {
         connections: count(limits.connections),
         connections_per_address: count(limits.connections_per_address),
         auth_failures_per_minute: limits.auth_failures_per_minute,
+        refusals_per_minute: limits.refusals_per_minute,
     }
 }
 

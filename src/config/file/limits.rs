@@ -32,6 +32,8 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// The number of failed authentications of one address in a minute; 0 for no limit.
     pub auth_failures_per_minute: u32,
+    /// The number of refusals of one address in a minute that are recorded one by one; 0 for all.
+    pub refusals_per_minute: u32,
     /// The number of requests of one consumer in a minute; 0 for no limit.
     pub requests_per_minute: u32,
     /// The number of requests of one consumer at a time; 0 for no limit.
@@ -52,6 +54,7 @@ impl Default for Limits {
             connections: 20_000,
             connections_per_address: 0,
             auth_failures_per_minute: 60,
+            refusals_per_minute: 600,
             requests_per_minute: 0,
             concurrency: 0,
         }
@@ -74,6 +77,7 @@ impl Limits {
             connections: count("connections", default.connections, 1),
             connections_per_address: count("connections_per_address", default.connections_per_address, 0),
             auth_failures_per_minute: count("auth_failures_per_minute", default.auth_failures_per_minute, 0),
+            refusals_per_minute: count("refusals_per_minute", default.refusals_per_minute, 0),
             requests_per_minute: count("requests_per_minute", default.requests_per_minute, 0),
             concurrency: count("concurrency", default.concurrency, 0),
             max_body: table.or("max_body", default.max_body, size(0..=1 << 40)),

@@ -1,0 +1,73 @@
+//! What strangers and consumers ask in vain, again and again, is told in sum: nobody fills the trail with it.
+
+use claviger::audit::verify;
+use serde_json::Value;
+
+use crate::ledger::request;
+use crate::upstream::Upstream;
+use crate::world::{CONFIG, World, events};
+
+const LIMITS: &str = "[limits]\nrefusals_per_minute = 3\nauth_failures_per_minute = 0";
+
+/// What the trail of a gateway that has ended says: outcomes, and sums.
+fn told(mut world: World) -> (Vec<Value>, Vec<Value>) {
+    world.server.take().unwrap().stop(std::time::Duration::from_secs(5));
+    let dir = world.folder.path().join("state/audit");
+    assert_eq!(verify(&dir).unwrap().finding, None);
+    let all = events(&dir);
+    let of = |event: &str, what: Option<&str>| {
+        let wanted = all.iter().filter(|told| told["event"] == event && told["what"].as_str() == what);
+        wanted.cloned().collect::<Vec<Value>>()
+    };
+    (of("outcome", None), of("journal", Some("suppressed")))
+}
+
+#[test]
+fn a_stranger_is_told_of_so_often_and_then_in_sum() {
+    for (name, bytes, status) in [
+        ("malformed", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("method", request("TRACE", "/", ""), 405),
+        ("target", request("GET", "/a%2Fb/", ""), 400),
+        ("two credentials", request("GET", "/", "x-api-key: other\r\n"), 400),
+        ("none", "GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n".to_owned(), 401),
+    ] {
+        let world = World::with(Upstream::ok(), &CONFIG.replace("[limits]", LIMITS));
+        for _call in 0..10 {
+            assert_eq!(world.exchange(&bytes).status, status, "{name}");
+        }
+        assert_eq!(world.exchange(request("GET", "/api/", "")).status, 200, "{name}: good calls go on");
+        let (outcomes, sums) = told(world);
+        assert_eq!(outcomes.len(), 3 + 1, "{name}");
+        let [sum] = &sums[..] else { panic!("{name}: {sums:?}") };
+        assert_eq!((&sum["peer"], &sum["refusals"]), (&"127.0.0.1".into(), &7.into()), "{name}");
+        assert!(sum["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{name}: {sum}");
+    }
+}
+
+#[test]
+fn a_consumer_is_told_of_ten_times_as_often() {
+    let world = World::with(Upstream::ok(), &CONFIG.replace("[limits]", LIMITS));
+    let denied = request("GET", "/api/", &format!("X-JMS-ORG: {}\r\n", "2".repeat(36)));
+    for _call in 0..40 {
+        assert_eq!(world.exchange(&denied).status, 403);
+    }
+    assert_eq!(world.exchange(request("GET", "/api/", "")).status, 200);
+    let (outcomes, sums) = told(world);
+    assert_eq!(outcomes.len(), 30 + 1);
+    let [sum] = &sums[..] else { panic!("{sums:?}") };
+    assert_eq!(
+        (&sum["consumer"], &sum["refusals"], &sum["peer"]),
+        (&"tool".into(), &10.into(), &Value::Null)
+    );
+}
+
+#[test]
+fn without_a_limit_every_refusal_is_told() {
+    let config = CONFIG.replace("[limits]", &LIMITS.replace("= 3", "= 0"));
+    let world = World::with(Upstream::ok(), &config);
+    for _call in 0..20 {
+        assert_eq!(world.exchange("GET / HTTP/1.1\r\n\r\n").status, 400);
+    }
+    let (outcomes, sums) = told(world);
+    assert_eq!((outcomes.len(), sums.len()), (20, 0));
+}
