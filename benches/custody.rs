@@ -10,6 +10,7 @@ use claviger::gateway::freeze::Freezes;
 use claviger::inbound::{Consumer, Dead, Directory, Issued, identify};
 use claviger::name::Name;
 use claviger::policy::{Action, Grant, PathPattern, Policy, Role, Rule};
+use claviger::signature::Message;
 use claviger::target::Target;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
@@ -66,7 +67,9 @@ fn decide(c: &mut Criterion) {
             (headers, action)
         };
         let call = |(headers, action): (HeaderMap, Action)| {
-            let identity = identify(&headers, &directory, now).unwrap();
+            let identity =
+                identify(Message { method: "GET", target: b"/", headers: &headers }, &directory, now)
+                    .unwrap();
             let permit = policy.decide(identity, action, now).unwrap();
             assert!(freezes.stop(&permit).is_none());
             (permit, headers)

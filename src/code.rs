@@ -46,6 +46,8 @@ codes! {
     BodyIncomplete = "body_incomplete", BAD_REQUEST, "The request body ended early.";
     /// No credential, or none that is known.
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required.";
+    /// A signature that is good once was used before, or its `Date` is too far from now.
+    Replayed = "replayed", UNAUTHORIZED, "This signature was used before, or its Date is too far from now.";
     /// The grant allows this consumer nothing here, or no rule allows the request.
     Denied = "denied", FORBIDDEN, "This consumer may not do this.";
     /// A deny rule forbids the request.

@@ -148,6 +148,7 @@ impl Received {
             request_id: self.request_id,
             consumer: Some(identity.name()),
             via: Some(identity.via().as_str()),
+            proven: identity.proven(),
             arrival: &self.arrival,
             upstream: Some(parties.upstream),
             method: self.method(),
@@ -172,6 +173,7 @@ impl Received {
             request_id: self.request_id,
             consumer: known.consumer.as_ref(),
             via: known.via,
+            proven: None,
             arrival: &self.arrival,
             upstream: known.upstream.as_ref(),
             method: self.method(),
@@ -216,7 +218,10 @@ fn without_userinfo(target: Cow<'_, str>) -> Cow<'_, str> {
 
 fn count_refusal(metrics: &Metrics, code: Code, reason: Option<&'static str>) {
     metrics.denied.get_or_create(&Reason { reason: Word(code.as_str()) }).inc();
-    if matches!(code, Code::Unauthenticated | Code::DuplicateCredential | Code::TooManyFailures) {
+    if matches!(
+        code,
+        Code::Unauthenticated | Code::Replayed | Code::DuplicateCredential | Code::TooManyFailures
+    ) {
         let reason = Word(reason.unwrap_or(code.as_str()));
         metrics.inbound_auth_failures.get_or_create(&Reason { reason }).inc();
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::clock::push_rfc3339;
 use crate::code::Code;
+use crate::inbound::{Once, Proven};
 use crate::metrics::Recent;
 use crate::name::Name;
 use crate::query::masked;
@@ -82,6 +83,8 @@ pub struct Known {
     pub rule: Option<Arc<str>>,
     /// More for the trail than the code says.
     pub reason: Option<&'static str>,
+    /// The same with what is particular to this call.
+    pub detail: Option<String>,
     /// The keyed fingerprint of a wrong credential.
     pub fingerprint: Option<String>,
 }
@@ -103,6 +106,8 @@ pub(super) struct Facts<'a> {
     pub(super) request_id: Uuid,
     pub(super) consumer: Option<&'a Name>,
     pub(super) via: Option<&'a str>,
+    /// What a signature proved beside the consumer.
+    pub(super) proven: Option<&'a Proven>,
     pub(super) arrival: &'a Arrival,
     pub(super) upstream: Option<&'a Name>,
     pub(super) method: &'a str,
@@ -124,6 +129,11 @@ impl Facts<'_> {
         members.word(key!("request_id"), Some(self.request_id.hyphenated().encode_lower(&mut id)));
         members.word(key!("consumer"), self.consumer.map(Name::as_str));
         members.word(key!("via"), self.via);
+        if let Some(Proven { key, once }) = self.proven {
+            let mut id = Uuid::encode_buffer();
+            members.word(key!("access_key"), Some(key.hyphenated().encode_lower(&mut id)));
+            members.word(key!("nonce"), once.as_ref().map(Once::shown).as_deref());
+        }
         members.word(key!("peer"), Some(&self.arrival.peer_text));
         members.word(key!("listener"), Some(&self.arrival.listener));
         members.word(key!("upstream"), self.upstream.map(Name::as_str));
@@ -164,7 +174,7 @@ impl<'a> Ending<'a> {
     pub(super) fn early(ended: Ended, code: Option<Code>, duration: Duration, known: &'a Known) -> Self {
         Self {
             code,
-            reason: known.reason,
+            reason: known.detail.as_deref().or(known.reason),
             fingerprint: known.fingerprint.as_deref(),
             status: code.map(|code| code.status().as_u16()),
             upstream_status: None,

@@ -11,7 +11,7 @@ use super::limits::Place;
 use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;
-use crate::inbound::{Dead, Identity, Unidentified, identify};
+use crate::inbound::{Dead, Identity, Replay, Unidentified, identify};
 use crate::policy::{Action, Denial, Permit, named_org};
 use crate::route::Route;
 use crate::secret::Secret;
@@ -73,10 +73,18 @@ pub fn admit<'s>(
     }
     let target = Target::canonical(&received.target)
         .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
-    let identity = match identify(&head.headers, &snapshot.directory, now) {
+    let identity = match identify(received.message(head), &snapshot.directory, now) {
         Ok(identity) => identity,
         Err(unidentified) => return Err(unknown_caller(snapshot, unidentified, arrival, target)),
     };
+    if let Some(once) = identity.proven().and_then(|proven| proven.once.as_ref())
+        && let Err(replay) = snapshot.nonces.take(once, now)
+    {
+        return Err(replayed(
+            replay,
+            called_by(&identity, Known { target: Some(target), ..Known::default() }),
+        ));
+    }
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let (route, action) = match locate(snapshot, (&head.method, host, &target), &head.headers) {
         Ok(located) => located,
@@ -108,6 +116,18 @@ pub fn admit<'s>(
         None => None,
     };
     Ok(Admitted { permit, route, place })
+}
+
+/// The refusal of a signature that is good once.
+fn replayed(replay: Replay, known: Known) -> Box<Refusal> {
+    let (code, reason, wait) = match replay {
+        Replay::Stale => (Code::Replayed, "date out of the key's window", None),
+        Replay::Used => (Code::Replayed, "signature used before", None),
+        Replay::Unknown => (Code::Replayed, "dated before what is known of earlier signatures", None),
+        Replay::Full => (Code::RateLimited, "no room for more signatures", Some(Duration::from_secs(1))),
+    };
+    let known = Known { reason: Some(reason), ..known };
+    Box::new(Refusal { retry_after: wait, ..*Refusal::new(code, known) })
 }
 
 /// What is known of a call by its caller, beside the rest.
@@ -193,6 +213,11 @@ fn unknown_caller(
                 Dead::Revoked => "revoked credential",
                 Dead::Disabled => "disabled consumer",
             });
+            known.fingerprint = Some(fingerprint(snapshot, &sent));
+            Code::Unauthenticated
+        }
+        Unidentified::Forged(reason, detail, sent) => {
+            (known.reason, known.detail) = (Some(reason), detail);
             known.fingerprint = Some(fingerprint(snapshot, &sent));
             Code::Unauthenticated
         }

@@ -1,12 +1,13 @@
 //! From a recorded entry to the upstream's answer: unseal, hygiene, credential, send, relay.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SET_COOKIE};
+use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Gateway, Snapshot, answer, still};
+use super::{Gateway, Received, Snapshot, answer, still};
 use crate::audit::{Arrival, Entry};
 use crate::clock::http_date;
 use crate::code::Code;
@@ -25,8 +26,9 @@ impl Gateway {
         snapshot: &Snapshot,
         entry: &mut Entry,
         route: &Route,
-        (headers, body, arrival): (&HeaderMap, Incoming, &Rc<Arrival>),
+        (head, received, body, arrival): (&Parts, &Received, Incoming, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
+        let headers = &head.headers;
         let upstream = snapshot
             .upstreams
             .get(entry.permit().action().upstream)
@@ -36,7 +38,7 @@ impl Gateway {
         let mut body = RequestBody::take(body, limits, &self.spool, meter.clone()).await?;
         if body.was_kept() {
             let current = self.snapshot.load_full();
-            still::permitted(entry.permit(), headers, snapshot, (&current, self.clock.now()))?;
+            still::permitted(entry.permit(), received.message(head), snapshot, (&current, self.clock.now()))?;
         }
         let began = Instant::now();
         let mut now = began;

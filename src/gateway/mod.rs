@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::{Body as _, Incoming};
 
@@ -25,10 +26,10 @@ use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::Custody;
 use crate::framing::Fault;
-use crate::inbound::Directory;
+use crate::inbound::{Directory, Nonces};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
-use crate::signature::HmacKey;
+use crate::signature::{HmacKey, Message};
 use crate::transport::{Answer, Transport};
 use crate::upstream::Upstream;
 use failures::Failures;
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub quotas: Vec<Arc<Quota>>,
     /// Failed attempts and refusals, kept over reloads.
     pub failures: Arc<Failures>,
+    /// Signatures that were used and are good once, kept over reloads.
+    pub nonces: Arc<Nonces>,
     /// The key of the fingerprints under which wrong credentials are recorded.
     pub fingerprints: HmacKey,
 }
@@ -76,6 +79,13 @@ pub struct Received {
     pub target: Rc<[u8]>,
     /// Why the head was refused.
     pub fault: Option<Fault>,
+}
+
+impl Received {
+    /// What a signature of the consumer's is about.
+    fn message<'a>(&'a self, head: &'a Parts) -> Message<'a> {
+        Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
+    }
 }
 
 /// One worker's gateway.
@@ -136,7 +146,7 @@ impl Gateway {
         if let Some(place) = place {
             entry.keep(place);
         }
-        match self.forward(&snapshot, &mut entry, route, (&head.headers, body, &arrival)).await {
+        match self.forward(&snapshot, &mut entry, route, (&head, &received, body, &arrival)).await {
             Ok(response) => entry.answer(response),
             Err(failure) => {
                 let close = !entry.meter().whole();

@@ -3,12 +3,11 @@
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
-
 use super::Snapshot;
 use crate::code::Code;
 use crate::inbound::identify;
 use crate::policy::{Action, Permit};
+use crate::signature::Message;
 use crate::transport::Failure;
 
 /// Whether what `former` permitted is permitted by `current` as well, with the same credential.
@@ -17,12 +16,12 @@ use crate::transport::Failure;
 /// [`Failure`]: the call is not made.
 pub(super) fn permitted(
     permit: &Permit,
-    headers: &HeaderMap,
+    message: Message<'_>,
     former: &Snapshot,
     (current, now): (&Snapshot, SystemTime),
 ) -> Result<(), Failure> {
-    let identity = identify(headers, &current.directory, now)
-        .map_err(|_| no_more(Code::Unauthenticated, "the token is good no more"))?;
+    let identity = identify(message, &current.directory, now)
+        .map_err(|_| no_more(Code::Unauthenticated, "the token or key is good no more"))?;
     // Places are those of a snapshot; names last.
     let action = permit.action();
     let upstream = former.upstreams.get(action.upstream).map(|upstream| &upstream.name);

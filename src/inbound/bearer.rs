@@ -1,4 +1,4 @@
-//! The `Authorization` header: `Bearer t`, `Token t`, and `t` as the password of `Basic`.
+//! The `Authorization` header: `Bearer t`, `Token t`, `t` as the password of `Basic`, and `Signature …`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use super::{Attempt, Unidentified, Via};
 use crate::secret::Secret;
 
-/// The token in `Authorization`, if that header is there at all.
+/// The credential in `Authorization`, if that header is there at all.
 pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentified> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else { return Ok(None) };
@@ -19,6 +19,9 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentifi
     let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
     let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
     let sent = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"signature") {
+        return Ok(Some(Attempt::Signature(Secret::new(sent.to_vec()))));
+    }
     let token = if scheme.eq_ignore_ascii_case(b"bearer") {
         Some((Via::Bearer, sent.to_vec()))
     } else if scheme.eq_ignore_ascii_case(b"token") {

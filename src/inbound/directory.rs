@@ -1,4 +1,4 @@
-//! Token digests → consumers.
+//! Token digests and access keys → consumers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,7 +10,11 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+use super::Proven;
+use super::signed::{self, AccessKey, Unproven};
 use crate::name::Name;
+use crate::secret::Secret;
+use crate::signature::Message;
 
 /// A consumer as the directory knows it.
 #[derive(Debug, Clone)]
@@ -68,6 +72,7 @@ pub struct Directory {
     consumers: Vec<Consumer>,
     places: HashMap<Name, usize>,
     tokens: HashMap<[u8; 32], Held, BuildHasherDefault<OfDigest>>,
+    keys: HashMap<Uuid, signed::Held>,
 }
 
 /// A token and its holder.
@@ -119,6 +124,36 @@ impl Directory {
         Ok(directory)
     }
 
+    /// The same with these access keys, each of the consumer at this place.
+    #[must_use]
+    pub fn with_keys(mut self, keys: impl IntoIterator<Item = (usize, AccessKey)>) -> Self {
+        let held = |(consumer, key): (usize, AccessKey)| {
+            (key.id, signed::Held { consumer, key, used: AtomicI64::new(0) })
+        };
+        self.keys.extend(keys.into_iter().map(held));
+        self
+    }
+
+    /// Whether a signature may be good once only.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.keys.values().any(|held| held.key.strict.is_some())
+    }
+
+    /// Whose signature this is: the consumer at its place, the key's id, and what is to be used up.
+    pub(super) fn prove(
+        &self,
+        sent: &Secret,
+        message: Message<'_>,
+        now: SystemTime,
+    ) -> Result<(usize, &Consumer, Proven), Unproven> {
+        let (held, once) = signed::prove(sent, message, &self.keys, now)?;
+        let consumer = self.consumers.get(held.consumer);
+        let consumer = consumer.ok_or(Unproven::Forged("access key of nobody", None))?;
+        held.used.store(seconds(now), Ordering::Relaxed);
+        Ok((held.consumer, consumer, Proven { key: held.key.id, once }))
+    }
+
     /// The digest under which `token` is kept.
     #[must_use]
     pub fn digest(token: &[u8]) -> [u8; 32] {
@@ -141,8 +176,7 @@ impl Directory {
             return Holder::Dead(Dead::Expired);
         }
         if held.id.is_some() {
-            let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            held.used.store(i64::try_from(since.as_secs()).unwrap_or(0), Ordering::Relaxed);
+            held.used.store(seconds(now), Ordering::Relaxed);
         }
         Holder::Consumer(held.consumer, consumer)
     }
@@ -153,6 +187,12 @@ impl Directory {
             let used = held.used.load(Ordering::Relaxed);
             held.id.filter(|_| used > 0).map(|id| (id, used))
         })
+    }
+
+    /// The access keys that were used, and when last, in seconds since 1970.
+    pub fn used_keys(&self) -> impl Iterator<Item = (Uuid, i64)> {
+        let used = |held: &signed::Held| (held.key.id, held.used.load(Ordering::Relaxed));
+        self.keys.values().map(used).filter(|(_, used)| *used > 0)
     }
 
     /// Every consumer, in the order of their places.
@@ -172,6 +212,11 @@ impl Directory {
     pub fn place(&self, name: &str) -> Option<usize> {
         self.places.get(name).copied()
     }
+}
+
+fn seconds(now: SystemTime) -> i64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(0)
 }
 
 /// Hashes digests, which are as good as random, by their first eight bytes. What callers send is only

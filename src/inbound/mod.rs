@@ -6,16 +6,22 @@
 mod api_key;
 mod bearer;
 mod directory;
+mod replay;
+mod signed;
 pub mod token;
 
 pub use directory::{Consumer, Dead, Directory, Holder, Issued};
+pub use replay::{Nonces, Once, Replay};
+pub use signed::AccessKey;
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use uuid::Uuid;
 
 use crate::name::Name;
 use crate::secret::Secret;
+use crate::signature::Message;
+use signed::Unproven;
 
 /// How a consumer proved itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum Via {
     Basic,
     /// `x-api-key`.
     ApiKey,
+    /// `Authorization: Signature` with an access key of ours.
+    AccessKey,
 }
 
 impl Via {
@@ -39,6 +47,7 @@ impl Via {
             Self::Token => "token",
             Self::Basic => "basic",
             Self::ApiKey => "x-api-key",
+            Self::AccessKey => "access-key",
         }
     }
 }
@@ -48,7 +57,7 @@ impl Via {
 /// ```compile_fail,E0451
 /// use claviger::inbound::{Identity, Via};
 /// fn forge(name: claviger::name::Name) -> Identity {
-///     Identity { consumer: 0, name, via: Via::Bearer }
+///     Identity { consumer: 0, name, via: Via::Bearer, proven: None }
 /// }
 /// ```
 /// ```
@@ -62,6 +71,17 @@ pub struct Identity {
     consumer: usize,
     name: Name,
     via: Via,
+    /// Boxed: few have it, and an identity is moved a few times.
+    proven: Option<Box<Proven>>,
+}
+
+/// What a signature proves beside its consumer.
+#[derive(Debug, Clone, Copy)]
+pub struct Proven {
+    /// The access key's id.
+    pub key: Uuid,
+    /// What is to be used up, where a signature of this key is good once.
+    pub once: Option<Once>,
 }
 
 impl Identity {
@@ -82,6 +102,12 @@ impl Identity {
     pub fn via(&self) -> Via {
         self.via
     }
+
+    /// More, where it was by a signature.
+    #[must_use]
+    pub fn proven(&self) -> Option<&Proven> {
+        self.proven.as_deref()
+    }
 }
 
 /// Why nobody was identified.
@@ -93,14 +119,19 @@ pub enum Unidentified {
     Duplicate,
     /// A credential was sent that is none of ours; what was sent, for its fingerprint.
     Unknown(Secret),
-    /// A token was sent that was ours and is not good any more.
+    /// A token or access key was used that was ours and is not good any more.
     Dead(Dead, Secret),
+    /// A signature was sent that proves nobody: why, of which there are few words, more for the trail,
+    /// and what was sent.
+    Forged(&'static str, Option<String>, Secret),
 }
 
 /// A credential as it was sent.
 enum Attempt {
     /// In a form that we read.
     Token(Via, Secret),
+    /// What stands after `Signature`.
+    Signature(Secret),
     /// In another form: wrong, whatever it holds.
     Unreadable(Secret),
 }
@@ -110,11 +141,11 @@ enum Attempt {
 /// # Errors
 /// [`Unidentified`]; never says how near a wrong token came.
 pub fn identify(
-    headers: &HeaderMap,
+    message: Message<'_>,
     directory: &Directory,
     now: SystemTime,
 ) -> Result<Identity, Unidentified> {
-    let attempt = match (bearer::attempt(headers)?, api_key::attempt(headers)?) {
+    let attempt = match (bearer::attempt(message.headers)?, api_key::attempt(message.headers)?) {
         (None, None) => return Err(Unidentified::Missing),
         (Some(_), Some(_)) => return Err(Unidentified::Duplicate),
         (Some(attempt), None) | (None, Some(attempt)) => attempt,
@@ -122,9 +153,21 @@ pub fn identify(
     let (via, token) = match attempt {
         Attempt::Token(via, token) => (via, token),
         Attempt::Unreadable(sent) => return Err(Unidentified::Unknown(sent)),
+        Attempt::Signature(sent) => {
+            return match directory.prove(&sent, message, now) {
+                Ok((consumer, found, proven)) => {
+                    let (name, via) = (found.name.clone(), Via::AccessKey);
+                    Ok(Identity { consumer, name, via, proven: Some(Box::new(proven)) })
+                }
+                Err(Unproven::Dead(dead)) => Err(Unidentified::Dead(dead, sent)),
+                Err(Unproven::Forged(reason, detail)) => Err(Unidentified::Forged(reason, detail, sent)),
+            };
+        }
     };
     match directory.find(token.expose(), now) {
-        Holder::Consumer(consumer, found) => Ok(Identity { consumer, name: found.name.clone(), via }),
+        Holder::Consumer(consumer, found) => {
+            Ok(Identity { consumer, name: found.name.clone(), via, proven: None })
+        }
         Holder::Dead(dead) => Err(Unidentified::Dead(dead, token)),
         Holder::Nobody => Err(Unidentified::Unknown(token)),
     }
@@ -134,7 +177,7 @@ pub fn identify(
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     const TOKEN: &str = "clv_not_a_real_token";
 
@@ -160,7 +203,8 @@ mod tests {
         for (name, value) in lines {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        match identify(&headers, &directory(), SystemTime::UNIX_EPOCH) {
+        let message = Message { method: "GET", target: b"/", headers: &headers };
+        match identify(message, &directory(), SystemTime::UNIX_EPOCH) {
             Ok(identity) => identity.via().as_str(),
             Err(Unidentified::Missing) => "missing",
             Err(Unidentified::Duplicate) => "duplicate",
@@ -168,6 +212,7 @@ mod tests {
             Err(Unidentified::Dead(Dead::Expired, _)) => "expired",
             Err(Unidentified::Dead(Dead::Revoked, _)) => "revoked",
             Err(Unidentified::Dead(Dead::Disabled, _)) => "disabled",
+            Err(Unidentified::Forged(reason, ..)) => reason,
         }
     }
 

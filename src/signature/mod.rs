@@ -1,9 +1,13 @@
 //! HTTP signatures as JumpServer verifies them: draft-cavage-http-signatures with hmac-sha256.
 //! Pure: no clock, no I/O.
 
+mod difference;
 mod sign;
+mod verify;
 
+pub use difference::Difference;
 pub use sign::{HmacKey, authorization};
+pub use verify::{Algorithm, Message, Presented, Unreadable, VerifyingKey};
 
 use http::{HeaderMap, HeaderName};
 

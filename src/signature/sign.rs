@@ -32,6 +32,14 @@ impl HmacKey {
         mac.update(string);
         STANDARD.encode(mac.finalize().into_bytes())
     }
+
+    /// Whether `signature` is that of `string`; compared in constant time.
+    #[must_use]
+    pub fn verify(&self, string: &[u8], signature: &[u8]) -> bool {
+        let mut mac = self.0.clone();
+        mac.update(string);
+        mac.verify_slice(signature).is_ok()
+    }
 }
 
 /// The `Authorization` value, in the form that every verifier of the draft reads.

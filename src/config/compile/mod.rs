@@ -111,6 +111,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         file::Durability::Batched => Durability::Batched,
     };
     let quotas = quotas.collect();
+    let nonces = around.former.as_ref().map(|former| Arc::clone(&former.nonces)).unwrap_or_default();
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
@@ -122,6 +123,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             upstreams: upstreams.compiled,
             limits,
             failures: around.failures,
+            nonces,
             fingerprints: around.fingerprints,
         },
         listeners,

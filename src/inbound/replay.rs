@@ -1,0 +1,155 @@
+//! Signatures that are good once: what was used within its window is remembered, and refused again.
+//!
+//! The trail is the memory that outlives the process: the intent of such a call names the signature's
+//! nonce and is recorded before anything leaves. At start, what was used of late is read from there.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// Bytes of a nonce.
+pub(super) const NONCE_LEN: usize = 16;
+/// Nonces that are remembered at a time.
+const MOST: usize = 1_000_000;
+/// How long consumers with such keys wait where it is not known what was used before.
+const BLIND: Duration = Duration::from_mins(1);
+
+/// A signature that is good once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// By which it is known: a digest of key and signature.
+    pub nonce: [u8; NONCE_LEN],
+    /// The `Date` that was signed, where it is one.
+    pub dated: Option<SystemTime>,
+    /// How far it may be from now.
+    pub window: Duration,
+}
+
+impl Once {
+    /// The nonce in text.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.nonce)
+    }
+}
+
+/// Why such a signature is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// Its `Date` is none, or too far from now.
+    Stale,
+    /// It was used before.
+    Used,
+    /// What was used before is not known, this soon after a start.
+    Unknown,
+    /// There is no room for more.
+    Full,
+}
+
+/// Nonces that were used, until their windows are over.
+#[derive(Debug, Default)]
+pub struct Nonces(Mutex<Used>);
+
+#[derive(Debug, Default)]
+struct Used {
+    until: HashMap<[u8; NONCE_LEN], SystemTime>,
+    /// What is dated before this may have been used.
+    blind: Option<SystemTime>,
+}
+
+impl Nonces {
+    /// Uses a signature.
+    ///
+    /// # Errors
+    /// [`Replay`].
+    pub fn take(&self, once: &Once, now: SystemTime) -> Result<(), Replay> {
+        let dated = once.dated.ok_or(Replay::Stale)?;
+        let apart = now.duration_since(dated).unwrap_or_else(|ahead| ahead.duration());
+        if apart > once.window {
+            return Err(Replay::Stale);
+        }
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.blind.is_some_and(|blind| dated < blind) {
+            return Err(Replay::Unknown);
+        }
+        if used.until.len() >= MOST {
+            used.until.retain(|_, until| *until >= now);
+            if used.until.len() >= MOST {
+                return Err(Replay::Full);
+            }
+        }
+        // A second more, so that it is not forgotten in the very moment in which it is still good.
+        match used.until.insert(once.nonce, dated + once.window + Duration::from_secs(1)) {
+            None => Ok(()),
+            Some(_) => Err(Replay::Used),
+        }
+    }
+
+    /// Remembers a nonce that the trail names, until then.
+    pub fn remember(&self, text: &str, until: SystemTime) {
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok();
+        if let Some(nonce) = decoded.and_then(|bytes| <[u8; NONCE_LEN]>::try_from(bytes).ok()) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).until.insert(nonce, until);
+        }
+    }
+
+    /// Says that it is not known what was used before `now`.
+    pub fn forget(&self, now: SystemTime) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).blind = Some(now + BLIND);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_mins(5);
+
+    fn once(nonce: u8, dated: u64) -> Once {
+        let dated = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(dated));
+        Once { nonce: [nonce; NONCE_LEN], dated, window: WINDOW }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_signature_is_good_once_and_within_its_window() {
+        let nonces = Nonces::default();
+        assert_eq!(nonces.take(&once(1, 1000), at(1000)), Ok(()));
+        assert_eq!(nonces.take(&once(1, 1000), at(1300)), Err(Replay::Used));
+        assert_eq!(nonces.take(&once(2, 1000), at(1300)), Ok(()));
+        assert_eq!(nonces.take(&once(3, 1000), at(1301)), Err(Replay::Stale));
+        assert_eq!(nonces.take(&once(3, 1301), at(1000)), Err(Replay::Stale));
+        assert_eq!(nonces.take(&Once { dated: None, ..once(3, 0) }, at(1000)), Err(Replay::Stale));
+        assert_eq!(nonces.take(&once(3, 1300), at(1000)), Ok(()));
+    }
+
+    #[test]
+    fn what_the_trail_names_is_used_and_what_it_cannot_tell_waits() {
+        let nonces = Nonces::default();
+        nonces.remember(&once(1, 1000).shown(), at(1400));
+        nonces.remember("not a nonce", at(1400));
+        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(Replay::Used));
+        assert_eq!(nonces.take(&once(2, 1000), at(1001)), Ok(()));
+        nonces.forget(at(1001));
+        assert_eq!(nonces.take(&once(3, 1060), at(1060)), Err(Replay::Unknown));
+        assert_eq!(nonces.take(&once(3, 1061), at(1061)), Ok(()));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_what_is_over_makes_room() {
+        let nonces = Nonces::default();
+        for number in 0..u32::try_from(MOST).unwrap_or(0) {
+            let mut nonce = [0; NONCE_LEN];
+            nonce.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+            assert_eq!(nonces.take(&Once { nonce, ..once(0, 1000) }, at(1000)), Ok(()));
+        }
+        assert_eq!(nonces.take(&once(255, 1000), at(1000)), Err(Replay::Full));
+        assert_eq!(nonces.take(&once(255, 1302), at(1302)), Ok(()));
+    }
+}

@@ -1,0 +1,124 @@
+//! A virtual access key: a signature over the request as it was received, with a key that we issued.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicI64;
+use std::time::{Duration, SystemTime};
+
+use http::header::DATE;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::directory::Dead;
+use super::replay::{NONCE_LEN, Once};
+use crate::secret::Secret;
+use crate::signature::{Algorithm, Difference, Message, Presented, Unreadable, VerifyingKey};
+
+/// A virtual access key, by whose signature a consumer is known.
+#[derive(Debug)]
+pub struct AccessKey {
+    /// Its id, which is no secret.
+    pub id: Uuid,
+    /// What its signatures are made with.
+    pub key: VerifyingKey,
+    /// With which algorithms they may be made; one of the store's always has hmac-sha256.
+    pub algorithms: Vec<Algorithm>,
+    /// How far the signed `Date` may be from now, and that a signature is good once within that time;
+    /// none for keys of scripts that use a date for hours.
+    pub strict: Option<Duration>,
+    /// When it ends.
+    pub expires: Option<SystemTime>,
+    /// Why it is not good any more, whatever the time.
+    pub dead: Option<Dead>,
+}
+
+/// An access key and its holder.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The consumer's place.
+    pub(super) consumer: usize,
+    pub(super) key: AccessKey,
+    /// When it was last used, in seconds since 1970; 0 for not since this directory was built.
+    pub(super) used: AtomicI64,
+}
+
+/// Why a signature proves nobody.
+#[derive(Debug)]
+pub(super) enum Unproven {
+    /// Its key was ours and is not good any more.
+    Dead(Dead),
+    /// For this reason, of which there are few; and more for the trail.
+    Forged(&'static str, Option<String>),
+}
+
+impl From<Unreadable> for Unproven {
+    fn from(why: Unreadable) -> Self {
+        let reason = match why {
+            Unreadable::Form => "unreadable signature",
+            Unreadable::Twice => "signature with a parameter twice",
+            Unreadable::Missing => "signature without keyId or signature",
+            Unreadable::Algorithm => "signature by an unknown algorithm",
+            Unreadable::Part => "signature over something unknown",
+            Unreadable::Uncovered => "signature without (request-target) or date",
+            Unreadable::Base64 => "signature not in base64",
+        };
+        Self::Forged(reason, None)
+    }
+}
+
+/// Finds the key of a signature in `keys`, and verifies it. Where the key is unknown, another is tried
+/// in vain all the same, so that the time does not tell which ids there are.
+pub(super) fn prove<'k>(
+    sent: &Secret,
+    message: Message<'_>,
+    keys: &'k HashMap<Uuid, Held>,
+    now: SystemTime,
+) -> Result<(&'k Held, Option<Once>), Unproven> {
+    let text = std::str::from_utf8(sent.expose()).map_err(|_| Unreadable::Form)?;
+    let presented = Presented::parse(text)?;
+    let found = Uuid::try_parse(&presented.key_id).ok().and_then(|id| keys.get(&id));
+    let unknown = Unproven::Forged("unknown access key", None);
+    let Some(held) = found.or_else(|| keys.values().next()) else { return Err(unknown) };
+    let key = &held.key;
+    let verified = match message.signing_string(&presented.parts, None) {
+        Ok(string) => key.key.verify(presented.algorithm, &string, presented.signature()),
+        Err(_) => false,
+    };
+    if found.is_none() {
+        return Err(unknown);
+    }
+    if !verified {
+        let difference = Difference::find(&key.key, &presented, message);
+        let told = difference.map_or_else(
+            || "no usual mistake in one line explains it: another secret, or several lines differ".to_owned(),
+            |difference| difference.to_string(),
+        );
+        let reason = "signature does not verify";
+        return Err(Unproven::Forged(reason, Some(format!("{reason}: {told} (access key {})", key.id))));
+    }
+    // Only whoever holds the secret learns what became of its key.
+    if let Some(dead) = key.dead {
+        return Err(Unproven::Dead(dead));
+    }
+    if key.expires.is_some_and(|end| end <= now) {
+        return Err(Unproven::Dead(Dead::Expired));
+    }
+    if !key.algorithms.contains(&presented.algorithm) {
+        return Err(Unproven::Forged("signature by an algorithm that the key does not allow", None));
+    }
+    Ok((held, key.strict.map(|window| once(&presented, message, (key.id, window)))))
+}
+
+/// What tells this signature from any other.
+fn once(presented: &Presented, message: Message<'_>, (id, window): (Uuid, Duration)) -> Once {
+    let mut digest = Sha256::new();
+    digest.update(id.as_bytes());
+    digest.update(presented.signature());
+    let mut nonce = [0; NONCE_LEN];
+    for (to, from) in nonce.iter_mut().zip(digest.finalize()) {
+        *to = from;
+    }
+    let mut lines = message.headers.get_all(DATE).iter();
+    let line = lines.next().filter(|_| lines.next().is_none());
+    let dated = line.and_then(|line| httpdate::parse_http_date(line.to_str().ok()?).ok());
+    Once { nonce, dated, window }
+}
