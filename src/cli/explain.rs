@@ -1,15 +1,16 @@
 //! `claviger explain`: what would happen to a call. Never shows a secret.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::received::{Received, Unknown};
 use super::{Output, load, say, tell};
 use crate::clock::{Clock as _, SystemClock, http_date};
-use crate::gateway::Snapshot;
+use crate::code::Code;
 use crate::gateway::trial::{self, Trial, Verdict};
 use crate::origin::Origin;
 use crate::scheme::Shown;
@@ -18,17 +19,21 @@ use crate::scheme::Shown;
 #[derive(Args)]
 pub(super) struct Question {
     /// Who calls
-    #[arg(long, value_name = "NAME")]
-    consumer: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "received")]
+    consumer: Option<String>,
+    /// A file with a request's head as it was received, instead of all else: who sent it is found out, and
+    /// where its signature differs from what was to be signed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["consumer", "headers", "method", "url"])]
+    received: Option<PathBuf>,
     /// A header that the call carries, as `Name: value`; may be repeated
     #[arg(long = "header", short = 'H', value_name = "LINE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The method
-    #[arg(value_parser = method)]
-    method: Method,
+    #[arg(value_parser = method, required_unless_present = "received")]
+    method: Option<Method>,
     /// The gateway's URL as a script would write it, or the path and query alone
-    #[arg(value_parser = place)]
-    url: Place,
+    #[arg(value_parser = place, required_unless_present = "received")]
+    url: Option<Place>,
 }
 
 /// Where a call goes, as a URL tells it.
@@ -47,7 +52,26 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
             return Ok(false);
         }
     };
-    let (trial, verdict) = ask(&compiled.snapshot, question)?;
+    let Asked { consumer, call, headers } = match &question.received {
+        Some(path) => {
+            let received = Received::read(path)?;
+            match received.sender(&compiled.snapshot, SystemClock.now()) {
+                Ok(consumer) => {
+                    let call = (received.method.clone(), received.host().to_owned(), received.target.clone());
+                    Asked { consumer, call, headers: received.headers }
+                }
+                Err(unknown) => {
+                    unproven(&unknown, output);
+                    return Ok(false);
+                }
+            }
+        }
+        None => asked(question).context("who calls, the method and the URL")?,
+    };
+    let now = SystemClock.now();
+    let call = (&call.0, call.1.as_str(), call.2.as_str());
+    let tried = trial::attempt(&compiled.snapshot, &consumer, call, &headers, (now, &http_date(now)));
+    let (trial, verdict) = tried.with_context(|| format!("there is no consumer `{consumer}`"))?;
     let allowed = matches!(verdict, Verdict::Allowed { .. });
     match output {
         Output::Json => say(&format!("{}\n", json(&trial, &verdict))),
@@ -56,12 +80,38 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
     Ok(allowed)
 }
 
-fn ask(snapshot: &Snapshot, question: &Question) -> anyhow::Result<(Trial, Verdict)> {
-    let headers: HeaderMap = question.headers.iter().cloned().collect();
-    let now = SystemClock.now();
-    let call = (&question.method, question.url.host.as_str(), question.url.target.as_str());
-    let tried = trial::attempt(snapshot, &question.consumer, call, &headers, (now, &http_date(now)));
-    tried.with_context(|| format!("there is no consumer `{}`", question.consumer))
+/// What is asked: who calls, method, host and target, and the headers.
+struct Asked {
+    consumer: String,
+    call: (Method, String, String),
+    headers: HeaderMap,
+}
+
+fn asked(Question { consumer, headers, method, url, .. }: &Question) -> Option<Asked> {
+    let (method, url) = (method.clone()?, url.clone()?);
+    let headers = headers.iter().cloned().collect();
+    Some(Asked { consumer: consumer.clone()?, call: (method, url.host, url.target), headers })
+}
+
+/// Says why nobody is known by what was received.
+fn unproven(Unknown { reason, expected }: &Unknown, output: Output) {
+    let code = Code::Unauthenticated;
+    if output == Output::Json {
+        let json = serde_json::json!({
+            "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,
+            "expected": expected,
+        });
+        return say(&format!("{json}\n"));
+    }
+    let mut text = format!("decision    denied\ncode        {}\nbecause     {reason}\n", code.as_str());
+    if let Some(expected) = expected {
+        text.push_str("string to sign, by what was received\n");
+        for line in expected.lines() {
+            // Writing into a string cannot fail.
+            writeln!(text, "    {line}").unwrap_or_default();
+        }
+    }
+    say(&text);
 }
 
 fn method(typed: &str) -> Result<Method, String> {

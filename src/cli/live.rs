@@ -257,7 +257,8 @@ impl Live {
     /// Tells the store when this snapshot's tokens were last used.
     async fn tell_use(&mut self, snapshot: &Snapshot) {
         let (Some(store), since) = (&self.store, self.told_use.1) else { return };
-        let used = snapshot.directory.used().filter(|(_, at)| *at >= since);
+        let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
+        let used = used.filter(|(_, at)| *at >= since);
         let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
         self.told_use = (Instant::now(), self.kept.seconds());
         if !changes.is_empty()

@@ -7,6 +7,7 @@ mod explain;
 mod init;
 mod live;
 mod ready;
+mod received;
 mod serve;
 mod store;
 
@@ -73,6 +74,9 @@ enum Verb {
     /// Issue and revoke what consumers prove themselves with
     #[command(subcommand)]
     Token(store::token::Verb),
+    /// Issue and revoke access keys, by which scripts that sign are known
+    #[command(subcommand)]
+    AccessKey(store::access_key::Verb),
     /// Stop every call, or those to an upstream, of a consumer or with a credential, at once
     Freeze(store::freeze::Which),
     /// Let go on what was frozen
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Verb::Credential(verb) => store::credential::run(config, verb, output),
         Verb::Consumer(verb) => store::persistent(|| store::consumer::run(config, verb, output)),
         Verb::Token(verb) => store::persistent(|| store::token::run(config, verb, output)),
+        Verb::AccessKey(verb) => store::persistent(|| store::access_key::run(config, verb, output)),
         Verb::Freeze(which) => store::persistent(|| store::freeze::run(config, which, true, output)),
         Verb::Thaw(which) => store::persistent(|| store::freeze::run(config, which, false, output)),
         Verb::MasterKey(verb) => store::master::run(config, verb, output),

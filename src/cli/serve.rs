@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -16,9 +16,10 @@ use tracing_subscriber::EnvFilter;
 use super::live::{Kept, LOOK, Live};
 use super::{environment, tell};
 use crate::admin::Admin;
-use crate::audit::Folder;
+use crate::audit::{Folder, recent_nonces};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
+use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup, StateDir};
 use crate::signature::HmacKey;
@@ -52,6 +53,26 @@ fn log_to_stderr() {
         log.json().init();
     } else {
         log.with_ansi(false).init();
+    }
+}
+
+/// Takes from the trail which signatures were used of late that are good once.
+fn remember_signatures(compiled: &Compiled, trail: &Path, now: SystemTime) {
+    let Snapshot { directory, nonces, .. } = &compiled.snapshot;
+    let Some(window) = directory.strictness() else { return };
+    // One may be dated a window after it was used, and is good for a window after that.
+    let kept = window * 2 + Duration::from_secs(1);
+    let since = now.checked_sub(kept).unwrap_or(SystemTime::UNIX_EPOCH);
+    match recent_nonces(trail, since, |nonce, used| nonces.remember(nonce, used + kept)) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!("the trail is too long to read back: strict access keys wait for a minute");
+            nonces.forget(now);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the trail cannot be read back: strict access keys wait for a minute");
+            nonces.forget(now);
+        }
     }
 }
 
@@ -93,6 +114,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
     }
     state.guard(&file.audit.dir.value)?;
+    remember_signatures(&compiled, &file.audit.dir.value, clock.now());
     let admin_listener = TcpListener::bind(file.admin.address.value)
         .await
         .with_context(|| format!("admin listener {}", file.admin.address.value))?;

@@ -9,7 +9,9 @@ mod stored;
 pub use master::{KeyId, MasterKey, Proof, WrongKey};
 pub use material::{Kind, Material, Unusable};
 pub use seal::{Place, Unsealable, rewrap, seal, unseal};
-pub use stored::{Broken, Opened, Stored, rewrap_version, seal_version};
+pub use stored::{
+    Broken, Opened, Sealed, Stored, rewrap_access_key, rewrap_version, seal_access_key, seal_version,
+};
 
 use std::sync::Arc;
 use std::time::SystemTime;

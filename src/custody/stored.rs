@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::master::MasterKey;
 use super::seal::{Place, Unsealable, rewrap, seal, unseal};
 use crate::secret::Secret;
-use crate::storage::{CredentialRow, Rows, Seconds, Stage, VersionRow};
+use crate::storage::{AccessKeyRow, CredentialRow, Rows, Seconds, Stage, VersionRow};
 
 /// The store's content, as a configuration is compiled with it.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Stored {
     pub rows: Rows,
     /// The material of each credential's active version; absent where it could not be opened.
     pub opened: HashMap<String, Opened>,
+    /// The secrets of access keys by their ids; absent where one could not be opened.
+    pub keys: HashMap<String, Secret>,
 }
 
 /// The material of a version, in clear.
@@ -29,16 +31,25 @@ pub struct Opened {
     pub secret: Secret,
 }
 
-/// A version that does not open.
+/// A sealed row that does not open.
 #[derive(Debug, thiserror::Error)]
-#[error("version {version} of the credential `{credential}` does not open: {why}")]
+#[error("{what} does not open: {why}")]
 pub struct Broken {
-    /// The credential's name.
-    pub credential: String,
-    /// The version.
-    pub version: u32,
+    /// Which.
+    pub what: Sealed,
     /// Why.
     pub why: Unsealable,
+}
+
+/// What is sealed in the store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Sealed {
+    /// A version of a credential.
+    #[error("version {1} of the credential `{0}`")]
+    Version(String, u32),
+    /// An access key.
+    #[error("the access key {0}")]
+    AccessKey(String),
 }
 
 impl Stored {
@@ -46,7 +57,7 @@ impl Stored {
     /// Without a key nothing opens, and nothing is broken.
     #[must_use]
     pub fn open(rows: Rows, key: Option<&MasterKey>) -> (Self, Vec<Broken>) {
-        let (mut opened, mut broken) = (HashMap::new(), Vec::new());
+        let (mut opened, mut keys, mut broken) = (HashMap::new(), HashMap::new(), Vec::new());
         for row in &rows.versions {
             let Some(key) = key else { continue };
             let material = row_of(&rows, row)
@@ -60,12 +71,18 @@ impl Stored {
                 }
                 Ok(_) => {}
                 Err(why) => {
-                    let (credential, version) = (row.credential.clone(), row.version);
-                    broken.push(Broken { credential, version, why });
+                    broken.push(Broken { what: Sealed::Version(row.credential.clone(), row.version), why });
                 }
             }
         }
-        (Self { rows, opened }, broken)
+        for row in &rows.access_keys {
+            let Some(key) = key else { continue };
+            match unseal(key, at_key(&bound_key(row)), &row.sealed) {
+                Ok(secret) => drop(keys.insert(row.id.clone(), secret)),
+                Err(why) => broken.push(Broken { what: Sealed::AccessKey(row.id.clone()), why }),
+            }
+        }
+        (Self { rows, opened, keys }, broken)
     }
 
     /// The number of a credential's version in use and when it was stored, whether it could be opened
@@ -113,8 +130,39 @@ pub fn rewrap_version(
     row: &VersionRow,
 ) -> Result<VersionRow, Broken> {
     let sealed = row_of(rows, row).and_then(|place| rewrap(from, to, at(&place), &row.sealed));
-    let broken = |why| Broken { credential: row.credential.clone(), version: row.version, why };
+    let broken = |why| Broken { what: Sealed::Version(row.credential.clone(), row.version), why };
     sealed.map(|sealed| VersionRow { sealed, ..row.clone() }).map_err(broken)
+}
+
+/// Seals an access key's secret for its row, all but `sealed` of which must be as it will be stored.
+///
+/// # Errors
+/// [`Unsealable`].
+pub fn seal_access_key(key: &MasterKey, row: &AccessKeyRow, secret: &Secret) -> Result<Vec<u8>, Unsealable> {
+    seal(key, at_key(&bound_key(row)), secret.expose())
+}
+
+/// The same row, sealed by another master key.
+///
+/// # Errors
+/// [`Broken`], where it does not open.
+pub fn rewrap_access_key(
+    (from, to): (&MasterKey, &MasterKey),
+    row: &AccessKeyRow,
+) -> Result<AccessKeyRow, Broken> {
+    let broken = |why| Broken { what: Sealed::AccessKey(row.id.clone()), why };
+    let sealed = rewrap(from, to, at_key(&bound_key(row)), &row.sealed).map_err(broken)?;
+    Ok(AccessKeyRow { sealed, ..row.clone() })
+}
+
+/// Whose it is and what it may, too: whoever can write the store and has no key could otherwise give it
+/// to another consumer, or take the strictness off it.
+fn bound_key(AccessKeyRow { id, consumer, algorithms, strict, .. }: &AccessKeyRow) -> String {
+    format!("{id}/{consumer}/{algorithms}/{}", strict.unwrap_or(0))
+}
+
+fn at_key(row: &str) -> Place<'_> {
+    Place { table: "access_keys", row, column: "sealed" }
 }
 
 fn credential<'r>(rows: &'r Rows, name: &str) -> Option<&'r CredentialRow> {
@@ -192,9 +240,8 @@ mod tests {
             (stored.active("jms"), stored.active("other"), stored.active("x")),
             (Some((2, 0)), Some((1, 0)), None)
         );
-        let broken: Vec<_> =
-            broken.iter().map(|broken| (broken.credential.as_str(), broken.version)).collect();
-        assert_eq!(broken, [("other", 1), ("other", 2)]);
+        let broken: Vec<Sealed> = broken.into_iter().map(|broken| broken.what).collect();
+        assert_eq!(broken, [1, 2].map(|version| Sealed::Version("other".into(), version)));
         let (stored, broken) = Stored::open(rows, None);
         assert!(stored.opened.is_empty() && broken.is_empty());
     }
@@ -231,6 +278,45 @@ mod tests {
             );
             assert!(said.iter().all(|said| said.contains("another upstream or kind")), "{said:?}");
         }
+    }
+
+    #[test]
+    fn an_access_key_opens_in_its_own_row_alone() {
+        let (key, other, secret) =
+            (MasterKey::fresh().unwrap(), MasterKey::fresh().unwrap(), Secret::new(b"fake-secret".to_vec()));
+        let mut row = AccessKeyRow {
+            id: "one".into(),
+            consumer: "tool".into(),
+            sealed: Vec::new(),
+            algorithms: "hmac-sha256".into(),
+            strict: Some(300),
+            created: 0,
+            expires: None,
+            revoked: None,
+            last_used: None,
+            note: None,
+        };
+        row.sealed = seal_access_key(&key, &row, &secret).unwrap();
+        let opens = |row: &AccessKeyRow, key: &MasterKey| {
+            let rows = Rows { access_keys: vec![row.clone()], ..Rows::default() };
+            let (stored, broken) = Stored::open(rows, Some(key));
+            let opened = stored.keys.get(&row.id).map(|secret| secret.expose().to_vec());
+            (opened, broken.into_iter().map(|broken| broken.what).collect::<Vec<_>>())
+        };
+        let good = (Some(secret.expose().to_vec()), Vec::new());
+        assert_eq!(opens(&row, &key), good);
+        let changed =
+            AccessKeyRow { note: Some("n".into()), expires: Some(7), revoked: Some(9), ..row.clone() };
+        assert_eq!(opens(&changed, &key), good);
+        for altered in [
+            AccessKeyRow { consumer: "another".into(), ..row.clone() },
+            AccessKeyRow { strict: None, ..row.clone() },
+            AccessKeyRow { algorithms: "hmac-sha256 hmac-sha1".into(), ..row.clone() },
+        ] {
+            assert_eq!(opens(&altered, &key), (None, vec![Sealed::AccessKey("one".into())]));
+            assert!(rewrap_access_key((&key, &other), &altered).is_err());
+        }
+        assert_eq!(opens(&rewrap_access_key((&key, &other), &row).unwrap(), &other), good);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -14,7 +15,7 @@ use super::Proven;
 use super::signed::{self, AccessKey, Unproven};
 use crate::name::Name;
 use crate::secret::Secret;
-use crate::signature::Message;
+use crate::signature::{Message, VerifyingKey};
 
 /// A consumer as the directory knows it.
 #[derive(Debug, Clone)]
@@ -134,10 +135,16 @@ impl Directory {
         self
     }
 
-    /// Whether a signature may be good once only.
+    /// What the signatures of the access key with this id are verified with.
     #[must_use]
-    pub fn is_strict(&self) -> bool {
-        self.keys.values().any(|held| held.key.strict.is_some())
+    pub fn verifying(&self, id: &Uuid) -> Option<Arc<VerifyingKey>> {
+        self.keys.get(id).map(|held| Arc::clone(&held.key.key))
+    }
+
+    /// The longest window of keys whose signatures are good once; none where there are none such.
+    #[must_use]
+    pub fn strictness(&self) -> Option<Duration> {
+        self.keys.values().filter_map(|held| held.key.strict).max()
     }
 
     /// Whose signature this is: the consumer at its place, the key's id, and what is to be used up.

@@ -1,6 +1,7 @@
 //! A virtual access key: a signature over the request as it was received, with a key that we issued.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +20,7 @@ pub struct AccessKey {
     /// Its id, which is no secret.
     pub id: Uuid,
     /// What its signatures are made with.
-    pub key: VerifyingKey,
+    pub key: Arc<VerifyingKey>,
     /// With which algorithms they may be made; one of the store's always has hmac-sha256.
     pub algorithms: Vec<Algorithm>,
     /// How far the signed `Date` may be from now, and that a signature is good once within that time;

@@ -12,6 +12,8 @@ pub const PREFIX: &str = "clv_";
 
 /// Random letters and digits of a token: 178 bits.
 const RANDOM: usize = 30;
+/// Letters and digits of an access key's secret.
+const SECRET: usize = 36;
 /// Letters and digits of its checksum.
 const CHECKSUM: usize = 6;
 /// Digits of base 62, by value.
@@ -24,7 +26,19 @@ const FAIR: u8 = 248;
 /// # Errors
 /// Where the system gives no random bytes.
 pub fn fresh() -> io::Result<Secret> {
-    from(|bytes| aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no random bytes")))
+    from(system)
+}
+
+/// Makes the secret of an access key: 36 letters and digits, 214 bits, in the form of `JumpServer`'s.
+///
+/// # Errors
+/// Where the system gives no random bytes.
+pub fn fresh_secret() -> io::Result<Secret> {
+    letters(SECRET, system)
+}
+
+fn system(bytes: &mut [u8]) -> io::Result<()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no random bytes"))
 }
 
 /// Whether `text` has the form of a token, its checksum included. Says nothing of whether it was ever issued.
@@ -37,20 +51,25 @@ pub fn is_well_formed(text: &str) -> bool {
     rest.split_at_checked(RANDOM).is_some_and(|(random, sum)| checksum(random.as_bytes()) == sum.as_bytes())
 }
 
-fn from(mut fill: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Secret> {
+fn from(fill: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Secret> {
     let mut token = Vec::with_capacity(PREFIX.len() + RANDOM + CHECKSUM);
     token.extend_from_slice(PREFIX.as_bytes());
-    let mut random = Vec::with_capacity(RANDOM);
-    while random.len() < RANDOM {
+    let random = letters(RANDOM, fill)?;
+    token.extend_from_slice(random.expose());
+    token.extend_from_slice(&checksum(random.expose()));
+    Ok(Secret::new(token))
+}
+
+/// Random letters and digits.
+fn letters(count: usize, mut fill: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Secret> {
+    let mut random = Vec::with_capacity(count);
+    while random.len() < count {
         let mut byte = [0];
         fill(&mut byte)?;
         let [byte] = byte;
         random.extend((byte < FAIR).then(|| digit(byte % 62)));
     }
-    token.extend_from_slice(&random);
-    token.extend_from_slice(&checksum(&random));
-    zeroize::Zeroize::zeroize(&mut random);
-    Ok(Secret::new(token))
+    Ok(Secret::new(random))
 }
 
 fn checksum(random: &[u8]) -> [u8; CHECKSUM] {

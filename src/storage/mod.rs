@@ -49,6 +49,31 @@ pub struct TokenRow {
     pub note: Option<String>,
 }
 
+/// A virtual access key that was issued. It outlives its revocation, as a token does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessKeyRow {
+    /// Its id, a UUID, which is no secret.
+    pub id: String,
+    /// Whose it is: a consumer of the store or of the file.
+    pub consumer: String,
+    /// The secret, sealed.
+    pub sealed: Vec<u8>,
+    /// What it may sign with, by their names, with blanks between them.
+    pub algorithms: String,
+    /// Where a signature is good once only: how far its date may be from now, in seconds.
+    pub strict: Option<Seconds>,
+    /// When it was issued.
+    pub created: Seconds,
+    /// When it ends.
+    pub expires: Option<Seconds>,
+    /// When it was revoked.
+    pub revoked: Option<Seconds>,
+    /// When it was last used, as far as is known.
+    pub last_used: Option<Seconds>,
+    /// Words of the custodian.
+    pub note: Option<String>,
+}
+
 /// A named credential; its material is in its versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialRow {
@@ -121,6 +146,8 @@ pub struct Rows {
     pub consumers: Vec<ConsumerRow>,
     /// By id.
     pub tokens: Vec<TokenRow>,
+    /// By id.
+    pub access_keys: Vec<AccessKeyRow>,
     /// By name.
     pub credentials: Vec<CredentialRow>,
     /// By credential and version.
@@ -138,11 +165,14 @@ pub struct Rows {
 pub enum Change {
     /// Adds a consumer, or replaces the one of that name.
     Consumer(ConsumerRow),
-    /// Takes a consumer away, with its tokens.
+    /// Takes a consumer away, with its tokens and access keys.
     NoConsumer(String),
     /// Adds a token, or replaces the one of that id.
     Token(TokenRow),
-    /// Notes a token's last use, where it is later than the one known. Never fails for one that is gone.
+    /// Adds an access key, or replaces the one of that id.
+    AccessKey(AccessKeyRow),
+    /// Notes the last use of a token or access key, where it is later than the one known. Never fails for
+    /// one that is gone.
     Used(String, Seconds),
     /// Adds a credential, or replaces the one of that name.
     Credential(CredentialRow),

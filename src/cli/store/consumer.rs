@@ -76,11 +76,13 @@ fn add(desk: &mut Desk, name: &str, note: Option<String>, manner: Manner) -> any
         bail!("there is a consumer `{name}` already");
     }
     // A former consumer's tokens, which whoever was given them may still hold.
-    let left = desk.rows.tokens.iter().filter(|row| row.consumer == name && row.revoked.is_none()).count();
+    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name && row.revoked.is_none());
+    let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name && row.revoked.is_none());
+    let left = tokens.count() + keys.count();
     if left > 0 {
         bail!(
-            "the store has tokens of a former `{name}`, which would be good again: {left}; claviger consumer \
-             remove {name} removes them all, claviger token revoke one by one"
+            "the store has tokens or access keys of a former `{name}`, which would be good again: {left}; \
+             claviger consumer remove {name} removes them all, claviger token revoke one by one"
         );
     }
     let row = ConsumerRow { name: name.into(), created: desk.now, disabled: false, note };
@@ -133,17 +135,20 @@ fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
     let row = desk.rows.consumers.iter().find(|row| row.name == name);
     let disabled = row.is_some_and(|row| row.disabled);
     let tokens: Vec<_> = desk.rows.tokens.iter().filter(|token| token.consumer == name).collect();
+    let keys: Vec<_> = desk.rows.access_keys.iter().filter(|key| key.consumer == name).collect();
     let value = json!({
         "consumer": name,
         "disabled": disabled,
         "note": row.and_then(|row| row.note.clone()),
         "created": row.map(|row| shown(row.created)),
         "tokens": tokens.iter().map(|token| super::token::value(token)).collect::<Vec<_>>(),
+        "access_keys": keys.iter().map(|key| super::access_key::value(key)).collect::<Vec<_>>(),
     });
     let state = if disabled { "disabled" } else { "enabled" };
     let created = shown_or_dash(row.map(|row| row.created));
     let tokens = super::token::listed(desk, &tokens);
-    desk.show(&value, &format!("consumer  {name}\nstate     {state}\ncreated   {created}\n{tokens}"));
+    let keys = if keys.is_empty() { String::new() } else { super::access_key::listed(desk, &keys) };
+    desk.show(&value, &format!("consumer  {name}\nstate     {state}\ncreated   {created}\n{tokens}{keys}"));
     Ok(())
 }
 
@@ -166,27 +171,30 @@ fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyho
 /// Takes away the row of a consumer that the file declares, and keeps its tokens: with a row, it would
 /// be a consumer of the store once the file no longer declares it.
 fn without_row(desk: &Desk, name: &str) -> Vec<Change> {
-    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name);
-    let kept = tokens.cloned().map(Change::Token);
+    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).cloned();
+    let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).cloned();
+    let kept = tokens.map(Change::Token).chain(keys.map(Change::AccessKey));
     std::iter::once(Change::NoConsumer(name.into())).chain(kept).collect()
 }
 
 /// Removes what the store has of a consumer: tokens may be all, where the file declares it or did.
 fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
     let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).count();
+    let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).count();
     let declared = desk.file.consumers.declares(name);
-    if tokens == 0 && !desk.rows.consumers.iter().any(|row| row.name == name) {
+    if tokens + keys == 0 && !desk.rows.consumers.iter().any(|row| row.name == name) {
         desk.must_know_consumer(name)?;
         bail!("`{name}` is declared in the file: remove it there");
     }
     let more =
         if declared { " The file still declares it: what it declares is not disabled then." } else { "" };
-    let question =
-        format!("Remove the consumer {name} and its {tokens} tokens from the store for good?{more}");
+    let question = format!(
+        "Remove the consumer {name}, its {tokens} tokens and {keys} access keys from the store for good?{more}"
+    );
     if !confirmed(&question, manner)? {
         return Ok(false);
     }
-    let told = [("consumer", name.into()), ("tokens", tokens.into())];
+    let told = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
     desk.change(("consumer removed", &told), vec![Change::NoConsumer(name.into())], manner)?;
     let more = if declared { " from the store; the file still declares it" } else { "" };
     let json = json!({"consumer": name, "removed": true, "declared": declared});

@@ -17,8 +17,8 @@ use crate::storage::{Change, Rows};
 pub(super) fn proof(rows: &Rows) -> anyhow::Result<Option<Proof>> {
     match &rows.proof {
         Some(proof) => Ok(Some(Proof::parse(proof)?)),
-        None if rows.versions.is_empty() => Ok(None),
-        None => bail!("the store holds sealed credentials and no proof of their master key: it is damaged"),
+        None if rows.versions.is_empty() && rows.access_keys.is_empty() => Ok(None),
+        None => bail!("the store holds sealed secrets and no proof of their master key: it is damaged"),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{Desk, Manner, Output, keys};
 use crate::config::file::MasterKey as Source;
 use crate::config::kept;
-use crate::custody::{MasterKey, Proof, keyfile, rewrap_version};
+use crate::custody::{MasterKey, Proof, keyfile, rewrap_access_key, rewrap_version};
 use crate::storage::Change;
 
 /// What to do with the master key.
@@ -62,7 +62,11 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
     for row in &desk.rows.versions {
         changes.push(Change::Version(rewrap_version((&from, &to), &desk.rows, row)?));
     }
-    let count = changes.len() - 1;
+    for row in &desk.rows.access_keys {
+        changes.push(Change::AccessKey(rewrap_access_key((&from, &to), row)?));
+    }
+    let count = desk.rows.versions.len();
+    let keys = desk.rows.access_keys.len();
     let kept = match &source {
         Source::File(path) => alone.as_ref().map(|alone| (path, alone)).filter(|_| !manner.dry_run),
         Source::Env(_) | Source::Passphrase(_) => None,
@@ -70,7 +74,12 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
     if let Some((path, alone)) = kept {
         keyfile::stage(path, &to, alone).with_context(|| path.display().to_string())?;
     }
-    let told = [("from", from.shown_id().into()), ("to", to.shown_id().into()), ("versions", count.into())];
+    let told = [
+        ("from", from.shown_id().into()),
+        ("to", to.shown_id().into()),
+        ("versions", count.into()),
+        ("access_keys", keys.into()),
+    ];
     desk.change(("master key rotated", &told), changes, manner)?;
     if let Some((path, alone)) = kept {
         keyfile::promote(path, alone).with_context(|| path.display().to_string())?;
@@ -81,12 +90,12 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
             "put it where the configuration takes it from, and start the gateway again"
         }
     };
-    let json = json!({"from": from.shown_id(), "to": to.shown_id(), "versions": count});
-    desk.done(
-        manner,
-        json,
-        &format!("{count} versions are sealed with the new master key {}: {remedy}\n", to.shown_id()),
+    let json = json!({"from": from.shown_id(), "to": to.shown_id(), "versions": count, "access_keys": keys});
+    let text = format!(
+        "{count} versions and {keys} access keys are sealed with the new master key {}: {remedy}\n",
+        to.shown_id()
     );
+    desk.done(manner, json, &text);
     Ok(())
 }
 

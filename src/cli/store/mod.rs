@@ -1,6 +1,7 @@
 //! What the command line changes in the store. Each change is one write, with the note that tells
 //! the trail of it; a running gateway sees it within a second.
 
+pub(super) mod access_key;
 pub(super) mod consumer;
 pub(super) mod credential;
 pub(super) mod freeze;
@@ -201,6 +202,14 @@ impl Desk {
             self.file.consumers.names().chain(self.rows.consumers.iter().map(|row| row.name.as_str()));
         let nearest = config::nearest(name, known).map(|nearest| format!("; did you mean `{nearest}`?"));
         bail!("there is no consumer `{name}`{}", nearest.unwrap_or_default())
+    }
+
+    /// What to say where no grant names this consumer yet.
+    fn ungranted(&self, consumer: &str) -> String {
+        if self.file.grants.iter().any(|grant| grant.consumer.value == consumer) {
+            return String::new();
+        }
+        format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n")
     }
 
     /// Prints a result: `json` for machines, `text` for people.

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::words::{moment, shown, shown_or_dash};
+use super::words::{moment, shown, shown_or_dash, state};
 use super::{Desk, Manner, Output, table::table};
 use crate::inbound::{Directory, token};
 use crate::storage::{Change, TokenRow};
@@ -90,10 +90,7 @@ fn issue(
     desk.change(("token issued", &told), vec![Change::Token(row)], manner)?;
     let text = if manner.dry_run { "" } else { std::str::from_utf8(made.expose())? };
     let json = json!({"id": id, "consumer": consumer, "token": text, "expires": expires.map(shown)});
-    let granted = desk.file.grants.iter().any(|grant| grant.consumer.value == consumer);
-    let ungranted =
-        format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n");
-    let more = if granted { "" } else { ungranted.as_str() };
+    let more = desk.ungranted(consumer);
     desk.done(manner, json, &format!("token {id} for {consumer}, shown this once:\n{text}\n{more}"));
     Ok(())
 }
@@ -131,17 +128,11 @@ pub(super) fn value(row: &TokenRow) -> Value {
 
 /// The table of tokens.
 pub(super) fn listed(desk: &Desk, rows: &[&TokenRow]) -> String {
-    let state = |row: &TokenRow| match (row.revoked, row.expires) {
-        (Some(at), _) => format!("revoked {}", shown(at)),
-        (None, Some(end)) if end <= desk.now => format!("ended {}", shown(end)),
-        (None, Some(end)) => format!("until {}", shown(end)),
-        (None, None) => "good".into(),
-    };
     let row = |row: &&TokenRow| {
         [
             row.id.clone(),
             row.consumer.clone(),
-            state(row),
+            state((row.revoked, row.expires), desk.now),
             shown_or_dash(row.last_used),
             row.note.clone().unwrap_or_default(),
         ]

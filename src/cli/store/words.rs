@@ -15,6 +15,16 @@ pub(super) fn shown_or_dash(at: Option<Seconds>) -> String {
     at.map_or_else(|| "-".into(), shown)
 }
 
+/// How what was issued stands: whether it was revoked, and when it ends.
+pub(super) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now: Seconds) -> String {
+    match (revoked, expires) {
+        (Some(at), _) => format!("revoked {}", shown(at)),
+        (None, Some(end)) if end <= now => format!("ended {}", shown(end)),
+        (None, Some(end)) => format!("until {}", shown(end)),
+        (None, None) => "good".into(),
+    }
+}
+
 /// A moment to come: RFC 3339, or a number and `m`, `h` or `d` from `now`.
 pub(super) fn moment(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
     let at = match span(text) {

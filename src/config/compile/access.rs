@@ -12,6 +12,7 @@ use super::upstreams::{ROOT_ORG, Upstreams};
 use crate::config::file::{self, File};
 use crate::config::{Problem, Problems, Span};
 use crate::custody::Stored;
+use crate::gateway::Snapshot;
 use crate::inbound::{Consumer, Directory, Issued};
 use crate::policy::{Glob, Grant, PathPattern, Policy, Role, Rule};
 
@@ -25,9 +26,9 @@ pub(super) fn compile(
     file: &File,
     problems: &mut Problems,
     upstreams: &mut Upstreams,
-    (stored, now): (Option<&Stored>, SystemTime),
+    (stored, former, now): (Option<&Stored>, Option<&Snapshot>, SystemTime),
 ) -> Access {
-    let directory = directory(file, problems, stored);
+    let directory = directory(file, problems, (stored, former));
     let roles: HashMap<&str, Arc<Role>> =
         file.roles.iter().map(|(name, role)| (name, Arc::new(compile_role(name, role, problems)))).collect();
     let (mut policy, mut packs) = (Policy::default(), Packs::default());
@@ -44,7 +45,11 @@ pub(super) fn compile(
 
 /// The consumers of the file, then those of the store. Of a name that both have, the file tells the
 /// limits and the store whether it is disabled; the tokens of both are good.
-fn directory(file: &File, problems: &mut Problems, stored: Option<&Stored>) -> Directory {
+fn directory(
+    file: &File,
+    problems: &mut Problems,
+    (stored, former): (Option<&Stored>, Option<&Snapshot>),
+) -> Directory {
     let mut entries: Vec<(Consumer, Vec<Issued>)> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut seen: HashMap<[u8; 32], Span> = HashMap::new();
@@ -68,7 +73,8 @@ fn directory(file: &File, problems: &mut Problems, stored: Option<&Stored>) -> D
     if let Some(stored) = stored {
         super::stored::consumers(&stored.rows, &mut entries, &mut places, |digest| seen.contains_key(digest));
     }
-    Directory::new(entries).unwrap_or_default()
+    let keys = stored.map(|stored| super::stored::access_keys(stored, former, &places));
+    Directory::new(entries).unwrap_or_default().with_keys(keys.unwrap_or_default())
 }
 
 pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {

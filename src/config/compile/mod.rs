@@ -88,11 +88,11 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     let limits = limits(&file.limits);
     let mut upstreams = upstreams::compile(file, problems, around.kept());
     let routes = routes(file, problems, &upstreams.places);
-    let access = access::compile(file, problems, &mut upstreams, (around.stored, around.now));
+    let former = around.former.as_deref();
+    let access = access::compile(file, problems, &mut upstreams, (around.stored, former, around.now));
     let mut credentials = secrets::credentials(file, problems, &upstreams, &around);
     let mut freezes = stored::freezes(around.stored, &upstreams, &access.directory);
-    let stored = (around.stored, around.former.as_deref());
-    stored::credentials(stored, file, &upstreams, (&mut credentials, &mut freezes));
+    stored::credentials((around.stored, former), file, &upstreams, (&mut credentials, &mut freezes));
     credentials.sort_by_key(|(place, _)| *place);
     if problems.has_errors() {
         return None;

@@ -1,6 +1,7 @@
 //! What the store adds to the file: consumers, tokens, credentials and freezes.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
@@ -10,8 +11,10 @@ use crate::config::file::{File, Profile};
 use crate::custody::{Credential, Kind, Material, Stored};
 use crate::gateway::Snapshot;
 use crate::gateway::freeze::{FROZEN_CREDENTIAL, Freezes};
-use crate::inbound::{Consumer, Dead, Directory, Issued};
+use crate::inbound::{AccessKey, Consumer, Dead, Directory, Issued};
 use crate::origin::Origin;
+use crate::secret::Secret;
+use crate::signature::{Algorithm, VerifyingKey};
 use crate::storage::{CredentialRow, Frozen, Rows, Seconds};
 use crate::upstream::Upstream;
 
@@ -61,6 +64,31 @@ pub(super) fn consumers<'a>(
     for token in entries.iter_mut().flat_map(|(_, tokens)| tokens) {
         token.dead = ended.get(&token.digest).copied().or(token.dead);
     }
+}
+
+/// The store's access keys, each with its consumer's place. One whose secret cannot be had now keeps what
+/// is in force of it.
+pub(super) fn access_keys(
+    stored: &Stored,
+    former: Option<&Snapshot>,
+    places: &HashMap<&str, usize>,
+) -> Vec<(usize, AccessKey)> {
+    let rows = &stored.rows.access_keys;
+    let compiled = rows.iter().filter_map(|row| {
+        let (place, id) = (*places.get(row.consumer.as_str())?, Uuid::try_parse(&row.id).ok()?);
+        let disabled = stored.consumer(&row.consumer).is_some_and(|consumer| consumer.disabled);
+        let dead = match row.revoked {
+            Some(_) => Some(Dead::Revoked),
+            None => disabled.then_some(Dead::Disabled),
+        };
+        let copied = |secret: &Secret| Arc::new(VerifyingKey::new(Secret::new(secret.expose().to_vec())));
+        let opened = stored.keys.get(&row.id).map(copied);
+        let key = opened.or_else(|| former?.directory.verifying(&id))?;
+        let algorithms = row.algorithms.split(' ').filter_map(Algorithm::parse).collect();
+        let strict = row.strict.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        Some((place, AccessKey { id, key, algorithms, strict, expires: row.expires.map(time), dead }))
+    });
+    compiled.collect()
 }
 
 /// The credentials that grants name and the file does not declare. One that is not to be had takes

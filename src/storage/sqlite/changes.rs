@@ -5,7 +5,8 @@ use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::storage::{
-    Change, ConsumerRow, CredentialRow, Frozen, Note, Seconds, Stage, Stamp, TokenRow, VersionRow,
+    AccessKeyRow, Change, ConsumerRow, CredentialRow, Frozen, Note, Seconds, Stage, Stamp, TokenRow,
+    VersionRow,
 };
 
 /// Makes the changes in one transaction, durable when this returns; false, and nothing is changed,
@@ -40,6 +41,7 @@ const fn counts(change: &Change) -> bool {
         Change::Consumer(_)
         | Change::NoConsumer(_)
         | Change::Token(_)
+        | Change::AccessKey(_)
         | Change::Credential(_)
         | Change::NoCredential(_)
         | Change::Version(_)
@@ -54,10 +56,15 @@ async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<(), Error> 
     match change {
         Change::Consumer(row) => consumer(db, row).await,
         Change::NoConsumer(name) => {
-            sqlx::query("DELETE FROM tokens WHERE consumer = ?").bind(name).execute(&mut *db).await?;
+            for delete in
+                ["DELETE FROM tokens WHERE consumer = ?", "DELETE FROM access_keys WHERE consumer = ?"]
+            {
+                sqlx::query(delete).bind(name).execute(&mut *db).await?;
+            }
             sqlx::query("DELETE FROM consumers WHERE name = ?").bind(name).execute(db).await.map(drop)
         }
         Change::Token(row) => token(db, row).await,
+        Change::AccessKey(row) => access_key(db, row).await,
         Change::Used(id, at) => used(db, id, *at).await,
         Change::Credential(row) => credential(db, row).await,
         Change::NoCredential(name) => {
@@ -127,13 +134,40 @@ async fn token(db: &mut SqliteConnection, row: &TokenRow) -> Result<(), Error> {
     .map(drop)
 }
 
+async fn access_key(db: &mut SqliteConnection, row: &AccessKeyRow) -> Result<(), Error> {
+    let AccessKeyRow { id, consumer, sealed, algorithms, strict, .. } = row;
+    let AccessKeyRow { created, expires, revoked, last_used, note, .. } = row;
+    sqlx::query(
+        "INSERT INTO access_keys (id, consumer, sealed, algorithms, strict, created, expires, revoked, \
+         last_used, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+         consumer = excluded.consumer, sealed = excluded.sealed, algorithms = excluded.algorithms, \
+         strict = excluded.strict, created = excluded.created, expires = excluded.expires, \
+         revoked = excluded.revoked, last_used = excluded.last_used, note = excluded.note",
+    )
+    .bind(id)
+    .bind(consumer)
+    .bind(sealed)
+    .bind(algorithms)
+    .bind(strict)
+    .bind(created)
+    .bind(expires)
+    .bind(revoked)
+    .bind(last_used)
+    .bind(note)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// The ids of tokens and access keys are UUIDs, and none is of both.
 async fn used(db: &mut SqliteConnection, id: &str, at: Seconds) -> Result<(), Error> {
-    sqlx::query("UPDATE tokens SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)")
-        .bind(at)
-        .bind(id)
-        .execute(db)
-        .await
-        .map(drop)
+    for update in [
+        "UPDATE tokens SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)",
+        "UPDATE access_keys SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)",
+    ] {
+        sqlx::query(update).bind(at).bind(id).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 async fn credential(db: &mut SqliteConnection, row: &CredentialRow) -> Result<(), Error> {

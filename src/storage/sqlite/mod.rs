@@ -21,7 +21,7 @@ use super::{Change, Rows, Stamp, Storage, StoreFault, private};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
-const STEPS: [&str; 1] = [include_str!("../schema/1.sql")];
+const STEPS: [&str; 2] = [include_str!("../schema/1.sql"), include_str!("../schema/2.sql")];
 /// In the file's header, so that another program's file is known as such: `clvg`.
 const APPLICATION: i64 = 0x636c_7667;
 /// What every file of `SQLite` begins with.

@@ -4,7 +4,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Error, Row as _};
 
 use crate::storage::{
-    ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Stage, Stamp, TokenRow, VersionRow,
+    AccessKeyRow, ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Stage, Stamp, TokenRow, VersionRow,
 };
 
 /// Everything, as of one moment.
@@ -14,6 +14,8 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Sta
     let consumers = "SELECT name, created, disabled, note FROM consumers ORDER BY name";
     let tokens =
         "SELECT id, consumer, digest, created, expires, revoked, last_used, note FROM tokens ORDER BY id";
+    let keys = "SELECT id, consumer, sealed, algorithms, strict, created, expires, revoked, last_used, note \
+                FROM access_keys ORDER BY id";
     let credentials = "SELECT name, upstream, kind, created, disabled FROM credentials ORDER BY name";
     let versions = "SELECT credential, version, stage, sealed, created, until FROM versions ORDER BY credential, version";
     let frozen = "SELECT what, name FROM frozen";
@@ -21,6 +23,7 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Sta
     let mut rows = Rows {
         consumers: sqlx::query(consumers).try_map(|row| consumer(&row)).fetch_all(&mut *db).await?,
         tokens: sqlx::query(tokens).try_map(|row| token(&row)).fetch_all(&mut *db).await?,
+        access_keys: sqlx::query(keys).try_map(|row| access_key(&row)).fetch_all(&mut *db).await?,
         credentials: sqlx::query(credentials).try_map(|row| credential(&row)).fetch_all(&mut *db).await?,
         versions: sqlx::query(versions).try_map(|row| version(&row)).fetch_all(&mut *db).await?,
         frozen: sqlx::query(frozen).try_map(|row| is_frozen(&row)).fetch_all(&mut *db).await?,
@@ -60,6 +63,21 @@ fn token(row: &SqliteRow) -> Result<TokenRow, Error> {
         revoked: row.try_get(5)?,
         last_used: row.try_get(6)?,
         note: row.try_get(7)?,
+    })
+}
+
+fn access_key(row: &SqliteRow) -> Result<AccessKeyRow, Error> {
+    Ok(AccessKeyRow {
+        id: row.try_get(0)?,
+        consumer: row.try_get(1)?,
+        sealed: row.try_get(2)?,
+        algorithms: row.try_get(3)?,
+        strict: row.try_get(4)?,
+        created: row.try_get(5)?,
+        expires: row.try_get(6)?,
+        revoked: row.try_get(7)?,
+        last_used: row.try_get(8)?,
+        note: row.try_get(9)?,
     })
 }
 

@@ -6,6 +6,7 @@ mod changes;
 mod keys;
 mod life;
 mod scale;
+mod signed;
 mod slow;
 mod typed;
 mod verbs;

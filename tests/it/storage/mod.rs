@@ -5,8 +5,8 @@ mod damage;
 use std::path::PathBuf;
 
 use claviger::storage::{
-    Change, ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Sqlite, Stage, Stamp, Storage,
-    StoreFault, TokenRow, VersionRow,
+    AccessKeyRow, Change, ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Sqlite, Stage, Stamp,
+    Storage, StoreFault, TokenRow, VersionRow,
 };
 
 /// Opens one store as often as a test likes, each time as another process would.
@@ -59,6 +59,21 @@ fn token(id: &str, consumer: &str) -> TokenRow {
     }
 }
 
+fn access_key(id: &str, consumer: &str) -> AccessKeyRow {
+    AccessKeyRow {
+        id: id.into(),
+        consumer: consumer.into(),
+        sealed: (0..=255).rev().collect(),
+        algorithms: "hmac-sha256 hmac-sha1".into(),
+        strict: Some(300),
+        created: 2,
+        expires: Some(8),
+        revoked: None,
+        last_used: None,
+        note: Some("its script's".into()),
+    }
+}
+
 fn credential(name: &str) -> CredentialRow {
     CredentialRow {
         name: name.into(),
@@ -92,6 +107,8 @@ fn some() -> Vec<Change> {
         Change::Consumer(ConsumerRow { disabled: true, note: Some("n".into()), ..consumer("ada") }),
         Change::Token(token("t2", "zoe")),
         Change::Token(token("t1", "of-the-file")),
+        Change::AccessKey(access_key("k2", "zoe")),
+        Change::AccessKey(AccessKeyRow { strict: None, expires: None, ..access_key("k1", "of-the-file") }),
         Change::Credential(credential("jms")),
         Change::Version(VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) }),
         Change::Version(version("jms", 9)),
@@ -110,6 +127,10 @@ fn some_rows() -> Rows {
             consumer("zoe"),
         ],
         tokens: vec![token("t1", "of-the-file"), token("t2", "zoe")],
+        access_keys: vec![
+            AccessKeyRow { strict: None, expires: None, ..access_key("k1", "of-the-file") },
+            access_key("k2", "zoe"),
+        ],
         credentials: vec![credential("jms")],
         versions: vec![
             version("jms", 9),
@@ -139,11 +160,13 @@ async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
     store.write(&some(), None).await.unwrap();
     let consumer = ConsumerRow { disabled: true, ..consumer("zoe") };
     let token = TokenRow { revoked: Some(5), consumer: "ada".into(), ..token("t2", "zoe") };
+    let key = AccessKeyRow { revoked: Some(5), sealed: vec![7], strict: None, ..access_key("k2", "zoe") };
     let credential = CredentialRow { disabled: true, upstream: "other".into(), ..credential("jms") };
     let version = VersionRow { stage: Stage::Retired, sealed: vec![1], ..version("jms", 9) };
     let changes = [
         Change::Consumer(consumer.clone()),
         Change::Token(token.clone()),
+        Change::AccessKey(key.clone()),
         Change::Credential(credential.clone()),
         Change::Version(version.clone()),
         Change::Freeze(Frozen::Gateway),
@@ -153,6 +176,7 @@ async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
     let mut expected = some_rows();
     expected.consumers[1] = consumer;
     expected.tokens[1] = token;
+    expected.access_keys[1] = key;
     expected.credentials[0] = credential;
     expected.versions[0] = version;
     expected.proof = Some(vec![2]);
@@ -174,6 +198,7 @@ async fn what_is_taken_away_takes_with_it_what_is_its_own(place: &impl Place) {
     let mut expected = some_rows();
     expected.consumers.pop();
     expected.tokens.pop();
+    expected.access_keys.pop();
     expected.versions.pop();
     expected.frozen.remove(0);
     expected.notes.remove(0);
@@ -233,15 +258,18 @@ async fn a_change_made_from_what_is_outdated_is_refused(place: &impl Place) {
     assert_eq!(rows(&one).await.consumers.len(), 2);
 }
 
-async fn the_latest_use_of_a_token_stays(place: &impl Place) {
+async fn the_latest_use_stays(place: &impl Place) {
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
     let used = |at| Change::Used("t1".into(), at);
     for (at, latest) in [(100, 100), (50, 100), (101, 101)] {
-        store.write(&[used(at), Change::Used("gone".into(), at)], None).await.unwrap();
+        let changes = [used(at), Change::Used("k2".into(), at), Change::Used("gone".into(), at)];
+        store.write(&changes, None).await.unwrap();
         assert_eq!(rows(&store).await.tokens[0].last_used, Some(latest));
+        assert_eq!(rows(&store).await.access_keys[1].last_used, Some(latest));
     }
-    assert_eq!(rows(&store).await.tokens[1].last_used, None);
+    let unused = rows(&store).await;
+    assert_eq!((unused.tokens[1].last_used, unused.access_keys[0].last_used), (None, None));
 }
 
 /// Writers beside each other wait for each other; none is refused, and nothing is lost.
@@ -280,6 +308,6 @@ conforms!(
     a_list_is_made_whole_or_not_at_all,
     the_stamp_is_the_same_for_all_and_another_after_a_change,
     a_change_made_from_what_is_outdated_is_refused,
-    the_latest_use_of_a_token_stays,
+    the_latest_use_stays,
     several_may_write_at_once,
 );

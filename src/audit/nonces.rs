@@ -1,0 +1,100 @@
+//! What the trail says of signatures that are good once.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::recover::segments;
+
+/// Bytes of the trail that are looked through, at most: more would delay a start by seconds.
+const MOST: u64 = 1 << 30;
+
+/// The members that matter.
+#[derive(Deserialize)]
+struct Line {
+    time: String,
+    nonce: Option<String>,
+}
+
+/// Reads the nonces of the intents in `dir` since then: `note` gets each with its time. False where the
+/// trail is too long to be read back so far.
+///
+/// # Errors
+/// Where the trail cannot be read.
+pub fn recent_nonces(
+    dir: &Path,
+    since: SystemTime,
+    mut note: impl FnMut(&str, SystemTime),
+) -> io::Result<bool> {
+    let mut left = MOST;
+    let wanted = memmem::Finder::new(br#","nonce":""#);
+    for path in segments(dir)?.into_iter().rev() {
+        let file = File::open(&path)?;
+        let Some(rest) = left.checked_sub(file.metadata()?.len()) else { return Ok(false) };
+        left = rest;
+        let mut begins = None;
+        let (mut reader, mut line) = (BufReader::with_capacity(1 << 16, file), Vec::new());
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if begins.is_none() || wanted.find(&line).is_some() {
+                // A torn line has no end; the next start is told of it.
+                if let Ok(Line { time, nonce }) = serde_json::from_slice(&line)
+                    && let Ok(time) = time.parse::<Timestamp>()
+                {
+                    let time = SystemTime::from(time);
+                    begins.get_or_insert(time);
+                    if let Some(nonce) = nonce.filter(|_| time >= since) {
+                        note(&nonce, time);
+                    }
+                }
+            }
+            line.clear();
+        }
+        if begins.is_some_and(|begins| begins < since) {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn found(dir: &Path, since: u64) -> Vec<String> {
+        let mut found = Vec::new();
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since);
+        assert!(recent_nonces(dir, since, |nonce, _| found.push(nonce.to_owned())).unwrap());
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn reads_back_as_far_as_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |second: u32, nonce: &str| {
+            format!(
+                "{{\"seq\":1,\"time\":\"1970-01-01T00:00:{second:02}.000000Z\",\"event\":\"intent\"{nonce}}}\n"
+            )
+        };
+        let nonce = |name: &str| format!(",\"nonce\":\"{name}\"");
+        let names = ["1970-01-01T00-00-00Z-1.jsonl", "1970-01-01T00-00-10Z-9.jsonl"];
+        let first = line(0, "") + &line(5, &nonce("a")) + &line(9, &nonce("b"));
+        let second =
+            line(10, &nonce("c")) + &line(20, "") + "{\"time\":\"1970-01-01T00:00:30Z\",\"nonce\":\"tor";
+        fs::write(folder.path().join(names[0]), first).unwrap();
+        fs::write(folder.path().join(names[1]), second).unwrap();
+        assert_eq!(found(folder.path(), 0), ["a", "b", "c"]);
+        assert_eq!(found(folder.path(), 9), ["b", "c"]);
+        assert_eq!(found(folder.path(), 10), ["c"]);
+        assert_eq!(found(folder.path(), 11), Vec::<String>::new());
+    }
+}
