@@ -5,7 +5,8 @@
 //! in the place of one line, and the signature tells which it was.
 
 use super::Part;
-use super::verify::{Message, Presented, VerifyingKey};
+use super::presented::Presented;
+use super::verify::{Message, VerifyingKey};
 use crate::query::masked;
 use crate::target::Target;
 

@@ -2,12 +2,14 @@
 //! Pure: no clock, no I/O.
 
 mod difference;
+mod presented;
 mod sign;
 mod verify;
 
 pub use difference::Difference;
+pub use presented::{Algorithm, Presented, Unreadable};
 pub use sign::{HmacKey, authorization};
-pub use verify::{Algorithm, Message, Presented, Unreadable, VerifyingKey};
+pub use verify::{Message, VerifyingKey};
 
 use http::{HeaderMap, HeaderName};
 
