@@ -9,7 +9,7 @@ use claviger::custody::{MasterKey, Place, seal, unseal};
 use claviger::gateway::freeze::Freezes;
 use claviger::inbound::{Consumer, Dead, Directory, Issued, identify};
 use claviger::name::Name;
-use claviger::policy::{Action, Grant, PathPattern, Policy, Role, Rule};
+use claviger::policy::{Action, Grant, Members, PathPattern, Policy, Role, Rule};
 use claviger::signature::Message;
 use claviger::target::Target;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -37,6 +37,7 @@ fn crowd() -> (Directory, Policy) {
         methods: vec![Method::GET],
         paths: vec![PathPattern::parse(path).unwrap()],
         query: Vec::new(),
+        body: Vec::new(),
     };
     let role = Arc::new(Role {
         allow: vec![ruled("r.allow[0]", "/api/v1/assets/**"), ruled("r.allow[1]", "/api/v1/users/**")],
@@ -63,7 +64,13 @@ fn decide(c: &mut Criterion) {
             let mut headers = HeaderMap::new();
             let line = HeaderValue::try_from(format!("Bearer {}", token(next))).unwrap();
             headers.insert("authorization", line);
-            let action = Action { upstream: 0, method: Method::GET, target: target.clone(), org: None };
+            let action = Action {
+                upstream: 0,
+                method: Method::GET,
+                target: target.clone(),
+                org: None,
+                body: Members::none(),
+            };
             (headers, action)
         };
         let call = |(headers, action): (HeaderMap, Action)| {

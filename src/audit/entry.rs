@@ -167,6 +167,11 @@ impl Entry {
         self.call.meter.clone()
     }
 
+    /// Goes on with the meter of a body that was begun before.
+    pub fn measure(&mut self, meter: Meter) {
+        self.call.meter = meter;
+    }
+
     /// Keeps `what` until the call has ended: its place among those in flight.
     pub fn keep(&mut self, what: impl Any) {
         self.call.kept = Some(Box::new(what));

@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::received::{Received, Unknown};
 use super::{Output, load, say, tell};
 use crate::clock::{Clock as _, SystemClock, http_date};
 use crate::code::Code;
-use crate::gateway::trial::{self, Trial, Verdict};
+use crate::gateway::trial::{self, Call, Trial, Verdict};
 use crate::origin::Origin;
+use crate::policy::Members;
 use crate::scheme::Shown;
 
 /// The call in question.
@@ -28,6 +29,9 @@ pub(super) struct Question {
     /// A header that the call carries, as `Name: value`; may be repeated
     #[arg(long = "header", short = 'H', value_name = "LINE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// A file with the JSON body that the call carries, for rules that look at it
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
     /// The method
     #[arg(value_parser = method, required_unless_present = "received")]
     method: Option<Method>,
@@ -52,13 +56,15 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
             return Ok(false);
         }
     };
-    let Asked { consumer, call, headers } = match &question.received {
+    let (consumer, call) = match &question.received {
         Some(path) => {
             let received = Received::read(path)?;
             match received.sender(&compiled.snapshot, SystemClock.now()) {
                 Ok(consumer) => {
-                    let call = (received.method.clone(), received.host().to_owned(), received.target.clone());
-                    Asked { consumer, call, headers: received.headers }
+                    let body = body(question.body.as_deref())?;
+                    let host = received.host().to_owned();
+                    let Received { method, target, headers } = received;
+                    (consumer, Call { method, host, target, headers, body })
                 }
                 Err(unknown) => {
                     unproven(&unknown, output);
@@ -66,11 +72,10 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
                 }
             }
         }
-        None => asked(question).context("who calls, the method and the URL")?,
+        None => asked(question)?,
     };
     let now = SystemClock.now();
-    let call = (&call.0, call.1.as_str(), call.2.as_str());
-    let tried = trial::attempt(&compiled.snapshot, &consumer, call, &headers, (now, &http_date(now)));
+    let tried = trial::attempt(&compiled.snapshot, &consumer, &call, (now, &http_date(now)));
     let (trial, verdict) = tried.with_context(|| format!("there is no consumer `{consumer}`"))?;
     let allowed = matches!(verdict, Verdict::Allowed { .. });
     match output {
@@ -80,17 +85,20 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
     Ok(allowed)
 }
 
-/// What is asked: who calls, method, host and target, and the headers.
-struct Asked {
-    consumer: String,
-    call: (Method, String, String),
-    headers: HeaderMap,
+fn asked(question: &Question) -> anyhow::Result<(String, Call)> {
+    let Question { consumer: Some(consumer), method: Some(method), url: Some(url), .. } = question else {
+        bail!("say who calls, the method and the URL");
+    };
+    let (Place { host, target }, method) = (url.clone(), method.clone());
+    let headers = question.headers.iter().cloned().collect();
+    let body = body(question.body.as_deref())?;
+    Ok((consumer.clone(), Call { method, host, target, headers, body }))
 }
 
-fn asked(Question { consumer, headers, method, url, .. }: &Question) -> Option<Asked> {
-    let (method, url) = (method.clone()?, url.clone()?);
-    let headers = headers.iter().cloned().collect();
-    Some(Asked { consumer: consumer.clone()?, call: (method, url.host, url.target), headers })
+fn body(path: Option<&Path>) -> anyhow::Result<Members> {
+    let Some(path) = path else { return Ok(Members::none()) };
+    let body = std::fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(if body.is_empty() { Members::none() } else { Members::read(&body) })
 }
 
 /// Says why nobody is known by what was received.

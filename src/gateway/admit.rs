@@ -12,7 +12,7 @@ use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;
 use crate::inbound::{Dead, Identity, Replay, Unidentified, identify};
-use crate::policy::{Action, Denial, Permit, named_org};
+use crate::policy::{Action, Denial, Members, Permit, named_org};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::target::Target;
@@ -25,6 +25,21 @@ pub struct Admitted<'s> {
     pub route: &'s Route,
     /// Its place among the consumer's calls in flight.
     pub place: Option<Place>,
+}
+
+/// A call as far as it is known before it is decided on.
+pub struct Approach<'s> {
+    identity: Identity,
+    action: Action,
+    route: &'s Route,
+}
+
+/// How far a call came without its body.
+pub enum Step<'s> {
+    /// It may be made.
+    Admitted(Admitted<'s>),
+    /// A rule looks at its body: it is to be read first.
+    Body(Approach<'s>),
 }
 
 /// A call that may not.
@@ -52,7 +67,7 @@ impl Refusal {
     }
 }
 
-/// Decides on a request.
+/// Decides on a request, if that can be done without its body.
 ///
 /// # Errors
 /// [`Refusal`], with all that is known for the trail.
@@ -62,7 +77,7 @@ pub fn admit<'s>(
     received: &Received,
     arrival: &Arrival,
     now: SystemTime,
-) -> Result<Admitted<'s>, Box<Refusal>> {
+) -> Result<Step<'s>, Box<Refusal>> {
     if let Some(fault) = received.fault {
         return Err(Refusal::because(fault.code, fault.reason));
     }
@@ -94,28 +109,58 @@ pub fn admit<'s>(
             return Err(Refusal::new(code, known));
         }
     };
-    let consumer = identity.consumer();
-    let permit = snapshot.policy.decide(identity, action, now).map_err(|denial| {
-        let Denial { code, rule, org, identity, action } = *denial;
-        let known = Known { rule, org, target: Some(action.target), ..led_by(snapshot, route) };
-        Refusal::new(code, called_by(&identity, known))
-    })?;
-    let stopped = |code, reason| {
-        let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
-        let known = Known { target, rule, reason, ..led_by(snapshot, route) };
-        Refusal::new(code, called_by(permit.identity(), known))
-    };
-    if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
-        return Err(stopped(code, Some(reason)));
+    let approach = Approach { identity, action, route };
+    if snapshot.policy.looks_at_body(approach.identity.consumer(), &approach.action) {
+        return Ok(Step::Body(approach));
     }
-    let place = match snapshot.quotas.get(consumer).map(|quota| quota.take()) {
-        Some(Ok(place)) => place,
-        Some(Err((code, wait))) => {
-            return Err(Box::new(Refusal { retry_after: Some(wait), ..*stopped(code, None) }));
+    approach.decide(snapshot, now).map(Step::Admitted)
+}
+
+impl<'s> Approach<'s> {
+    /// The same, with what rules see of the body.
+    #[must_use]
+    pub fn with(mut self, body: Members) -> Self {
+        self.action.body = body;
+        self
+    }
+
+    /// What is known of it where its body does not come.
+    #[must_use]
+    pub fn known(&self, snapshot: &Snapshot) -> Known {
+        let target = Some(self.action.target.clone());
+        called_by(&self.identity, Known { target, ..led_by(snapshot, self.route) })
+    }
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// [`Refusal`], with all that is known for the trail.
+    pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Admitted<'s>, Box<Refusal>> {
+        let Self { identity, action, route } = self;
+        let consumer = identity.consumer();
+        let permit = snapshot.policy.decide(identity, action, now).map_err(|denial| {
+            let Denial { code, rule, org, identity, action } = *denial;
+            let detail = action.body.why_unread().map(|why| why.to_string());
+            let known = Known { rule, org, detail, target: Some(action.target), ..led_by(snapshot, route) };
+            Refusal::new(code, called_by(&identity, known))
+        })?;
+        let stopped = |code, reason| {
+            let (target, rule) = (Some(permit.action().target.clone()), Some(permit.rule().clone()));
+            let known = Known { target, rule, reason, ..led_by(snapshot, route) };
+            Refusal::new(code, called_by(permit.identity(), known))
+        };
+        if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
+            return Err(stopped(code, Some(reason)));
         }
-        None => None,
-    };
-    Ok(Admitted { permit, route, place })
+        let place = match snapshot.quotas.get(consumer).map(|quota| quota.take()) {
+            Some(Ok(place)) => place,
+            Some(Err((code, wait))) => {
+                return Err(Box::new(Refusal { retry_after: Some(wait), ..*stopped(code, None) }));
+            }
+            None => None,
+        };
+        Ok(Admitted { permit, route, place })
+    }
 }
 
 /// The refusal of a signature that is good once.
@@ -162,7 +207,8 @@ pub(super) fn locate<'s>(
     };
     match org {
         Ok(org) => {
-            let action = Action { upstream: routed.route.upstream, method: method.clone(), target, org };
+            let (upstream, method, body) = (routed.route.upstream, method.clone(), Members::none());
+            let action = Action { upstream, method, target, org, body };
             Ok((routed.route, action))
         }
         Err((code, reason)) => {

@@ -3,17 +3,16 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
-use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Gateway, Received, Snapshot, answer, still};
+use super::{Gateway, Received, Snapshot, answer, judged, still};
 use crate::audit::{Arrival, Entry};
 use crate::clock::http_date;
 use crate::code::Code;
 use crate::route::Route;
 use crate::transport::links::Face;
-use crate::transport::{Answer, BodyLimits, Failure, Outbound, RequestBody, Unanswered};
+use crate::transport::{Answer, Failure, Inflow, Outbound, RequestBody, Unanswered};
 use crate::upstream::Upstream;
 
 impl Gateway {
@@ -26,7 +25,7 @@ impl Gateway {
         snapshot: &Snapshot,
         entry: &mut Entry,
         route: &Route,
-        (head, received, body, arrival): (&Parts, &Received, Incoming, &Rc<Arrival>),
+        (head, received, inflow, arrival): (&Parts, &Received, Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
         let headers = &head.headers;
         let upstream = snapshot
@@ -34,8 +33,8 @@ impl Gateway {
             .get(entry.permit().action().upstream)
             .ok_or_else(|| internal("no upstream"))?;
         let meter = entry.meter();
-        let limits = BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout };
-        let mut body = RequestBody::take(body, limits, &self.spool, meter.clone()).await?;
+        let limits = judged::limits(snapshot);
+        let mut body = RequestBody::take(inflow, limits, &self.spool, meter.clone()).await?;
         if body.was_kept() {
             let current = self.snapshot.load_full();
             still::permitted(entry.permit(), received.message(head), snapshot, (&current, self.clock.now()))?;

@@ -19,6 +19,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub struct Limits {
     /// The longest request body, in bytes.
     pub max_body: u64,
+    /// The longest body that rules look at, in bytes.
+    pub max_judged_body: usize,
     /// Limits of a request head.
     pub head: HeadLimits,
     /// A request head must be whole by then.

@@ -5,11 +5,12 @@ pub mod answer;
 pub mod failures;
 mod forward;
 pub mod freeze;
+mod judged;
 pub mod limits;
 mod still;
 pub mod trial;
 
-pub use admit::{Admitted, Refusal, admit};
+pub use admit::{Admitted, Approach, Refusal, Step, admit};
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,9 +20,9 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
-use crate::audit::{Arrival, Audited, Draft, Journal, Known, Parties, Source};
+use crate::audit::{Arrival, Audited, Draft, Journal, Known, Meter, Parties, Source};
 use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::Custody;
@@ -30,7 +31,7 @@ use crate::inbound::{Directory, Nonces};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
 use crate::signature::{HmacKey, Message};
-use crate::transport::{Answer, Transport};
+use crate::transport::{Answer, Inflow, Transport};
 use crate::upstream::Upstream;
 use failures::Failures;
 use freeze::Freezes;
@@ -115,10 +116,23 @@ impl Gateway {
         let now = self.clock.now();
         let (method, target) = (received.method.clone(), Rc::clone(&received.target));
         let draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
-        let admitted = match admit(&snapshot, &head, &received, &arrival, now) {
+        let (mut inflow, mut meter) = (Inflow::Untouched(body), None);
+        let decided = match admit(&snapshot, &head, &received, &arrival, now) {
+            Ok(Step::Admitted(admitted)) => Ok(admitted),
+            Ok(Step::Body(approach)) => {
+                let meter = meter.insert(Meter::default()).clone();
+                let body = (&head.headers, inflow, meter);
+                // Boxed, since it is rare and large.
+                let (begun, decided) = Box::pin(judged::decide(&snapshot, approach, body, now)).await;
+                inflow = begun;
+                decided
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let Admitted { permit, route, place } = match decided {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                let close = received.fault.is_some() || !body.is_end_stream();
+                let close = received.fault.is_some() || !inflow.is_over();
                 let response = refuse(&snapshot, draft, (&refusal, &arrival), close);
                 if refusal.retry_after.is_some() {
                     // Boxed: without it every call's future would have room for a timer.
@@ -127,7 +141,6 @@ impl Gateway {
                 return response;
             }
         };
-        let Admitted { permit, route, place } = admitted;
         let Some(parties) = parties(&snapshot, &permit, route) else {
             let refusal = Refusal::new(Code::Internal, Known::default());
             return refuse(&snapshot, draft, (&refusal, &arrival), true);
@@ -139,14 +152,17 @@ impl Gateway {
                     Code::Unrecorded,
                     request_id,
                     None,
-                    !body.is_end_stream(),
+                    !inflow.is_over(),
                 ));
             }
         };
         if let Some(place) = place {
             entry.keep(place);
         }
-        match self.forward(&snapshot, &mut entry, route, (&head, &received, body, &arrival)).await {
+        if let Some(meter) = meter {
+            entry.measure(meter);
+        }
+        match self.forward(&snapshot, &mut entry, route, (&head, &received, inflow, &arrival)).await {
             Ok(response) => entry.answer(response),
             Err(failure) => {
                 let close = !entry.meter().whole();

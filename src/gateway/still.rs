@@ -28,7 +28,8 @@ pub(super) fn permitted(
     let upstream = current.upstreams.iter().position(|held| Some(&held.name) == upstream);
     let upstream = upstream.ok_or_else(|| no_more(Code::NoRoute, "the upstream is there no more"))?;
     let org = permit.org().map(ToString::to_string);
-    let again = Action { upstream, method: action.method.clone(), target: action.target.clone(), org };
+    let (method, target, body) = (action.method.clone(), action.target.clone(), action.body.clone());
+    let again = Action { upstream, method, target, org, body };
     let ruling = current.policy.ruling(identity.consumer(), &again, now);
     let ruling = ruling.map_err(|forbidden| no_more(forbidden.code, "it is granted no more"))?;
     if let Some((code, reason)) = current.freezes.stops((identity.consumer(), upstream, ruling.credential)) {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::Snapshot;
 use super::admit::locate;
 use crate::code::Code;
+use crate::policy::{Action, Members};
 use crate::scheme::Shown;
 use crate::target::Target;
 use crate::transport::outgoing_headers;
@@ -45,14 +46,27 @@ pub enum Verdict {
     },
 }
 
-/// Tries a call of `consumer`; `None` where there is no such consumer. `headers` are what the call
-/// would carry beside its credential, and `date` what would be signed.
+/// The call in question.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// What `Host` would say.
+    pub host: String,
+    /// Path and query.
+    pub target: String,
+    /// What it would carry beside its credential.
+    pub headers: HeaderMap,
+    /// What rules would see of its body.
+    pub body: Members,
+}
+
+/// Tries a call of `consumer`; `None` where there is no such consumer. `date` is what would be signed.
 #[must_use]
 pub fn attempt(
     snapshot: &Snapshot,
     consumer: &str,
-    (method, host, target): (&Method, &str, &str),
-    headers: &HeaderMap,
+    Call { method, host, target, headers, body }: &Call,
     (now, date): (SystemTime, &HeaderValue),
 ) -> Option<(Trial, Verdict)> {
     let place = snapshot.directory.place(consumer)?;
@@ -70,7 +84,7 @@ pub fn attempt(
         }
     };
     let action = match locate(snapshot, (method, host, &target), headers) {
-        Ok((_, action)) => action,
+        Ok((_, action)) => Action { body: body.clone(), ..action },
         Err((code, known)) => {
             trial.upstream = known.upstream.as_ref().map(ToString::to_string);
             trial.target = known.target.as_ref().map(ToString::to_string);

@@ -2,10 +2,12 @@
 //!
 //! Deny by default, deny wins. Policy neither reads clocks nor logs; what it decided is a value.
 
+mod members;
 mod org;
 mod pattern;
 mod rule;
 
+pub use members::{Members, Unread};
 pub use org::{OrgPin, named_org};
 pub use pattern::{Glob, PathPattern};
 pub use rule::Rule;
@@ -46,6 +48,8 @@ pub struct Grant {
 pub struct Policy {
     /// By the consumer's place, each with the upstream's.
     grants: Vec<Vec<(usize, Vec<Grant>)>>,
+    /// Whether any rule looks at bodies.
+    has_body_rules: bool,
 }
 
 /// What is asked for.
@@ -59,6 +63,8 @@ pub struct Action {
     pub target: Target,
     /// The organisation that the caller named, if any.
     pub org: Option<String>,
+    /// What rules see of the body; [`Members::none`] where none that could hold looks at it.
+    pub body: Members,
 }
 
 /// A decision to allow. Only [`Policy::decide`] makes one; it cannot be copied, and what is sent
@@ -143,6 +149,8 @@ impl Policy {
         if self.grants.len() <= consumer {
             self.grants.resize_with(consumer + 1, Vec::new);
         }
+        let mut rules = grant.roles.iter().flat_map(|role| role.allow.iter().chain(&role.deny));
+        self.has_body_rules |= rules.any(|rule| !rule.body.is_empty());
         let Some(of_consumer) = self.grants.get_mut(consumer) else { return };
         match of_consumer.iter_mut().find(|(place, _)| *place == upstream) {
             Some((_, grants)) => grants.push(grant),
@@ -160,6 +168,22 @@ impl Policy {
             Ok(Allowed { org, credential, rule }) => Ok(Permit { identity, action, org, credential, rule }),
             Err(Forbidden { code, rule, org }) => Err(Box::new(Denial { code, rule, org, identity, action })),
         }
+    }
+
+    /// Whether a rule that could hold for this looks at the body, which must then be read before deciding.
+    #[must_use]
+    pub fn looks_at_body(&self, consumer: usize, action: &Action) -> bool {
+        if !self.has_body_rules {
+            return false;
+        }
+        let of_consumer = self.grants.get(consumer).map(Vec::as_slice).unwrap_or_default();
+        let grants = of_consumer.iter().filter(|(upstream, _)| *upstream == action.upstream);
+        let (method, target) = (&action.method, &action.target);
+        grants.flat_map(|(_, grants)| grants).flat_map(|grant| &grant.roles).any(|role| {
+            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(method, target);
+            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(method, target);
+            role.deny.iter().any(denies) || role.allow.iter().any(allows)
+        })
     }
 
     /// What [`decide`](Self::decide) would say of the consumer at this place. No permit comes of it.
@@ -187,13 +211,13 @@ impl Policy {
         let told = || org.map(ToString::to_string);
         let denying = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.deny);
         for rule in denying {
-            if rule.denies(&action.method, &action.target) {
+            if rule.denies(&action.method, &action.target, &action.body) {
                 return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), told()));
             }
         }
         for grant in live().filter(applies) {
             for rule in grant.roles.iter().flat_map(|role| &role.allow) {
-                if rule.allows(&action.method, &action.target) {
+                if rule.allows(&action.method, &action.target, &action.body) {
                     let (credential, rule) = (grant.credential, rule.name.clone());
                     return Ok(Allowed { org: org.cloned(), credential, rule });
                 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::members::Members;
 use super::pattern::{Glob, PathPattern};
 use crate::query::{decode_query, same_query_name};
 use crate::target::Target;
 
-/// One rule: which methods, which paths, under which conditions on the query.
+/// One rule: which methods, which paths, under which conditions on query and body.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Its name in trails: `users-admin.allow[0]`.
@@ -20,13 +21,23 @@ pub struct Rule {
     pub paths: Vec<PathPattern>,
     /// Query members that must be there exactly once, not blank, and match.
     pub query: Vec<(String, Glob)>,
+    /// Members of the JSON body that must be there exactly once, not blank, and match.
+    pub body: Vec<(String, Glob)>,
 }
 
 impl Rule {
     /// Whether the rule, as an allowing one, is for this request. A condition holds where its
     /// member is there exactly once, not blank, and matches: what is absent allows nothing.
     #[must_use]
-    pub fn allows(&self, method: &Method, target: &Target) -> bool {
+    pub fn allows(&self, method: &Method, target: &Target, body: &Members) -> bool {
+        let holds = |(name, glob): &(String, Glob)| {
+            body.only(name).is_some_and(|value| !is_blank(value) && glob.matches(value))
+        };
+        self.may_allow(method, target) && self.body.iter().all(holds)
+    }
+
+    /// The same by all but the body.
+    pub(super) fn may_allow(&self, method: &Method, target: &Target) -> bool {
         (self.methods.is_empty() || self.methods.contains(method))
             && self.paths.iter().any(|pattern| pattern.matches(target.path()))
             && self.query.iter().all(|(name, glob)| {
@@ -43,7 +54,13 @@ impl Rule {
     /// nobody gets around a denial by repeating himself. Nor by the case of the method: some servers
     /// read `delete` as `DELETE`, and the signature is the same for both.
     #[must_use]
-    pub fn denies(&self, method: &Method, target: &Target) -> bool {
+    pub fn denies(&self, method: &Method, target: &Target, body: &Members) -> bool {
+        let holds = |(name, glob): &(String, Glob)| body.any(name, |value| glob.matches(value));
+        self.may_deny(method, target) && self.body.iter().all(holds)
+    }
+
+    /// The same by all but the body.
+    pub(super) fn may_deny(&self, method: &Method, target: &Target) -> bool {
         let path = target.path();
         (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, method)))
             && self

@@ -45,6 +45,70 @@ pub struct BodyLimits {
     pub patience: Duration,
 }
 
+/// A consumer's body before it is taken: untouched, or with its beginning read.
+pub enum Inflow {
+    /// Nothing was read.
+    Untouched(Incoming),
+    /// The beginning was read.
+    Begun(Begun),
+}
+
+/// A body whose beginning was read, and will be handed on first.
+pub struct Begun {
+    watched: Box<Watched>,
+    /// The length of all of it, where that is known.
+    known: Option<u64>,
+    whole: bool,
+}
+
+impl Inflow {
+    /// Whether all of it has come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Untouched(incoming) => incoming.is_end_stream(),
+            Self::Begun(begun) => begun.whole,
+        }
+    }
+
+    /// Reads all of it, but no more than `most` bytes; what was read is handed on all the same. `None` where
+    /// there is more.
+    pub async fn begin(
+        self,
+        most: usize,
+        limits: BodyLimits,
+        meter: Meter,
+    ) -> (Self, Result<Option<Bytes>, BodyFault>) {
+        let Self::Untouched(incoming) = self else { return (self, Ok(None)) };
+        let known = incoming.size_hint().exact();
+        let mut begun =
+            Begun { watched: Box::new(Watched::new(incoming, limits, meter)), known, whole: false };
+        let read = begun.read(most).await;
+        (Self::Begun(begun), read)
+    }
+}
+
+impl Begun {
+    async fn read(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
+        let mut front = BytesMut::new();
+        let length = |front: &BytesMut| u64::try_from(front.len()).unwrap_or(u64::MAX);
+        // Of a known length it is known which byte is the last.
+        while !self.whole && front.len() <= most {
+            match std::future::poll_fn(|cx| self.watched.poll(cx)).await {
+                Some(frame) => front.extend_from_slice(&frame?),
+                None => self.whole = true,
+            }
+            self.whole |= self.known.is_some_and(|known| length(&front) >= known);
+        }
+        if self.whole {
+            self.known = Some(length(&front));
+        }
+        let front = front.freeze();
+        (self.watched.front, self.watched.begun) = (front.clone(), true);
+        Ok((self.whole && front.len() <= most).then_some(front))
+    }
+}
+
 /// A request body of known length.
 pub struct RequestBody {
     source: Source,
@@ -74,22 +138,24 @@ impl RequestBody {
     /// # Errors
     /// [`BodyFault`] where it is too long, too slow, broken off, or cannot be kept.
     pub async fn take(
-        incoming: Incoming,
+        inflow: Inflow,
         limits: BodyLimits,
         spool: &Path,
         meter: Meter,
     ) -> Result<Self, BodyFault> {
-        if incoming.is_end_stream() {
-            return Ok(Self::empty(meter));
-        }
-        let known = incoming.size_hint().exact();
-        let watched = Watched::new(incoming, limits, meter.clone());
-        match known {
-            Some(length) => {
-                Ok(Self { source: Source::Stream(Box::new(watched)), length, left: length, meter })
+        let (watched, known) = match inflow {
+            Inflow::Untouched(incoming) if incoming.is_end_stream() => return Ok(Self::empty(meter)),
+            Inflow::Untouched(incoming) => {
+                let known = incoming.size_hint().exact();
+                (Box::new(Watched::new(incoming, limits, meter.clone())), known)
             }
+            Inflow::Begun(Begun { watched, known, .. }) => (watched, known),
+        };
+        match known {
+            Some(0) => Ok(Self::empty(meter)),
+            Some(length) => Ok(Self { source: Source::Stream(watched), length, left: length, meter }),
             // Boxed, since it is rare and large.
-            None => Box::pin(keep(watched, spool, meter)).await,
+            None => Box::pin(keep(*watched, spool, meter)).await,
         }
     }
 
@@ -99,13 +165,13 @@ impl RequestBody {
         (self.length == 0).then(|| Self::empty(self.meter.clone()))
     }
 
-    /// Whether it was read to its end before it could be passed on.
+    /// Whether it was read, or begun, before it could be passed on.
     #[must_use]
     pub fn was_kept(&self) -> bool {
         match &self.source {
             Source::Memory(bytes) => !bytes.is_empty(),
             Source::Spool(_) => true,
-            Source::Stream(_) => false,
+            Source::Stream(stream) => stream.begun,
         }
     }
 
@@ -205,6 +271,9 @@ impl Body for RequestBody {
 
 /// A consumer's body under limits of size and pace.
 struct Watched {
+    /// What was read before, and counted.
+    front: Bytes,
+    begun: bool,
     incoming: Incoming,
     limits: BodyLimits,
     meter: Meter,
@@ -214,10 +283,13 @@ struct Watched {
 
 impl Watched {
     fn new(incoming: Incoming, limits: BodyLimits, meter: Meter) -> Self {
-        Self { incoming, limits, meter, window: 0, patience: None }
+        Self { front: Bytes::new(), begun: false, incoming, limits, meter, window: 0, patience: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        if !self.front.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.front))));
+        }
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 return self.poll_patience(cx);

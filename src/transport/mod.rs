@@ -8,7 +8,7 @@ pub mod links;
 mod outbound;
 
 pub use answer::Answer;
-pub use body::{BodyFault, BodyLimits, RequestBody};
+pub use body::{BodyFault, BodyLimits, Inflow, RequestBody};
 pub use connect::Endpoint;
 pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
 

@@ -97,8 +97,12 @@ fn compile_rule(name: String, rule: &file::Rule, problems: &mut Problems) -> Rul
     let any = methods.clone().any(|method| method.value == "*");
     let methods =
         methods.filter(|_| !any).filter_map(|method| Method::from_bytes(method.value.as_bytes()).ok());
-    let query = rule.query.iter().map(|query| (query.name.value.clone(), Glob::new(&query.pattern.value)));
-    Rule { name: name.into(), methods: methods.collect(), paths, query: query.collect() }
+    let conditions = |conditions: &[file::Condition]| -> Vec<(String, Glob)> {
+        let read = |wanted: &file::Condition| (wanted.name.value.clone(), Glob::new(&wanted.pattern.value));
+        conditions.iter().map(read).collect()
+    };
+    let (query, body) = (conditions(&rule.query), conditions(&rule.body));
+    Rule { name: name.into(), methods: methods.collect(), paths, query, body }
 }
 
 struct Granting<'a> {

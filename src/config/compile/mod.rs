@@ -137,6 +137,7 @@ fn limits(limits: &file::Limits) -> Limits {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     Limits {
         max_body: limits.max_body,
+        max_judged_body: size(limits.max_judged_body),
         head: HeadLimits {
             target: size(limits.max_target_bytes),
             headers: size(limits.max_header_bytes),

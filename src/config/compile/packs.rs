@@ -9,9 +9,11 @@ use crate::config::{At, Problem, nearest, parse};
 use crate::policy::{Role, Rule};
 
 /// Each product's roles, as the file format writes roles.
-const PACKS: [(&str, &str); 2] = [
+const PACKS: [(&str, &str); 4] = [
     ("jumpserver", include_str!("../../../config/roles/jumpserver.toml")),
     ("jumpcloud", include_str!("../../../config/roles/jumpcloud.toml")),
+    ("foresight", include_str!("../../../config/roles/foresight.toml")),
+    ("ops", include_str!("../../../config/roles/ops.toml")),
 ];
 
 /// The role whose denials go with every other of its pack.

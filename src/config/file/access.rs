@@ -66,9 +66,11 @@ pub struct Rule {
     pub paths: Vec<At<String>>,
     /// What the query must hold, in the order of the file.
     pub query: Vec<Condition>,
+    /// What a JSON body must hold, in the order of the file.
+    pub body: Vec<Condition>,
 }
 
-/// What a rule wants of one member of the query.
+/// What a rule wants of one member of the query or the body.
 #[derive(Clone, Debug)]
 pub struct Condition {
     /// The name of the member.
@@ -82,12 +84,16 @@ impl Rule {
         let mut table = Table::of(node)?;
         let methods = table.take("methods", |node| some(node, read_method, "leave it out for any method"));
         let paths = table.need("paths", |node| some(node, line, "write [\"/**\"] for every path"));
-        let query = table.take("query", |node| Table::of(node)?.pairs(line));
+        let mut conditions = |key| table.take(key, |node| Table::of(node)?.pairs(line));
+        let (query, body) = (conditions("query"), conditions("body"));
         let span = table.span();
         table.finish();
-        let query = query?.unwrap_or_default().into_iter();
-        let query = query.map(|(name, pattern)| Condition { name, pattern }).collect();
-        Ok(Self { span, methods: methods?, paths: paths?, query })
+        let conditions = |pairs: Option<Vec<(At<String>, At<String>)>>| {
+            let pairs = pairs.unwrap_or_default().into_iter();
+            pairs.map(|(name, pattern)| Condition { name, pattern }).collect()
+        };
+        let (query, body) = (conditions(query?), conditions(body?));
+        Ok(Self { span, methods: methods?, paths: paths?, query, body })
     }
 }
 

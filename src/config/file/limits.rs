@@ -12,6 +12,8 @@ use crate::config::decode::{Node, Read, Table};
 pub struct Limits {
     /// The length of a request's body, in bytes.
     pub max_body: u64,
+    /// The length of a body that rules look at, in bytes.
+    pub max_judged_body: u64,
     /// The length of a request's header block, in bytes.
     pub max_header_bytes: u64,
     /// The number of a request's header lines.
@@ -44,6 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_body: 16 << 20,
+            max_judged_body: 64 << 10,
             max_header_bytes: 32 << 10,
             max_headers: 100,
             max_target_bytes: 8 << 10,
@@ -81,6 +84,7 @@ impl Limits {
             requests_per_minute: count("requests_per_minute", default.requests_per_minute, 0),
             concurrency: count("concurrency", default.concurrency, 0),
             max_body: table.or("max_body", default.max_body, size(0..=1 << 40)),
+            max_judged_body: table.or("max_judged_body", default.max_judged_body, size(0..=16 << 20)),
             max_header_bytes: table.or("max_header_bytes", default.max_header_bytes, size(HEADERS)),
             max_target_bytes: table.or("max_target_bytes", default.max_target_bytes, size(TARGET)),
             header_timeout,

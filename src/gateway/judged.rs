@@ -1,0 +1,59 @@
+//! A call that is decided on by its body, of which as much is read as rules may look at.
+
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use super::Snapshot;
+use super::admit::{Admitted, Approach, Refusal};
+use crate::audit::{Known, Meter};
+use crate::policy::{Members, Unread};
+use crate::transport::{BodyLimits, Inflow};
+
+/// Reads the beginning of the body, and decides. The body is handed on with what was read of it.
+pub(super) async fn decide<'s>(
+    snapshot: &'s Snapshot,
+    approach: Approach<'s>,
+    (headers, inflow, meter): (&HeaderMap, Inflow, Meter),
+    now: SystemTime,
+) -> (Inflow, Result<Admitted<'s>, Box<Refusal>>) {
+    if inflow.is_over() {
+        return (inflow, approach.decide(snapshot, now));
+    }
+    let (inflow, read) = inflow.begin(snapshot.limits.max_judged_body, limits(snapshot), meter).await;
+    let members = match (unreadable(headers), read) {
+        (_, Err(fault)) => {
+            let known = Known { detail: Some(fault.reason), ..approach.known(snapshot) };
+            return (inflow, Err(Refusal::new(fault.code, known)));
+        }
+        (Some(why), Ok(_)) => Members::unread(why),
+        (None, Ok(None)) => Members::unread(Unread::Long),
+        (None, Ok(Some(body))) if body.is_empty() => Members::none(),
+        (None, Ok(Some(body))) => Members::read(&body),
+    };
+    (inflow, approach.with(members).decide(snapshot, now))
+}
+
+/// The limits of every body.
+pub(super) fn limits(snapshot: &Snapshot) -> BodyLimits {
+    BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout }
+}
+
+/// Why a body with such headers is not looked into: another reader might see something else in it.
+fn unreadable(headers: &HeaderMap) -> Option<Unread> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Some(Unread::Coding);
+    }
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(kind), None) = (kinds.next().and_then(|kind| kind.to_str().ok()), kinds.next()) else {
+        return Some(Unread::Type);
+    };
+    let (kind, parameters) = kind.split_once(';').unwrap_or((kind, ""));
+    let kind = kind.trim().to_ascii_lowercase();
+    let json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    let charset = parameters.trim().to_ascii_lowercase();
+    let plain = charset.is_empty() || charset.replace(['"', ' '], "") == "charset=utf-8";
+    (!json || !plain).then_some(Unread::Type)
+}
