@@ -44,6 +44,8 @@ codes! {
     DuplicateCredential = "duplicate_credential", BAD_REQUEST, "Send exactly one credential.";
     /// The body ended before its announced end.
     BodyIncomplete = "body_incomplete", BAD_REQUEST, "The request body ended early.";
+    /// The upstream redirects this to the same path with a slash at its end, and would lose what was sent.
+    MissingSlash = "missing_slash", BAD_REQUEST, "The upstream wants this path with a slash at its end; nothing was done.";
     /// No credential, or none that is known.
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required.";
     /// A signature that is good once was used before, or its `Date` is too far from now.

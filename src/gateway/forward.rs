@@ -1,6 +1,6 @@
 //! From a recorded entry to the upstream's answer: unseal, hygiene, credential, send, relay.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use std::rc::Rc;
@@ -76,6 +76,7 @@ impl Gateway {
         // HTTP/1.0 may name no host: then it is the address that it came to.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
         let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
+        refuse_slash(upstream, entry, &response)?;
         let mut response = relay(upstream, response, face).await?;
         answer::put_request_id(response.headers_mut(), entry.request_id());
         Ok(response)
@@ -85,6 +86,21 @@ impl Gateway {
 /// Whether the call may be made twice.
 fn is_safe(entry: &Entry) -> bool {
     matches!(entry.permit().action().method, Method::GET | Method::HEAD)
+}
+
+/// Refuses a redirect that only adds a slash, where following it would lose what was sent.
+fn refuse_slash(upstream: &Upstream, entry: &Entry, response: &Response<Answer>) -> Result<(), Failure> {
+    if !response.status().is_redirection() || is_safe(entry) {
+        return Ok(());
+    }
+    let sent = entry.permit().action().target.below(&upstream.manners.base);
+    match response.headers().get(LOCATION) {
+        Some(location) if upstream.links.only_adds_slash(location, sent.as_str()) => {
+            let reason = "the upstream redirects to the same path with a slash".into();
+            Err(Failure { code: Code::MissingSlash, reason })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What of an upstream's answer the consumer sees.

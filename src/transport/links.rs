@@ -69,6 +69,21 @@ impl Links {
         }
     }
 
+    /// Whether `location` is this same target but for a slash at the end of its path. Clients follow
+    /// such a redirect with a GET, whatever they sent, and take its answer for theirs.
+    #[must_use]
+    pub fn only_adds_slash(&self, location: &HeaderValue, target: &str) -> bool {
+        let Ok(location) = location.to_str() else { return false };
+        let absolute = location.starts_with("//").then(|| format!("http:{location}"));
+        let rest = match Origin::split(absolute.as_deref().unwrap_or(location)) {
+            Some((origin, rest)) if origin.same_place(&self.origin) => rest,
+            Some(_) => return false,
+            None => location,
+        };
+        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        rest.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')) == Some(query)
+    }
+
     fn led_back(&self, link: &str, face: Face<'_>) -> Option<String> {
         if link.starts_with('/') && !link.starts_with("//") {
             return self.below_base(link).map(|below| format!("{}{below}", face.prefix));
@@ -308,6 +323,17 @@ mod tests {
             links().rewrite_headers(&mut headers, FACE);
             assert_eq!(headers.get(LOCATION).unwrap(), wanted, "{location}");
         }
+    }
+
+    #[test]
+    fn knows_a_redirect_that_only_adds_a_slash() {
+        let adds = |location, target| links().only_adds_slash(&HeaderValue::from_static(location), target);
+        assert!(adds("/jms/a/", "/jms/a") && adds("/jms/a/?x=1", "/jms/a?x=1"));
+        assert!(adds("http://jms.example.com/jms/a/", "/jms/a") && adds("//jms.example.com/a/", "/a"));
+        assert!(
+            !adds("/jms/a/?x=2", "/jms/a?x=1") && !adds("/jms/b/", "/jms/a") && !adds("/jms/a/", "/jms/a/")
+        );
+        assert!(!adds("https://elsewhere.example.com/a/", "/a") && !adds("a/", "/a") && !adds("/a//", "/a"));
     }
 
     #[test]
