@@ -84,6 +84,7 @@ impl Live {
         kept.metrics.last_reload.set(kept.seconds());
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
+            store::made::mark_if_possible(&store::path_of(&live.first));
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
             live.heard(&stored.rows);
         }
@@ -171,7 +172,7 @@ impl Live {
 
     async fn changed(&self) -> anyhow::Result<bool> {
         match &self.store {
-            None => Ok(store::path_of(&self.first).try_exists()?),
+            None => store::made::is_there(&store::path_of(&self.first)),
             Some(store) => Ok(Some(store.stamp().await?) != self.stamp),
         }
     }
@@ -201,6 +202,7 @@ impl Live {
     async fn read(&mut self, file: &File) -> anyhow::Result<(Option<Stored>, Option<Stamp>)> {
         let Some(store) = &self.store else {
             let Some(opened) = store::stored(&self.first).await? else { return Ok((None, None)) };
+            store::made::mark_if_possible(&store::path_of(&self.first));
             (self.store, self.key) = (Some(opened.store), opened.key);
             self.heard(&opened.stored.rows);
             return Ok((Some(opened.stored), Some(opened.stamp)));

@@ -6,6 +6,7 @@ pub(super) mod credential;
 pub(super) mod freeze;
 mod given;
 mod keys;
+pub(super) mod made;
 pub(super) mod master;
 mod table;
 pub(super) mod token;
@@ -80,14 +81,14 @@ pub(super) struct Opened {
     pub(super) key: Option<Rc<MasterKey>>,
 }
 
-/// What the store holds, opened with the master key where anything is sealed. `None` where there is
-/// no store.
+/// What the store holds, opened with the master key where anything is sealed. `None` where there
+/// never was a store.
 ///
 /// # Errors
 /// Where it cannot be used, and why: never as if it were empty.
 pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     let path = path_of(file);
-    if !path.try_exists().with_context(|| path.display().to_string())? {
+    if !made::is_there(&path)? {
         return Ok(None);
     }
     StateDir::check(&file.state_dir.value)?;
@@ -144,7 +145,7 @@ impl Desk {
         let path = path_of(&file);
         let mut desk =
             Self { file, runtime, store: None, rows: Rows::default(), stamp: None, now: now(), output };
-        if path.try_exists().with_context(|| path.display().to_string())? {
+        if made::is_there(&path)? {
             StateDir::check(&desk.file.state_dir.value)?;
             desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
             desk.look_again()?;
@@ -183,6 +184,7 @@ impl Desk {
             }
         }
         let store = self.store.as_ref().context("there is no store")?;
+        made::mark(&path_of(&self.file))?;
         self.runtime.block_on(store.write(&changes, self.stamp))?;
         Ok(())
     }
