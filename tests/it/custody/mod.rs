@@ -1,5 +1,6 @@
 //! Custody through the command line and the binary: what a custodian types, and what calls see of it.
 
+mod apart;
 mod both;
 mod canary;
 mod changes;
