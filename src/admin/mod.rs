@@ -1,5 +1,7 @@
 //! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. Never on the data listeners.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -34,31 +36,27 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Set once the server drains.
     pub draining: AtomicBool,
-    /// Set while changes of the store cannot be followed.
-    pub apart: AtomicBool,
+    /// Why nobody should rely on what is in force of the store; no secret is in it.
+    pub apart: RefCell<Option<String>>,
 }
 
 impl Admin {
     /// Tells of this trail and these counts.
     #[must_use]
     pub fn new(journal: Journal, metrics: Arc<Metrics>) -> Self {
-        Self { journal, metrics, draining: AtomicBool::new(false), apart: AtomicBool::new(false) }
+        Self { journal, metrics, draining: AtomicBool::new(false), apart: RefCell::default() }
     }
 
     /// Why the gateway is not ready to serve; empty where it is.
     #[must_use]
-    pub fn unready(&self) -> Vec<&'static str> {
+    pub fn unready(&self) -> Vec<Cow<'static, str>> {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Acquire) {
-            reasons.push("draining: no new connections are accepted");
+            reasons.push("draining: no new connections are accepted".into());
         }
-        if self.apart.load(Ordering::Acquire) {
-            reasons.push(
-                "store: what is changed there cannot be followed, so what was revoked may still be let in",
-            );
-        }
+        reasons.extend(self.apart.borrow().clone().map(Cow::from));
         if !self.journal.healthy() {
-            reasons.push("audit: the journal cannot record, so every call is refused");
+            reasons.push("audit: the journal cannot record, so every call is refused".into());
         }
         reasons
     }

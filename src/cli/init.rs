@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::store::made;
 use super::{Output, say};
 use crate::custody::keyfile;
 use crate::server::StateDir;
@@ -36,12 +37,13 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     StateDir::prepare(&state)?;
     let (key, store) = (state.join("master.key"), state.join("store.db"));
     // A store that is there already may be sealed with a key that is kept elsewhere.
-    if !store.try_exists()? {
+    if !made::is_there(&store)? {
         keyfile::make(&key).with_context(|| key.display().to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let made = runtime.block_on(Sqlite::create(&store))?;
-        runtime.block_on(made.close());
+        let empty = runtime.block_on(Sqlite::create(&store))?;
+        runtime.block_on(empty.close());
     }
+    made::mark(&store)?;
     // Last: where this is, the rest is whole.
     write(&config).with_context(|| config.display().to_string())?;
     let told = json!({"config": config, "state_dir": state, "master_key": key});

@@ -1,5 +1,8 @@
 //! What keeps a running gateway in step with its file and its store.
 
+mod telling;
+mod trouble;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,20 +15,15 @@ use crate::config::{self, Compiled, File, Problems, Surroundings};
 use crate::custody::{MasterKey, Stored};
 use crate::gateway::Snapshot;
 use crate::gateway::failures::Failures;
-use crate::metrics::{self, Metrics, NameLabel};
+use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::signature::HmacKey;
-use crate::storage::{Change, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault, VersionRow};
+use crate::storage::{Note, Seconds, Sqlite, Stamp, Storage as _};
+use telling::TELL_USE;
+use trouble::{Extent, Trouble};
 
 /// How often the store is asked whether it was changed.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
-/// How often the store is told when tokens were used.
-const TELL_USE: Duration = Duration::from_secs(10);
-/// How long until what could not be put in force is tried again, if nothing changes meanwhile.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// How long the store may not be followed until the gateway says that it is not ready.
-const APART: Duration = Duration::from_secs(2);
 
 /// What outlives a reload.
 pub(super) struct Kept {
@@ -56,13 +54,12 @@ pub(super) struct Live {
     told_use: (Instant, Seconds),
 }
 
-/// What keeps the store from being followed.
-struct Trouble {
-    /// As it was said.
-    why: String,
-    since: Instant,
-    /// When it was last tried.
-    tried: Instant,
+/// What was read of the store.
+struct Read {
+    stored: Option<Stored>,
+    stamp: Option<Stamp>,
+    /// Why not all of it could be opened.
+    sealed: Option<String>,
 }
 
 impl Live {
@@ -84,6 +81,7 @@ impl Live {
         kept.metrics.last_reload.set(kept.seconds());
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
+            store::made::mark_if_possible(&store::path_of(&live.first));
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
             live.heard(&stored.rows);
         }
@@ -119,17 +117,17 @@ impl Live {
             Ok(read) => read,
             Err(problems) => return not_reloaded(&problems),
         };
-        let (stored, stamp) = match self.read(&file).await {
+        let read = match self.read(&file).await {
             Ok(read) => read,
             Err(why) => {
                 // Somebody asked for this, and is told each time; the trouble itself only once.
-                let told = format!("{why:#}");
-                tracing::error!(why = %told, "the configuration was not reloaded: the former one stays");
-                return self.troubled(&why);
+                let why = format!("{why:#}");
+                tracing::error!(%why, "the configuration was not reloaded: the former one stays");
+                return self.troubled(Extent::Unread, why);
             }
         };
         let former = server.snapshot();
-        let around = self.kept.around((stored.as_ref(), Some(Arc::clone(&former))), false);
+        let around = self.kept.around((read.stored.as_ref(), Some(Arc::clone(&former))), false);
         match config::compile(&file, problems.clone(), around) {
             Ok((compiled, told)) => {
                 tell(&told.render(true));
@@ -138,7 +136,8 @@ impl Live {
                 }
                 server.replace(compiled);
                 self.kept.metrics.last_reload.set(self.kept.seconds());
-                (self.file, self.problems, self.stamp) = (file, problems, stamp);
+                (self.file, self.problems) = (file, problems);
+                self.settled(read.stamp, read.sealed);
                 tracing::info!("configuration reloaded");
                 // Last: a slow disk must not keep a revocation from taking effect.
                 self.tell_use(&former).await;
@@ -149,12 +148,11 @@ impl Live {
 
     /// Looks whether the store was changed, and puts in force what it holds now.
     pub(super) async fn look(&mut self, server: &Server) {
-        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.tried.elapsed() < RETRY);
-        match self.changed().await {
-            Ok(true) if !waits => self.follow(server).await,
-            Ok(true) => {}
-            Ok(false) => self.untroubled(),
-            Err(why) => self.troubled(&why),
+        match self.stamped().await {
+            Ok(stamp) if stamp == self.stamp => self.untroubled(),
+            Ok(stamp) if self.trouble.as_ref().is_some_and(|trouble| trouble.may_wait(stamp)) => {}
+            Ok(_) => self.follow(server).await,
+            Err(why) => self.troubled(Extent::Unread, format!("{why:#}")),
         }
         self.tell_trail(server).await;
         self.tell_ages(server);
@@ -164,126 +162,74 @@ impl Live {
         }
     }
 
-    /// Whether the store could not be followed for so long that nobody should rely on what is in force.
-    pub(super) fn is_apart(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| trouble.since.elapsed() >= APART)
+    /// Why nobody should rely on what is in force, where that is so.
+    pub(super) fn apart(&self) -> Option<String> {
+        self.trouble.as_ref()?.unready()
     }
 
-    async fn changed(&self) -> anyhow::Result<bool> {
-        match &self.store {
-            None => Ok(store::path_of(&self.first).try_exists()?),
-            Some(store) => Ok(Some(store.stamp().await?) != self.stamp),
+    /// The stamp of what the store holds now; none where there never was a store.
+    async fn stamped(&mut self) -> anyhow::Result<Option<Stamp>> {
+        if self.store.is_none() {
+            self.store = store::open(&self.first).await?;
+            if self.store.is_some() {
+                store::made::mark_if_possible(&store::path_of(&self.first));
+            }
         }
+        let Some(store) = &self.store else { return Ok(None) };
+        Ok(Some(store.stamp().await?))
     }
 
     async fn follow(&mut self, server: &Server) {
         let file = self.file.clone();
-        let (stored, stamp) = match self.read(&file).await {
+        let read = match self.read(&file).await {
             Ok(read) => read,
-            Err(why) => return self.troubled(&why),
+            Err(why) => return self.troubled(Extent::Unread, format!("{why:#}")),
         };
+        if self.is_in_force_but_for(&read) {
+            return self.settled(read.stamp, read.sealed);
+        }
         let former = server.snapshot();
-        let around = self.kept.around((stored.as_ref(), Some(Arc::clone(&former))), true);
+        let around = self.kept.around((read.stored.as_ref(), Some(Arc::clone(&former))), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
-                self.stamp = stamp;
-                self.untroubled();
+                self.settled(read.stamp, read.sealed);
                 tracing::info!("what was changed in the store is in force");
                 // Last, as in a reload.
                 self.tell_use(&former).await;
             }
-            Err(problems) => self.troubled(&anyhow::anyhow!("{}", problems.summary())),
+            Err(problems) => {
+                let extent = read.stamp.map_or(Extent::Unread, Extent::Unfit);
+                self.troubled(extent, problems.summary());
+            }
         }
     }
 
-    /// What the store holds now. What of it cannot be unsealed is told, and not used.
-    async fn read(&mut self, file: &File) -> anyhow::Result<(Option<Stored>, Option<Stamp>)> {
+    /// What the store holds now. What of it cannot be opened comes as a reason, and is not used.
+    async fn read(&mut self, file: &File) -> anyhow::Result<Read> {
+        self.stamped().await?;
         let Some(store) = &self.store else {
-            let Some(opened) = store::stored(&self.first).await? else { return Ok((None, None)) };
-            (self.store, self.key) = (Some(opened.store), opened.key);
-            self.heard(&opened.stored.rows);
-            return Ok((Some(opened.stored), Some(opened.stamp)));
+            return Ok(Read { stored: None, stamp: None, sealed: None });
         };
         let (rows, stamp) = store.read().await?;
         self.heard(&rows);
-        Ok((Some(store::opened(file, rows, &mut self.key)), Some(stamp)))
+        let (stored, sealed) = store::opened(file, rows, &mut self.key);
+        Ok(Read { stored: Some(stored), stamp: Some(stamp), sealed })
     }
 
-    /// Takes from the rows what is to be done later.
-    fn heard(&mut self, rows: &Rows) {
-        self.notes = rows.notes.iter().filter(|note| !self.told.contains(&note.id)).cloned().collect();
-        let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
-        self.leaving = rows.versions.iter().filter_map(leaving).collect();
-    }
-
-    /// Takes away a version whose overlap has ended; the next goes once this change was followed.
-    async fn let_go(&mut self) {
-        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
-        let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
-        let told = [("credential", name.as_str().into()), ("version", (*version).into())];
-        let note = store::note(("credential version removed", &told), ("claviger".into(), now));
-        let changes = [Change::NoVersion(name.clone(), *version), Change::Note(note)];
-        // Only where nobody has put it in use again since it was read.
-        match store.write(&changes, Some(stamp)).await {
-            Ok(()) | Err(StoreFault::Outdated) => {}
-            Err(why @ StoreFault::Unusable { .. }) => {
-                tracing::warn!(%why, "a version whose overlap has ended is kept");
-            }
-        }
-    }
-
-    /// Tells the trail what was changed, and lets the store forget a note once the trail has it.
-    async fn tell_trail(&mut self, server: &Server) {
-        let mut more = false;
-        while let Some(note) = self.notes.first() {
-            if server.journal().admin(&note.members).await.is_err() {
-                break;
-            }
-            self.told.insert(self.notes.remove(0).id);
-            more = true;
-        }
-        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return };
-        let told: Vec<Change> = self.told.iter().cloned().map(Change::Told).collect();
-        match store.write(&told, None).await {
-            Ok(()) => self.told.clear(),
-            // Tried again at the next look; should this end before, the next start tells the trail
-            // once more: twice is better than never, and each has its id.
-            Err(why) if more => tracing::warn!(%why, "the store keeps a note that the trail has"),
-            Err(_) => {}
-        }
-    }
-
-    /// Tells the store when this snapshot's tokens were last used.
-    async fn tell_use(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since) = (&self.store, self.told_use.1) else { return };
-        let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
-        let used = used.filter(|(_, at)| *at >= since);
-        let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
-        self.told_use = (Instant::now(), self.kept.seconds());
-        if !changes.is_empty()
-            && let Err(why) = store.write(&changes, None).await
-        {
-            tracing::warn!(%why, "the store was not told when tokens were used");
-        }
-    }
-
-    /// Tells the metrics how old the credentials in force are.
-    fn tell_ages(&self, server: &Server) {
-        let ages = &server.metrics().credential_age;
-        ages.clear();
-        for credential in server.snapshot().custody.iter() {
-            let Some(since) = credential.since else { continue };
-            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
-            let credential = NameLabel(Some(credential.name.clone()));
-            ages.get_or_create(&metrics::Credential { credential })
-                .set(i64::try_from(age).unwrap_or(i64::MAX));
-        }
+    /// Whether the same was tried before, and as little of it could be opened as now.
+    fn is_in_force_but_for(&self, read: &Read) -> bool {
+        let (Some(trouble), Some(stamp), Some(why)) = (&self.trouble, read.stamp, &read.sealed) else {
+            return false;
+        };
+        trouble.is(Extent::Sealed(stamp), why)
     }
 
     /// Tells what is left to tell, and closes the store.
     pub(super) async fn end(mut self, server: &Server) {
-        if let (Some(store), Ok(true)) = (&self.store, self.changed().await)
+        if let Ok(stamp) = self.stamped().await
+            && stamp != self.stamp
+            && let Some(store) = &self.store
             && let Ok((rows, _)) = store.read().await
         {
             self.heard(&rows);
@@ -295,14 +241,22 @@ impl Live {
         }
     }
 
-    /// Says once what keeps the store from being followed. What is in force stays.
-    fn troubled(&mut self, why: &anyhow::Error) {
-        let (why, now) = (format!("{why:#}"), Instant::now());
-        if self.trouble.as_ref().is_none_or(|trouble| trouble.why != why) {
-            tracing::error!(%why, "the store cannot be followed: what was in force stays");
+    /// What was read is in force, but for what is `sealed`: that is tried again.
+    fn settled(&mut self, stamp: Option<Stamp>, sealed: Option<String>) {
+        match (stamp, sealed) {
+            (Some(stamp), Some(why)) => {
+                self.stamp = None;
+                self.troubled(Extent::Sealed(stamp), why);
+            }
+            (stamp, _) => {
+                self.stamp = stamp;
+                self.untroubled();
+            }
         }
-        let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
-        self.trouble = Some(Trouble { why, since, tried: now });
+    }
+
+    fn troubled(&mut self, extent: Extent, why: String) {
+        self.trouble = Some(Trouble::after(self.trouble.as_ref(), (extent, why)));
     }
 
     fn untroubled(&mut self) {

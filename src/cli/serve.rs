@@ -140,7 +140,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
             _ = hangup.recv() => live.reload(&server).await,
             _ = looks.tick() => {
                 live.look(&server).await;
-                admin.apart.store(live.is_apart(), Ordering::Release);
+                admin.apart.replace(live.apart());
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::storage::{CredentialRow, Stage};
+use crate::storage::{Change, CredentialRow, Stage, VersionRow};
 
 /// Before all of the store is in force, what was read of it may be old.
 #[tokio::test(flavor = "current_thread")]

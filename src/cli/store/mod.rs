@@ -7,6 +7,7 @@ pub(super) mod credential;
 pub(super) mod freeze;
 mod given;
 mod keys;
+pub(super) mod made;
 pub(super) mod master;
 mod table;
 pub(super) mod token;
@@ -81,20 +82,29 @@ pub(super) struct Opened {
     pub(super) key: Option<Rc<MasterKey>>,
 }
 
-/// What the store holds, opened with the master key where anything is sealed. `None` where there is
-/// no store.
+/// The store, to be followed; none where there never was one.
 ///
 /// # Errors
-/// Where it cannot be used, and why: never as if it were empty.
-pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
+/// Where it is there no more, or cannot be used, and why.
+pub(super) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
     let path = path_of(file);
-    if !path.try_exists().with_context(|| path.display().to_string())? {
+    if !made::is_there(&path)? {
         return Ok(None);
     }
     StateDir::check(&file.state_dir.value)?;
     let store = Sqlite::open(&path).await?;
     // Who holds the store up must not hold up the control thread: what it writes can wait.
     store.wait_at_most(std::time::Duration::from_millis(100)).await?;
+    Ok(Some(store))
+}
+
+/// What the store holds, opened with the master key where anything is sealed. `None` where there
+/// never was a store.
+///
+/// # Errors
+/// Where it cannot be used, and why: never as if it were empty.
+pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
+    let Some(store) = open(file).await? else { return Ok(None) };
     let (mut rows, mut stamp) = store.read().await?;
     let mut key = keys::for_reading(file, &rows, None);
     if key.is_err() {
@@ -105,26 +115,21 @@ pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     let key = key?;
     let (stored, broken) = Stored::open(rows, key.as_deref());
     if let Some(broken) = broken.first() {
-        bail!("{}: {broken}", path.display());
+        bail!("{}: {broken}", path_of(file).display());
     }
     Ok(Some(Opened { store, stored, stamp, key }))
 }
 
-/// The same of rows that were read while running: what does not open is told, and not used.
-pub(super) fn opened(file: &File, rows: Rows, held: &mut Option<Rc<MasterKey>>) -> Stored {
+/// The same of rows that were read while running: what does not open is not used, and why it does not
+/// comes beside the rest.
+pub(super) fn opened(file: &File, rows: Rows, held: &mut Option<Rc<MasterKey>>) -> (Stored, Option<String>) {
     match keys::for_reading(file, &rows, held.as_ref()) {
         Ok(key) => *held = key,
-        Err(why) => {
-            let why = format!("{why:#}");
-            tracing::error!(%why, "the master key is not to be had: what was opened before stays in use");
-            return Stored::open(rows, None).0;
-        }
+        Err(why) => return (Stored::open(rows, None).0, Some(format!("{why:#}"))),
     }
     let (stored, broken) = Stored::open(rows, held.as_deref());
-    for broken in broken {
-        tracing::error!(%broken, "a credential cannot be used");
-    }
-    stored
+    let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
+    (stored, (!why.is_empty()).then(|| why.join("; ")))
 }
 
 impl Desk {
@@ -145,7 +150,7 @@ impl Desk {
         let path = path_of(&file);
         let mut desk =
             Self { file, runtime, store: None, rows: Rows::default(), stamp: None, now: now(), output };
-        if path.try_exists().with_context(|| path.display().to_string())? {
+        if made::is_there(&path)? {
             StateDir::check(&desk.file.state_dir.value)?;
             desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
             desk.look_again()?;
@@ -184,6 +189,7 @@ impl Desk {
             }
         }
         let store = self.store.as_ref().context("there is no store")?;
+        made::mark(&path_of(&self.file))?;
         self.runtime.block_on(store.write(&changes, self.stamp))?;
         Ok(())
     }

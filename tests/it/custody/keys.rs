@@ -20,7 +20,7 @@ fn key(site: &Site) -> PathBuf {
     site.state().join("master.key")
 }
 
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

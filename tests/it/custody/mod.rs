@@ -1,10 +1,12 @@
 //! Custody through the command line and the binary: what a custodian types, and what calls see of it.
 
+mod apart;
 mod both;
 mod canary;
 mod changes;
 mod keys;
 mod life;
+mod missing;
 mod scale;
 mod signed;
 mod slow;

@@ -241,6 +241,8 @@ fn the_first_change_makes_a_whole_store_or_none() {
         let found = ground.consumers();
         let new = found.iter().any(|name| name == "new");
         assert!(new || !acknowledged(&run), "{fault:?}: {:?}", run.operations);
+        let marked = ground.state().join("store.made").exists();
+        assert!(marked || !new, "{fault:?}: its loss would not be noticed: {:?}", run.operations);
         ground.added("next");
         assert_eq!(ground.consumers().len(), found.len() + 1);
         run.struck
@@ -368,13 +370,16 @@ fn a_change_is_flushed_before_it_is_acknowledged() {
     let mut init = ground.site.claviger();
     let begun = shim.run(init.args(["init", "--dir", fresh.to_str().unwrap()]), &fresh, (Kind::Error, 0));
     flushed(&begun.operations);
-    for renamed in ["master.key", "store.db"] {
-        let place = |text: String| begun.operations.iter().position(|told| *told == text).unwrap();
-        let at = place(format!("rename {}/state/{renamed}", fresh.display()));
-        let synced =
-            begun.operations[at..].iter().any(|told| *told == format!("sync {}/state", fresh.display()));
-        assert!(synced, "{renamed} has a name that may be lost: {:?}", begun.operations);
-    }
+    let state = fresh.join("state").display().to_string();
+    let named = ["rename master.key", "rename store.db", "create store.made"].map(|named| {
+        let (how, name) = named.split_once(' ').unwrap();
+        let told = format!("{how} {state}/{name}");
+        let at = begun.operations.iter().position(|operation| *operation == told).unwrap();
+        let synced = begun.operations[at..].iter().any(|told| *told == format!("sync {state}"));
+        assert!(synced, "{name} has a name that may be lost: {:?}", begun.operations);
+        at
+    });
+    assert!(named.is_sorted(), "the mark comes after the store: {:?}", begun.operations);
 }
 
 fn flushed(operations: &[String]) {

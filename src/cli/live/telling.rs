@@ -1,0 +1,86 @@
+//! What the gateway tells of its own accord: the trail of changes, the store of uses, the metrics of ages.
+
+use std::time::{Duration, Instant};
+
+use super::Live;
+use crate::cli::store;
+use crate::gateway::Snapshot;
+use crate::metrics::{self, NameLabel};
+use crate::server::Server;
+use crate::storage::{Change, Rows, Storage as _, StoreFault, VersionRow};
+
+/// How often the store is told when tokens were used.
+pub(super) const TELL_USE: Duration = Duration::from_secs(10);
+
+impl Live {
+    /// Takes from the rows what is to be done later.
+    pub(super) fn heard(&mut self, rows: &Rows) {
+        self.notes = rows.notes.iter().filter(|note| !self.told.contains(&note.id)).cloned().collect();
+        let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
+        self.leaving = rows.versions.iter().filter_map(leaving).collect();
+    }
+
+    /// Takes away a version whose overlap has ended; the next goes once this change was followed.
+    pub(super) async fn let_go(&mut self) {
+        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
+        let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
+        let told = [("credential", name.as_str().into()), ("version", (*version).into())];
+        let note = store::note(("credential version removed", &told), ("claviger".into(), now));
+        let changes = [Change::NoVersion(name.clone(), *version), Change::Note(note)];
+        // Only where nobody has put it in use again since it was read.
+        match store.write(&changes, Some(stamp)).await {
+            Ok(()) | Err(StoreFault::Outdated) => {}
+            Err(why @ StoreFault::Unusable { .. }) => {
+                tracing::warn!(%why, "a version whose overlap has ended is kept");
+            }
+        }
+    }
+
+    /// Tells the trail what was changed, and lets the store forget a note once the trail has it.
+    pub(super) async fn tell_trail(&mut self, server: &Server) {
+        let mut more = false;
+        while let Some(note) = self.notes.first() {
+            if server.journal().admin(&note.members).await.is_err() {
+                break;
+            }
+            self.told.insert(self.notes.remove(0).id);
+            more = true;
+        }
+        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return };
+        let told: Vec<Change> = self.told.iter().cloned().map(Change::Told).collect();
+        match store.write(&told, None).await {
+            Ok(()) => self.told.clear(),
+            // Tried again at the next look; should this end before, the next start tells the trail
+            // once more: twice is better than never, and each has its id.
+            Err(why) if more => tracing::warn!(%why, "the store keeps a note that the trail has"),
+            Err(_) => {}
+        }
+    }
+
+    /// Tells the store when this snapshot's tokens were last used.
+    pub(super) async fn tell_use(&mut self, snapshot: &Snapshot) {
+        let (Some(store), since) = (&self.store, self.told_use.1) else { return };
+        let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
+        let used = used.filter(|(_, at)| *at >= since);
+        let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
+        self.told_use = (Instant::now(), self.kept.seconds());
+        if !changes.is_empty()
+            && let Err(why) = store.write(&changes, None).await
+        {
+            tracing::warn!(%why, "the store was not told when tokens were used");
+        }
+    }
+
+    /// Tells the metrics how old the credentials in force are.
+    pub(super) fn tell_ages(&self, server: &Server) {
+        let ages = &server.metrics().credential_age;
+        ages.clear();
+        for credential in server.snapshot().custody.iter() {
+            let Some(since) = credential.since else { continue };
+            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
+            let credential = NameLabel(Some(credential.name.clone()));
+            ages.get_or_create(&metrics::Credential { credential })
+                .set(i64::try_from(age).unwrap_or(i64::MAX));
+        }
+    }
+}

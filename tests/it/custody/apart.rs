@@ -1,0 +1,119 @@
+//! What cannot be put in force of the store holds up nothing else, is told, and is tried until it can be.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use claviger::storage::{Change, Sqlite, Storage as _};
+use serde_json::Value;
+
+use super::{CONFIG, SOON, at_work, begun, code, issue, soon, verified};
+use crate::process::{Process, get};
+use crate::upstream::{KEY_ID, SECRET, Upstream};
+
+fn upstream() -> Upstream {
+    Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
+}
+
+/// What `/readyz` says is wrong, once it says so.
+fn unready(process: &Process) -> String {
+    let answer = process.wait_readiness(503);
+    let said: Value = serde_json::from_slice(&answer.body).unwrap();
+    said["reasons"][0].as_str().unwrap().to_owned()
+}
+
+/// Within the time that may pass between two tries, and a little.
+fn works_again(process: &Process, token: &str) {
+    let until = Instant::now() + Duration::from_secs(2) + SOON;
+    while get(process.address, "/api/v1/", token).status != 200 {
+        assert!(Instant::now() < until, "{}", process.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.wait_readiness(200);
+}
+
+#[test]
+fn a_master_key_that_is_away_is_told_and_tried_again() {
+    let upstream = upstream();
+    let site = begun(&upstream);
+    let (key, away) = (site.state().join("master.key"), site.folder.path().join("away.key"));
+    fs::rename(&key, &away).unwrap();
+    let token = issue(&site, "tool");
+    let process = site.start();
+    assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");
+    // The custodian has the key elsewhere.
+    site.write(&(CONFIG.to_owned() + "[custody]\nmaster_key = { file = \"away.key\" }\n"));
+    super::add(&site, "jms", SECRET);
+    site.write(CONFIG);
+    let why = unready(&process);
+    assert!(why.contains("not all that it holds") && why.contains("master.key"), "{why}");
+    assert_eq!(code(&get(process.address, "/api/v1/", &token)), "credential_unavailable");
+    // All else takes effect at once.
+    site.done(&["consumer", "disable", "tool"]);
+    soon(&process, &token, 401);
+    site.done(&["consumer", "enable", "tool"]);
+    soon(&process, &token, 503);
+    std::thread::sleep(2 * SOON);
+    assert_eq!(process.admin("/readyz").status, 503);
+    assert_eq!(process.said().matches("not all that the store holds").count(), 1, "{}", process.said());
+    fs::copy(&away, &key).unwrap();
+    works_again(&process, &token);
+    assert!(process.said().contains("the store is followed again"));
+    // With the key gone once more, what is open stays so.
+    fs::remove_file(&key).unwrap();
+    site.done(&["freeze"]);
+    soon(&process, &token, 503);
+    site.done(&["thaw"]);
+    soon(&process, &token, 200);
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn a_credential_that_does_not_open_is_told_and_tried_again() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    super::add(&site, "other", SECRET);
+    let process = site.start();
+    soon(&process, &token, 200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let altered = |how: &'static str| {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.store());
+        let mut store = runtime.block_on(options.connect()).unwrap();
+        runtime.block_on(sqlx::raw_sql(how).execute(&mut store)).unwrap();
+        runtime.block_on(store.close()).unwrap();
+    };
+    altered(
+        "UPDATE credentials SET kind = 'value' WHERE name = 'other'; UPDATE store SET changes = changes + 1",
+    );
+    let why = unready(&process);
+    assert!(why.contains("version 1 of the credential `other` does not open"), "{why}");
+    assert!(!why.contains(SECRET), "{why}");
+    soon(&process, &token, 200);
+    // Put right without a word to anybody.
+    altered("UPDATE credentials SET kind = 'access-key' WHERE name = 'other'");
+    works_again(&process, &token);
+    assert_eq!(process.end().0, Some(0));
+}
+
+/// What was wrong only just does not hold up what is new.
+#[test]
+fn a_store_that_is_back_is_followed_at_once() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let mut process = site.start();
+    soon(&process, &token, 200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (away, store) =
+        (site.state().join("store.away"), runtime.block_on(Sqlite::open(&site.store())).unwrap());
+    let (rows, _) = runtime.block_on(store.read()).unwrap();
+    fs::rename(site.store(), &away).unwrap();
+    process.wait_said("the store cannot be followed");
+    fs::rename(&away, site.store()).unwrap();
+    let revoked =
+        rows.tokens.into_iter().map(|token| claviger::storage::TokenRow { revoked: Some(1), ..token });
+    let revoked: Vec<Change> = revoked.map(Change::Token).collect();
+    runtime.block_on(store.write(&revoked, None)).unwrap();
+    soon(&process, &token, 401);
+    runtime.block_on(store.close());
+    assert_eq!(process.end().0, Some(0));
+}
