@@ -17,7 +17,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use super::{Change, Rows, Stamp, Storage, StoreFault, private};
+use super::private::{self, Keeper};
+use super::{Change, Rows, Stamp, Storage, StoreFault};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
@@ -45,7 +46,9 @@ impl Sqlite {
     /// Where it is not there, is not whole, is another program's or a newer version's, or others may
     /// read it.
     pub async fn open(path: &Path) -> Result<Self, StoreFault> {
-        let file = check_file(path).map_err(|error| fault(path, error.to_string()))?;
+        let opened = Keeper::of(private::folder(path)).open(path);
+        let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
+        let file = check_file(opened).map_err(|error| fault(path, error.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|error| broken(path, &error))?;
         check(path, &mut connection).await?;
         Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
@@ -163,17 +166,12 @@ fn begin(new: &Path) -> io::Result<File> {
     private::create(new)
 }
 
-/// The identity of the file, if it can be a store that nobody else reads.
-fn check_file(path: &Path) -> io::Result<(u64, u64)> {
-    let mut file = File::open(path)?;
+/// The identity of the file, if it can be a store.
+fn check_file(mut file: File) -> io::Result<(u64, u64)> {
     let found = file.metadata()?;
     let ill = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
     if !found.is_file() {
         return ill("it is no file");
-    }
-    if found.mode() & 0o077 != 0 {
-        let remedy = format!("it is open to others (mode {:o}): chmod 600", found.mode() & 0o777);
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
     }
     let mut magic = [0; MAGIC.len()];
     match file.read_exact(&mut magic) {

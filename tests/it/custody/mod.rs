@@ -5,6 +5,7 @@ mod canary;
 mod changes;
 mod keys;
 mod life;
+mod owners;
 mod scale;
 mod slow;
 mod typed;

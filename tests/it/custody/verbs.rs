@@ -1,11 +1,11 @@
 //! The verbs themselves: what they print, what they refuse, and that nothing changes then.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use super::{CONFIG, add, at_work, begun, done, issue, refused};
+use super::{CONFIG, at_work, begun, done, issue, refused};
 use crate::process::Site;
 use crate::upstream::{KEY_ID, SECRET, Upstream};
 
@@ -202,29 +202,4 @@ fn two_custodians_do_not_undo_each_others_work() {
     });
     assert_eq!(results, [true; 8]);
     assert_eq!(site.done(&["token", "list"]).as_array().unwrap().len(), 1 + 8);
-}
-
-/// What root makes for a gateway that runs as another must be that other's.
-#[test]
-fn what_root_makes_belongs_to_the_owner_of_the_folder() {
-    const NOBODY: u32 = 65_534;
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let upstream = Upstream::ok();
-    let site = Site::with(upstream.address, CONFIG);
-    fs::create_dir(site.state()).unwrap();
-    fs::set_permissions(site.state(), fs::Permissions::from_mode(0o700)).unwrap();
-    std::os::unix::fs::chown(site.state(), Some(NOBODY), Some(NOBODY)).unwrap();
-    issue(&site, "tool");
-    add(&site, "jms", SECRET);
-    site.done(&["master-key", "rotate"]);
-    for name in ["store.db", "master.key"] {
-        let made = fs::metadata(site.state().join(name)).unwrap();
-        assert_eq!(
-            (made.uid(), made.gid(), made.permissions().mode() & 0o777),
-            (NOBODY, NOBODY, 0o600),
-            "{name}"
-        );
-    }
 }
