@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::limits::Limits;
 use super::{Gateway, Snapshot, answer, still};
 use crate::audit::{Arrival, Entry};
 use crate::clock::http_date;
@@ -32,7 +33,8 @@ impl Gateway {
             .get(entry.permit().action().upstream)
             .ok_or_else(|| internal("no upstream"))?;
         let meter = entry.meter();
-        let limits = BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout };
+        let Limits { max_body: most, body_timeout: patience, body_total: total, .. } = snapshot.limits;
+        let limits = BodyLimits { most, patience, total };
         let mut body = RequestBody::take(body, limits, &self.spool, meter.clone()).await?;
         if body.was_kept() {
             let current = self.snapshot.load_full();

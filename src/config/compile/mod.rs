@@ -142,6 +142,7 @@ fn limits(limits: &file::Limits) -> Limits {
         },
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
+        body_total: limits.body_total,
         idle_timeout: limits.idle_timeout,
         connections: count(limits.connections),
         connections_per_address: count(limits.connections_per_address),
