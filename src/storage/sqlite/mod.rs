@@ -22,7 +22,7 @@ use super::{Change, Rows, Stamp, Storage, StoreFault};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
-const STEPS: [&str; 1] = [include_str!("../schema/1.sql")];
+const STEPS: [&str; 2] = [include_str!("../schema/1.sql"), include_str!("../schema/2.sql")];
 /// In the file's header, so that another program's file is known as such: `clvg`.
 const APPLICATION: i64 = 0x636c_7667;
 /// What every file of `SQLite` begins with.
@@ -68,7 +68,7 @@ impl Sqlite {
             let file = begin(&new).map_err(unusable)?;
             let mut connection = options(&new).connect().await.map_err(|error| broken(path, &error))?;
             // Without a log first, so that all of it is in the one file that gets the name.
-            migrate(path, &mut connection, 0).await?;
+            migrate(path, &mut connection).await?;
             let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
                 .fetch_one(&mut connection)
                 .await
@@ -206,18 +206,16 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
     if found != ["ok"] {
         return Err(fault(path, format!("it is damaged: {}", found.join("; "))));
     }
-    migrate(path, connection, version).await
+    if version < STEPS.len() { migrate(path, connection).await } else { Ok(()) }
 }
 
-/// Takes the steps after `version`, all or none.
-async fn migrate(path: &Path, connection: &mut SqliteConnection, version: usize) -> Result<(), StoreFault> {
-    let steps = STEPS.get(version..).unwrap_or_default();
-    if steps.is_empty() {
-        return Ok(());
-    }
+/// Takes the steps that are left, all or none.
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreFault> {
     let taken = async {
         let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
-        for step in steps {
+        // Another may have taken them while the lock was waited for.
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
+        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;
         }
         let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {}", STEPS.len());

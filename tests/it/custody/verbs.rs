@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use super::{CONFIG, at_work, begun, done, issue, refused};
+use super::{CONFIG, add, at_work, begun, done, issue, refused};
 use crate::process::Site;
 use crate::upstream::{KEY_ID, SECRET, Upstream};
 
@@ -154,6 +154,9 @@ fn a_version_may_be_staged_first() {
     let stages: Vec<&str> =
         shown["versions"].as_array().unwrap().iter().map(|row| row["stage"].as_str().unwrap()).collect();
     assert_eq!(stages, ["retired", "active"]);
+    // Added again, it goes on counting: the trail names the versions that were.
+    site.done(&["credential", "remove", "jms", "--yes"]);
+    assert_eq!(add(&site, "jms", SECRET)["version"], 3);
     let said =
         refused(&site.run_with(&["credential", "rotate", "jms", "--id", KEY_ID, "--overlap", "1y"], "x"));
     assert!(said.contains("no span"), "{said}");
