@@ -9,6 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use crate::secret::Secret;
+
 /// Which of a listener's files cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -41,18 +43,19 @@ pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
 }
 
 /// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, and with `client_ca` only
-/// consumers that show a certificate of that CA.
+/// consumers that show a certificate of that CA. `key` is PEM.
 ///
 /// # Errors
 /// [`Unusable`] where a file cannot be read, holds nothing usable, or key and certificate do not
 /// belong together.
 pub fn server_config(
     cert: &Path,
-    key: &Path,
+    key: &Secret,
     client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, Unusable> {
     let chain = certificates(cert).map_err(Unusable::Certificate)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| Unusable::Key(unreadable(error)))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key.expose()).map_err(|error| Unusable::Key(unreadable(error)))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();

@@ -3,11 +3,17 @@
 use std::path::Path;
 
 use super::{Output, load, say, tell};
+use crate::config::{Problem, Span};
+use crate::server::StateDir;
 
 /// Checks the file at `path`; whether it can be used.
 pub(super) fn run(path: &Path, output: Output) -> bool {
     let (problems, ok) = match load(path) {
-        Ok((_, _, problems)) => (problems, true),
+        Ok((file, _, mut problems)) => {
+            let present = StateDir::check_present(&file.state_dir.value, &file.audit.dir.value);
+            let ill = present.map_err(|ill| problems.push(Problem::error(Span::NOWHERE, ill.to_string())));
+            (problems, ill.is_ok())
+        }
         Err(problems) => (problems, false),
     };
     match output {

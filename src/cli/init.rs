@@ -1,8 +1,7 @@
 //! `claviger init`: a folder to begin in. Asks nothing, and overwrites nothing.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -13,7 +12,7 @@ use super::store::made;
 use super::{Output, say};
 use crate::custody::keyfile;
 use crate::server::StateDir;
-use crate::storage::Sqlite;
+use crate::storage::{Sqlite, private};
 
 /// What a new configuration says.
 const STARTER: &str = include_str!("../../config/starter.toml");
@@ -33,7 +32,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     if config.try_exists()? {
         bail!("{} is not overwritten", config.display());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| dir.display().to_string())?;
+    private::create_folder(dir).with_context(|| dir.display().to_string())?;
     StateDir::prepare(&state)?;
     let (key, store) = (state.join("master.key"), state.join("store.db"));
     // A store that is there already may be sealed with a key that is kept elsewhere.
@@ -62,13 +61,16 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
 }
 
 /// Puts the configuration under its name once it is whole, and never in the place of another.
-fn write(config: &Path) -> std::io::Result<()> {
+fn write(config: &Path) -> io::Result<()> {
     let new = config.with_extension("toml.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = private::create(&new)?;
     file.write_all(STARTER.as_bytes())?;
     file.sync_all()?;
     fs::hard_link(&new, config)?;
     fs::remove_file(&new)?;
-    let folder = config.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(private::folder(config))?.sync_all()
 }

@@ -33,17 +33,18 @@ pub fn make(path: &Path) -> io::Result<()> {
     }
     let key = MasterKey::fresh().map_err(io::Error::other)?;
     let new = beside(path, ".new");
-    write(&new, &key)?;
+    write(private::create, &new, &key)?;
     fs::rename(&new, path)?;
     sync_folder(path)
 }
 
-/// Puts the next key beside the one at `path`, in the place of one that a rotation left behind.
+/// Puts the next key beside the one at `path`, in the place of one that a rotation left behind. Who
+/// could read the one can read the other.
 ///
 /// # Errors
 /// As the file system's.
 pub fn stage(path: &Path, key: &MasterKey, _: &Alone) -> io::Result<()> {
-    write(&next(path), key)?;
+    write(|next| private::create_for(next, path), &next(path), key)?;
     sync_folder(path)
 }
 
@@ -80,12 +81,12 @@ pub fn alone_now(path: &Path) -> io::Result<Option<Alone>> {
     }
 }
 
-fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
+fn write(create: impl Fn(&Path) -> io::Result<File>, path: &Path, key: &MasterKey) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = private::create(path)?;
+    let mut file = create(path)?;
     file.write_all(key.text().expose())?;
     file.sync_all()
 }

@@ -24,7 +24,8 @@ pub type KeyId = [u8; 8];
 
 /// A master key. `Debug` shows its id alone.
 pub struct MasterKey {
-    key: Zeroizing<[u8; KEY_LEN]>,
+    /// Not an array: wherever one is moved, its bytes stay behind.
+    key: Zeroizing<Vec<u8>>,
     id: KeyId,
 }
 
@@ -60,14 +61,15 @@ pub enum WrongKey {
 }
 
 impl MasterKey {
-    pub(super) fn new(key: [u8; KEY_LEN]) -> Self {
+    /// `key` is of [`KEY_LEN`] bytes.
+    pub(super) fn new(key: Zeroizing<Vec<u8>>) -> Self {
         // One way, so that it tells nothing of the key.
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"claviger master key id 1");
         let mut id = KeyId::default();
         for (byte, of_tag) in id.iter_mut().zip(tag.as_ref()) {
             *byte = *of_tag;
         }
-        Self { key: Zeroizing::new(key), id }
+        Self { key, id }
     }
 
     /// A new key.
@@ -75,9 +77,9 @@ impl MasterKey {
     /// # Errors
     /// [`WrongKey::System`].
     pub fn fresh() -> Result<Self, WrongKey> {
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        rand::fill(key.as_mut()).map_err(|_| WrongKey::System)?;
-        Ok(Self::new(*key))
+        let mut key = Zeroizing::new(vec![0; KEY_LEN]);
+        rand::fill(&mut key).map_err(|_| WrongKey::System)?;
+        Ok(Self::new(key))
     }
 
     /// Reads a key as a file or a variable holds it: base64, one line end at most.
@@ -86,20 +88,19 @@ impl MasterKey {
     /// [`WrongKey::Form`].
     pub fn parse(text: &Secret) -> Result<Self, WrongKey> {
         let text = line(text);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_LEN + 3));
-        STANDARD.decode_vec(text, &mut bytes).map_err(|_| WrongKey::Form)?;
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        if bytes.len() != KEY_LEN {
+        // With room for all of the text, so that growing leaves no copy behind.
+        let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
+        STANDARD.decode_vec(text, &mut key).map_err(|_| WrongKey::Form)?;
+        if key.len() != KEY_LEN {
             return Err(WrongKey::Form);
         }
-        key.copy_from_slice(&bytes);
-        Ok(Self::new(*key))
+        Ok(Self::new(key))
     }
 
     /// The key as a file holds it.
     #[must_use]
     pub fn text(&self) -> Secret {
-        let mut text = STANDARD.encode(*self.key);
+        let mut text = STANDARD.encode(&*self.key);
         let mut line = Vec::with_capacity(text.len() + 1);
         line.extend_from_slice(text.as_bytes());
         line.push(b'\n');
@@ -120,7 +121,7 @@ impl MasterKey {
     }
 
     pub(super) fn expose(&self) -> &[u8] {
-        self.key.as_ref()
+        &self.key
     }
 }
 
@@ -286,11 +287,11 @@ impl Derivation {
             return Err(WrongKey::Proof);
         }
         let params = Params::new(self.memory, self.passes, 1, Some(KEY_LEN)).map_err(|_| WrongKey::Proof)?;
-        let mut key = Zeroizing::new([0; KEY_LEN]);
+        let mut key = Zeroizing::new(vec![0; KEY_LEN]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(line(passphrase), &self.salt, key.as_mut())
+            .hash_password_into(line(passphrase), &self.salt, &mut key)
             .map_err(|_| WrongKey::System)?;
-        Ok(MasterKey::new(*key))
+        Ok(MasterKey::new(key))
     }
 }
 
@@ -301,6 +302,18 @@ mod tests {
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.into())
+    }
+
+    fn key(byte: u8) -> MasterKey {
+        MasterKey::new(Zeroizing::new(vec![byte; KEY_LEN]))
+    }
+
+    #[test]
+    fn a_key_that_is_moved_leaves_nothing_behind() {
+        let key = MasterKey::fresh().unwrap();
+        let place = key.expose().as_ptr();
+        let moved = std::hint::black_box(Some(key)).unwrap();
+        assert_eq!(moved.expose().as_ptr(), place);
     }
 
     #[test]
@@ -322,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_proof_knows_its_key_and_no_other() {
-        let (key, other) = (MasterKey::new([1; KEY_LEN]), MasterKey::new([2; KEY_LEN]));
+        let (key, other) = (key(1), key(2));
         let proof = Proof::parse(&Proof::of_key(&key).unwrap().bytes()).unwrap();
         assert_eq!(proof.holds(&key), Ok(()));
         let (sealed_with, held) = (key.shown_id(), other.shown_id());
@@ -345,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_proof_that_was_altered_is_refused_cheaply() {
-        let key = MasterKey::new([1; KEY_LEN]);
+        let key = key(1);
         let bytes = Proof::of_key(&key).unwrap().bytes();
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();

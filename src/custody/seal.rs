@@ -63,7 +63,7 @@ pub enum Unsealable {
 pub fn seal(master: &MasterKey, place: Place<'_>, content: &[u8]) -> Result<Vec<u8>, Unsealable> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
     rand::fill(key.as_mut()).map_err(|_| Unsealable::Random)?;
-    let mut sealed = wrapped(master, place, &key)?;
+    let mut sealed = wrapped(master, place, key.as_ref())?;
     sealed.extend(encrypted(key.as_ref(), &bound("content", place), content)?);
     Ok(sealed)
 }
@@ -74,7 +74,7 @@ pub fn seal(master: &MasterKey, place: Place<'_>, content: &[u8]) -> Result<Vec<
 /// [`Unsealable`]; never anything of the content.
 pub fn unseal(master: &MasterKey, place: Place<'_>, sealed: &[u8]) -> Result<Secret, Unsealable> {
     let (key, content) = opened(master, place, sealed)?;
-    decrypted(key.as_ref(), &bound("content", place), content)
+    decrypted(key.expose(), &bound("content", place), content)
 }
 
 /// Wraps the data key of a sealed record for another master key. The content stays as it is.
@@ -89,13 +89,13 @@ pub fn rewrap(
 ) -> Result<Vec<u8>, Unsealable> {
     unseal(from, place, sealed)?;
     let (key, content) = opened(from, place, sealed)?;
-    let mut fresh = wrapped(to, place, &key)?;
+    let mut fresh = wrapped(to, place, key.expose())?;
     fresh.extend_from_slice(content);
     Ok(fresh)
 }
 
 /// The header and the wrapped data key.
-fn wrapped(master: &MasterKey, place: Place<'_>, key: &[u8; KEY_LEN]) -> Result<Vec<u8>, Unsealable> {
+fn wrapped(master: &MasterKey, place: Place<'_>, key: &[u8]) -> Result<Vec<u8>, Unsealable> {
     let mut sealed = vec![VERSION];
     sealed.extend_from_slice(master.id());
     sealed.extend(encrypted(master.expose(), &bound("key", place), key)?);
@@ -107,7 +107,7 @@ fn opened<'s>(
     master: &MasterKey,
     place: Place<'_>,
     sealed: &'s [u8],
-) -> Result<(Zeroizing<[u8; KEY_LEN]>, &'s [u8]), Unsealable> {
+) -> Result<(Secret, &'s [u8]), Unsealable> {
     let (header, rest) = sealed.split_at_checked(HEADER).ok_or(Unsealable::Form)?;
     let (key, content) = rest.split_at_checked(WRAPPED).ok_or(Unsealable::Form)?;
     let (version, id) = header.split_first().ok_or(Unsealable::Form)?;
@@ -118,12 +118,10 @@ fn opened<'s>(
         let (sealed_with, held) = (super::master::shown(id), master.shown_id());
         return Err(Unsealable::WrongKey { sealed_with, held });
     }
-    let opened = decrypted(master.expose(), &bound("key", place), key)?;
-    let mut key = Zeroizing::new([0; KEY_LEN]);
-    if opened.expose().len() != KEY_LEN {
+    let key = decrypted(master.expose(), &bound("key", place), key)?;
+    if key.expose().len() != KEY_LEN {
         return Err(Unsealable::Form);
     }
-    key.copy_from_slice(opened.expose());
     Ok((key, content))
 }
 
@@ -168,7 +166,7 @@ mod tests {
     const HERE: Place<'_> = Place { table: "versions", row: "jms/1", column: "sealed" };
 
     fn master(byte: u8) -> MasterKey {
-        MasterKey::new([byte; KEY_LEN])
+        MasterKey::new(Zeroizing::new(vec![byte; KEY_LEN]))
     }
 
     #[test]

@@ -7,6 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::Snapshot;
 use super::admit::{Admitted, Approach, Refusal};
+use super::limits::Limits;
 use crate::audit::{Known, Meter};
 use crate::policy::{Members, Unread};
 use crate::transport::{BodyLimits, Inflow};
@@ -37,7 +38,8 @@ pub(super) async fn decide<'s>(
 
 /// The limits of every body.
 pub(super) fn limits(snapshot: &Snapshot) -> BodyLimits {
-    BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout }
+    let Limits { max_body: most, body_timeout: patience, body_total: total, .. } = snapshot.limits;
+    BodyLimits { most, patience, total }
 }
 
 /// Why a body with such headers is not looked into: another reader might see something else in it.

@@ -27,6 +27,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// A request body must bring 1 KiB in each such time.
     pub body_timeout: Duration,
+    /// The longest time that a request body may take in all.
+    pub body_total: Duration,
     /// How long a kept-alive connection may be idle.
     pub idle_timeout: Duration,
     /// Consumers' connections, in all.

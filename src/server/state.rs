@@ -1,16 +1,19 @@
 //! The state folder: made private, held by one server at a time.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::secret::Secret;
 use crate::signature::HmacKey;
+use crate::storage::private::{self, Ill, Keeper};
 
-/// Bytes of the key of fingerprints.
+/// The file of the key of fingerprints.
+const FINGERPRINT_KEY: &str = "fingerprint.key";
+/// Bytes of it.
 const KEY_LEN: usize = 32;
 
 /// The state folder of a running server.
@@ -30,7 +33,7 @@ impl StateDir {
         Self::prepare(path)?;
         let file = lock(path)?;
         let spool = path.join("spool");
-        DirBuilder::new().recursive(true).mode(0o700).create(&spool).map_err(|error| told(&spool, &error))?;
+        private::create_folder(&spool).map_err(|error| told(&spool, &error))?;
         Ok(Self { path: path.to_owned(), locks: vec![file] })
     }
 
@@ -39,43 +42,60 @@ impl StateDir {
     /// # Errors
     /// In words for the operator.
     pub fn prepare(path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| told(path, &error))?;
+        private::create_folder(path).map_err(|error| told(path, &error))?;
         Self::check(path)
     }
 
-    /// Checks that nobody else may put or replace files in a folder.
+    /// Checks that nobody else may put or replace files in the state folder.
     ///
     /// # Errors
     /// In words for the operator.
     pub fn check(path: &Path) -> io::Result<()> {
-        let mode = fs::metadata(path).map_err(|error| told(path, &error))?.mode() & 0o7777;
-        if mode & 0o022 != 0 {
-            let remedy = format!("{} is writable by others (mode {mode:o}): chmod 700 {0}", path.display());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
+        check(path, Keeper::of(path))
+    }
+
+    /// Checks as a start would what is there already of state and trail, and makes nothing.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn check_present(state: &Path, audit: &Path) -> io::Result<()> {
+        if state.is_dir() {
+            Self::check(state)?;
+            match Keeper::of(state).open(&state.join(FINGERPRINT_KEY)) {
+                Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => drop(opened?),
+            }
+        }
+        if audit.is_dir() { Self::check_trail(state, audit) } else { Ok(()) }
+    }
+
+    /// Checks the folder of the trail, wherever it is: that nobody else may put or replace files in
+    /// it, nor read or alter those of the trail.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn check_trail(state: &Path, audit: &Path) -> io::Result<()> {
+        let keeper = Keeper::of(state);
+        check(audit, keeper)?;
+        for segment in crate::audit::segments(audit)? {
+            let found = fs::metadata(&segment).map_err(|error| told(&segment, &error))?;
+            keeper.check(&segment, &found)?;
         }
         Ok(())
     }
 
-    /// Guards the folder of the trail, wherever it is: that nobody else may put or replace files in
-    /// it, nor read them, and that no other server writes there. One that cannot be made now is made
-    /// by the journal, once it can.
+    /// Guards the folder of the trail: as [`check_trail`](Self::check_trail) does, and that no other
+    /// server writes there. One that cannot be made now is made by the journal, once it can.
     ///
     /// # Errors
     /// In words for the operator.
     pub fn guard(&mut self, audit: &Path) -> io::Result<()> {
         // Where that fails, `is_dir` tells.
-        DirBuilder::new().recursive(true).mode(0o700).create(audit).unwrap_or_default();
+        private::create_folder(audit).unwrap_or_default();
         if !audit.is_dir() {
             return Ok(());
         }
-        Self::check(audit)?;
-        for segment in crate::audit::segments(audit)? {
-            let mode = fs::metadata(&segment).map_err(|error| told(&segment, &error))?.mode() & 0o777;
-            if mode & 0o077 != 0 {
-                let remedy = format!("{} is open to others (mode {mode:o}): chmod 600", segment.display());
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
-            }
-        }
+        Self::check_trail(&self.path, audit)?;
         self.locks.push(lock(audit)?);
         Ok(())
     }
@@ -91,27 +111,43 @@ impl StateDir {
     /// # Errors
     /// Where it cannot be read or made, or others may read it.
     pub fn fingerprint_key(&self) -> io::Result<HmacKey> {
-        let path = self.path.join("fingerprint.key");
+        let path = self.path.join(FINGERPRINT_KEY);
         let made = || -> io::Result<Secret> {
             let mut bytes = vec![0; KEY_LEN];
             aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-            let mut file = private().create_new(true).open(&path)?;
+            let mut file = private::create(&path)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             Ok(Secret::new(bytes))
         };
-        let read = match File::open(&path) {
-            Ok(mut file) => read_key(&mut file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => made(),
-            Err(error) => Err(error),
+        let read = match Keeper::of(&self.path).open(&path) {
+            Ok(mut file) => read_key(&mut file).map_err(|error| told(&path, &error)),
+            Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                made().map_err(|error| told(&path, &error))
+            }
+            Err(ill) => Err(ill.into()),
         };
-        read.map(|key| HmacKey::new(key.expose())).map_err(|error| told(&path, &error))
+        read.map(|key| HmacKey::new(key.expose()))
     }
+}
+
+/// Checks a folder in which nobody else may even put a file, as they may where only owners replace theirs.
+fn check(path: &Path, keeper: Keeper) -> io::Result<()> {
+    let mode = fs::metadata(path).map_err(|error| told(path, &error))?.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        let remedy = format!("{} is writable by others (mode {mode:o}): chmod 700 {0}", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
+    }
+    keeper.check_folder(path)?;
+    Ok(())
 }
 
 fn lock(folder: &Path) -> io::Result<File> {
     let path = folder.join("lock");
-    let file = private().create(true).truncate(false).open(&path).map_err(|error| told(&path, &error))?;
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = open.open(&path).and_then(|file| private::hand_over(&file, &path).map(|()| file));
+    let file = file.map_err(|error| told(&path, &error))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         let who = format!("{} is in use by another claviger", folder.display());
         io::Error::new(io::ErrorKind::ResourceBusy, who)
@@ -120,25 +156,12 @@ fn lock(folder: &Path) -> io::Result<File> {
 }
 
 fn read_key(file: &mut File) -> io::Result<Secret> {
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("open to others (mode {mode:o}): chmod 600"),
-        ));
-    }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     if bytes.len() != KEY_LEN {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a key of 32 bytes"));
     }
     Ok(Secret::new(bytes))
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    options
 }
 
 fn told(path: &Path, error: &io::Error) -> io::Error {

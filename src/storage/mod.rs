@@ -152,12 +152,24 @@ pub struct Rows {
     pub credentials: Vec<CredentialRow>,
     /// By credential and version.
     pub versions: Vec<VersionRow>,
+    /// The highest number that a version of each name of a credential ever had, by name. It outlives
+    /// version and credential, since the trail tells versions apart by their numbers.
+    pub last_versions: Vec<(String, u32)>,
     /// In their order.
     pub frozen: Vec<Frozen>,
     /// What the trail was not told yet, in order.
     pub notes: Vec<Note>,
     /// A value sealed at the beginning, by which a wrong master key is known.
     pub proof: Option<Vec<u8>>,
+}
+
+impl Rows {
+    /// The number of a credential's next version: one that none of this name ever had.
+    #[must_use]
+    pub fn next_version(&self, credential: &str) -> u32 {
+        let last = self.last_versions.iter().find(|(name, _)| name == credential);
+        last.map_or(1, |(_, last)| last.saturating_add(1))
+    }
 }
 
 /// One part of a change.

@@ -43,6 +43,8 @@ pub struct BodyLimits {
     pub most: u64,
     /// In each such time at least 1 KiB must come, or the end.
     pub patience: Duration,
+    /// The longest time that it may take in all.
+    pub total: Duration,
 }
 
 /// A consumer's body before it is taken: untouched, or with its beginning read.
@@ -278,7 +280,13 @@ struct Watched {
     limits: BodyLimits,
     meter: Meter,
     window: u64,
-    patience: Option<Pin<Box<Sleep>>>,
+    patience: Option<Waiting>,
+}
+
+/// How long a body that lets wait is waited for; begun with the first wait, which most never cause.
+struct Waiting {
+    sleep: Pin<Box<Sleep>>,
+    end: Instant,
 }
 
 impl Watched {
@@ -316,15 +324,24 @@ impl Watched {
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
-        let until = || Instant::now() + self.limits.patience;
-        let sleep = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until())));
+        let BodyLimits { most: _, patience, total } = self.limits;
+        let Waiting { sleep, end } = self.patience.get_or_insert_with(|| {
+            let now = Instant::now();
+            Waiting { sleep: Box::pin(tokio::time::sleep_until(now + patience.min(total))), end: now + total }
+        });
         while sleep.as_mut().poll(cx).is_ready() {
-            if self.window < LEAST_PROGRESS {
-                let reason = format!("{} bytes in {:?}", self.window, self.limits.patience);
+            let now = Instant::now();
+            let too_slow = if now >= *end {
+                Some((self.meter.bytes(), total))
+            } else {
+                (self.window < LEAST_PROGRESS).then_some((self.window, patience))
+            };
+            if let Some((bytes, time)) = too_slow {
+                let reason = format!("{bytes} bytes in {time:?}");
                 return Poll::Ready(Some(Err(BodyFault { code: Code::BodyTimeout, reason })));
             }
             self.window = 0;
-            sleep.as_mut().reset(Instant::now() + self.limits.patience);
+            sleep.as_mut().reset((now + patience).min(*end));
         }
         Poll::Pending
     }

@@ -54,5 +54,6 @@ mod wire_connections;
 mod wire_framing;
 mod wire_hygiene;
 mod wire_limits;
+mod wire_slow;
 mod wire_targets;
 mod wire_unreadable;

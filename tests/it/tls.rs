@@ -79,7 +79,8 @@ fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
 fn encrypted_upstream(pair: &Pair) -> (SocketAddr, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(String::new())));
-    let config = claviger::tls::server_config(&pair.cert, &pair.key, None).unwrap();
+    let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());
+    let config = claviger::tls::server_config(&pair.cert, &key, None).unwrap();
     let record = Arc::clone(&heard);
     std::thread::spawn(move || {
         for socket in listener.incoming() {

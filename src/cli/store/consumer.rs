@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::words::{shown, shown_or_dash};
 use super::{Desk, Manner, Output, confirmed, named, table::table};
-use crate::storage::{Change, ConsumerRow};
+use crate::storage::{Change, ConsumerRow, TokenRow};
 
 /// What to do with consumers.
 #[derive(Subcommand)]
@@ -103,7 +103,7 @@ fn every(desk: &Desk) -> Vec<(String, Option<&ConsumerRow>)> {
 }
 
 fn live_tokens(desk: &Desk, name: &str) -> usize {
-    let live = |row: &&crate::storage::TokenRow| {
+    let live = |row: &&TokenRow| {
         row.consumer == name && row.revoked.is_none() && row.expires.is_none_or(|end| desk.now < end)
     };
     let declared = desk.file.consumers.find(name).map_or(0, |consumer| consumer.token_sha256.len());
@@ -177,12 +177,25 @@ fn without_row(desk: &Desk, name: &str) -> Vec<Change> {
     std::iter::once(Change::NoConsumer(name.into())).chain(kept).collect()
 }
 
+/// Whether the file declares a token that the store has revoked: without its row it would be good again.
+fn is_held_down(desk: &Desk, row: &TokenRow) -> bool {
+    let mut declared = desk.file.consumers.iter().flat_map(|(_, consumer)| &consumer.token_sha256);
+    row.revoked.is_some() && declared.any(|digest| digest.value == row.digest)
+}
+
 /// Removes what the store has of a consumer: tokens may be all, where the file declares it or did.
 fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
-    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).count();
+    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name);
+    let (kept, doomed): (Vec<&TokenRow>, Vec<&TokenRow>) = tokens.partition(|row| is_held_down(desk, row));
+    let (tokens, kept) = (doomed.len(), kept.into_iter().cloned().map(Change::Token).collect::<Vec<_>>());
     let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).count();
     let declared = desk.file.consumers.declares(name);
     if tokens + keys == 0 && !desk.rows.consumers.iter().any(|row| row.name == name) {
+        if !kept.is_empty() {
+            bail!(
+                "what the store has of `{name}` is revoked, and the file declares it: remove it there first"
+            );
+        }
         desk.must_know_consumer(name)?;
         bail!("`{name}` is declared in the file: remove it there");
     }
@@ -195,9 +208,16 @@ fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let told = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
-    desk.change(("consumer removed", &told), vec![Change::NoConsumer(name.into())], manner)?;
+    let held_down = kept.len();
+    let changes = std::iter::once(Change::NoConsumer(name.into())).chain(kept).collect();
+    desk.change(("consumer removed", &told), changes, manner)?;
     let more = if declared { " from the store; the file still declares it" } else { "" };
+    let stay = if held_down > 0 {
+        format!("; revoked tokens that the file declares stay revoked: {held_down}")
+    } else {
+        String::new()
+    };
     let json = json!({"consumer": name, "removed": true, "declared": declared});
-    desk.done(manner, json, &format!("consumer {name} removed{more}\n"));
+    desk.done(manner, json, &format!("consumer {name} removed{more}{stay}\n"));
     Ok(true)
 }

@@ -122,6 +122,7 @@ fn add(
             "there is a credential `{name}` already; claviger credential rotate {name} gives it a new version"
         );
     }
+    let version = desk.rows.next_version(name);
     let row = CredentialRow {
         name: name.into(),
         upstream: upstream.into(),
@@ -132,16 +133,16 @@ fn add(
     let (id, secret) = material(desk, &row, given)?;
     let mut changes = vec![Change::Credential(row.clone())];
     if !manner.dry_run {
-        sealed(desk, &mut changes, (&row, 1, Stage::Active), (&id, &secret))?;
+        sealed(desk, &mut changes, (&row, version, Stage::Active), (&id, &secret))?;
     }
     let told = [
         ("credential", name.into()),
         ("upstream", upstream.into()),
         ("kind", kind.into()),
-        ("version", 1.into()),
+        ("version", version.into()),
     ];
     desk.change(("credential added", &told), changes, manner)?;
-    let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": 1});
+    let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": version});
     desk.done(manner, json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));
     Ok(())
 }
@@ -205,7 +206,7 @@ fn rotate(
 ) -> anyhow::Result<()> {
     let row = changeable(desk, name)?;
     let (id, secret) = material(desk, &row, given)?;
-    let version = versions(desk, name).iter().map(|row| row.version).max().unwrap_or(0) + 1;
+    let version = desk.rows.next_version(name);
     let until = desk.now + overlap;
     let mut changes = Vec::new();
     for former in versions(desk, name) {

@@ -11,6 +11,7 @@ use crate::config::{self, File};
 use crate::custody::keyfile::{self, Alone};
 use crate::custody::{MasterKey, Proof, WrongKey};
 use crate::secret::Secret;
+use crate::storage::private::{Ill, Keeper};
 use crate::storage::{Change, Rows};
 
 /// What the store says of its master key; none where nothing is sealed.
@@ -58,14 +59,15 @@ fn looked(
     if let Some(held) = held.filter(|held| proof.is_of(held)) {
         return Ok(Some(Rc::clone(held)));
     }
+    let keeper = Keeper::of(&file.state_dir.value);
     let key = match &file.custody.master_key.value {
-        Source::File(path) => of_file(path, &proof, alone)?,
+        Source::File(path) => of_file((path, keeper), &proof, alone)?,
         Source::Env(name) => {
             let key = MasterKey::parse(&variable(name)?).and_then(|key| proof.holds(&key).map(|()| key));
             key.with_context(|| format!("the master key in the variable `{name}`"))?
         }
         Source::Passphrase(place) => {
-            let key = proof.derive(&referred(place)?);
+            let key = proof.derive(&referred(place, keeper)?);
             key.with_context(|| format!("the passphrase in {}", shown(place)))?
         }
     };
@@ -80,7 +82,7 @@ pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
     if let Some(key) = for_reading(file, rows, None)? {
         return Ok((key, None));
     }
-    let source = &file.custody.master_key;
+    let (source, keeper) = (&file.custody.master_key, Keeper::of(&file.state_dir.value));
     let (key, proof) = match &source.value {
         Source::File(path) => {
             if source.span.is_nowhere() && !path.try_exists()? {
@@ -90,13 +92,13 @@ pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
                     path.display()
                 ));
             }
-            proven(read(path)?)?
+            proven(read(path, keeper)?)?
         }
         Source::Env(name) => {
             let key = MasterKey::parse(&variable(name)?);
             proven(key.with_context(|| format!("the master key in the variable `{name}`"))?)?
         }
-        Source::Passphrase(place) => Proof::of_passphrase(&referred(place)?)?,
+        Source::Passphrase(place) => Proof::of_passphrase(&referred(place, keeper)?)?,
     };
     Ok((Rc::new(key), Some(Change::Proof(proof.bytes()))))
 }
@@ -109,21 +111,25 @@ pub(super) fn proven(key: MasterKey) -> Result<(MasterKey, Proof), WrongKey> {
 
 /// The key in the file, or the next where a rotation was cut off after the store was sealed with it:
 /// that one is put in its place, by who is `alone` or can be so at once. Who is not leaves it where it is.
-fn of_file(path: &Path, proof: &Proof, alone: Option<&Alone>) -> anyhow::Result<MasterKey> {
-    let why = match proven_in(path, proof) {
+fn of_file(
+    (path, keeper): (&Path, Keeper),
+    proof: &Proof,
+    alone: Option<&Alone>,
+) -> anyhow::Result<MasterKey> {
+    let why = match proven_in(path, keeper, proof) {
         Ok(key) => return Ok(key),
         Err(why) => why,
     };
-    let Ok(key) = proven_in(&keyfile::next(path), proof) else {
+    let Ok(key) = proven_in(&keyfile::next(path), keeper, proof) else {
         // It may have been put in its place between the two looks.
-        return proven_in(path, proof).map_err(|_| why);
+        return proven_in(path, keeper, proof).map_err(|_| why);
     };
     if let Some(alone) = alone {
-        complete(path, proof, alone).with_context(|| path.display().to_string())?;
+        complete((path, keeper), proof, alone).with_context(|| path.display().to_string())?;
         return Ok(key);
     }
     let completed = match keyfile::alone_now(path) {
-        Ok(Some(alone)) => complete(path, proof, &alone),
+        Ok(Some(alone)) => complete((path, keeper), proof, &alone),
         // Who holds the lock completes it, or the next to look does.
         Ok(None) => Ok(()),
         Err(why) => Err(why),
@@ -137,11 +143,11 @@ fn of_file(path: &Path, proof: &Proof, alone: Option<&Alone>) -> anyhow::Result<
 
 /// Puts the next key in its place if it is the right one still, which only the lock makes certain: by
 /// now another rotation may have put it there, and its own beside it.
-fn complete(path: &Path, proof: &Proof, alone: &Alone) -> std::io::Result<()> {
-    if proven_in(path, proof).is_ok() {
+fn complete((path, keeper): (&Path, Keeper), proof: &Proof, alone: &Alone) -> std::io::Result<()> {
+    if proven_in(path, keeper, proof).is_ok() {
         return Ok(());
     }
-    if let Ok(key) = proven_in(&keyfile::next(path), proof) {
+    if let Ok(key) = proven_in(&keyfile::next(path), keeper, proof) {
         keyfile::promote(path, alone)?;
         tracing::info!(key = key.shown_id(), "the rotation of the master key is complete");
     }
@@ -149,16 +155,22 @@ fn complete(path: &Path, proof: &Proof, alone: &Alone) -> std::io::Result<()> {
 }
 
 /// The key in a file, if it is the one that the store is sealed with.
-fn proven_in(path: &Path, proof: &Proof) -> anyhow::Result<MasterKey> {
-    let key = read(path)?;
+fn proven_in(path: &Path, keeper: Keeper, proof: &Proof) -> anyhow::Result<MasterKey> {
+    let key = read(path, keeper)?;
     proof.holds(&key).with_context(|| path.display().to_string())?;
     Ok(key)
 }
 
 /// Reads the key in a file that nobody else can read.
-pub(super) fn read(path: &Path) -> anyhow::Result<MasterKey> {
-    let text = config::kept(path).map_err(|ill| anyhow::anyhow!("the master key cannot be used: {ill}"))?;
+pub(super) fn read(path: &Path, keeper: Keeper) -> anyhow::Result<MasterKey> {
+    let text = config::kept(path, keeper).map_err(|ill| ill_kept(&ill, "the master key"))?;
     MasterKey::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// What to say of a file of secrets that is not well kept.
+pub(super) fn ill_kept(ill: &Ill, what: &str) -> anyhow::Error {
+    let remedy = ill.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
+    anyhow::anyhow!("{what} cannot be used: {ill}{remedy}")
 }
 
 fn variable(name: &str) -> anyhow::Result<Secret> {
@@ -166,12 +178,10 @@ fn variable(name: &str) -> anyhow::Result<Secret> {
     Ok(Secret::new(value.into_bytes()))
 }
 
-fn referred(place: &Reference) -> anyhow::Result<Secret> {
+fn referred(place: &Reference, keeper: Keeper) -> anyhow::Result<Secret> {
     match place {
         Reference::Env(name) => variable(name),
-        Reference::File(path) => {
-            config::kept(path).map_err(|ill| anyhow::anyhow!("the passphrase cannot be used: {ill}"))
-        }
+        Reference::File(path) => config::kept(path, keeper).map_err(|ill| ill_kept(&ill, "the passphrase")),
     }
 }
 
@@ -199,6 +209,11 @@ mod tests {
         proof: Proof,
     }
 
+    /// Who runs this.
+    fn own() -> Keeper {
+        Keeper::of(Path::new("/nowhere"))
+    }
+
     fn cut_off() -> CutOff {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
@@ -211,12 +226,12 @@ mod tests {
     impl CutOff {
         /// What is found, which must be the key in use.
         fn finds(&self, alone: Option<&Alone>) {
-            let found = of_file(&self.path, &self.proof, alone).unwrap();
+            let found = of_file((&self.path, own()), &self.proof, alone).unwrap();
             assert_eq!(found.shown_id(), self.used.shown_id());
         }
 
         fn is_complete(&self) -> bool {
-            let (at, beside) = (read(&self.path), keyfile::next(&self.path).exists());
+            let (at, beside) = (read(&self.path, own()), keyfile::next(&self.path).exists());
             at.is_ok_and(|key| self.proof.is_of(&key)) && !beside
         }
     }
@@ -252,14 +267,14 @@ mod tests {
         keyfile::promote(&left.path, &alone).unwrap();
         let later = MasterKey::fresh().unwrap();
         keyfile::stage(&left.path, &later, &alone).unwrap();
-        complete(&left.path, &left.proof, &alone).unwrap();
+        complete((&left.path, own()), &left.proof, &alone).unwrap();
         left.finds(None);
-        assert_eq!(read(&left.path).unwrap().shown_id(), left.used.shown_id());
+        assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
         // Nor where neither is the one that was read.
         let (_, proof) = proven(MasterKey::fresh().unwrap()).unwrap();
-        complete(&left.path, &proof, &alone).unwrap();
-        assert_eq!(read(&left.path).unwrap().shown_id(), left.used.shown_id());
-        assert_eq!(read(&keyfile::next(&left.path)).unwrap().shown_id(), later.shown_id());
+        complete((&left.path, own()), &proof, &alone).unwrap();
+        assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
+        assert_eq!(read(&keyfile::next(&left.path), own()).unwrap().shown_id(), later.shown_id());
     }
 
     #[test]
@@ -276,7 +291,7 @@ mod tests {
         assert!(keyfile::next(&left.path).exists());
         // The next rotation would stage its own there: it may not go on.
         let alone = keyfile::alone(&left.path).unwrap();
-        of_file(&left.path, &left.proof, Some(&alone)).unwrap_err();
+        of_file((&left.path, own()), &left.proof, Some(&alone)).unwrap_err();
         assert!(keyfile::next(&left.path).exists());
     }
 }

@@ -16,6 +16,7 @@ use crate::config::file::MasterKey as Source;
 use crate::config::kept;
 use crate::custody::{MasterKey, Proof, keyfile, rewrap_access_key, rewrap_version};
 use crate::storage::Change;
+use crate::storage::private::Keeper;
 
 /// What to do with the master key.
 #[derive(Subcommand)]
@@ -57,7 +58,7 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
     let Some(from) = keys::for_rotating(&desk.file, &desk.rows, alone.as_ref())? else {
         bail!(NOTHING);
     };
-    let (to, proof) = wanted(&source, new_file)?;
+    let (to, proof) = wanted(&source, new_file, Keeper::of(&desk.file.state_dir.value))?;
     let mut changes = vec![Change::Proof(proof.bytes())];
     for row in &desk.rows.versions {
         changes.push(Change::Version(rewrap_version((&from, &to), &desk.rows, row)?));
@@ -100,7 +101,11 @@ fn rotate(desk: &mut Desk, new_file: Option<&Path>, manner: Manner) -> anyhow::R
 }
 
 /// The new key, and its proof.
-fn wanted(source: &Source, new_file: Option<&Path>) -> anyhow::Result<(Rc<MasterKey>, Proof)> {
+fn wanted(
+    source: &Source,
+    new_file: Option<&Path>,
+    keeper: Keeper,
+) -> anyhow::Result<(Rc<MasterKey>, Proof)> {
     let (key, proof) = match (source, new_file) {
         (Source::File(_), None) => keys::proven(MasterKey::fresh()?)?,
         (Source::File(_), Some(_)) => bail!("the new key is made and kept by claviger: leave out --new-file"),
@@ -109,10 +114,9 @@ fn wanted(source: &Source, new_file: Option<&Path>) -> anyhow::Result<(Rc<Master
                 "the configuration takes the key from where claviger cannot write: --new-file FILE holds the new one"
             )
         }
-        (Source::Env(_), Some(path)) => keys::proven(keys::read(path)?)?,
+        (Source::Env(_), Some(path)) => keys::proven(keys::read(path, keeper)?)?,
         (Source::Passphrase(_), Some(path)) => {
-            let passphrase =
-                kept(path).map_err(|ill| anyhow::anyhow!("the passphrase cannot be used: {ill}"))?;
+            let passphrase = kept(path, keeper).map_err(|ill| keys::ill_kept(&ill, "the passphrase"))?;
             Proof::of_passphrase(&passphrase)?
         }
     };

@@ -7,7 +7,7 @@ mod secrets;
 mod stored;
 mod upstreams;
 
-pub use secrets::{Ill, kept};
+pub use secrets::kept;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,6 +27,7 @@ use crate::gateway::limits::{Limits, Quota};
 use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
 use crate::signature::HmacKey;
+use crate::storage::private::Keeper;
 use crate::target::Target;
 use crate::tls::{self, Unusable};
 
@@ -145,6 +146,7 @@ fn limits(limits: &file::Limits) -> Limits {
         },
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
+        body_total: limits.body_total,
         idle_timeout: limits.idle_timeout,
         connections: count(limits.connections),
         connections_per_address: count(limits.connections_per_address),
@@ -162,12 +164,15 @@ fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
     for listener in &file.listeners {
         let mut compiled = Listener { address: listener.address.value, tls: None };
         if let Some(tls) = &listener.tls {
-            if let Err(why) = secrets::guarded(&tls.key.value) {
-                problems.push(why.problem(tls.key.span, "the key"));
-                continue;
-            }
+            let key = match kept(&tls.key.value, Keeper::of(&file.state_dir.value)) {
+                Ok(key) => key,
+                Err(ill) => {
+                    problems.push(secrets::problem(&ill, tls.key.span, "the key"));
+                    continue;
+                }
+            };
             let client_ca = tls.client_ca.as_ref().map(|path| path.value.as_path());
-            match tls::server_config(&tls.cert.value, &tls.key.value, client_ca) {
+            match tls::server_config(&tls.cert.value, &key, client_ca) {
                 Ok(config) => compiled.tls = Some(config),
                 Err(unusable) => {
                     let (span, help) = match &unusable {

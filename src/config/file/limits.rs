@@ -24,6 +24,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// The time in which a request's body must bring at least 1 KiB.
     pub body_timeout: Duration,
+    /// The time a request's body may take in all.
+    pub body_total: Duration,
     /// The time the upstream may take to connect and begin an answer, and the longest pause within one.
     pub upstream_timeout: Duration,
     /// The time a connection may be kept with no request begun.
@@ -52,6 +54,7 @@ impl Default for Limits {
             max_target_bytes: 8 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
+            body_total: Duration::from_hours(1),
             upstream_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(2),
             connections: 20_000,
@@ -71,6 +74,7 @@ impl Limits {
         let mut wait = |key, default| table.or(key, default, duration(PATIENCE));
         let header_timeout = wait("header_timeout", default.header_timeout);
         let body_timeout = wait("body_timeout", default.body_timeout);
+        let body_total = wait("body_total", default.body_total);
         let upstream_timeout = wait("upstream_timeout", default.upstream_timeout);
         let idle_timeout = wait("idle_timeout", default.idle_timeout);
         let max_headers = table.or("max_headers", default.max_headers, integer(1..=MOST_HEADERS));
@@ -89,6 +93,7 @@ impl Limits {
             max_target_bytes: table.or("max_target_bytes", default.max_target_bytes, size(TARGET)),
             header_timeout,
             body_timeout,
+            body_total,
             upstream_timeout,
             idle_timeout,
         };

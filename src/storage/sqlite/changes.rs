@@ -205,6 +205,14 @@ async fn version(db: &mut SqliteConnection, row: &VersionRow) -> Result<(), Erro
     .bind(sealed)
     .bind(created)
     .bind(until)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "INSERT INTO last_versions (credential, version) VALUES (?, ?) ON CONFLICT (credential) \
+         DO UPDATE SET version = max(version, excluded.version)",
+    )
+    .bind(credential)
+    .bind(version)
     .execute(db)
     .await
     .map(drop)

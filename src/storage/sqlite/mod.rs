@@ -17,11 +17,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use super::{Change, Rows, Stamp, Storage, StoreFault, private};
+use super::private::{self, Keeper};
+use super::{Change, Rows, Stamp, Storage, StoreFault};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
-const STEPS: [&str; 2] = [include_str!("../schema/1.sql"), include_str!("../schema/2.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("../schema/1.sql"), include_str!("../schema/2.sql"), include_str!("../schema/3.sql")];
 /// In the file's header, so that another program's file is known as such: `clvg`.
 const APPLICATION: i64 = 0x636c_7667;
 /// What every file of `SQLite` begins with.
@@ -45,7 +47,9 @@ impl Sqlite {
     /// Where it is not there, is not whole, is another program's or a newer version's, or others may
     /// read it.
     pub async fn open(path: &Path) -> Result<Self, StoreFault> {
-        let file = check_file(path).map_err(|error| fault(path, error.to_string()))?;
+        let opened = Keeper::of(private::folder(path)).open(path);
+        let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
+        let file = check_file(opened).map_err(|error| fault(path, error.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|error| broken(path, &error))?;
         check(path, &mut connection).await?;
         Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
@@ -65,7 +69,7 @@ impl Sqlite {
             let file = begin(&new).map_err(unusable)?;
             let mut connection = options(&new).connect().await.map_err(|error| broken(path, &error))?;
             // Without a log first, so that all of it is in the one file that gets the name.
-            migrate(path, &mut connection, 0).await?;
+            migrate(path, &mut connection).await?;
             let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
                 .fetch_one(&mut connection)
                 .await
@@ -163,17 +167,12 @@ fn begin(new: &Path) -> io::Result<File> {
     private::create(new)
 }
 
-/// The identity of the file, if it can be a store that nobody else reads.
-fn check_file(path: &Path) -> io::Result<(u64, u64)> {
-    let mut file = File::open(path)?;
+/// The identity of the file, if it can be a store.
+fn check_file(mut file: File) -> io::Result<(u64, u64)> {
     let found = file.metadata()?;
     let ill = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
     if !found.is_file() {
         return ill("it is no file");
-    }
-    if found.mode() & 0o077 != 0 {
-        let remedy = format!("it is open to others (mode {:o}): chmod 600", found.mode() & 0o777);
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
     }
     let mut magic = [0; MAGIC.len()];
     match file.read_exact(&mut magic) {
@@ -208,18 +207,16 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
     if found != ["ok"] {
         return Err(fault(path, format!("it is damaged: {}", found.join("; "))));
     }
-    migrate(path, connection, version).await
+    if version < STEPS.len() { migrate(path, connection).await } else { Ok(()) }
 }
 
-/// Takes the steps after `version`, all or none.
-async fn migrate(path: &Path, connection: &mut SqliteConnection, version: usize) -> Result<(), StoreFault> {
-    let steps = STEPS.get(version..).unwrap_or_default();
-    if steps.is_empty() {
-        return Ok(());
-    }
+/// Takes the steps that are left, all or none.
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreFault> {
     let taken = async {
         let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
-        for step in steps {
+        // Another may have taken them while the lock was waited for.
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
+        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;
         }
         let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {}", STEPS.len());

@@ -18,6 +18,7 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Sta
                 FROM access_keys ORDER BY id";
     let credentials = "SELECT name, upstream, kind, created, disabled FROM credentials ORDER BY name";
     let versions = "SELECT credential, version, stage, sealed, created, until FROM versions ORDER BY credential, version";
+    let last_versions = "SELECT credential, version FROM last_versions ORDER BY credential";
     let frozen = "SELECT what, name FROM frozen";
     let notes = "SELECT id, members FROM notes ORDER BY id";
     let mut rows = Rows {
@@ -26,6 +27,7 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Sta
         access_keys: sqlx::query(keys).try_map(|row| access_key(&row)).fetch_all(&mut *db).await?,
         credentials: sqlx::query(credentials).try_map(|row| credential(&row)).fetch_all(&mut *db).await?,
         versions: sqlx::query(versions).try_map(|row| version(&row)).fetch_all(&mut *db).await?,
+        last_versions: sqlx::query(last_versions).try_map(|row| last(&row)).fetch_all(&mut *db).await?,
         frozen: sqlx::query(frozen).try_map(|row| is_frozen(&row)).fetch_all(&mut *db).await?,
         notes: sqlx::query(notes).try_map(|row| note(&row)).fetch_all(&mut *db).await?,
         proof: None,
@@ -92,7 +94,6 @@ fn credential(row: &SqliteRow) -> Result<CredentialRow, Error> {
 }
 
 fn version(row: &SqliteRow) -> Result<VersionRow, Error> {
-    let number: i64 = row.try_get(1)?;
     let stage = match row.try_get::<&str, _>(2)? {
         "staged" => Stage::Staged,
         "active" => Stage::Active,
@@ -101,12 +102,20 @@ fn version(row: &SqliteRow) -> Result<VersionRow, Error> {
     };
     Ok(VersionRow {
         credential: row.try_get(0)?,
-        version: u32::try_from(number).map_err(|_| ill("a version's number"))?,
+        version: number(row, 1)?,
         stage,
         sealed: row.try_get(3)?,
         created: row.try_get(4)?,
         until: row.try_get(5)?,
     })
+}
+
+fn last(row: &SqliteRow) -> Result<(String, u32), Error> {
+    Ok((row.try_get(0)?, number(row, 1)?))
+}
+
+fn number(row: &SqliteRow, column: usize) -> Result<u32, Error> {
+    u32::try_from(row.try_get::<i64, _>(column)?).map_err(|_| ill("a version's number"))
 }
 
 fn is_frozen(row: &SqliteRow) -> Result<Frozen, Error> {

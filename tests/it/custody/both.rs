@@ -130,10 +130,22 @@ fn a_declaration_brings_no_token_back() {
     site.done(&["consumer", "disable", "late"]);
     assert_eq!(code(&soon(&process, &late, 401)), "unauthenticated");
     soon(&process, &good, 200);
+    // Nor does removing what the store has of its consumer, as long as the file declares it.
+    site.done(&["consumer", "remove", "tool", "--yes"]);
+    let left = tokens(&site);
+    let left: Vec<_> = left.iter().filter(|row| row["consumer"] == "tool").collect();
+    assert!(left.len() == 1 && left[0]["revoked"].is_string(), "{left:?}");
+    let said = site.refused(&["consumer", "remove", "tool", "--yes"]);
+    assert!(said.contains("revoked"), "{said}");
+    soon(&process, &good, 200);
+    soon(&process, &revoked, 401);
     assert_eq!(process.end().0, Some(0));
     let process = site.start();
     soon(&process, &revoked, 401);
     site.done(&["consumer", "enable", "late"]);
     soon(&process, &late, 200);
     assert_eq!(process.end().0, Some(0));
+    site.write(&without_tool());
+    site.done(&["consumer", "remove", "tool", "--yes"]);
+    assert!(tokens(&site).iter().all(|row| row["consumer"] != "tool"));
 }

@@ -7,6 +7,7 @@ mod changes;
 mod keys;
 mod life;
 mod missing;
+mod owners;
 mod scale;
 mod signed;
 mod slow;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use claviger::storage::{Change, Sqlite, Storage as _, VersionRow};
 
-use super::{InFile, Place as _, access_key, block_on, consumer, some, some_rows, version};
+use super::{InFile, Place as _, block_on, some, some_rows, version};
 
 /// A closed store with something in it, all of it in the one file.
 fn kept() -> InFile {
@@ -73,31 +73,6 @@ fn another_programs_file_is_refused() {
         let why = refused(&place.path());
         assert!(why.contains(&format!("of version {version}")), "{why}");
     }
-}
-
-#[test]
-fn a_store_of_the_first_version_is_taken_on_with_all_that_it_holds() {
-    use sqlx::{ConnectOptions as _, Connection as _};
-    let place = InFile::new();
-    write(&place.path(), b"");
-    block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path());
-        let mut first = options.connect().await.unwrap();
-        let rows = "INSERT INTO consumers VALUES ('zoe', 7, 0, NULL); \
-                    INSERT INTO tokens VALUES ('t', 'zoe', zeroblob(32), 1, NULL, NULL, NULL, NULL); \
-                    PRAGMA application_id = 1668052583; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;";
-        for step in [include_str!("../../../src/storage/schema/1.sql"), rows] {
-            sqlx::raw_sql(step).execute(&mut first).await.unwrap();
-        }
-        first.close().await.unwrap();
-        for _again in 0..2 {
-            let store = Sqlite::open(&place.path()).await.unwrap();
-            let (rows, _) = store.read().await.unwrap();
-            assert_eq!((rows.consumers, rows.tokens.len()), (vec![consumer("zoe")], 1));
-            store.write(&[Change::AccessKey(access_key("k", "zoe"))], None).await.unwrap();
-            assert_eq!(store.read().await.unwrap().0.access_keys, [access_key("k", "zoe")]);
-        }
-    });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What every store does, whatever it is made of: the suite takes a way to open the same store again.
 
 mod damage;
+mod former;
 
 use std::path::PathBuf;
 
@@ -136,6 +137,7 @@ fn some_rows() -> Rows {
             version("jms", 9),
             VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) },
         ],
+        last_versions: vec![("jms".into(), 10)],
         frozen: vec![Frozen::Gateway, Frozen::Credential("jms".into())],
         notes: vec![note("1"), note("2")],
         proof: Some(vec![0, 1, 255]),
@@ -206,6 +208,21 @@ async fn what_is_taken_away_takes_with_it_what_is_its_own(place: &impl Place) {
     store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
     (expected.credentials, expected.versions) = (Vec::new(), Vec::new());
     assert_eq!(rows(&store).await, expected);
+}
+
+/// The trail tells versions apart by their numbers, whatever becomes of version and credential.
+async fn no_number_is_given_twice(place: &impl Place) {
+    let store = place.open().await;
+    assert_eq!(rows(&store).await.next_version("jms"), 1);
+    store.write(&some(), None).await.unwrap();
+    store.write(&[Change::NoVersion("jms".into(), 10)], None).await.unwrap();
+    assert_eq!(rows(&store).await.next_version("jms"), 11);
+    store.write(&[Change::Version(version("jms", 9))], None).await.unwrap();
+    assert_eq!(rows(&store).await.next_version("jms"), 11);
+    store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
+    store.write(&[Change::Credential(credential("jms"))], None).await.unwrap();
+    assert_eq!(rows(&place.open().await).await.next_version("jms"), 11);
+    assert_eq!(rows(&store).await.next_version("another"), 1);
 }
 
 async fn a_list_is_made_whole_or_not_at_all(place: &impl Place) {
@@ -305,6 +322,7 @@ conforms!(
     what_is_written_is_read_by_all,
     a_row_of_the_same_key_is_replaced,
     what_is_taken_away_takes_with_it_what_is_its_own,
+    no_number_is_given_twice,
     a_list_is_made_whole_or_not_at_all,
     the_stamp_is_the_same_for_all_and_another_after_a_change,
     a_change_made_from_what_is_outdated_is_refused,
