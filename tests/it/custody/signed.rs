@@ -239,7 +239,7 @@ fn a_key_may_only_what_it_was_issued_for() {
             pair.id
         )
     };
-    assert_eq!(send(&process, &by_sha1(&wide)).status, 200);
+    soon(&process, &by_sha1(&wide), 200);
     assert_eq!(send(&process, &by_sha1(&ending)).status, 401);
     assert_eq!(site.last_outcome()["reason"], "signature by an algorithm that the key does not allow");
     std::thread::sleep(std::time::Duration::from_secs(3));
