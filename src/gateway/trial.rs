@@ -69,6 +69,10 @@ pub fn attempt(
             ));
         }
     };
+    if snapshot.directory.consumer(place)?.disabled {
+        let (code, reason) = (Code::Unauthenticated, Some("disabled consumer"));
+        return Some((trial, Verdict::Denied { code, reason }));
+    }
     let action = match locate(snapshot, (method, host, &target), headers) {
         Ok((_, action)) => action,
         Err((code, known)) => {
