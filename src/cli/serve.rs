@@ -16,11 +16,10 @@ use tracing_subscriber::EnvFilter;
 use super::live::{Kept, LOOK, Live};
 use super::{environment, tell};
 use crate::admin::Admin;
-use crate::audit::Folder;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
 use crate::metrics::Metrics;
-use crate::server::{Server, Setup, StateDir};
+use crate::server::{Server, Setup, StateDir, Trail};
 use crate::signature::HmacKey;
 
 /// How long calls in flight may take after SIGTERM.
@@ -85,18 +84,17 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
             return Ok(false);
         }
     };
-    let mut state = StateDir::open(&file.state_dir.value)?;
+    let state = StateDir::open(&file.state_dir.value)?;
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     tell(&problems.render(true));
     for upstream in &compiled.in_clear {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
     }
-    state.guard(&file.audit.dir.value)?;
+    let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
     let admin_listener = TcpListener::bind(file.admin.address.value)
         .await
         .with_context(|| format!("admin listener {}", file.admin.address.value))?;
-    let disk = Box::new(Folder::new(file.audit.dir.value.clone()));
     let setup = Setup {
         compiled,
         workers: file.workers,
