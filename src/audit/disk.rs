@@ -13,6 +13,14 @@ pub trait Disk: Send + Sync {
     /// The folder of the segments.
     fn dir(&self) -> &Path;
 
+    /// Makes the folder where it is missing. The first that is asked, and again after each failure of it.
+    ///
+    /// # Errors
+    /// As the file system's, or where the folder is not for this journal.
+    fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(self.dir())
+    }
+
     /// Makes an empty segment that nobody else can read and makes its name durable.
     ///
     /// # Errors

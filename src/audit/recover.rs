@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -57,7 +57,7 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it).
 pub(super) fn recover(disk: &dyn Disk) -> io::Result<Recovered> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(disk.dir())?;
+    disk.prepare()?;
     let mut recovered = Recovered::default();
     let mut outcomes: HashSet<String> = HashSet::new();
     let mut last = true;

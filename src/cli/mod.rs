@@ -95,6 +95,10 @@ pub fn main() -> ExitCode {
     let typed = Typed::parse();
     keep_secrets_in_memory();
     let (config, output) = (typed.config.as_path(), typed.output);
+    // The gateway of these two keeps a log of its own, or none.
+    if !matches!(typed.verb, Verb::Serve | Verb::Demo(_)) {
+        warn_on_stderr();
+    }
     let done = match &typed.verb {
         Verb::Demo(asked) => demo::run(asked, output),
         Verb::Init(asked) => init::run(asked, output),
@@ -163,6 +167,12 @@ fn keep_secrets_in_memory() {
     {
         tell("claviger: core dumps could not be turned off\n");
     }
+}
+
+/// Tells beside a result what an operator has to look after.
+fn warn_on_stderr() {
+    let log = tracing_subscriber::fmt().with_env_filter("claviger=warn").with_writer(std::io::stderr);
+    log.with_ansi(false).without_time().with_target(false).init();
 }
 
 /// An environment variable, if it is set and is text.

@@ -16,12 +16,12 @@ use tracing_subscriber::EnvFilter;
 use super::live::{Kept, LOOK, Live};
 use super::{environment, tell};
 use crate::admin::Admin;
-use crate::audit::{Folder, recent_nonces};
+use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
-use crate::server::{Server, Setup, StateDir};
+use crate::server::{Server, Setup, StateDir, Trail};
 use crate::signature::HmacKey;
 
 /// How long calls in flight may take after SIGTERM.
@@ -106,19 +106,18 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
             return Ok(false);
         }
     };
-    let mut state = StateDir::open(&file.state_dir.value)?;
+    let state = StateDir::open(&file.state_dir.value)?;
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     tell(&problems.render(true));
     for upstream in &compiled.in_clear {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
     }
-    state.guard(&file.audit.dir.value)?;
+    let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());
     let admin_listener = TcpListener::bind(file.admin.address.value)
         .await
         .with_context(|| format!("admin listener {}", file.admin.address.value))?;
-    let disk = Box::new(Folder::new(file.audit.dir.value.clone()));
     let setup = Setup {
         compiled,
         workers: file.workers,

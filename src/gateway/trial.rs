@@ -83,6 +83,10 @@ pub fn attempt(
             ));
         }
     };
+    if snapshot.directory.consumer(place)?.disabled {
+        let (code, reason) = (Code::Unauthenticated, Some("disabled consumer"));
+        return Some((trial, Verdict::Denied { code, reason }));
+    }
     let action = match locate(snapshot, (method, host, &target), headers) {
         Ok((_, action)) => Action { body: body.clone(), ..action },
         Err((code, known)) => {

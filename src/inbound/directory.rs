@@ -26,13 +26,15 @@ pub struct Consumer {
     pub requests_per_minute: Option<u32>,
     /// Requests in flight, over all workers; none where absent.
     pub concurrency: Option<u32>,
+    /// Whether none of its tokens is good for now.
+    pub disabled: bool,
 }
 
 impl Consumer {
     /// A consumer without limits of its own.
     #[must_use]
     pub fn new(name: Name) -> Self {
-        Self { name, requests_per_minute: None, concurrency: None }
+        Self { name, requests_per_minute: None, concurrency: None, disabled: false }
     }
 }
 

@@ -3,11 +3,13 @@
 mod drain;
 mod linger;
 mod state;
+mod trail;
 mod unreadable;
 mod wire;
 mod worker;
 
 pub use state::StateDir;
+pub use trail::Trail;
 
 use std::io;
 use std::net::SocketAddr;

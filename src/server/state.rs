@@ -20,8 +20,8 @@ const KEY_LEN: usize = 32;
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Held as long as the server runs.
-    locks: Vec<File>,
+    #[expect(dead_code, reason = "the lock is held as long as the server runs")]
+    held: File,
 }
 
 impl StateDir {
@@ -34,7 +34,7 @@ impl StateDir {
         let file = lock(path)?;
         let spool = path.join("spool");
         private::create_folder(&spool).map_err(|error| told(&spool, &error))?;
-        Ok(Self { path: path.to_owned(), locks: vec![file] })
+        Ok(Self { path: path.to_owned(), held: file })
     }
 
     /// Makes the folder where it is missing, and checks that nobody else can reach into it.
@@ -84,22 +84,6 @@ impl StateDir {
         Ok(())
     }
 
-    /// Guards the folder of the trail: as [`check_trail`](Self::check_trail) does, and that no other
-    /// server writes there. One that cannot be made now is made by the journal, once it can.
-    ///
-    /// # Errors
-    /// In words for the operator.
-    pub fn guard(&mut self, audit: &Path) -> io::Result<()> {
-        // Where that fails, `is_dir` tells.
-        private::create_folder(audit).unwrap_or_default();
-        if !audit.is_dir() {
-            return Ok(());
-        }
-        Self::check_trail(&self.path, audit)?;
-        self.locks.push(lock(audit)?);
-        Ok(())
-    }
-
     /// The folder for request bodies that do not fit into memory.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
@@ -142,7 +126,8 @@ fn check(path: &Path, keeper: Keeper) -> io::Result<()> {
     Ok(())
 }
 
-fn lock(folder: &Path) -> io::Result<File> {
+/// Keeps other servers out of a folder until the file is closed.
+pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let path = folder.join("lock");
     let mut open = OpenOptions::new();
     open.read(true).write(true).create(true).truncate(false).mode(0o600);

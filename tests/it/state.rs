@@ -86,6 +86,39 @@ fn one_trail_is_kept_by_one_gateway_also_where_it_had_to_make_the_folder() {
     assert_eq!(second.start().end().0, Some(0));
 }
 
+/// Where neither can make the folder when it starts, the first that can has it alone.
+#[test]
+fn one_trail_is_kept_by_one_gateway_also_where_its_folder_comes_later() {
+    let upstream = Upstream::ok();
+    let place = tempfile::tempdir().unwrap();
+    let away = place.path().join("away");
+    fs::write(&away, "in the way").unwrap();
+    let more = format!("[audit]\ndir = \"{}\"\n", away.join("trail").display());
+    let sites = [Site::new(upstream.address, &more), Site::new(upstream.address, &more)];
+    let [mut one, mut other] = sites.each_ref().map(|site| site.launch(site.claviger().arg("serve")));
+    for process in [&one, &other] {
+        process.wait_readiness(503);
+        assert_eq!(process.get("/api/").status, 503);
+    }
+    fs::remove_file(&away).unwrap();
+    fs::create_dir(&away).unwrap();
+    let until = Instant::now() + crate::process::PATIENCE;
+    while one.admin("/readyz").status != 200 {
+        std::mem::swap(&mut one, &mut other);
+        assert!(Instant::now() < until, "{}", one.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // By now it would have tried again, more than once.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!((one.get("/api/").status, other.get("/api/").status), (200, 503));
+    assert!(other.said().contains("in use by another claviger"), "{}", other.said());
+    assert_eq!(one.end().0, Some(0));
+    other.wait_ready();
+    assert_eq!(other.get("/api/").status, 200);
+    assert_eq!(other.end().0, Some(0));
+    sites[0].verified();
+}
+
 /// The files under `folder` that this process has open, named or not.
 fn opened(folder: &Path) -> Vec<(PathBuf, u32, u64)> {
     let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();

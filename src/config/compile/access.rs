@@ -65,8 +65,11 @@ fn directory(
                 }
             }
         }
-        let limits = (consumer.requests_per_minute, consumer.concurrency);
-        let consumer = Consumer { name: called, requests_per_minute: limits.0, concurrency: limits.1 };
+        let consumer = Consumer {
+            requests_per_minute: consumer.requests_per_minute,
+            concurrency: consumer.concurrency,
+            ..Consumer::new(called)
+        };
         places.insert(name, entries.len());
         entries.push((consumer, tokens));
     }

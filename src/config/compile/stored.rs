@@ -34,9 +34,10 @@ pub(super) fn consumers<'a>(
             entries.len() - 1
         });
         if row.disabled
-            && let Some((_, tokens)) = entries.get_mut(place)
+            && let Some((consumer, tokens)) = entries.get_mut(place)
         {
             disabled.insert(place);
+            consumer.disabled = true;
             for token in tokens {
                 token.dead = Some(Dead::Disabled);
             }

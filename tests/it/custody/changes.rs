@@ -76,6 +76,18 @@ fn freezes_stop_what_they_name_and_survive_a_restart() {
         site.done(&[&["thaw"], which].concat());
         soon(&process, &token, 200);
     }
+    // As the gateway refuses the tokens of a disabled consumer.
+    let explain = ["explain", "--consumer", "tool", "GET", "/api/v1/", "--output", "json"];
+    site.done(&["consumer", "disable", "tool"]);
+    soon(&process, &token, 401);
+    let explained = site.run(&explain);
+    assert_eq!(explained.status.code(), Some(1), "{explained:?}");
+    let verdict: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let told = (&verdict["code"], &verdict["status"], &verdict["reason"]);
+    assert_eq!(told, (&"unauthenticated".into(), &401.into(), &"disabled consumer".into()));
+    site.done(&["consumer", "enable", "tool"]);
+    soon(&process, &token, 200);
+    assert!(site.run(&explain).status.success());
     site.done(&["freeze", "--consumer", "tool"]);
     soon(&process, &token, 403);
     process.kill();

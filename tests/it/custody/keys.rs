@@ -271,6 +271,27 @@ fn a_rotation_while_it_runs_changes_nothing_for_calls() {
     neither_starts(&old, "the store was sealed with the master key");
 }
 
+/// Until somebody looks after it, every verb that needs the key says so.
+#[test]
+fn a_key_that_is_not_in_its_place_is_told_by_every_verb() {
+    let upstream = upstream();
+    let (site, _) = at_work(&upstream);
+    fs::rename(key(&site), site.state().join("master.key.next")).unwrap();
+    fs::create_dir(key(&site)).unwrap();
+    let add = ["credential", "add", "b", "--upstream", "jms", "--kind", "access-key", "--id", KEY_ID];
+    for arguments in [&["check"] as &[&str], &["explain", "--consumer", "tool", "GET", "/api/v1/"], &add] {
+        let output = site.run_with(&[arguments, &["--output", "json"]].concat(), SECRET);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("cannot be put in its place") && told.contains("master.key.next"), "{told}");
+        done(&output);
+    }
+    fs::remove_dir(key(&site)).unwrap();
+    let completed = site.run(&["check"]);
+    let told = String::from_utf8_lossy(&completed.stderr);
+    assert!(completed.status.success() && !told.contains("in its place"), "{told}");
+    assert!(key(&site).is_file());
+}
+
 #[test]
 fn with_nothing_sealed_there_is_nothing_to_rotate() {
     let upstream = upstream();

@@ -1,0 +1,80 @@
+//! The folder of the trail: checked, and one server's at a time, before a line is read or written there.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::StateDir;
+use super::state::lock;
+use crate::audit::{Disk, Folder};
+use crate::storage::private;
+
+/// The folder of the trail of a running server.
+#[derive(Debug)]
+pub struct Trail {
+    folder: Folder,
+    state: PathBuf,
+    /// Held as long as the server runs.
+    held: Mutex<Option<File>>,
+    /// Why it is not held was said: the journal asks again four times a second.
+    told: AtomicBool,
+}
+
+impl Trail {
+    /// Guards the folder `audit` of the server with this state folder. One that cannot be made now is
+    /// guarded once the journal can make it.
+    ///
+    /// # Errors
+    /// In words for the operator, where others may reach into it or another server writes there.
+    pub fn guard(state: &Path, audit: &Path) -> io::Result<Self> {
+        let made = private::create_folder(audit).is_ok();
+        let trail = Self {
+            folder: Folder::new(audit.to_owned()),
+            state: state.to_owned(),
+            held: Mutex::default(),
+            told: AtomicBool::new(made),
+        };
+        if made {
+            trail.prepare()?;
+        }
+        Ok(trail)
+    }
+}
+
+impl Disk for Trail {
+    fn dir(&self) -> &Path {
+        self.folder.dir()
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            private::create_folder(self.dir())?;
+            let locked = StateDir::check_trail(&self.state, self.dir()).and_then(|()| lock(self.dir()));
+            *held = Some(locked.inspect_err(|why| {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%why, "the trail is not for this gateway");
+                }
+            })?);
+        }
+        Ok(())
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        self.folder.create(name)
+    }
+
+    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        self.folder.append(file, bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        self.folder.sync(file)
+    }
+
+    fn cut(&self, file: &File, len: u64) -> io::Result<()> {
+        self.folder.cut(file, len)
+    }
+}
