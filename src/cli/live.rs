@@ -234,7 +234,7 @@ impl Live {
         {
             self.heard(&rows);
         }
-        self.tell_trail(server).await;
+        while self.tell_trail(server).await {}
         self.tell_use(&server.snapshot()).await;
         if let Some(store) = self.store {
             store.close().await;

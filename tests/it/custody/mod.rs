@@ -1,6 +1,7 @@
 //! Custody through the command line and the binary: what a custodian types, and what calls see of it.
 
 mod apart;
+mod backlog;
 mod both;
 mod canary;
 mod changes;
