@@ -68,7 +68,11 @@ fn decide(c: &mut Criterion) {
         let call = |(headers, action): (HeaderMap, Action)| {
             let identity = identify(&headers, &directory, now).unwrap();
             let permit = policy.decide(identity, action, now).unwrap();
-            assert!(freezes.stop(&permit).is_none());
+            assert!(
+                freezes
+                    .stops((permit.identity().consumer(), permit.action().upstream, permit.credential()))
+                    .is_none()
+            );
             (permit, headers)
         };
         bench.iter_batched(setup, call, BatchSize::LargeInput);

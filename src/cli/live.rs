@@ -51,6 +51,8 @@ pub(super) struct Live {
     /// Versions whose overlap ends: credential, version and when.
     leaving: Vec<(String, u32, Seconds)>,
     trouble: Option<Trouble>,
+    /// Whether calls that rest on the store are refused.
+    lapsed: bool,
     told_use: (Instant, Seconds),
 }
 
@@ -79,6 +81,7 @@ impl Live {
             Err(problems) => return Ok(Err(problems)),
         };
         kept.metrics.last_reload.set(kept.seconds());
+        compiled.snapshot.vouched.renew(file.custody.store_bound);
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             store::made::mark_if_possible(&store::path_of(&live.first));
@@ -102,6 +105,7 @@ impl Live {
             told: HashSet::new(),
             leaving: Vec::new(),
             trouble: None,
+            lapsed: false,
             told_use,
         }
     }
@@ -154,6 +158,7 @@ impl Live {
             Ok(_) => self.follow(server).await,
             Err(why) => self.troubled(Extent::Unread, format!("{why:#}")),
         }
+        self.vouch(server);
         self.tell_trail(server).await;
         self.tell_ages(server);
         if self.told_use.0.elapsed() >= TELL_USE {
@@ -164,7 +169,20 @@ impl Live {
 
     /// Why nobody should rely on what is in force, where that is so.
     pub(super) fn apart(&self) -> Option<String> {
-        self.trouble.as_ref()?.unready()
+        self.trouble.as_ref()?.unready(self.lapsed)
+    }
+
+    /// Lets what came from the store be good for longer where it could be read.
+    fn vouch(&mut self, server: &Server) {
+        let snapshot = server.snapshot();
+        if self.trouble.as_ref().is_none_or(Trouble::was_read) {
+            snapshot.vouched.renew(self.file.custody.store_bound);
+        }
+        let lapsed = !snapshot.vouched.stands();
+        if lapsed && !self.lapsed {
+            tracing::error!("the store could not be read for too long: calls that rest on it are refused");
+        }
+        self.lapsed = lapsed;
     }
 
     /// The stamp of what the store holds now; none where there never was a store.

@@ -57,6 +57,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!((file.audit.durability, file.audit.rotate), (Durability::Sync, 128 << 20));
     let key = MasterKey::File("/etc/claviger/state/master.key".into());
     assert_eq!(file.custody.master_key, At::unwritten(key));
+    assert_eq!(file.custody.store_bound, Duration::from_mins(1));
     assert_eq!(file.limits, Limits::default());
     assert!(file.upstreams.is_empty() && file.credentials.is_empty() && file.roles.is_empty());
     assert!(file.routes.is_empty() && file.grants.is_empty() && file.consumers.is_empty());
@@ -74,6 +75,7 @@ fn the_complete_file_says_what_it_says() {
         file.custody.master_key.value,
         MasterKey::Passphrase(Reference::Env("CLAVIGER_PASSPHRASE".into()))
     );
+    assert_eq!(file.custody.store_bound, Duration::from_mins(5));
     assert_eq!(
         file.limits,
         Limits { max_body: 1 << 20, header_timeout: Duration::from_millis(2500), ..Limits::default() }

@@ -7,6 +7,7 @@ pub mod freeze;
 pub mod limits;
 mod still;
 pub mod trial;
+pub mod vouch;
 
 pub use admit::{Admitted, Refusal, admit};
 
@@ -31,6 +32,7 @@ use crate::transport::{Answer, Transport};
 use crate::upstream::Upstream;
 use freeze::Freezes;
 use limits::{Failures, Limits, Quota};
+use vouch::Vouched;
 
 /// The configuration, compiled. A request sees one of them from beginning to end.
 pub struct Snapshot {
@@ -46,6 +48,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// What is frozen.
     pub freezes: Freezes,
+    /// How long what came from the store is good.
+    pub vouched: Arc<Vouched>,
     /// The limits.
     pub limits: Limits,
     /// What each consumer has used, by its place.

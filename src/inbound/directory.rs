@@ -21,13 +21,15 @@ pub struct Consumer {
     pub requests_per_minute: Option<u32>,
     /// Requests in flight, over all workers; none where absent.
     pub concurrency: Option<u32>,
+    /// Whether the store holds it, whatever the file says.
+    pub stored: bool,
 }
 
 impl Consumer {
     /// A consumer without limits of its own.
     #[must_use]
     pub fn new(name: Name) -> Self {
-        Self { name, requests_per_minute: None, concurrency: None }
+        Self { name, requests_per_minute: None, concurrency: None, stored: false }
     }
 }
 
@@ -84,8 +86,8 @@ struct Held {
 /// Who holds a token.
 #[derive(Debug)]
 pub enum Holder<'d> {
-    /// This consumer, at its place.
-    Consumer(usize, &'d Consumer),
+    /// This consumer, at its place; and whether it or the token is the store's.
+    Consumer(usize, &'d Consumer, bool),
     /// A consumer whose token is not good any more.
     Dead(Dead),
     /// Nobody.
@@ -144,7 +146,7 @@ impl Directory {
             let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             held.used.store(i64::try_from(since.as_secs()).unwrap_or(0), Ordering::Relaxed);
         }
-        Holder::Consumer(held.consumer, consumer)
+        Holder::Consumer(held.consumer, consumer, held.id.is_some() || consumer.stored)
     }
 
     /// The tokens of the store that were presented, and when last, in seconds since 1970.

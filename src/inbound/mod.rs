@@ -48,7 +48,7 @@ impl Via {
 /// ```compile_fail,E0451
 /// use claviger::inbound::{Identity, Via};
 /// fn forge(name: claviger::name::Name) -> Identity {
-///     Identity { consumer: 0, name, via: Via::Bearer }
+///     Identity { consumer: 0, name, via: Via::Bearer, stored: false }
 /// }
 /// ```
 /// ```
@@ -62,6 +62,7 @@ pub struct Identity {
     consumer: usize,
     name: Name,
     via: Via,
+    stored: bool,
 }
 
 impl Identity {
@@ -75,6 +76,12 @@ impl Identity {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Whether the consumer, or the token that proved it, is known from the store.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.stored
     }
 
     /// How it proved itself.
@@ -124,7 +131,9 @@ pub fn identify(
         Attempt::Unreadable(sent) => return Err(Unidentified::Unknown(sent)),
     };
     match directory.find(token.expose(), now) {
-        Holder::Consumer(consumer, found) => Ok(Identity { consumer, name: found.name.clone(), via }),
+        Holder::Consumer(consumer, found, stored) => {
+            Ok(Identity { consumer, name: found.name.clone(), via, stored })
+        }
         Holder::Dead(dead) => Err(Unidentified::Dead(dead, token)),
         Holder::Nobody => Err(Unidentified::Unknown(token)),
     }

@@ -61,7 +61,8 @@ fn directory(file: &File, problems: &mut Problems, stored: Option<&Stored>) -> D
             }
         }
         let limits = (consumer.requests_per_minute, consumer.concurrency);
-        let consumer = Consumer { name: called, requests_per_minute: limits.0, concurrency: limits.1 };
+        let consumer =
+            Consumer { requests_per_minute: limits.0, concurrency: limits.1, ..Consumer::new(called) };
         places.insert(name, entries.len());
         entries.push((consumer, tokens));
     }

@@ -110,10 +110,12 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         file::Durability::Batched => Durability::Batched,
     };
     let quotas = quotas.collect();
+    let vouched = around.former.as_ref().map(|former| Arc::clone(&former.vouched)).unwrap_or_default();
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
             freezes,
+            vouched,
             directory: access.directory,
             routes: Routes::new(routes),
             policy: access.policy,

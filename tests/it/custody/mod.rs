@@ -3,6 +3,7 @@
 mod apart;
 mod backlog;
 mod both;
+mod bound;
 mod canary;
 mod changes;
 mod keys;
