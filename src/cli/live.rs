@@ -130,8 +130,7 @@ impl Live {
                 return self.troubled(Extent::Unread, why);
             }
         };
-        let former = server.snapshot();
-        let around = self.kept.around((read.stored.as_ref(), Some(Arc::clone(&former))), false);
+        let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), false);
         match config::compile(&file, problems.clone(), around) {
             Ok((compiled, told)) => {
                 tell(&told.render(true));
@@ -143,8 +142,6 @@ impl Live {
                 (self.file, self.problems) = (file, problems);
                 self.settled(read.stamp, read.sealed);
                 tracing::info!("configuration reloaded");
-                // Last: a slow disk must not keep a revocation from taking effect.
-                self.tell_use(&former).await;
             }
             Err(problems) => not_reloaded(&problems),
         }
@@ -206,15 +203,12 @@ impl Live {
         if self.is_in_force_but_for(&read) {
             return self.settled(read.stamp, read.sealed);
         }
-        let former = server.snapshot();
-        let around = self.kept.around((read.stored.as_ref(), Some(Arc::clone(&former))), true);
+        let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
                 self.settled(read.stamp, read.sealed);
                 tracing::info!("what was changed in the store is in force");
-                // Last, as in a reload.
-                self.tell_use(&former).await;
             }
             Err(problems) => {
                 let extent = read.stamp.map_or(Extent::Unread, Extent::Unfit);

@@ -67,17 +67,21 @@ impl Live {
         false
     }
 
-    /// Tells the store when this snapshot's tokens were last used.
+    /// Tells the store when tokens were last used. Never while a change is put in force: a slow disk
+    /// must not delay a revocation.
     pub(super) async fn tell_use(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since) = (&self.store, self.told_use.1) else { return };
-        let used = snapshot.directory.used().filter(|(_, at)| *at >= since);
+        let (Some(store), since, now) = (&self.store, self.told_use.1, self.kept.seconds()) else { return };
+        // A call notes its use a moment after it looked at the clock.
+        let used = snapshot.directory.used().filter(|(_, at)| *at >= since - 1);
         let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
-        self.told_use = (Instant::now(), self.kept.seconds());
+        self.told_use.0 = Instant::now();
         if !changes.is_empty()
             && let Err(why) = store.write(&changes, None).await
         {
-            tracing::warn!(%why, "the store was not told when tokens were used");
+            // What could not be told now is told with the next.
+            return tracing::warn!(%why, "the store was not told when tokens were used");
         }
+        self.told_use.1 = now;
     }
 
     /// Tells the metrics how old the credentials in force are.
