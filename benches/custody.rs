@@ -78,7 +78,11 @@ fn decide(c: &mut Criterion) {
                 identify(Message { method: "GET", target: b"/", headers: &headers }, &directory, now)
                     .unwrap();
             let permit = policy.decide(identity, action, now).unwrap();
-            assert!(freezes.stop(&permit).is_none());
+            assert!(
+                freezes
+                    .stops((permit.identity().consumer(), permit.action().upstream, permit.credential()))
+                    .is_none()
+            );
             (permit, headers)
         };
         bench.iter_batched(setup, call, BatchSize::LargeInput);

@@ -104,6 +104,8 @@ codes! {
     Frozen = "frozen", SERVICE_UNAVAILABLE, "This is frozen for now.";
     /// The credential is disabled, has no active version, or cannot be unsealed.
     CredentialUnavailable = "credential_unavailable", SERVICE_UNAVAILABLE, "The credential for this is not available.";
+    /// The call rests on the store, which could not be read for longer than `store_bound`.
+    StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The store that this rests on is not available.";
     /// The body could not be kept while it was being read.
     SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";
 }
@@ -125,6 +127,7 @@ mod tests {
                         | Code::UnknownCoding
                         | Code::Frozen
                         | Code::CredentialUnavailable
+                        | Code::StoreUnavailable
                 );
             assert_eq!(code.status().is_server_error(), ours, "{}", code.as_str());
         }

@@ -137,19 +137,21 @@ impl Journal {
         }
     }
 
-    /// Records what a custodian changed: `members` are those of an `admin` event, each after a comma.
-    /// Comes back when it is on the disk.
+    /// Records what custodians changed: each of `events` has the members of an `admin` event, each after a
+    /// comma. Comes back when all are on the disk, by one flush.
     ///
     /// # Errors
-    /// [`Unrecorded`]: it has to be tried again.
-    pub async fn admin(&self, members: &str) -> Result<(), Unrecorded> {
+    /// [`Unrecorded`]: all have to be tried again, though some may be recorded.
+    pub async fn admin<'e>(&self, events: impl IntoIterator<Item = &'e str>) -> Result<(), Unrecorded> {
         let (waiter, durable) = oneshot::channel();
         {
             let mut tail = self.0.tail();
             if !self.healthy() || tail.stop || tail.is_full() {
                 return Err(Unrecorded);
             }
-            tail.append("admin", self.0.clock.now(), &[members.as_bytes()])?;
+            for members in events {
+                tail.append("admin", self.0.clock.now(), &[members.as_bytes()])?;
+            }
             tail.waiters.push(waiter);
             self.0.rouse(&mut tail);
         }

@@ -51,6 +51,8 @@ pub(super) struct Live {
     /// Versions whose overlap ends: credential, version and when.
     leaving: Vec<(String, u32, Seconds)>,
     trouble: Option<Trouble>,
+    /// Whether calls that rest on the store are refused.
+    lapsed: bool,
     told_use: (Instant, Seconds),
 }
 
@@ -79,6 +81,7 @@ impl Live {
             Err(problems) => return Ok(Err(problems)),
         };
         kept.metrics.last_reload.set(kept.seconds());
+        compiled.snapshot.vouched.renew(file.custody.store_bound);
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             store::made::mark_if_possible(&store::path_of(&live.first));
@@ -102,6 +105,7 @@ impl Live {
             told: HashSet::new(),
             leaving: Vec::new(),
             trouble: None,
+            lapsed: false,
             told_use,
         }
     }
@@ -126,8 +130,7 @@ impl Live {
                 return self.troubled(Extent::Unread, why);
             }
         };
-        let former = server.snapshot();
-        let around = self.kept.around((read.stored.as_ref(), Some(Arc::clone(&former))), false);
+        let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), false);
         match config::compile(&file, problems.clone(), around) {
             Ok((compiled, told)) => {
                 tell(&told.render(true));
@@ -139,8 +142,6 @@ impl Live {
                 (self.file, self.problems) = (file, problems);
                 self.settled(read.stamp, read.sealed);
                 tracing::info!("configuration reloaded");
-                // Last: a slow disk must not keep a revocation from taking effect.
-                self.tell_use(&former).await;
             }
             Err(problems) => not_reloaded(&problems),
         }
@@ -154,6 +155,7 @@ impl Live {
             Ok(_) => self.follow(server).await,
             Err(why) => self.troubled(Extent::Unread, format!("{why:#}")),
         }
+        self.vouch(server);
         self.tell_trail(server).await;
         self.tell_ages(server);
         if self.told_use.0.elapsed() >= TELL_USE {
@@ -164,7 +166,20 @@ impl Live {
 
     /// Why nobody should rely on what is in force, where that is so.
     pub(super) fn apart(&self) -> Option<String> {
-        self.trouble.as_ref()?.unready()
+        self.trouble.as_ref()?.unready(self.lapsed)
+    }
+
+    /// Lets what came from the store be good for longer where it could be read.
+    fn vouch(&mut self, server: &Server) {
+        let snapshot = server.snapshot();
+        if self.trouble.as_ref().is_none_or(Trouble::was_read) {
+            snapshot.vouched.renew(self.file.custody.store_bound);
+        }
+        let lapsed = !snapshot.vouched.stands();
+        if lapsed && !self.lapsed {
+            tracing::error!("the store could not be read for too long: calls that rest on it are refused");
+        }
+        self.lapsed = lapsed;
     }
 
     /// The stamp of what the store holds now; none where there never was a store.
@@ -188,15 +203,12 @@ impl Live {
         if self.is_in_force_but_for(&read) {
             return self.settled(read.stamp, read.sealed);
         }
-        let former = server.snapshot();
-        let around = self.kept.around((read.stored.as_ref(), Some(Arc::clone(&former))), true);
+        let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
                 self.settled(read.stamp, read.sealed);
                 tracing::info!("what was changed in the store is in force");
-                // Last, as in a reload.
-                self.tell_use(&former).await;
             }
             Err(problems) => {
                 let extent = read.stamp.map_or(Extent::Unread, Extent::Unfit);
@@ -234,7 +246,7 @@ impl Live {
         {
             self.heard(&rows);
         }
-        self.tell_trail(server).await;
+        while self.tell_trail(server).await {}
         self.tell_use(&server.snapshot()).await;
         if let Some(store) = self.store {
             store.close().await;

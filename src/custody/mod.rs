@@ -32,6 +32,8 @@ pub struct Credential {
     /// Since when the version is what it is, where that is known: one of the store since it was stored,
     /// which tells it from one of the same number that was removed.
     pub since: Option<SystemTime>,
+    /// Whether it is the store's.
+    pub stored: bool,
     /// None where it is not to be had now.
     material: Option<Arc<Material>>,
 }
@@ -40,7 +42,7 @@ impl Credential {
     /// A credential in custody.
     #[must_use]
     pub fn new(name: Name, version: u32, origin: Origin, material: Material) -> Self {
-        Self { name, version, origin, since: None, material: Some(Arc::new(material)) }
+        Self { name, version, origin, since: None, stored: false, material: Some(Arc::new(material)) }
     }
 
     /// The same, known to be what it is since then.
@@ -49,17 +51,23 @@ impl Credential {
         Self { since, ..self }
     }
 
+    /// The same, as one that came from the store.
+    #[must_use]
+    pub fn of_store(self) -> Self {
+        Self { stored: true, ..self }
+    }
+
     /// A credential that grants name and that is not to be had now.
     #[must_use]
     pub fn absent(name: Name, origin: Origin) -> Self {
-        Self { name, version: 0, origin, since: None, material: None }
+        Self { name, version: 0, origin, since: None, stored: false, material: None }
     }
 
     /// The same material, in custody of another snapshot.
     #[must_use]
     pub fn again(&self) -> Self {
         let (name, origin, material) = (self.name.clone(), self.origin.clone(), self.material.clone());
-        Self { name, version: self.version, origin, since: self.since, material }
+        Self { name, version: self.version, origin, since: self.since, stored: self.stored, material }
     }
 
     /// The part that is no secret: the access key's id.

@@ -149,7 +149,8 @@ impl<'s> Approach<'s> {
             let known = Known { target, rule, reason, ..led_by(snapshot, route) };
             Refusal::new(code, called_by(permit.identity(), known))
         };
-        if let Some((code, reason)) = snapshot.freezes.stop(&permit) {
+        let by = (permit.action().upstream, permit.credential());
+        if let Some((code, reason)) = snapshot.stops(permit.identity(), by) {
             return Err(stopped(code, Some(reason)));
         }
         let place = match snapshot.quotas.get(consumer).map(|quota| quota.take()) {

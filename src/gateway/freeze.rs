@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::code::Code;
-use crate::policy::Permit;
 
 /// What is frozen, by places in the snapshot.
 #[derive(Debug, Default)]
@@ -19,14 +18,7 @@ pub struct Freezes {
 }
 
 impl Freezes {
-    /// Why a permitted call is not made now: the code, and the reason for the trail. What concerns
-    /// the consumer itself is 403; the rest is our own doing, and 503.
-    #[must_use]
-    pub fn stop(&self, permit: &Permit) -> Option<(Code, &'static str)> {
-        self.stops((permit.identity().consumer(), permit.action().upstream, permit.credential()))
-    }
-
-    /// The same of a call by consumer, upstream and credential.
+    /// Why a call by this consumer, to this upstream and with this credential is not made now.
     #[must_use]
     pub fn stops(
         &self,

@@ -9,6 +9,7 @@ mod judged;
 pub mod limits;
 mod still;
 pub mod trial;
+pub mod vouch;
 
 pub use admit::{Admitted, Approach, Refusal, Step, admit};
 
@@ -36,6 +37,7 @@ use crate::upstream::Upstream;
 use failures::Failures;
 use freeze::Freezes;
 use limits::{Limits, Quota, network};
+use vouch::Vouched;
 
 /// The configuration, compiled. A request sees one of them from beginning to end.
 pub struct Snapshot {
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// What is frozen.
     pub freezes: Freezes,
+    /// How long what came from the store is good.
+    pub vouched: Arc<Vouched>,
     /// The limits.
     pub limits: Limits,
     /// What each consumer has used, by its place.

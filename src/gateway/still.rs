@@ -32,7 +32,7 @@ pub(super) fn permitted(
     let again = Action { upstream, method, target, org, body };
     let ruling = current.policy.ruling(identity.consumer(), &again, now);
     let ruling = ruling.map_err(|forbidden| no_more(forbidden.code, "it is granted no more"))?;
-    if let Some((code, reason)) = current.freezes.stops((identity.consumer(), upstream, ruling.credential)) {
+    if let Some((code, reason)) = current.stops(&identity, (upstream, ruling.credential)) {
         return Err(no_more(code, reason));
     }
     let name =

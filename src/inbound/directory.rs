@@ -28,13 +28,15 @@ pub struct Consumer {
     pub concurrency: Option<u32>,
     /// Whether none of its tokens is good for now.
     pub disabled: bool,
+    /// Whether the store holds it, whatever the file says.
+    pub stored: bool,
 }
 
 impl Consumer {
     /// A consumer without limits of its own.
     #[must_use]
     pub fn new(name: Name) -> Self {
-        Self { name, requests_per_minute: None, concurrency: None, disabled: false }
+        Self { name, requests_per_minute: None, concurrency: None, disabled: false, stored: false }
     }
 }
 
@@ -82,18 +84,26 @@ pub struct Directory {
 #[derive(Debug)]
 struct Held {
     consumer: usize,
-    id: Option<Uuid>,
     expires: Option<SystemTime>,
     dead: Option<Dead>,
-    /// When it was last presented, in seconds since 1970; 0 for not since this directory was built.
-    used: AtomicI64,
+    /// None where the file declares it.
+    stored: Option<OfStore>,
+}
+
+/// What is kept of a token of the store.
+#[derive(Debug)]
+struct OfStore {
+    id: Uuid,
+    /// When it was last presented, in seconds since 1970; 0 for not since the first of the directories
+    /// that share this: a call may know the token by a former one, and all count.
+    used: Arc<AtomicI64>,
 }
 
 /// Who holds a token.
 #[derive(Debug)]
 pub enum Holder<'d> {
-    /// This consumer, at its place.
-    Consumer(usize, &'d Consumer),
+    /// This consumer, at its place; and whether it or the token is the store's.
+    Consumer(usize, &'d Consumer, bool),
     /// A consumer whose token is not good any more.
     Dead(Dead),
     /// Nobody.
@@ -112,7 +122,8 @@ impl Directory {
             for Issued { digest, id, expires, dead } in tokens {
                 match directory.tokens.entry(digest) {
                     Entry::Vacant(slot) => {
-                        slot.insert(Held { consumer: place, id, expires, dead, used: AtomicI64::new(0) });
+                        let stored = id.map(|id| OfStore { id, used: Arc::default() });
+                        slot.insert(Held { consumer: place, expires, dead, stored });
                     }
                     Entry::Occupied(slot) => {
                         if let Some(other) = directory.consumers.get(slot.get().consumer) {
@@ -131,7 +142,7 @@ impl Directory {
     #[must_use]
     pub fn with_keys(mut self, keys: impl IntoIterator<Item = (usize, AccessKey)>) -> Self {
         let held = |(consumer, key): (usize, AccessKey)| {
-            (key.id, signed::Held { consumer, key, used: AtomicI64::new(0) })
+            (key.id, signed::Held { consumer, key, used: Arc::default() })
         };
         self.keys.extend(keys.into_iter().map(held));
         self
@@ -163,6 +174,26 @@ impl Directory {
         Ok((held.consumer, consumer, Proven { key: held.key.id, once }))
     }
 
+    /// The directory that takes the place of `former`: what is known of the use of tokens goes on, and
+    /// whoever still looks into the former one adds to it.
+    #[must_use]
+    pub fn after(mut self, former: &Self) -> Self {
+        for (digest, held) in &mut self.tokens {
+            let Some(own) = &mut held.stored else { continue };
+            if let Some(before) = former.tokens.get(digest).and_then(|held| held.stored.as_ref())
+                && before.id == own.id
+            {
+                own.used = Arc::clone(&before.used);
+            }
+        }
+        for (id, held) in &mut self.keys {
+            if let Some(before) = former.keys.get(id) {
+                held.used = Arc::clone(&before.used);
+            }
+        }
+        self
+    }
+
     /// The digest under which `token` is kept.
     #[must_use]
     pub fn digest(token: &[u8]) -> [u8; 32] {
@@ -184,17 +215,18 @@ impl Directory {
         if held.expires.is_some_and(|end| end <= now) {
             return Holder::Dead(Dead::Expired);
         }
-        if held.id.is_some() {
-            held.used.store(seconds(now), Ordering::Relaxed);
+        if let Some(stored) = &held.stored {
+            stored.used.store(seconds(now), Ordering::Relaxed);
         }
-        Holder::Consumer(held.consumer, consumer)
+        Holder::Consumer(held.consumer, consumer, held.stored.is_some() || consumer.stored)
     }
 
     /// The tokens of the store that were presented, and when last, in seconds since 1970.
     pub fn used(&self) -> impl Iterator<Item = (Uuid, i64)> {
         self.tokens.values().filter_map(|held| {
-            let used = held.used.load(Ordering::Relaxed);
-            held.id.filter(|_| used > 0).map(|id| (id, used))
+            let stored = held.stored.as_ref()?;
+            let used = stored.used.load(Ordering::Relaxed);
+            (used > 0).then_some((stored.id, used))
         })
     }
 
@@ -245,5 +277,45 @@ impl Hasher for OfDigest {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn directory(tokens: &[(&[u8], Option<u128>)]) -> Directory {
+        let issued = |(token, id): &(&[u8], Option<u128>)| Issued {
+            id: id.map(Uuid::from_u128),
+            ..Directory::digest(token).into()
+        };
+        let tokens = tokens.iter().map(issued).collect();
+        Directory::new(vec![(Consumer::new(Name::parse("tool").unwrap()), tokens)]).unwrap()
+    }
+
+    fn used(directory: &Directory) -> Vec<(u128, i64)> {
+        let mut used: Vec<_> = directory.used().map(|(id, at)| (id.as_u128(), at)).collect();
+        used.sort_unstable();
+        used
+    }
+
+    /// A call in flight looks into the former directory while another has taken its place.
+    #[test]
+    fn what_a_former_directory_sees_is_known_to_the_next() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let former = directory(&[(b"one", Some(1)), (b"two", Some(2)), (b"gone", Some(3)), (b"file", None)]);
+        assert!(matches!(former.find(b"one", at(10)), Holder::Consumer(..)));
+        let next = directory(&[(b"one", Some(1)), (b"two", Some(2)), (b"file", None)]).after(&former);
+        assert_eq!(used(&next), [(1, 10)]);
+        for token in [b"two" as &[u8], b"gone", b"file"] {
+            assert!(matches!(former.find(token, at(20)), Holder::Consumer(..)));
+        }
+        assert_eq!(used(&next), [(1, 10), (2, 20)]);
+        // One that was issued anew under the same digest is another.
+        let other = directory(&[(b"one", Some(7))]).after(&next);
+        assert_eq!(used(&other), []);
     }
 }

@@ -57,7 +57,7 @@ impl Via {
 /// ```compile_fail,E0451
 /// use claviger::inbound::{Identity, Via};
 /// fn forge(name: claviger::name::Name) -> Identity {
-///     Identity { consumer: 0, name, via: Via::Bearer, proven: None }
+///     Identity { consumer: 0, name, via: Via::Bearer, stored: false, proven: None }
 /// }
 /// ```
 /// ```
@@ -71,6 +71,7 @@ pub struct Identity {
     consumer: usize,
     name: Name,
     via: Via,
+    stored: bool,
     /// Boxed: few have it, and an identity is moved a few times.
     proven: Option<Box<Proven>>,
 }
@@ -95,6 +96,12 @@ impl Identity {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Whether the consumer, or the token that proved it, is known from the store.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.stored
     }
 
     /// How it proved itself.
@@ -157,7 +164,7 @@ pub fn identify(
             return match directory.prove(&sent, message, now) {
                 Ok((consumer, found, proven)) => {
                     let (name, via) = (found.name.clone(), Via::AccessKey);
-                    Ok(Identity { consumer, name, via, proven: Some(Box::new(proven)) })
+                    Ok(Identity { consumer, name, via, stored: true, proven: Some(Box::new(proven)) })
                 }
                 Err(Unproven::Dead(dead)) => Err(Unidentified::Dead(dead, sent)),
                 Err(Unproven::Forged(reason, detail)) => Err(Unidentified::Forged(reason, detail, sent)),
@@ -165,8 +172,8 @@ pub fn identify(
         }
     };
     match directory.find(token.expose(), now) {
-        Holder::Consumer(consumer, found) => {
-            Ok(Identity { consumer, name: found.name.clone(), via, proven: None })
+        Holder::Consumer(consumer, found, stored) => {
+            Ok(Identity { consumer, name: found.name.clone(), via, stored, proven: None })
         }
         Holder::Dead(dead) => Err(Unidentified::Dead(dead, token)),
         Holder::Nobody => Err(Unidentified::Unknown(token)),

@@ -38,8 +38,8 @@ pub(super) struct Held {
     /// The consumer's place.
     pub(super) consumer: usize,
     pub(super) key: AccessKey,
-    /// When it was last used, in seconds since 1970; 0 for not since this directory was built.
-    pub(super) used: AtomicI64,
+    /// When it was last used, in seconds since 1970; 0 for not yet. Shared with the directories before this.
+    pub(super) used: Arc<AtomicI64>,
 }
 
 /// Why a signature proves nobody.

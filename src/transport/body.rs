@@ -1,9 +1,7 @@
 //! The body of a request on its way up. Always of known length: a chunked body would reach
 //! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name.
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::fs::File;
 use tokio::io::{AsyncRead as _, AsyncSeekExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -209,12 +209,17 @@ async fn keep(mut body: Watched, spool: &Path, meter: Meter) -> Result<RequestBo
     Ok(RequestBody { source: Source::Spool(Box::new(file)), length, left: length, meter })
 }
 
-/// A file without a name, readable by nobody else.
+/// A file without a name, readable by nobody else from its first moment. Where the file system makes
+/// none without a name, it has one for a moment.
 fn open_spool(folder: &Path) -> io::Result<File> {
-    let file = tempfile::tempfile_in(folder)?;
-    // Made without a name it has the mode that the umask leaves.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(File::from_std(file))
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(File::from_std(file.into())),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            Ok(File::from_std(tempfile::NamedTempFile::new_in(folder)?.into_file()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]

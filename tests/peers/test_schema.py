@@ -135,6 +135,7 @@ def test_what_the_gateway_refuses_it_refuses_too(change, tmp_path):
     (("credentials", "jms-prod"), {"value": {"file": "a", "env": "B"}}),
     (("credentials", "jms-prod"), {"value": {"env": "$B"}}),
     (("consumers", "onboarding", "token_sha256"), ["clv_a_token_itself"]),
+    (("custody", "store_bound"), "60"),
     (("limits", "max_body"), "16 MB"),
     (("limits", "max_headers"), 0),
     (("limits", "idle_timeout"), "120"),

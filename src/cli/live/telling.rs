@@ -1,5 +1,6 @@
 //! What the gateway tells of its own accord: the trail of changes, the store of uses, the metrics of ages.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::Live;
@@ -11,6 +12,10 @@ use crate::storage::{Change, Rows, Storage as _, StoreFault, VersionRow};
 
 /// How often the store is told when tokens were used.
 pub(super) const TELL_USE: Duration = Duration::from_secs(10);
+
+/// How many notes the trail is told at one look: many have gathered where nobody served for long, and
+/// must not keep a revocation from being seen.
+const MOST_NOTES: usize = 250;
 
 impl Live {
     /// Takes from the rows what is to be done later.
@@ -36,39 +41,48 @@ impl Live {
         }
     }
 
-    /// Tells the trail what was changed, and lets the store forget a note once the trail has it.
-    pub(super) async fn tell_trail(&mut self, server: &Server) {
-        let mut more = false;
-        while let Some(note) = self.notes.first() {
-            if server.journal().admin(&note.members).await.is_err() {
-                break;
-            }
-            self.told.insert(self.notes.remove(0).id);
-            more = true;
+    /// Tells the trail of some of what was changed, and lets the store forget notes once the trail has
+    /// them; whether to go on with more at once.
+    pub(super) async fn tell_trail(&mut self, server: &Server) -> bool {
+        let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
+        let events = some.iter().map(|note| note.members.as_str());
+        let count = some.len();
+        let new = count > 0 && server.journal().admin(events).await.is_ok();
+        if new {
+            self.told.extend(self.notes.drain(..count).map(|note| note.id));
         }
-        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return };
-        let told: Vec<Change> = self.told.iter().cloned().map(Change::Told).collect();
-        match store.write(&told, None).await {
-            Ok(()) => self.told.clear(),
+        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return false };
+        let told: HashSet<String> = self.told.iter().take(MOST_NOTES).cloned().collect();
+        let changes: Vec<Change> = told.iter().cloned().map(Change::Told).collect();
+        match store.write(&changes, None).await {
+            Ok(()) => {
+                self.told.retain(|id| !told.contains(id));
+                return new && !self.notes.is_empty();
+            }
             // Tried again at the next look; should this end before, the next start tells the trail
             // once more: twice is better than never, and each has its id.
-            Err(why) if more => tracing::warn!(%why, "the store keeps a note that the trail has"),
+            Err(why) if new => tracing::warn!(%why, "the store keeps notes that the trail has"),
             Err(_) => {}
         }
+        false
     }
 
-    /// Tells the store when this snapshot's tokens were last used.
+    /// Tells the store when tokens were last used. Never while a change is put in force: a slow disk
+    /// must not delay a revocation.
     pub(super) async fn tell_use(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since) = (&self.store, self.told_use.1) else { return };
+        let (Some(store), since, now) = (&self.store, self.told_use.1, self.kept.seconds()) else { return };
         let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
-        let used = used.filter(|(_, at)| *at >= since);
+        // A call notes its use a moment after it looked at the clock.
+        let used = used.filter(|(_, at)| *at >= since - 1);
         let changes: Vec<Change> = used.map(|(id, at)| Change::Used(id.to_string(), at)).collect();
-        self.told_use = (Instant::now(), self.kept.seconds());
+        self.told_use.0 = Instant::now();
         if !changes.is_empty()
             && let Err(why) = store.write(&changes, None).await
         {
-            tracing::warn!(%why, "the store was not told when tokens were used");
+            // What could not be told now is told with the next.
+            return tracing::warn!(%why, "the store was not told when tokens were used");
         }
+        self.told_use.1 = now;
     }
 
     /// Tells the metrics how old the credentials in force are.

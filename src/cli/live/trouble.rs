@@ -63,9 +63,19 @@ impl Trouble {
         self.extent == extent && self.why == why
     }
 
-    /// Why nobody should rely on what is in force, once it has lasted for too long.
-    pub(super) fn unready(&self) -> Option<String> {
+    /// Whether the store could be read all the same.
+    pub(super) fn was_read(&self) -> bool {
+        match self.extent {
+            Extent::Unread => false,
+            Extent::Unfit(_) | Extent::Sealed(_) => true,
+        }
+    }
+
+    /// Why nobody should rely on what is in force, once it has lasted for too long; `lapsed` says that
+    /// nobody can any more.
+    pub(super) fn unready(&self, lapsed: bool) -> Option<String> {
         let what = match self.extent {
+            Extent::Unread if lapsed => "it cannot be read, so calls that rest on it are refused",
             Extent::Unread | Extent::Unfit(_) => {
                 "what is changed there cannot be followed, so what was revoked may still be let in"
             }

@@ -113,11 +113,17 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     };
     let quotas = quotas.collect();
     let nonces = around.former.as_ref().map(|former| Arc::clone(&former.nonces)).unwrap_or_default();
+    let directory = match &around.former {
+        Some(former) => access.directory.after(&former.directory),
+        None => access.directory,
+    };
+    let vouched = around.former.as_ref().map(|former| Arc::clone(&former.vouched)).unwrap_or_default();
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
             freezes,
-            directory: access.directory,
+            vouched,
+            directory,
             routes: Routes::new(routes),
             policy: access.policy,
             custody: Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect()),

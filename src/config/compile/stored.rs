@@ -33,9 +33,9 @@ pub(super) fn consumers<'a>(
             entries.push((Consumer::new(called), Vec::new()));
             entries.len() - 1
         });
-        if row.disabled
-            && let Some((consumer, tokens)) = entries.get_mut(place)
-        {
+        let Some((consumer, tokens)) = entries.get_mut(place) else { continue };
+        consumer.stored = true;
+        if row.disabled {
             disabled.insert(place);
             consumer.disabled = true;
             for token in tokens {
@@ -126,10 +126,10 @@ pub(super) fn credentials(
                 .map_err(|_| "the credential's material is ill-formed")
         });
         credentials.push(match found {
-            Ok(credential) => (*place, credential),
+            Ok(credential) => (*place, credential.of_store()),
             Err(why) => {
                 freezes.credentials.entry(*place).or_insert(why);
-                (*place, Credential::absent(called, origin))
+                (*place, Credential::absent(called, origin).of_store())
             }
         });
     }

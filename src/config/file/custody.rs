@@ -1,10 +1,12 @@
 //! `[custody]` and `[credentials.…]`: where secrets are, never what they are.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::At;
 use crate::config::decode::choice::Tags;
 use crate::config::decode::text::{path, variable, visible};
+use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::custody::Kind;
@@ -15,11 +17,13 @@ const KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
 /// The kinds of credential that this version can use.
 const AVAILABLE_KINDS: &[&str] = &["access-key", "value"];
 
-/// How stored credentials are sealed.
+/// How what the store holds is kept.
 #[derive(Clone, Debug)]
 pub struct Custody {
     /// Where the master key comes from. Its span tells a default (which may be made when needed) from a choice.
     pub master_key: At<MasterKey>,
+    /// How long the store vouches for what it held after it could be read last; for ever where it is zero.
+    pub store_bound: Duration,
 }
 
 /// Where the master key comes from.
@@ -35,15 +39,28 @@ pub enum MasterKey {
 
 impl Custody {
     pub(super) fn new(state_dir: &Path) -> Self {
-        Self { master_key: At::unwritten(MasterKey::File(state_dir.join("master.key"))) }
+        let master_key = At::unwritten(MasterKey::File(state_dir.join("master.key")));
+        Self { master_key, store_bound: Duration::from_mins(1) }
     }
 
     pub(super) fn read(node: &Node<'_>, state_dir: &Path) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let master_key = table.or("master_key", Self::new(state_dir).master_key, MasterKey::read);
+        let own = Self::new(state_dir);
+        let master_key = table.or("master_key", own.master_key, MasterKey::read);
+        let store_bound = table.or("store_bound", own.store_bound, bound);
         table.finish();
-        Ok(Self { master_key })
+        Ok(Self { master_key, store_bound })
     }
+}
+
+/// The store is looked at four times a second, and a look may take its time.
+fn bound(node: &Node<'_>) -> Read<Duration> {
+    let read = duration(Duration::ZERO..=Duration::from_hours(24))(node)?;
+    if read.is_zero() || read >= Duration::from_secs(1) {
+        return Ok(read);
+    }
+    let title = format!("{} must be at least 1s, or 0s for never", node.subject());
+    Err(node.refuse(title))
 }
 
 impl MasterKey {

@@ -1,7 +1,9 @@
 //! Custody through the command line and the binary: what a custodian types, and what calls see of it.
 
 mod apart;
+mod backlog;
 mod both;
+mod bound;
 mod canary;
 mod changes;
 mod keys;

@@ -6,7 +6,7 @@ use crate::upstream::{KEY_ID, SECRET, Upstream};
 use crate::world::Raw;
 
 /// Begins a call with a chunked body, which goes on once it is whole.
-fn begun(process: &Process, token: &str) -> Raw {
+pub(super) fn begun(process: &Process, token: &str) -> Raw {
     let mut raw = Raw::to(process.address);
     raw.send(format!(
         "POST /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\n\
@@ -17,7 +17,7 @@ fn begun(process: &Process, token: &str) -> Raw {
     raw
 }
 
-fn ended(mut raw: Raw) -> (u16, String) {
+pub(super) fn ended(mut raw: Raw) -> (u16, String) {
     raw.send("1\r\n}\r\n0\r\n\r\n");
     let answer = raw.answer();
     (answer.status, answer.header("claviger-error").unwrap_or_default().to_owned())

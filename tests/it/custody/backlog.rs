@@ -1,0 +1,53 @@
+//! Notes that have gathered while nobody served are told bit by bit, and hold up nothing.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use claviger::storage::{Change, Note, Sqlite, Storage as _};
+
+use super::{at_work, soon};
+use crate::process::PATIENCE;
+use crate::upstream::Upstream;
+
+const MANY: usize = 5_000;
+
+#[test]
+fn a_revocation_does_not_wait_for_what_is_to_be_told() {
+    let upstream = Upstream::ok();
+    let (site, token) = at_work(&upstream);
+    let id = site.done(&["token", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let note = |number: usize| {
+        // As old as what was changed first.
+        let id = format!("00000000-0000-7000-8000-{number:012}");
+        Change::Note(Note { members: format!(",\"what\":\"token issued\",\"change\":\"{id}\""), id })
+    };
+    let notes: Vec<Change> = (0..MANY).map(note).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(Sqlite::open(&site.store())).unwrap();
+    runtime.block_on(store.write(&notes, None)).unwrap();
+    let left = || runtime.block_on(store.read()).unwrap().0.notes.len();
+
+    let process = site.start();
+    site.done(&["token", "revoke", &id]);
+    soon(&process, &token, 401);
+    assert!(left() > 0, "the revocation came before all was told");
+    let until = Instant::now() + PATIENCE;
+    while left() > 0 {
+        assert!(Instant::now() < until, "{} are left: {}", left(), process.said());
+        std::thread::sleep(super::SOON / 10);
+    }
+    assert_eq!(process.end().0, Some(0));
+    let told: Vec<String> =
+        site.admin_events().iter().map(|event| event["change"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told.len(), MANY + 3, "each once");
+    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len());
+    assert!(told.is_sorted(), "in their order");
+
+    // What is left at the end is told then, in one go.
+    runtime.block_on(store.write(&notes, None)).unwrap();
+    let process = site.start();
+    assert_eq!(process.end().0, Some(0));
+    assert_eq!(left(), 0);
+    assert_eq!(site.admin_events().len(), 2 * MANY + 3);
+    site.verified();
+}

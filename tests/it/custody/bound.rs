@@ -1,0 +1,137 @@
+//! What rests on a store that cannot be read for too long is refused; the rest goes on.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::{CONFIG, SOON, at_work, code, issue, slow, soon, verified};
+use crate::process::{PATIENCE, Process, get};
+use crate::upstream::{KEY_ID, SECRET, Upstream};
+
+/// Beside what is in the store, consumers that the file declares; `fixed` needs nothing else.
+const DECLARED: &str = r#"
+[custody]
+store_bound = "2s"
+[credentials.key]
+access-key = { id = "@KEY_ID@", secret = { file = "key.secret" } }
+[consumers.fixed]
+token_sha256 = ["@fixed@"]
+[[grants]]
+consumer = "fixed"
+upstream = "jms"
+roles = ["all"]
+credential = "key"
+[consumers.mixed]
+token_sha256 = ["@mixed@"]
+[[grants]]
+consumer = "mixed"
+upstream = "jms"
+roles = ["all"]
+[consumers.held]
+token_sha256 = ["@held@"]
+[[grants]]
+consumer = "held"
+upstream = "jms"
+roles = ["all"]
+credential = "key"
+"#;
+
+/// The token of a consumer that the file declares.
+fn token_of(name: &str) -> String {
+    format!("clv_{name:0>30}000000")
+}
+
+fn config() -> String {
+    let declared = ["fixed", "mixed", "held"].iter().fold(DECLARED.to_owned(), |text, name| {
+        let digest = claviger::inbound::Directory::digest(token_of(name).as_bytes());
+        let hex = digest.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        });
+        text.replace(&format!("@{name}@"), &hex)
+    });
+    CONFIG.to_owned() + &declared
+}
+
+/// Calls until the store has been away for too long; gives how long that took.
+fn until_refused(process: &Process, token: &str) -> Duration {
+    let began = Instant::now();
+    loop {
+        let answer = get(process.address, "/api/v1/", token);
+        if answer.status != 200 {
+            assert_eq!((answer.status, code(&answer).as_str()), (503, "store_unavailable"));
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < PATIENCE, "{}", process.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_rests_on_a_store_that_is_away_is_refused_past_the_bound() {
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let (site, token) = at_work(&upstream);
+    site.done(&["consumer", "add", "held"]);
+    super::keys::write(&site.folder.path().join("key.secret"), SECRET);
+    site.write(&config());
+    let own = issue(&site, "fixed");
+    let mut process = site.start();
+    let (fixed, stored) = (token_of("fixed"), [token, own, token_of("mixed"), token_of("held")]);
+    let away = site.state().join("store.away");
+    for _ in 0..2 {
+        for token in stored.iter().chain([&fixed]) {
+            soon(&process, token, 200);
+        }
+        let slowly = slow::begun(&process, &stored[0]);
+        fs::rename(site.store(), &away).unwrap();
+        let took = until_refused(&process, &stored[0]);
+        assert!(took > SOON, "{took:?}");
+        let calls = upstream.seen().len();
+        for token in &stored {
+            let answer = get(process.address, "/api/v1/", token);
+            assert_eq!((answer.status, code(&answer).as_str()), (503, "store_unavailable"), "{token}");
+        }
+        assert_eq!(slow::ended(slowly), (503, "store_unavailable".to_owned()));
+        assert_eq!(upstream.seen().len(), calls, "nothing left");
+        assert_eq!(get(process.address, "/api/v1/", &fixed).status, 200);
+        process.wait_said("calls that rest on it are refused");
+        let answer = process.wait_readiness(503);
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(said.contains("calls that rest on it are refused"), "{said}");
+        fs::rename(&away, site.store()).unwrap();
+        for token in stored.iter().chain([&fixed]) {
+            soon(&process, token, 200);
+        }
+    }
+    assert_eq!(process.end().0, Some(0));
+    let refused: Vec<_> =
+        site.events().into_iter().filter(|event| event["code"] == "store_unavailable").collect();
+    assert!(refused.len() >= 10, "{refused:#?}");
+    assert!(refused.iter().any(|event| event["reason"] == "the store could not be read for too long"));
+    site.verified();
+}
+
+/// What is not the store's own being away is not refused, however long it lasts.
+#[test]
+fn a_key_that_is_away_does_not_count() {
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let (site, token) = at_work(&upstream);
+    super::keys::write(&site.folder.path().join("key.secret"), SECRET);
+    site.write(&config());
+    let process = site.start();
+    soon(&process, &token, 200);
+    // Sealed anew with a key that the gateway cannot have.
+    let key = site.state().join("master.key");
+    let away = site.folder.path().join("away.key");
+    fs::rename(&key, &away).unwrap();
+    site.write(&config().replace("[custody]\n", "[custody]\nmaster_key = { file = \"away.key\" }\n"));
+    site.done(&["master-key", "rotate"]);
+    site.write(&config());
+    let said = process.wait_readiness(503);
+    assert!(String::from_utf8_lossy(&said.body).contains("not all that it holds"), "{said:?}");
+    std::thread::sleep(3 * SOON);
+    soon(&process, &token, 200);
+    site.done(&["consumer", "disable", "tool"]);
+    soon(&process, &token, 401);
+    assert_eq!(process.end().0, Some(0));
+}
