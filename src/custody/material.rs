@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use crate::secret::Secret;
@@ -15,11 +16,13 @@ pub enum Kind {
     AccessKey,
     /// A secret that is sent as it is.
     Value,
+    /// Name and password, for which the upstream gives a token.
+    Login,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::AccessKey, Self::Value];
+    pub const ALL: [Self; 3] = [Self::AccessKey, Self::Value, Self::Login];
 
     /// Its name, in files and rows.
     #[must_use]
@@ -27,6 +30,7 @@ impl Kind {
         match self {
             Self::AccessKey => "access-key",
             Self::Value => "value",
+            Self::Login => "login",
         }
     }
 
@@ -48,6 +52,13 @@ pub enum Material {
     },
     /// A secret that is sent as it is: an API key, a token. Visible ASCII.
     Value(Secret),
+    /// Name and password of a login.
+    Login {
+        /// The name.
+        username: String,
+        /// The password, in UTF-8.
+        password: Secret,
+    },
 }
 
 /// Why material cannot be taken.
@@ -71,11 +82,17 @@ pub enum Unusable {
     /// The secret holds bytes that are not printable ASCII.
     #[error("the secret holds bytes that are not printable ASCII")]
     NotAscii,
+    /// The user name cannot be one.
+    #[error("the user name is empty, longer than 255 bytes, or holds control characters")]
+    Username,
+    /// The password holds what nobody types.
+    #[error("the password holds control characters, or is not UTF-8")]
+    Password,
 }
 
 impl Material {
-    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key
-    /// and empty for every other kind; `uuid` says that the product's key ids are UUIDs.
+    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key,
+    /// the user name of a login, and empty for a value; `uuid` says that the product's key ids are UUIDs.
     ///
     /// # Errors
     /// [`Unusable`], which never shows the secret.
@@ -84,6 +101,7 @@ impl Material {
             Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
             Some(Kind::Value) if !id.is_empty() => Err(Unusable::IdOfValue),
             Some(Kind::Value) => Self::value(secret),
+            Some(Kind::Login) => Self::login(id, secret),
             None => Err(Unusable::Kind),
         }
     }
@@ -111,24 +129,70 @@ impl Material {
         Ok(Self::Value(Secret::new(alone(secret)?.to_vec())))
     }
 
+    /// Takes name and password of a login. One line end after the password is not part of it.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the password.
+    pub fn login(username: &str, password: &Secret) -> Result<Self, Unusable> {
+        if username.is_empty() || username.len() > 255 || username.chars().any(char::is_control) {
+            return Err(Unusable::Username);
+        }
+        let password = first_line(password)?;
+        let text = std::str::from_utf8(password).map_err(|_| Unusable::Password)?;
+        if text.chars().any(char::is_control) {
+            return Err(Unusable::Password);
+        }
+        Ok(Self::Login { username: username.to_owned(), password: Secret::new(password.to_vec()) })
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
             Self::AccessKey { .. } => Kind::AccessKey,
             Self::Value(_) => Kind::Value,
+            Self::Login { .. } => Kind::Login,
+        }
+    }
+
+    /// The part that is no secret: an id, or a name. A value has none.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::AccessKey { id, .. } => Some(id),
+            Self::Login { username, .. } => Some(username),
+            Self::Value(_) => None,
+        }
+    }
+
+    /// Whether both are the same login: what the upstream gave for one is good for the other.
+    #[must_use]
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Login { username, password },
+                Self::Login { username: other, password: other_password },
+            ) => username == other && same(password, other_password),
+            (Self::AccessKey { .. } | Self::Value(_) | Self::Login { .. }, _) => false,
         }
     }
 }
 
+fn same(one: &Secret, other: &Secret) -> bool {
+    one.expose().ct_eq(other.expose()).into()
+}
+
 /// The secret without the line end that editors leave after it.
-fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
+fn first_line(secret: &Secret) -> Result<&[u8], Unusable> {
     let secret = secret.expose();
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    if secret.is_empty() {
-        return Err(Unusable::Empty);
-    }
+    if secret.is_empty() { Err(Unusable::Empty) } else { Ok(secret) }
+}
+
+/// The same where it can stand in a header.
+fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
+    let secret = first_line(secret)?;
     if !secret.iter().all(u8::is_ascii_graphic) {
         return Err(Unusable::NotAscii);
     }
@@ -140,6 +204,7 @@ impl fmt::Debug for Material {
         match self {
             Self::AccessKey { id, .. } => write!(f, "AccessKey({id}, …)"),
             Self::Value(_) => f.write_str("Value(…)"),
+            Self::Login { username, .. } => write!(f, "Login({username}, …)"),
         }
     }
 }
@@ -184,11 +249,41 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_login_with_any_password_that_can_be_typed() {
+        let take = |name: &str, password: &[u8]| {
+            Material::login(name, &Secret::new(password.to_vec())).map(|made| format!("{made:?}"))
+        };
+        assert_eq!(take("svc", "fake pässwörd\r\n".as_bytes()), Ok("Login(svc, …)".into()));
+        for (name, password, why) in [
+            ("", b"x".as_slice(), Unusable::Username),
+            ("a\nb", b"x", Unusable::Username),
+            (&*"n".repeat(256), b"x", Unusable::Username),
+            ("svc", b"", Unusable::Empty),
+            ("svc", b"\n", Unusable::Empty),
+            ("svc", b"a\nb", Unusable::Password),
+            ("svc", b"a\xff", Unusable::Password),
+        ] {
+            assert_eq!(take(name, password), Err(why), "{name:?} {password:?}");
+        }
+    }
+
+    #[test]
+    fn tells_whether_a_login_is_the_same() {
+        let login = |name: &str, password: &str| Material::login(name, &Secret::new(password.into()));
+        let same = |one: &Material| login("a", "fake-x").map(|other| one.is_same_login(&other));
+        assert_eq!(login("a", "fake-x").and_then(|one| same(&one)), Ok(true));
+        assert_eq!(login("b", "fake-x").and_then(|one| same(&one)), Ok(false));
+        assert_eq!(login("a", "fake-y").and_then(|one| same(&one)), Ok(false));
+        let value = Material::value(&Secret::new(b"fake-x".to_vec()));
+        assert_eq!(value.and_then(|one| same(&one)), Ok(false));
+    }
+
+    #[test]
     fn is_of_the_kind_that_was_asked_for() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
             let id = match kind {
-                Kind::AccessKey => "an-id",
+                Kind::AccessKey | Kind::Login => "an-id",
                 Kind::Value => "",
             };
             let made = Material::of_kind(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);

@@ -4,16 +4,27 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SE
 use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Gateway, Snapshot, answer, still};
 use crate::audit::{Arrival, Entry};
 use crate::clock::http_date;
 use crate::code::Code;
+use crate::custody::Unsealed;
 use crate::route::Route;
+use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::transport::links::Face;
 use crate::transport::{Answer, BodyLimits, Failure, Outbound, RequestBody, Unanswered};
 use crate::upstream::Upstream;
+
+/// What a call is made with, beside its entry and its body.
+struct Call<'s> {
+    snapshot: &'s Snapshot,
+    upstream: &'s Upstream,
+    headers: &'s HeaderMap,
+    arrival: &'s Arrival,
+}
 
 impl Gateway {
     /// Makes the call that the entry records.
@@ -31,6 +42,7 @@ impl Gateway {
             .upstreams
             .get(entry.permit().action().upstream)
             .ok_or_else(|| internal("no upstream"))?;
+        let call = Call { snapshot, upstream, headers, arrival };
         let meter = entry.meter();
         let limits = BodyLimits { most: snapshot.limits.max_body, patience: snapshot.limits.body_timeout };
         let mut body = RequestBody::take(body, limits, &self.spool, meter.clone()).await?;
@@ -40,27 +52,36 @@ impl Gateway {
         }
         let began = Instant::now();
         let mut now = began;
-        let mut attempts = 0;
+        let (mut attempts, mut renewed) = (0, false);
         let response = loop {
-            let again = body.again();
-            let unsealed = snapshot
-                .custody
-                .unseal(entry, &upstream.endpoint.origin)
-                .map_err(|error| internal(&error))?;
-            let date = http_date(self.clock.now());
-            let mut outbound = Outbound::new(entry, &upstream.manners, headers, date, body)
-                .map_err(|error| internal(&error))?;
-            if upstream.manners.forwarded_for {
-                outbound.tell_consumer(arrival.peer.ip());
-            }
-            let signed = upstream.scheme.apply(outbound, &unsealed).map_err(|error| internal(&error))?;
+            let again = body.again().filter(|_| is_safe(entry));
+            let unsealed = call.unseal(entry)?;
+            let (signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
+                Applied::Signed(signed) => (signed, None),
+                Applied::Later(outbound) => {
+                    let errand = self.errand(&call, entry, &unsealed);
+                    // Boxed: it is rare and large, and every call's future would have room for it.
+                    let finished = Box::pin(upstream.scheme.finish(outbound, &errand)).await?;
+                    now = Instant::now();
+                    finished
+                }
+            };
             let answered = self.transport.send(&upstream.endpoint, signed, &meter, now).await;
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
             entry.note(|progress| progress.attempts = attempts);
             match (answered, again) {
-                (Ok(response), _) => break response,
+                (Ok(mut response), again) => {
+                    let Some(pass) = pass else { break response };
+                    let again = again.filter(|_| !renewed);
+                    renewed =
+                        Box::pin(self.renewed(&call, entry, (&pass, &mut response), again.is_some())).await?;
+                    match again {
+                        Some(same) if renewed => (body, now) = (same, Instant::now()),
+                        Some(_) | None => break response,
+                    }
+                }
                 // Nothing was heard on a connection that had served before: it had been closed.
-                (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 && is_safe(entry) => {
+                (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 => {
                     (body, now) = (same, Instant::now());
                 }
                 (Err(Unanswered { failure, .. }), _) => return Err(failure),
@@ -78,6 +99,72 @@ impl Gateway {
         let mut response = relay(upstream, response, face).await?;
         answer::put_request_id(response.headers_mut(), entry.request_id());
         Ok(response)
+    }
+
+    /// The request with its credential on, unless that takes time.
+    fn applied<'e>(
+        &self,
+        call: &Call<'_>,
+        entry: &'e Entry,
+        unsealed: &Unsealed<'e>,
+        body: RequestBody,
+    ) -> Result<Applied<'e>, Failure> {
+        let (upstream, date) = (call.upstream, http_date(self.clock.now()));
+        let mut outbound = Outbound::new(entry, &upstream.manners, call.headers, date, body)
+            .map_err(|error| internal(&error))?;
+        if upstream.manners.forwarded_for {
+            outbound.tell_consumer(call.arrival.peer.ip());
+        }
+        Ok(upstream.scheme.apply(outbound, unsealed)?)
+    }
+
+    fn errand<'e, 's>(
+        &'s self,
+        call: &Call<'s>,
+        entry: &'e Entry,
+        credential: &'s Unsealed<'e>,
+    ) -> Errand<'e, 's> {
+        Errand {
+            entry,
+            credential,
+            slot: call.snapshot.passes.get(&entry.permit().credential()),
+            endpoint: &call.upstream.endpoint,
+            manners: &call.upstream.manners,
+            clock: &self.clock,
+        }
+    }
+
+    /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
+    /// not be made again, the next call obtains it.
+    async fn renewed(
+        &self,
+        call: &Call<'_>,
+        entry: &Entry,
+        (pass, response): (&Arc<Pass>, &mut Response<Answer>),
+        may_repeat: bool,
+    ) -> Result<bool, Failure> {
+        let Some(ended) = call.upstream.scheme.ended(response).await? else { return Ok(false) };
+        let slot = call.snapshot.passes.get(&entry.permit().credential());
+        if !slot.is_some_and(|slot| slot.note(pass, ended, self.clock.now())) || !may_repeat {
+            return Ok(false);
+        }
+        let unsealed = call.unseal(entry)?;
+        match (call.upstream.scheme.renewed(pass, &self.errand(call, entry, &unsealed)).await, ended) {
+            (Ok(renewed), _) => Ok(renewed),
+            (Err(failure), Ended::Surely) => Err(failure),
+            // It may have been about something else.
+            (Err(_), Ended::Perhaps) => Ok(false),
+        }
+    }
+}
+
+impl<'s> Call<'s> {
+    fn unseal<'e>(&self, entry: &'e Entry) -> Result<Unsealed<'e>, Failure>
+    where
+        's: 'e,
+    {
+        let origin = &self.upstream.endpoint.origin;
+        self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod trial;
 
 pub use admit::{Admitted, Refusal, admit};
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::framing::Fault;
 use crate::inbound::Directory;
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
+use crate::scheme::Slot;
 use crate::signature::HmacKey;
 use crate::transport::{Answer, Transport};
 use crate::upstream::Upstream;
@@ -45,6 +47,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// The credentials.
     pub custody: Custody,
+    /// What upstreams gave for the credentials at these places: kept over reloads.
+    pub passes: HashMap<usize, Arc<Slot>>,
     /// The upstreams, by their places.
     pub upstreams: Vec<Upstream>,
     /// What is frozen.

@@ -36,12 +36,14 @@ fn compiled(text: &str) -> (File, Compiled) {
     write("server.key", &made.signing_key.serialize_pem());
     write("clients.crt", &made.cert.pem());
     write("internal-ca.crt", &made.cert.pem());
-    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret"] {
+    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret", "jms.password"] {
         write(name, "fake-d6ed1a06-66f7-4584-af18-0000000");
     }
     write("claviger.toml", text);
     let environment = |name: &str| {
-        ["JMS_SECOND_SECRET", "FORESIGHT_TOKEN"].contains(&name).then(|| "fake-of-the-environment".to_owned())
+        ["JMS_SECOND_SECRET", "FORESIGHT_TOKEN", "OPS_PASSWORD"]
+            .contains(&name)
+            .then(|| "fake-of-the-environment".to_owned())
     };
     let around = Surroundings {
         environment: &environment,
@@ -76,7 +78,7 @@ fn the_complete_file_works_as_it_is_and_with_everything_set() {
     assert_eq!(file.limits, config::file::Limits::default(), "its limits are the defaults");
     let text = all_set(COMPLETE);
     let (_, everything) = compiled(&text);
-    assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 5), "{text}");
+    assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 7), "{text}");
 }
 
 /// What is written as a default is the default: without it, nothing changes.
@@ -113,13 +115,14 @@ fn the_complete_file_tells_the_defaults() {
 }
 
 /// Where in the file each source of readers reads. A new source must be added here.
-const SOURCES: [(&str, &[&str]); 7] = [
+const SOURCES: [(&str, &[&str]); 8] = [
     ("mod.rs", &[]),
     ("listener.rs", &["listeners", "admin"]),
     ("journal.rs", &["audit"]),
     ("custody.rs", &["custody", "credentials"]),
     ("limits.rs", &["limits"]),
     ("upstream.rs", &["upstreams"]),
+    ("scheme.rs", &["upstreams"]),
     ("route.rs", &["routes"]),
 ];
 const ACCESS: (&str, &[&str]) = ("access.rs", &["consumers", "roles", "grants"]);

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Desk;
-use crate::config::file::{Profile, Scheme};
-use crate::custody::Material;
+use crate::config::file::Profile;
+use crate::custody::{Kind, Material};
 use crate::secret::Secret;
 use crate::storage::CredentialRow;
 
@@ -17,6 +17,9 @@ pub(in crate::cli) struct Given {
     /// The id of an access key
     #[arg(long)]
     id: Option<String>,
+    /// The name of a login
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
     /// A file that holds the secret alone; `-` for standard input
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -28,18 +31,18 @@ pub(super) fn material(desk: &Desk, row: &CredentialRow, given: &Given) -> anyho
     let Some(upstream) = desk.file.upstreams.find(&row.upstream) else {
         bail!("the file declares no upstream `{}`", row.upstream.escape_debug());
     };
-    let fits = match &upstream.scheme.value {
-        Scheme::AccessKey(_) => "access-key",
-        Scheme::Header { .. } | Scheme::Bearer | Scheme::Token => "value",
-    };
+    let kind = upstream.scheme.value.kind();
+    let fits = kind.as_str();
     if row.kind != fits {
         bail!("the scheme of the upstream `{}` takes a credential of the kind `{fits}`", row.upstream);
     }
-    let id = match (fits, &given.id) {
-        ("access-key", None) => bail!("an access key has an id: --id"),
-        ("access-key", Some(id)) => id.clone(),
-        (_, Some(_)) => bail!("a credential of the kind `{fits}` has no id"),
-        (_, None) => String::new(),
+    let id = match (kind, &given.id, &given.username) {
+        (Kind::AccessKey, None, None) => bail!("an access key has an id: --id"),
+        (Kind::Login, None, None) => bail!("a login has a name: --username"),
+        (Kind::AccessKey, Some(id), None) | (Kind::Login, None, Some(id)) => id.clone(),
+        (Kind::Value, None, None) => String::new(),
+        (_, Some(_), _) if kind != Kind::AccessKey => bail!("a credential of the kind `{fits}` has no id"),
+        (_, _, _) => bail!("a credential of the kind `{fits}` has no user name"),
     };
     let secret = secret(given)?;
     let uuid = upstream.profile.value == Profile::JumpServer;

@@ -3,6 +3,8 @@
 
 mod access;
 mod packs;
+mod passes;
+mod schemes;
 mod secrets;
 mod stored;
 mod upstreams;
@@ -111,6 +113,8 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         file::Durability::Batched => Durability::Batched,
     };
     let quotas = quotas.collect();
+    let custody = Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect());
+    let passes = passes::slots(&upstreams, &custody, around.former.as_deref());
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
@@ -118,7 +122,8 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             directory: access.directory,
             routes: Routes::new(routes),
             policy: access.policy,
-            custody: Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect()),
+            custody,
+            passes,
             upstreams: upstreams.compiled,
             limits,
             failures: around.failures,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::At;
 use crate::config::decode::choice::Tags;
-use crate::config::decode::text::{path, variable, visible};
+use crate::config::decode::text::{line, path, variable, visible};
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::custody::Kind;
@@ -13,7 +13,7 @@ use crate::custody::Kind;
 const KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
 
 /// The kinds of credential that this version can use.
-const AVAILABLE_KINDS: &[&str] = &["access-key", "value"];
+const AVAILABLE_KINDS: &[&str] = &["access-key", "value", "login"];
 
 /// How stored credentials are sealed.
 #[derive(Clone, Debug)]
@@ -103,6 +103,13 @@ pub enum Material {
     },
     /// A secret that is sent as it is.
     Value(At<Reference>),
+    /// Name and password.
+    Login {
+        /// The name.
+        username: At<String>,
+        /// Where the password is.
+        password: At<Reference>,
+    },
 }
 
 impl Credential {
@@ -111,6 +118,7 @@ impl Credential {
         let (kind, inner) = kinds.read(node)?;
         let material = match kind {
             "value" => Material::Value(Reference::read(&inner)?),
+            "login" => Material::login(&inner)?,
             _ => Material::access_key(&inner)?,
         };
         Ok(Self { name, material })
@@ -124,7 +132,26 @@ impl Material {
         match self {
             Self::AccessKey { .. } => Kind::AccessKey,
             Self::Value(_) => Kind::Value,
+            Self::Login { .. } => Kind::Login,
         }
+    }
+
+    /// What of it is no secret, and where the secret is.
+    #[must_use]
+    pub const fn parts(&self) -> (Option<&At<String>>, &At<Reference>) {
+        match self {
+            Self::AccessKey { id, secret } => (Some(id), secret),
+            Self::Login { username, password } => (Some(username), password),
+            Self::Value(secret) => (None, secret),
+        }
+    }
+
+    fn login(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let username = table.need("username", line);
+        let password = table.need("password", Reference::read);
+        table.finish();
+        Ok(Self::Login { username: username?, password: password? })
     }
 
     fn access_key(node: &Node<'_>) -> Read<Self> {

@@ -1,0 +1,68 @@
+//! `scheme` of `[upstreams.…]`, compiled.
+
+mod login;
+
+use http::HeaderName;
+
+use super::upstreams::Defaults;
+use crate::config::file::{self, Profile};
+use crate::config::{At, Problem, Problems};
+use crate::scheme::{AccessKey, Header, Scheme};
+
+/// The headers that are on every request exactly once, and so can be signed.
+const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
+
+pub(super) fn compile(upstream: &file::Upstream, problems: &mut Problems) -> Option<Scheme> {
+    match &upstream.scheme.value {
+        file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
+        file::Scheme::Header { name } => match Header::new(&name.value) {
+            Ok(scheme) => Some(Scheme::Header(scheme)),
+            Err(title) => {
+                let help = "write the header that the product documents for its keys: \"x-api-key\"";
+                problems.push(Problem::error(name.span, title).help(help));
+                None
+            }
+        },
+        file::Scheme::Bearer => Some(Scheme::Bearer),
+        file::Scheme::Token => Some(Scheme::Token),
+        file::Scheme::Login(settings) => login::compile(upstream, settings, problems),
+    }
+}
+
+fn access_key(
+    upstream: &file::Upstream,
+    settings: &file::AccessKey,
+    problems: &mut Problems,
+) -> Option<Scheme> {
+    if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256") {
+        let title = format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
+        problems.push(Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"));
+    }
+    let Some(headers) = &settings.headers else {
+        return Some(Scheme::AccessKey(AccessKey::default()));
+    };
+    let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
+    match AccessKey::new(&names) {
+        Ok(scheme) => {
+            if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
+                problems.push(problem);
+            }
+            Some(Scheme::AccessKey(scheme))
+        }
+        Err(title) => {
+            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
+            problems.push(Problem::error(span, title));
+            None
+        }
+    }
+}
+
+/// A header that is to be signed and not there on every request would fail each without it.
+fn not_always_sent(headers: &[At<String>], profile: Profile) -> Option<Problem> {
+    let org = Defaults::of(profile).org.map(|pin| pin.header);
+    let sent: Vec<&str> = ALWAYS_SENT.into_iter().chain(org.as_ref().map(HeaderName::as_str)).collect();
+    let mut headers = headers.iter().filter(|name| name.value != "(request-target)");
+    let absent = headers.find(|name| !sent.contains(&name.value.as_str()))?;
+    let help = format!("what the gateway always sends: {}", sent.join(", "));
+    Some(Problem::error(absent.span, format!("`{}` is not on every request", absent.value)).help(help))
+}
