@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use crate::secret::Secret;
-use crate::signature::HmacKey;
+use crate::signature::{HmacKey, NoRsaKey, RsaKey};
 
 /// What kinds of credential there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +18,15 @@ pub enum Kind {
     Value,
     /// Name and password, for which the upstream gives a token.
     Login,
+    /// Id and key of a system that signs by RSA.
+    Rsa,
+    /// Id and secret of an OAuth 2.0 client, for which a token is given.
+    Client,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::AccessKey, Self::Value, Self::Login];
+    pub const ALL: [Self; 5] = [Self::AccessKey, Self::Value, Self::Login, Self::Rsa, Self::Client];
 
     /// Its name, in files and rows.
     #[must_use]
@@ -31,6 +35,8 @@ impl Kind {
             Self::AccessKey => "access-key",
             Self::Value => "value",
             Self::Login => "login",
+            Self::Rsa => "rsa",
+            Self::Client => "client",
         }
     }
 
@@ -58,6 +64,20 @@ pub enum Material {
         username: String,
         /// The password, in UTF-8.
         password: Secret,
+    },
+    /// Id and key that sign by RSA.
+    Rsa {
+        /// The key's id, sent in clear.
+        id: String,
+        /// The key.
+        key: RsaKey,
+    },
+    /// Id and secret of an OAuth 2.0 client.
+    Client {
+        /// The client's id.
+        id: String,
+        /// The secret. Visible ASCII.
+        secret: Secret,
     },
 }
 
@@ -88,11 +108,17 @@ pub enum Unusable {
     /// The password holds what nobody types.
     #[error("the password holds control characters, or is not UTF-8")]
     Password,
+    /// The key is none that can be used.
+    #[error(transparent)]
+    Rsa(#[from] NoRsaKey),
+    /// The id of a client cannot be one.
+    #[error("the client's id is empty, longer than 255 bytes, or not printable ASCII")]
+    ClientId,
 }
 
 impl Material {
     /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key,
-    /// the user name of a login, and empty for a value; `uuid` says that the product's key ids are UUIDs.
+    /// an RSA key or a client, the user name of a login, and empty for a value; `uuid` says that the product's key ids are UUIDs.
     ///
     /// # Errors
     /// [`Unusable`], which never shows the secret.
@@ -102,6 +128,8 @@ impl Material {
             Some(Kind::Value) if !id.is_empty() => Err(Unusable::IdOfValue),
             Some(Kind::Value) => Self::value(secret),
             Some(Kind::Login) => Self::login(id, secret),
+            Some(Kind::Rsa) => Self::rsa(id, secret),
+            Some(Kind::Client) => Self::client(id, secret),
             None => Err(Unusable::Kind),
         }
     }
@@ -115,9 +143,7 @@ impl Material {
         if uuid && (id.len() != 36 || Uuid::try_parse(id).is_err()) {
             return Err(Unusable::KeyId);
         }
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
-            return Err(Unusable::KeyIdBytes);
-        }
+        check_key_id(id)?;
         Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(alone(secret)?) })
     }
 
@@ -145,6 +171,27 @@ impl Material {
         Ok(Self::Login { username: username.to_owned(), password: Secret::new(password.to_vec()) })
     }
 
+    /// Takes id and key of a system that signs by RSA, in PEM.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the key.
+    pub fn rsa(id: &str, pem: &Secret) -> Result<Self, Unusable> {
+        check_key_id(id)?;
+        Ok(Self::Rsa { id: id.to_owned(), key: RsaKey::parse(pem.expose())? })
+    }
+
+    /// Takes id and secret of an OAuth 2.0 client. One line end after the secret is not part of it.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the secret.
+    pub fn client(id: &str, secret: &Secret) -> Result<Self, Unusable> {
+        let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        if id.is_empty() || id.len() > 255 || !id.bytes().all(printable) {
+            return Err(Unusable::ClientId);
+        }
+        Ok(Self::Client { id: id.to_owned(), secret: Secret::new(alone(secret)?.to_vec()) })
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -152,6 +199,8 @@ impl Material {
             Self::AccessKey { .. } => Kind::AccessKey,
             Self::Value(_) => Kind::Value,
             Self::Login { .. } => Kind::Login,
+            Self::Rsa { .. } => Kind::Rsa,
+            Self::Client { .. } => Kind::Client,
         }
     }
 
@@ -159,7 +208,7 @@ impl Material {
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::AccessKey { id, .. } => Some(id),
+            Self::AccessKey { id, .. } | Self::Rsa { id, .. } | Self::Client { id, .. } => Some(id),
             Self::Login { username, .. } => Some(username),
             Self::Value(_) => None,
         }
@@ -173,13 +222,33 @@ impl Material {
                 Self::Login { username, password },
                 Self::Login { username: other, password: other_password },
             ) => username == other && same(password, other_password),
-            (Self::AccessKey { .. } | Self::Value(_) | Self::Login { .. }, _) => false,
+            (Self::Client { id, secret }, Self::Client { id: other, secret: other_secret }) => {
+                id == other && same(secret, other_secret)
+            }
+            (
+                Self::AccessKey { .. }
+                | Self::Value(_)
+                | Self::Login { .. }
+                | Self::Rsa { .. }
+                | Self::Client { .. },
+                _,
+            ) => false,
         }
     }
 }
 
 fn same(one: &Secret, other: &Secret) -> bool {
     one.expose().ct_eq(other.expose()).into()
+}
+
+/// An id that stands in quotes in a header.
+fn check_key_id(id: &str) -> Result<(), Unusable> {
+    let quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if id.is_empty() || id.len() > 255 || !id.bytes().all(quotable) {
+        Err(Unusable::KeyIdBytes)
+    } else {
+        Ok(())
+    }
 }
 
 /// The secret without the line end that editors leave after it.
@@ -205,6 +274,8 @@ impl fmt::Debug for Material {
             Self::AccessKey { id, .. } => write!(f, "AccessKey({id}, …)"),
             Self::Value(_) => f.write_str("Value(…)"),
             Self::Login { username, .. } => write!(f, "Login({username}, …)"),
+            Self::Rsa { id, .. } => write!(f, "Rsa({id}, …)"),
+            Self::Client { id, .. } => write!(f, "Client({id}, …)"),
         }
     }
 }
@@ -283,8 +354,10 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
             let id = match kind {
-                Kind::AccessKey | Kind::Login => "an-id",
+                Kind::AccessKey | Kind::Login | Kind::Client => "an-id",
                 Kind::Value => "",
+                // What is taken for one is shown beside its parser.
+                Kind::Rsa => continue,
             };
             let made = Material::of_kind(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);
             assert_eq!(made.as_ref().map(Material::kind), Ok(kind));

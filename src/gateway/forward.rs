@@ -163,7 +163,7 @@ impl<'s> Call<'s> {
     where
         's: 'e,
     {
-        let origin = &self.upstream.endpoint.origin;
+        let origin = self.upstream.credential_origin();
         self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
     }
 }

@@ -3,20 +3,24 @@
 mod access_key;
 mod bearer;
 mod body;
+pub mod client_credentials;
 mod errand;
 mod header;
 pub mod login;
 mod pass;
 mod reading;
+mod rsa;
 mod source;
 mod token;
 
 pub use access_key::AccessKey;
+pub use client_credentials::ClientCredentials;
 pub use errand::Errand;
 pub use header::Header;
 pub use login::Login;
 pub use pass::{Ended, Pass, Slot};
 pub use reading::Pointer;
+pub use rsa::Rsa;
 pub use source::Carrier;
 
 use std::sync::Arc;
@@ -30,11 +34,11 @@ use crate::code::Code;
 use crate::custody::{Kind, Material, Unsealed};
 use crate::secret::Secret;
 use crate::signature::NotOnce;
-use crate::transport::{Answer, Failure, Outbound, Signed, Unsendable};
+use crate::transport::{Answer, Endpoint, Failure, Outbound, Signed, Unsendable};
 use source::Source;
 
 /// How an upstream wants its credential.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Scheme {
     /// An HTTP signature made with an access key.
     AccessKey(AccessKey),
@@ -46,6 +50,10 @@ pub enum Scheme {
     Token,
     /// By what the upstream gives for a login.
     Login(Arc<Login>),
+    /// By the token that an OAuth 2.0 client is given.
+    ClientCredentials(Arc<ClientCredentials>),
+    /// An HTTP signature made with an RSA key.
+    Rsa(Rsa),
 }
 
 /// What became of a request to which a credential was to be put on.
@@ -77,6 +85,9 @@ pub enum Unsigned {
     /// The credential is of another kind; a configuration that loads has none such.
     #[error("the credential is not of the kind that the scheme puts on")]
     Unfit,
+    /// The system gives no random bytes, or the thread that signs was lost.
+    #[error("no signature could be made")]
+    Failed,
     /// A request of our own cannot be put together.
     #[error(transparent)]
     Unsendable(#[from] Unsendable),
@@ -104,7 +115,9 @@ impl Scheme {
             Self::Header(scheme) => scheme.apply(outbound, credential),
             Self::Bearer => bearer::apply(outbound, credential),
             Self::Token => token::apply(outbound, credential),
-            Self::Login(_) => return Ok(Applied::Later(outbound)),
+            Self::Login(_) | Self::ClientCredentials(_) | Self::Rsa(_) => {
+                return Ok(Applied::Later(outbound));
+            }
         };
         signed.map(Applied::Signed)
     }
@@ -118,6 +131,9 @@ impl Scheme {
         outbound: Outbound<'e>,
         errand: &Errand<'e, '_>,
     ) -> Result<(Signed<'e>, Option<Arc<Pass>>), Failure> {
+        if let Self::Rsa(rsa) = self {
+            return Ok((rsa.finish(outbound, errand.credential).await?, None));
+        }
         let Some(source) = self.source() else { return Err(Unsigned::Unfit.into()) };
         let pass = errand.obtain(&source).await?;
         Ok((source.put(outbound, errand.credential, &pass)?, Some(pass)))
@@ -154,14 +170,34 @@ impl Scheme {
     pub fn reads_bodies(&self) -> bool {
         match self {
             Self::Login(login) => login.failed.is_some(),
-            Self::AccessKey(_) | Self::Header(_) | Self::Bearer | Self::Token => false,
+            Self::AccessKey(_)
+            | Self::Header(_)
+            | Self::Bearer
+            | Self::Token
+            | Self::ClientCredentials(_)
+            | Self::Rsa(_) => false,
+        }
+    }
+
+    /// Where the credential goes instead of the upstream.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<&Endpoint> {
+        match self {
+            Self::ClientCredentials(client) => Some(&client.endpoint),
+            Self::AccessKey(_)
+            | Self::Header(_)
+            | Self::Bearer
+            | Self::Token
+            | Self::Login(_)
+            | Self::Rsa(_) => None,
         }
     }
 
     fn source(&self) -> Option<Source> {
         match self {
             Self::Login(login) => Some(Source::Login(Arc::clone(login))),
-            Self::AccessKey(_) | Self::Header(_) | Self::Bearer | Self::Token => None,
+            Self::ClientCredentials(client) => Some(Source::Client(Arc::clone(client))),
+            Self::AccessKey(_) | Self::Header(_) | Self::Bearer | Self::Token | Self::Rsa(_) => None,
         }
     }
 
@@ -172,6 +208,8 @@ impl Scheme {
             Self::AccessKey(_) => Kind::AccessKey,
             Self::Header(_) | Self::Bearer | Self::Token => Kind::Value,
             Self::Login(_) => Kind::Login,
+            Self::ClientCredentials(_) => Kind::Client,
+            Self::Rsa(_) => Kind::Rsa,
         }
     }
 
@@ -184,6 +222,8 @@ impl Scheme {
             Self::Bearer => "bearer",
             Self::Token => "token",
             Self::Login(_) => "login",
+            Self::ClientCredentials(_) => "client-credentials",
+            Self::Rsa(_) => "rsa",
         }
     }
 
@@ -193,23 +233,32 @@ impl Scheme {
     /// [`NotOnce`].
     pub fn shown(&self, method: &str, target: &str, headers: &HeaderMap) -> Result<Shown, NotOnce> {
         match self {
-            Self::AccessKey(scheme) => {
-                let string = scheme.signing_string(method, target, headers)?;
-                Ok(Shown::Signature(String::from_utf8_lossy(&string).into_owned()))
-            }
+            Self::AccessKey(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
+            Self::Rsa(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
             Self::Header(scheme) => Ok(Shown::Line(format!("{}: …", scheme.name()))),
             Self::Bearer => Ok(Shown::Line(format!("authorization: {}…", bearer::BEFORE))),
             Self::Token => Ok(Shown::Line(format!("authorization: {}…", token::BEFORE))),
             Self::Login(login) => Ok(Shown::Line(format!("{} (by login)", login.carrier.shown()))),
+            Self::ClientCredentials(client) => {
+                let (line, origin) = (Carrier::Bearer.shown(), &client.endpoint.origin);
+                Ok(Shown::Line(format!("{line} (by client credentials, of {origin})")))
+            }
         }
     }
+}
+
+fn signature(string: &[u8]) -> Shown {
+    Shown::Signature(String::from_utf8_lossy(string).into_owned())
 }
 
 /// A header value that is `before` and then the credential's secret.
 fn carrying(before: &str, credential: &Unsealed<'_>) -> Result<HeaderValue, Unsigned> {
     match credential.material() {
         Material::Value(secret) => Ok(value(before, secret)?),
-        Material::AccessKey { .. } | Material::Login { .. } => Err(Unsigned::Unfit),
+        Material::AccessKey { .. }
+        | Material::Login { .. }
+        | Material::Rsa { .. }
+        | Material::Client { .. } => Err(Unsigned::Unfit),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{Response, StatusCode};
 
+use super::client_credentials::ClientCredentials;
 use super::errand::{Asking, Errand};
 use super::login::Login;
 use super::pass::{Ended, Fault, Gained, Pass};
@@ -20,6 +21,8 @@ use crate::transport::{Answer, Fetched, Outbound, Signed};
 pub(super) enum Source {
     /// A login with name and password.
     Login(Arc<Login>),
+    /// An OAuth 2.0 server, for a client.
+    Client(Arc<ClientCredentials>),
 }
 
 /// How a pass is put on a request.
@@ -40,6 +43,7 @@ impl Source {
     pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
         match self {
             Self::Login(login) => login.asking(errand),
+            Self::Client(client) => client.asking(errand),
         }
     }
 
@@ -51,6 +55,7 @@ impl Source {
     ) -> Result<Option<Asking<'e>>, Unsigned> {
         match self {
             Self::Login(login) => login.refreshing(errand, token),
+            Self::Client(_) => Ok(None),
         }
     }
 
@@ -58,6 +63,7 @@ impl Source {
     pub(super) fn read(&self, fetched: &Fetched, now: SystemTime, secret: &[u8]) -> Result<Gained, Fault> {
         match self {
             Self::Login(login) => login.read(fetched, now, secret),
+            Self::Client(client) => client.read(fetched, now, secret),
         }
     }
 
@@ -70,6 +76,7 @@ impl Source {
     ) -> Result<Signed<'e>, Unsigned> {
         match self {
             Self::Login(login) => login.carrier.put(outbound, credential, pass),
+            Self::Client(_) => Carrier::Bearer.put(outbound, credential, pass),
         }
     }
 
@@ -85,6 +92,7 @@ impl Source {
         }
         match self {
             Self::Login(login) => login.says_failed(response).await,
+            Self::Client(_) => Ok(None),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! HTTP signatures as JumpServer verifies them: draft-cavage-http-signatures with hmac-sha256.
+//! HTTP signatures as JumpServer verifies them: draft-cavage-http-signatures with hmac-sha256; and with RSA keys.
 //! Pure: no clock, no I/O.
 
+mod rsa;
 mod sign;
 
+pub use rsa::{NoRsaKey, RsaKey, rsa_authorization};
 pub use sign::{HmacKey, authorization};
 
 use http::{HeaderMap, HeaderName};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use claviger::config::{self, Compiled, File, Surroundings};
 use claviger::signature::HmacKey;
+use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use toml::{Table, Value};
 
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
@@ -36,9 +37,10 @@ fn compiled(text: &str) -> (File, Compiled) {
     write("server.key", &made.signing_key.serialize_pem());
     write("clients.crt", &made.cert.pem());
     write("internal-ca.crt", &made.cert.pem());
-    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret", "jms.password"] {
+    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret", "jms.password", "client.secret"] {
         write(name, "fake-d6ed1a06-66f7-4584-af18-0000000");
     }
+    write("system.pem", &KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem());
     write("claviger.toml", text);
     let environment = |name: &str| {
         ["JMS_SECOND_SECRET", "FORESIGHT_TOKEN", "OPS_PASSWORD"]
@@ -78,7 +80,7 @@ fn the_complete_file_works_as_it_is_and_with_everything_set() {
     assert_eq!(file.limits, config::file::Limits::default(), "its limits are the defaults");
     let text = all_set(COMPLETE);
     let (_, everything) = compiled(&text);
-    assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 7), "{text}");
+    assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 9), "{text}");
 }
 
 /// What is written as a default is the default: without it, nothing changes.

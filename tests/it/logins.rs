@@ -1,6 +1,7 @@
 //! Logins: a name and a password are exchanged once for all who call, and again when that is due.
 
 mod bastion;
+mod client;
 mod ways;
 
 use std::sync::Arc;

@@ -40,6 +40,7 @@ mod packs;
 mod readme;
 mod reload;
 mod blocked;
+mod rsa;
 mod smoke;
 mod state;
 mod storage;

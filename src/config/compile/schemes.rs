@@ -1,18 +1,25 @@
 //! `scheme` of `[upstreams.…]`, compiled.
 
+mod client;
 mod login;
+
+use std::time::Duration;
 
 use http::HeaderName;
 
 use super::upstreams::Defaults;
-use crate::config::file::{self, Profile};
+use crate::config::file::{self, Profile, RsaForm};
 use crate::config::{At, Problem, Problems};
-use crate::scheme::{AccessKey, Header, Scheme};
+use crate::scheme::{AccessKey, Header, Rsa, Scheme};
 
 /// The headers that are on every request exactly once, and so can be signed.
 const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
 
-pub(super) fn compile(upstream: &file::Upstream, problems: &mut Problems) -> Option<Scheme> {
+pub(super) fn compile(
+    upstream: &file::Upstream,
+    problems: &mut Problems,
+    timeout: Duration,
+) -> Option<Scheme> {
     match &upstream.scheme.value {
         file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
         file::Scheme::Header { name } => match Header::new(&name.value) {
@@ -26,6 +33,8 @@ pub(super) fn compile(upstream: &file::Upstream, problems: &mut Problems) -> Opt
         file::Scheme::Bearer => Some(Scheme::Bearer),
         file::Scheme::Token => Some(Scheme::Token),
         file::Scheme::Login(settings) => login::compile(upstream, settings, problems),
+        file::Scheme::Rsa(settings) => rsa(upstream, settings, problems),
+        file::Scheme::ClientCredentials(settings) => client::compile(upstream, settings, problems, timeout),
     }
 }
 
@@ -41,13 +50,39 @@ fn access_key(
     let Some(headers) = &settings.headers else {
         return Some(Scheme::AccessKey(AccessKey::default()));
     };
+    signing(upstream, headers, problems, AccessKey::new).map(Scheme::AccessKey)
+}
+
+fn rsa(upstream: &file::Upstream, settings: &file::Rsa, problems: &mut Problems) -> Option<Scheme> {
+    let scheme = match (settings.form, &settings.headers) {
+        (RsaForm::SystemContext, None) => Some(Rsa::system_context()),
+        (RsaForm::Cavage, None) => Rsa::cavage(&["(request-target)", "date"]).ok(),
+        (RsaForm::Cavage, Some(headers)) => signing(upstream, headers, problems, Rsa::cavage),
+        (RsaForm::SystemContext, Some(headers)) => {
+            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
+            let title = "System Context signs the request line and the date, and nothing else";
+            let help = "leave `headers` out, or write `form = \"cavage\"`";
+            problems.push(Problem::error(span, title).help(help));
+            None
+        }
+    };
+    scheme.map(Scheme::Rsa)
+}
+
+/// A scheme that signs these headers.
+fn signing<T>(
+    upstream: &file::Upstream,
+    headers: &[At<String>],
+    problems: &mut Problems,
+    make: impl Fn(&[&str]) -> Result<T, String>,
+) -> Option<T> {
     let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
-    match AccessKey::new(&names) {
+    match make(&names) {
         Ok(scheme) => {
             if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
                 problems.push(problem);
             }
-            Some(Scheme::AccessKey(scheme))
+            Some(scheme)
         }
         Err(title) => {
             let span = headers.first().map_or(upstream.scheme.span, |name| name.span);

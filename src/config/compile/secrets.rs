@@ -128,7 +128,7 @@ pub(super) fn credentials(
             }
         };
         if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
-            let origin = upstream.endpoint.origin.clone();
+            let origin = upstream.credential_origin().clone();
             let credential = Credential::new(called, 1, origin, material);
             found.push((place, credential.known_since(written(secret))));
         }
@@ -143,8 +143,10 @@ const fn remedy(why: custody::Unusable) -> (bool, &'static str) {
         | custody::Unusable::KeyId
         | custody::Unusable::IdOfValue
         | custody::Unusable::KeyIdBytes => (true, "JumpServer shows it beside the secret"),
+        custody::Unusable::ClientId => (true, "it is shown beside the secret, where the client was made"),
         custody::Unusable::Username => (true, "write the name that is typed at a login"),
         custody::Unusable::Empty | custody::Unusable::NotAscii => (false, "write the secret alone into it"),
+        custody::Unusable::Rsa(_) => (false, "openssl genrsa 2048 makes one"),
         custody::Unusable::Password => (false, "write the password alone into it, in UTF-8"),
     }
 }

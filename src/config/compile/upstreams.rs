@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::schemes;
 use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSlash};
-use crate::config::{Problem, Problems};
+use crate::config::{Problem, Problems, Span};
 use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::policy::OrgPin;
@@ -68,13 +68,16 @@ pub(super) fn compile(file: &File, problems: &mut Problems, kept: Option<&Snapsh
     };
     for (name, upstream) in file.upstreams.iter() {
         let kept = kept.and_then(|kept| kept.upstreams.iter().find(|held| held.name.as_str() == name));
-        let endpoint = match kept {
-            Some(held) => Some((held.endpoint.clone(), held.manners.base.clone())),
-            None => endpoint(upstream, problems, file.limits.upstream_timeout),
+        let timeout = file.limits.upstream_timeout;
+        let (endpoint, scheme) = match kept {
+            Some(held) => {
+                (Some((held.endpoint.clone(), held.manners.base.clone())), Some(held.scheme.clone()))
+            }
+            None => (endpoint(upstream, problems, timeout), schemes::compile(upstream, problems, timeout)),
         };
-        let scheme = schemes::compile(upstream, problems);
         if let (Some((endpoint, base)), Some(scheme), Some(called)) = (endpoint, scheme, super::name(name)) {
-            if !endpoint.origin.tls && !endpoint.origin.is_loopback() {
+            let elsewhere = scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
+            if is_in_clear(&endpoint.origin) || elsewhere.is_some_and(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
             }
             upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
@@ -119,6 +122,24 @@ fn put_together(
     }
 }
 
+fn is_in_clear(origin: &Origin) -> bool {
+    !origin.tls && !origin.is_loopback()
+}
+
+/// Tells where a credential would be sent in clear unasked.
+pub(super) fn check_clear(
+    upstream: &file::Upstream,
+    (origin, span): (&Origin, Span),
+    problems: &mut Problems,
+) {
+    if is_in_clear(origin) && !upstream.insecure_plaintext.value {
+        let title = "the credential and every answer would cross the network in clear";
+        let help =
+            "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
+        problems.push(Problem::error(span, title).help(help));
+    }
+}
+
 /// The endpoint and its base path.
 fn endpoint(
     upstream: &file::Upstream,
@@ -143,12 +164,7 @@ fn endpoint(
             }
         },
     };
-    if !origin.tls && !origin.is_loopback() && !upstream.insecure_plaintext.value {
-        let title = "the credential and every answer would cross the network in clear";
-        let help =
-            "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
-        problems.push(Problem::error(span, title).help(help));
-    }
+    check_clear(upstream, (&origin, span), problems);
     if upstream.profile.value == Profile::JumpServer && origin.host.contains('_') {
         let title = "JumpServer answers 400 to every request for a host name with an underscore";
         problems

@@ -27,7 +27,9 @@ pub use journal::{Audit, Durability};
 pub use limits::Limits;
 pub use listener::{Admin, Listener, Tls};
 pub use route::Route;
-pub use scheme::{AccessKey, Body, Carrier, Failed, Login, Preset, Refresh, Scheme};
+pub use scheme::{
+    AccessKey, Auth, Body, Carrier, ClientCredentials, Failed, Login, Preset, Refresh, Rsa, RsaForm, Scheme,
+};
 pub use upstream::{Cookies, ForwardedFor, Profile, TrailingSlash, Upstream};
 
 /// The whole file.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::upstream::one_endpoint;
 use crate::config::At;
 use crate::config::decode::choice::{Tags, located, word};
 use crate::config::decode::scalar::value;
@@ -12,11 +13,9 @@ use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::custody::Kind;
 
-/// Every scheme that the file format knows.
-const SCHEMES: &[&str] = &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
-
-/// The schemes that this version can apply.
-const AVAILABLE_SCHEMES: &[&str] = &["access-key", "header", "bearer", "token", "login"];
+/// The schemes.
+const AVAILABLE_SCHEMES: &[&str] =
+    &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
 
 /// How a pass may be sent beside `"bearer"` and `"token"`.
 const AVAILABLE_CARRIERS: &[&str] = &["header", "cookie"];
@@ -37,6 +36,10 @@ pub enum Scheme {
     Token,
     /// By what the upstream gives for name and password.
     Login(Box<Login>),
+    /// By a signature with an RSA key.
+    Rsa(Rsa),
+    /// By the token that an OAuth 2.0 client is given.
+    ClientCredentials(ClientCredentials),
 }
 
 /// The settings of `scheme.access-key`.
@@ -75,6 +78,46 @@ pub struct Login {
     pub failed: Option<Failed>,
     /// How it is renewed without the password.
     pub refresh: Option<Refresh>,
+}
+
+/// The settings of `scheme.rsa`.
+#[derive(Clone, Debug)]
+pub struct Rsa {
+    /// What kind of signature.
+    pub form: RsaForm,
+    /// What is signed, in this order, where that can be chosen; absent for the usual.
+    pub headers: Option<Vec<At<String>>>,
+}
+
+/// The kinds of RSA signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RsaForm {
+    /// `JumpCloud`'s System Context.
+    SystemContext,
+    /// That of draft-cavage.
+    Cavage,
+}
+
+/// The settings of `scheme.client-credentials`.
+#[derive(Clone, Debug)]
+pub struct ClientCredentials {
+    /// Where tokens are given; absent for the profile's place.
+    pub token_url: Option<At<String>>,
+    /// What they are asked for; absent for the profile's.
+    pub scope: Option<At<String>>,
+    /// How the client proves itself.
+    pub auth: Auth,
+    /// How long a token is good where the answer does not tell; absent for the usual.
+    pub life: Option<Duration>,
+}
+
+/// How an OAuth 2.0 client proves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// As `Authorization: Basic`.
+    Basic,
+    /// In the body.
+    Form,
 }
 
 /// A product whose login is known.
@@ -134,7 +177,7 @@ pub struct Refresh {
 
 impl Scheme {
     pub(super) fn read(node: &Node<'_>) -> Read<Self> {
-        let tags = Tags { noun: "scheme", known: SCHEMES, available: AVAILABLE_SCHEMES };
+        let tags = Tags { noun: "scheme", known: AVAILABLE_SCHEMES, available: AVAILABLE_SCHEMES };
         let (tag, inner) = tags.read(node)?;
         let mut table = Table::of(&inner).inspect_err(|_| inner.hide())?;
         let scheme = match tag {
@@ -142,6 +185,8 @@ impl Scheme {
             "bearer" => Ok(Self::Bearer),
             "token" => Ok(Self::Token),
             "login" => Login::read(&mut table).map(|login| Self::Login(Box::new(login))),
+            "rsa" => Rsa::read(&mut table).map(Self::Rsa),
+            "client-credentials" => ClientCredentials::read(&mut table).map(Self::ClientCredentials),
             _ => AccessKey::read(&mut table).map(Self::AccessKey),
         };
         table.finish();
@@ -155,6 +200,8 @@ impl Scheme {
             Self::AccessKey(_) => Kind::AccessKey,
             Self::Header { .. } | Self::Bearer | Self::Token => Kind::Value,
             Self::Login(_) => Kind::Login,
+            Self::Rsa(_) => Kind::Rsa,
+            Self::ClientCredentials(_) => Kind::Client,
         }
     }
 }
@@ -173,6 +220,24 @@ fn signed_headers(node: &Node<'_>) -> Read<Vec<At<String>>> {
         return Err(node.refuse(format!("{} must not be empty: nothing would be signed", node.subject())));
     }
     Ok(headers)
+}
+
+impl Rsa {
+    fn read(table: &mut Table<'_>) -> Read<Self> {
+        let form = table.take("form", word(&FORMS));
+        let headers = table.take("headers", signed_headers);
+        Ok(Self { form: form?.unwrap_or(RsaForm::SystemContext), headers: headers? })
+    }
+}
+
+impl ClientCredentials {
+    fn read(table: &mut Table<'_>) -> Read<Self> {
+        let token_url = table.take("token_url", one_endpoint);
+        let scope = table.take("scope", line);
+        let auth = table.take("auth", word(&AUTHS));
+        let life = table.take("life", life);
+        Ok(Self { token_url: token_url?, scope: scope?, auth: auth?.unwrap_or(Auth::Basic), life: life? })
+    }
 }
 
 impl Login {
@@ -271,6 +336,8 @@ enum Word {
 
 const WORDS: [(&str, Word); 2] = [("bearer", Word::Bearer), ("token", Word::Token)];
 const BODIES: [(&str, Body); 2] = [("json", Body::Json), ("form", Body::Form)];
+const AUTHS: [(&str, Auth); 2] = [("basic", Auth::Basic), ("form", Auth::Form)];
+const FORMS: [(&str, RsaForm); 2] = [("system-context", RsaForm::SystemContext), ("cavage", RsaForm::Cavage)];
 const PRESETS: [(&str, Preset); 4] = [
     ("jumpserver", Preset::JumpServer),
     ("foresight", Preset::Foresight),

@@ -158,7 +158,7 @@ fn read_endpoint(table: &mut Table<'_>) -> Read<At<String>> {
     }
 }
 
-fn one_endpoint(node: &Node<'_>) -> Read<At<String>> {
+pub(super) fn one_endpoint(node: &Node<'_>) -> Read<At<String>> {
     let text = line(node)?;
     let authority = text.value.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
     if authority.is_some_and(|authority| authority.contains('@')) {
