@@ -3,9 +3,10 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Gateway, Snapshot, answer, still};
 use crate::audit::{Arrival, Entry};
@@ -15,8 +16,11 @@ use crate::custody::Unsealed;
 use crate::route::Route;
 use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::transport::links::Face;
-use crate::transport::{Answer, BodyLimits, Failure, Outbound, RequestBody, Unanswered};
+use crate::transport::{Answer, BodyLimits, Failure, Outbound, RequestBody, Signed, Unanswered};
 use crate::upstream::Upstream;
+
+/// A call that waited for so long is judged again: what permitted it may be no more.
+const LONG: Duration = Duration::from_secs(1);
 
 /// What a call is made with, beside its entry and its body.
 struct Call<'s> {
@@ -54,21 +58,31 @@ impl Gateway {
         let mut now = began;
         let (mut attempts, mut renewed) = (0, false);
         let response = loop {
+            let mut logins = 0;
             let again = body.again().filter(|_| is_safe(entry));
             let unsealed = call.unseal(entry)?;
             let (signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
                 Applied::Signed(signed) => (signed, None),
                 Applied::Later(outbound) => {
-                    let errand = self.errand(&call, entry, &unsealed);
                     // Boxed: it is rare and large, and every call's future would have room for it.
-                    let finished = Box::pin(upstream.scheme.finish(outbound, &errand)).await?;
+                    let finishing = self.finished(&call, (&*entry, &unsealed), outbound, &mut logins);
+                    let finished = Box::pin(finishing).await;
                     now = Instant::now();
-                    finished
+                    match finished {
+                        Ok(finished) => finished,
+                        Err(failure) => {
+                            entry.note(|progress| progress.logins += logins);
+                            return Err(failure);
+                        }
+                    }
                 }
             };
             let answered = self.transport.send(&upstream.endpoint, signed, &meter, now).await;
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
-            entry.note(|progress| progress.attempts = attempts);
+            entry.note(|progress| {
+                progress.attempts = attempts;
+                progress.logins += logins;
+            });
             match (answered, again) {
                 (Ok(mut response), again) => {
                     let Some(pass) = pass else { break response };
@@ -131,7 +145,26 @@ impl Gateway {
             endpoint: &call.upstream.endpoint,
             manners: &call.upstream.manners,
             clock: &self.clock,
+            logins: Cell::new(0),
         }
+    }
+
+    /// The request with a credential on that takes time; adds up the logins that were begun for it.
+    async fn finished<'e>(
+        &self,
+        call: &Call<'_>,
+        (entry, unsealed): (&'e Entry, &Unsealed<'e>),
+        outbound: Outbound<'e>,
+        logins: &mut u32,
+    ) -> Result<(Signed<'e>, Option<Arc<Pass>>), Failure> {
+        let (errand, began) = (self.errand(call, entry, unsealed), Instant::now());
+        let finished = call.upstream.scheme.finish(outbound, &errand).await;
+        *logins += errand.logins.get();
+        if finished.is_ok() && began.elapsed() >= LONG {
+            let current = self.snapshot.load_full();
+            still::permitted(entry.permit(), call.headers, call.snapshot, (&current, self.clock.now()))?;
+        }
+        finished
     }
 
     /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
@@ -139,7 +172,7 @@ impl Gateway {
     async fn renewed(
         &self,
         call: &Call<'_>,
-        entry: &Entry,
+        entry: &mut Entry,
         (pass, response): (&Arc<Pass>, &mut Response<Answer>),
         may_repeat: bool,
     ) -> Result<bool, Failure> {
@@ -149,7 +182,11 @@ impl Gateway {
             return Ok(false);
         }
         let unsealed = call.unseal(entry)?;
-        match (call.upstream.scheme.renewed(pass, &self.errand(call, entry, &unsealed)).await, ended) {
+        let errand = self.errand(call, entry, &unsealed);
+        let renewed = call.upstream.scheme.renewed(pass, &errand).await;
+        let begun = errand.logins.get();
+        entry.note(|progress| progress.logins += begun);
+        match (renewed, ended) {
             (Ok(renewed), _) => Ok(renewed),
             (Err(failure), Ended::Surely) => Err(failure),
             // It may have been about something else.

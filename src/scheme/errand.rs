@@ -1,6 +1,7 @@
 //! Obtaining a pass, for one call and for all who wait for it: the login is on its way whether or not
 //! whoever caused it stays.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Errand<'e, 's> {
     pub manners: &'s Manners,
     /// The time of day.
     pub clock: &'s Arc<dyn Clock>,
+    /// Counts the logins that were begun.
+    pub logins: Cell<u32>,
 }
 
 /// A request by which a pass is asked for, ready to be sent.
@@ -93,6 +96,7 @@ impl Errand<'_, '_> {
             asked.push(ready(asking, true));
         }
         asked.push(ready(source.asking(self)?, false));
+        self.logins.set(self.logins.get() + 1);
         let (source, clock) = (source.clone(), Arc::clone(self.clock));
         // Not joined: it ends by itself within the endpoint's time-out, or with its worker, and
         // whoever waits for it learns of either.

@@ -61,6 +61,8 @@ fn a_login_gives_a_token_that_is_used_until_it_ends() {
         assert!(seen.all("cookie").is_empty());
     }
     assert_eq!(bastion.logins(), 1);
+    let logins: Vec<_> = world.trail().iter().map(|event| event["logins"].clone()).collect();
+    assert_eq!(logins, [json!(null), json!(1), json!(null), json!(null), json!(null), json!(null)]);
     // The token's end is 24 hours away, as the answer told.
     bastion.advance(Duration::from_secs(86_400 - 31));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
@@ -144,6 +146,12 @@ fn a_401_to_a_fresh_token_is_the_upstreams_word() {
     bastion.advance(Duration::from_secs(31));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 502);
     assert_eq!((bastion.logins(), bastion.calls()), (2, 7));
+    thread::sleep(Duration::from_millis(50));
+    let last = world.trail().pop().unwrap();
+    assert_eq!(
+        (&last["attempts"], &last["logins"], &last["upstream_status"]),
+        (&json!(2), &json!(1), &json!(401))
+    );
 }
 
 #[test]

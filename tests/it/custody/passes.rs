@@ -99,6 +99,32 @@ fn reply(seen: &Seen) -> Reply {
     }
 }
 
+/// What was stopped while a call waited for a login stays unmade.
+#[test]
+fn a_call_that_waited_for_a_login_is_judged_again() {
+    let upstream = Upstream::start(|seen| {
+        if seen.target == "/api/login" {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+        }
+        reply(seen)
+    });
+    let site = begun_with(&upstream, CONFIG);
+    done(&add(&site, "ops", &["--kind", "login", "--username", "svc"], PASSWORD));
+    let process = site.start();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| get(process.address, "/ops/whoami", TOKEN));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        site.done(&["freeze", "--upstream", "ops"]);
+        assert!(!call.is_finished(), "the login is over already");
+        let answer = call.join().unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (503, "frozen"));
+    });
+    assert_eq!((asked(&upstream, "/api/login"), asked(&upstream, "/whoami")), (1, 0));
+    site.done(&["thaw", "--upstream", "ops"]);
+    known_soon(&process, "ops", &Value::from(0));
+    assert_eq!(asked(&upstream, "/api/login"), 1, "what it gave is used by others");
+}
+
 fn genrsa(site: &Site, bits: &str) -> String {
     let made = Command::new("openssl").args(["genrsa", bits]).current_dir(site.folder.path()).output();
     let made = made.expect("openssl is installed");
