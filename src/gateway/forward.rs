@@ -65,8 +65,8 @@ impl Gateway {
                 Applied::Signed(signed) => (signed, None),
                 Applied::Later(outbound) => {
                     // Boxed: it is rare and large, and every call's future would have room for it.
-                    let finishing = self.finished(&call, (&*entry, &unsealed), outbound, &mut logins);
-                    let finished = Box::pin(finishing).await;
+                    let parts = (&*entry, &unsealed);
+                    let finished = Box::pin(self.finished(&call, parts, outbound, &mut logins)).await;
                     now = Instant::now();
                     match finished {
                         Ok(finished) => finished,
