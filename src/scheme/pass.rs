@@ -1,5 +1,8 @@
 //! What an upstream gives for a login, kept for all workers and over reloads; and whose turn it is to
 //! obtain the next: one at a time, and not again and again what was refused.
+//!
+//! Times are of the day, since that is how upstreams tell when a pass ends. A clock that is set makes a
+//! pass seem older or younger than it is: the upstream's word corrects it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};

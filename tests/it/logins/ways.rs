@@ -90,7 +90,7 @@ fn a_refusal_in_the_body_of_a_200_is_one_of_the_login_too() {
 fn an_answer_is_the_same_whether_it_was_looked_at_or_not() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/api/login" => Reply::json(r#"{"ok":true,"info":{"access_token":"fake-token-1"}}"#),
-        "/short" => Reply::json(r#"{"ok":true,"next":null}"#),
+        "/short" => Reply::json(&format!(r#"{{"ok":true,"next":"http://{}/b"}}"#, seen.one("host"))),
         "/long" => Reply::json(&format!(r#"{{"ok":false,"info":"{}"}}"#, "x".repeat(200_000))),
         "/chunked" => Reply::raw(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"ok\"\r\n6\r\n:true}\r\n0\r\n\r\n",
@@ -102,7 +102,7 @@ fn an_answer_is_the_same_whether_it_was_looked_at_or_not() {
     let config =
         ops(TOKEN).replace("credential = \"key\"", "credential = \"key\"\nlink_members = [\"next\"]");
     let world = World::with(upstream, &config);
-    assert_eq!(call(&world, "GET", "/short", "").json(), json!({"ok": true, "next": null}));
+    assert_eq!(call(&world, "GET", "/short", "").json(), json!({"ok": true, "next": "http://gw.test/b"}));
     let long = call(&world, "GET", "/long", "");
     assert_eq!((long.status, long.body.len(), long.whole), (200, 200_022, true));
     assert_eq!(call(&world, "GET", "/chunked", "").json(), json!({"ok": true}));
