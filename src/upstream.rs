@@ -1,6 +1,7 @@
 //! An upstream, compiled: where it is, what its product wants, how its credential is put on.
 
 use crate::name::Name;
+use crate::origin::Origin;
 use crate::policy::OrgPin;
 use crate::scheme::Scheme;
 use crate::transport::links::Links;
@@ -22,4 +23,12 @@ pub struct Upstream {
     pub links: Links,
     /// How the credential is put on.
     pub scheme: Scheme,
+}
+
+impl Upstream {
+    /// The one origin that its credential may be sent to: its own, or where tokens are given for it.
+    #[must_use]
+    pub fn credential_origin(&self) -> &Origin {
+        &self.scheme.elsewhere().unwrap_or(&self.endpoint).origin
+    }
 }

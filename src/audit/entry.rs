@@ -116,6 +116,8 @@ pub struct Progress {
     pub upstream: Option<Duration>,
     /// How often the request was sent.
     pub attempts: u32,
+    /// How many logins were begun for it, whoever else waited for them.
+    pub logins: u32,
 }
 
 impl Entry {
@@ -234,6 +236,7 @@ impl Call {
             duration,
             upstream: self.progress.upstream,
             attempts: self.progress.attempts,
+            logins: self.progress.logins,
             ended,
         };
         let status = ending.status.unwrap_or(0);

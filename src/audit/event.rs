@@ -166,6 +166,7 @@ pub(super) struct Ending<'a> {
     pub(super) duration: Duration,
     pub(super) upstream: Option<Duration>,
     pub(super) attempts: u32,
+    pub(super) logins: u32,
     pub(super) ended: Ended,
 }
 
@@ -183,6 +184,7 @@ impl<'a> Ending<'a> {
             duration,
             upstream: None,
             attempts: 0,
+            logins: 0,
             ended,
         }
     }
@@ -200,6 +202,7 @@ impl<'a> Ending<'a> {
         members.number(bare!("duration_us"), Some(micros(self.duration)));
         members.number(bare!("upstream_us"), self.upstream.map(micros));
         members.number(bare!("attempts"), Some(u64::from(self.attempts)));
+        members.number(bare!("logins"), (self.logins > 0).then_some(u64::from(self.logins)));
         members.word(key!("ended"), Some(self.ended.as_str()));
         members.0
     }

@@ -3,10 +3,11 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use crate::secret::Secret;
-use crate::signature::HmacKey;
+use crate::signature::{HmacKey, NoRsaKey, RsaKey};
 
 /// What kinds of credential there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +16,17 @@ pub enum Kind {
     AccessKey,
     /// A secret that is sent as it is.
     Value,
+    /// Name and password, for which the upstream gives a token.
+    Login,
+    /// Id and key of a system that signs by RSA.
+    Rsa,
+    /// Id and secret of an OAuth 2.0 client, for which a token is given.
+    Client,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::AccessKey, Self::Value];
+    pub const ALL: [Self; 5] = [Self::AccessKey, Self::Value, Self::Login, Self::Rsa, Self::Client];
 
     /// Its name, in files and rows.
     #[must_use]
@@ -27,6 +34,9 @@ impl Kind {
         match self {
             Self::AccessKey => "access-key",
             Self::Value => "value",
+            Self::Login => "login",
+            Self::Rsa => "rsa",
+            Self::Client => "client",
         }
     }
 
@@ -48,6 +58,27 @@ pub enum Material {
     },
     /// A secret that is sent as it is: an API key, a token. Visible ASCII.
     Value(Secret),
+    /// Name and password of a login.
+    Login {
+        /// The name.
+        username: String,
+        /// The password, in UTF-8.
+        password: Secret,
+    },
+    /// Id and key that sign by RSA.
+    Rsa {
+        /// The key's id, sent in clear.
+        id: String,
+        /// The key.
+        key: RsaKey,
+    },
+    /// Id and secret of an OAuth 2.0 client.
+    Client {
+        /// The client's id.
+        id: String,
+        /// The secret. Visible ASCII.
+        secret: Secret,
+    },
 }
 
 /// Why material cannot be taken.
@@ -71,11 +102,23 @@ pub enum Unusable {
     /// The secret holds bytes that are not printable ASCII.
     #[error("the secret holds bytes that are not printable ASCII")]
     NotAscii,
+    /// The user name cannot be one.
+    #[error("the user name is empty, longer than 255 bytes, or holds control characters")]
+    Username,
+    /// The password holds what nobody types.
+    #[error("the password holds control characters, or is not UTF-8")]
+    Password,
+    /// The key is none that can be used.
+    #[error(transparent)]
+    Rsa(#[from] NoRsaKey),
+    /// The id of a client cannot be one.
+    #[error("the client's id is empty, longer than 255 bytes, or not printable ASCII")]
+    ClientId,
 }
 
 impl Material {
-    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key
-    /// and empty for every other kind; `uuid` says that the product's key ids are UUIDs.
+    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key,
+    /// an RSA key or a client, the user name of a login, and empty for a value; `uuid` says that the product's key ids are UUIDs.
     ///
     /// # Errors
     /// [`Unusable`], which never shows the secret.
@@ -84,6 +127,9 @@ impl Material {
             Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
             Some(Kind::Value) if !id.is_empty() => Err(Unusable::IdOfValue),
             Some(Kind::Value) => Self::value(secret),
+            Some(Kind::Login) => Self::login(id, secret),
+            Some(Kind::Rsa) => Self::rsa(id, secret),
+            Some(Kind::Client) => Self::client(id, secret),
             None => Err(Unusable::Kind),
         }
     }
@@ -97,9 +143,7 @@ impl Material {
         if uuid && (id.len() != 36 || Uuid::try_parse(id).is_err()) {
             return Err(Unusable::KeyId);
         }
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')) {
-            return Err(Unusable::KeyIdBytes);
-        }
+        check_key_id(id)?;
         Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(alone(secret)?) })
     }
 
@@ -111,24 +155,113 @@ impl Material {
         Ok(Self::Value(Secret::new(alone(secret)?.to_vec())))
     }
 
+    /// Takes name and password of a login. One line end after the password is not part of it.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the password.
+    pub fn login(username: &str, password: &Secret) -> Result<Self, Unusable> {
+        if username.is_empty() || username.len() > 255 || username.chars().any(char::is_control) {
+            return Err(Unusable::Username);
+        }
+        let password = first_line(password)?;
+        let text = std::str::from_utf8(password).map_err(|_| Unusable::Password)?;
+        if text.chars().any(char::is_control) {
+            return Err(Unusable::Password);
+        }
+        Ok(Self::Login { username: username.to_owned(), password: Secret::new(password.to_vec()) })
+    }
+
+    /// Takes id and key of a system that signs by RSA, in PEM.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the key.
+    pub fn rsa(id: &str, pem: &Secret) -> Result<Self, Unusable> {
+        check_key_id(id)?;
+        Ok(Self::Rsa { id: id.to_owned(), key: RsaKey::parse(pem.expose())? })
+    }
+
+    /// Takes id and secret of an OAuth 2.0 client. One line end after the secret is not part of it.
+    ///
+    /// # Errors
+    /// [`Unusable`], which never shows the secret.
+    pub fn client(id: &str, secret: &Secret) -> Result<Self, Unusable> {
+        let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        if id.is_empty() || id.len() > 255 || !id.bytes().all(printable) {
+            return Err(Unusable::ClientId);
+        }
+        Ok(Self::Client { id: id.to_owned(), secret: Secret::new(alone(secret)?.to_vec()) })
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
             Self::AccessKey { .. } => Kind::AccessKey,
             Self::Value(_) => Kind::Value,
+            Self::Login { .. } => Kind::Login,
+            Self::Rsa { .. } => Kind::Rsa,
+            Self::Client { .. } => Kind::Client,
+        }
+    }
+
+    /// The part that is no secret: an id, or a name. A value has none.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::AccessKey { id, .. } | Self::Rsa { id, .. } | Self::Client { id, .. } => Some(id),
+            Self::Login { username, .. } => Some(username),
+            Self::Value(_) => None,
+        }
+    }
+
+    /// Whether both are the same login: what the upstream gave for one is good for the other.
+    #[must_use]
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Login { username, password },
+                Self::Login { username: other, password: other_password },
+            ) => username == other && same(password, other_password),
+            (Self::Client { id, secret }, Self::Client { id: other, secret: other_secret }) => {
+                id == other && same(secret, other_secret)
+            }
+            (
+                Self::AccessKey { .. }
+                | Self::Value(_)
+                | Self::Login { .. }
+                | Self::Rsa { .. }
+                | Self::Client { .. },
+                _,
+            ) => false,
         }
     }
 }
 
+fn same(one: &Secret, other: &Secret) -> bool {
+    one.expose().ct_eq(other.expose()).into()
+}
+
+/// An id that stands in quotes in a header.
+fn check_key_id(id: &str) -> Result<(), Unusable> {
+    let quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if id.is_empty() || id.len() > 255 || !id.bytes().all(quotable) {
+        Err(Unusable::KeyIdBytes)
+    } else {
+        Ok(())
+    }
+}
+
 /// The secret without the line end that editors leave after it.
-fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
+fn first_line(secret: &Secret) -> Result<&[u8], Unusable> {
     let secret = secret.expose();
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    if secret.is_empty() {
-        return Err(Unusable::Empty);
-    }
+    if secret.is_empty() { Err(Unusable::Empty) } else { Ok(secret) }
+}
+
+/// The same where it can stand in a header.
+fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
+    let secret = first_line(secret)?;
     if !secret.iter().all(u8::is_ascii_graphic) {
         return Err(Unusable::NotAscii);
     }
@@ -140,6 +273,9 @@ impl fmt::Debug for Material {
         match self {
             Self::AccessKey { id, .. } => write!(f, "AccessKey({id}, …)"),
             Self::Value(_) => f.write_str("Value(…)"),
+            Self::Login { username, .. } => write!(f, "Login({username}, …)"),
+            Self::Rsa { id, .. } => write!(f, "Rsa({id}, …)"),
+            Self::Client { id, .. } => write!(f, "Client({id}, …)"),
         }
     }
 }
@@ -184,12 +320,44 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_login_with_any_password_that_can_be_typed() {
+        let take = |name: &str, password: &[u8]| {
+            Material::login(name, &Secret::new(password.to_vec())).map(|made| format!("{made:?}"))
+        };
+        assert_eq!(take("svc", "fake pässwörd\r\n".as_bytes()), Ok("Login(svc, …)".into()));
+        for (name, password, why) in [
+            ("", b"x".as_slice(), Unusable::Username),
+            ("a\nb", b"x", Unusable::Username),
+            (&*"n".repeat(256), b"x", Unusable::Username),
+            ("svc", b"", Unusable::Empty),
+            ("svc", b"\n", Unusable::Empty),
+            ("svc", b"a\nb", Unusable::Password),
+            ("svc", b"a\xff", Unusable::Password),
+        ] {
+            assert_eq!(take(name, password), Err(why), "{name:?} {password:?}");
+        }
+    }
+
+    #[test]
+    fn tells_whether_a_login_is_the_same() {
+        let login = |name: &str, password: &str| Material::login(name, &Secret::new(password.into()));
+        let same = |one: &Material| login("a", "fake-x").map(|other| one.is_same_login(&other));
+        assert_eq!(login("a", "fake-x").and_then(|one| same(&one)), Ok(true));
+        assert_eq!(login("b", "fake-x").and_then(|one| same(&one)), Ok(false));
+        assert_eq!(login("a", "fake-y").and_then(|one| same(&one)), Ok(false));
+        let value = Material::value(&Secret::new(b"fake-x".to_vec()));
+        assert_eq!(value.and_then(|one| same(&one)), Ok(false));
+    }
+
+    #[test]
     fn is_of_the_kind_that_was_asked_for() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
             let id = match kind {
-                Kind::AccessKey => "an-id",
+                Kind::AccessKey | Kind::Login | Kind::Client => "an-id",
                 Kind::Value => "",
+                // What is taken for one is shown beside its parser.
+                Kind::Rsa => continue,
             };
             let made = Material::of_kind(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);
             assert_eq!(made.as_ref().map(Material::kind), Ok(kind));

@@ -70,13 +70,21 @@ impl Credential {
         Self { name, version: self.version, origin, since: self.since, stored: self.stored, material }
     }
 
-    /// The part that is no secret: the access key's id.
+    /// The part that is no secret: an access key's id, the name of a login.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
-        match self.material.as_deref() {
-            Some(Material::AccessKey { id, .. }) => Some(id),
-            Some(Material::Value(_)) | None => None,
-        }
+        self.material.as_deref().and_then(Material::id)
+    }
+
+    /// Whether what was obtained with `former` may still be used for this one: the same version of the
+    /// same login, for the same origin.
+    #[must_use]
+    pub fn goes_on(&self, former: &Self) -> bool {
+        let known = |held: &Self| (held.name.clone(), held.version, held.since);
+        let same = |(one, other): (&Arc<Material>, &Arc<Material>)| one.is_same_login(other);
+        known(self) == known(former)
+            && self.origin == former.origin
+            && self.material.as_ref().zip(former.material.as_ref()).is_some_and(same)
     }
 }
 

@@ -3,17 +3,33 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Gateway, Received, Snapshot, answer, judged, still};
 use crate::audit::{Arrival, Entry};
 use crate::clock::http_date;
 use crate::code::Code;
+use crate::custody::Unsealed;
 use crate::route::Route;
+use crate::scheme::{Applied, Ended, Errand, Pass};
+use crate::signature::Message;
 use crate::transport::links::Face;
-use crate::transport::{Answer, Failure, Inflow, Outbound, RequestBody, Unanswered};
+use crate::transport::{Answer, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered};
 use crate::upstream::Upstream;
+
+/// A call that waited for so long is judged again: what permitted it may be no more.
+const LONG: Duration = Duration::from_secs(1);
+
+/// What a call is made with, beside its entry and its body.
+struct Call<'s> {
+    snapshot: &'s Snapshot,
+    upstream: &'s Upstream,
+    message: Message<'s>,
+    arrival: &'s Arrival,
+}
 
 impl Gateway {
     /// Makes the call that the entry records.
@@ -27,41 +43,61 @@ impl Gateway {
         route: &Route,
         (head, received, inflow, arrival): (&Parts, &Received, Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
-        let headers = &head.headers;
+        let message = received.message(head);
         let upstream = snapshot
             .upstreams
             .get(entry.permit().action().upstream)
             .ok_or_else(|| internal("no upstream"))?;
+        let call = Call { snapshot, upstream, message, arrival };
         let meter = entry.meter();
         let limits = judged::limits(snapshot);
         let mut body = RequestBody::take(inflow, limits, &self.spool, meter.clone()).await?;
         if body.was_kept() {
             let current = self.snapshot.load_full();
-            still::permitted(entry.permit(), received.message(head), snapshot, (&current, self.clock.now()))?;
+            still::permitted(entry.permit(), message, snapshot, (&current, self.clock.now()))?;
         }
         let began = Instant::now();
         let mut now = began;
-        let mut attempts = 0;
+        let (mut attempts, mut renewed) = (0, false);
         let response = loop {
-            let again = body.again();
-            let unsealed = snapshot
-                .custody
-                .unseal(entry, &upstream.endpoint.origin)
-                .map_err(|error| internal(&error))?;
-            let date = http_date(self.clock.now());
-            let mut outbound = Outbound::new(entry, &upstream.manners, headers, date, body)
-                .map_err(|error| internal(&error))?;
-            if upstream.manners.forwarded_for {
-                outbound.tell_consumer(arrival.peer.ip());
-            }
-            let signed = upstream.scheme.apply(outbound, &unsealed).map_err(|error| internal(&error))?;
+            let mut logins = 0;
+            let again = body.again().filter(|_| is_safe(entry));
+            let unsealed = call.unseal(entry)?;
+            let (signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
+                Applied::Signed(signed) => (signed, None),
+                Applied::Later(outbound) => {
+                    // Boxed: it is rare and large, and every call's future would have room for it.
+                    let parts = (&*entry, &unsealed);
+                    let finished = Box::pin(self.finished(&call, parts, outbound, &mut logins)).await;
+                    now = Instant::now();
+                    match finished {
+                        Ok(finished) => finished,
+                        Err(failure) => {
+                            entry.note(|progress| progress.logins += logins);
+                            return Err(failure);
+                        }
+                    }
+                }
+            };
             let answered = self.transport.send(&upstream.endpoint, signed, &meter, now).await;
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
-            entry.note(|progress| progress.attempts = attempts);
+            entry.note(|progress| {
+                progress.attempts = attempts;
+                progress.logins += logins;
+            });
             match (answered, again) {
-                (Ok(response), _) => break response,
+                (Ok(mut response), again) => {
+                    let Some(pass) = pass else { break response };
+                    let again = again.filter(|_| !renewed);
+                    renewed =
+                        Box::pin(self.renewed(&call, entry, (&pass, &mut response), again.is_some())).await?;
+                    match again {
+                        Some(same) if renewed => (body, now) = (same, Instant::now()),
+                        Some(_) | None => break response,
+                    }
+                }
                 // Nothing was heard on a connection that had served before: it had been closed.
-                (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 && is_safe(entry) => {
+                (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 => {
                     (body, now) = (same, Instant::now());
                 }
                 (Err(Unanswered { failure, .. }), _) => return Err(failure),
@@ -73,13 +109,96 @@ impl Gateway {
             progress.upstream = Some(took);
             progress.upstream_status = Some(status.as_u16());
         });
-        // HTTP/1.0 may name no host: then it is the address that it came to.
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
-        let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
-        refuse_slash(upstream, entry, &response)?;
-        let mut response = relay(upstream, response, face).await?;
-        answer::put_request_id(response.headers_mut(), entry.request_id());
-        Ok(response)
+        relay(&call, entry, route, response).await
+    }
+
+    /// The request with its credential on, unless that takes time.
+    fn applied<'e>(
+        &self,
+        call: &Call<'_>,
+        entry: &'e Entry,
+        unsealed: &Unsealed<'e>,
+        body: RequestBody,
+    ) -> Result<Applied<'e>, Failure> {
+        let (upstream, date) = (call.upstream, http_date(self.clock.now()));
+        let mut outbound = Outbound::new(entry, &upstream.manners, call.message.headers, date, body)
+            .map_err(|error| internal(&error))?;
+        if upstream.manners.forwarded_for {
+            outbound.tell_consumer(call.arrival.peer.ip());
+        }
+        Ok(upstream.scheme.apply(outbound, unsealed)?)
+    }
+
+    fn errand<'e, 's>(
+        &'s self,
+        call: &Call<'s>,
+        entry: &'e Entry,
+        credential: &'s Unsealed<'e>,
+    ) -> Errand<'e, 's> {
+        Errand {
+            entry,
+            credential,
+            slot: call.snapshot.passes.get(&entry.permit().credential()),
+            endpoint: &call.upstream.endpoint,
+            manners: &call.upstream.manners,
+            clock: &self.clock,
+            logins: Cell::new(0),
+        }
+    }
+
+    /// The request with a credential on that takes time; adds up the logins that were begun for it.
+    async fn finished<'e>(
+        &self,
+        call: &Call<'_>,
+        (entry, unsealed): (&'e Entry, &Unsealed<'e>),
+        outbound: Outbound<'e>,
+        logins: &mut u32,
+    ) -> Result<(Signed<'e>, Option<Arc<Pass>>), Failure> {
+        let (errand, began) = (self.errand(call, entry, unsealed), Instant::now());
+        let finished = call.upstream.scheme.finish(outbound, &errand).await;
+        *logins += errand.logins.get();
+        if finished.is_ok() && began.elapsed() >= LONG {
+            let current = self.snapshot.load_full();
+            still::permitted(entry.permit(), call.message, call.snapshot, (&current, self.clock.now()))?;
+        }
+        finished
+    }
+
+    /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
+    /// not be made again, the next call obtains it.
+    async fn renewed(
+        &self,
+        call: &Call<'_>,
+        entry: &mut Entry,
+        (pass, response): (&Arc<Pass>, &mut Response<Answer>),
+        may_repeat: bool,
+    ) -> Result<bool, Failure> {
+        let Some(ended) = call.upstream.scheme.ended(response).await? else { return Ok(false) };
+        let slot = call.snapshot.passes.get(&entry.permit().credential());
+        if !slot.is_some_and(|slot| slot.note(pass, ended, self.clock.now())) || !may_repeat {
+            return Ok(false);
+        }
+        let unsealed = call.unseal(entry)?;
+        let errand = self.errand(call, entry, &unsealed);
+        let renewed = call.upstream.scheme.renewed(pass, &errand).await;
+        let begun = errand.logins.get();
+        entry.note(|progress| progress.logins += begun);
+        match (renewed, ended) {
+            (Ok(renewed), _) => Ok(renewed),
+            (Err(failure), Ended::Surely) => Err(failure),
+            // It may have been about something else.
+            (Err(_), Ended::Perhaps) => Ok(false),
+        }
+    }
+}
+
+impl<'s> Call<'s> {
+    fn unseal<'e>(&self, entry: &'e Entry) -> Result<Unsealed<'e>, Failure>
+    where
+        's: 'e,
+    {
+        let origin = self.upstream.credential_origin();
+        self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
     }
 }
 
@@ -105,13 +224,18 @@ fn refuse_slash(upstream: &Upstream, entry: &Entry, response: &Response<Answer>)
 
 /// What of an upstream's answer the consumer sees.
 async fn relay(
-    upstream: &Upstream,
+    Call { upstream, message, arrival, .. }: &Call<'_>,
+    entry: &Entry,
+    route: &Route,
     mut response: Response<Answer>,
-    face: Face<'_>,
 ) -> Result<Response<Answer>, Failure> {
     if response.status() == StatusCode::UNAUTHORIZED {
         return Err(Failure { code: Code::UpstreamAuth, reason: "the upstream answered 401".into() });
     }
+    refuse_slash(upstream, entry, &response)?;
+    // HTTP/1.0 may name no host: then it is the address that it came to.
+    let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
+    let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
     clean(response.headers_mut(), upstream.manners.cookies)?;
     upstream.links.rewrite_headers(response.headers_mut(), face);
     // A part of a body has the length that its `Content-Range` says.
@@ -127,6 +251,7 @@ async fn relay(
                 .insert(CONTENT_LENGTH, HeaderValue::from(length.saturating_add_signed(grown)));
         }
     }
+    answer::put_request_id(response.headers_mut(), entry.request_id());
     Ok(response)
 }
 

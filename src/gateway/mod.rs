@@ -13,6 +13,7 @@ pub mod vouch;
 
 pub use admit::{Admitted, Approach, Refusal, Step, admit};
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::framing::Fault;
 use crate::inbound::{Directory, Nonces};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
+use crate::scheme::Slot;
 use crate::signature::{HmacKey, Message};
 use crate::transport::{Answer, Inflow, Transport};
 use crate::upstream::Upstream;
@@ -49,6 +51,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// The credentials.
     pub custody: Custody,
+    /// What upstreams gave for the credentials at these places: kept over reloads.
+    pub passes: HashMap<usize, Arc<Slot>>,
     /// The upstreams, by their places.
     pub upstreams: Vec<Upstream>,
     /// What is frozen.

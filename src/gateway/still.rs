@@ -1,5 +1,5 @@
 //! A call whose body took its time is judged again once it is whole, by what is in force then: nobody
-//! keeps what was revoked meanwhile by sending slowly.
+//! keeps what was revoked meanwhile by sending slowly. So is one that waited for a login.
 
 use std::time::SystemTime;
 
@@ -44,5 +44,5 @@ pub(super) fn permitted(
 }
 
 fn no_more(code: Code, reason: &str) -> Failure {
-    Failure { code, reason: format!("once the body was whole: {reason}") }
+    Failure { code, reason: format!("meanwhile: {reason}") }
 }

@@ -2,23 +2,43 @@
 
 mod access_key;
 mod bearer;
+mod body;
+pub mod client_credentials;
+mod errand;
 mod header;
+pub mod login;
+mod pass;
+mod reading;
+mod rsa;
+mod source;
 mod token;
 
 pub use access_key::AccessKey;
+pub use client_credentials::ClientCredentials;
+pub use errand::Errand;
 pub use header::Header;
+pub use login::Login;
+pub use pass::{Ended, Pass, Slot};
+pub use reading::Pointer;
+pub use rsa::Rsa;
+pub use source::Carrier;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Response};
 use zeroize::Zeroizing;
 
+use crate::audit::Broken;
+use crate::code::Code;
 use crate::custody::{Kind, Material, Unsealed};
 use crate::secret::Secret;
 use crate::signature::NotOnce;
-use crate::transport::{Outbound, Signed};
+use crate::transport::{Answer, Endpoint, Failure, Outbound, Signed, Unsendable};
+use source::Source;
 
 /// How an upstream wants its credential.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Scheme {
     /// An HTTP signature made with an access key.
     AccessKey(AccessKey),
@@ -28,6 +48,20 @@ pub enum Scheme {
     Bearer,
     /// `Authorization: Token`.
     Token,
+    /// By what the upstream gives for a login.
+    Login(Arc<Login>),
+    /// By the token that an OAuth 2.0 client is given.
+    ClientCredentials(Arc<ClientCredentials>),
+    /// An HTTP signature made with an RSA key.
+    Rsa(Rsa),
+}
+
+/// What became of a request to which a credential was to be put on.
+pub enum Applied<'e> {
+    /// It is on.
+    Signed(Signed<'e>),
+    /// It takes time: [`Scheme::finish`] does it.
+    Later(Outbound<'e>),
 }
 
 /// What a scheme puts on, as far as it may be shown.
@@ -51,10 +85,23 @@ pub enum Unsigned {
     /// The credential is of another kind; a configuration that loads has none such.
     #[error("the credential is not of the kind that the scheme puts on")]
     Unfit,
+    /// The system gives no random bytes, or the thread that signs was lost.
+    #[error("no signature could be made")]
+    Failed,
+    /// A request of our own cannot be put together.
+    #[error(transparent)]
+    Unsendable(#[from] Unsendable),
+}
+
+impl From<Unsigned> for Failure {
+    fn from(unsigned: Unsigned) -> Self {
+        Self { code: Code::Internal, reason: unsigned.to_string() }
+    }
 }
 
 impl Scheme {
-    /// Puts the credential on: the last thing that is done to a request.
+    /// Puts the credential on: the last thing that is done to a request. What needs more than the
+    /// request and the credential comes back as it was.
     ///
     /// # Errors
     /// [`Unsigned`].
@@ -62,12 +109,95 @@ impl Scheme {
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, Unsigned> {
-        match self {
+    ) -> Result<Applied<'e>, Unsigned> {
+        let signed = match self {
             Self::AccessKey(scheme) => scheme.apply(outbound, credential),
             Self::Header(scheme) => scheme.apply(outbound, credential),
             Self::Bearer => bearer::apply(outbound, credential),
             Self::Token => token::apply(outbound, credential),
+            Self::Login(_) | Self::ClientCredentials(_) | Self::Rsa(_) => {
+                return Ok(Applied::Later(outbound));
+            }
+        };
+        signed.map(Applied::Signed)
+    }
+
+    /// Puts on what takes time; with the pass that it was, where it was one.
+    ///
+    /// # Errors
+    /// [`Failure`] where there is none to put on.
+    pub async fn finish<'e>(
+        &self,
+        outbound: Outbound<'e>,
+        errand: &Errand<'e, '_>,
+    ) -> Result<(Signed<'e>, Option<Arc<Pass>>), Failure> {
+        if let Self::Rsa(rsa) = self {
+            return Ok((rsa.finish(outbound, errand.credential).await?, None));
+        }
+        let Some(source) = self.source() else { return Err(Unsigned::Unfit.into()) };
+        let pass = errand.obtain(&source).await?;
+        Ok((source.put(outbound, errand.credential, &pass)?, Some(pass)))
+    }
+
+    /// Obtains a pass that is not `former`, of which the upstream seems to want no more.
+    ///
+    /// # Errors
+    /// [`Failure`] where there is none to be had.
+    pub async fn renewed(&self, former: &Pass, errand: &Errand<'_, '_>) -> Result<bool, Failure> {
+        let Some(source) = self.source() else { return Ok(false) };
+        Ok(!errand.obtain(&source).await?.is(former))
+    }
+
+    /// Whether an answer says that the pass of its request has ended.
+    ///
+    /// # Errors
+    /// [`Broken`] where the upstream breaks off meanwhile.
+    pub async fn ended(&self, response: &mut Response<Answer>) -> Result<Option<Ended>, Broken> {
+        match self.source() {
+            Some(source) => source.ended(response).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether it puts on what has to be obtained first, and is kept.
+    #[must_use]
+    pub fn has_passes(&self) -> bool {
+        self.source().is_some()
+    }
+
+    /// Whether it looks into the bodies of answers, which must not be compressed then.
+    #[must_use]
+    pub fn reads_bodies(&self) -> bool {
+        match self {
+            Self::Login(login) => login.failed.is_some(),
+            Self::AccessKey(_)
+            | Self::Header(_)
+            | Self::Bearer
+            | Self::Token
+            | Self::ClientCredentials(_)
+            | Self::Rsa(_) => false,
+        }
+    }
+
+    /// Where the credential goes instead of the upstream.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<&Endpoint> {
+        match self {
+            Self::ClientCredentials(client) => Some(&client.endpoint),
+            Self::AccessKey(_)
+            | Self::Header(_)
+            | Self::Bearer
+            | Self::Token
+            | Self::Login(_)
+            | Self::Rsa(_) => None,
+        }
+    }
+
+    fn source(&self) -> Option<Source> {
+        match self {
+            Self::Login(login) => Some(Source::Login(Arc::clone(login))),
+            Self::ClientCredentials(client) => Some(Source::Client(Arc::clone(client))),
+            Self::AccessKey(_) | Self::Header(_) | Self::Bearer | Self::Token | Self::Rsa(_) => None,
         }
     }
 
@@ -77,6 +207,9 @@ impl Scheme {
         match self {
             Self::AccessKey(_) => Kind::AccessKey,
             Self::Header(_) | Self::Bearer | Self::Token => Kind::Value,
+            Self::Login(_) => Kind::Login,
+            Self::ClientCredentials(_) => Kind::Client,
+            Self::Rsa(_) => Kind::Rsa,
         }
     }
 
@@ -88,6 +221,9 @@ impl Scheme {
             Self::Header(_) => "header",
             Self::Bearer => "bearer",
             Self::Token => "token",
+            Self::Login(_) => "login",
+            Self::ClientCredentials(_) => "client-credentials",
+            Self::Rsa(_) => "rsa",
         }
     }
 
@@ -97,22 +233,32 @@ impl Scheme {
     /// [`NotOnce`].
     pub fn shown(&self, method: &str, target: &str, headers: &HeaderMap) -> Result<Shown, NotOnce> {
         match self {
-            Self::AccessKey(scheme) => {
-                let string = scheme.signing_string(method, target, headers)?;
-                Ok(Shown::Signature(String::from_utf8_lossy(&string).into_owned()))
-            }
+            Self::AccessKey(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
+            Self::Rsa(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
             Self::Header(scheme) => Ok(Shown::Line(format!("{}: …", scheme.name()))),
             Self::Bearer => Ok(Shown::Line(format!("authorization: {}…", bearer::BEFORE))),
             Self::Token => Ok(Shown::Line(format!("authorization: {}…", token::BEFORE))),
+            Self::Login(login) => Ok(Shown::Line(format!("{} (by login)", login.carrier.shown()))),
+            Self::ClientCredentials(client) => {
+                let (line, origin) = (Carrier::Bearer.shown(), &client.endpoint.origin);
+                Ok(Shown::Line(format!("{line} (by client credentials, of {origin})")))
+            }
         }
     }
+}
+
+fn signature(string: &[u8]) -> Shown {
+    Shown::Signature(String::from_utf8_lossy(string).into_owned())
 }
 
 /// A header value that is `before` and then the credential's secret.
 fn carrying(before: &str, credential: &Unsealed<'_>) -> Result<HeaderValue, Unsigned> {
     match credential.material() {
         Material::Value(secret) => Ok(value(before, secret)?),
-        Material::AccessKey { .. } => Err(Unsigned::Unfit),
+        Material::AccessKey { .. }
+        | Material::Login { .. }
+        | Material::Rsa { .. }
+        | Material::Client { .. } => Err(Unsigned::Unfit),
     }
 }
 

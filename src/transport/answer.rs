@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use zeroize::Zeroizing;
 
 use super::Transport;
 use super::connect::{Connection, Endpoint};
@@ -60,18 +61,42 @@ impl Answer {
         }))
     }
 
-    /// The next piece of what the upstream sends.
+    /// The next piece of what the upstream sends; what was put in front comes first.
     ///
     /// # Errors
     /// [`Broken`] where it breaks off or stalls.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        if let Some(bytes) = self.0.front.pop_front() {
+            return Some(Ok(bytes));
+        }
         std::future::poll_fn(|cx| self.0.poll_incoming(cx)).await
     }
 
-    /// Whether the upstream has sent all.
+    /// Whether nothing more is to come.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.0.is_read()
+        self.0.front.is_empty() && self.0.is_read()
+    }
+
+    /// Reads the body to its end, or to more than `most` bytes.
+    ///
+    /// # Errors
+    /// [`Broken`] where it breaks off or stalls.
+    pub async fn read(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, Broken> {
+        let mut read = Zeroizing::new(Vec::new());
+        while read.len() <= most
+            && let Some(more) = self.next().await
+        {
+            let more = more?;
+            if read.capacity() < read.len() + more.len() {
+                // Grown by hand: a vector that grows by itself leaves what it held behind.
+                let mut larger = Zeroizing::new(Vec::with_capacity((read.len() + more.len()) * 2));
+                larger.extend_from_slice(&read);
+                read = larger;
+            }
+            read.extend_from_slice(&more);
+        }
+        Ok(read)
     }
 
     /// Puts `bytes` in front of what is still to come; they stand for `taken` bytes of what

@@ -134,6 +134,15 @@ impl RequestBody {
         Self { source: Source::Memory(Bytes::new()), length: 0, left: 0, meter }
     }
 
+    /// A body of ours.
+    #[must_use]
+    pub(super) fn own(bytes: Bytes) -> Self {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let meter = Meter::default();
+        meter.set_whole(length == 0);
+        Self { source: Source::Memory(bytes), length, left: length, meter }
+    }
+
     /// Takes the consumer's body: as a stream where its length is known, else whole.
     /// `spool` is the folder for what does not fit into memory.
     ///

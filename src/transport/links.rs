@@ -111,14 +111,7 @@ impl Links {
         if self.members.is_empty() {
             return false;
         }
-        let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-        });
-        let plain = headers
-            .get(CONTENT_ENCODING)
-            .is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        json && plain
+        is_plain_json(headers)
     }
 
     /// Reads the body until its links are seen, 64 KiB at most, and rewrites them; the rest streams.
@@ -169,6 +162,17 @@ impl Links {
         let below = path.strip_prefix(&self.base)?;
         (below.is_empty() || below.starts_with(['/', '?'])).then_some(below)
     }
+}
+
+/// Whether a body with these headers is JSON that can be read as it is.
+#[must_use]
+pub fn is_plain_json(headers: &HeaderMap) -> bool {
+    let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    });
+    let coding = headers.get(CONTENT_ENCODING);
+    json && coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Where string values of the wanted top-level members stand.

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod connect;
+mod fetch;
 mod guard;
 pub mod links;
 mod outbound;
@@ -10,6 +11,7 @@ mod outbound;
 pub use answer::Answer;
 pub use body::{BodyFault, BodyLimits, Inflow, RequestBody};
 pub use connect::Endpoint;
+pub use fetch::{Fetched, fetch};
 pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
 
 use std::cell::RefCell;

@@ -3,13 +3,16 @@
 
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderName, HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, HOST, HeaderName,
+    HeaderValue,
 };
 use http::{HeaderMap, Method, Request, Uri};
+use zeroize::Zeroizing;
 
 use super::body::RequestBody;
-use crate::audit::Entry;
+use crate::audit::{Entry, Meter};
 use crate::custody::Unsealed;
 use crate::target::Target;
 
@@ -129,6 +132,36 @@ impl<'e> Outbound<'e> {
         Ok(Self { request, signed_from, brand: PhantomData })
     }
 
+    /// Puts together a request of our own, made for the entry: to ask for what the credential is
+    /// exchanged for. `target` is as the upstream knows it. Nothing of the consumer's is in it.
+    ///
+    /// # Errors
+    /// [`Unsendable`] where a header or the target has no valid form.
+    pub fn own(
+        _made_for: &'e Entry,
+        manners: &Manners,
+        (method, target): (Method, &str),
+        date: HeaderValue,
+    ) -> Result<Self, Unsendable> {
+        let mut headers = outgoing_headers(manners, &HeaderMap::new(), None, date)?;
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut request = Box::new(Request::new(RequestBody::empty(Meter::default())));
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::try_from(target).map_err(http::Error::from)?;
+        *request.headers_mut() = headers;
+        Ok(Self { request, signed_from: manners.unsigned_base(), brand: PhantomData })
+    }
+
+    /// Gives a request of our own its body.
+    pub fn carry(&mut self, kind: &'static str, body: Zeroizing<Vec<u8>>) {
+        let body = RequestBody::own(Bytes::from_owner(body));
+        let headers = self.request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
+        *self.request.body_mut() = body;
+    }
+
     /// Tells the consumer's address.
     pub fn tell_consumer(&mut self, address: std::net::IpAddr) {
         if let Ok(value) = HeaderValue::from_str(&address.to_string()) {
@@ -161,12 +194,24 @@ impl<'e> Outbound<'e> {
         self.request.headers_mut().insert(name, value);
         Signed { request: self.request, brand: PhantomData }
     }
+
+    /// Puts the credential into the body of a request of our own, the last thing done to it.
+    #[must_use]
+    pub fn fill(mut self, _by: &Unsealed<'e>, kind: &'static str, body: Zeroizing<Vec<u8>>) -> Signed<'e> {
+        self.carry(kind, body);
+        Signed { request: self.request, brand: PhantomData }
+    }
 }
 
 impl Signed<'_> {
     /// The request, for the transport alone.
     pub(super) fn into_request(self) -> Request<RequestBody> {
         *self.request
+    }
+
+    /// The same beyond its entry, for the transport alone: it is on its way, whoever waits for it.
+    pub(super) fn on_its_way(self) -> Signed<'static> {
+        Signed { request: self.request, brand: PhantomData }
     }
 }
 

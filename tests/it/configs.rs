@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use claviger::config::{self, Compiled, File, Surroundings};
 use claviger::signature::HmacKey;
+use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use toml::{Table, Value};
 
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
@@ -36,12 +37,15 @@ fn compiled(text: &str) -> (File, Compiled) {
     write("server.key", &made.signing_key.serialize_pem());
     write("clients.crt", &made.cert.pem());
     write("internal-ca.crt", &made.cert.pem());
-    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret"] {
+    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret", "jms.password", "client.secret"] {
         write(name, "fake-d6ed1a06-66f7-4584-af18-0000000");
     }
+    write("system.pem", &KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem());
     write("claviger.toml", text);
     let environment = |name: &str| {
-        ["JMS_SECOND_SECRET", "FORESIGHT_TOKEN"].contains(&name).then(|| "fake-of-the-environment".to_owned())
+        ["JMS_SECOND_SECRET", "FORESIGHT_TOKEN", "OPS_PASSWORD"]
+            .contains(&name)
+            .then(|| "fake-of-the-environment".to_owned())
     };
     let around = Surroundings {
         environment: &environment,
@@ -76,7 +80,7 @@ fn the_complete_file_works_as_it_is_and_with_everything_set() {
     assert_eq!(file.limits, config::file::Limits::default(), "its limits are the defaults");
     let text = all_set(COMPLETE);
     let (_, everything) = compiled(&text);
-    assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 5), "{text}");
+    assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 9), "{text}");
 }
 
 /// What is written as a default is the default: without it, nothing changes.
@@ -113,13 +117,14 @@ fn the_complete_file_tells_the_defaults() {
 }
 
 /// Where in the file each source of readers reads. A new source must be added here.
-const SOURCES: [(&str, &[&str]); 7] = [
+const SOURCES: [(&str, &[&str]); 8] = [
     ("mod.rs", &[]),
     ("listener.rs", &["listeners", "admin"]),
     ("journal.rs", &["audit"]),
     ("custody.rs", &["custody", "credentials"]),
     ("limits.rs", &["limits"]),
     ("upstream.rs", &["upstreams"]),
+    ("scheme.rs", &["upstreams"]),
     ("route.rs", &["routes"]),
 ];
 const ACCESS: (&str, &[&str]) = ("access.rs", &["consumers", "roles", "grants"]);

@@ -122,6 +122,29 @@ fn an_upstream_of_the_configured_authority_is_called() {
     }
 }
 
+/// What gives tokens is trusted by the same authority as the upstream, and told nothing otherwise.
+#[test]
+fn a_client_proves_itself_only_to_whom_its_authority_vouches_for() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    for (trusted, code) in [(true, "upstream_auth"), (false, "upstream_tls")] {
+        let issuer = if trusted { &authority } else { &other };
+        let (address, heard) = encrypted_upstream(&issuer.issue("127.0.0.1", |_| {}));
+        let ca = format!("credential = \"key\"\nca_file = \"{}\"", authority.pem.display());
+        let scheme = format!("scheme.client-credentials = {{ token_url = \"https://{address}/token\" }}");
+        let config = CONFIG.replacen("credential = \"key\"", &ca, 1);
+        let config = config
+            .replace("scheme.access-key = {}", &scheme)
+            .replace("access-key = { id = \"@KEY_ID@\", secret", "client = { id = \"svc\", secret");
+        let world = World::with(Upstream::ok(), &config);
+        // What it gives is no token; that is not what is looked at here.
+        assert_eq!(world.get("/api/", "").code(), code);
+        let heard = heard.lock().unwrap().clone();
+        assert_eq!(heard.starts_with("POST /token HTTP/1.1\r\n"), trusted, "{heard}");
+        assert_eq!(heard.is_empty(), !trusted, "{heard}");
+        assert!(world.upstream.seen().is_empty());
+    }
+}
+
 #[test]
 fn an_upstream_that_cannot_prove_itself_is_told_nothing() {
     let authority = Authority::new();

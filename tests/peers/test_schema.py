@@ -119,6 +119,8 @@ def test_what_the_gateway_refuses_it_refuses_too(change, tmp_path):
     tmp_path.chmod(0o700)
     before = told(EVERYTHING, tmp_path)
     for path in KEYS:
+        if change is mistype and path[-1] == "equals":
+            continue  # takes whatever JSON may hold there
         document = changed(EVERYTHING, path, change)
         assert told(document, tmp_path) - before, f"the gateway takes {path}"
         assert faults(document), f"the schema takes {path}"
@@ -130,7 +132,18 @@ def test_what_the_gateway_refuses_it_refuses_too(change, tmp_path):
     (("upstreams", "jumpserver", "scheme"), {"bearer": {}, "token": {}}),
     (("upstreams", "jumpserver", "scheme"), {"bearer": {"name": "x"}}),
     (("upstreams", "jumpserver", "scheme"), {"header": {}}),
-    (("upstreams", "jumpserver", "scheme"), {"login": {}}),
+    (("upstreams", "jumpserver", "scheme"), {"rsa": {"form": "jumpcloud"}}),
+    (("upstreams", "jumpserver", "scheme"), {"rsa": {"headers": []}}),
+    (("upstreams", "jumpserver", "scheme"), {"client-credentials": {"auth": "bearer"}}),
+    (("credentials", "jms-prod"), {"rsa": {"id": "system/a", "key": "-----BEGIN"}}),
+    (("credentials", "jms-prod"), {"client": {"id": "a"}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"preset": "jumpcloud"}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"token": "token"}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"send": "cookie"}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"send": {"header": "a", "cookie": "b"}}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"failed": {"pointer": "/ok"}}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"refresh": {"token": "/a"}}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"life": "1d"}}),
     (("credentials", "jms-prod"), {"value": "a literal secret"}),
     (("credentials", "jms-prod"), {"value": {"file": "a", "env": "B"}}),
     (("credentials", "jms-prod"), {"value": {"env": "$B"}}),

@@ -24,7 +24,7 @@ pub(in crate::cli) enum Verb {
         /// The upstream it is for
         #[arg(long)]
         upstream: String,
-        /// Its kind: access-key or value
+        /// Its kind: access-key, value, login, rsa or client
         #[arg(long)]
         kind: String,
         #[command(flatten)]

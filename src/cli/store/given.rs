@@ -6,17 +6,20 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Desk;
-use crate::config::file::{Profile, Scheme};
-use crate::custody::Material;
+use crate::config::file::Profile;
+use crate::custody::{Kind, Material};
 use crate::secret::Secret;
 use crate::storage::CredentialRow;
 
 /// Material as it is given.
 #[derive(Args)]
 pub(in crate::cli) struct Given {
-    /// The id of an access key
+    /// The id of an access key, of an RSA key (system/…), or of a client
     #[arg(long)]
     id: Option<String>,
+    /// The name of a login
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
     /// A file that holds the secret alone; `-` for standard input
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -28,27 +31,32 @@ pub(super) fn material(desk: &Desk, row: &CredentialRow, given: &Given) -> anyho
     let Some(upstream) = desk.file.upstreams.find(&row.upstream) else {
         bail!("the file declares no upstream `{}`", row.upstream.escape_debug());
     };
-    let fits = match &upstream.scheme.value {
-        Scheme::AccessKey(_) => "access-key",
-        Scheme::Header { .. } | Scheme::Bearer | Scheme::Token => "value",
-    };
+    let kind = upstream.scheme.value.kind();
+    let fits = kind.as_str();
     if row.kind != fits {
         bail!("the scheme of the upstream `{}` takes a credential of the kind `{fits}`", row.upstream);
     }
-    let id = match (fits, &given.id) {
-        ("access-key", None) => bail!("an access key has an id: --id"),
-        ("access-key", Some(id)) => id.clone(),
-        (_, Some(_)) => bail!("a credential of the kind `{fits}` has no id"),
-        (_, None) => String::new(),
+    let flag = match kind {
+        Kind::AccessKey | Kind::Rsa | Kind::Client => "--id",
+        Kind::Login => "--username",
+        Kind::Value => "",
     };
-    let secret = secret(given)?;
+    let id = match (flag, &given.id, &given.username) {
+        ("--id", Some(id), None) | ("--username", None, Some(id)) => id.clone(),
+        ("", None, None) => String::new(),
+        ("--id", None, None) => bail!("a credential of the kind `{fits}` has an id: --id"),
+        ("--username", None, None) => bail!("a credential of the kind `{fits}` has a user name: --username"),
+        ("--id", _, Some(_)) => bail!("a credential of the kind `{fits}` has no user name"),
+        (_, _, _) => bail!("a credential of the kind `{fits}` has no id"),
+    };
+    let secret = secret(given, kind)?;
     let uuid = upstream.profile.value == Profile::JumpServer;
     Material::of_kind(&row.kind, &id, &secret, uuid)?;
     Ok((id, secret))
 }
 
 /// The secret, from where it is given. Never from the command line, which everybody can read.
-fn secret(given: &Given) -> anyhow::Result<Secret> {
+fn secret(given: &Given, kind: Kind) -> anyhow::Result<Secret> {
     use std::io::{IsTerminal as _, Read as _};
     /// The longest secret, in bytes.
     const LONGEST: usize = 64 * 1024;
@@ -59,6 +67,9 @@ fn secret(given: &Given) -> anyhow::Result<Secret> {
         Some(path) if path.as_os_str() != "-" => {
             let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
             file.take(most).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+        }
+        None if std::io::stdin().is_terminal() && kind == Kind::Rsa => {
+            bail!("a key in PEM has many lines: give it by --secret-file, or on standard input");
         }
         None if std::io::stdin().is_terminal() => {
             bytes = rpassword::prompt_password("secret: ")?.into_bytes();

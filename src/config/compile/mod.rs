@@ -3,6 +3,8 @@
 
 mod access;
 mod packs;
+mod passes;
+mod schemes;
 mod secrets;
 mod stored;
 mod upstreams;
@@ -118,6 +120,8 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         None => access.directory,
     };
     let vouched = around.former.as_ref().map(|former| Arc::clone(&former.vouched)).unwrap_or_default();
+    let custody = Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect());
+    let passes = passes::slots(&upstreams, &custody, around.former.as_deref());
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
@@ -126,7 +130,8 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             directory,
             routes: Routes::new(routes),
             policy: access.policy,
-            custody: Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect()),
+            custody,
+            passes,
             upstreams: upstreams.compiled,
             limits,
             failures: around.failures,

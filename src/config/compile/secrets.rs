@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::Surroundings;
 use super::upstreams::Upstreams;
-use crate::config::file::{File, Material, Profile, Reference};
+use crate::config::file::{File, Profile, Reference};
 use crate::config::{At, Problem, Problems, Span};
 use crate::custody::{self, Credential};
 use crate::secret::Secret;
@@ -53,38 +53,41 @@ pub(super) fn credentials(
                 .find(upstream.name.as_str())
                 .is_some_and(|declared| declared.profile.value == Profile::JumpServer)
         });
-        let (id, secret) = match &credential.material {
-            Material::AccessKey { id, secret } => (Some(id), secret),
-            Material::Value(secret) => (None, secret),
-        };
+        let (id, secret) = credential.material.parts();
         let Some(read) = read(secret, problems, (around, keeper)) else { continue };
         let (kind, key_id) = (credential.material.kind().as_str(), id.map_or("", |id| id.value.as_str()));
         let material = match custody::Material::of_kind(kind, key_id, &read, uuid) {
             Ok(material) => material,
             Err(why) => {
-                let (span, help) = match why {
-                    custody::Unusable::Kind
-                    | custody::Unusable::KeyId
-                    | custody::Unusable::IdOfValue
-                    | custody::Unusable::KeyIdBytes => (
-                        id.map_or(credential.name.span, |id| id.span),
-                        "JumpServer shows it beside the secret",
-                    ),
-                    custody::Unusable::Empty | custody::Unusable::NotAscii => {
-                        (secret.span, "write the secret alone into it")
-                    }
-                };
+                let (of_id, help) = remedy(why);
+                let id = id.map_or(credential.name.span, |id| id.span);
+                let span = if of_id { id } else { secret.span };
                 problems.push(Problem::error(span, format!("the credential cannot work: {why}")).help(help));
                 continue;
             }
         };
         if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
-            let origin = upstream.endpoint.origin.clone();
+            let origin = upstream.credential_origin().clone();
             let credential = Credential::new(called, 1, origin, material);
             found.push((place, credential.known_since(written(secret))));
         }
     }
     found
+}
+
+/// Whether it is the id that is at fault, and what to do about it.
+const fn remedy(why: custody::Unusable) -> (bool, &'static str) {
+    match why {
+        custody::Unusable::Kind
+        | custody::Unusable::KeyId
+        | custody::Unusable::IdOfValue
+        | custody::Unusable::KeyIdBytes => (true, "JumpServer shows it beside the secret"),
+        custody::Unusable::ClientId => (true, "it is shown beside the secret, where the client was made"),
+        custody::Unusable::Username => (true, "write the name that is typed at a login"),
+        custody::Unusable::Empty | custody::Unusable::NotAscii => (false, "write the secret alone into it"),
+        custody::Unusable::Rsa(_) => (false, "openssl genrsa 2048 makes one"),
+        custody::Unusable::Password => (false, "write the password alone into it, in UTF-8"),
+    }
 }
 
 /// When the file that a reference names was last written.

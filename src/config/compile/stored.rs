@@ -108,7 +108,7 @@ pub(super) fn credentials(
         if file.credentials.declares(name) {
             continue;
         }
-        let origin = upstream.endpoint.origin.clone();
+        let origin = upstream.credential_origin().clone();
         let uuid = file
             .upstreams
             .find(upstream.name.as_str())

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::schemes;
 use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSlash};
-use crate::config::{At, Problem, Problems};
+use crate::config::{Problem, Problems, Span};
 use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::policy::OrgPin;
-use crate::scheme::{AccessKey, Header, Scheme};
+use crate::scheme::Scheme;
 use crate::target::Target;
 use crate::tls;
 use crate::transport::links::Links;
@@ -19,9 +20,6 @@ use crate::upstream::Upstream;
 
 /// `JumpServer`'s organisation that sees across all others.
 pub(super) const ROOT_ORG: &str = "00000000-0000-0000-0000-000000000000";
-
-/// The headers that are on every request exactly once, and so can be signed.
-const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
 
 /// The upstreams, and what else is to be known of them while compiling.
 pub(super) struct Upstreams {
@@ -34,17 +32,17 @@ pub(super) struct Upstreams {
 }
 
 /// What a product wants unless the file says otherwise.
-struct Defaults {
+pub(super) struct Defaults {
     slash: bool,
     links: &'static [&'static str],
-    org: Option<OrgPin>,
+    pub(super) org: Option<OrgPin>,
     accept: &'static str,
     /// Below the time after which the product closes idle connections.
     pool_idle: Duration,
 }
 
 impl Defaults {
-    fn of(profile: Profile) -> Self {
+    pub(super) fn of(profile: Profile) -> Self {
         let pin = |header, query| Some(OrgPin { header: HeaderName::from_static(header), query });
         let pages: &[&str] = &["next", "previous"];
         let (slash, links, org) = match profile {
@@ -70,13 +68,16 @@ pub(super) fn compile(file: &File, problems: &mut Problems, kept: Option<&Snapsh
     };
     for (name, upstream) in file.upstreams.iter() {
         let kept = kept.and_then(|kept| kept.upstreams.iter().find(|held| held.name.as_str() == name));
-        let endpoint = match kept {
-            Some(held) => Some((held.endpoint.clone(), held.manners.base.clone())),
-            None => endpoint(upstream, problems, file.limits.upstream_timeout),
+        let timeout = file.limits.upstream_timeout;
+        let (endpoint, scheme) = match kept {
+            Some(held) => {
+                (Some((held.endpoint.clone(), held.manners.base.clone())), Some(held.scheme.clone()))
+            }
+            None => (endpoint(upstream, problems, timeout), schemes::compile(upstream, problems, timeout)),
         };
-        let scheme = scheme(upstream, problems);
         if let (Some((endpoint, base)), Some(scheme), Some(called)) = (endpoint, scheme, super::name(name)) {
-            if !endpoint.origin.tls && !endpoint.origin.is_loopback() {
+            let elsewhere = scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
+            if is_in_clear(&endpoint.origin) || elsewhere.is_some_and(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
             }
             upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
@@ -108,7 +109,7 @@ fn put_together(
         cookies: upstream.cookies == Some(Cookies::Pass),
         forwarded_for: upstream.forwarded_for == ForwardedFor::Consumer,
         scheme: HeaderValue::from_static(if endpoint.origin.tls { "https" } else { "http" }),
-        identity_coding: !members.is_empty(),
+        identity_coding: !members.is_empty() || scheme.reads_bodies(),
     };
     Upstream {
         name,
@@ -118,6 +119,24 @@ fn put_together(
         links: Links { members, origin: endpoint.origin.clone(), base },
         endpoint,
         scheme,
+    }
+}
+
+fn is_in_clear(origin: &Origin) -> bool {
+    !origin.tls && !origin.is_loopback()
+}
+
+/// Tells where a credential would be sent in clear unasked.
+pub(super) fn check_clear(
+    upstream: &file::Upstream,
+    (origin, span): (&Origin, Span),
+    problems: &mut Problems,
+) {
+    if is_in_clear(origin) && !upstream.insecure_plaintext.value {
+        let title = "the credential and every answer would cross the network in clear";
+        let help =
+            "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
+        problems.push(Problem::error(span, title).help(help));
     }
 }
 
@@ -145,12 +164,7 @@ fn endpoint(
             }
         },
     };
-    if !origin.tls && !origin.is_loopback() && !upstream.insecure_plaintext.value {
-        let title = "the credential and every answer would cross the network in clear";
-        let help =
-            "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
-        problems.push(Problem::error(span, title).help(help));
-    }
+    check_clear(upstream, (&origin, span), problems);
     if upstream.profile.value == Profile::JumpServer && origin.host.contains('_') {
         let title = "JumpServer answers 400 to every request for a host name with an underscore";
         problems
@@ -170,58 +184,4 @@ fn endpoint(
             None
         }
     }
-}
-
-fn scheme(upstream: &file::Upstream, problems: &mut Problems) -> Option<Scheme> {
-    match &upstream.scheme.value {
-        file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
-        file::Scheme::Header { name } => match Header::new(&name.value) {
-            Ok(scheme) => Some(Scheme::Header(scheme)),
-            Err(title) => {
-                let help = "write the header that the product documents for its keys: \"x-api-key\"";
-                problems.push(Problem::error(name.span, title).help(help));
-                None
-            }
-        },
-        file::Scheme::Bearer => Some(Scheme::Bearer),
-        file::Scheme::Token => Some(Scheme::Token),
-    }
-}
-
-fn access_key(
-    upstream: &file::Upstream,
-    settings: &file::AccessKey,
-    problems: &mut Problems,
-) -> Option<Scheme> {
-    if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256") {
-        let title = format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
-        problems.push(Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"));
-    }
-    let Some(headers) = &settings.headers else {
-        return Some(Scheme::AccessKey(AccessKey::default()));
-    };
-    let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
-    match AccessKey::new(&names) {
-        Ok(scheme) => {
-            if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
-                problems.push(problem);
-            }
-            Some(Scheme::AccessKey(scheme))
-        }
-        Err(title) => {
-            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
-            problems.push(Problem::error(span, title));
-            None
-        }
-    }
-}
-
-/// A header that is to be signed and not there on every request would fail each without it.
-fn not_always_sent(headers: &[At<String>], profile: Profile) -> Option<Problem> {
-    let org = Defaults::of(profile).org.map(|pin| pin.header);
-    let sent: Vec<&str> = ALWAYS_SENT.into_iter().chain(org.as_ref().map(HeaderName::as_str)).collect();
-    let mut headers = headers.iter().filter(|name| name.value != "(request-target)");
-    let absent = headers.find(|name| !sent.contains(&name.value.as_str()))?;
-    let help = format!("what the gateway always sends: {}", sent.join(", "));
-    Some(Problem::error(absent.span, format!("`{}` is not on every request", absent.value)).help(help))
 }

@@ -5,17 +5,14 @@ use std::time::Duration;
 
 use crate::config::At;
 use crate::config::decode::choice::Tags;
-use crate::config::decode::text::{path, variable, visible};
+use crate::config::decode::text::{line, path, variable, visible};
 use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::custody::Kind;
 
-/// Every kind of credential that the file format knows.
-const KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
-
-/// The kinds of credential that this version can use.
-const AVAILABLE_KINDS: &[&str] = &["access-key", "value"];
+/// The kinds of credential.
+const AVAILABLE_KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
 
 /// How what the store holds is kept.
 #[derive(Clone, Debug)]
@@ -120,14 +117,38 @@ pub enum Material {
     },
     /// A secret that is sent as it is.
     Value(At<Reference>),
+    /// Name and password.
+    Login {
+        /// The name.
+        username: At<String>,
+        /// Where the password is.
+        password: At<Reference>,
+    },
+    /// A key that signs by RSA.
+    Rsa {
+        /// Its id.
+        id: At<String>,
+        /// Where the key is, in PEM.
+        key: At<Reference>,
+    },
+    /// An OAuth 2.0 client.
+    Client {
+        /// Its id.
+        id: At<String>,
+        /// Where its secret is.
+        secret: At<Reference>,
+    },
 }
 
 impl Credential {
     pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
-        let kinds = Tags { noun: "credential kind", known: KINDS, available: AVAILABLE_KINDS };
+        let kinds = Tags { noun: "credential kind", known: AVAILABLE_KINDS, available: AVAILABLE_KINDS };
         let (kind, inner) = kinds.read(node)?;
         let material = match kind {
             "value" => Material::Value(Reference::read(&inner)?),
+            "login" => Material::login(&inner)?,
+            "rsa" => Material::rsa(&inner)?,
+            "client" => Material::client(&inner)?,
             _ => Material::access_key(&inner)?,
         };
         Ok(Self { name, material })
@@ -141,7 +162,45 @@ impl Material {
         match self {
             Self::AccessKey { .. } => Kind::AccessKey,
             Self::Value(_) => Kind::Value,
+            Self::Login { .. } => Kind::Login,
+            Self::Rsa { .. } => Kind::Rsa,
+            Self::Client { .. } => Kind::Client,
         }
+    }
+
+    /// What of it is no secret, and where the secret is.
+    #[must_use]
+    pub const fn parts(&self) -> (Option<&At<String>>, &At<Reference>) {
+        match self {
+            Self::AccessKey { id, secret } | Self::Client { id, secret } => (Some(id), secret),
+            Self::Rsa { id, key } => (Some(id), key),
+            Self::Login { username, password } => (Some(username), password),
+            Self::Value(secret) => (None, secret),
+        }
+    }
+
+    fn login(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let username = table.need("username", line);
+        let password = table.need("password", Reference::read);
+        table.finish();
+        Ok(Self::Login { username: username?, password: password? })
+    }
+
+    fn rsa(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let id = table.need("id", visible);
+        let key = table.need("key", Reference::read);
+        table.finish();
+        Ok(Self::Rsa { id: id?, key: key? })
+    }
+
+    fn client(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let id = table.need("id", line);
+        let secret = table.need("secret", Reference::read);
+        table.finish();
+        Ok(Self::Client { id: id?, secret: secret? })
     }
 
     fn access_key(node: &Node<'_>) -> Read<Self> {

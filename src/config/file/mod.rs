@@ -18,6 +18,7 @@ mod journal;
 mod limits;
 mod listener;
 mod route;
+mod scheme;
 mod upstream;
 
 pub use access::{Condition, Consumer, Grant, Role, Rule};
@@ -26,7 +27,10 @@ pub use journal::{Audit, Durability};
 pub use limits::Limits;
 pub use listener::{Admin, Listener, Tls};
 pub use route::Route;
-pub use upstream::{AccessKey, Cookies, ForwardedFor, Profile, Scheme, TrailingSlash, Upstream};
+pub use scheme::{
+    AccessKey, Auth, Body, Carrier, ClientCredentials, Failed, Login, Preset, Refresh, Rsa, RsaForm, Scheme,
+};
+pub use upstream::{Cookies, ForwardedFor, Profile, TrailingSlash, Upstream};
 
 /// The whole file.
 #[derive(Clone, Debug)]

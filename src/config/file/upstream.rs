@@ -3,19 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::scheme::Scheme;
 use crate::config::At;
-use crate::config::decode::choice::{Tags, located, word};
+use crate::config::decode::choice::{located, word};
 use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::{line, name, path, visible};
 use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
-
-/// Every scheme that the file format knows.
-const SCHEMES: &[&str] = &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
-
-/// The schemes that this version can apply.
-const AVAILABLE_SCHEMES: &[&str] = &["access-key", "header", "bearer", "token"];
 
 /// A product that calls are forwarded to.
 #[derive(Clone, Debug)]
@@ -90,31 +85,6 @@ pub enum ForwardedFor {
     Consumer,
 }
 
-/// How a credential is put on a request.
-#[derive(Clone, Debug)]
-pub enum Scheme {
-    /// By a signature over some of its header lines.
-    AccessKey(AccessKey),
-    /// In a header line of its own.
-    Header {
-        /// The name of the header.
-        name: At<String>,
-    },
-    /// As `Authorization: Bearer`.
-    Bearer,
-    /// As `Authorization: Token`.
-    Token,
-}
-
-/// The settings of `scheme.access-key`.
-#[derive(Clone, Debug, Default)]
-pub struct AccessKey {
-    /// What is signed, in this order; absent for the usual.
-    pub headers: Option<Vec<At<String>>>,
-    /// With what; absent for the usual.
-    pub algorithm: Option<At<String>>,
-}
-
 impl Profile {
     /// The product that it is of; none of [`Profile::Plain`], which may stand for any.
     #[must_use]
@@ -164,38 +134,6 @@ impl Upstream {
     }
 }
 
-impl Scheme {
-    fn read(node: &Node<'_>) -> Read<Self> {
-        let tags = Tags { noun: "scheme", known: SCHEMES, available: AVAILABLE_SCHEMES };
-        let (tag, inner) = tags.read(node)?;
-        let mut table = Table::of(&inner).inspect_err(|_| inner.hide())?;
-        let scheme = match tag {
-            "header" => table.need("name", visible).map(|name| Self::Header { name }),
-            "bearer" => Ok(Self::Bearer),
-            "token" => Ok(Self::Token),
-            _ => AccessKey::read(&mut table).map(Self::AccessKey),
-        };
-        table.finish();
-        scheme
-    }
-}
-
-impl AccessKey {
-    fn read(table: &mut Table<'_>) -> Read<Self> {
-        let headers = table.take("headers", |node| {
-            let headers = node.list(visible)?;
-            if headers.is_empty() {
-                return Err(
-                    node.refuse(format!("{} must not be empty: nothing would be signed", node.subject()))
-                );
-            }
-            Ok(headers)
-        });
-        let algorithm = table.take("algorithm", visible);
-        Ok(Self { headers: headers?, algorithm: algorithm? })
-    }
-}
-
 /// `endpoint`, or `endpoints` with one item.
 fn read_endpoint(table: &mut Table<'_>) -> Read<At<String>> {
     let several = table.take("endpoints", |node| {
@@ -220,7 +158,7 @@ fn read_endpoint(table: &mut Table<'_>) -> Read<At<String>> {
     }
 }
 
-fn one_endpoint(node: &Node<'_>) -> Read<At<String>> {
+pub(super) fn one_endpoint(node: &Node<'_>) -> Read<At<String>> {
     let text = line(node)?;
     let authority = text.value.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
     if authority.is_some_and(|authority| authority.contains('@')) {

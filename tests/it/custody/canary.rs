@@ -20,7 +20,7 @@ const PHRASE: &str = "canary-of-the-passphrase-90ab-6e1d";
 const IN_ENV: &str = "canary-of-a-variable-0c77f2e9-d1";
 
 /// Fails where one of `secrets` is in `text`, in any of the forms in which it may travel.
-fn clean(what: &str, text: &str, secrets: &[&str]) {
+pub fn clean(what: &str, text: &str, secrets: &[&str]) {
     for secret in secrets {
         for form in forms(secret) {
             assert!(!text.contains(&form), "{secret} as {form} in {what}");
@@ -28,7 +28,7 @@ fn clean(what: &str, text: &str, secrets: &[&str]) {
     }
 }
 
-fn printed(output: &Output) -> String {
+pub fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
@@ -77,7 +77,7 @@ fn planted(upstream: &Upstream) -> (Site, String) {
 }
 
 /// Every file under the folder but the configuration's own secret.
-fn kept(site: &Site, secrets: &[&str]) {
+pub fn kept(site: &Site, secrets: &[&str]) {
     let mut found = Vec::new();
     texts(&site.state(), &mut found);
     assert!(found.iter().any(|(path, _)| path.ends_with("store.db")));

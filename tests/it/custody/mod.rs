@@ -10,6 +10,7 @@ mod keys;
 mod life;
 mod missing;
 mod owners;
+mod passes;
 mod scale;
 mod signed;
 mod slow;
@@ -66,12 +67,17 @@ roles = ["all"]
 
 /// A folder as `init` makes it, with [`CONFIG`] in front of `upstream`.
 fn begun(upstream: &Upstream) -> Site {
-    let site = Site::with(upstream.address, CONFIG);
+    begun_with(upstream, CONFIG)
+}
+
+/// The same with another configuration.
+fn begun_with(upstream: &Upstream, config: &str) -> Site {
+    let site = Site::with(upstream.address, config);
     fs::remove_file(site.config()).unwrap();
     fs::remove_file(site.folder.path().join("key.secret")).unwrap();
     let made = site.run(&["init", "--dir", site.folder.path().to_str().unwrap()]);
     assert!(made.status.success(), "{made:?}");
-    site.write(CONFIG);
+    site.write(config);
     site
 }
 

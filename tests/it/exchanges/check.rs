@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::pattern::matches;
-use super::play::{Came, Played, filled};
+use super::play::{Came, Carried, Played, filled};
 use super::text::{Event, Fault, Line, Message, Step, Story};
 use crate::upstream::{SECRET, Seen};
 use crate::world::{Answer, OTHER_TOKEN, TOKEN};
@@ -15,7 +15,7 @@ pub fn check(story: &Story, played: &Played) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (step, came) in story.steps.iter().zip(&played.steps) {
         let mut found =
-            Found { faults: Vec::new(), upstream: &played.upstream, came, line: played.line.as_ref() };
+            Found { faults: Vec::new(), upstream: &played.upstream, came, carried: &played.carried };
         found.answer(step);
         found.received(step);
         found.trail(step);
@@ -35,7 +35,7 @@ struct Found<'a> {
     faults: Vec<Fault>,
     upstream: &'a str,
     came: &'a Came,
-    line: Option<&'a (String, String)>,
+    carried: &'a Carried,
 }
 
 impl Found<'_> {
@@ -162,16 +162,24 @@ impl Found<'_> {
         }
         for seen in &came.seen {
             let target = step.signed.as_ref().map_or(seen.target.clone(), |line| self.wanted(&line.text));
-            let credential = match self.line {
-                None => {
+            let credential = match self.carried {
+                Carried::Signed => {
                     if let Err(why) = seen.signed_for(&target) {
                         self.fault(step.line, format!("the signature does not verify: {why}"));
                     }
                     "authorization"
                 }
-                Some((name, value)) => {
+                Carried::Login => {
                     let times = raw(seen).matches(SECRET).count();
-                    if seen.all(name) != [value] || times != 1 {
+                    let login = seen.method == "POST" && String::from_utf8_lossy(&seen.body).contains(SECRET);
+                    if times != usize::from(login) || (login && seen.one("accept") != "application/json") {
+                        self.fault(step.line, "the upstream must receive the password once, in a login");
+                    }
+                    "host"
+                }
+                Carried::Line(name, value) => {
+                    let times = raw(seen).matches(SECRET).count();
+                    if seen.all(name) != [value.as_str()] || times != 1 {
                         self.fault(step.line, "the upstream must receive the credential once, in its place");
                     }
                     name
@@ -191,8 +199,10 @@ impl Found<'_> {
                 self.fault(*number, "it stands on the trail or in the answer");
             }
         }
-        let of_request: &[&str] =
-            if self.line.is_some() { &[TOKEN, OTHER_TOKEN] } else { &[TOKEN, OTHER_TOKEN, SECRET] };
+        let of_request: &[&str] = match self.carried {
+            Carried::Line(..) | Carried::Login => &[TOKEN, OTHER_TOKEN],
+            Carried::Signed => &[TOKEN, OTHER_TOKEN, SECRET],
+        };
         for (place, text, secrets) in [
             ("the trail", &trail, [TOKEN, OTHER_TOKEN, SECRET].as_slice()),
             ("the request to the upstream", &sent, of_request),

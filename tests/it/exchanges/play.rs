@@ -39,8 +39,18 @@ pub struct Played {
     pub stray: Vec<Value>,
     /// The upstream's address, as `{upstream}`.
     pub upstream: String,
-    /// The header line by which every request must carry the credential; none where it is signed.
-    pub line: Option<(String, String)>,
+    /// How every request must carry the credential.
+    pub carried: Carried,
+}
+
+/// How the upstream `jms` must receive its credential.
+pub enum Carried {
+    /// By a signature.
+    Signed,
+    /// In this header line.
+    Line(String, String),
+    /// In the body of logins alone.
+    Login,
 }
 
 /// A clock that says what the file says.
@@ -62,14 +72,19 @@ struct Stage {
 #[derive(Default)]
 struct Cue {
     reply: Vec<u8>,
+    /// What is answered to a login.
+    login: Vec<u8>,
     /// The next request is held.
     hold: bool,
     held: bool,
 }
 
 impl Stage {
-    fn reply(&self) -> Reply {
+    fn reply(&self, seen: &Seen) -> Reply {
         let mut cue = self.cue.lock().unwrap();
+        if String::from_utf8_lossy(&seen.body).contains(SECRET) {
+            return Reply { bytes: cue.login.clone(), close: false };
+        }
         let bytes = cue.reply.clone();
         if std::mem::take(&mut cue.hold) {
             cue.held = true;
@@ -79,9 +94,10 @@ impl Stage {
         Reply { bytes, close: false }
     }
 
-    fn set(&self, reply: Vec<u8>, hold: bool) {
+    fn set(&self, reply: Vec<u8>, login: Option<Vec<u8>>, hold: bool) {
         let mut cue = self.cue.lock().unwrap();
         (cue.reply, cue.hold) = (reply, hold);
+        cue.login = login.unwrap_or_else(|| std::mem::take(&mut cue.login));
     }
 
     /// Waits until a request is held.
@@ -101,7 +117,7 @@ pub fn play(story: &Story) -> Result<Played, Fault> {
     let config = config(&story.config)?;
     let stage = Arc::new(Stage::default());
     let part = Arc::clone(&stage);
-    let upstream = Upstream::start(move |_| part.reply());
+    let upstream = Upstream::start(move |seen| part.reply(seen));
     let address = upstream.address.to_string();
     let clock = story.steps.first().and_then(|step| step.clock).map(|time| Arc::new(Told(Mutex::new(time))));
     let of_world: Arc<dyn Clock> =
@@ -113,7 +129,9 @@ pub fn play(story: &Story) -> Result<Played, Fault> {
         if let (Some(clock), Some(time)) = (&clock, step.clock) {
             *clock.0.lock().unwrap() = time;
         }
-        stage.set(reply(&step.reply, &address)?, step.holds);
+        let login = Some(&step.login).filter(|lines| !lines.is_empty());
+        let login = login.map(|lines| reply(lines, &address)).transpose()?;
+        stage.set(reply(&step.reply, &address)?, login, step.holds);
         let before = world.upstream.seen().len();
         let mut raw = world.connect();
         raw.socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -138,19 +156,21 @@ pub fn play(story: &Story) -> Result<Played, Fault> {
         server.stop(Duration::from_secs(10));
     }
     let (steps, stray) = with_events(came.into_iter().flatten().collect(), world.trail());
-    Ok(Played { steps, stray, upstream: address, line: line(&config) })
+    Ok(Played { steps, stray, upstream: address, carried: carried(&config).unwrap_or(Carried::Signed) })
 }
 
-/// How the upstream `jms` must receive its credential, where that is not a signature.
-fn line(config: &str) -> Option<(String, String)> {
+/// How the upstream `jms` must receive its credential.
+fn carried(config: &str) -> Option<Carried> {
     let config: toml::Table = config.parse().unwrap();
     let scheme = config["upstreams"].get("jms")?.get("scheme")?.as_table()?;
     let (tag, settings) = scheme.iter().next()?;
-    let authorization = |word: &str| Some(("authorization".to_owned(), format!("{word} {SECRET}")));
+    let authorization =
+        |word: &str| Some(Carried::Line("authorization".to_owned(), format!("{word} {SECRET}")));
     match tag.as_str() {
         "bearer" => authorization("Bearer"),
         "token" => authorization("Token"),
-        "header" => Some((settings["name"].as_str()?.to_owned(), SECRET.to_owned())),
+        "header" => Some(Carried::Line(settings["name"].as_str()?.to_owned(), SECRET.to_owned())),
+        "login" => Some(Carried::Login),
         _ => None,
     }
 }

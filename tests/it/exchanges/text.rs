@@ -31,6 +31,8 @@ pub struct Step {
     pub signed: Option<Line>,
     /// What the upstream answers; empty for the usual.
     pub reply: Vec<Line>,
+    /// What it answers to a login; empty where it is as before.
+    pub login: Vec<Line>,
     /// Whether the upstream holds that answer until the next request is over.
     pub holds: bool,
     pub answer: Option<Message>,
@@ -141,7 +143,7 @@ impl Reader {
                 self.request(said);
                 Ok(())
             }
-            "upstream>" | "upstream<" | "upstream" | "<" | "trail" | "never" => {
+            "upstream>" | "upstream<" | "login<" | "upstream" | "<" | "trail" | "never" => {
                 let told = self.steps.last_mut().ok_or_else(|| {
                     Fault::new(number, format!("`{word}` stands before any request (`> …`)"))
                 })?;
@@ -208,6 +210,7 @@ impl Told {
         match (word, said.text.as_str()) {
             ("<", _) => self.answer.push(said),
             ("upstream<", _) => self.step.reply.push(said),
+            ("login<", _) => self.step.login.push(said),
             ("never", "") => return Err(Fault::new(said.number, "`never` names what must not be shown")),
             ("never", _) => self.step.never.push(said),
             ("upstream>", _) => match self.received.last_mut().filter(|_| going_on) {

@@ -1,0 +1,39 @@
+//! Where what upstreams give for credentials is kept, over reloads too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::upstreams::Upstreams;
+use crate::custody::Custody;
+use crate::gateway::Snapshot;
+use crate::scheme::Slot;
+
+/// A slot for each credential whose upstream gives something for it, by its place: the one in use so
+/// far where login and upstream are the same, so that a reload costs no login and ends no wait.
+pub(super) fn slots(
+    upstreams: &Upstreams,
+    custody: &Custody,
+    former: Option<&Snapshot>,
+) -> HashMap<usize, Arc<Slot>> {
+    let mut slots = HashMap::new();
+    for (name, (place, upstream)) in &upstreams.credentials {
+        let (Some(upstream), Some(credential)) =
+            (upstreams.compiled.get(*upstream), custody.credential(*place))
+        else {
+            continue;
+        };
+        if !upstream.scheme.has_passes() {
+            continue;
+        }
+        let kept = former.and_then(|former| {
+            let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
+            let (at, before) =
+                former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
+            let goes_on = held.endpoint.origin == upstream.endpoint.origin && credential.goes_on(before);
+            former.passes.get(&at).filter(|_| goes_on).map(Arc::clone)
+        });
+        let new = || Arc::new(Slot::new(upstream.name.clone(), credential.name.clone()));
+        slots.insert(*place, kept.unwrap_or_else(new));
+    }
+    slots
+}

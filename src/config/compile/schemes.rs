@@ -1,0 +1,103 @@
+//! `scheme` of `[upstreams.…]`, compiled.
+
+mod client;
+mod login;
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::upstreams::Defaults;
+use crate::config::file::{self, Profile, RsaForm};
+use crate::config::{At, Problem, Problems};
+use crate::scheme::{AccessKey, Header, Rsa, Scheme};
+
+/// The headers that are on every request exactly once, and so can be signed.
+const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
+
+pub(super) fn compile(
+    upstream: &file::Upstream,
+    problems: &mut Problems,
+    timeout: Duration,
+) -> Option<Scheme> {
+    match &upstream.scheme.value {
+        file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
+        file::Scheme::Header { name } => match Header::new(&name.value) {
+            Ok(scheme) => Some(Scheme::Header(scheme)),
+            Err(title) => {
+                let help = "write the header that the product documents for its keys: \"x-api-key\"";
+                problems.push(Problem::error(name.span, title).help(help));
+                None
+            }
+        },
+        file::Scheme::Bearer => Some(Scheme::Bearer),
+        file::Scheme::Token => Some(Scheme::Token),
+        file::Scheme::Login(settings) => login::compile(upstream, settings, problems),
+        file::Scheme::Rsa(settings) => rsa(upstream, settings, problems),
+        file::Scheme::ClientCredentials(settings) => client::compile(upstream, settings, problems, timeout),
+    }
+}
+
+fn access_key(
+    upstream: &file::Upstream,
+    settings: &file::AccessKey,
+    problems: &mut Problems,
+) -> Option<Scheme> {
+    if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256") {
+        let title = format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
+        problems.push(Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"));
+    }
+    let Some(headers) = &settings.headers else {
+        return Some(Scheme::AccessKey(AccessKey::default()));
+    };
+    signing(upstream, headers, problems, AccessKey::new).map(Scheme::AccessKey)
+}
+
+fn rsa(upstream: &file::Upstream, settings: &file::Rsa, problems: &mut Problems) -> Option<Scheme> {
+    let scheme = match (settings.form, &settings.headers) {
+        (RsaForm::SystemContext, None) => Some(Rsa::system_context()),
+        (RsaForm::Cavage, None) => Rsa::cavage(&["(request-target)", "date"]).ok(),
+        (RsaForm::Cavage, Some(headers)) => signing(upstream, headers, problems, Rsa::cavage),
+        (RsaForm::SystemContext, Some(headers)) => {
+            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
+            let title = "System Context signs the request line and the date, and nothing else";
+            let help = "leave `headers` out, or write `form = \"cavage\"`";
+            problems.push(Problem::error(span, title).help(help));
+            None
+        }
+    };
+    scheme.map(Scheme::Rsa)
+}
+
+/// A scheme that signs these headers.
+fn signing<T>(
+    upstream: &file::Upstream,
+    headers: &[At<String>],
+    problems: &mut Problems,
+    make: impl Fn(&[&str]) -> Result<T, String>,
+) -> Option<T> {
+    let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
+    match make(&names) {
+        Ok(scheme) => {
+            if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
+                problems.push(problem);
+            }
+            Some(scheme)
+        }
+        Err(title) => {
+            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
+            problems.push(Problem::error(span, title));
+            None
+        }
+    }
+}
+
+/// A header that is to be signed and not there on every request would fail each without it.
+fn not_always_sent(headers: &[At<String>], profile: Profile) -> Option<Problem> {
+    let org = Defaults::of(profile).org.map(|pin| pin.header);
+    let sent: Vec<&str> = ALWAYS_SENT.into_iter().chain(org.as_ref().map(HeaderName::as_str)).collect();
+    let mut headers = headers.iter().filter(|name| name.value != "(request-target)");
+    let absent = headers.find(|name| !sent.contains(&name.value.as_str()))?;
+    let help = format!("what the gateway always sends: {}", sent.join(", "));
+    Some(Problem::error(absent.span, format!("`{}` is not on every request", absent.value)).help(help))
+}

@@ -1,0 +1,207 @@
+//! `scheme.login`, compiled: what is known of a product's login, and what the file says instead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use serde_json::Value;
+
+use crate::config::file::{self, Body, Cookies, Preset, Profile};
+use crate::config::{At, Problem, Problems, Span};
+use crate::scheme::login::{Failed, Form, Found, Login, Refresh};
+use crate::scheme::{Carrier, Header, Pointer, Scheme};
+use crate::target::Target;
+
+/// How long a pass is good where nobody tells.
+const LIFE: Duration = Duration::from_hours(12);
+
+/// What is known of a product's login.
+#[derive(Default)]
+struct Known {
+    path: Option<&'static str>,
+    token: Option<&'static str>,
+    cookie: Option<&'static str>,
+    /// The cookie as which a token is sent.
+    sent_as: Option<&'static str>,
+    expires: Option<&'static str>,
+    /// The member that is false where there is no login.
+    failed: Option<&'static str>,
+}
+
+impl Known {
+    fn of(preset: Option<Preset>) -> Self {
+        let ops = Self { path: Some("/api/login"), failed: Some("/ok"), ..Self::default() };
+        let (token, cookie) = (Some("/token"), Some("access_token"));
+        match preset {
+            None => Self::default(),
+            Some(Preset::JumpServer) => Self {
+                path: Some("/api/v1/authentication/auth/"),
+                token,
+                expires: Some("/date_expired"),
+                ..Self::default()
+            },
+            Some(Preset::Foresight) => Self { path: Some("/api/v1/admin/auth/"), token, ..Self::default() },
+            Some(Preset::OpsToken) => Self { token: Some("/info/access_token"), sent_as: cookie, ..ops },
+            Some(Preset::OpsCookie) => Self { cookie, ..ops },
+        }
+    }
+}
+
+/// The preset of a profile.
+const fn usual(profile: Profile) -> Option<Preset> {
+    match profile {
+        Profile::JumpServer => Some(Preset::JumpServer),
+        Profile::Foresight => Some(Preset::Foresight),
+        Profile::JumpCloud | Profile::Plain => None,
+    }
+}
+
+/// Compiles it. `None` where something is wrong, which is told.
+pub(super) fn compile(
+    upstream: &file::Upstream,
+    settings: &file::Login,
+    problems: &mut Problems,
+) -> Option<Scheme> {
+    let known = Known::of(settings.preset.or(usual(upstream.profile.value)));
+    let mut reading = Reading { problems, span: upstream.scheme.span };
+    let path = reading.path(settings.path.as_ref(), known.path);
+    let found = reading.found(settings, &known);
+    let expires = reading.pointer(settings.expires.as_ref(), known.expires);
+    let failed = reading.failed(settings.failed.as_ref(), known.failed);
+    let refresh = settings.refresh.as_ref().and_then(|refresh| reading.refresh(refresh));
+    let found = found?;
+    let carrier = reading.carrier(settings.send.as_ref(), &found, &known);
+    if matches!(carrier, Some(Carrier::Cookie(_))) && upstream.cookies == Some(Cookies::Pass) {
+        let title = "the login's cookie would be passed on to whoever calls";
+        let help = "leave out `cookies = \"pass\"` on this upstream";
+        let span = settings.send.as_ref().map_or(reading.span, |send| send.span);
+        reading.problems.push(Problem::error(span, title).help(help));
+    }
+    let named = |name: &Option<At<String>>, usual: &str| {
+        name.as_ref().map_or_else(|| usual.to_owned(), |name| name.value.clone())
+    };
+    Some(Scheme::Login(Arc::new(Login {
+        path: path?,
+        form: match settings.body {
+            None | Some(Body::Json) => Form::Json,
+            Some(Body::Form) => Form::Urlencoded,
+        },
+        username: named(&settings.username, "username"),
+        password: named(&settings.password, "password"),
+        found,
+        carrier: carrier?,
+        expires,
+        life: settings.life.unwrap_or(LIFE),
+        failed,
+        refresh,
+    })))
+}
+
+struct Reading<'p> {
+    problems: &'p mut Problems,
+    /// The scheme's place, for what is missing.
+    span: Span,
+}
+
+impl Reading<'_> {
+    /// Tells what is wrong; gives nothing.
+    fn refuse<T>(&mut self, span: Span, title: impl Into<String>, help: &str) -> Option<T> {
+        self.problems.push(Problem::error(span, title).help(help));
+        None
+    }
+
+    fn path(&mut self, given: Option<&At<String>>, known: Option<&str>) -> Option<String> {
+        const HELP: &str = "write the path below the endpoint: \"/api/login\"";
+        let Some(given) = given else {
+            let help = "write `path = \"/api/login\"`, or `preset = \"ops-token\"` or another";
+            return match known {
+                Some(known) => Some(known.to_owned()),
+                None => self.refuse(self.span, "nothing says where to log in", help),
+            };
+        };
+        match Target::canonical(given.value.as_bytes()) {
+            Ok(target) if target.as_str() == given.value => Some(given.value.clone()),
+            Ok(_) | Err(_) => self.refuse(given.span, "this path has no canonical form, or another", HELP),
+        }
+    }
+
+    /// A pointer of the file, or the known one; none where there is neither, or where it is wrong.
+    fn pointer(&mut self, given: Option<&At<String>>, known: Option<&str>) -> Option<Pointer> {
+        let Some(given) = given else { return known.and_then(Pointer::parse) };
+        let help = "write the members on the way, each after a slash: \"/info/access_token\"";
+        match Pointer::parse(&given.value) {
+            Some(pointer) => Some(pointer),
+            None => self.refuse(given.span, format!("`{}` is no JSON pointer", given.value), help),
+        }
+    }
+
+    fn found(&mut self, settings: &file::Login, known: &Known) -> Option<Found> {
+        let (token, cookie) = (settings.token.as_ref(), settings.cookie.as_ref());
+        match (token, cookie) {
+            (Some(_), Some(cookie)) => {
+                self.refuse(cookie.span, "`token` and `cookie` are both given", "keep one of them")
+            }
+            (None, Some(cookie)) => self.cookie(&cookie.value, cookie.span).map(Found::Cookie),
+            (Some(_), None) => self.pointer(token, None).map(Found::Token),
+            (None, None) => match (known.token.and_then(Pointer::parse), known.cookie) {
+                (Some(pointer), _) => Some(Found::Token(pointer)),
+                (None, Some(cookie)) => Some(Found::Cookie(cookie.to_owned())),
+                (None, None) => {
+                    let help =
+                        "write `token = \"/token\"` for a member of the answer, or `cookie = \"session\"`";
+                    self.refuse(self.span, "nothing says what the login gives", help)
+                }
+            },
+        }
+    }
+
+    fn cookie(&mut self, name: &str, span: Span) -> Option<String> {
+        let help = "write it as the answer sets it: \"access_token\"";
+        // A cookie is named by what a header is named by.
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(_) => Some(name.to_owned()),
+            Err(_) => self.refuse(span, format!("`{name}` cannot be the name of a cookie"), help),
+        }
+    }
+
+    fn carrier(
+        &mut self,
+        given: Option<&At<file::Carrier>>,
+        found: &Found,
+        known: &Known,
+    ) -> Option<Carrier> {
+        let Some(given) = given else {
+            return Some(match (found, known.sent_as) {
+                (Found::Cookie(name), _) => Carrier::Cookie(name.clone()),
+                (Found::Token(_), Some(name)) => Carrier::Cookie(name.to_owned()),
+                (Found::Token(_), None) => Carrier::Bearer,
+            });
+        };
+        match &given.value {
+            file::Carrier::Bearer => Some(Carrier::Bearer),
+            file::Carrier::Token => Some(Carrier::Token),
+            file::Carrier::Cookie(name) => self.cookie(name, given.span).map(Carrier::Cookie),
+            file::Carrier::Header(name) => match Header::new(name) {
+                Ok(header) => Some(Carrier::Header(header)),
+                Err(title) => self.refuse(given.span, title, "write the header that the product documents"),
+            },
+        }
+    }
+
+    fn failed(&mut self, given: Option<&file::Failed>, known: Option<&str>) -> Option<Failed> {
+        let Some(given) = given else {
+            let known = known.and_then(Pointer::parse);
+            return known.map(|pointer| Failed { pointer, equals: Value::Bool(false) });
+        };
+        let pointer = self.pointer(Some(&given.pointer), None)?;
+        Some(Failed { pointer, equals: given.equals.clone() })
+    }
+
+    fn refresh(&mut self, given: &file::Refresh) -> Option<Refresh> {
+        const USUAL: &str = "refresh_token";
+        let path = self.path(Some(&given.path), None);
+        let token = self.pointer(given.token.as_ref(), Some("/refresh_token"))?;
+        let member = given.member.as_ref().map_or_else(|| USUAL.to_owned(), |member| member.value.clone());
+        Some(Refresh { path: path?, token, member })
+    }
+}

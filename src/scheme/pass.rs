@@ -1,0 +1,300 @@
+//! What an upstream gives for a login, kept for all workers and over reloads; and whose turn it is to
+//! obtain the next: one at a time, and not again and again what was refused.
+//!
+//! Times are of the day, since that is how upstreams tell when a pass ends. A clock that is set makes a
+//! pass seem older or younger than it is: the upstream's word corrects it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::code::Code;
+use crate::name::Name;
+use crate::secret::Secret;
+use crate::transport::Failure;
+
+/// How many logins may be refused within a minute.
+const MOST_REFUSED: usize = 2;
+const MINUTE: Duration = Duration::from_mins(1);
+/// How long until a login is tried again that got no answer.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A pass so young is not what an upstream's refusal is about.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long before its end a pass is renewed, at most.
+const AHEAD: Duration = Duration::from_secs(30);
+/// How long a pass is used that seems to have ended when it comes: its clock is not ours.
+const LEAST: Duration = Duration::from_secs(30);
+
+/// A token or cookie that an upstream gave. Only [`Slot`] makes one.
+pub struct Pass {
+    token: Secret,
+    obtained: SystemTime,
+    renewed: SystemTime,
+    ends: SystemTime,
+    number: u64,
+}
+
+impl Pass {
+    /// The token itself, to be put on a request.
+    #[must_use]
+    pub(super) fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// Whether both are the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+/// What was read of a login's answer.
+pub(super) struct Gained {
+    pub(super) token: Secret,
+    pub(super) ends: SystemTime,
+    /// By what the next may be obtained.
+    pub(super) refresh: Option<Secret>,
+}
+
+/// Why there is no pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) code: Code,
+    pub(super) reason: String,
+    /// Whether the upstream has refused the login, and not only failed to answer it.
+    pub(super) refused: bool,
+}
+
+impl Fault {
+    /// The upstream has refused the login.
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
+        Self { code: Code::UpstreamAuth, reason: reason.into(), refused: true }
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self { code: failure.code, reason: format!("the login: {}", failure.reason), refused: false }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { code: fault.code, reason: fault.reason }
+    }
+}
+
+/// Whether an upstream's answer says that a pass has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It does: a 401.
+    Surely,
+    /// It may: a refusal can have other reasons.
+    Perhaps,
+}
+
+/// The pass of one credential.
+pub struct Slot {
+    upstream: Name,
+    credential: Name,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    pass: Option<Arc<Pass>>,
+    /// Whether the pass may have ended: it is used only where no other is to be had.
+    doubted: bool,
+    refresh: Option<Secret>,
+    flight: Option<Flight>,
+    /// When logins were refused, the latest last.
+    refused: Vec<SystemTime>,
+    last: Option<(SystemTime, Fault)>,
+    number: u64,
+}
+
+/// What there is to do for a pass.
+pub(super) enum Look {
+    /// Nothing: use this.
+    Good(Arc<Pass>),
+    /// Use this, and obtain the next meanwhile.
+    Due(Arc<Pass>, Lease),
+    /// Obtain it.
+    Turn(Lease),
+    /// Wait: another obtains it.
+    Wait(Flight),
+    /// There is none now, and it is too early to try again.
+    Held(Fault),
+}
+
+/// A login that is under way, as those see it who wait for it.
+#[derive(Clone)]
+pub(super) struct Flight(watch::Receiver<Option<Result<Arc<Pass>, Fault>>>);
+
+impl Flight {
+    /// How it ended; `None` where it was cut off.
+    pub(super) async fn landed(mut self) -> Option<Result<Arc<Pass>, Fault>> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
+    }
+}
+
+/// The right to obtain a slot's pass, which one has at a time. Dropped, it is another's turn.
+pub(super) struct Lease {
+    slot: Arc<Slot>,
+    tell: watch::Sender<Option<Result<Arc<Pass>, Fault>>>,
+    refresh: Option<Secret>,
+}
+
+impl Slot {
+    /// An empty one. The names are for the log.
+    #[must_use]
+    pub fn new(upstream: Name, credential: Name) -> Self {
+        Self { upstream, credential, kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is to do for a pass.
+    pub(super) fn look(self: &Arc<Self>, now: SystemTime) -> Look {
+        let mut kept = self.kept();
+        let free = kept.flight.is_none() && kept.held(now).is_none();
+        let pass = kept.pass.clone().filter(|pass| now < pass.ends);
+        match (pass, kept.doubted, kept.flight.clone()) {
+            (Some(_), true, _) if free => Look::Turn(self.lease(&mut kept)),
+            (Some(_), true, Some(flight)) | (None, _, Some(flight)) => Look::Wait(flight),
+            (Some(pass), false, _) if free && now >= pass.renewed => Look::Due(pass, self.lease(&mut kept)),
+            (Some(pass), _, _) => Look::Good(pass),
+            (None, _, None) => match kept.held(now) {
+                Some(fault) => Look::Held(fault),
+                None => Look::Turn(self.lease(&mut kept)),
+            },
+        }
+    }
+
+    fn lease(self: &Arc<Self>, kept: &mut Kept) -> Lease {
+        let (tell, flight) = watch::channel(None);
+        kept.flight = Some(Flight(flight));
+        Lease { slot: Arc::clone(self), tell, refresh: kept.refresh.take() }
+    }
+
+    /// The pass that is left where no other could be obtained.
+    pub(super) fn left(&self, now: SystemTime) -> Option<Arc<Pass>> {
+        self.kept().pass.clone().filter(|pass| now < pass.ends)
+    }
+
+    /// Takes note that `pass` may have ended; whether another is worth asking for.
+    pub fn note(&self, pass: &Pass, ended: Ended, now: SystemTime) -> bool {
+        if now.duration_since(pass.obtained).is_ok_and(|age| age < FRESH) {
+            return false;
+        }
+        let mut kept = self.kept();
+        if kept.pass.as_ref().is_some_and(|held| held.is(pass)) {
+            match ended {
+                Ended::Surely => kept.pass = None,
+                Ended::Perhaps => kept.doubted = true,
+            }
+        }
+        true
+    }
+}
+
+impl Kept {
+    /// Why nothing may be tried now.
+    fn held(&self, now: SystemTime) -> Option<Fault> {
+        // A time that is still to come is of a clock that was set back, and holds nobody.
+        let within = |at: SystemTime, span| now.duration_since(at).is_ok_and(|passed| passed < span);
+        let (at, last) = self.last.as_ref()?;
+        if !last.refused {
+            return within(*at, PAUSE).then(|| last.clone());
+        }
+        let lately = self.refused.iter().filter(|at| within(**at, MINUTE)).count();
+        (lately >= MOST_REFUSED).then(|| {
+            let reason = format!("no login now: {lately} were refused within a minute; {}", last.reason);
+            Fault { reason, ..last.clone() }
+        })
+    }
+}
+
+impl Lease {
+    /// What those wait for who come meanwhile.
+    pub(super) fn flight(&self) -> Flight {
+        Flight(self.tell.subscribe())
+    }
+
+    /// By what the next pass may be obtained without the password.
+    pub(super) fn refresh(&self) -> Option<&Secret> {
+        self.refresh.as_ref()
+    }
+
+    /// What was refused is not tried again.
+    pub(super) fn forget_refresh(&mut self) {
+        self.refresh = None;
+    }
+
+    /// Tells everybody how it ended.
+    pub(super) fn land(mut self, landed: Result<Gained, Fault>, now: SystemTime) {
+        let (upstream, credential) = (&self.slot.upstream, &self.slot.credential);
+        let mut kept = self.slot.kept();
+        let landed = match landed {
+            Ok(gained) => {
+                tracing::info!(%upstream, %credential, "logged in");
+                Ok(kept.take(gained, now))
+            }
+            Err(fault) => {
+                tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login");
+                if fault.refused {
+                    kept.refused.push(now);
+                    let spare = kept.refused.len().saturating_sub(MOST_REFUSED);
+                    kept.refused.drain(..spare);
+                }
+                kept.last = Some((now, fault.clone()));
+                Err(fault)
+            }
+        };
+        if kept.refresh.is_none() {
+            kept.refresh = self.refresh.take();
+        }
+        kept.flight = None;
+        drop(kept);
+        self.tell.send_replace(Some(landed));
+    }
+}
+
+impl Kept {
+    fn take(&mut self, gained: Gained, now: SystemTime) -> Arc<Pass> {
+        let life = gained.ends.duration_since(now).ok().filter(|life| !life.is_zero()).unwrap_or(LEAST);
+        let ends = now.checked_add(life).unwrap_or(now);
+        self.number += 1;
+        let pass = Arc::new(Pass {
+            token: gained.token,
+            obtained: now,
+            renewed: ends.checked_sub(AHEAD.min(life / 10)).unwrap_or(ends),
+            ends,
+            number: self.number,
+        });
+        (self.pass, self.doubted, self.last) = (Some(Arc::clone(&pass)), false, None);
+        self.refresh = gained.refresh;
+        self.refused.clear();
+        pass
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut kept = self.slot.kept();
+        // One that has landed has said so, and it may be another's turn already.
+        if kept.flight.as_ref().is_some_and(|flight| flight.0.same_channel(&self.tell.subscribe())) {
+            kept.flight = None;
+            if kept.refresh.is_none() {
+                kept.refresh = self.refresh.take();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

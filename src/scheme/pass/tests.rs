@@ -1,0 +1,122 @@
+//! Whose turn it is, and when.
+
+use super::*;
+use std::time::UNIX_EPOCH;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn slot() -> Arc<Slot> {
+    let name = |text| Name::parse(text).unwrap();
+    Arc::new(Slot::new(name("jms"), name("key")))
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_hours(400_000) + Duration::from_secs(seconds)
+}
+
+fn gained(ends: SystemTime, refresh: Option<&str>) -> Gained {
+    let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
+    Gained { token: secret("fake-token"), ends, refresh: refresh.map(secret) }
+}
+
+fn turn(slot: &Arc<Slot>, now: SystemTime) -> Lease {
+    match slot.look(now) {
+        Look::Turn(lease) => lease,
+        Look::Good(_) | Look::Due(..) | Look::Wait(_) | Look::Held(_) => panic!("not its turn"),
+    }
+}
+
+/// What there is to do, in a word. A lease that comes with it is given back.
+fn look(slot: &Arc<Slot>, now: SystemTime) -> &'static str {
+    match slot.look(now) {
+        Look::Good(_) => "good",
+        Look::Due(..) => "due",
+        Look::Turn(_) => "turn",
+        Look::Wait(_) => "wait",
+        Look::Held(_) => "held",
+    }
+}
+
+#[test]
+fn one_obtains_it_and_a_lease_that_is_dropped_is_anothers_turn() {
+    let slot = slot();
+    let lease = turn(&slot, at(0));
+    assert_eq!(look(&slot, at(0)), "wait");
+    drop(lease);
+    let lease = turn(&slot, at(0));
+    lease.land(Ok(gained(at(0) + HOUR, None)), at(0));
+    let told: Vec<_> = [0, 3569, 3570, 3599, 3600].map(|after| look(&slot, at(after))).into();
+    assert_eq!(told, ["good", "good", "due", "due", "turn"]);
+    // Of a short life a tenth.
+    turn(&slot, at(3600)).land(Ok(gained(at(3610), None)), at(3600));
+    assert_eq!([3608, 3609].map(|after| look(&slot, at(after))), ["good", "due"]);
+    // Whoever renews it holds nobody up.
+    let Look::Due(_, lease) = slot.look(at(3609)) else { panic!("not due") };
+    assert_eq!(look(&slot, at(3609)), "good");
+    assert_eq!(look(&slot, at(3610)), "wait");
+    drop(lease);
+}
+
+#[test]
+fn two_refusals_hold_for_a_minute_and_no_answer_for_a_second() {
+    let slot = slot();
+    for now in [at(0), at(10)] {
+        turn(&slot, now).land(Err(Fault::refused("no")), now);
+    }
+    assert_eq!([10, 59].map(|after| look(&slot, at(after))), ["held", "held"]);
+    turn(&slot, at(60)).land(Err(Fault::refused("no")), at(60));
+    assert_eq!([69, 70].map(|after| look(&slot, at(after))), ["held", "turn"]);
+    // A clock that was set back holds nobody.
+    assert_eq!(look(&slot, UNIX_EPOCH), "turn");
+    let silent = Fault { code: Code::UpstreamTimeout, reason: "silence".into(), refused: false };
+    for now in [at(100), at(101), at(102), at(103)] {
+        turn(&slot, now).land(Err(silent.clone()), now);
+        assert_eq!(look(&slot, now), "held");
+    }
+    turn(&slot, at(104)).land(Ok(gained(at(104) + HOUR, None)), at(104));
+    assert_eq!(look(&slot, at(104)), "good");
+}
+
+#[test]
+fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
+    let slot = slot();
+    turn(&slot, at(0)).land(Ok(gained(at(0) + HOUR, None)), at(0));
+    let pass = slot.left(at(0)).unwrap();
+    assert!(!slot.note(&pass, Ended::Surely, at(29)), "so fresh, it is not about the pass");
+    assert!(slot.note(&pass, Ended::Perhaps, at(30)));
+    for now in [at(30), at(31)] {
+        turn(&slot, now).land(Err(Fault::refused("no")), now);
+    }
+    assert_eq!(look(&slot, at(32)), "good");
+    turn(&slot, at(91)).land(Ok(gained(at(91) + HOUR, None)), at(91));
+    assert!(!slot.left(at(91)).unwrap().is(&pass));
+    // One that was in use meanwhile says nothing of the next.
+    assert!(slot.note(&pass, Ended::Surely, at(92)));
+    assert_eq!(look(&slot, at(92)), "good");
+    let next = slot.left(at(92)).unwrap();
+    assert!(slot.note(&next, Ended::Surely, at(200)));
+    assert!(slot.left(at(200)).is_none() && look(&slot, at(200)) == "turn");
+}
+
+#[test]
+fn a_refresh_token_is_kept_until_it_is_refused_or_replaced() {
+    let slot = slot();
+    let kept = |now| turn(&slot, now).refresh().map(|token| token.expose().to_vec());
+    turn(&slot, at(0)).land(Ok(gained(at(10), Some("fake-1"))), at(0));
+    assert_eq!(kept(at(10)), Some(b"fake-1".to_vec()));
+    turn(&slot, at(10)).land(Ok(gained(at(20), None)), at(10));
+    assert_eq!(kept(at(20)), Some(b"fake-1".to_vec()));
+    turn(&slot, at(20)).land(Ok(gained(at(30), Some("fake-2"))), at(20));
+    assert_eq!(kept(at(30)), Some(b"fake-2".to_vec()));
+    let mut lease = turn(&slot, at(30));
+    lease.forget_refresh();
+    lease.land(Err(Fault::refused("no")), at(30));
+    assert_eq!(kept(at(40)), None);
+}
+
+#[test]
+fn a_pass_that_has_ended_when_it_comes_is_of_another_clock() {
+    let slot = slot();
+    turn(&slot, at(0)).land(Ok(gained(UNIX_EPOCH, None)), at(0));
+    assert_eq!([0, 26, 27, 30].map(|after| look(&slot, at(after))), ["good", "good", "due", "turn"]);
+}

@@ -1,0 +1,143 @@
+//! `Authorization: Signature …` with rsa-sha256: `JumpCloud`'s System Context, and draft-cavage.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, DATE};
+use tokio::sync::Semaphore;
+
+use super::Unsigned;
+use crate::custody::{Material, Unsealed};
+use crate::signature::{NotOnce, Part, rsa_authorization, signing_string};
+use crate::transport::{Outbound, Signed};
+
+/// What is signed, and how many do so at a time.
+#[derive(Debug, Clone)]
+pub struct Rsa {
+    form: Form,
+    turns: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// The request line without a label, then `date`.
+    SystemContext,
+    /// These parts, as draft-cavage has them.
+    Cavage(Vec<Part>),
+}
+
+impl Rsa {
+    /// The System Context API's.
+    #[must_use]
+    pub fn system_context() -> Self {
+        Self::of(Form::SystemContext)
+    }
+
+    /// That of draft-cavage, over a header list such as `["(request-target)", "date"]`.
+    ///
+    /// # Errors
+    /// What is wrong with the list, as a sentence.
+    pub fn cavage(names: &[&str]) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        for name in names {
+            let part =
+                Part::parse(name).ok_or_else(|| format!("`{name}` is not a lower-case header name"))?;
+            if parts.contains(&part) {
+                return Err(format!("`{name}` is there twice"));
+            }
+            parts.push(part);
+        }
+        for required in ["(request-target)", "date"] {
+            if !names.contains(&required) {
+                return Err(format!("`{required}` must be signed"));
+            }
+        }
+        Ok(Self::of(Form::Cavage(parts)))
+    }
+
+    fn of(form: Form) -> Self {
+        // More at a time would only wait for each other.
+        let turns = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { form, turns: Arc::new(Semaphore::new(turns)) }
+    }
+
+    /// What is signed, as the header says it.
+    fn headers(&self) -> String {
+        match &self.form {
+            Form::SystemContext => "request-line date".to_owned(),
+            Form::Cavage(parts) => parts.iter().map(Part::as_str).collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// Signs on a thread where nobody waits for others.
+    pub(super) async fn finish<'e>(
+        &self,
+        outbound: Outbound<'e>,
+        credential: &Unsealed<'e>,
+    ) -> Result<Signed<'e>, Unsigned> {
+        let Material::Rsa { id, key } = credential.material() else { return Err(Unsigned::Unfit) };
+        let string =
+            self.signing_string(outbound.method().as_str(), outbound.signed_target(), outbound.headers())?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let key = key.clone();
+        let signing = tokio::task::spawn_blocking(move || {
+            let signature = key.sign(&string);
+            drop(turn);
+            signature
+        });
+        let signature = signing.await.ok().flatten().ok_or(Unsigned::Failed)?;
+        let value = rsa_authorization(id, &self.headers(), &signature)?;
+        Ok(outbound.sign(credential, AUTHORIZATION, value))
+    }
+
+    /// What is signed of such a request.
+    ///
+    /// # Errors
+    /// [`NotOnce`].
+    pub(super) fn signing_string(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &HeaderMap,
+    ) -> Result<Vec<u8>, NotOnce> {
+        match &self.form {
+            Form::SystemContext => {
+                let date = signing_string(&[Part::Header(DATE)], method, target, headers)?;
+                let mut string = format!("{method} {target} HTTP/1.1\n").into_bytes();
+                string.extend_from_slice(&date);
+                Ok(string)
+            }
+            Form::Cavage(parts) => signing_string(parts, method, target, headers),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn the_request_line_is_signed_as_it_is_sent() {
+        let mut headers = HeaderMap::new();
+        let date = HeaderValue::from_static("Mon, 17 Feb 2014 06:11:05 GMT");
+        let rsa = Rsa::system_context();
+        assert!(rsa.signing_string("GET", "/api/systems/1", &headers).is_err());
+        headers.insert(DATE, date);
+        let string = rsa.signing_string("GET", "/api/systems/1", &headers).unwrap();
+        assert_eq!(string, b"GET /api/systems/1 HTTP/1.1\ndate: Mon, 17 Feb 2014 06:11:05 GMT");
+        let string = Rsa::cavage(&["(request-target)", "date"]).unwrap();
+        let string = string.signing_string("GET", "/api/systems/1", &headers).unwrap();
+        assert_eq!(string, b"(request-target): get /api/systems/1\ndate: Mon, 17 Feb 2014 06:11:05 GMT");
+    }
+
+    #[test]
+    fn takes_only_lists_that_sign_what_matters() {
+        for bad in [vec![], vec!["date"], vec!["(request-target)"], vec!["(request-target)", "date", "date"]]
+        {
+            assert!(Rsa::cavage(&bad).is_err(), "{bad:?}");
+        }
+        assert!(Rsa::cavage(&["(request-target)", "Date"]).is_err());
+    }
+}

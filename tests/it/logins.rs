@@ -1,0 +1,259 @@
+//! Logins: a name and a password are exchanged once for all who call, and again when that is due.
+
+mod bastion;
+mod client;
+mod ways;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::world::{Answer, TOKEN, World};
+use bastion::{Bastion, Hands, jumpserver, ops};
+
+/// A request with the tool's token.
+pub fn call(world: &World, method: &str, target: &str, body: &str) -> Answer {
+    let length = body.len();
+    world.exchange(format!(
+        "{method} {target} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\nCookie: access_token=theirs\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    ))
+}
+
+/// Eight at once; the statuses of their answers.
+fn eight(world: &World, method: &str, target: &str) -> Vec<u16> {
+    thread::scope(|scope| {
+        let callers: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| call(world, method, target, "").status)).collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    })
+}
+
+/// The reason that the last outcome gives.
+fn last_reason(world: &World) -> String {
+    thread::sleep(Duration::from_millis(50));
+    let trail = world.trail();
+    let outcome = trail.iter().rfind(|event| event["event"] == "outcome").unwrap();
+    outcome["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_login_gives_a_token_that_is_used_until_it_ends() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands::default());
+    for _ in 0..3 {
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    }
+    let seen = world.upstream.seen();
+    let [login, calls @ ..] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((login.method.as_str(), login.target.as_str()), ("POST", "/api/v1/authentication/auth/"));
+    assert_eq!(login.one("host"), world.upstream.address.to_string());
+    assert_eq!(login.one("accept"), "application/json");
+    assert_eq!(login.one("content-type"), "application/json");
+    for name in ["authorization", "cookie", "x-jms-org"] {
+        assert!(login.all(name).is_empty(), "{name}");
+    }
+    let body: serde_json::Value = serde_json::from_slice(&login.body).unwrap();
+    assert_eq!(body, json!({"username": "svc", "password": crate::upstream::SECRET}));
+    assert_eq!(calls.len(), 3);
+    for seen in calls {
+        assert_eq!(seen.one("authorization"), "Bearer fake-token-1");
+        assert!(seen.all("cookie").is_empty());
+    }
+    assert_eq!(bastion.logins(), 1);
+    let logins: Vec<_> = world.trail().iter().map(|event| event["logins"].clone()).collect();
+    assert_eq!(logins, [json!(null), json!(1), json!(null), json!(null), json!(null), json!(null)]);
+    // The token's end is 24 hours away, as the answer told.
+    bastion.advance(Duration::from_secs(86_400 - 31));
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    assert_eq!(bastion.logins(), 1);
+    // Half a minute before, the next is obtained, and nobody waits for it.
+    bastion.advance(Duration::from_secs(2));
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    bastion.wait_logins(2);
+    assert_eq!(
+        world
+            .upstream
+            .seen()
+            .iter()
+            .filter(|seen| seen.all("authorization") == ["Bearer fake-token-2"])
+            .count(),
+        0
+    );
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    assert_eq!(world.upstream.seen().last().unwrap().one("authorization"), "Bearer fake-token-2");
+}
+
+#[test]
+fn eight_at_once_over_all_workers_make_one_login_each_time_that_it_ends() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { slow: true, ..Hands::default() });
+    for round in 1..=3 {
+        assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
+        assert_eq!(bastion.logins(), round);
+        // Ended by the upstream, before its time.
+        bastion.advance(Duration::from_mins(1));
+        bastion.end_all();
+    }
+    for round in 4..=6 {
+        assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
+        assert_eq!(bastion.logins(), round);
+        // Ended in its time.
+        bastion.advance(Duration::from_hours(24));
+    }
+}
+
+#[test]
+fn a_stream_of_calls_goes_on_while_logins_end() {
+    let (bastion, world) = Bastion::serve(
+        ops("scheme.login = { preset = \"ops-token\", send = \"bearer\", life = \"1s\" }"),
+        Hands { real_time: true, life: Some(Duration::from_millis(1200)), ..Hands::default() },
+    );
+    let until = Instant::now() + Duration::from_millis(3300);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    assert_eq!(call(&world, "GET", "/api/machine", "").json()["ok"], true);
+                }
+            });
+        }
+    });
+    assert!((4..=5).contains(&bastion.logins()), "every 0.9 s: {}", bastion.logins());
+}
+
+#[test]
+fn what_is_not_safe_is_never_made_twice() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands::default());
+    assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 200);
+    for (round, (method, body)) in [("POST", "{}"), ("POST", ""), ("DELETE", "")].into_iter().enumerate() {
+        bastion.advance(Duration::from_mins(1));
+        bastion.end_all();
+        let refused = call(&world, method, "/api/v1/users/7/", body);
+        assert_eq!((refused.status, refused.code().as_str()), (502, "upstream_auth"));
+        assert_eq!((bastion.logins(), bastion.calls()), (1 + round, 2 + round * 2));
+        // It is obtained once more for the next.
+        assert_eq!(call(&world, "DELETE", "/api/v1/users/7/", "").status, 200);
+        assert_eq!((bastion.logins(), bastion.calls()), (2 + round, 3 + round * 2));
+    }
+}
+
+#[test]
+fn a_401_to_a_fresh_token_is_the_upstreams_word() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { refuse: Some(401), ..Hands::default() });
+    for _ in 0..5 {
+        let refused = call(&world, "GET", "/api/v1/users/", "");
+        assert_eq!((refused.status, refused.code().as_str()), (502, "upstream_auth"));
+    }
+    assert_eq!((bastion.logins(), bastion.calls()), (1, 5));
+    bastion.advance(Duration::from_secs(31));
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 502);
+    assert_eq!((bastion.logins(), bastion.calls()), (2, 7));
+    thread::sleep(Duration::from_millis(50));
+    let last = world.trail().pop().unwrap();
+    assert_eq!(
+        (&last["attempts"], &last["logins"], &last["upstream_status"]),
+        (&json!(2), &json!(1), &json!(401))
+    );
+}
+
+#[test]
+fn a_403_may_mean_that_the_login_has_ended_and_mostly_does_not() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { refuse: Some(403), ..Hands::default() });
+    for _ in 0..3 {
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 403);
+    }
+    assert_eq!((bastion.logins(), bastion.calls()), (1, 3));
+    bastion.advance(Duration::from_secs(31));
+    // Another login was worth a try; what the upstream says with it is its word.
+    for _ in 0..3 {
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 403);
+    }
+    assert_eq!((bastion.logins(), bastion.calls()), (2, 7));
+    bastion.advance(Duration::from_secs(31));
+    bastion.hands(|hands| (hands.refuse, hands.login) = (None, 400));
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    bastion.hands(|hands| hands.refuse = Some(403));
+    // Where no other login is to be had, the one there is stays in use.
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 403);
+    bastion.hands(|hands| hands.refuse = None);
+    for _ in 0..4 {
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    }
+    assert_eq!(bastion.logins(), 4, "twice a minute");
+}
+
+#[test]
+fn a_wrong_password_is_tried_twice_a_minute_however_many_ask() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { login: 400, ..Hands::default() });
+    for round in 1..=3 {
+        for _ in 0..3 {
+            assert_eq!(eight(&world, "GET", "/api/v1/users/"), [502; 8]);
+        }
+        let refused = call(&world, "POST", "/api/v1/users/", "{}");
+        assert_eq!(refused.code(), "upstream_auth");
+        let reason = last_reason(&world);
+        assert!(
+            reason.contains("no login now") && reason.contains("answered 400 (password_failed)"),
+            "{reason}"
+        );
+        assert_eq!((bastion.logins(), bastion.calls()), (2 * round, 0));
+        bastion.advance(Duration::from_secs(61));
+    }
+    bastion.hands(|hands| hands.login = 201);
+    assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
+    assert_eq!(bastion.logins(), 7);
+    let text = world.server().metrics().text();
+    let counted =
+        text.lines().find(|line| line.starts_with("claviger_upstream_auth_failures_total{")).unwrap();
+    assert!(counted.ends_with(" 75"), "{counted}");
+}
+
+#[test]
+fn a_second_factor_and_an_answer_without_a_token_are_failed_logins() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { login: 200, ..Hands::default() });
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_auth");
+    assert!(last_reason(&world).contains("200 (mfa_required)"));
+    bastion.advance(Duration::from_secs(61));
+    bastion.hands(|hands| hands.login = 204);
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_auth");
+    assert!(last_reason(&world).contains("no token at /token"), "{}", last_reason(&world));
+}
+
+#[test]
+fn a_login_that_is_down_is_told_as_such_and_is_no_wrong_password() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { login: 0, ..Hands::default() });
+    for _ in 0..4 {
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_closed");
+    }
+    assert_eq!(bastion.logins(), 1, "not more than once a second");
+    for _ in 0..4 {
+        bastion.advance(Duration::from_secs(1));
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_closed");
+    }
+    bastion.hands(|hands| hands.login = 503);
+    bastion.advance(Duration::from_secs(1));
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_invalid");
+    bastion.hands(|hands| hands.login = 201);
+    bastion.advance(Duration::from_secs(1));
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    assert_eq!(bastion.logins(), 7);
+}
+
+#[test]
+fn whoever_causes_a_login_and_leaves_ends_it_for_nobody() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { hold: true, ..Hands::default() });
+    let bastion = Arc::new(bastion);
+    let mut leaving = world.connect();
+    leaving.send(format!(
+        "GET /api/v1/users/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    ));
+    bastion.wait_logins(1);
+    crate::ledger::reset(leaving);
+    thread::scope(|scope| {
+        let others = scope.spawn(|| eight(&world, "GET", "/api/v1/users/"));
+        thread::sleep(Duration::from_millis(100));
+        bastion.hands(|hands| hands.hold = false);
+        assert_eq!(others.join().unwrap(), [200; 8]);
+    });
+    assert_eq!(bastion.logins(), 1);
+}
