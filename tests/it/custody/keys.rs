@@ -194,6 +194,7 @@ fn a_key_may_come_from_a_variable() {
     site.done(&["thaw"]);
     soon(&process, &token, 200);
     assert!(process.said().contains("what was opened before stays in use"));
+    process.wait_readiness(503);
     // One that was removed is not put back by its name, whatever the new one is.
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(with(&two, &["credential", "remove", "jms", "--yes"]).status().unwrap().success());
