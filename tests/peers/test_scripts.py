@@ -68,6 +68,22 @@ def test_next_is_followed_to_the_end_without_leaving_the_gateway(gateway, script
     assert (pages, names) == (5, [f"user{n:03}" for n in range(250)])
 
 
+def test_a_thousand_users_are_read_and_no_byte_names_the_upstream(gateway, script, upstream):
+    upstream.reset(users=1_003)
+    url, names, received = f"{gateway.url}/jumpserver{USERS}?limit=100", [], b""
+    while url:
+        page = script.get(url)
+        assert page.status_code == 200, explain(page)
+        received += str(page.headers).encode() + page.content
+        names += [user["username"] for user in page.json()["results"]]
+        url = page.json()["next"]
+    assert (len(set(names)), len(upstream.seen())) == (1_003, 11)
+    assert {(seen["status"], seen["verified"]) for seen in upstream.seen()} == {(200, True)}
+    for named in (upstream.authority, f":{upstream.port}"):
+        assert named.encode() not in received
+    assert received.count(f"{gateway.url}/jumpserver{USERS}?".encode()) == 20, "ten times next, ten times previous"
+
+
 def test_links_keep_the_query_that_was_asked(gateway, script, upstream):
     upstream.reset(users=3)
     assert script.post(gateway.url + USERS, json={"username": "x", "name": "张 三"}).status_code == 201
