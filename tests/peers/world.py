@@ -1,4 +1,5 @@
 """The two processes under test, the stand-in upstream and the gateway, and what tests say to them."""
+import collections
 import hashlib
 import json
 import os
@@ -132,6 +133,17 @@ def direct(method, url, **kwargs):
 def config(upstream):
     """What most tests need, before this upstream."""
     return CONFIG.format(authority=upstream.authority, **globals())
+
+
+def until(holds, seconds=3):
+    """Waits until `holds()`; fails where it does not in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+Place = collections.namedtuple("Place", "url key token")
 
 
 class Upstream:
