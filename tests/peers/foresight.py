@@ -20,12 +20,13 @@ def decoded(text):
 
 
 class Foresight(Standin):
-    """`life` and `refresh_life` are how long tokens last, in seconds; `expire` ends all tokens given so far."""
+    """`life` and `refresh_life` are how long tokens last, in seconds; `expire` ends all tokens given so far; where it is
+    `useless` to log in, no token is good for anything."""
 
     def __init__(self, life=14 * 86400, refresh_life=45 * 86400):
         super().__init__()
         self.life, self.refresh_life, self.logins, self.refreshes = life, refresh_life, 0, 0
-        self.generation, self.key, self.accounts = 0, b"nobody else's", {}
+        self.generation, self.key, self.accounts, self.useless = 0, b"nobody else's", {}, False
 
     def expire(self):
         self.generation += 1
@@ -59,7 +60,7 @@ class Foresight(Standin):
             self.refreshes += 1
             return self.tokens() if self.good(asked.get("refresh_token", ""), "refresh") else (401, {"detail": "Token is invalid or expired"})
         scheme, _, token = ", ".join(request.all("Authorization")).partition(" ")
-        if scheme != "Bearer" or not self.good(token, "access"):
+        if self.useless or scheme != "Bearer" or not self.good(token, "access"):
             return 401, {"detail": "Signature has expired."}, ("WWW-Authenticate", 'Bearer realm="api"')
         return self.accounts_of(request, asked)
 

@@ -6,7 +6,8 @@ pyhttpsig, the library JumpServer itself uses. What is ours is only the little d
 
     uvicorn jumpserver:application --port N --timeout-keep-alive 2 --no-proxy-headers --lifespan off
 
-`/_reset/?users=N&life=S` empties the place and makes N users in the default organisation, and has logins last S seconds;
+`/_reset/?users=N&life=S` empties the place, makes N users in the default organisation, and has logins last S seconds
+(`&useless`: go well, and be good for nothing);
 `/_expire/` ends all logins; `/_seen/` tells every request received since the reset, `/_logins/` how often anyone tried.
 """
 import hashlib
@@ -216,7 +217,7 @@ def seen_view(request):
 
 def reset_view(request):
     reset(int(request.GET.get("users", 0)))
-    auth.forget(float(request.GET.get("life", 24 * 3600)))
+    auth.forget(float(request.GET.get("life", 24 * 3600)), "useless" in request.GET)
     return JsonResponse({"users": len(USERS)})
 
 
@@ -247,6 +248,7 @@ urlpatterns = [
     re_path(r"^(?:api/v1/echo|u)/(?P<anything>(?s:.*))\Z", Echo.as_view()),
 ]
 reset()
+auth.forget()
 app = get_asgi_application()
 
 

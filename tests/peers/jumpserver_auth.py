@@ -17,12 +17,12 @@ KNOWN = json.loads(os.environ["JUMPSERVER_KNOWS"])
 KEYS, PRIVATE_TOKEN, PASSWORDS = KNOWN["keys"], KNOWN["token"], KNOWN["passwords"]
 MOST_FAILURES = 7  # then the account is locked
 
-LOGINS = {"life": 24 * 3600.0, "tokens": {}, "failures": {}, "attempts": 0}
+LOGINS = {}
 
 
-def forget(life=24 * 3600.0):
-    """Nobody is logged in, no account is locked, and a login lasts `life` seconds from now on."""
-    LOGINS.update(life=life, tokens={}, failures={}, attempts=0)
+def forget(life=24 * 3600.0, useless=False):
+    """Nobody is logged in, no account is locked, and a login lasts `life` seconds from now on; or it is good for nothing."""
+    LOGINS.update(life=life, useless=useless, tokens={}, failures={}, attempts=0)
 
 
 def expire():
@@ -77,7 +77,7 @@ class BearerAuthentication(PrivateTokenAuthentication):
 
     def authenticate_credentials(self, key):
         name, until = LOGINS["tokens"].get(key, (None, None))
-        if name is None or until < now():
+        if LOGINS["useless"] or name is None or until < now():
             raise exceptions.AuthenticationFailed("Invalid token or cache refreshed.")
         return name, key
 

@@ -13,17 +13,18 @@ TOKEN_PATH = "/oauth2/token"
 
 
 class TokenEndpoint(Standin):
-    """Gives tokens for `life` seconds to one client, which authenticates by `auth`: "basic" or "form"."""
+    """Gives tokens for `life` seconds to one client, which authenticates by `auth`: "basic" or "form". Where they are
+    `useless`, the API takes none."""
 
     def __init__(self, auth="basic", life=3600):
         super().__init__()
-        self.auth, self.life, self.logins, self.tokens = auth, life, 0, {}
+        self.auth, self.life, self.logins, self.tokens, self.useless = auth, life, 0, {}, False
 
     def expire(self):
         self.tokens.clear()
 
     def good(self, token):
-        return self.tokens.get(token, 0) > time.time()
+        return not self.useless and self.tokens.get(token, 0) > time.time()
 
     def answer(self, request):
         form = dict(parse_qsl(request.body.decode(), strict_parsing=True, keep_blank_values=True))
@@ -55,7 +56,7 @@ class TokenEndpoint(Standin):
 
 
 class Api(Standin):
-    """A page of users for whoever has a token of this endpoint and names the one organisation."""
+    """Users, in pages, for whoever has a token of this endpoint and names the one organisation."""
 
     def __init__(self, endpoint):
         super().__init__()
@@ -67,4 +68,7 @@ class Api(Standin):
             return 401, {"message": "Unauthorized"}
         if request.all("x-org-id") != [ORG]:
             return 400, {"message": "Bad Request: x-org-id"}
+        if request.method == "POST":
+            self.users.append(request.json())
+            return 201, request.json()
         return 200, self.users[request.page("skip", "limit")]

@@ -7,15 +7,22 @@ from standin import Standin
 
 NAME, PASSWORD = "ops-robot", "fake ops password"
 USERS = "/api/user"
+LOGIN_REQUIRED = {"ok": False, "info": "login required"}
 
 
 class Ops(Standin):
     """`shape` is how a login answers: a `token` in the body, or a `cookie` as Tornado's `set_secure_cookie` writes it.
-    `ended` is how an expired login is told: 200 with `{"ok": false}`, or 403."""
+    `ended` is how an expired login is told: 200 with `{"ok": false}`, or 403. Where it is `useless` to log in, it is always told."""
 
     def __init__(self, shape="token", ended=200):
         super().__init__()
-        self.shape, self.ended, self.logins, self.tokens = shape, ended, 0, set()
+        self.shape, self.ended = shape, ended
+        self.reset()
+
+    def reset(self, *tokens):
+        """As it was at first, but that these tokens are good."""
+        self.seen.clear()
+        self.logins, self.tokens, self.useless = 0, set(tokens), False
         self.users = [{"id": n, "name": f"user{n}"} for n in range(25)]
 
     def expire(self):
@@ -24,8 +31,8 @@ class Ops(Standin):
     def answer(self, request):
         if (request.method, request.path) == ("POST", "/api/login"):
             return self.log_in(request.json())
-        if not self.tokens.intersection([*request.all("X-Auth-Token"), self.cookie(request)]):
-            return self.ended, {"ok": False, "info": "login required"}
+        if self.useless or not self.tokens.intersection([*request.all("X-Auth-Token"), self.cookie(request)]):
+            return self.ended, LOGIN_REQUIRED
         if request.path != USERS:
             return 200, {"ok": False, "info": "no such thing"}
         if request.method == "GET":

@@ -14,7 +14,7 @@ class Request:
         self.method, self.target, self.version = line.split(" ")
         url = urlsplit(self.target)
         self.path, self.query = url.path, {name: values[-1] for name, values in parse_qs(url.query).items()}
-        self.status = None
+        self.status = self.told = None
 
     def all(self, name):
         return self.headers.get_all(name) or []
@@ -22,7 +22,7 @@ class Request:
     def json(self):
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
 
     def page(self, start, count, default=10):
@@ -54,7 +54,7 @@ class Standin:
                 time.sleep(standin.pause)
                 with standin.lock:
                     status, told, *more = standin.answer(request)
-                    request.status = status
+                    request.status, request.told = status, told
                     standin.seen.append(request)
                 content = b"" if told is None else json.dumps(told).encode()
                 self.send_response(status)

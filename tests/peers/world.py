@@ -160,8 +160,8 @@ class Upstream:
             stdout=log.open("wb"), stderr=subprocess.STDOUT)
         wait_until_answers(self.process, f"{self.url}/api/health/", log)
 
-    def reset(self, users=0, life=24 * 3600):
-        assert direct("GET", f"{self.url}/_reset/", params={"users": users, "life": life}).json() == {"users": users}
+    def reset(self, users=0, **logins):
+        assert direct("GET", f"{self.url}/_reset/", params={"users": users, **logins}).json() == {"users": users}
 
     def expire(self):
         """Ends all logins."""
