@@ -8,7 +8,7 @@ import time
 from standin import Standin
 
 NAME, PASSWORD = "admin@fmp.example", "fake foresight password"
-AUTH, REFRESH, ACCOUNTS = "/api/v1/admin/auth/", "/api/v1/admin/refresh/", "/api/v2/accounts/android/"
+AUTH, REFRESH, ACCOUNTS = "/api/v1/admin/auth/", "/api/v1/admin/refresh/", "/api/v2/accounts/"
 
 
 def encoded(data):

@@ -3,11 +3,8 @@ import json
 
 import pytest
 
-import landed
 from ops import USERS, Ops
 from world import Gateway, explain, session_for
-
-pytestmark = landed.needs("body")
 
 CONFIG = """
 [upstreams.ops]
@@ -37,8 +34,12 @@ roles = ["lists"]
 consumer = "onboarding"
 upstream = "ops"
 roles = ["all-but-delete"]
+[[grants]]
+consumer = "stranger"
+upstream = "ops"
+roles = ["ops:users-admin"]
 """
-TOKEN = "fake ops token"
+TOKEN = "fake-ops-token"
 JSON = "application/json"
 
 
@@ -164,6 +165,17 @@ def test_what_the_deny_does_not_name_gets_there(gateway, upstream):
         assert script.get(gateway.url + USERS).json()["info"]["total"] == 26
     with session_for("reader") as script:
         assert script.get(gateway.url + USERS, params={"start": 25}).json()["info"]["items"] == [{"id": 99}]
+
+
+def test_the_role_that_ships_adds_and_changes_and_never_deletes(gateway, upstream):
+    for body, status in [(LIST, 200), (b'{"action": "add", "data": {"id": 25}}', 200), (b'{"action": "update", "data": {"id": 3, "name": "x"}}', 200),
+                         (DELETE, 403), (b'{"action": "drop"}', 403), (b"{}", 403), (b'{"action": "set_password", "data": {}}', 403)]:
+        answer = post(gateway, "stranger", body)
+        assert answer.status_code == status, (body, explain(answer))
+    assert (len(upstream.users), upstream.users[3]["name"], len(upstream.seen)) == (26, "x", 3)
+    with session_for("stranger") as script:
+        assert script.get(gateway.url + USERS, params={"start": 20, "count": 10}).json()["info"]["total"] == 26
+        assert script.post(gateway.url + "/api/login", json={"username": "x", "password": "x"}).status_code == 403
 
 
 def test_a_body_of_thousands_of_levels_does_no_harm(gateway, upstream):

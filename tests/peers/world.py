@@ -57,6 +57,16 @@ org = "{DEFAULT}"
 credential = "jms-rotten"
 scheme.access-key = {{}}
 
+[upstreams.by-token]
+profile = "jumpserver"
+endpoint = "http://{authority}"
+org = "{DEFAULT}"
+credential = "jms-token"
+scheme.token = {{}}
+
+[credentials.jms-token]
+value = {{ file = "token.secret" }}
+
 [credentials.jms-test]
 access-key = {{ id = "{KEY_ID}", secret = {{ file = "jms.secret" }} }}
 
@@ -75,6 +85,10 @@ upstream = "jumpserver"
 prefix = "/rotten"
 upstream = "rotten"
 
+[[routes]]
+prefix = "/by-token"
+upstream = "by-token"
+
 [roles.everything]
 allow = [ {{ paths = ["/**"] }} ]
 
@@ -90,6 +104,11 @@ orgs = ["{DEFAULT}", "{BRANCH}"]
 [[grants]]
 consumer = "onboarding"
 upstream = "rotten"
+roles = ["everything"]
+
+[[grants]]
+consumer = "onboarding"
+upstream = "by-token"
 roles = ["everything"]
 
 [[grants]]
@@ -200,6 +219,7 @@ class Gateway:
         (folder / "state").mkdir(mode=0o700)
         self.write("jms.secret", SECRET)
         self.write("rotten.secret", ROTTEN_SECRET)
+        self.write("token.secret", PRIVATE_TOKEN)
         if upstream:
             self.configure(config(upstream))
         self.process = None
