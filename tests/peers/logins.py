@@ -78,6 +78,10 @@ class Login:
     def good(self, answer):
         return answer.status_code == 200
 
+    def told(self, answer):
+        """Whether the caller is told that it is no fault of its own."""
+        return (answer.status_code, answer.headers.get("Claviger-Error")) == (502, "upstream_auth") and "WWW-Authenticate" not in answer.headers
+
     def config(self):
         return COMMON.format(authority=self.authority, **self.parts)
 
@@ -136,6 +140,10 @@ class OfOps(Login):
 
     def good(self, answer):
         return answer.status_code == 200 and answer.json()["ok"]
+
+    def told(self, answer):
+        """What a body says, or a 403, can have other reasons, and may pass as it is."""
+        return super().told(answer) or (answer.status_code in (200, 403) and answer.json() == ops.LOGIN_REQUIRED)
 
 
 class OfOAuth(Login):

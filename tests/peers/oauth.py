@@ -8,7 +8,7 @@ from jumpcloud import ORG
 from standin import Standin
 
 # With everything in them that RFC 6749, section 2.3.1, has a client encode before it makes Basic of them.
-CLIENT_ID, CLIENT_SECRET = "client:id+1", "fake/secret%+ :é"
+CLIENT_ID, CLIENT_SECRET = "client:id+1", "fake/secret%+:&=~"
 TOKEN_PATH = "/oauth2/token"
 
 

@@ -70,6 +70,9 @@ class Standin:
         class Server(ThreadingHTTPServer):
             daemon_threads, request_queue_size = True, 128
 
+            def handle_error(self, *_):
+                pass  # The gateway may leave without a word.
+
         self.server = Server(("127.0.0.1", 0), Handler)
         self.authority = "127.0.0.1:%d" % self.server.server_address[1]
         self.url = f"http://{self.authority}"

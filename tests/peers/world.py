@@ -24,7 +24,7 @@ DEFAULT = "00000000-0000-0000-0000-000000000002"
 BRANCH = "11111111-1111-4111-8111-111111111111"
 VAULT = "22222222-2222-4222-8222-222222222222"  # known to the upstream, granted to nobody
 PRIVATE_TOKEN = "0123456789abcdef0123456789abcdef01234567"
-PASSWORDS = {"robot": "fake robot's password", "careful": "fake careful's password"}  # `careful` has a second factor
+PASSWORDS = {"robot": "fake robot's \"pässword\" 张三", "careful": "fake careful's password"}  # `careful` has a second factor
 
 TOKENS = {name: f"peers-{name}-" + hashlib.sha256(name.encode()).hexdigest()[:30] for name in ("onboarding", "reader", "stranger")}
 
