@@ -1,7 +1,8 @@
 """The fixtures. The upstream and one gateway live for the whole run; each test starts with an empty upstream."""
 import pytest
 
-from world import Gateway, Upstream, session_for
+from clients import TWO, Httpsig
+from world import KEY_ID, PRIVATE_TOKEN, SECRET, TOKENS, Gateway, Place, Upstream, session_for, until
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,21 @@ def script(gateway):
     """What a script holds: a `requests` session with the bearer token of the consumer `onboarding`."""
     with session_for("onboarding") as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def issued_key(running_gateway):
+    """A virtual access key of the consumer `onboarding`, in force."""
+    key = running_gateway.access_key("onboarding")
+    until(lambda: Httpsig(TWO).call(key, "GET", running_gateway.url + "/api/v1/users/users/").status == 200)
+    return key
+
+
+@pytest.fixture(params=["upstream", "gateway", "gateway by a prefix"])
+def place(request, upstream):
+    """Where a client is pointed, and what it shows there: what it does at the upstream, it does at the gateway."""
+    if request.param == "upstream":
+        return Place(upstream.url, (KEY_ID, SECRET), f"Token {PRIVATE_TOKEN}")
+    gateway, key = request.getfixturevalue("gateway"), request.getfixturevalue("issued_key")
+    upstream.reset()
+    return Place(gateway.url + ("/jumpserver" if "prefix" in request.param else ""), key, f"Token {TOKENS['onboarding']}")

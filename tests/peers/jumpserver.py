@@ -6,18 +6,15 @@ pyhttpsig, the library JumpServer itself uses. What is ours is only the little d
 
     uvicorn jumpserver:application --port N --timeout-keep-alive 2 --no-proxy-headers --lifespan off
 
-JUMPSERVER_KEYS holds {"<key id>": "<secret>"} as JSON. `/_reset/?users=N` empties the place and makes N users
-in the default organisation; `/_seen/` tells every request received since.
+`/_reset/?users=N&life=S` empties the place, makes N users in the default organisation, and has logins last S seconds
+(`&useless`: go well, and be good for nothing);
+`/_expire/` ends all logins; `/_seen/` tells every request received since the reset, `/_logins/` how often anyone tried.
 """
 import hashlib
-import json
-import os
 import uuid
 
 import django
 from django.conf import settings
-
-KEYS = json.loads(os.environ.get("JUMPSERVER_KEYS", "{}"))
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -41,16 +38,18 @@ settings.configure(
 django.setup()
 
 from django.core.asgi import get_asgi_application  # noqa: E402  (Django wants its settings first)
-from django.http import HttpResponseRedirect, JsonResponse  # noqa: E402
+from django.http import HttpResponseRedirect, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
-from httpsig import HeaderVerifier  # noqa: E402  (the module that pyhttpsig installs)
-from httpsig.utils import parse_authorization_header  # noqa: E402
-from rest_framework import authentication, exceptions, pagination, permissions, response, views  # noqa: E402
+from rest_framework import exceptions, pagination, response, views  # noqa: E402
+
+import jumpserver_auth as auth  # noqa: E402
 
 ROOT, DEFAULT, SYSTEM = (f"00000000-0000-0000-0000-{n:012}" for n in (0, 2, 4))
 BRANCH, VAULT = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 ORGS = {ROOT: "GLOBAL", DEFAULT: "DEFAULT", SYSTEM: "SYSTEM", BRANCH: "branch", VAULT: "vault"}
 WORDS = {"root": ROOT, "default": DEFAULT, "system": SYSTEM, **{name: org for org, name in ORGS.items()}}
+
+CSV_ROWS = b"".join(b"00000000-0000-4000-8000-%012d,user%07d,%s,user%07d@example.com\n" % (n, n, "张三".encode(), n) for n in range(1000))
 
 SEEN = []
 USERS = []
@@ -68,39 +67,7 @@ def make_user(fields, org):
     return {**user, **{k: v for k, v in fields.items() if k in ("username", "name", "email", "groups")}}
 
 
-# ---- who is calling, and for which organisation
-
-class SignatureAuthentication(authentication.BaseAuthentication):
-    """Draft-cavage signatures, with the reference's strictness and its crashes alike."""
-
-    def authenticate(self, request):
-        scheme, fields = parse_authorization_header(request.META.get("HTTP_AUTHORIZATION", ""))
-        if scheme.lower() != "signature":
-            return None
-        seen = request._request.scope["seen"]
-        seen["verified"] = False
-        if not {"keyid", "algorithm", "signature"} <= set(fields):
-            raise exceptions.AuthenticationFailed("Some of the signature's parameters are missing.")
-        key_id = str(uuid.UUID(fields["keyid"]))  # no UUID: an exception, so 500, as upstream
-        secret = KEYS.get(key_id)
-        if secret is None:
-            raise exceptions.AuthenticationFailed("Bad access key.")
-        headers = {k[5:].lower().replace("_", "-"): v for k, v in request.META.items() if k.startswith("HTTP_")}
-        verifier = HeaderVerifier(headers, secret, required_headers=["(request-target)", "date"],
-                                  method=request.method.lower(), path=request.get_full_path())
-        seen["verified"] = bool(verifier.verify())
-        if not seen["verified"]:
-            raise exceptions.AuthenticationFailed("Bad signature.")
-        return key_id, key_id
-
-    def authenticate_header(self, request):
-        return 'Signature realm="api",headers="(request-target) date"'
-
-
-class Signed(permissions.BasePermission):
-    def has_permission(self, request, view):
-        return request.user is not None
-
+# ---- for which organisation
 
 def find_org(get_response):
     """`?oid=` before the header before the cookie; whatever is not known is silently the default one."""
@@ -131,7 +98,8 @@ class Pages(pagination.LimitOffsetPagination):
 
 
 class Resource(views.APIView):
-    authentication_classes, permission_classes = [SignatureAuthentication], [Signed]
+    authentication_classes = [auth.SignatureAuthentication, auth.BearerAuthentication, auth.PrivateTokenAuthentication]
+    permission_classes = [auth.Known]
 
 
 class Collection(Resource):
@@ -208,6 +176,34 @@ class Echo(Resource):
     get = post = put = patch = delete = options = answer
 
 
+class Upload(Resource):
+    """Counts and digests a body piece by piece, as the application gets it: none where no length was announced."""
+    def put(self, request):
+        digest, length = hashlib.sha256(), 0
+        while request.META.get("CONTENT_LENGTH") and (piece := request._request.read(1 << 16)):
+            digest.update(piece)
+            length += len(piece)
+        return response.Response({"length": length, "sha256": digest.hexdigest()}, status=201)
+
+    post = put
+
+
+class Export(Resource):
+    """`?bytes=N`: so many bytes of CSV, streamed; with `&announced=1` their number is told in advance."""
+    def get(self, request):
+        total = int(request.GET["bytes"])
+
+        async def rows():
+            for start in range(0, total, len(CSV_ROWS)):
+                yield CSV_ROWS[:total - start]
+
+        answer = StreamingHttpResponse(rows(), content_type="text/csv")
+        answer["Content-Disposition"] = 'attachment; filename="users.csv"'
+        if "announced" in request.GET:
+            answer["Content-Length"] = str(total)
+        return answer
+
+
 class Redirect(Resource):
     def get(self, request):
         return HttpResponseRedirect(request.build_absolute_uri("/api/v1/users/users/"))
@@ -221,21 +217,38 @@ def seen_view(request):
 
 def reset_view(request):
     reset(int(request.GET.get("users", 0)))
+    auth.forget(float(request.GET.get("life", 24 * 3600)), "useless" in request.GET)
     return JsonResponse({"users": len(USERS)})
+
+
+def expire_view(request):
+    auth.expire()
+    return JsonResponse({})
+
+
+def logins_view(request):
+    return JsonResponse({"logins": auth.LOGINS["attempts"]})
 
 
 urlpatterns = [
     path("_seen/", seen_view),
     path("_reset/", reset_view),
+    path("_expire/", expire_view),
+    path("_logins/", logins_view),
     path("api/health/", lambda request: JsonResponse({"status": 1})),
     path("api/v1/users/users/", Users.as_view()),
     path("api/v1/users/users/<uuid:pk>/", User.as_view()),
     path("api/v1/users/groups/", Groups.as_view()),
+    path("api/v1/authentication/auth/", auth.Login.as_view()),
+    path("api/v1/authentication/tokens/", auth.Login.as_view()),
     path("api/v1/orgs/orgs/current/", CurrentOrg.as_view()),
+    path("api/v1/audits/export/", Export.as_view()),
+    path("api/v1/upload/", Upload.as_view()),
     path("api/v1/redirect/", Redirect.as_view()),
     re_path(r"^(?:api/v1/echo|u)/(?P<anything>(?s:.*))\Z", Echo.as_view()),
 ]
 reset()
+auth.forget()
 app = get_asgi_application()
 
 

@@ -1,9 +1,13 @@
 """Plain `requests` scripts with a bearer token: what they did against the bastion, they do through the gateway."""
+import json
+import subprocess
+
 import pytest
 
-from world import DEFAULT, explain, session_for
+from world import DEFAULT, PRIVATE_TOKEN, TOKENS, explain, session_for
 
 USERS, GROUPS = "/api/v1/users/users/", "/api/v1/users/groups/"
+GOOD = TOKENS["onboarding"]
 NAMES = ["张三", "a+b", "a&b=c", "a@b.com", "a|b", "o'brien; x", "100%", "naïve [1] {2}", "ünï/slash?"]
 
 
@@ -66,6 +70,22 @@ def test_next_is_followed_to_the_end_without_leaving_the_gateway(gateway, script
         names += [user["username"] for user in told["results"]]
         url, pages = told["next"], pages + 1
     assert (pages, names) == (5, [f"user{n:03}" for n in range(250)])
+
+
+def test_a_thousand_users_are_read_and_no_byte_names_the_upstream(gateway, script, upstream):
+    upstream.reset(users=1_003)
+    url, names, received = f"{gateway.url}/jumpserver{USERS}?limit=100", [], b""
+    while url:
+        page = script.get(url)
+        assert page.status_code == 200, explain(page)
+        received += str(page.headers).encode() + page.content
+        names += [user["username"] for user in page.json()["results"]]
+        url = page.json()["next"]
+    assert (len(set(names)), len(upstream.seen())) == (1_003, 11)
+    assert {(seen["status"], seen["verified"]) for seen in upstream.seen()} == {(200, True)}
+    for named in (upstream.authority, f":{upstream.port}"):
+        assert named.encode() not in received
+    assert received.count(f"{gateway.url}/jumpserver{USERS}?".encode()) == 20, "ten times next, ten times previous"
 
 
 def test_links_keep_the_query_that_was_asked(gateway, script, upstream):
@@ -131,3 +151,25 @@ def test_a_credential_that_the_upstream_refuses_is_not_the_scripts_fault(gateway
     assert (answer.status_code, answer.headers.get("Claviger-Error")) == (502, "upstream_auth"), explain(answer)
     assert "WWW-Authenticate" not in answer.headers
     assert upstream.only()["verified"] is False
+
+
+def test_a_private_token_is_put_on_where_the_upstream_takes_one(gateway, script, upstream):
+    upstream.reset(users=3)
+    page = script.get(f"{gateway.url}/by-token{USERS}?limit=2")
+    assert page.json()["next"] == f"{gateway.url}/by-token{USERS}?limit=2&offset=2", explain(page)
+    seen = upstream.only()
+    assert (dict(seen["headers"])["authorization"], seen["verified"], seen["org"]) == (f"Token {PRIVATE_TOKEN}", True, DEFAULT)
+
+
+@pytest.mark.parametrize("shown", [["-H", f"Authorization: Bearer {GOOD}"], ["-H", f"Authorization: Token {GOOD}"], ["-u", f"anyone:{GOOD}"]])
+def test_curl_shows_a_token_in_its_own_ways(gateway, upstream, shown):
+    def curl(*words):
+        done = subprocess.run(["curl", "-sS", "--noproxy", "*", "-w", "\n%{http_code}", *shown, *words], capture_output=True, text=True, timeout=30)
+        text, _, status = done.stdout.rpartition("\n")
+        return int(status), text
+
+    assert curl(gateway.url + USERS, "--json", '{"username": "张三"}')[0] == 201
+    status, text = curl("-G", gateway.url + USERS, "--data-urlencode", "username=张三", "-d", "limit=1")
+    assert (status, json.loads(text)["count"]) == (200, 1), text
+    assert curl("-X", "DELETE", f"{gateway.url}{USERS}?username=%E5%BC%A0%E4%B8%89")[0] == 204
+    assert [seen["verified"] for seen in upstream.seen()] == [True] * 3 and GOOD not in str(upstream.seen())

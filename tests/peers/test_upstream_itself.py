@@ -1,5 +1,6 @@
 """The stand-in upstream does what is said of it, driven directly: what it lets pass later was really verified."""
 import base64
+import datetime
 import email.utils
 import hashlib
 import hmac
@@ -14,7 +15,7 @@ from httpsig.requests_auth import HTTPSignatureAuth
 import wire
 from canonical import Refused, Unsaid, canonical
 from test_targets import ROUND_SIZE, ROUNDS, WIRE_TABLE, generated
-from world import BRANCH, DEFAULT, KEY_ID, SECRET, VAULT
+from world import BRANCH, DEFAULT, KEY_ID, PASSWORDS, PRIVATE_TOKEN, SECRET, VAULT, direct
 
 USERS = "/api/v1/users/users/"
 
@@ -217,3 +218,74 @@ def test_an_idle_connection_is_closed_after_two_seconds(upstream):
         while stream.recv(65536):
             before = time.monotonic()
         assert 1.5 < time.monotonic() - before < 3
+
+
+AUTH = "/api/v1/authentication/auth/"
+
+
+def log_in(upstream, name="robot", password=PASSWORDS["robot"], path=AUTH):
+    return direct("POST", upstream.url + path, json={"username": name, "password": password})
+
+
+@pytest.mark.parametrize("path", [AUTH, "/api/v1/authentication/tokens/"])
+def test_a_login_is_201_and_its_token_a_bearer(upstream, path):
+    made = log_in(upstream, path=path)
+    told = made.json()
+    assert (made.status_code, told["keyword"], len(told["token"]), told["user"]["username"]) == (201, "Bearer", 36, "robot")
+    until = datetime.datetime.strptime(told["date_expired"], "%Y/%m/%d %H:%M:%S %z").timestamp()
+    assert abs(until - time.time() - 24 * 3600) < 60
+    for line, status in [(f"Bearer {told['token']}", 200), (f"bearer {told['token']}", 200), (f"Token {told['token']}", 401), ("Bearer x", 401)]:
+        assert direct("GET", upstream.url + USERS, headers={"Authorization": line}).status_code == status, line
+    assert upstream.logins == 1
+
+
+def test_a_login_ends_in_time_and_when_it_is_ended(upstream):
+    upstream.reset(life=1)
+    for end in (lambda: time.sleep(1.1), upstream.expire):
+        bearer = {"Authorization": "Bearer " + log_in(upstream).json()["token"]}
+        assert direct("GET", upstream.url + USERS, headers=bearer).status_code == 200
+        end()
+        answer = direct("GET", upstream.url + USERS, headers=bearer)
+        assert (answer.status_code, list(answer.json())) == (401, ["detail"])
+
+
+def test_a_wrong_password_is_400_and_locks_the_account_in_the_end(upstream):
+    told = [log_in(upstream, password="wrong") for _ in range(8)]
+    assert [(answer.status_code, answer.json()["error"]) for answer in told] == [(400, "password_failed")] * 7 + [(400, "block_login")]
+    assert log_in(upstream).json()["error"] == "block_login"
+
+
+def test_a_second_factor_is_asked_for_with_200(upstream):
+    asked = log_in(upstream, "careful", PASSWORDS["careful"])
+    assert (asked.status_code, asked.json()["error"]) == (200, "mfa_required")
+
+
+@pytest.mark.parametrize(("line", "status"), [
+    (f"Token {PRIVATE_TOKEN}", 200), (f"token {PRIVATE_TOKEN}", 200), (f"TOKEN {PRIVATE_TOKEN}", 200),
+    (f"Bearer {PRIVATE_TOKEN}", 401), (f"Token {PRIVATE_TOKEN[:-1]}", 401), ("Token", 401),
+])
+def test_a_private_token_has_its_own_keyword_in_any_case(upstream, line, status):
+    assert direct("GET", upstream.url + USERS, headers={"Authorization": line}).status_code == status
+
+
+def test_a_thousand_users_are_the_longest_page(upstream, signed):
+    upstream.reset(users=1200)
+    page = signed.get(f"{upstream.url}{USERS}?limit=5000").json()
+    assert (page["count"], len(page["results"])) == (1200, 1000)
+    assert page["next"] == f"{upstream.url}{USERS}?limit=1000&offset=1000"
+    assert len(signed.get(page["next"]).json()["results"]) == 200
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_an_export_is_csv_of_the_length_asked_for(upstream, signed, announced):
+    answer = signed.get(f"{upstream.url}/api/v1/audits/export/?bytes=1000001" + ("&announced=1" if announced else ""), stream=True)
+    framing = {name: answer.headers.get(name) for name in ("Content-Length", "Transfer-Encoding")}
+    assert framing == ({"Content-Length": "1000001", "Transfer-Encoding": None} if announced else {"Content-Length": None, "Transfer-Encoding": "chunked"})
+    assert (answer.headers["Content-Type"], len(answer.content), answer.content[:8]) == ("text/csv", 1000001, b"00000000")
+
+
+def test_an_upload_is_counted_and_digested_and_a_chunked_one_is_empty(upstream, signed):
+    body = bytes(range(256)) * 10_000
+    for data, arrived in [(body, body), (iter([body]), b"")]:
+        told = signed.put(upstream.url + "/api/v1/upload/", data=data)
+        assert (told.status_code, told.json()) == (201, {"length": len(arrived), "sha256": hashlib.sha256(arrived).hexdigest()})

@@ -1,4 +1,5 @@
 """The two processes under test, the stand-in upstream and the gateway, and what tests say to them."""
+import collections
 import hashlib
 import json
 import os
@@ -22,10 +23,12 @@ ROTTEN_ID, ROTTEN_SECRET = "f7373851-ea61-47bb-8357-00000000000f", "00000000-66f
 DEFAULT = "00000000-0000-0000-0000-000000000002"
 BRANCH = "11111111-1111-4111-8111-111111111111"
 VAULT = "22222222-2222-4222-8222-222222222222"  # known to the upstream, granted to nobody
+PRIVATE_TOKEN = "0123456789abcdef0123456789abcdef01234567"
+PASSWORDS = {"robot": "fake robot's \"pässword\" 张三", "careful": "fake careful's password"}  # `careful` has a second factor
 
 TOKENS = {name: f"peers-{name}-" + hashlib.sha256(name.encode()).hexdigest()[:30] for name in ("onboarding", "reader", "stranger")}
 
-CONFIG = """\
+HEAD = """\
 state_dir = "state"
 
 [[listeners]]
@@ -36,7 +39,10 @@ address = "127.0.0.1:{admin_port}"
 
 [limits]
 auth_failures_per_minute = 0
+{limits}
+"""
 
+CONFIG = """
 [upstreams.jumpserver]
 profile = "jumpserver"
 endpoint = "http://{authority}"
@@ -50,6 +56,16 @@ endpoint = "http://{authority}"
 org = "{DEFAULT}"
 credential = "jms-rotten"
 scheme.access-key = {{}}
+
+[upstreams.by-token]
+profile = "jumpserver"
+endpoint = "http://{authority}"
+org = "{DEFAULT}"
+credential = "jms-token"
+scheme.token = {{}}
+
+[credentials.jms-token]
+value = {{ file = "token.secret" }}
 
 [credentials.jms-test]
 access-key = {{ id = "{KEY_ID}", secret = {{ file = "jms.secret" }} }}
@@ -69,6 +85,10 @@ upstream = "jumpserver"
 prefix = "/rotten"
 upstream = "rotten"
 
+[[routes]]
+prefix = "/by-token"
+upstream = "by-token"
+
 [roles.everything]
 allow = [ {{ paths = ["/**"] }} ]
 
@@ -84,6 +104,11 @@ orgs = ["{DEFAULT}", "{BRANCH}"]
 [[grants]]
 consumer = "onboarding"
 upstream = "rotten"
+roles = ["everything"]
+
+[[grants]]
+consumer = "onboarding"
+upstream = "by-token"
 roles = ["everything"]
 
 [[grants]]
@@ -124,6 +149,22 @@ def direct(method, url, **kwargs):
         return session.request(method, url, timeout=30, **kwargs)
 
 
+def config(upstream):
+    """What most tests need, before this upstream."""
+    return CONFIG.format(authority=upstream.authority, **globals())
+
+
+def until(holds, seconds=3):
+    """Waits until `holds()`; fails where it does not in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+Place = collections.namedtuple("Place", "url key token")
+
+
 class Upstream:
     def __init__(self, folder):
         self.port = free_port()
@@ -134,11 +175,21 @@ class Upstream:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "jumpserver:application", "--host", "127.0.0.1", "--port", str(self.port),
              "--timeout-keep-alive", "2", "--no-proxy-headers", "--lifespan", "off", "--log-level", "warning"],
-            cwd=HERE, env={**os.environ, "JUMPSERVER_KEYS": json.dumps(keys)}, stdout=log.open("wb"), stderr=subprocess.STDOUT)
+            cwd=HERE, env={**os.environ, "JUMPSERVER_KNOWS": json.dumps({"keys": keys, "token": PRIVATE_TOKEN, "passwords": PASSWORDS})},
+            stdout=log.open("wb"), stderr=subprocess.STDOUT)
         wait_until_answers(self.process, f"{self.url}/api/health/", log)
 
-    def reset(self, users=0):
-        assert direct("GET", f"{self.url}/_reset/", params={"users": users}).json() == {"users": users}
+    def reset(self, users=0, **logins):
+        assert direct("GET", f"{self.url}/_reset/", params={"users": users, **logins}).json() == {"users": users}
+
+    def expire(self):
+        """Ends all logins."""
+        direct("GET", f"{self.url}/_expire/")
+
+    @property
+    def logins(self):
+        """How often anyone tried to log in since the last reset."""
+        return direct("GET", f"{self.url}/_logins/").json()["logins"]
 
     def seen(self):
         return direct("GET", f"{self.url}/_seen/").json()
@@ -155,7 +206,7 @@ class Upstream:
 
 
 class Gateway:
-    def __init__(self, folder, upstream):
+    def __init__(self, folder, upstream=None):
         if not os.access(CLAVIGER, os.X_OK):
             raise AssertionError(f"no gateway to test at {CLAVIGER}: build it, or say where it is with CLAVIGER=…")
         folder.chmod(0o700)
@@ -168,10 +219,16 @@ class Gateway:
         (folder / "state").mkdir(mode=0o700)
         self.write("jms.secret", SECRET)
         self.write("rotten.secret", ROTTEN_SECRET)
+        self.write("token.secret", PRIVATE_TOKEN)
+        if upstream:
+            self.configure(config(upstream))
+        self.process = None
+
+    def configure(self, text, limits=""):
+        """These upstreams, routes, roles and grants, and all consumers."""
         consumers = "".join(
             f'\n[consumers.{name}]\ntoken_sha256 = ["{hashlib.sha256(token.encode()).hexdigest()}"]\n' for name, token in TOKENS.items())
-        self.write("claviger.toml", CONFIG.format(port=self.port, admin_port=self.admin_port, authority=upstream.authority, **globals()) + consumers)
-        self.process = None
+        self.write("claviger.toml", HEAD.format(port=self.port, admin_port=self.admin_port, limits=limits) + text + consumers)
 
     def write(self, name, text):
         file = self.folder / name
@@ -199,6 +256,25 @@ class Gateway:
     def run(self, *words):
         """`claviger --config FILE words…`, to its end."""
         return subprocess.run([CLAVIGER, "--config", str(self.config), *words], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    def told(self, *words):
+        """What a verb prints with `--output json`; it must succeed."""
+        done = self.run("--output", "json", *words)
+        assert done.returncode == 0, f"claviger {' '.join(words)}: {done}"
+        return json.loads(done.stdout)
+
+    def access_key(self, consumer, *options):
+        """A virtual access key, just issued: its id and its secret."""
+        issued = self.told("access-key", "issue", "--consumer", consumer, *options)
+        return issued["id"], issued["secret"]
+
+    def resident(self):
+        """The resident memory now, and its peak since `forget_peak`, in bytes."""
+        status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        return tuple(int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+
+    def forget_peak(self):
+        pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
 
 def session_for(consumer):
