@@ -157,11 +157,16 @@ impl Gateway {
         let (errand, began) = (self.errand(call, entry, unsealed), Instant::now());
         let finished = call.upstream.scheme.finish(outbound, &errand).await;
         *logins += errand.logins.get();
-        if finished.is_ok() && began.elapsed() >= LONG {
-            let current = self.snapshot.load_full();
-            still::permitted(entry.permit(), call.message, call.snapshot, (&current, self.clock.now()))?;
+        finished.and_then(|finished| self.still(call, entry, began).map(|()| finished))
+    }
+
+    /// Whether a call that began to wait then is still permitted.
+    fn still(&self, call: &Call<'_>, entry: &Entry, began: Instant) -> Result<(), Failure> {
+        if began.elapsed() < LONG {
+            return Ok(());
         }
-        finished
+        let current = self.snapshot.load_full();
+        still::permitted(entry.permit(), call.message, call.snapshot, (&current, self.clock.now()))
     }
 
     /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
@@ -173,18 +178,20 @@ impl Gateway {
         (pass, response): (&Arc<Pass>, &mut Response<Answer>),
         may_repeat: bool,
     ) -> Result<bool, Failure> {
+        let status = response.status().as_u16();
+        entry.note(|progress| progress.upstream_status = Some(status));
         let Some(ended) = call.upstream.scheme.ended(response).await? else { return Ok(false) };
         let slot = call.snapshot.passes.get(&entry.permit().credential());
         if !slot.is_some_and(|slot| slot.note(pass, ended, self.clock.now())) || !may_repeat {
             return Ok(false);
         }
-        let unsealed = call.unseal(entry)?;
+        let (unsealed, began) = (call.unseal(entry)?, Instant::now());
         let errand = self.errand(call, entry, &unsealed);
         let renewed = call.upstream.scheme.renewed(pass, &errand).await;
-        let begun = errand.logins.get();
-        entry.note(|progress| progress.logins += begun);
+        let logins = errand.logins.get();
+        entry.note(|progress| progress.logins += logins);
         match (renewed, ended) {
-            (Ok(renewed), _) => Ok(renewed),
+            (Ok(renewed), _) => Ok(renewed && self.still(call, entry, began).is_ok()),
             (Err(failure), Ended::Surely) => Err(failure),
             // It may have been about something else.
             (Err(_), Ended::Perhaps) => Ok(false),

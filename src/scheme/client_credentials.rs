@@ -47,6 +47,13 @@ pub enum Auth {
 }
 
 impl ClientCredentials {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let of = |client: &Self| {
+            (client.endpoint.origin.clone(), client.target.clone(), client.scope.clone(), client.auth)
+        };
+        of(self) == of(other)
+    }
+
     pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
         let Material::Client { id, secret } = errand.credential.material() else {
             return Err(Unsigned::Unfit);

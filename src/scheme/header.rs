@@ -37,7 +37,7 @@ const TAKEN: [&str; 26] = [
 ];
 
 /// In which header.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     name: HeaderName,
 }

@@ -24,7 +24,7 @@ use crate::transport::{Answer, Fetched, Outbound};
 const LOOKED_AT: usize = 64 * 1024;
 
 /// How an upstream is logged in to.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Login {
     /// Where, below the endpoint's base path.
     pub path: String,
@@ -58,7 +58,7 @@ pub enum Form {
 }
 
 /// Where in an answer a pass is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Found {
     /// In its JSON.
     Token(Pointer),
@@ -67,7 +67,7 @@ pub enum Found {
 }
 
 /// A member of a JSON answer that says that there is no login.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Failed {
     /// Where.
     pub pointer: Pointer,
@@ -82,7 +82,7 @@ impl Failed {
 }
 
 /// How a new pass is obtained by a refresh token.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Refresh {
     /// Where, below the endpoint's base path.
     pub path: String,

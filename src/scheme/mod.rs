@@ -165,6 +165,12 @@ impl Scheme {
         self.source().is_some()
     }
 
+    /// Whether a pass of the other is good for this one, and obtained in the same way.
+    #[must_use]
+    pub fn shares_passes(&self, other: &Self) -> bool {
+        self.source().zip(other.source()).is_some_and(|(one, other)| one.is_same(&other))
+    }
+
     /// Whether it looks into the bodies of answers, which must not be compressed then.
     #[must_use]
     pub fn reads_bodies(&self) -> bool {

@@ -26,7 +26,7 @@ pub(super) enum Source {
 }
 
 /// How a pass is put on a request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Carrier {
     /// `Authorization: Bearer`.
     Bearer,
@@ -39,6 +39,15 @@ pub enum Carrier {
 }
 
 impl Source {
+    /// Whether both ask for the same in the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Login(one), Self::Login(other)) => one == other,
+            (Self::Client(one), Self::Client(other)) => one.is_same(other),
+            (Self::Login(_) | Self::Client(_), _) => false,
+        }
+    }
+
     /// The request that asks for a pass.
     pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
         match self {

@@ -135,6 +135,20 @@ impl<'e> Outbound<'e> {
     /// Puts together a request of our own, made for the entry: to ask for what the credential is
     /// exchanged for. `target` is as the upstream knows it. Nothing of the consumer's is in it.
     ///
+    /// A permit alone asks for nothing:
+    /// ```compile_fail,E0308
+    /// use claviger::transport::{Manners, Outbound};
+    /// fn early(permit: &claviger::policy::Permit, manners: &Manners, date: http::HeaderValue) {
+    ///     let _outbound = Outbound::own(permit, manners, (http::Method::POST, "/login"), date);
+    /// }
+    /// ```
+    /// ```
+    /// use claviger::transport::{Manners, Outbound};
+    /// fn due(entry: &claviger::audit::Entry, manners: &Manners, date: http::HeaderValue) {
+    ///     let _outbound = Outbound::own(entry, manners, (http::Method::POST, "/login"), date);
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`Unsendable`] where a header or the target has no valid form.
     pub fn own(

@@ -237,6 +237,17 @@ fn a_login_that_is_down_is_told_as_such_and_is_no_wrong_password() {
     bastion.advance(Duration::from_secs(1));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
     assert_eq!(bastion.logins(), 7);
+    // Down when it is wanted again: the call that found out is told why, and what it got is on the trail.
+    bastion.advance(Duration::from_mins(1));
+    bastion.end_all();
+    bastion.hands(|hands| hands.login = 0);
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_closed");
+    thread::sleep(Duration::from_millis(50));
+    let last = world.trail().pop().unwrap();
+    assert_eq!(
+        (&last["attempts"], &last["logins"], &last["upstream_status"]),
+        (&json!(1), &json!(1), &json!(401))
+    );
 }
 
 #[test]

@@ -8,8 +8,9 @@ use crate::custody::Custody;
 use crate::gateway::Snapshot;
 use crate::scheme::Slot;
 
-/// A slot for each credential whose upstream gives something for it, by its place: the one in use so
-/// far where login and upstream are the same, so that a reload costs no login and ends no wait.
+/// A slot for each credential whose upstream gives something for it, by its place. Where login, upstream
+/// and settings are the same it is the one in use so far: a reload costs no login and ends no wait, and
+/// whoever corrects a setting need not wait.
 pub(super) fn slots(
     upstreams: &Upstreams,
     custody: &Custody,
@@ -29,7 +30,10 @@ pub(super) fn slots(
             let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
             let (at, before) =
                 former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
-            let goes_on = held.endpoint.origin == upstream.endpoint.origin && credential.goes_on(before);
+            let goes_on = held.endpoint.origin == upstream.endpoint.origin
+                && held.manners.base == upstream.manners.base
+                && held.scheme.shares_passes(&upstream.scheme)
+                && credential.goes_on(before);
             former.passes.get(&at).filter(|_| goes_on).map(Arc::clone)
         });
         let new = || Arc::new(Slot::new(upstream.name.clone(), credential.name.clone()));

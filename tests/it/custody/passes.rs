@@ -125,6 +125,25 @@ fn a_call_that_waited_for_a_login_is_judged_again() {
     assert_eq!(asked(&upstream, "/api/login"), 1, "what it gave is used by others");
 }
 
+/// Nobody waits for a minute to be over who has corrected what was wrong.
+#[test]
+fn a_setting_that_is_corrected_is_tried_at_once() {
+    let upstream = Upstream::start(reply);
+    let wrong = CONFIG.replace("preset = \"ops-cookie\"", "preset = \"ops-cookie\", path = \"/api/logon\"");
+    let site = begun_with(&upstream, &wrong);
+    done(&add(&site, "ops", &["--kind", "login", "--username", "svc"], PASSWORD));
+    let mut process = site.start();
+    for _ in 0..4 {
+        assert_eq!(known(&process, "ops"), "upstream_auth");
+    }
+    assert_eq!(asked(&upstream, "/api/logon"), 2);
+    site.write(CONFIG);
+    process.signal(Signal::HUP);
+    process.wait_said("configuration reloaded");
+    assert_eq!(known(&process, "ops"), 0);
+    assert_eq!((asked(&upstream, "/api/logon"), asked(&upstream, "/api/login")), (2, 1));
+}
+
 fn genrsa(site: &Site, bits: &str) -> String {
     let made = Command::new("openssl").args(["genrsa", bits]).current_dir(site.folder.path()).output();
     let made = made.expect("openssl is installed");

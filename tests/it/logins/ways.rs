@@ -1,6 +1,6 @@
 //! The ways in which products take a login, give something for it, and say that it has ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -127,6 +127,35 @@ fn a_login_may_be_sent_as_a_form_under_other_names() {
     assert_eq!(login.one("content-type"), "application/x-www-form-urlencoded");
     assert_eq!(String::from_utf8_lossy(&login.body), format!("user%5Bname%5D=s+v%26c&pass={SECRET}"));
     assert_eq!(last(&world).one("cookie"), "sid=fake-sid");
+}
+
+/// What comes of an answer to a login: the code, and whether that was soon.
+fn answered(bytes: &'static [u8]) -> String {
+    let upstream = Upstream::start(|_| Reply { bytes: bytes.to_vec(), close: false });
+    let config = ops(TOKEN).replace("upstream_timeout = \"10s\"", "upstream_timeout = \"400ms\"");
+    let world = World::with(upstream, &config);
+    let began = Instant::now();
+    let code = call(&world, "GET", "/api/machine", "").code();
+    assert!(began.elapsed() < Duration::from_secs(3) && world.upstream.seen().len() == 1);
+    code
+}
+
+#[test]
+fn an_answer_that_does_not_end_or_is_none_keeps_nobody_waiting() {
+    let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000));
+    for (bytes, code) in [
+        (b"".as_slice(), "upstream_timeout"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "upstream_timeout"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", "upstream_invalid"),
+        (long.into_bytes().leak(), "upstream_invalid"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", "upstream_auth"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{\"info\":{\"access_token\":\"a\\r\\nb: c\"}}",
+            "upstream_auth",
+        ),
+    ] {
+        assert_eq!(answered(bytes), code, "{}", String::from_utf8_lossy(&bytes[..bytes.len().min(80)]));
+    }
 }
 
 /// An upstream as Foresight: JWTs of an hour, and refresh tokens.
