@@ -180,7 +180,10 @@ impl Gateway {
     ) -> Result<bool, Failure> {
         let status = response.status().as_u16();
         entry.note(|progress| progress.upstream_status = Some(status));
-        let Some(ended) = call.upstream.scheme.ended(response).await? else { return Ok(false) };
+        let Some(ended) = call.upstream.scheme.ended(response).await? else {
+            pass.was_good();
+            return Ok(false);
+        };
         let slot = call.snapshot.passes.get(&entry.permit().credential());
         if !slot.is_some_and(|slot| slot.note(pass, ended, self.clock.now())) || !may_repeat {
             return Ok(false);

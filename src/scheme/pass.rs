@@ -4,6 +4,7 @@
 //! Times are of the day, since that is how upstreams tell when a pass ends. A clock that is set makes a
 //! pass seem older or younger than it is: the upstream's word corrects it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +20,12 @@ const MOST_REFUSED: usize = 2;
 const MINUTE: Duration = Duration::from_mins(1);
 /// How long until a login is tried again that got no answer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A pass so young is not what an upstream's refusal is about.
+/// A pass so young that was never good is not what an upstream's refusal is about.
 const FRESH: Duration = Duration::from_secs(30);
+/// How many passes may be given up within a minute by an upstream's word that they have ended.
+const MOST_ENDED: usize = 60;
+/// The same where that word may mean something else, as what a consumer may not do.
+const MOST_DOUBTED: usize = 12;
 /// How long before its end a pass is renewed, at most.
 const AHEAD: Duration = Duration::from_secs(30);
 /// How long a pass is used that seems to have ended when it comes: its clock is not ours.
@@ -33,9 +38,16 @@ pub struct Pass {
     renewed: SystemTime,
     ends: SystemTime,
     number: u64,
+    /// Whether a call was made with it that the upstream did not refuse.
+    good: AtomicBool,
 }
 
 impl Pass {
+    /// Takes note that the upstream took it.
+    pub fn was_good(&self) {
+        self.good.store(true, Ordering::Relaxed);
+    }
+
     /// The token itself, to be put on a request.
     #[must_use]
     pub(super) fn token(&self) -> &Secret {
@@ -110,6 +122,8 @@ struct Kept {
     flight: Option<Flight>,
     /// When logins were refused, the latest last.
     refused: Vec<SystemTime>,
+    /// When passes were given up by the upstream's word, the latest last.
+    ended: Vec<SystemTime>,
     last: Option<(SystemTime, Fault)>,
     number: u64,
 }
@@ -185,17 +199,28 @@ impl Slot {
         self.kept().pass.clone().filter(|pass| now < pass.ends)
     }
 
-    /// Takes note that `pass` may have ended; whether another is worth asking for.
+    /// Takes note that `pass` may have ended; whether another is worth asking for. It is not where the
+    /// pass came just now and was never good, nor again and again.
     pub fn note(&self, pass: &Pass, ended: Ended, now: SystemTime) -> bool {
-        if now.duration_since(pass.obtained).is_ok_and(|age| age < FRESH) {
+        let mut kept = self.kept();
+        if !kept.pass.as_ref().is_some_and(|held| held.is(pass)) {
+            return true;
+        }
+        let fresh = now.duration_since(pass.obtained).is_ok_and(|age| age < FRESH);
+        let most = match ended {
+            Ended::Surely => MOST_ENDED,
+            Ended::Perhaps => MOST_DOUBTED,
+        };
+        kept.ended.retain(|at| now.duration_since(*at).is_ok_and(|passed| passed < MINUTE));
+        if (fresh && !pass.good.load(Ordering::Relaxed)) || kept.ended.len() >= most {
             return false;
         }
-        let mut kept = self.kept();
-        if kept.pass.as_ref().is_some_and(|held| held.is(pass)) {
-            match ended {
-                Ended::Surely => kept.pass = None,
-                Ended::Perhaps => kept.doubted = true,
-            }
+        if !kept.doubted {
+            kept.ended.push(now);
+        }
+        match ended {
+            Ended::Surely => kept.pass = None,
+            Ended::Perhaps => kept.doubted = true,
         }
         true
     }
@@ -274,6 +299,7 @@ impl Kept {
             renewed: ends.checked_sub(AHEAD.min(life / 10)).unwrap_or(ends),
             ends,
             number: self.number,
+            good: AtomicBool::new(false),
         });
         (self.pass, self.doubted, self.last) = (Some(Arc::clone(&pass)), false, None);
         self.refresh = gained.refresh;

@@ -82,7 +82,7 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     let slot = slot();
     turn(&slot, at(0)).land(Ok(gained(at(0) + HOUR, None)), at(0));
     let pass = slot.left(at(0)).unwrap();
-    assert!(!slot.note(&pass, Ended::Surely, at(29)), "so fresh, it is not about the pass");
+    assert!(!slot.note(&pass, Ended::Surely, at(29)), "so fresh and never good, it is not about the pass");
     assert!(slot.note(&pass, Ended::Perhaps, at(30)));
     for now in [at(30), at(31)] {
         turn(&slot, now).land(Err(Fault::refused("no")), now);
@@ -96,6 +96,28 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     let next = slot.left(at(92)).unwrap();
     assert!(slot.note(&next, Ended::Surely, at(200)));
     assert!(slot.left(at(200)).is_none() && look(&slot, at(200)) == "turn");
+}
+
+#[test]
+fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
+    for (ended, most) in [(Ended::Perhaps, MOST_DOUBTED), (Ended::Surely, MOST_ENDED)] {
+        let slot = slot();
+        for round in 0..=most {
+            if round == 0 || look(&slot, at(1)) == "turn" {
+                turn(&slot, at(1)).land(Ok(gained(at(0) + HOUR, None)), at(1));
+            }
+            let pass = slot.left(at(1)).unwrap();
+            assert!(!slot.note(&pass, ended, at(2)), "{round}: never good");
+            pass.was_good();
+            assert_eq!(slot.note(&pass, ended, at(2)), round < most, "{round}");
+            if round < most {
+                // Eight callers had it: all ask for another, and it is given up once.
+                assert!(ended == Ended::Perhaps || slot.note(&pass, ended, at(2)), "{round}");
+            }
+        }
+        assert_eq!(look(&slot, at(2)), "good", "kept");
+        assert!(slot.note(&slot.left(at(62)).unwrap(), ended, at(62)), "a minute later");
+    }
 }
 
 #[test]
