@@ -75,12 +75,12 @@ impl Members {
         }
     }
 
-    /// The text of the member called `name` where it is there exactly once: of a string itself, of a number
-    /// or a boolean its JSON.
+    /// The text of the member called `name` where it is there exactly once, in any case of its letters: of a
+    /// string itself, of a number or a boolean its JSON.
     pub(super) fn only(&self, name: &str) -> Option<&str> {
-        let mut named = self.named().iter().filter(|(written, _)| written == name);
+        let mut named = self.named().iter().filter(|(written, _)| written.eq_ignore_ascii_case(name));
         match (named.next(), named.next()) {
-            (Some((_, value)), None) => value.as_deref(),
+            (Some((written, value)), None) if written == name => value.as_deref(),
             _ => None,
         }
     }
@@ -203,7 +203,8 @@ mod tests {
         assert!(!members.any("action", |value| value == "add") && !members.any("gone", |_| true));
         // What is no scalar may be read as anything.
         assert!(members.any("data", |value| value == "delete"));
-        assert_eq!(members.only("action"), Some("list"));
+        // Nor does such a twin hide behind the one that is judged.
+        assert_eq!(members.only("action"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::pass::{Fault, Gained, Lease, Look, Pass, Slot};
+use super::pass::{DOUBT, Fault, Gained, Lease, Look, Pass, Slot};
 use super::{Source, Unsigned};
 use crate::audit::Entry;
 use crate::clock::Clock;
@@ -62,7 +62,8 @@ impl Errand<'_, '_> {
             let flight = match slot.look(self.clock.now()) {
                 Look::Good(pass) => return Ok(pass),
                 Look::Due(pass, lease) => {
-                    self.start(lease, source).map_err(|error| internal(&error))?;
+                    // The pass at hand is good: what is wrong is told once it is not.
+                    self.start(lease, source).unwrap_or_default();
                     return Ok(pass);
                 }
                 Look::Held(fault) => return Err(fault.into()),
@@ -73,7 +74,14 @@ impl Errand<'_, '_> {
                 }
                 Look::Wait(flight) => flight,
             };
-            match flight.landed().await {
+            let landed = match slot.left(self.clock.now()) {
+                None => flight.landed().await,
+                Some(left) => match tokio::time::timeout(DOUBT, flight.landed()).await {
+                    Ok(landed) => landed,
+                    Err(_) => return Ok(left),
+                },
+            };
+            match landed {
                 Some(Ok(pass)) => return Ok(pass),
                 Some(Err(fault)) => return slot.left(self.clock.now()).ok_or_else(|| fault.into()),
                 None => {}

@@ -28,6 +28,8 @@ const MOST_ENDED: usize = 60;
 const MOST_DOUBTED: usize = 12;
 /// How long before its end a pass is renewed, at most.
 const AHEAD: Duration = Duration::from_secs(30);
+/// How long a login is waited for while there is a pass that may be good yet.
+pub(super) const DOUBT: Duration = Duration::from_secs(5);
 /// How long a pass is used that seems to have ended when it comes: its clock is not ours.
 const LEAST: Duration = Duration::from_secs(30);
 
@@ -116,10 +118,11 @@ pub struct Slot {
 #[derive(Default)]
 struct Kept {
     pass: Option<Arc<Pass>>,
-    /// Whether the pass may have ended: it is used only where no other is to be had.
+    /// Whether the pass may have ended: another is obtained first, unless that takes long.
     doubted: bool,
     refresh: Option<Secret>,
-    flight: Option<Flight>,
+    /// The login that is under way, and since when.
+    flight: Option<(Flight, SystemTime)>,
     /// When logins were refused, the latest last.
     refused: Vec<SystemTime>,
     /// When passes were given up by the upstream's word, the latest last.
@@ -177,20 +180,23 @@ impl Slot {
         let free = kept.flight.is_none() && kept.held(now).is_none();
         let pass = kept.pass.clone().filter(|pass| now < pass.ends);
         match (pass, kept.doubted, kept.flight.clone()) {
-            (Some(_), true, _) if free => Look::Turn(self.lease(&mut kept)),
-            (Some(_), true, Some(flight)) | (None, _, Some(flight)) => Look::Wait(flight),
-            (Some(pass), false, _) if free && now >= pass.renewed => Look::Due(pass, self.lease(&mut kept)),
+            (Some(_), true, _) if free => Look::Turn(self.lease(&mut kept, now)),
+            (Some(_), true, Some((flight, since))) if within(since, DOUBT, now) => Look::Wait(flight),
+            (None, _, Some((flight, _))) => Look::Wait(flight),
+            (Some(pass), false, _) if free && now >= pass.renewed => {
+                Look::Due(pass, self.lease(&mut kept, now))
+            }
             (Some(pass), _, _) => Look::Good(pass),
             (None, _, None) => match kept.held(now) {
                 Some(fault) => Look::Held(fault),
-                None => Look::Turn(self.lease(&mut kept)),
+                None => Look::Turn(self.lease(&mut kept, now)),
             },
         }
     }
 
-    fn lease(self: &Arc<Self>, kept: &mut Kept) -> Lease {
+    fn lease(self: &Arc<Self>, kept: &mut Kept, now: SystemTime) -> Lease {
         let (tell, flight) = watch::channel(None);
-        kept.flight = Some(Flight(flight));
+        kept.flight = Some((Flight(flight), now));
         Lease { slot: Arc::clone(self), tell, refresh: kept.refresh.take() }
     }
 
@@ -206,12 +212,12 @@ impl Slot {
         if !kept.pass.as_ref().is_some_and(|held| held.is(pass)) {
             return true;
         }
-        let fresh = now.duration_since(pass.obtained).is_ok_and(|age| age < FRESH);
+        let fresh = within(pass.obtained, FRESH, now);
         let most = match ended {
             Ended::Surely => MOST_ENDED,
             Ended::Perhaps => MOST_DOUBTED,
         };
-        kept.ended.retain(|at| now.duration_since(*at).is_ok_and(|passed| passed < MINUTE));
+        kept.ended.retain(|at| within(*at, MINUTE, now));
         if (fresh && !pass.good.load(Ordering::Relaxed)) || kept.ended.len() >= most {
             return false;
         }
@@ -226,16 +232,20 @@ impl Slot {
     }
 }
 
+/// Whether `now` is less than `span` after `at`. What is still to come is of a clock that was set back,
+/// and counts for nothing.
+fn within(at: SystemTime, span: Duration, now: SystemTime) -> bool {
+    now.duration_since(at).is_ok_and(|passed| passed < span)
+}
+
 impl Kept {
     /// Why nothing may be tried now.
     fn held(&self, now: SystemTime) -> Option<Fault> {
-        // A time that is still to come is of a clock that was set back, and holds nobody.
-        let within = |at: SystemTime, span| now.duration_since(at).is_ok_and(|passed| passed < span);
         let (at, last) = self.last.as_ref()?;
         if !last.refused {
-            return within(*at, PAUSE).then(|| last.clone());
+            return within(*at, PAUSE, now).then(|| last.clone());
         }
-        let lately = self.refused.iter().filter(|at| within(**at, MINUTE)).count();
+        let lately = self.refused.iter().filter(|at| within(**at, MINUTE, now)).count();
         (lately >= MOST_REFUSED).then(|| {
             let reason = format!("no login now: {lately} were refused within a minute; {}", last.reason);
             Fault { reason, ..last.clone() }
@@ -276,6 +286,8 @@ impl Lease {
                     kept.refused.drain(..spare);
                 }
                 kept.last = Some((now, fault.clone()));
+                // It is as good as it was; the upstream will say so again if not.
+                kept.doubted = false;
                 Err(fault)
             }
         };
@@ -312,7 +324,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut kept = self.slot.kept();
         // One that has landed has said so, and it may be another's turn already.
-        if kept.flight.as_ref().is_some_and(|flight| flight.0.same_channel(&self.tell.subscribe())) {
+        if kept.flight.as_ref().is_some_and(|(flight, _)| flight.0.same_channel(&self.tell.subscribe())) {
             kept.flight = None;
             if kept.refresh.is_none() {
                 kept.refresh = self.refresh.take();

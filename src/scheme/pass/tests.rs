@@ -83,11 +83,17 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     turn(&slot, at(0)).land(Ok(gained(at(0) + HOUR, None)), at(0));
     let pass = slot.left(at(0)).unwrap();
     assert!(!slot.note(&pass, Ended::Surely, at(29)), "so fresh and never good, it is not about the pass");
-    assert!(slot.note(&pass, Ended::Perhaps, at(30)));
     for now in [at(30), at(31)] {
+        assert!(slot.note(&pass, Ended::Perhaps, now));
         turn(&slot, now).land(Err(Fault::refused("no")), now);
+        assert_eq!(look(&slot, now), "good");
     }
-    assert_eq!(look(&slot, at(32)), "good");
+    assert!(slot.note(&pass, Ended::Perhaps, at(32)));
+    assert_eq!(look(&slot, at(32)), "good", "twice a minute");
+    // It is waited for, though not for long.
+    let lease = turn(&slot, at(91));
+    assert_eq!([91, 95, 96].map(|after| look(&slot, at(after))), ["wait", "wait", "good"]);
+    drop(lease);
     turn(&slot, at(91)).land(Ok(gained(at(91) + HOUR, None)), at(91));
     assert!(!slot.left(at(91)).unwrap().is(&pass));
     // One that was in use meanwhile says nothing of the next.
