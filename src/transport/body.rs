@@ -19,6 +19,10 @@ use tokio::time::{Instant, Sleep};
 use crate::audit::Meter;
 use crate::code::Code;
 
+mod inflow;
+
+pub use inflow::Inflow;
+
 /// How much of a chunked body is kept in memory.
 const IN_MEMORY: usize = 64 * 1024;
 /// How much is read of a spooled body at a time.
@@ -45,70 +49,6 @@ pub struct BodyLimits {
     pub patience: Duration,
     /// The longest time that it may take in all.
     pub total: Duration,
-}
-
-/// A consumer's body before it is taken: untouched, or with its beginning read.
-pub enum Inflow {
-    /// Nothing was read.
-    Untouched(Incoming),
-    /// The beginning was read.
-    Begun(Begun),
-}
-
-/// A body whose beginning was read, and will be handed on first.
-pub struct Begun {
-    watched: Box<Watched>,
-    /// The length of all of it, where that is known.
-    known: Option<u64>,
-    whole: bool,
-}
-
-impl Inflow {
-    /// Whether all of it has come.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        match self {
-            Self::Untouched(incoming) => incoming.is_end_stream(),
-            Self::Begun(begun) => begun.whole,
-        }
-    }
-
-    /// Reads all of it, but no more than `most` bytes; what was read is handed on all the same. `None` where
-    /// there is more.
-    pub async fn begin(
-        self,
-        most: usize,
-        limits: BodyLimits,
-        meter: Meter,
-    ) -> (Self, Result<Option<Bytes>, BodyFault>) {
-        let Self::Untouched(incoming) = self else { return (self, Ok(None)) };
-        let known = incoming.size_hint().exact();
-        let mut begun =
-            Begun { watched: Box::new(Watched::new(incoming, limits, meter)), known, whole: false };
-        let read = begun.read(most).await;
-        (Self::Begun(begun), read)
-    }
-}
-
-impl Begun {
-    async fn read(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
-        let mut front = BytesMut::new();
-        let length = |front: &BytesMut| u64::try_from(front.len()).unwrap_or(u64::MAX);
-        // Of a known length it is known which byte is the last.
-        while !self.whole && front.len() <= most {
-            match std::future::poll_fn(|cx| self.watched.poll(cx)).await {
-                Some(frame) => front.extend_from_slice(&frame?),
-                None => self.whole = true,
-            }
-            self.whole |= self.known.is_some_and(|known| length(&front) >= known);
-        }
-        if self.whole {
-            self.known = Some(length(&front));
-        }
-        let front = front.freeze();
-        (self.watched.front, self.watched.begun) = (front.clone(), true);
-        Ok((self.whole && front.len() <= most).then_some(front))
-    }
 }
 
 /// A request body of known length.
@@ -160,7 +100,10 @@ impl RequestBody {
                 let known = incoming.size_hint().exact();
                 (Box::new(Watched::new(incoming, limits, meter.clone())), known)
             }
-            Inflow::Begun(Begun { watched, known, .. }) => (watched, known),
+            Inflow::Begun(inflow::Begun { watched, known: Some(length), whole: true }) if length > 0 => {
+                return Ok(Self { source: Source::Memory(watched.front), length, left: length, meter });
+            }
+            Inflow::Begun(inflow::Begun { watched, known, .. }) => (watched, known),
         };
         match known {
             Some(0) => Ok(Self::empty(meter)),
@@ -170,10 +113,16 @@ impl RequestBody {
         }
     }
 
-    /// The same body once more, where that can be had: there is none.
+    /// The same body once more, where that can be had: there is none, or all of it is in memory.
     #[must_use]
     pub fn again(&self) -> Option<Self> {
-        (self.length == 0).then(|| Self::empty(self.meter.clone()))
+        match &self.source {
+            Source::Memory(bytes) => {
+                let source = Source::Memory(bytes.clone());
+                Some(Self { source, length: self.length, left: self.length, meter: self.meter.clone() })
+            }
+            Source::Stream(_) | Source::Spool(_) => None,
+        }
     }
 
     /// Whether it was read, or begun, before it could be passed on.

@@ -1,0 +1,92 @@
+//! A consumer's body before it is taken: how much of it has come, and what is read of it first.
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::{BodyFault, BodyLimits, Watched};
+use crate::audit::Meter;
+
+/// The longest body that a read may have and be repeated with.
+const SHORT: usize = 4 * 1024;
+
+/// A consumer's body before it is taken: untouched, or with its beginning read.
+pub enum Inflow {
+    /// Nothing was read.
+    Untouched(Incoming),
+    /// The beginning was read.
+    Begun(Begun),
+}
+
+/// A body whose beginning was read, and will be handed on first.
+pub struct Begun {
+    pub(super) watched: Box<Watched>,
+    /// The length of all of it, where that is known.
+    pub(super) known: Option<u64>,
+    pub(super) whole: bool,
+}
+
+impl Inflow {
+    /// Whether all of it has come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Untouched(incoming) => incoming.is_end_stream(),
+            Self::Begun(begun) => begun.whole,
+        }
+    }
+
+    /// Whether it is still to come, and so short that a read can be repeated with it.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let Self::Untouched(incoming) = self else { return false };
+        let known = incoming.size_hint().exact().and_then(|known| usize::try_from(known).ok());
+        !incoming.is_end_stream() && known.is_some_and(|known| known <= SHORT)
+    }
+
+    /// Reads a short one into memory.
+    ///
+    /// # Errors
+    /// [`BodyFault`] where it is too slow, or broken off.
+    pub async fn keep(self, limits: BodyLimits, meter: Meter) -> Result<Self, BodyFault> {
+        let (begun, read) = self.begin(SHORT, limits, meter).await;
+        read.map(|_| begun)
+    }
+
+    /// Reads all of it, but no more than `most` bytes; what was read is handed on all the same. `None` where
+    /// there is more.
+    pub async fn begin(
+        self,
+        most: usize,
+        limits: BodyLimits,
+        meter: Meter,
+    ) -> (Self, Result<Option<Bytes>, BodyFault>) {
+        let Self::Untouched(incoming) = self else { return (self, Ok(None)) };
+        let known = incoming.size_hint().exact();
+        let mut begun =
+            Begun { watched: Box::new(Watched::new(incoming, limits, meter)), known, whole: false };
+        let read = begun.read(most).await;
+        (Self::Begun(begun), read)
+    }
+}
+
+impl Begun {
+    async fn read(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
+        let mut front = BytesMut::new();
+        let length = |front: &BytesMut| u64::try_from(front.len()).unwrap_or(u64::MAX);
+        // Of a known length it is known which byte is the last.
+        while !self.whole && front.len() <= most {
+            match std::future::poll_fn(|cx| self.watched.poll(cx)).await {
+                Some(frame) => front.extend_from_slice(&frame?),
+                None => self.whole = true,
+            }
+            self.whole |= self.known.is_some_and(|known| length(&front) >= known);
+        }
+        if self.whole {
+            self.known = Some(length(&front));
+        }
+        let front = front.freeze();
+        (self.watched.front, self.watched.begun) = (front.clone(), true);
+        Ok((self.whole && front.len() <= most).then_some(front))
+    }
+}
