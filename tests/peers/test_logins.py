@@ -8,11 +8,8 @@ import pytest
 from jms_client.client import get_client
 from jms_client.v1.models.request.users import DescribeUsersRequest
 
-import landed
 from logins import BY_CLIENT, BY_PASSWORD, EVERY, ODD, TELL_THEIR_END
 from world import TOKENS, Gateway, direct, explain, session_for
-
-pytestmark = landed.needs("login")
 
 EIGHT = 8
 

@@ -2,11 +2,9 @@
 import pytest
 from httpsig.verify import HeaderVerifier
 
-import landed
 from systems import SYSTEM, Systems, make_keys
 from world import TOKENS, Gateway, direct, explain, session_for
 
-pytestmark = landed.needs("rsa")
 
 CONFIG = """
 [upstreams.systems]
