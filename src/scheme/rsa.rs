@@ -38,21 +38,7 @@ impl Rsa {
     /// # Errors
     /// What is wrong with the list, as a sentence.
     pub fn cavage(names: &[&str]) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        for name in names {
-            let part =
-                Part::parse(name).ok_or_else(|| format!("`{name}` is not a lower-case header name"))?;
-            if parts.contains(&part) {
-                return Err(format!("`{name}` is there twice"));
-            }
-            parts.push(part);
-        }
-        for required in ["(request-target)", "date"] {
-            if !names.contains(&required) {
-                return Err(format!("`{required}` must be signed"));
-            }
-        }
-        Ok(Self::of(Form::Cavage(parts)))
+        Part::list(names).map(|parts| Self::of(Form::Cavage(parts)))
     }
 
     fn of(form: Form) -> Self {

@@ -35,6 +35,27 @@ impl Part {
         HeaderName::from_bytes(name.as_bytes()).ok().filter(|_| lower).map(Self::Header)
     }
 
+    /// What a header list such as `["(request-target)", "accept", "date"]` stands for: each once, the target
+    /// and the date among them.
+    ///
+    /// # Errors
+    /// What is wrong with the list, as a sentence.
+    pub fn list(names: &[&str]) -> Result<Vec<Self>, String> {
+        let mut parts = Vec::new();
+        for name in names {
+            let part =
+                Self::parse(name).ok_or_else(|| format!("`{name}` is not a lower-case header name"))?;
+            if parts.contains(&part) {
+                return Err(format!("`{name}` is there twice"));
+            }
+            parts.push(part);
+        }
+        match ["(request-target)", "date"].into_iter().find(|required| !names.contains(required)) {
+            Some(required) => Err(format!("`{required}` must be signed")),
+            None => Ok(parts),
+        }
+    }
+
     /// The part as the header list names it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -8,8 +8,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::words::{moment, shown, shown_or_dash, span, state};
-use super::{Desk, Manner, Output, sealing_key, table::table};
+use super::words::{shown, shown_or_dash, span, state};
+use super::{Desk, Manner, Output, Terms, sealing_key, table::table};
 use crate::custody::seal_access_key;
 use crate::inbound::token;
 use crate::signature::Algorithm;
@@ -20,15 +20,8 @@ use crate::storage::{AccessKeyRow, Change, Seconds};
 pub(in crate::cli) enum Verb {
     /// Issue an access key; its secret is shown this once
     Issue {
-        /// For whom
-        #[arg(long)]
-        consumer: String,
-        /// When it ends: 2027-01-01T00:00:00Z, or 90d from now
-        #[arg(long, value_name = "TIME")]
-        expires: Option<String>,
-        /// Words for other custodians
-        #[arg(long)]
-        note: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
         /// An algorithm beside hmac-sha256 that it may sign with; may be repeated
         #[arg(long, value_name = "ALGORITHM", value_parser = ["hmac-sha512", "hmac-sha1"])]
         allow: Vec<String>,
@@ -64,15 +57,15 @@ const LONGEST: Seconds = 3600;
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
     match verb {
-        Verb::Issue { consumer, expires, note, allow, strict, window, manner } => {
-            let expires = expires.as_deref().map(|text| moment(text, desk.now)).transpose()?;
+        Verb::Issue { terms, allow, strict, window, manner } => {
+            let expires = terms.ends(&desk)?;
             let strict = strict.then(|| window_of(window)).transpose()?;
             let mut algorithms = vec![Algorithm::HmacSha256.as_str()];
             algorithms.extend(allow.iter().map(String::as_str));
             algorithms.dedup();
             let row = AccessKeyRow {
                 id: Uuid::now_v7().to_string(),
-                consumer: consumer.clone(),
+                consumer: terms.consumer.clone(),
                 sealed: Vec::new(),
                 algorithms: algorithms.join(" "),
                 strict,
@@ -80,7 +73,7 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
                 expires,
                 revoked: None,
                 last_used: None,
-                note: note.clone(),
+                note: terms.note.clone(),
             };
             issue(&mut desk, row, *manner)?;
         }

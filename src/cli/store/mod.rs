@@ -42,6 +42,26 @@ pub(super) struct Manner {
     yes: bool,
 }
 
+/// What is issued, to whom and until when.
+#[derive(Debug, Args)]
+pub(super) struct Terms {
+    /// For whom
+    #[arg(long)]
+    consumer: String,
+    /// When it ends: 2027-01-01T00:00:00Z, or 90d from now
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+    /// Words for other custodians
+    #[arg(long)]
+    note: Option<String>,
+}
+
+impl Terms {
+    fn ends(&self, desk: &Desk) -> anyhow::Result<Option<Seconds>> {
+        self.expires.as_deref().map(|text| words::moment(text, desk.now)).transpose()
+    }
+}
+
 /// The store, open at a custodian's desk.
 pub(super) struct Desk {
     file: File,

@@ -7,8 +7,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::words::{moment, shown, shown_or_dash, state};
-use super::{Desk, Manner, Output, table::table};
+use super::words::{shown, shown_or_dash, state};
+use super::{Desk, Manner, Output, Terms, table::table};
 use crate::inbound::{Directory, token};
 use crate::storage::{Change, TokenRow};
 
@@ -17,15 +17,8 @@ use crate::storage::{Change, TokenRow};
 pub(in crate::cli) enum Verb {
     /// Issue a token; it is shown this once
     Issue {
-        /// For whom
-        #[arg(long)]
-        consumer: String,
-        /// When it ends: 2027-01-01T00:00:00Z, or 90d from now
-        #[arg(long, value_name = "TIME")]
-        expires: Option<String>,
-        /// Words for other custodians
-        #[arg(long)]
-        note: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
         #[command(flatten)]
         manner: Manner,
     },
@@ -48,9 +41,7 @@ pub(in crate::cli) enum Verb {
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
     match verb {
-        Verb::Issue { consumer, expires, note, manner } => {
-            issue(&mut desk, consumer, (expires.as_deref(), note.clone()), *manner)?;
-        }
+        Verb::Issue { terms, manner } => issue(&mut desk, terms, *manner)?,
         Verb::List { consumer } => {
             let wanted = |row: &&TokenRow| consumer.as_ref().is_none_or(|name| row.consumer == *name);
             let rows: Vec<&TokenRow> = desk.rows.tokens.iter().filter(wanted).collect();
@@ -62,14 +53,10 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
     Ok(true)
 }
 
-fn issue(
-    desk: &mut Desk,
-    consumer: &str,
-    (expires, note): (Option<&str>, Option<String>),
-    manner: Manner,
-) -> anyhow::Result<()> {
+fn issue(desk: &mut Desk, terms: &Terms, manner: Manner) -> anyhow::Result<()> {
+    let consumer = terms.consumer.as_str();
     desk.must_know_consumer(consumer)?;
-    let expires = expires.map(|text| moment(text, desk.now)).transpose()?;
+    let expires = terms.ends(desk)?;
     let made = token::fresh().context("making a token")?;
     let id = Uuid::now_v7().to_string();
     let row = TokenRow {
@@ -80,7 +67,7 @@ fn issue(
         expires,
         revoked: None,
         last_used: None,
-        note,
+        note: terms.note.clone(),
     };
     let told = [
         ("consumer", consumer.into()),
