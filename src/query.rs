@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The text of a query member with `%xx` and `+` decoded, as Django and most others read it.
 #[must_use]
 pub fn decode_query(member: &str) -> Cow<'_, str> {
-    if member.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+    if is_encoded(member) {
         let spaced = member.replace('+', " ");
         return Cow::Owned(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
     }
@@ -18,6 +18,17 @@ pub fn same_query_name(written: &str, name: &str) -> bool {
     written == name || decode_query(written) == name
 }
 
+/// Whether a member of `query` could be called `name`: seen at a glance, before members are taken apart.
+#[must_use]
+pub fn may_name(query: &str, name: &str) -> bool {
+    query.contains(name) || is_encoded(query)
+}
+
+/// Looks at every byte, which a compiler can do many at a time.
+fn is_encoded(text: &str) -> bool {
+    text.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b'+'))
+}
+
 /// A target's text for the trail, canonical or as received: values of query members whose names
 /// speak of secrets are masked. Some readers take `;` for the border of a member, and a target that
 /// is refused may have a fragment: what looks like a name behind such a border is one.
@@ -27,8 +38,9 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     let Some((path, query)) = begins.and_then(|at| text.split_at_checked(at + 1)) else {
         return Cow::Borrowed(text);
     };
-    let encoded = query.bytes().any(|byte| matches!(byte, b'%' | b'+'));
-    if (!encoded && !speaks_of_secrets(query)) || query.split('&').all(|part| until_secret(part).is_none()) {
+    if (!is_encoded(query) && !speaks_of_secrets(query))
+        || query.split('&').all(|part| until_secret(part).is_none())
+    {
         return Cow::Borrowed(text);
     }
     let mut shown = String::from(path);

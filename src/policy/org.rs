@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::query::same_query_name;
+use crate::query::{may_name, same_query_name};
 use crate::target::Target;
 
 /// How a product is told the organisation, and every way around that must be closed.
@@ -24,6 +24,7 @@ pub struct Override;
 /// [`Override`] where the query names one, or the header does so more than once.
 pub fn named_org(pin: &OrgPin, headers: &HeaderMap, target: &Target) -> Result<Option<String>, Override> {
     if let Some(query) = pin.query
+        && may_name(target.query(), query)
         && target.query_members().any(|(name, _)| same_query_name(name, query))
     {
         return Err(Override);

@@ -31,7 +31,7 @@ struct Relayed {
     ended: bool,
     /// How many bytes the front differs from what was taken from the upstream.
     grown: i64,
-    owner: Option<(Connection, Rc<Transport>)>,
+    owner: Option<(Box<Connection>, Rc<Transport>)>,
     endpoint: u64,
     pool_idle: Duration,
     timeout: Duration,
@@ -42,7 +42,7 @@ struct Relayed {
 impl Answer {
     pub(super) fn new(
         incoming: Incoming,
-        connection: Connection,
+        connection: Box<Connection>,
         transport: Rc<Transport>,
         endpoint: &Endpoint,
         meter: Meter,

@@ -61,7 +61,7 @@ impl Endpoint {
     }
 
     /// Makes a connection, within the endpoint's time-out.
-    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+    pub(super) async fn connect(&self) -> Result<Box<Connection>, Failure> {
         // Boxed: it is rare and large, and every call's future would have room for it.
         let connecting = Box::pin(tokio::time::timeout(self.timeout, self.connect_patiently()));
         connecting.await.unwrap_or_else(|_| {
@@ -70,7 +70,7 @@ impl Endpoint {
         })
     }
 
-    async fn connect_patiently(&self) -> Result<Connection, Failure> {
+    async fn connect_patiently(&self) -> Result<Box<Connection>, Failure> {
         let tcp =
             TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await.map_err(|error| {
                 let reason = format!("connecting to {}: {error}", self.origin.authority());
@@ -87,7 +87,8 @@ impl Endpoint {
     }
 }
 
-/// One HTTP/1.1 connection. Dropping it closes the socket, whatever is on its way.
+/// One HTTP/1.1 connection. Dropping it closes the socket, whatever is on its way. Boxed: it is handed on
+/// several times for every exchange.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) watch: Watch,
@@ -98,7 +99,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    async fn new<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Result<Self, Failure> {
+    async fn new<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Result<Box<Self>, Failure> {
         let watch = Watch::default();
         let io = TokioIo::new(Guard::new(socket, watch.clone()));
         let (sender, connection) = http1::Builder::new()
@@ -107,7 +108,7 @@ impl Connection {
             .map_err(|error| Failure { code: Code::UpstreamClosed, reason: root(&error) })?;
         // Its errors reach whoever waits for the answer.
         let task = tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
-        Ok(Self { sender, watch, deadline: Deadline::default(), task })
+        Ok(Box::new(Self { sender, watch, deadline: Deadline::default(), task }))
     }
 
     /// Whether it takes another request, now or as soon as its own task has seen the end of the last.

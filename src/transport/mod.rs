@@ -73,7 +73,7 @@ pub struct Transport {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
     until: Instant,
 }
@@ -146,7 +146,7 @@ impl Transport {
     }
 
     /// An idle connection that still stands, the latest used first.
-    async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Connection> {
+    async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Connection>> {
         loop {
             let mut idle = of(&mut self.idle.borrow_mut(), endpoint.id)?.pop()?;
             if now.saturating_duration_since(idle.since) < endpoint.pool_idle
@@ -159,7 +159,7 @@ impl Transport {
     }
 
     /// Takes a connection back whose exchange is over.
-    fn release(&self, endpoint: u64, pool_idle: Duration, connection: Connection) {
+    fn release(&self, endpoint: u64, pool_idle: Duration, connection: Box<Connection>) {
         let since = Instant::now();
         let mut idle = self.idle.borrow_mut();
         let connection = Idle { connection, since, until: since + pool_idle };
