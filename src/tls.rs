@@ -11,6 +11,9 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::secret::Secret;
 
+/// HTTP/2 as ALPN names it (RFC 7301, RFC 9113 §3.2).
+pub const HTTP2: &[u8] = b"h2";
+
 /// Which of a listener's files cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -42,7 +45,7 @@ pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, and with `client_ca` only
+/// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 or HTTP/1.1 by ALPN, and with `client_ca` only
 /// consumers that show a certificate of that CA. `key` is PEM.
 ///
 /// # Errors
@@ -70,7 +73,7 @@ pub fn server_config(
     };
     let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| Unusable::Certificate(mismatched(error)))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -3,9 +3,11 @@
 //! side of the gateway read by these rules before hyper sees a byte.
 
 mod chunks;
+mod fields;
 mod plain;
 
 pub use chunks::Chunks;
+pub use fields::request_fields;
 
 use std::mem::MaybeUninit;
 

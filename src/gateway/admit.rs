@@ -62,7 +62,7 @@ impl Refusal {
         Box::new(Self { code, known, retry_after: None, suppressed: false })
     }
 
-    fn because(code: Code, reason: &'static str) -> Box<Self> {
+    pub(super) fn because(code: Code, reason: &'static str) -> Box<Self> {
         Self::new(code, Known { reason: Some(reason), ..Known::default() })
     }
 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::audit::{Arrival, Audited, Draft, Journal, Known, Meter, Parties, Source};
@@ -178,6 +178,18 @@ impl Gateway {
                 entry.answer_failure(failure.code, &failure.reason, response)
             }
         }
+    }
+}
+
+impl Gateway {
+    /// Records what was refused before it was a request, and has no answer: a connection that was
+    /// abused, or a stream of it.
+    pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Arrival>) {
+        let snapshot = self.snapshot.load_full();
+        let from = (self.clock.now(), Rc::clone(arrival));
+        let draft = self.journal.draft(None, &HeaderMap::new(), Rc::default(), from);
+        let refusal = Refusal::because(fault.code, fault.reason);
+        drop(refuse(&snapshot, draft, (&refusal, arrival), true));
     }
 }
 

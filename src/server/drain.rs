@@ -1,9 +1,15 @@
-//! Telling a worker's connections that it ends, at no cost to those that only serve.
+//! Telling a worker's connections that it ends, or that they were silent for long, at no cost to those
+//! that only serve.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Waker;
+
+use tokio::time::Instant;
+
+use super::quiet::Quiet;
 
 /// The connections of one worker, to be told once.
 #[derive(Default)]
@@ -11,7 +17,7 @@ pub(super) struct Drain {
     begun: Cell<bool>,
     next: Cell<u64>,
     /// The tasks to wake, by the number of their connection.
-    tasks: RefCell<HashMap<u64, Waker>>,
+    tasks: RefCell<HashMap<u64, (Waker, Rc<Quiet>)>>,
 }
 
 /// A connection's place among those to be told; dropping it gives it up.
@@ -25,7 +31,19 @@ impl Drain {
     pub(super) fn begin(&self) {
         self.begun.set(true);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
-        tasks.into_values().for_each(Waker::wake);
+        for (waker, _) in tasks.into_values() {
+            waker.wake();
+        }
+    }
+
+    /// Tells those that were silent for long. To be called every second or so.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        for (waker, quiet) in self.tasks.borrow().values() {
+            if quiet.ask(now) {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     /// Runs a connection to its end. `wind_up` is called once, when the worker ends. To be awaited
@@ -33,15 +51,15 @@ impl Drain {
     pub(super) async fn run<C: Future>(
         &self,
         mut connection: Pin<&mut C>,
+        quiet: Rc<Quiet>,
         wind_up: impl Fn(Pin<&mut C>),
     ) -> C::Output {
         let number = self.next.replace(self.next.get() + 1);
         let place = Place { drain: self, number };
-        let (mut waits, mut told) = (false, false);
+        let (mut waits, mut told) = (Some(quiet), false);
         let output = std::future::poll_fn(|cx| {
-            if !waits {
-                waits = true;
-                self.tasks.borrow_mut().insert(number, cx.waker().clone());
+            if let Some(quiet) = waits.take() {
+                self.tasks.borrow_mut().insert(number, (cx.waker().clone(), quiet));
             }
             if self.begun.get() && !told {
                 told = true;

@@ -1,7 +1,12 @@
 //! The running gateway: workers that serve, and the control thread's grip on them.
 
 mod drain;
+mod frames;
+mod http1;
+mod http2;
 mod linger;
+mod quiet;
+mod shared;
 mod state;
 mod trail;
 mod unreadable;

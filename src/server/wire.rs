@@ -6,12 +6,10 @@
 //! what does not is replaced by a harmless head, so that the service answers it in order, in our
 //! own words, with its outcome on the trail, and the connection closes.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Method;
@@ -19,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::linger::Linger;
+use super::shared::Shared;
 use super::unreadable::shown;
 use crate::code::Code;
 use crate::deadline::Deadline;
@@ -30,40 +29,6 @@ use crate::gather;
 const READ: usize = 16 * 1024;
 /// What hyper sees in place of a refused head.
 const HARMLESS: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-
-/// What the framer and the service of one connection tell each other.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    received: RefCell<VecDeque<Received>>,
-    in_flight: Cell<bool>,
-    /// When the last request had its answer, until the framer has seen it.
-    finished: Cell<Option<Instant>>,
-    /// Were the connection to end now, the answer would be cut and look whole.
-    cut: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Shared {
-    /// The next request, as received.
-    pub(super) fn take(&self) -> Option<Received> {
-        self.received.borrow_mut().pop_front()
-    }
-
-    /// Only the end of the connection will tell the end of the answer: cut off before, it must not
-    /// look like one.
-    pub(super) fn is_told_by_the_end(&self) {
-        self.cut.set(true);
-    }
-
-    /// The request in flight has its whole answer: the next head may pass.
-    pub(super) fn finished(&self) {
-        self.in_flight.set(false);
-        self.finished.set(Some(Instant::now()));
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-}
 
 /// Time-outs of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -143,9 +108,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(Ok(!self.eof))
     }
 
+    /// Ready once something was said, or nothing in time: then hyper is needed.
+    pub(super) fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.inbox.is_empty() && !self.eof {
+            match self.fill(cx) {
+                Poll::Pending => {
+                    ready!(self.reading.poll(cx, self.since + self.pace.idle));
+                    self.eof = true;
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => self.eof = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives up its buffers; whether nothing was in them, and nothing is under way.
+    pub(super) fn shrink(&mut self) -> bool {
+        let between = matches!(self.state, State::Head { .. }) && !self.shared.is_in_flight();
+        let empty = self.inbox.is_empty() && self.passing.1 == self.passing.0.len();
+        (self.inbox, self.passing) = (Vec::new(), (Vec::new(), 0));
+        if let Some(finished) = self.shared.take_finished() {
+            self.since = finished;
+        }
+        between && empty
+    }
+
+    /// From now on waits no longer than `patience` for a request to begin.
+    pub(super) fn hurry(&mut self, patience: Duration) {
+        (self.since, self.pace.idle) = (Instant::now(), patience);
+    }
+
     /// Looks for the next head. Ready when `passing` holds one, or at the end of the connection.
     fn poll_head(&mut self, cx: &mut Context<'_>, mut skipped: bool) -> Poll<io::Result<()>> {
-        if let Some(finished) = self.shared.finished.take() {
+        if let Some(finished) = self.shared.take_finished() {
             self.since = finished;
         }
         loop {
@@ -184,6 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if !idle && !std::mem::replace(&mut self.partial, true) {
                 self.since = Instant::now();
             }
+            if idle {
+                self.shared.quiet.begin(self.since);
+            } else {
+                self.shared.quiet.end();
+            }
             let until = self.since + if idle { self.pace.idle } else { self.pace.head };
             ready!(self.reading.poll(cx, until));
             if idle {
@@ -207,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         // does not. Neither will where the next head is here already, or the timer has run out.
         let until = self.since + self.pace.idle;
         let silent = self.reading.poll(cx, until).is_ready() || self.eof || !self.inbox.is_empty();
-        *self.shared.waker.borrow_mut() = silent.then(|| cx.waker().clone());
+        self.shared.wake_later(silent.then(|| cx.waker().clone()));
         Poll::Pending
     }
 
@@ -246,8 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     fn queue(&mut self, received: Received) {
-        self.shared.received.borrow_mut().push_back(received);
-        self.shared.in_flight.set(true);
+        self.shared.queue(received);
     }
 
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
@@ -310,7 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 impl<S> Drop for Wire<S> {
     fn drop(&mut self) {
-        if self.shared.cut.get() {
+        if self.shared.is_cut() {
             (self.reset)(&self.socket);
         }
     }
@@ -324,7 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         match this.state {
-            State::Head { .. } if this.shared.in_flight.get() => this.poll_gone(cx),
+            State::Head { .. } if this.shared.is_in_flight() => this.poll_gone(cx),
             State::Head { skipped } => {
                 ready!(this.poll_head(cx, skipped))?;
                 this.deliver(buf);
@@ -344,6 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.writing.clear();
             return polled;
         }
+        self.shared.quiet.end();
         let until = self.writing.started() + self.pace.write;
         ready!(self.writing.poll(cx, until));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -379,8 +380,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.shared.quiet.end();
         // All was written: the end that the answer needs.
-        this.shared.cut.set(false);
+        this.shared.is_whole();
         let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
         this.linger.poll(cx, &mut this.socket, clean)
     }

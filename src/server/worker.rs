@@ -1,45 +1,32 @@
 //! One worker: a thread with its own runtime, its own sockets and its own upstream connections.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use dashmap::DashMap;
-use http::{Request, Response, Version};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::drain::Drain;
-use super::wire::{Pace, Shared, Wire};
-use crate::audit::{Arrival, Audited, Broken};
-use crate::code::Code;
-use crate::framing::Fault;
+use super::{http1, http2};
+use crate::audit::Arrival;
+use crate::gateway::Gateway;
 use crate::gateway::limits::network;
-use crate::gateway::{Gateway, Received};
 use crate::metrics::{Metrics, Recent};
-use crate::transport::Answer;
+use crate::tls::HTTP2;
 
 /// How long accepting pauses when the system gives no more sockets.
 const NO_SOCKETS: Duration = Duration::from_millis(50);
-/// How often idle upstream connections are looked through.
+/// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// A listening socket of one worker.
@@ -131,7 +118,10 @@ impl Worker {
         let patience = loop {
             tokio::select! {
                 told = stop.wait_for(Option::is_some) => break told.ok().and_then(|drain| *drain).unwrap_or_default(),
-                _ = ticks.tick() => gateway.transport.sweep(),
+                _ = ticks.tick() => {
+                    gateway.transport.sweep();
+                    drain.sweep();
+                }
             }
         };
         drain.begin();
@@ -215,99 +205,27 @@ async fn converse(
     let Some(acceptor) = tls else {
         // Only makes a cut answer look whole to HTTP/1.0 where it fails.
         let reset = |socket: &TcpStream| socket.set_zero_linger().unwrap_or_default();
-        return serve(gateway, (socket, reset), arrival, drain).await;
+        return http1::serve(gateway, (socket, reset), arrival, drain).await;
     };
-    let patience = gateway.snapshot.load().limits.header_timeout;
-    match tokio::time::timeout(patience, acceptor.accept(socket)).await {
-        // Without a `close_notify` TLS itself tells that the end is none.
-        Ok(Ok(stream)) => serve(gateway, (stream, |_| {}), arrival, drain).await,
-        Ok(Err(error)) => tracing::debug!(%error, peer = arrival.peer_text, "TLS handshake failed"),
-        Err(_) => tracing::debug!(peer = arrival.peer_text, "TLS handshake too slow"),
-    }
+    // Boxed: it is large, and those that do without would have room for it.
+    Box::pin(encrypted(gateway, acceptor.accept(socket), arrival, drain)).await;
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+async fn encrypted(
     gateway: Rc<Gateway>,
-    socket: (S, fn(&S)),
+    handshake: Accept<TcpStream>,
     arrival: Rc<Arrival>,
     drain: Rc<Drain>,
 ) {
-    let limits = gateway.snapshot.load().limits.clone();
-    let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let shared = Rc::new(Shared::default());
-    let wire = Wire::new(socket, Rc::clone(&shared), limits.head, pace);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (gateway, shared, arrival) = (Rc::clone(&gateway), Rc::clone(&shared), Rc::clone(&arrival));
-        answer(gateway, request, shared, arrival)
-    });
-    let mut builder = http1::Builder::new();
-    // hyper keeps room for 100 lines on its stack, and allocates for any other number.
-    if limits.head.lines > 100 {
-        builder.max_headers(limits.head.lines);
-    }
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
-    let mut connection = pin!(connection);
-    let ended = drain.run(connection.as_mut(), http1::Connection::graceful_shutdown).await;
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
-    }
-}
-
-async fn answer(
-    gateway: Rc<Gateway>,
-    request: Request<Incoming>,
-    shared: Rc<Shared>,
-    arrival: Rc<Arrival>,
-) -> Result<Response<Tracked>, Infallible> {
-    let received = shared.take().unwrap_or_else(|| Received {
-        method: None,
-        target: Rc::default(),
-        fault: Some(Fault { code: Code::Malformed, reason: "unframed" }),
-    });
-    let flight = Flight(shared);
-    let old = request.version() < Version::HTTP_11;
-    // Boxed, since hyper moves the service's future into its own place for every request; and made
-    // where it stays, since it is large.
-    let handling = Box::write(Box::new_uninit(), gateway.handle(request, received, arrival));
-    let response = Box::into_pin(handling).await;
-    Ok(response.map(|body| Tracked { body, flight, old }))
-}
-
-/// A request in flight, until its whole answer is handed over.
-struct Flight(Rc<Shared>);
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.finished();
-    }
-}
-
-/// An answer's body that tells the framer when it is done.
-struct Tracked {
-    body: Audited<Answer>,
-    flight: Flight,
-    /// Whether the consumer knows no chunked coding.
-    old: bool,
-}
-
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = self.get_mut();
-        if this.old && this.body.size_hint().exact().is_none() {
-            this.flight.0.is_told_by_the_end();
+    let patience = gateway.snapshot.load().limits.header_timeout;
+    match tokio::time::timeout(patience, handshake).await {
+        // Without a `close_notify` TLS itself tells that the end is none.
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
+            http2::serve(gateway, stream, arrival, drain).await;
         }
-        Pin::new(&mut this.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Ok(Ok(stream)) => http1::serve(gateway, (stream, |_| {}), arrival, drain).await,
+        Ok(Err(error)) => tracing::debug!(%error, peer = arrival.peer_text, "TLS handshake failed"),
+        Err(_) => tracing::debug!(peer = arrival.peer_text, "TLS handshake too slow"),
     }
 }
 

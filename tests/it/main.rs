@@ -16,6 +16,7 @@
 
 mod faulty;
 mod floods;
+mod http2_frames;
 mod ledger;
 mod process;
 mod script;
@@ -35,6 +36,7 @@ mod disk_full;
 mod dropped;
 mod faults;
 mod fairness;
+mod http2;
 mod logins;
 mod packs;
 mod readme;

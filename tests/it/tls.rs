@@ -21,7 +21,7 @@ use crate::upstream::Upstream;
 use crate::world::{CONFIG, Raw, World};
 
 /// A certificate authority and the folder of what it issued.
-struct Authority {
+pub struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     /// Its own certificate.
@@ -29,13 +29,13 @@ struct Authority {
 }
 
 /// A certificate's file and its key's.
-struct Pair {
+pub struct Pair {
     cert: PathBuf,
     key: PathBuf,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -194,7 +194,7 @@ fn an_upstream_that_speaks_no_tls_is_told_nothing() {
 }
 
 /// A gateway whose listener speaks TLS, with further members of its `tls`.
-fn behind(authority: &Authority, more: &str, config: &str) -> World {
+pub fn behind(authority: &Authority, more: &str, config: &str) -> World {
     let pair = authority.issue("gw.test", |_| {});
     let tls =
         format!("tls = {{ cert = \"{}\", key = \"{}\"{more} }}", pair.cert.display(), pair.key.display());
@@ -204,7 +204,7 @@ fn behind(authority: &Authority, more: &str, config: &str) -> World {
     )
 }
 
-type Encrypted = StreamOwned<ClientConnection, TcpStream>;
+pub type Encrypted = StreamOwned<ClientConnection, TcpStream>;
 
 /// A consumer's TLS connection, with a certificate of its own or without.
 fn consumer(world: &World, authority: &Authority, own: Option<&Pair>) -> Encrypted {
@@ -212,6 +212,16 @@ fn consumer(world: &World, authority: &Authority, own: Option<&Pair>) -> Encrypt
 }
 
 fn consumer_of(address: SocketAddr, authority: &Authority, own: Option<&Pair>) -> Encrypted {
+    speaking(b"http/1.1", address, authority, own)
+}
+
+/// The same, offering one protocol.
+pub fn speaking(
+    protocol: &[u8],
+    address: SocketAddr,
+    authority: &Authority,
+    own: Option<&Pair>,
+) -> Encrypted {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&authority.pem).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -225,7 +235,7 @@ fn consumer_of(address: SocketAddr, authority: &Authority, own: Option<&Pair>) -
             builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&pair.key).unwrap()).unwrap()
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let connection =
         ClientConnection::new(Arc::new(config), ServerName::try_from("gw.test").unwrap()).unwrap();
     let socket = TcpStream::connect(address).unwrap();

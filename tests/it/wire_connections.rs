@@ -155,3 +155,28 @@ fn a_reset_in_the_middle_of_a_head_is_on_the_trail() {
     std::thread::sleep(Duration::from_millis(30));
     assert_eq!(world.trail().len(), 1, "a connection without a byte is no call");
 }
+
+/// Silent for long, a connection is put away; it is the same connection for all that.
+#[test]
+fn a_connection_that_was_silent_for_long_goes_on() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    let mut raw = ledger.world.connect();
+    for pause in [0, 2200, 0, 1800] {
+        std::thread::sleep(Duration::from_millis(pause));
+        raw.send(request("GET", "/api/", ""));
+        let answer = raw.answer();
+        ledger.note(&format!("after {pause} ms"), &answer, 200, ANSWERED);
+    }
+    std::thread::sleep(Duration::from_millis(1800));
+    raw.send("GET /api/ HTTP/1.1\r\n");
+    std::thread::sleep(Duration::from_millis(100));
+    raw.send(request("GET", "/api/", "").trim_start_matches("GET /api/ HTTP/1.1\r\n"));
+    let answer = raw.answer();
+    ledger.note("in two pieces", &answer, 200, ANSWERED);
+    std::thread::sleep(Duration::from_millis(1800));
+    raw.send("nonsense\r\n\r\n");
+    let answer = raw.answer();
+    ledger.note("malformed", &answer, 400, denied("malformed"));
+    assert!(raw.closed());
+    ledger.check();
+}
