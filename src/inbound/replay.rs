@@ -14,6 +14,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub(super) const NONCE_LEN: usize = 16;
 /// Nonces that are remembered at a time.
 const MOST: usize = 1_000_000;
+/// So few are kept whether they are over or not.
+const FEW: usize = 1024;
+/// How long until room is looked for again where there was none.
+const LATER: Duration = Duration::from_secs(1);
 /// How long consumers with such keys wait where it is not known what was used before.
 const BLIND: Duration = Duration::from_mins(1);
 
@@ -58,6 +62,28 @@ struct Used {
     until: HashMap<[u8; NONCE_LEN], SystemTime>,
     /// What is dated before this may have been used.
     blind: Option<SystemTime>,
+    /// At how many those are looked for that are over, so that nobody pays for it often.
+    tidy_at: usize,
+    /// There was no room, and is none before this.
+    full: Option<SystemTime>,
+}
+
+impl Used {
+    /// Whether there is room for one more.
+    fn has_room(&mut self, now: SystemTime) -> bool {
+        if self.until.len() < self.tidy_at.max(FEW) {
+            return true;
+        }
+        if self.full.is_some_and(|full| now < full && full <= now + LATER) {
+            return false;
+        }
+        self.until.retain(|_, until| *until >= now);
+        self.until.shrink_to(2 * self.until.len());
+        self.tidy_at = (2 * self.until.len()).min(MOST);
+        let room = self.until.len() < MOST;
+        self.full = (!room).then_some(now + LATER);
+        room
+    }
 }
 
 impl Nonces {
@@ -75,11 +101,8 @@ impl Nonces {
         if used.blind.is_some_and(|blind| dated < blind) {
             return Err(Replay::Unknown);
         }
-        if used.until.len() >= MOST {
-            used.until.retain(|_, until| *until >= now);
-            if used.until.len() >= MOST {
-                return Err(Replay::Full);
-            }
+        if !used.has_room(now) {
+            return Err(Replay::Full);
         }
         // A second more, so that it is not forgotten in the very moment in which it is still good.
         match used.until.insert(once.nonce, dated + once.window + Duration::from_secs(1)) {
@@ -151,5 +174,19 @@ mod tests {
         }
         assert_eq!(nonces.take(&once(255, 1000), at(1000)), Err(Replay::Full));
         assert_eq!(nonces.take(&once(255, 1302), at(1302)), Ok(()));
+        assert!(nonces.0.lock().unwrap_or_else(PoisonError::into_inner).until.capacity() < 4 * FEW);
+    }
+
+    #[test]
+    fn what_is_over_does_not_pile_up() {
+        let nonces = Nonces::default();
+        for second in 0..100_000_u32 {
+            let mut nonce = [0; NONCE_LEN];
+            nonce.iter_mut().zip(second.to_be_bytes()).for_each(|(to, from)| *to = from);
+            let dated = u64::from(second);
+            assert_eq!(nonces.take(&Once { nonce, ..once(0, dated) }, at(dated)), Ok(()));
+        }
+        let kept = nonces.0.lock().unwrap_or_else(PoisonError::into_inner).until.len();
+        assert!(kept <= FEW, "{kept} of 302 that are not over");
     }
 }
