@@ -35,6 +35,7 @@ mod disk_full;
 mod dropped;
 mod faults;
 mod fairness;
+mod fuzzed;
 mod logins;
 mod packs;
 mod readme;
