@@ -89,7 +89,7 @@ def shaky(caller, turn):
 
 def guest(caller, turn):
     """Frozen now and then."""
-    caller.call("guest", "GET", f"/api/v1/users/{turn}/", {200, 403, 503})
+    caller.call("guest", "GET", f"/api/v1/users/?search={turn}", {200, 403, 503})
 
 
 def slow(caller, turn):

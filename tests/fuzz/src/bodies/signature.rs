@@ -6,6 +6,9 @@ use claviger::signature::{Algorithm, Part, Presented, Unreadable};
 
 pub fn body(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
+    let any = written(text, Algorithm::HmacSha512, &["(request-target)", "date"], input);
+    let read = Presented::parse(&any).unwrap();
+    assert_eq!((read.key_id.as_str(), read.signature()), (text, input), "any text can be quoted");
     let read = match Presented::parse(text) {
         Ok(read) => read,
         Err(why) => return assert!(!why.to_string().is_empty()),
@@ -16,7 +19,7 @@ pub fn body(input: &[u8]) {
         assert_eq!(name.to_ascii_lowercase(), *name);
     }
 
-    let written = written(&read, &names);
+    let written = written(&read.key_id, read.algorithm, &names, read.signature());
     let again = Presented::parse(&written).unwrap_or_else(|why| panic!("{written}: {why}"));
     assert_eq!(again.key_id, read.key_id);
     assert_eq!((again.algorithm, &again.parts), (read.algorithm, &read.parts));
@@ -34,12 +37,12 @@ pub fn body(input: &[u8]) {
     assert!(Algorithm::ALL.contains(&read.algorithm));
 }
 
-fn written(read: &Presented, names: &[&str]) -> String {
+fn written(key_id: &str, algorithm: Algorithm, names: &[&str], signature: &[u8]) -> String {
     format!(
         "keyId=\"{}\",algorithm=\"{}\",headers=\"{}\",signature=\"{}\"",
-        read.key_id.replace('\\', "\\\\").replace('"', "\\\""),
-        read.algorithm.as_str(),
+        key_id.replace('\\', "\\\\").replace('"', "\\\""),
+        algorithm.as_str(),
         names.join(" "),
-        STANDARD.encode(read.signature()),
+        STANDARD.encode(signature),
     )
 }
