@@ -2,6 +2,7 @@
 import collections
 import http.client
 import multiprocessing
+import socket
 import time
 
 AWAY = {502, 504}
@@ -35,19 +36,16 @@ class Caller:
 
     def call(self, kind, method, path, expected, body=None, slowly=False):
         """One call. An answer that is not `expected`, or none, is wrong; a body that is cut is told as `cut`."""
-        if self.left == 0:
-            self.close()
-            self.connection, self.left = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120), 200
-        self.left -= 1
         begun, status, seen = time.monotonic(), None, None
         try:
+            self.connect(slowly)
             self.connection.request(method, path, body, self.headers)
             answer = self.connection.getresponse()
             status = seen = answer.status
             left = answer.length
             while slowly and (more := answer.read(64 << 10)):
                 left -= len(more)
-                time.sleep(0.1)
+                time.sleep(0.02)
             answer.read()
             if slowly and left:
                 seen = "cut"
@@ -63,8 +61,21 @@ class Caller:
         if kind == "steady":
             self.account.tenths[round((time.monotonic() - begun) * 10_000)] += 1
         if seen not in expected:
-            self.account.wrong[f"{kind}: {method} {path} answered {seen}"] += 1
+            self.account.wrong[f"{kind}: {method} {path.split('?')[0]} answered {seen}"] += 1
         return seen
+
+    def connect(self, slowly):
+        """Every 200 calls, or after a failed one, anew."""
+        if self.left == 0:
+            self.close()
+            self.connection, self.left = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120), 200
+            if slowly:
+                # So little room that the gateway feels it.
+                self.connection.sock = socket.socket()
+                self.connection.sock.settimeout(120)
+                self.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+                self.connection.sock.connect(("127.0.0.1", self.port))
+        self.left -= 1
 
     def close(self):
         if self.connection:
@@ -93,7 +104,7 @@ def guest(caller, turn):
 
 
 def slow(caller, turn):
-    """Takes two seconds for what is there at once, and gets it whole."""
+    """Takes seconds for what is there at once, and gets it whole."""
     caller.call("slow", "GET", "/api/v1/large/", {200}, slowly=True)
 
 

@@ -102,7 +102,11 @@ class Gateway:
         self.tokens = {name: self.issue(name)["token"] for name in names}
         self.log = (folder / "gateway.log").open("wb")
         self.process = subprocess.Popen([binary, "serve", "--config", self.config], stdout=self.log, stderr=self.log)
-        wait(self.ready, "the gateway is ready", 30)
+        try:
+            wait(self.ready, "the gateway is ready", 30)
+        except AssertionError:
+            self.process.kill()
+            raise
 
     def write(self, name, text):
         path = self.folder / name
@@ -141,12 +145,12 @@ class Gateway:
         return float(found[0].split()[-1]) if found else None
 
     def stop(self):
+        """What is wrong with how it ends."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
         self.steady.terminate()
         self.shaky.terminate()
-        if code != 0:
-            raise AssertionError(f"the gateway ended with exit code {code}")
+        return [f"the gateway ended with exit code {code}"] if code else []
 
 
 class Happenings:
@@ -261,12 +265,12 @@ def main():
     TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="soak-", dir=TARGET) as folder:
         gateway = Gateway(pathlib.Path(folder), binary)
-        happenings = Happenings(gateway)
-        account, wrong, samples = soak(gateway, SECONDS, happenings)
         try:
-            gateway.stop()
-        except AssertionError as ended:
-            wrong.append(str(ended))
+            happenings = Happenings(gateway)
+            account, wrong, samples = soak(gateway, SECONDS, happenings)
+            wrong += gateway.stop()
+        finally:
+            gateway.process.kill()
         print("happened: " + ", ".join(f"{name} {count}" for name, count in happenings.counts.items()))
         wrong = judged(gateway, account, wrong, samples)
         if wrong:

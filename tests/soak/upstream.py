@@ -8,7 +8,7 @@ import re
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LARGE = b'{"results":["' + b"x" * (1 << 20) + b'"]}'
+LARGE = b'{"results":["' + b"x" * (8 << 20) + b'"]}'
 
 
 def secret_of(key_id):

@@ -46,11 +46,12 @@ class Samples(threading.Thread):
 
 
 class Trail:
-    """Every event, read once: outcomes by status, and calls that have not one outcome."""
+    """Every event, read once: outcomes by status, and calls that have not one outcome. Only what is refused has one alone;
+    all else must close an intent, so that what was closed can be forgotten: an hour has millions of calls."""
 
     def __init__(self, folder):
-        self.statuses, self.ended, self.twice, self.bytes = collections.Counter(), collections.Counter(), [], 0
-        outcomes, self.open = set(), set()
+        self.statuses, self.ended, self.stray, self.bytes = collections.Counter(), collections.Counter(), [], 0
+        self.open, alone = set(), set()
         for segment in sorted(folder.glob("*.jsonl")):
             for line in segment.open("rb"):
                 self.bytes += len(line)
@@ -59,17 +60,19 @@ class Trail:
                 if event["event"] == "intent":
                     self.open.add(call)
                 elif event["event"] == "outcome":
-                    if call in outcomes:
-                        self.twice.append(call)
-                    outcomes.add(call)
-                    self.open.discard(call)
+                    if call in self.open:
+                        self.open.remove(call)
+                    elif call in alone or event["ended"] != "refused":
+                        self.stray.append(call)
+                    else:
+                        alone.add(call)
                     self.statuses[event.get("status")] += 1
                     self.ended[event["ended"]] += 1
 
     def wrong(self, seen):
         """`seen` is what the consumers were answered, by status."""
-        if self.twice or self.open:
-            yield f"{len(self.twice)} calls have two outcomes, {len(self.open)} none: {[*self.twice, *self.open][:3]}"
+        if self.stray or self.open:
+            yield f"{len(self.stray)} outcomes too many, {len(self.open)} calls without one: {[*self.stray, *self.open][:3]}"
         if self.statuses != seen:
             told, answered = dict(sorted(self.statuses.items())), dict(sorted(seen.items()))
             yield f"the trail has outcomes of {told}, consumers saw {answered}"
