@@ -111,7 +111,7 @@ fn heads_hold() {
 
 #[test]
 fn signatures_hold() {
-    hold("signature", 20_000);
+    hold("signature", 5_000);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn trails_hold() {
 
 #[test]
 fn configurations_hold() {
-    hold("config", 500);
+    hold("config", 300);
 }
 
 #[test]
