@@ -1,5 +1,5 @@
 # What a contributor runs. CI runs `.ci/run`, which calls these.
-.PHONY: check test demo bench
+.PHONY: check test demo bench fuzz soak supply-chain
 
 check:
 	cargo fmt --check
@@ -13,3 +13,14 @@ demo:
 
 bench:
 	cargo bench
+
+# FUZZ_SECONDS for each target, 1200 by default: tests/fuzz/README.md
+fuzz:
+	tests/fuzz/run
+
+# SOAK_SECONDS, 3600 by default
+soak:
+	tests/soak/soak.py
+
+supply-chain:
+	tests/supply-chain

@@ -13,6 +13,9 @@ use serde::Deserialize;
 use super::chain::{Head, hash_of, split_line};
 use super::disk::Disk;
 
+/// No chain comes so far: what says so was put there, and there must be numbers left to go on with.
+const LAST_SEQ: u64 = u64::MAX / 2;
+
 /// What a former run left.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
@@ -110,7 +113,7 @@ impl Scan {
             else {
                 continue;
             };
-            if hash_of(body) != hash {
+            if hash_of(body) != hash || told.seq > LAST_SEQ {
                 continue;
             }
             scan.good_end = scan.len;

@@ -6,6 +6,8 @@ use super::{Fault, malformed};
 /// The longest chunk-size line's extension and the longest trailer section, in bytes.
 const MAX_EXTENSION: usize = 256;
 const MAX_TRAILERS: usize = 4096;
+/// The most trailer lines: hyper takes no more.
+const MAX_TRAILER_LINES: u8 = 100;
 
 /// Names that a trailer may not carry: they would change framing, identity or meaning after the fact.
 const FORBIDDEN_TRAILERS: [&str; 12] = [
@@ -29,6 +31,7 @@ pub struct Chunks {
     at: At,
     size: u64,
     digits: u8,
+    trailers: u8,
     seen: usize,
     line: Vec<u8>,
 }
@@ -112,6 +115,10 @@ impl Chunks {
             (At::TrailerLf, b'\n') => {
                 check_trailer(&self.line)?;
                 self.line.clear();
+                self.trailers += 1;
+                if self.trailers > MAX_TRAILER_LINES {
+                    return Err(malformed("trailer lines"));
+                }
                 At::Trailer
             }
             _ => return Err(malformed("chunked coding")),

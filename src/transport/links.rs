@@ -140,6 +140,13 @@ impl Links {
         Ok(())
     }
 
+    /// The text of a whole body, or of its beginning, with the links that are seen in it rewritten.
+    #[must_use]
+    pub fn rewritten_text(&self, text: Bytes, face: Face<'_>) -> Bytes {
+        let found = scan(&text, &self.members).found;
+        self.replaced(text, &found, face)
+    }
+
     fn replaced(&self, text: Bytes, found: &[Range<usize>], face: Face<'_>) -> Bytes {
         let mut out = BytesMut::new();
         let mut done = 0;
@@ -364,8 +371,7 @@ mod tests {
     #[test]
     fn replaces_within_the_text() {
         let text = r#"{"next":"http://jms.example.com/jms/u/?a=\u00e9","previous":null}"#;
-        let range = scan(text.as_bytes(), &links().members).found;
-        let out = links().replaced(Bytes::from_static(text.as_bytes()), &range, FACE);
+        let out = links().rewritten_text(Bytes::from_static(text.as_bytes()), FACE);
         assert_eq!(out, r#"{"next":"http://gw:7070/p/u/?a=é","previous":null}"#.as_bytes());
     }
 }

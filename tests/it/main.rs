@@ -37,6 +37,7 @@ mod dropped;
 mod faults;
 mod fairness;
 mod http2;
+mod fuzzed;
 mod logins;
 mod packs;
 mod readme;

@@ -132,6 +132,7 @@ fn a_chunked_body_with_a_trick_in_it_goes_nowhere() {
         ("trailer without a name", "0\r\n: x\r\n\r\n".to_owned()),
         ("trailer folded", "0\r\nX-A: a\r\n b: c\r\n\r\n".to_owned()),
         ("trailer by LF", "0\r\nX-A: a\n\r\n\r\n".to_owned()),
+        ("more trailers than lines", format!("0\r\n{}\r\n", "x: y\r\n".repeat(120))),
         ("trailer names framing", "0\r\nContent-Length: 3\r\n\r\n".to_owned()),
         ("trailer names coding", "0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()),
         ("trailer names a host", "0\r\nhost: evil.test\r\n\r\n".to_owned()),
