@@ -40,6 +40,7 @@ mod http2;
 mod fuzzed;
 mod logins;
 mod packs;
+mod proofs;
 mod readme;
 mod reload;
 mod blocked;
