@@ -33,6 +33,7 @@ mod demo;
 mod disk;
 mod disk_full;
 mod dropped;
+mod endpoints;
 mod faults;
 mod fairness;
 mod logins;
