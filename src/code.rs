@@ -88,6 +88,8 @@ codes! {
     UnknownCoding = "unknown_coding", NOT_IMPLEMENTED, "Only the chunked transfer coding is understood.";
     /// No connection to the upstream could be made.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "The upstream cannot be reached.";
+    /// The upstream's host name leads to no address.
+    UpstreamDns = "upstream_dns", BAD_GATEWAY, "The upstream's name cannot be resolved.";
     /// The upstream's TLS certificate or handshake was refused.
     UpstreamTls = "upstream_tls", BAD_GATEWAY, "The upstream's TLS cannot be trusted.";
     /// The upstream closed the connection before its answer.

@@ -57,6 +57,15 @@ pub struct Upstream {
     pub upstream: NameLabel,
 }
 
+/// Labels `upstream` and `endpoint`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Endpoint {
+    /// The upstream's name.
+    pub upstream: NameLabel,
+    /// The endpoint's origin.
+    pub endpoint: Text,
+}
+
 /// One label `credential`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Credential {
@@ -89,6 +98,10 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// Seconds from sending to the upstream's answer head.
     pub upstream_duration: Family<Upstream, Histogram, fn() -> Histogram>,
+    /// Whether each endpoint answers, as far as is known: 1 or 0.
+    pub endpoint_up: Family<Endpoint, Gauge>,
+    /// Calls in flight of each endpoint of an upstream that has several.
+    pub endpoint_in_flight: Family<Endpoint, Gauge>,
     /// Answers 401 to the gateway's own credential.
     pub upstream_auth_failures: Family<UpstreamCredential, Counter>,
     /// Seconds since each credential's version in use was made or written.
@@ -119,6 +132,8 @@ impl Default for Metrics {
             requests: Family::default(),
             request_duration: histogram(),
             upstream_duration: Family::new_with_constructor(histogram),
+            endpoint_up: Family::default(),
+            endpoint_in_flight: Family::default(),
             upstream_auth_failures: Family::default(),
             credential_age: Family::default(),
             inbound_auth_failures: Family::default(),
@@ -195,6 +210,8 @@ impl Metrics {
             "Upstream answer heads",
             self.upstream_duration.clone(),
         );
+        registry.register("endpoint_up", "Whether the endpoint answers", self.endpoint_up.clone());
+        registry.register("endpoint_in_flight", "Calls in flight", self.endpoint_in_flight.clone());
         registry.register(
             "upstream_auth_failures",
             "Answers 401 to the gateway's credential",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// An origin (RFC 6454), the default port filled in, the host in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// Whether the scheme is `https`.
     pub tls: bool,
@@ -65,7 +65,7 @@ impl Origin {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost"
-            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
     /// `host[:port]`, the default port left out: the `Host` header.

@@ -1,11 +1,13 @@
 //! An upstream, compiled: where it is, what its product wants, how its credential is put on.
 
+use std::time::Instant;
+
 use crate::name::Name;
 use crate::origin::Origin;
 use crate::policy::OrgPin;
 use crate::scheme::Scheme;
 use crate::transport::links::Links;
-use crate::transport::{Endpoint, Manners};
+use crate::transport::{Endpoint, Health, Manners};
 
 /// Everything that the gateway knows of one upstream.
 pub struct Upstream {
@@ -13,8 +15,12 @@ pub struct Upstream {
     pub name: Name,
     /// Where it is reached.
     pub endpoint: Endpoint,
-    /// What its product wants of a request.
+    /// What its product wants of a request, there.
     pub manners: Manners,
+    /// Where else it is reached, with what is wanted there: the host is another.
+    pub others: Vec<(Endpoint, Manners)>,
+    /// How the health of its endpoints is looked at, where it is.
+    pub health: Option<Health>,
     /// How its product is told the organisation, where it has such.
     pub org: Option<OrgPin>,
     /// Whether a path without a slash at its end gets one before it is judged.
@@ -25,10 +31,75 @@ pub struct Upstream {
     pub scheme: Scheme,
 }
 
+/// One way to an upstream.
+#[derive(Clone, Copy)]
+pub struct Way<'u> {
+    /// Where.
+    pub endpoint: &'u Endpoint,
+    /// What is wanted of a request there.
+    pub manners: &'u Manners,
+}
+
 impl Upstream {
-    /// The one origin that its credential may be sent to: its own, or where tokens are given for it.
+    /// The origins that its credential may be sent to, in an order of their own: those of its endpoints, or
+    /// the one where tokens are given for it.
     #[must_use]
-    pub fn credential_origin(&self) -> &Origin {
-        &self.scheme.elsewhere().unwrap_or(&self.endpoint).origin
+    pub fn credential_origins(&self) -> Vec<Origin> {
+        match self.scheme.elsewhere() {
+            Some(elsewhere) => vec![elsewhere.origin.clone()],
+            None => self.origins(),
+        }
     }
+
+    /// The origins of its endpoints, in an order of their own.
+    #[must_use]
+    pub fn origins(&self) -> Vec<Origin> {
+        let mut origins: Vec<Origin> = self.ways().map(|way| way.endpoint.origin.clone()).collect();
+        origins.sort_unstable();
+        origins
+    }
+
+    /// Every way to it.
+    pub fn ways(&self) -> impl Iterator<Item = Way<'_>> + Clone {
+        let first = Way { endpoint: &self.endpoint, manners: &self.manners };
+        let others = self.others.iter().map(|(endpoint, manners)| Way { endpoint, manners });
+        std::iter::once(first).chain(others)
+    }
+
+    /// The way that a call goes: of two endpoints picked at random the one that has less to do, among those
+    /// that are up; all count as up where none is. One that is down is tried once that is due.
+    #[must_use]
+    pub fn way(&self) -> Way<'_> {
+        let first = Way { endpoint: &self.endpoint, manners: &self.manners };
+        if self.others.is_empty() {
+            return first;
+        }
+        let now = Instant::now();
+        let due = |way: &Way<'_>| !way.endpoint.is_checked && way.endpoint.standing.may_be_tried(now);
+        self.ways().find(due).or_else(|| pick(self.ways())).unwrap_or(first)
+    }
+
+    /// Another way than `former`, which leads nowhere; none where there is no other.
+    #[must_use]
+    pub fn way_around(&self, former: Way<'_>) -> Option<Way<'_>> {
+        pick(self.ways().filter(|way| way.endpoint.origin != former.endpoint.origin))
+    }
+}
+
+fn pick<'u>(ways: impl Iterator<Item = Way<'u>> + Clone) -> Option<Way<'u>> {
+    let up = ways.clone().filter(|way| way.endpoint.standing.is_up());
+    less_loaded(up).or_else(|| less_loaded(ways))
+}
+
+/// Of two picked at random the one that has less to do: to ask all would send everybody to the same one.
+fn less_loaded<'u>(mut ways: impl Iterator<Item = Way<'u>> + Clone) -> Option<Way<'u>> {
+    let count = ways.clone().count();
+    if count < 2 {
+        return ways.next();
+    }
+    let first = fastrand::usize(..count);
+    let second = (first + fastrand::usize(1..count)) % count;
+    let (one, other) = (ways.clone().nth(first)?, ways.nth(second)?);
+    let load = |way: &Way<'_>| way.endpoint.standing.in_flight();
+    Some(if load(&other) < load(&one) { other } else { one })
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -21,7 +22,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::audit::Journal;
-use crate::metrics::Metrics;
+use crate::gateway::Snapshot;
+use crate::metrics::{Endpoint, Metrics, NameLabel, Text};
+use crate::upstream::Upstream;
 
 /// Connections at a time: an operator, a scraper, a health check, and room for more.
 const MOST_CONNECTIONS: usize = 64;
@@ -34,6 +37,8 @@ pub struct Admin {
     pub journal: Journal,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The configuration in force: its upstreams are told of.
+    pub current: Arc<ArcSwap<Snapshot>>,
     /// Set once the server drains.
     pub draining: AtomicBool,
     /// Why nobody should rely on what is in force of the store; no secret is in it.
@@ -43,8 +48,8 @@ pub struct Admin {
 impl Admin {
     /// Tells of this trail and these counts.
     #[must_use]
-    pub fn new(journal: Journal, metrics: Arc<Metrics>) -> Self {
-        Self { journal, metrics, draining: AtomicBool::new(false), apart: RefCell::default() }
+    pub fn new(journal: Journal, metrics: Arc<Metrics>, current: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { journal, metrics, current, draining: AtomicBool::new(false), apart: RefCell::default() }
     }
 
     /// Why the gateway is not ready to serve; empty where it is.
@@ -59,6 +64,33 @@ impl Admin {
             reasons.push("audit: the journal cannot record, so every call is refused".into());
         }
         reasons
+    }
+
+    /// The upstreams none of whose endpoints answers. That is no reason not to be ready: the others are served.
+    fn away(&self) -> Vec<String> {
+        let snapshot = self.current.load();
+        let is_away = |upstream: &&Upstream| upstream.ways().all(|way| !way.endpoint.standing.is_up());
+        let name = |upstream: &Upstream| upstream.name.as_str().to_owned();
+        snapshot.upstreams.iter().filter(is_away).map(name).collect()
+    }
+
+    /// Notes how endpoints stand now.
+    fn measure(&self) {
+        let (up, in_flight) = (&self.metrics.endpoint_up, &self.metrics.endpoint_in_flight);
+        // Those of a former configuration go.
+        up.clear();
+        in_flight.clear();
+        for upstream in &self.current.load().upstreams {
+            for way in upstream.ways() {
+                let (standing, endpoint) = (&way.endpoint.standing, way.endpoint.origin.to_string());
+                let name = NameLabel(Some(upstream.name.clone()));
+                let labels = Endpoint { upstream: name, endpoint: Text(endpoint.into()) };
+                up.get_or_create(&labels).set(i64::from(standing.is_up()));
+                if !upstream.others.is_empty() {
+                    in_flight.get_or_create(&labels).set(standing.in_flight());
+                }
+            }
+        }
     }
 
     /// Serves on `listener` until dropped.
@@ -105,10 +137,12 @@ impl Admin {
                 let reasons = self.unready();
                 let ready = reasons.is_empty();
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                let body = serde_json::json!({ "ready": ready, "reasons": reasons });
+                let away = self.away();
+                let body = serde_json::json!({ "ready": ready, "reasons": reasons, "away": away });
                 typed(status, "application/json", format!("{body}\n"))
             }
             "/metrics" => {
+                self.measure();
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 typed(StatusCode::OK, kind, self.metrics.text())
             }

@@ -20,6 +20,7 @@ use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
 use crate::gateway::Snapshot;
+use crate::gateway::health::look_after;
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup, StateDir, Trail};
 use crate::signature::HmacKey;
@@ -127,11 +128,12 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         metrics: Arc::clone(&metrics),
     };
     let server = Server::start(setup).context("listening")?;
-    let admin = Rc::new(Admin::new(server.journal().clone(), metrics));
+    let admin = Rc::new(Admin::new(server.journal().clone(), metrics, server.current()));
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let own = tokio::task::spawn_local(Rc::clone(&admin).serve(admin_listener));
+    let health = tokio::task::spawn_local(look_after(server.current()));
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -150,6 +152,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     live.end(&server).await;
     tokio::task::spawn_blocking(move || server.stop(DRAIN)).await?;
     own.abort();
+    health.abort();
     tracing::info!("ended");
     Ok(true)
 }

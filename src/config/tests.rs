@@ -228,12 +228,17 @@ fn a_literal_secret_is_refused_and_never_shown() {
 }
 
 #[test]
-fn what_this_version_lacks_is_said_plainly() {
-    let text = "[upstreams.a]\nprofile = \"plain\"\nendpoints = [\"https://a\", \"https://b\"]\nscheme.bearer = {}\n";
-    let expected = [
-        "3:13 more than one endpoint is not available in this version (keep one: `endpoint = \"https://…\"`)",
-    ];
-    assert_eq!(said(text), expected);
+fn several_endpoints_are_read_in_their_order() {
+    let text = "[upstreams.a]\nprofile = \"plain\"\nendpoints = [\"https://a\", \"https://b\", \"https://c\"]\nscheme.bearer = {}\n";
+    let (file, problems) = read(text);
+    let upstream = file.unwrap().upstreams.find("a").unwrap().clone();
+    assert!(!problems.has_errors());
+    let others: Vec<&str> = upstream.others.iter().map(|other| other.value.as_str()).collect();
+    assert_eq!((upstream.endpoint.value.as_str(), others), ("https://a", vec!["https://b", "https://c"]));
+    let both = text.replace("scheme", "endpoint = \"https://d\"\nscheme");
+    assert_eq!(said(&both), ["4:12 `endpoint` and `endpoints` are both given (keep one of them)"]);
+    let none = text.replace("\"https://a\", \"https://b\", \"https://c\"", "");
+    assert_eq!(said(&none), ["3:13 `upstreams.a.endpoints` must not be empty"]);
 }
 
 #[test]

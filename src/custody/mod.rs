@@ -20,15 +20,15 @@ use crate::audit::Entry;
 use crate::name::Name;
 use crate::origin::Origin;
 
-/// A named credential, bound to the one origin it may be sent to.
+/// A named credential, bound to the origins it may be sent to.
 #[derive(Debug)]
 pub struct Credential {
     /// Its name.
     pub name: Name,
     /// Its version, from 1.
     pub version: u32,
-    /// Where it may go.
-    pub origin: Origin,
+    /// Where it may go: to the endpoints of one upstream, sorted.
+    pub origins: Vec<Origin>,
     /// Since when the version is what it is, where that is known: one of the store since it was stored,
     /// which tells it from one of the same number that was removed.
     pub since: Option<SystemTime>,
@@ -41,8 +41,8 @@ pub struct Credential {
 impl Credential {
     /// A credential in custody.
     #[must_use]
-    pub fn new(name: Name, version: u32, origin: Origin, material: Material) -> Self {
-        Self { name, version, origin, since: None, stored: false, material: Some(Arc::new(material)) }
+    pub fn new(name: Name, version: u32, origins: Vec<Origin>, material: Material) -> Self {
+        Self { name, version, origins, since: None, stored: false, material: Some(Arc::new(material)) }
     }
 
     /// The same, known to be what it is since then.
@@ -59,15 +59,15 @@ impl Credential {
 
     /// A credential that grants name and that is not to be had now.
     #[must_use]
-    pub fn absent(name: Name, origin: Origin) -> Self {
-        Self { name, version: 0, origin, since: None, stored: false, material: None }
+    pub fn absent(name: Name, origins: Vec<Origin>) -> Self {
+        Self { name, version: 0, origins, since: None, stored: false, material: None }
     }
 
     /// The same material, in custody of another snapshot.
     #[must_use]
     pub fn again(&self) -> Self {
-        let (name, origin, material) = (self.name.clone(), self.origin.clone(), self.material.clone());
-        Self { name, version: self.version, origin, since: self.since, stored: self.stored, material }
+        let (name, origins, material) = (self.name.clone(), self.origins.clone(), self.material.clone());
+        Self { name, version: self.version, origins, since: self.since, stored: self.stored, material }
     }
 
     /// The part that is no secret: an access key's id, the name of a login.
@@ -83,7 +83,7 @@ impl Credential {
         let known = |held: &Self| (held.name.clone(), held.version, held.since);
         let same = |(one, other): (&Arc<Material>, &Arc<Material>)| one.is_same_login(other);
         known(self) == known(former)
-            && self.origin == former.origin
+            && self.origins == former.origins
             && self.material.as_ref().zip(former.material.as_ref()).is_some_and(same)
     }
 }
@@ -151,7 +151,7 @@ impl Custody {
     pub fn unseal<'e>(&'e self, entry: &'e Entry, origin: &Origin) -> Result<Unsealed<'e>, NotFor> {
         let credential = self.credential(entry.permit().credential()).ok_or(NotFor)?;
         match &credential.material {
-            Some(material) if credential.origin == *origin => Ok(Unsealed { material }),
+            Some(material) if credential.origins.contains(origin) => Ok(Unsealed { material }),
             Some(_) | None => Err(NotFor),
         }
     }

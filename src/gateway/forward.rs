@@ -18,7 +18,7 @@ use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::signature::Message;
 use crate::transport::links::Face;
 use crate::transport::{Answer, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, Way};
 
 /// A call that waited for so long is judged again: what permitted it may be no more.
 const LONG: Duration = Duration::from_secs(1);
@@ -27,6 +27,7 @@ const LONG: Duration = Duration::from_secs(1);
 struct Call<'s> {
     snapshot: &'s Snapshot,
     upstream: &'s Upstream,
+    way: Way<'s>,
     message: Message<'s>,
     arrival: &'s Arrival,
 }
@@ -44,11 +45,7 @@ impl Gateway {
         (head, received, inflow, arrival): (&Parts, &Received, Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
         let message = received.message(head);
-        let upstream = snapshot
-            .upstreams
-            .get(entry.permit().action().upstream)
-            .ok_or_else(|| internal("no upstream"))?;
-        let call = Call { snapshot, upstream, message, arrival };
+        let mut call = Call::new(snapshot, entry, (message, arrival))?;
         let meter = entry.meter();
         let limits = judged::limits(snapshot);
         // Some clients send `{}` with every read. Boxed, since they are few.
@@ -61,7 +58,7 @@ impl Gateway {
         }
         let began = Instant::now();
         let mut now = began;
-        let (mut attempts, mut renewed) = (0, false);
+        let (mut attempts, mut renewed, mut led_around) = (0, false, false);
         let response = loop {
             let mut logins = 0;
             let again = body.again().filter(|_| is_safe(entry));
@@ -82,7 +79,7 @@ impl Gateway {
                     }
                 }
             };
-            let answered = self.transport.send(&upstream.endpoint, signed, &meter, now).await;
+            let answered = self.transport.send(call.way.endpoint, signed, &meter, now).await;
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
             entry.note(|progress| {
                 progress.attempts = attempts;
@@ -102,6 +99,12 @@ impl Gateway {
                 // Nothing was heard on a connection that had served before: it had been closed.
                 (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 => {
                     (body, now) = (same, Instant::now());
+                }
+                // Nothing was sent: whatever it is, it may go elsewhere, once.
+                (Err(Unanswered { failure, unsent: Some(same), .. }), _) => {
+                    let around = call.upstream.way_around(call.way).filter(|_| !led_around);
+                    call.way = around.ok_or(failure)?;
+                    (body, now, led_around) = (*same, Instant::now(), true);
                 }
                 (Err(Unanswered { failure, .. }), _) => return Err(failure),
             }
@@ -123,13 +126,13 @@ impl Gateway {
         unsealed: &Unsealed<'e>,
         body: RequestBody,
     ) -> Result<Applied<'e>, Failure> {
-        let (upstream, date) = (call.upstream, http_date(self.clock.now()));
-        let mut outbound = Outbound::new(entry, &upstream.manners, call.message.headers, date, body)
+        let (manners, date) = (call.way.manners, http_date(self.clock.now()));
+        let mut outbound = Outbound::new(entry, manners, call.message.headers, date, body)
             .map_err(|error| internal(&error))?;
-        if upstream.manners.forwarded_for {
+        if manners.forwarded_for {
             outbound.tell_consumer(call.arrival.peer.ip());
         }
-        Ok(upstream.scheme.apply(outbound, unsealed)?)
+        Ok(call.upstream.scheme.apply(outbound, unsealed)?)
     }
 
     fn errand<'e, 's>(
@@ -142,8 +145,12 @@ impl Gateway {
             entry,
             credential,
             slot: call.snapshot.passes.get(&entry.permit().credential()),
-            endpoint: &call.upstream.endpoint,
-            manners: &call.upstream.manners,
+            endpoint: call.way.endpoint,
+            manners: call.way.manners,
+            around: match call.upstream.scheme.elsewhere() {
+                Some(_) => None,
+                None => call.upstream.way_around(call.way).map(|way| (way.endpoint, way.manners)),
+            },
             clock: &self.clock,
             logins: Cell::new(0),
         }
@@ -206,11 +213,21 @@ impl Gateway {
 }
 
 impl<'s> Call<'s> {
+    fn new(
+        snapshot: &'s Snapshot,
+        entry: &Entry,
+        (message, arrival): (Message<'s>, &'s Arrival),
+    ) -> Result<Self, Failure> {
+        let upstream = snapshot.upstreams.get(entry.permit().action().upstream);
+        let upstream = upstream.ok_or_else(|| internal("no upstream"))?;
+        Ok(Self { snapshot, upstream, way: upstream.way(), message, arrival })
+    }
+
     fn unseal<'e>(&self, entry: &'e Entry) -> Result<Unsealed<'e>, Failure>
     where
         's: 'e,
     {
-        let origin = self.upstream.credential_origin();
+        let origin = &self.upstream.scheme.elsewhere().unwrap_or(self.way.endpoint).origin;
         self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
     }
 }

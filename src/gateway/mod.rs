@@ -5,6 +5,7 @@ pub mod answer;
 pub mod failures;
 mod forward;
 pub mod freeze;
+pub mod health;
 mod judged;
 pub mod limits;
 mod still;

@@ -30,6 +30,8 @@ pub struct Errand<'e, 's> {
     pub endpoint: &'s Endpoint,
     /// What it wants of a request.
     pub manners: &'s Manners,
+    /// Where else to ask, where the upstream cannot be reached there.
+    pub around: Option<(&'s Endpoint, &'s Manners)>,
     /// The time of day.
     pub clock: &'s Arc<dyn Clock>,
     /// Counts the logins that were begun.
@@ -90,6 +92,14 @@ impl Errand<'_, '_> {
         Err(internal("every login was cut off"))
     }
 
+    /// The same by the other way, where there is one.
+    fn led_around(&self) -> Option<Self> {
+        let (endpoint, manners) = self.around?;
+        let Self { entry, credential, slot, clock, .. } = *self;
+        let (around, logins) = (None, Cell::new(0));
+        Some(Self { entry, credential, slot, endpoint, manners, around, clock, logins })
+    }
+
     /// Sends what asks for a pass. What comes of it everybody learns from the lease.
     fn start(&self, lease: Lease, source: &Source) -> Result<(), Unsigned> {
         let mut asked = Vec::new();
@@ -104,6 +114,9 @@ impl Errand<'_, '_> {
             asked.push(ready(asking, true));
         }
         asked.push(ready(source.asking(self)?, false));
+        if let Some(around) = self.led_around() {
+            asked.push(ready(source.asking(&around)?, false));
+        }
         self.logins.set(self.logins.get() + 1);
         let (source, clock) = (source.clone(), Arc::clone(self.clock));
         // Not joined: it ends by itself within the endpoint's time-out, or with its worker, and
@@ -122,6 +135,7 @@ async fn fly(mut lease: Lease, (asked, source): (Vec<Asked>, Source), clock: Arc
         };
         match &landed {
             Err(fault) if refresh && fault.refused => lease.forget_refresh(),
+            Err(fault) if fault.is_of_connecting() => {}
             Ok(_) | Err(_) => break,
         }
     }

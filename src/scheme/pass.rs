@@ -81,6 +81,11 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    /// Whether there was no connection, so that nothing was sent.
+    pub(super) fn is_of_connecting(&self) -> bool {
+        matches!(self.code, Code::UpstreamUnreachable | Code::UpstreamDns | Code::UpstreamTls)
+    }
+
     /// The upstream has refused the login.
     pub(super) fn refused(reason: impl Into<String>) -> Self {
         Self { code: Code::UpstreamAuth, reason: reason.into(), refused: true }

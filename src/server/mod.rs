@@ -127,6 +127,12 @@ impl Server {
         self.snapshot.load_full()
     }
 
+    /// Where the configuration in force is found from now on.
+    #[must_use]
+    pub fn current(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.snapshot)
+    }
+
     /// Puts another configuration in force: calls that begin from now on see it, those in flight
     /// keep theirs; handshakes from now on see its certificates, where it brings any. The addresses stay as they are.
     pub fn replace(&self, compiled: Compiled) {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Transport;
 use super::connect::{Connection, Endpoint};
+use super::standing::Load;
 use crate::audit::{Broken, Meter};
 use crate::code::Code;
 use crate::deadline::Deadline;
@@ -32,6 +33,8 @@ struct Relayed {
     /// How many bytes the front differs from what was taken from the upstream.
     grown: i64,
     owner: Option<(Box<Connection>, Rc<Transport>)>,
+    /// The call counts as its endpoint's until its answer has ended.
+    _load: Option<Load>,
     endpoint: u64,
     pool_idle: Duration,
     timeout: Duration,
@@ -42,9 +45,8 @@ struct Relayed {
 impl Answer {
     pub(super) fn new(
         incoming: Incoming,
-        connection: Box<Connection>,
-        transport: Rc<Transport>,
-        endpoint: &Endpoint,
+        owner: (Box<Connection>, Rc<Transport>),
+        (endpoint, load): (&Endpoint, Option<Load>),
         meter: Meter,
     ) -> Self {
         Self(Box::new(Relayed {
@@ -52,7 +54,8 @@ impl Answer {
             incoming,
             ended: false,
             grown: 0,
-            owner: Some((connection, transport)),
+            owner: Some(owner),
+            _load: load,
             endpoint: endpoint.id,
             pool_idle: endpoint.pool_idle,
             timeout: endpoint.timeout,

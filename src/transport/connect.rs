@@ -1,6 +1,7 @@
 //! Making a connection to an upstream.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,14 +16,18 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::Failure;
+use super::address::{Network, may_be_called};
 use super::body::{BodyFault, RequestBody, root};
 use super::guard::{Guard, Watch};
+use super::standing::Standing;
 use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::origin::Origin;
 
 /// How long a connection may take to be free after an answer.
 const SETTLING: Duration = Duration::from_millis(20);
+/// How long connecting may take where there is another endpoint to be tried.
+const NEXT_AFTER: Duration = Duration::from_secs(5);
 
 /// Where an upstream is reached, and how. A clone shares the connections of the first.
 #[derive(Clone)]
@@ -37,6 +42,14 @@ pub struct Endpoint {
     pub(super) timeout: Duration,
     /// How long an idle connection is kept.
     pub(super) pool_idle: Duration,
+    /// Whether it answers, and what it has to do.
+    pub standing: Arc<Standing>,
+    /// Whether its upstream has others.
+    pub(super) is_one_of_several: bool,
+    /// Whether its health is looked at, so that no call has to try whether it is up again.
+    pub is_checked: bool,
+    /// The addresses that it may have beyond the usual.
+    allowed: Arc<[Network]>,
 }
 
 impl Endpoint {
@@ -57,25 +70,44 @@ impl Endpoint {
         } else {
             None
         };
-        Ok(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), origin, tls, timeout, pool_idle })
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            standing: Arc::new(Standing::new("-", &origin)),
+            origin,
+            tls,
+            timeout,
+            pool_idle,
+            is_one_of_several: false,
+            is_checked: false,
+            allowed: Arc::default(),
+        })
+    }
+
+    /// The same with the standing that it has, one of several or not.
+    #[must_use]
+    pub fn standing(self, standing: Arc<Standing>, is_one_of_several: bool, is_checked: bool) -> Self {
+        Self { standing, is_one_of_several, is_checked, ..self }
+    }
+
+    /// The same, which may have these addresses too.
+    #[must_use]
+    pub fn allowing(self, allowed: Arc<[Network]>) -> Self {
+        Self { allowed, ..self }
     }
 
     /// Makes a connection, within the endpoint's time-out.
     pub(super) async fn connect(&self) -> Result<Box<Connection>, Failure> {
+        let patience = if self.is_one_of_several { self.timeout.min(NEXT_AFTER) } else { self.timeout };
         // Boxed: it is rare and large, and every call's future would have room for it.
-        let connecting = Box::pin(tokio::time::timeout(self.timeout, self.connect_patiently()));
+        let connecting = Box::pin(tokio::time::timeout(patience, self.connect_patiently()));
         connecting.await.unwrap_or_else(|_| {
-            let reason = format!("no connection to {} within {:?}", self.origin.authority(), self.timeout);
+            let reason = format!("no connection to {} within {patience:?}", self.origin.authority());
             Err(Failure { code: Code::UpstreamTimeout, reason })
         })
     }
 
     async fn connect_patiently(&self) -> Result<Box<Connection>, Failure> {
-        let tcp =
-            TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await.map_err(|error| {
-                let reason = format!("connecting to {}: {error}", self.origin.authority());
-                Failure { code: Code::UpstreamUnreachable, reason }
-            })?;
+        let tcp = self.connect_to_any(&self.addresses().await?).await?;
         // Only costs latency where it fails.
         tcp.set_nodelay(true).unwrap_or_default();
         let Some((connector, name)) = &self.tls else { return Connection::new(tcp).await };
@@ -84,6 +116,39 @@ impl Endpoint {
             Failure { code: Code::UpstreamTls, reason }
         })?;
         Connection::new(stream).await
+    }
+
+    /// Where the host is now. Whatever a name leads to is judged anew for every connection, since whoever
+    /// answers for it may answer something else each time.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let host = self.origin.host.as_str();
+        let none = |why: &dyn std::fmt::Display| {
+            let reason = format!("no address for {host}{why}");
+            Failure { code: Code::UpstreamDns, reason }
+        };
+        let found = tokio::net::lookup_host((host, self.origin.port)).await;
+        let found: Vec<SocketAddr> = found.map_err(|error| none(&format!(": {error}")))?.collect();
+        let Some(first) = found.first().map(SocketAddr::ip) else { return Err(none(&"")) };
+        let local = self.origin.is_loopback();
+        let good = found.into_iter().filter(|address| may_be_called(address.ip(), local, &self.allowed));
+        let good: Vec<SocketAddr> = good.collect();
+        if good.is_empty() {
+            let reason = format!("address denied: {host} is at {first}");
+            return Err(Failure { code: Code::UpstreamUnreachable, reason });
+        }
+        Ok(good)
+    }
+
+    async fn connect_to_any(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(error) => last = error,
+            }
+        }
+        let reason = format!("connecting to {}: {last}", self.origin.authority());
+        Err(Failure { code: Code::UpstreamUnreachable, reason })
     }
 }
 

@@ -19,8 +19,8 @@ const HELD: usize = 64 * 1024;
 pub struct Links {
     /// Top-level JSON members that carry a link; none: bodies are not touched.
     pub members: Vec<String>,
-    /// The upstream's origin.
-    pub origin: Origin,
+    /// The origins of its endpoints.
+    pub origins: Vec<Origin>,
     /// Its base path, without a slash at the end.
     pub base: String,
 }
@@ -43,7 +43,7 @@ impl Links {
         // `//host/path` takes the scheme of the page it stands on; the scheme does not matter here.
         let absolute = link.starts_with("//").then(|| format!("http:{link}"));
         let (origin, rest) = Origin::split(absolute.as_deref().unwrap_or(link))?;
-        if !origin.same_place(&self.origin) {
+        if !self.is_here(&origin) {
             return None;
         }
         let below = self.below_base(rest)?;
@@ -76,7 +76,7 @@ impl Links {
         let Ok(location) = location.to_str() else { return false };
         let absolute = location.starts_with("//").then(|| format!("http:{location}"));
         let rest = match Origin::split(absolute.as_deref().unwrap_or(location)) {
-            Some((origin, rest)) if origin.same_place(&self.origin) => rest,
+            Some((origin, rest)) if self.is_here(&origin) => rest,
             Some(_) => return false,
             None => location,
         };
@@ -163,6 +163,10 @@ impl Links {
         }
         out.extend_from_slice(text.get(done..).unwrap_or_default());
         out.freeze()
+    }
+
+    fn is_here(&self, origin: &Origin) -> bool {
+        self.origins.iter().any(|own| origin.same_place(own))
     }
 
     fn below_base<'t>(&self, path: &'t str) -> Option<&'t str> {
@@ -300,7 +304,9 @@ mod tests {
 
     fn links() -> Links {
         let (origin, _) = Origin::split("https://jms.example.com").unwrap();
-        Links { members: vec!["next".into(), "previous".into()], origin, base: "/jms".into() }
+        let (other, _) = Origin::split("https://jms-2.example.com").unwrap();
+        let members = vec!["next".into(), "previous".into()];
+        Links { members, origins: vec![origin, other], base: "/jms".into() }
     }
 
     const FACE: Face<'static> = Face { tls: false, host: "gw:7070", prefix: "/p" };
@@ -313,6 +319,7 @@ mod tests {
             "http://gw:7070/p/api/?offset=2"
         );
         assert_eq!(rewritten("https://JMS.example.com/jms?x").unwrap(), "http://gw:7070/p?x");
+        assert_eq!(rewritten("https://jms-2.example.com/jms/a").unwrap(), "http://gw:7070/p/a");
         assert_eq!(rewritten("https://jms.example.com/other/"), None);
         assert_eq!(rewritten("https://jms.example.com/jmsx/"), None);
         assert_eq!(rewritten("https://elsewhere.example.com/jms/"), None);

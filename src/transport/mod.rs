@@ -1,18 +1,24 @@
 //! The only way out: connections to upstreams, pooled per worker, and the one exchange over them.
 
+mod address;
 mod answer;
 mod body;
 mod connect;
 mod fetch;
 mod guard;
+mod health;
 pub mod links;
 mod outbound;
+mod standing;
 
+pub use address::{Network, NoNetwork, may_be_called};
 pub use answer::Answer;
 pub use body::{BodyFault, BodyLimits, Inflow, RequestBody};
 pub use connect::Endpoint;
 pub use fetch::{Fetched, fetch};
+pub use health::{Health, check};
 pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
+pub use standing::{Load, Standing};
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
@@ -79,7 +85,6 @@ struct Idle {
 }
 
 /// No answer came.
-#[derive(Debug)]
 pub struct Unanswered {
     /// Why.
     pub failure: Failure,
@@ -88,12 +93,8 @@ pub struct Unanswered {
     /// A reused connection died before any byte of an answer: where the request is safe to
     /// repeat, it may be made once more.
     pub stale: bool,
-}
-
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Self {
-        Self { failure, sent: false, stale: false }
-    }
+    /// The body of a request of which nothing was sent, since no connection could be made.
+    pub unsent: Option<Box<RequestBody>>,
 }
 
 impl Transport {
@@ -111,10 +112,18 @@ impl Transport {
     ) -> Result<Response<Answer>, Unanswered> {
         let mut request = signed.into_request();
         let until = tokio::time::Instant::from_std(now) + endpoint.timeout;
+        let load = endpoint.is_one_of_several.then(|| endpoint.standing.load());
         loop {
             let (mut connection, reused) = match self.reuse(endpoint, now).await {
                 Some(connection) => (connection, true),
-                None => (endpoint.connect().await?, false),
+                None => match endpoint.connect().await {
+                    Ok(connection) => (connection, false),
+                    Err(failure) => {
+                        endpoint.standing.missed(&failure.reason);
+                        let unsent = Some(Box::new(request.into_body()));
+                        return Err(Unanswered { failure, sent: false, stale: false, unsent });
+                    }
+                },
             };
             connection.watch.ask(request.method() == Method::HEAD);
             let mut deadline = std::mem::take(&mut connection.deadline);
@@ -124,12 +133,14 @@ impl Transport {
             let mut error = match answered {
                 None => {
                     let reason = format!("no answer within {:?}", endpoint.timeout);
+                    endpoint.standing.missed(&reason);
                     let failure = Failure { code: Code::UpstreamTimeout, reason };
-                    return Err(Unanswered { failure, sent: true, stale: false });
+                    return Err(Unanswered { failure, sent: true, stale: false, unsent: None });
                 }
                 Some(Ok(response)) => {
-                    let answer =
-                        |body| Answer::new(body, connection, Rc::clone(self), endpoint, meter.clone());
+                    endpoint.standing.answered(endpoint.is_checked);
+                    let owner = (connection, Rc::clone(self));
+                    let answer = |body| Answer::new(body, owner, (endpoint, load), meter.clone());
                     return Ok(response.map(answer));
                 }
                 Some(Err(error)) => error,
@@ -139,7 +150,7 @@ impl Transport {
                 _ => {
                     let stale = reused && !connection.watch.heard();
                     let failure = connection.failure(error.error());
-                    return Err(Unanswered { failure, sent: true, stale });
+                    return Err(Unanswered { failure, sent: true, stale, unsent: None });
                 }
             }
         }

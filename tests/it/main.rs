@@ -34,6 +34,7 @@ mod demo;
 mod disk;
 mod disk_full;
 mod dropped;
+mod endpoints;
 mod faults;
 mod fairness;
 mod http2;

@@ -14,7 +14,9 @@ use crate::config::{Problem, Problems, Span};
 use crate::custody::Stored;
 use crate::gateway::Snapshot;
 use crate::inbound::{Consumer, Directory, Issued};
+use crate::origin::Origin;
 use crate::policy::{Glob, Grant, PathPattern, Policy, Role, Rule};
+use crate::upstream::Upstream;
 
 /// Who may do what.
 pub(super) struct Access {
@@ -245,11 +247,14 @@ impl Granting<'_> {
         let next = self.upstreams.credentials.len();
         let (place, bound) =
             *self.upstreams.credentials.entry(wanted.value.clone()).or_insert((next, upstream));
-        let origin =
-            |place: usize| self.upstreams.compiled.get(place).map(|upstream| &upstream.endpoint.origin);
-        if let (Some(here), Some(there)) = (origin(upstream), origin(bound))
+        let origins = |place: usize| self.upstreams.compiled.get(place).map(Upstream::origins);
+        if let (Some(here), Some(there)) = (origins(upstream), origins(bound))
             && here != there
         {
+            let told = |origins: &[Origin]| {
+                origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+            };
+            let (here, there) = (told(&here), told(&there));
             let title =
                 format!("the credential `{}` is bound to {there} and cannot go to {here}", wanted.value);
             let help = "declare another credential for this upstream, even if the key is the same";

@@ -2,6 +2,7 @@
 //! what is wrong is told with the rest, all at once.
 
 mod access;
+mod endpoints;
 mod packs;
 mod passes;
 mod schemes;
@@ -89,7 +90,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     let listeners = if around.kept().is_some() { Vec::new() } else { listeners(file, problems) };
     check_admin(file, problems);
     let limits = limits(&file.limits);
-    let mut upstreams = upstreams::compile(file, problems, around.kept());
+    let mut upstreams = upstreams::compile(file, problems, (around.kept(), around.former.as_deref()));
     let routes = routes(file, problems, &upstreams.places);
     let former = around.former.as_deref();
     let access = access::compile(file, problems, &mut upstreams, (around.stored, former, around.now));

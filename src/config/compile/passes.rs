@@ -30,7 +30,7 @@ pub(super) fn slots(
             let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
             let (at, before) =
                 former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
-            let goes_on = held.endpoint.origin == upstream.endpoint.origin
+            let goes_on = held.origins() == upstream.origins()
                 && held.manners.base == upstream.manners.base
                 && held.scheme.shares_passes(&upstream.scheme)
                 && credential.goes_on(before);

@@ -67,8 +67,8 @@ pub(super) fn credentials(
             }
         };
         if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
-            let origin = upstream.credential_origin().clone();
-            let credential = Credential::new(called, 1, origin, material);
+            let origins = upstream.credential_origins();
+            let credential = Credential::new(called, 1, origins, material);
             found.push((place, credential.known_since(written(secret))));
         }
     }

@@ -108,19 +108,19 @@ pub(super) fn credentials(
         if file.credentials.declares(name) {
             continue;
         }
-        let origin = upstream.credential_origin().clone();
+        let origins = upstream.credential_origins();
         let uuid = file
             .upstreams
             .find(upstream.name.as_str())
             .is_some_and(|declared| declared.profile.value == Profile::JumpServer);
         let found = available(stored, name, upstream).and_then(|row| {
             let Some(opened) = stored.opened.get(name) else {
-                return kept(stored, former, name, &origin)
+                return kept(stored, former, name, &origins)
                     .ok_or("the credential has no version that can be used");
             };
             Material::of_kind(&row.kind, &opened.id, &opened.secret, uuid)
                 .map(|material| {
-                    Credential::new(called.clone(), opened.version, origin.clone(), material)
+                    Credential::new(called.clone(), opened.version, origins.clone(), material)
                         .known_since(Some(time(opened.created)))
                 })
                 .map_err(|_| "the credential's material is ill-formed")
@@ -129,7 +129,7 @@ pub(super) fn credentials(
             Ok(credential) => (*place, credential.of_store()),
             Err(why) => {
                 freezes.credentials.entry(*place).or_insert(why);
-                (*place, Credential::absent(called, origin).of_store())
+                (*place, Credential::absent(called, origins).of_store())
             }
         });
     }
@@ -156,10 +156,10 @@ fn available<'s>(
 
 /// What is in force already of a version that cannot be opened now: the key may be away, and that is
 /// no reason to stop what works.
-fn kept(stored: &Stored, former: Option<&Snapshot>, name: &str, origin: &Origin) -> Option<Credential> {
+fn kept(stored: &Stored, former: Option<&Snapshot>, name: &str, origins: &[Origin]) -> Option<Credential> {
     let (version, created) = stored.active(name)?;
     let held = former?.custody.find(name, version, Some(time(created)))?;
-    (held.origin == *origin).then(|| held.again())
+    (held.origins == origins).then(|| held.again())
 }
 
 /// What is frozen, by places.

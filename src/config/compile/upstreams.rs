@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::endpoints::Endpoints;
 use super::schemes;
 use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSlash};
 use crate::config::{Problem, Problems, Span};
@@ -12,8 +13,6 @@ use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::policy::OrgPin;
 use crate::scheme::Scheme;
-use crate::target::Target;
-use crate::tls;
 use crate::transport::links::Links;
 use crate::transport::{Endpoint, Manners};
 use crate::upstream::Upstream;
@@ -38,7 +37,9 @@ pub(super) struct Defaults {
     pub(super) org: Option<OrgPin>,
     accept: &'static str,
     /// Below the time after which the product closes idle connections.
-    pool_idle: Duration,
+    pub(super) pool_idle: Duration,
+    /// Where it tells its health to anybody.
+    pub(super) health: Option<&'static str>,
 }
 
 impl Defaults {
@@ -55,11 +56,20 @@ impl Defaults {
             Profile::JumpServer => ("application/json", Duration::from_millis(1500)),
             Profile::JumpCloud | Profile::Foresight | Profile::Plain => ("*/*", Duration::from_secs(4)),
         };
-        Self { slash, links, org, accept, pool_idle }
+        let health = match profile {
+            Profile::JumpServer => Some("/api/health/"),
+            Profile::JumpCloud | Profile::Foresight | Profile::Plain => None,
+        };
+        Self { slash, links, org, accept, pool_idle, health }
     }
 }
 
-pub(super) fn compile(file: &File, problems: &mut Problems, kept: Option<&Snapshot>) -> Upstreams {
+/// Compiles them. What `kept` has is not read again; what `former` has is known already.
+pub(super) fn compile(
+    file: &File,
+    problems: &mut Problems,
+    (kept, former): (Option<&Snapshot>, Option<&Snapshot>),
+) -> Upstreams {
     let mut upstreams = Upstreams {
         compiled: Vec::new(),
         places: HashMap::new(),
@@ -69,19 +79,21 @@ pub(super) fn compile(file: &File, problems: &mut Problems, kept: Option<&Snapsh
     for (name, upstream) in file.upstreams.iter() {
         let kept = kept.and_then(|kept| kept.upstreams.iter().find(|held| held.name.as_str() == name));
         let timeout = file.limits.upstream_timeout;
-        let (endpoint, scheme) = match kept {
-            Some(held) => {
-                (Some((held.endpoint.clone(), held.manners.base.clone())), Some(held.scheme.clone()))
-            }
-            None => (endpoint(upstream, problems, timeout), schemes::compile(upstream, problems, timeout)),
+        let (endpoints, scheme) = match kept {
+            Some(held) => (Some(Endpoints::kept(held)), Some(held.scheme.clone())),
+            None => (
+                Endpoints::compile(upstream, problems, timeout, former),
+                schemes::compile(upstream, problems, timeout),
+            ),
         };
-        if let (Some((endpoint, base)), Some(scheme), Some(called)) = (endpoint, scheme, super::name(name)) {
-            let elsewhere = scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
-            if is_in_clear(&endpoint.origin) || elsewhere.is_some_and(is_in_clear) {
+        if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
+            let compiled = put_together(called, upstream, endpoints, scheme);
+            let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
+            if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
             }
             upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
-            upstreams.compiled.push(put_together(called, upstream, endpoint, (base, scheme)));
+            upstreams.compiled.push(compiled);
         }
     }
     upstreams
@@ -90,34 +102,41 @@ pub(super) fn compile(file: &File, problems: &mut Problems, kept: Option<&Snapsh
 fn put_together(
     name: crate::name::Name,
     upstream: &file::Upstream,
-    endpoint: Endpoint,
-    (base, scheme): (String, Scheme),
+    Endpoints { first, others, base, health }: Endpoints,
+    scheme: Scheme,
 ) -> Upstream {
     let defaults = Defaults::of(upstream.profile.value);
     let members: Vec<String> = match &upstream.link_members {
         Some(members) => members.iter().map(|member| member.value.clone()).collect(),
         None => defaults.links.iter().map(ToString::to_string).collect(),
     };
-    let host =
-        HeaderValue::try_from(endpoint.origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-"));
-    let manners = Manners {
-        host,
+    let manners = |origin: &Origin| Manners {
+        host: HeaderValue::try_from(origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-")),
         base: base.clone(),
         sign_base_path: upstream.sign_base_path,
         org_header: defaults.org.as_ref().map(|pin| pin.header.clone()),
         accept: HeaderValue::from_static(defaults.accept),
         cookies: upstream.cookies == Some(Cookies::Pass),
         forwarded_for: upstream.forwarded_for == ForwardedFor::Consumer,
-        scheme: HeaderValue::from_static(if endpoint.origin.tls { "https" } else { "http" }),
+        scheme: HeaderValue::from_static(if origin.tls { "https" } else { "http" }),
         identity_coding: !members.is_empty() || scheme.reads_bodies(),
     };
+    let origins = std::iter::once(&first).chain(&others).map(|endpoint| endpoint.origin.clone()).collect();
+    let with_manners = |endpoint: Endpoint| {
+        let manners = manners(&endpoint.origin);
+        (endpoint, manners)
+    };
+    let (endpoint, own) = with_manners(first);
+    let others = others.into_iter().map(with_manners).collect();
     Upstream {
         name,
-        manners,
+        endpoint,
+        manners: own,
+        others,
+        health,
         org: defaults.org,
         trailing_slash: upstream.trailing_slash.map_or(defaults.slash, |slash| slash == TrailingSlash::Add),
-        links: Links { members, origin: endpoint.origin.clone(), base },
-        endpoint,
+        links: Links { members, origins, base },
         scheme,
     }
 }
@@ -137,51 +156,5 @@ pub(super) fn check_clear(
         let help =
             "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
         problems.push(Problem::error(span, title).help(help));
-    }
-}
-
-/// The endpoint and its base path.
-fn endpoint(
-    upstream: &file::Upstream,
-    problems: &mut Problems,
-    timeout: Duration,
-) -> Option<(Endpoint, String)> {
-    let span = upstream.endpoint.span;
-    let Some((origin, path)) = Origin::split(&upstream.endpoint.value) else {
-        let help = "write scheme, host and perhaps a port and a base path: \"https://jms.example.com\"";
-        problems.push(Problem::error(span, "the endpoint is no http or https URL").help(help));
-        return None;
-    };
-    let base = match path {
-        "" | "/" => String::new(),
-        path => match Target::canonical(path.as_bytes()) {
-            Ok(target) if target.query().is_empty() && !path.contains('?') => {
-                target.path().trim_end_matches('/').to_owned()
-            }
-            _ => {
-                problems.push(Problem::error(span, "the endpoint's base path has no canonical form"));
-                return None;
-            }
-        },
-    };
-    check_clear(upstream, (&origin, span), problems);
-    if upstream.profile.value == Profile::JumpServer && origin.host.contains('_') {
-        let title = "JumpServer answers 400 to every request for a host name with an underscore";
-        problems
-            .push(Problem::error(span, title).help("give the host another name, in DNS or in /etc/hosts"));
-    }
-    let ca_file = upstream.ca_file.as_ref();
-    let tls = tls::client_config(ca_file.map(|path| path.value.as_path())).map_err(|error| {
-        let title = format!("the authority of this upstream cannot be used: {error}");
-        problems.push(Problem::error(ca_file.map_or(span, |path| path.span), title).help(super::AUTHORITY));
-    });
-    let pool_idle = upstream.pool_idle.unwrap_or(Defaults::of(upstream.profile.value).pool_idle);
-    match Endpoint::new(origin, tls.ok()?, timeout, pool_idle) {
-        Ok(endpoint) => Some((endpoint, base)),
-        Err(error) => {
-            problems
-                .push(Problem::error(span, format!("no certificate could carry this host name: {error}")));
-            None
-        }
     }
 }

@@ -30,7 +30,7 @@ pub use route::Route;
 pub use scheme::{
     AccessKey, Auth, Body, Carrier, ClientCredentials, Failed, Login, Preset, Refresh, Rsa, RsaForm, Scheme,
 };
-pub use upstream::{Cookies, ForwardedFor, Profile, TrailingSlash, Upstream};
+pub use upstream::{Cookies, ForwardedFor, Health, Profile, TrailingSlash, Upstream};
 
 /// The whole file.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use crate::config::decode::text::{line, name, path, visible};
 use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
+use crate::transport::{Network, NoNetwork};
 
 /// A product that calls are forwarded to.
 #[derive(Clone, Debug)]
@@ -19,8 +20,14 @@ pub struct Upstream {
     pub name: At<String>,
     /// What is known of it.
     pub profile: At<Profile>,
-    /// Its URL; a path here is the base path.
+    /// Its URL, or the first of several; a path here is the base path.
     pub endpoint: At<String>,
+    /// Further URLs that it is reached at.
+    pub others: Vec<At<String>>,
+    /// How the health of its endpoints is looked at; absent for the profile's way.
+    pub health: Option<At<Health>>,
+    /// Addresses that it may have beyond the usual.
+    pub allow_addresses: Vec<Network>,
     /// The organisation of grants that name none.
     pub org: Option<At<String>>,
     /// The credential of grants that name none.
@@ -43,6 +50,15 @@ pub struct Upstream {
     pub insecure_plaintext: At<bool>,
     /// How the credential is put on a request.
     pub scheme: At<Scheme>,
+}
+
+/// How the health of an upstream's endpoints is looked at.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Where it is told, below the base path; absent for the profile's.
+    pub path: Option<At<String>>,
+    /// How often it is asked for; never where that is nothing.
+    pub interval: Option<Duration>,
 }
 
 /// What is known of an upstream product.
@@ -102,7 +118,9 @@ impl Upstream {
     pub(super) fn read(called: At<String>, node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
         let profile = table.need("profile", located(word(&PROFILES)));
-        let endpoint = read_endpoint(&mut table);
+        let endpoints = read_endpoints(&mut table);
+        let health = table.take("health", located(Health::read));
+        let allow_addresses = table.take("allow_addresses", |node| node.list(network));
         let org = table.take("org", visible);
         let credential = table.take("credential", name);
         let ca_file = table.take("ca_file", path);
@@ -115,10 +133,14 @@ impl Upstream {
         let insecure_plaintext = table.take("insecure_plaintext", located(boolean));
         let scheme = table.need("scheme", located(Scheme::read));
         table.finish();
+        let (endpoint, others) = endpoints?;
         Ok(Self {
             name: called,
             profile: profile?,
-            endpoint: endpoint?,
+            endpoint,
+            others,
+            health: health?,
+            allow_addresses: allow_addresses?.unwrap_or_default(),
             org: org?,
             credential: credential?,
             ca_file: ca_file?,
@@ -134,21 +156,44 @@ impl Upstream {
     }
 }
 
-/// `endpoint`, or `endpoints` with one item.
-fn read_endpoint(table: &mut Table<'_>) -> Read<At<String>> {
+impl Health {
+    fn read(node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let path = table.take("path", line);
+        let interval = table.take("interval", interval);
+        table.finish();
+        Ok(Self { path: path?, interval: interval? })
+    }
+}
+
+fn interval(node: &Node<'_>) -> Read<Duration> {
+    let read = duration(Duration::ZERO..=Duration::from_hours(1))(node)?;
+    if read.is_zero() || read >= Duration::from_secs(1) {
+        return Ok(read);
+    }
+    Err(node.refuse(format!("{} must be \"0s\", for never, or at least 1s", node.subject())))
+}
+
+fn network(node: &Node<'_>) -> Read<Network> {
+    let text = line(node)?;
+    text.value.parse().map_err(|wanted: NoNetwork| {
+        let problem = Problem::error(node.span(), format!("{} is no range of addresses", node.subject()));
+        node.report(problem.help(format!("write {wanted}")))
+    })
+}
+
+/// `endpoint`, or `endpoints`: the first, and the others.
+fn read_endpoints(table: &mut Table<'_>) -> Read<(At<String>, Vec<At<String>>)> {
     let several = table.take("endpoints", |node| {
-        let mut endpoints = node.list(one_endpoint)?;
-        match (endpoints.pop(), endpoints.is_empty()) {
-            (Some(only), true) => Ok(only),
-            (None, _) => Err(node.refuse(format!("{} must not be empty", node.subject()))),
-            (Some(_), false) => {
-                let title = "more than one endpoint is not available in this version";
-                Err(node
-                    .report(Problem::error(node.span(), title).help("keep one: `endpoint = \"https://…\"`")))
-            }
+        let mut endpoints = node.list(one_endpoint)?.into_iter();
+        match endpoints.next() {
+            Some(first) => Ok((first, endpoints.collect())),
+            None => Err(node.refuse(format!("{} must not be empty", node.subject()))),
         }
     });
-    let Some(several) = several.transpose() else { return table.need("endpoint", one_endpoint) };
+    let Some(several) = several.transpose() else {
+        return Ok((table.need("endpoint", one_endpoint)?, Vec::new()));
+    };
     match (table.take("endpoint", |node| one_endpoint(node).map(|_| node.span())), several) {
         (Ok(None), several) => several,
         (Ok(Some(span)), _) => {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::bastion::{Bastion, Hands, ops};
+use super::bastion::{Bastion, Hands, jumpserver, ops};
 use super::{call, last_reason};
 use crate::upstream::{Reply, SECRET, Upstream};
 use crate::world::World;
@@ -206,4 +206,20 @@ fn where_the_refresh_token_is_refused_the_password_is_sent() {
     bastion.advance(Duration::from_secs(3601));
     assert_eq!(call(&world, "GET", "/b", "").status, 200);
     assert_eq!(targets(&world), ["/auth/", "/a", "/refresh/", "/auth/", "/b"]);
+}
+
+#[test]
+fn a_login_that_could_not_be_sent_is_made_elsewhere() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let several =
+        format!("endpoints = [\"http://{gone}\", \"http://@UPSTREAM@\"]\nhealth = {{ interval = \"0s\" }}");
+    // Which is asked first is picked at random.
+    for _ in 0..8 {
+        let config = jumpserver().replace("endpoint = \"http://@UPSTREAM@\"", &several);
+        let (bastion, world) = Bastion::serve(config, Hands::default());
+        assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 200);
+        assert_eq!(bastion.logins(), 1);
+        let host = world.upstream.address.to_string();
+        assert!(world.upstream.seen().iter().all(|seen| seen.one("host") == host));
+    }
 }

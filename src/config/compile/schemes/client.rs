@@ -13,7 +13,7 @@ use crate::scheme::client_credentials::Auth;
 use crate::scheme::{ClientCredentials, Scheme};
 use crate::target::Target;
 use crate::tls;
-use crate::transport::{Endpoint, Manners};
+use crate::transport::{Endpoint, Manners, Standing};
 
 /// How long a token is good where nobody tells.
 const LIFE: Duration = Duration::from_hours(1);
@@ -58,7 +58,11 @@ pub(super) fn compile(
         identity_coding: true,
     };
     let endpoint = match Endpoint::new(origin, tls, timeout, Duration::ZERO) {
-        Ok(endpoint) => endpoint,
+        Ok(endpoint) => {
+            let standing = Arc::new(Standing::new(&upstream.name.value, &endpoint.origin));
+            let allowed = upstream.allow_addresses.as_slice().into();
+            endpoint.standing(standing, false, false).allowing(allowed)
+        }
         Err(error) => {
             let title = format!("no certificate could carry this host name: {error}");
             problems.push(Problem::error(span, title));

@@ -14,8 +14,8 @@ const FACE: Face<'static> = Face { tls: false, host: "gw:7070", prefix: "/p" };
 /// The first byte says where the text is torn, for what comes later streams by unread.
 pub fn body(input: &[u8]) {
     let Some((place, text)) = input.split_first() else { return };
-    let (origin, _) = Origin::split("https://jms.example.com").unwrap();
-    let links = Links { members: vec!["next".into(), "previous".into()], origin, base: "/jms".into() };
+    let origins = vec![Origin::split("https://jms.example.com").unwrap().0];
+    let links = Links { members: vec!["next".into(), "previous".into()], origins, base: "/jms".into() };
     let cut = usize::from(*place) * text.len() / 256;
     json(&links, text, text.len());
     json(&links, text, cut);

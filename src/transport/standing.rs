@@ -1,0 +1,245 @@
+//! How an endpoint stands: whether it answers, and how many calls it has. Shared by all workers, and kept over
+//! reloads for as long as the upstream has the endpoint.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::origin::Origin;
+
+/// So many failures in a row, and it is down.
+const MOST_FAILURES: u32 = 3;
+/// How long until one that is down is tried, at first; twice as long after every failure.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// How long until it is tried, at most.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The standing of one endpoint. A status never counts: only what does not answer is down.
+#[derive(Debug)]
+pub struct Standing {
+    upstream: String,
+    origin: String,
+    in_flight: AtomicI64,
+    /// Whether the record holds anything against it: looked at by every call, so that those of an endpoint in
+    /// good standing share no lock.
+    troubled: AtomicBool,
+    down: AtomicBool,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    /// Calls in a row that found nobody.
+    missed: u32,
+    /// Health checks in a row that did.
+    ill: u32,
+    /// When one that is down may be tried.
+    next: Option<Instant>,
+    pause: Duration,
+    /// When its health is to be looked at.
+    check: Option<Instant>,
+}
+
+/// A call in flight, counted until it is dropped.
+#[derive(Debug)]
+pub struct Load(Arc<Standing>);
+
+impl Standing {
+    /// A good one, of an endpoint of the upstream called so.
+    #[must_use]
+    pub fn new(upstream: &str, origin: &Origin) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            origin: origin.to_string(),
+            in_flight: AtomicI64::new(0),
+            troubled: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            record: Mutex::default(),
+        }
+    }
+
+    /// Whether it answers, as far as is known.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
+
+    /// How many calls it has.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call.
+    pub(super) fn load(self: &Arc<Self>) -> Load {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Load(Arc::clone(self))
+    }
+
+    /// A call was answered. Where it is `checked`, what checks found stays.
+    pub(super) fn answered(&self, checked: bool) {
+        if self.troubled.load(Ordering::Relaxed) {
+            let mut record = self.record();
+            record.missed = 0;
+            record.ill = if checked { record.ill } else { 0 };
+            self.settle(record, "");
+        }
+    }
+
+    /// A call found nobody, or had no answer in time.
+    pub(super) fn missed(&self, reason: &str) {
+        let mut record = self.record();
+        record.missed = record.missed.saturating_add(1);
+        self.settle(record, reason);
+    }
+
+    /// Its health was looked at; `ill` says what is wrong with it.
+    pub fn checked(&self, ill: Option<&str>) {
+        let mut record = self.record();
+        match ill {
+            None => (record.missed, record.ill) = (0, 0),
+            Some(_) => record.ill = record.ill.saturating_add(1),
+        }
+        self.settle(record, ill.unwrap_or_default());
+    }
+
+    /// Whether one that is down is to be tried now: true once, to whoever shall try it.
+    #[must_use]
+    pub fn may_be_tried(&self, now: Instant) -> bool {
+        if self.is_up() {
+            return false;
+        }
+        let mut record = self.record();
+        let due = record.next.is_some_and(|next| next <= now);
+        if due {
+            // Whoever tries it may take long, or leave: nobody else is held up by that.
+            record.next = now.checked_add(record.pause);
+        }
+        due
+    }
+
+    /// Whether its health is to be looked at now: every `interval`, and where it is down as it may be tried.
+    #[must_use]
+    pub fn is_check_due(&self, now: Instant, interval: Duration) -> bool {
+        if !self.is_up() {
+            return self.may_be_tried(now);
+        }
+        let mut record = self.record();
+        let due = record.check.is_none_or(|check| check <= now);
+        if due {
+            record.check = now.checked_add(interval);
+        }
+        due
+    }
+
+    /// Puts in force what the record says now, and tells of it where that is a change.
+    fn settle(&self, mut record: MutexGuard<'_, Record>, reason: &str) {
+        let failures = record.missed.max(record.ill);
+        let down = failures >= MOST_FAILURES;
+        self.troubled.store(failures > 0, Ordering::Relaxed);
+        let was = self.down.swap(down, Ordering::Relaxed);
+        if down && !reason.is_empty() {
+            record.pause = if was { (record.pause * 2).min(LONGEST) } else { SHORTEST };
+            record.next = Instant::now().checked_add(record.pause);
+        }
+        drop(record);
+        let (upstream, endpoint) = (&self.upstream, &self.origin);
+        match (was, down) {
+            (false, true) => tracing::warn!(upstream, endpoint, reason, "the endpoint is down"),
+            (true, false) => tracing::info!(upstream, endpoint, "the endpoint is up again"),
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn standing() -> Standing {
+        Standing::new("jms", &Origin::split("https://a").unwrap().0)
+    }
+
+    fn pause(standing: &Standing) -> Duration {
+        standing.record().pause
+    }
+
+    #[test]
+    fn three_failures_in_a_row_and_no_fewer() {
+        let standing = standing();
+        for _ in 0..3 {
+            standing.missed("nobody");
+            standing.missed("nobody");
+            assert!(standing.is_up());
+            standing.answered(false);
+        }
+        standing.missed("nobody");
+        standing.missed("nobody");
+        standing.missed("nobody");
+        assert!(!standing.is_up());
+        standing.answered(false);
+        assert!(standing.is_up());
+    }
+
+    #[test]
+    fn one_that_is_down_is_tried_by_one_and_ever_less_often() {
+        let standing = standing();
+        (0..3).for_each(|_| standing.missed("nobody"));
+        let now = Instant::now();
+        assert!(!standing.may_be_tried(now));
+        let later = now + SHORTEST;
+        assert!(standing.may_be_tried(later) && !standing.may_be_tried(later));
+        for seconds in [2, 4, 8, 16, 30, 30] {
+            standing.missed("nobody");
+            assert_eq!(pause(&standing), Duration::from_secs(seconds));
+        }
+        standing.answered(false);
+        assert!(standing.is_up() && !standing.may_be_tried(now + LONGEST));
+        (0..3).for_each(|_| standing.missed("nobody"));
+        assert_eq!(pause(&standing), SHORTEST);
+    }
+
+    #[test]
+    fn an_answer_does_not_undo_what_checks_found() {
+        let standing = standing();
+        (0..3).for_each(|_| standing.checked(Some("503")));
+        standing.answered(true);
+        assert!(!standing.is_up());
+        standing.checked(None);
+        assert!(standing.is_up());
+        (0..3).for_each(|_| standing.checked(Some("503")));
+        standing.answered(false);
+        assert!(standing.is_up());
+    }
+
+    #[test]
+    fn a_check_is_due_once_an_interval() {
+        let (standing, now, interval) = (standing(), Instant::now(), Duration::from_secs(5));
+        assert!(standing.is_check_due(now, interval) && !standing.is_check_due(now, interval));
+        assert!(standing.is_check_due(now + interval, interval));
+        (0..3).for_each(|_| standing.missed("nobody"));
+        let down = Instant::now();
+        assert!(!standing.is_check_due(now, interval));
+        assert!(standing.is_check_due(down + SHORTEST, interval));
+    }
+
+    #[test]
+    fn a_call_is_counted_until_it_is_dropped() {
+        let standing = Arc::new(standing());
+        let loads = [standing.load(), standing.load()];
+        assert_eq!(standing.in_flight(), 2);
+        drop(loads);
+        assert_eq!(standing.in_flight(), 0);
+    }
+}

@@ -1,0 +1,140 @@
+//! An upstream that can be ended at once, come back at its old address, hang, or answer nothing.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What it does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Answers,
+    /// Reads it, and answers only once it does no more.
+    Hangs,
+    /// Reads it, and closes.
+    Closes,
+    /// Answers, but `503` where its health is asked for.
+    Ill,
+}
+
+/// A request as it came: head and body.
+pub type Request = (String, Vec<u8>);
+
+pub struct Standin {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+struct Shared {
+    mood: Mutex<Mood>,
+    requests: Mutex<Vec<Request>>,
+    sockets: Mutex<Vec<TcpStream>>,
+}
+
+impl Standin {
+    pub fn start() -> Self {
+        let shared =
+            Shared { mood: Mutex::new(Mood::Answers), requests: Mutex::default(), sockets: Mutex::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut standin = Self { address, shared: Arc::new(shared), accepting: None };
+        standin.accept(listener);
+        standin
+    }
+
+    pub fn set(&self, mood: Mood) {
+        *self.shared.mood.lock().unwrap() = mood;
+    }
+
+    /// Ends it: from here on nobody listens, and no connection stands.
+    pub fn kill(&mut self) {
+        let Some((over, thread)) = self.accepting.take() else { return };
+        over.store(true, Ordering::SeqCst);
+        // Only wakes the thread that accepts, which takes the listener with it.
+        let _woken = TcpStream::connect(self.address);
+        thread.join().unwrap();
+        for socket in self.shared.sockets.lock().unwrap().drain(..) {
+            // It may have ended by itself.
+            let _ended = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Listens at its old address again.
+    pub fn revive(&mut self) {
+        self.accept(TcpListener::bind(self.address).unwrap());
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// How many requests came whose head has `text`.
+    pub fn count(&self, text: &str) -> usize {
+        self.requests().iter().filter(|(head, _)| head.contains(text)).count()
+    }
+
+    fn accept(&mut self, listener: TcpListener) {
+        let over = Arc::new(AtomicBool::new(false));
+        let (told, shared) = (Arc::clone(&over), Arc::clone(&self.shared));
+        let thread = thread::spawn(move || {
+            while let Ok((socket, _)) = listener.accept() {
+                if told.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(own) = socket.try_clone() else { return };
+                shared.sockets.lock().unwrap().push(own);
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.serve(&socket));
+            }
+        });
+        self.accepting = Some((over, thread));
+    }
+}
+
+impl Shared {
+    fn serve(&self, socket: &TcpStream) {
+        let mut reader = BufReader::new(socket);
+        let mut writer = socket;
+        while let Some(request) = read(&mut reader) {
+            let asked = request.0.contains("/api/health/");
+            self.requests.lock().unwrap().push(request);
+            let mood = *self.mood.lock().unwrap();
+            while *self.mood.lock().unwrap() == Mood::Hangs {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let status = match mood {
+                Mood::Closes => {
+                    let _closed = socket.shutdown(Shutdown::Both);
+                    return;
+                }
+                Mood::Ill if asked => "503 Ill",
+                Mood::Ill | Mood::Answers | Mood::Hangs => "200 OK",
+            };
+            if write!(writer, "HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(told) = line.strip_prefix("content-length: ") {
+            length = told.trim().parse().unwrap();
+        }
+        head.push_str(&line);
+        if line == "\r\n" {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).ok()?;
+            return Some((head, body));
+        }
+    }
+}
