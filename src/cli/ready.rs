@@ -25,19 +25,24 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let answer = ask(address).with_context(|| format!("no answer from the admin listener at {address}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let ready = head.split(' ').nth(1) == Some("200");
+    let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     match output {
         Output::Json => say(body),
-        Output::Text if ready => say("ready\n"),
+        Output::Text if ready => {
+            let away = texts(&told, "away").map(|name| format!("  {name}: none of its endpoints answers\n"));
+            say(&format!("ready\n{}", away.collect::<String>()));
+        }
         Output::Text => {
-            let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-            let reasons =
-                told.get("reasons").and_then(|reasons| reasons.as_array()).cloned().unwrap_or_default();
-            let reasons =
-                reasons.iter().filter_map(|reason| reason.as_str()).map(|reason| format!("  {reason}\n"));
+            let reasons = texts(&told, "reasons").map(|reason| format!("  {reason}\n"));
             tell(&format!("not ready\n{}", reasons.collect::<String>()));
         }
     }
     Ok(ready)
+}
+
+fn texts<'a>(told: &'a serde_json::Value, member: &str) -> impl Iterator<Item = &'a str> {
+    let list = told.get(member).and_then(|list| list.as_array());
+    list.into_iter().flatten().filter_map(|text| text.as_str())
 }
 
 /// A listener on every address is asked on this machine's own.

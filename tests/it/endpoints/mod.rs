@@ -123,7 +123,7 @@ fn one_that_is_killed_under_load_costs_no_call_that_begins_after() {
         made
     });
     assert!(failed.lock().unwrap().len() <= 4, "no more than were in flight");
-    assert!(made > 60 && b.requests().len() > 40, "{made}");
+    assert!(made > 40 && b.requests().len() > 20, "{made}");
     assert_eq!(up(&world), [false, true]);
 }
 
@@ -141,12 +141,12 @@ fn one_that_times_out_is_left_out_until_a_call_finds_it_again() {
     let down = Instant::now();
     assert_eq!((slow, up(&world)), (3, vec![false, true]));
     let before = a.requests().len();
-    while down.elapsed() < Duration::from_millis(800) {
+    while down.elapsed() < Duration::from_millis(500) {
         assert_eq!(world.get("/api/x/", "").status, 200);
     }
     assert_eq!(a.requests().len(), before, "nobody asks it");
     // The first that tries it again has to wait in vain, the others do not.
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_millis(700));
     assert_eq!(world.get("/api/x/", "").status, 504);
     assert_eq!(world.get("/api/x/", "").status, 200);
     assert_eq!(a.requests().len(), before + 1);

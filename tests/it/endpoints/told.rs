@@ -76,6 +76,9 @@ fn a_reload_leaves_the_standing_of_what_stays() {
         // Until the reload has taken effect it is answered by the third.
         process.get("/api/x/");
     }
+    let ready = site.run(&["ready"]);
+    assert_eq!(String::from_utf8_lossy(&ready.stdout), "ready\n  jms: none of its endpoints answers\n");
+    assert_eq!(ready.status.code(), Some(0));
     assert_eq!(process.end().0, Some(0));
 }
 
