@@ -17,12 +17,14 @@ const MOST: u64 = 1 << 30;
 /// The members that matter.
 #[derive(Deserialize)]
 struct Line {
+    seq: u64,
     time: String,
     nonce: Option<String>,
 }
 
 /// Reads the nonces of the intents in `dir` since then: `note` gets each with its time. False where the
-/// trail is too long to be read back so far.
+/// trail is too long to be read back so far, or does not go back so far and has no beginning: some of it is
+/// elsewhere.
 ///
 /// # Errors
 /// Where the trail cannot be read.
@@ -31,7 +33,7 @@ pub fn recent_nonces(
     since: SystemTime,
     mut note: impl FnMut(&str, SystemTime),
 ) -> io::Result<bool> {
-    let mut left = MOST;
+    let (mut left, mut whole) = (MOST, false);
     let wanted = memmem::Finder::new(br#","nonce":""#);
     for path in segments(dir)?.into_iter().rev() {
         let file = File::open(&path)?;
@@ -42,10 +44,11 @@ pub fn recent_nonces(
         while reader.read_until(b'\n', &mut line)? > 0 {
             if begins.is_none() || wanted.find(&line).is_some() {
                 // A torn line has no end; the next start is told of it.
-                if let Ok(Line { time, nonce }) = serde_json::from_slice(&line)
+                if let Ok(Line { seq, time, nonce }) = serde_json::from_slice(&line)
                     && let Ok(time) = time.parse::<Timestamp>()
                 {
                     let time = SystemTime::from(time);
+                    whole |= seq <= 1;
                     begins.get_or_insert(time);
                     if let Some(nonce) = nonce.filter(|_| time >= since) {
                         note(&nonce, time);
@@ -55,10 +58,10 @@ pub fn recent_nonces(
             line.clear();
         }
         if begins.is_some_and(|begins| begins < since) {
-            break;
+            return Ok(true);
         }
     }
-    Ok(true)
+    Ok(whole)
 }
 
 #[cfg(test)]
@@ -82,7 +85,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let line = |second: u32, nonce: &str| {
             format!(
-                "{{\"seq\":1,\"time\":\"1970-01-01T00:00:{second:02}.000000Z\",\"event\":\"intent\"{nonce}}}\n"
+                "{{\"seq\":{},\"time\":\"1970-01-01T00:00:{second:02}.000000Z\",\"event\":\"intent\"{nonce}}}\n",
+                second + 1
             )
         };
         let nonce = |name: &str| format!(",\"nonce\":\"{name}\"");
@@ -96,5 +100,12 @@ mod tests {
         assert_eq!(found(folder.path(), 9), ["b", "c"]);
         assert_eq!(found(folder.path(), 10), ["c"]);
         assert_eq!(found(folder.path(), 11), Vec::<String>::new());
+        // Without its beginning it does not say what was before it.
+        fs::remove_file(folder.path().join(names[0])).unwrap();
+        let told = |since| {
+            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since);
+            recent_nonces(folder.path(), since, |_, _| {}).unwrap()
+        };
+        assert!(told(11) && !told(9));
     }
 }

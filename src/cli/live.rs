@@ -160,6 +160,7 @@ impl Live {
         self.tell_ages(server);
         if self.told_use.0.elapsed() >= TELL_USE {
             self.tell_use(&server.snapshot()).await;
+            server.snapshot().nonces.tidy(self.kept.clock.now());
             self.let_go().await;
         }
     }
@@ -172,12 +173,14 @@ impl Live {
     /// Lets what came from the store be good for longer where it could be read.
     fn vouch(&mut self, server: &Server) {
         let snapshot = server.snapshot();
-        if self.trouble.as_ref().is_none_or(Trouble::was_read) {
+        if self.trouble.as_ref().is_none_or(Trouble::is_followed) {
             snapshot.vouched.renew(self.file.custody.store_bound);
         }
         let lapsed = !snapshot.vouched.stands();
         if lapsed && !self.lapsed {
-            tracing::error!("the store could not be read for too long: calls that rest on it are refused");
+            tracing::error!(
+                "the store could not be followed for too long: calls that rest on it are refused"
+            );
         }
         self.lapsed = lapsed;
     }

@@ -63,16 +63,18 @@ fn remember_signatures(compiled: &Compiled, trail: &Path, now: SystemTime) {
     let Some(window) = directory.strictness() else { return };
     // One may be dated a window after it was used, and is good for a window after that.
     let kept = window * 2 + Duration::from_secs(1);
+    // What was used before may be dated so far ahead.
+    let blind = window + Duration::from_secs(1);
     let since = now.checked_sub(kept).unwrap_or(SystemTime::UNIX_EPOCH);
     match recent_nonces(trail, since, |nonce, used| nonces.remember(nonce, used + kept)) {
         Ok(true) => {}
         Ok(false) => {
-            tracing::warn!("the trail is too long to read back: strict access keys wait for a minute");
-            nonces.forget(now);
+            tracing::warn!(wait = ?blind, "the trail does not tell of all that was signed of late: strict access keys wait");
+            nonces.forget(now + blind);
         }
         Err(error) => {
-            tracing::warn!(%error, "the trail cannot be read back: strict access keys wait for a minute");
-            nonces.forget(now);
+            tracing::warn!(%error, wait = ?blind, "the trail cannot be read back: strict access keys wait");
+            nonces.forget(now + blind);
         }
     }
 }

@@ -9,21 +9,23 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 
 /// Bytes of a nonce.
 pub(super) const NONCE_LEN: usize = 16;
-/// Nonces that are remembered at a time.
+/// Nonces that are remembered at a time, and of one key.
 const MOST: usize = 1_000_000;
+const MOST_OF_A_KEY: usize = MOST / 8;
 /// So few are kept whether they are over or not.
 const FEW: usize = 1024;
 /// How long until room is looked for again where there was none.
 const LATER: Duration = Duration::from_secs(1);
-/// How long consumers with such keys wait where it is not known what was used before.
-const BLIND: Duration = Duration::from_mins(1);
 
 /// A signature that is good once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Once {
+    /// The key.
+    pub key: Uuid,
     /// By which it is known: a digest of key and signature.
     pub nonce: [u8; NONCE_LEN],
     /// The `Date` that was signed, where it is one.
@@ -59,19 +61,31 @@ pub struct Nonces(Mutex<Used>);
 
 #[derive(Debug, Default)]
 struct Used {
-    until: HashMap<[u8; NONCE_LEN], SystemTime>,
+    /// By key, so that no key takes all the room.
+    keys: HashMap<Uuid, Table>,
+    /// Those of all keys.
+    count: usize,
+    /// What the trail named at start.
+    former: HashMap<[u8; NONCE_LEN], SystemTime>,
     /// What is dated before this may have been used.
     blind: Option<SystemTime>,
+}
+
+/// What was used of one key.
+#[derive(Debug, Default)]
+struct Table {
+    until: HashMap<[u8; NONCE_LEN], SystemTime>,
     /// At how many those are looked for that are over, so that nobody pays for it often.
     tidy_at: usize,
     /// There was no room, and is none before this.
     full: Option<SystemTime>,
 }
 
-impl Used {
-    /// Whether there is room for one more.
-    fn has_room(&mut self, now: SystemTime) -> bool {
-        if self.until.len() < self.tidy_at.max(FEW) {
+impl Table {
+    /// Whether there is room for one more beside those of `others`.
+    fn has_room(&mut self, now: SystemTime, others: usize) -> bool {
+        let most = MOST_OF_A_KEY.min(MOST.saturating_sub(others));
+        if self.until.len() < self.tidy_at.max(FEW).min(most) {
             return true;
         }
         if self.full.is_some_and(|full| now < full && full <= now + LATER) {
@@ -79,8 +93,8 @@ impl Used {
         }
         self.until.retain(|_, until| *until >= now);
         self.until.shrink_to(2 * self.until.len());
-        self.tidy_at = (2 * self.until.len()).min(MOST);
-        let room = self.until.len() < MOST;
+        self.tidy_at = 2 * self.until.len();
+        let room = self.until.len() < most;
         self.full = (!room).then_some(now + LATER);
         room
     }
@@ -97,31 +111,45 @@ impl Nonces {
         if apart > once.window {
             return Err(Replay::Stale);
         }
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = &mut *guard;
         if used.blind.is_some_and(|blind| dated < blind) {
             return Err(Replay::Unknown);
         }
-        if !used.has_room(now) {
+        if used.former.contains_key(&once.nonce) {
+            return Err(Replay::Used);
+        }
+        let table = used.keys.entry(once.key).or_default();
+        let others = used.count - table.until.len();
+        if !table.has_room(now, others) {
+            used.count = others + table.until.len();
             return Err(Replay::Full);
         }
         // A second more, so that it is not forgotten in the very moment in which it is still good.
-        match used.until.insert(once.nonce, dated + once.window + Duration::from_secs(1)) {
-            None => Ok(()),
-            Some(_) => Err(Replay::Used),
-        }
+        let before = table.until.insert(once.nonce, dated + once.window + Duration::from_secs(1));
+        used.count = others + table.until.len();
+        before.map_or(Ok(()), |_| Err(Replay::Used))
     }
 
     /// Remembers a nonce that the trail names, until then.
     pub fn remember(&self, text: &str, until: SystemTime) {
         let decoded = URL_SAFE_NO_PAD.decode(text).ok();
         if let Some(nonce) = decoded.and_then(|bytes| <[u8; NONCE_LEN]>::try_from(bytes).ok()) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).until.insert(nonce, until);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).former.insert(nonce, until);
         }
     }
 
-    /// Says that it is not known what was used before `now`.
-    pub fn forget(&self, now: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).blind = Some(now + BLIND);
+    /// Lets go of what the trail named and is over. To be called now and then.
+    pub fn tidy(&self, now: SystemTime) {
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !used.former.is_empty() && used.former.values().all(|until| *until < now) {
+            used.former = HashMap::new();
+        }
+    }
+
+    /// Says that it is not known what was used that is dated before then.
+    pub fn forget(&self, until: SystemTime) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).blind = Some(until);
     }
 }
 
@@ -133,7 +161,7 @@ mod tests {
 
     fn once(nonce: u8, dated: u64) -> Once {
         let dated = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(dated));
-        Once { nonce: [nonce; NONCE_LEN], dated, window: WINDOW }
+        Once { key: Uuid::nil(), nonce: [nonce; NONCE_LEN], dated, window: WINDOW }
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -159,34 +187,59 @@ mod tests {
         nonces.remember("not a nonce", at(1400));
         assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(Replay::Used));
         assert_eq!(nonces.take(&once(2, 1000), at(1001)), Ok(()));
-        nonces.forget(at(1001));
+        nonces.tidy(at(1400));
+        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(Replay::Used));
+        nonces.tidy(at(1401));
+        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Ok(()));
+        nonces.forget(at(1061));
         assert_eq!(nonces.take(&once(3, 1060), at(1060)), Err(Replay::Unknown));
         assert_eq!(nonces.take(&once(3, 1061), at(1061)), Ok(()));
     }
 
+    fn numbered(number: usize) -> [u8; NONCE_LEN] {
+        let mut nonce = [0; NONCE_LEN];
+        nonce.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+        nonce
+    }
+
     #[test]
-    fn there_is_room_for_so_many_and_what_is_over_makes_room() {
+    fn there_is_room_for_so_many_of_a_key_and_what_is_over_makes_room() {
         let nonces = Nonces::default();
-        for number in 0..u32::try_from(MOST).unwrap_or(0) {
-            let mut nonce = [0; NONCE_LEN];
-            nonce.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
-            assert_eq!(nonces.take(&Once { nonce, ..once(0, 1000) }, at(1000)), Ok(()));
+        for number in 0..MOST_OF_A_KEY {
+            assert_eq!(nonces.take(&Once { nonce: numbered(number), ..once(0, 1000) }, at(1000)), Ok(()));
         }
         assert_eq!(nonces.take(&once(255, 1000), at(1000)), Err(Replay::Full));
+        // Another key has room of its own.
+        let other = Once { key: Uuid::max(), ..once(255, 1000) };
+        assert_eq!(nonces.take(&other, at(1000)), Ok(()));
         assert_eq!(nonces.take(&once(255, 1302), at(1302)), Ok(()));
-        assert!(nonces.0.lock().unwrap_or_else(PoisonError::into_inner).until.capacity() < 4 * FEW);
+        let used = nonces.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(used.count, 2);
+        assert!(used.keys.values().all(|table| table.until.capacity() < 4 * FEW));
+    }
+
+    #[test]
+    fn all_keys_together_have_room_for_no_more() {
+        let nonces = Nonces::default();
+        for number in 0..MOST {
+            let key = Uuid::from_u128((number % 16) as u128);
+            assert_eq!(
+                nonces.take(&Once { key, nonce: numbered(number), ..once(0, 1000) }, at(1000)),
+                Ok(())
+            );
+        }
+        let key = Uuid::max();
+        assert_eq!(nonces.take(&Once { key, ..once(255, 1000) }, at(1000)), Err(Replay::Full));
     }
 
     #[test]
     fn what_is_over_does_not_pile_up() {
         let nonces = Nonces::default();
-        for second in 0..100_000_u32 {
-            let mut nonce = [0; NONCE_LEN];
-            nonce.iter_mut().zip(second.to_be_bytes()).for_each(|(to, from)| *to = from);
-            let dated = u64::from(second);
-            assert_eq!(nonces.take(&Once { nonce, ..once(0, dated) }, at(dated)), Ok(()));
+        for second in 0..100_000 {
+            let dated = second as u64;
+            assert_eq!(nonces.take(&Once { nonce: numbered(second), ..once(0, dated) }, at(dated)), Ok(()));
         }
-        let kept = nonces.0.lock().unwrap_or_else(PoisonError::into_inner).until.len();
+        let kept = nonces.0.lock().unwrap_or_else(PoisonError::into_inner).count;
         assert!(kept <= FEW, "{kept} of 302 that are not over");
     }
 }

@@ -59,6 +59,7 @@ impl From<Unreadable> for Unproven {
             Unreadable::Missing => "signature without keyId or signature",
             Unreadable::Algorithm => "signature by an unknown algorithm",
             Unreadable::Part => "signature over something unknown",
+            Unreadable::Many => "signature over something twice, or over too much",
             Unreadable::Uncovered => "signature without (request-target) or date",
             Unreadable::Base64 => "signature not in base64",
         };
@@ -84,11 +85,11 @@ pub(super) fn prove<'k>(
         Ok(string) => key.key.verify(presented.algorithm, &string, presented.signature()),
         Err(_) => false,
     };
+    let difference = if verified { None } else { Difference::find(&key.key, &presented, message) };
     if found.is_none() {
         return Err(unknown);
     }
     if !verified {
-        let difference = Difference::find(&key.key, &presented, message);
         let told = difference.map_or_else(
             || "no usual mistake in one line explains it: another secret, or several lines differ".to_owned(),
             |difference| difference.to_string(),
@@ -121,5 +122,5 @@ fn once(presented: &Presented, message: Message<'_>, (id, window): (Uuid, Durati
     let mut lines = message.headers.get_all(DATE).iter();
     let line = lines.next().filter(|_| lines.next().is_none());
     let dated = line.and_then(|line| httpdate::parse_http_date(line.to_str().ok()?).ok());
-    Once { nonce, dated, window }
+    Once { key: id, nonce, dated, window }
 }

@@ -10,6 +10,9 @@ use super::verify::{Message, VerifyingKey};
 use crate::query::masked;
 use crate::target::Target;
 
+/// How much is signed in trying, in bytes: hundreds of usual requests.
+const MOST_TRIED: usize = 256 * 1024;
+
 /// The first line that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -29,6 +32,7 @@ impl Difference {
     #[must_use]
     pub fn find(key: &VerifyingKey, presented: &Presented, message: Message<'_>) -> Option<Self> {
         let absent = presented.parts.iter().position(|part| message.value(part).is_none());
+        let mut left = MOST_TRIED;
         for (at, part) in presented.parts.iter().enumerate() {
             if absent.is_some_and(|absent| absent != at) {
                 continue;
@@ -37,6 +41,8 @@ impl Difference {
                 let Ok(string) = message.signing_string(&presented.parts, Some((at, &signed))) else {
                     continue;
                 };
+                // It is done before anyone is known, for whoever asks.
+                left = left.checked_sub(string.len())?;
                 if key.verify(presented.algorithm, &string, presented.signature()) {
                     return Some(Self::of((at, part), Some(&signed), message));
                 }

@@ -7,6 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Part;
 
+/// The most that is signed; scripts sign two or three lines.
+const MOST_PARTS: usize = 32;
+
 /// How a signature was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
@@ -69,6 +72,9 @@ pub enum Unreadable {
     /// Something is signed that is no header.
     #[error("signature over something unknown")]
     Part,
+    /// Something is signed twice, or too much is: every line costs work before anyone is known.
+    #[error("signature over something twice, or over too much")]
+    Many,
     /// `(request-target)` or `date` is not signed.
     #[error("signature without (request-target) or date")]
     Uncovered,
@@ -109,7 +115,11 @@ impl Presented {
         };
         let mut parts = Vec::new();
         for name in headers.as_deref().unwrap_or_default().split(BLANK).filter(|name| !name.is_empty()) {
-            parts.push(Part::parse(&name.to_ascii_lowercase()).ok_or(Unreadable::Part)?);
+            let part = Part::parse(&name.to_ascii_lowercase()).ok_or(Unreadable::Part)?;
+            if parts.len() == MOST_PARTS || parts.contains(&part) {
+                return Err(Unreadable::Many);
+            }
+            parts.push(part);
         }
         let covers = |name: &str| parts.iter().any(|part| part.as_str() == name);
         if !(covers("(request-target)") && covers("date")) {
@@ -231,6 +241,8 @@ mod tests {
             ),
             (r#"keyId="k",headers="(request-target) (created) date",signature="AAAA""#, Unreadable::Part),
             (r#"keyId="k",headers="(request-target) accept",signature="AAAA""#, Unreadable::Uncovered),
+            (r#"keyId="k",headers="(request-target) date a a",signature="AAAA""#, Unreadable::Many),
+            (r#"keyId="k",headers="(request-target) date DATE",signature="AAAA""#, Unreadable::Many),
             (r#"keyId="k",headers="date",signature="AAAA""#, Unreadable::Uncovered),
             (r#"keyId="k",signature="AAAA""#, Unreadable::Uncovered),
             (r#"keyId="k",headers="(request-target) date",signature="A!""#, Unreadable::Base64),
