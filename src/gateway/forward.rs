@@ -4,12 +4,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LO
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Gateway, Received, Snapshot, answer, judged, still};
-use crate::audit::{Arrival, Entry};
+use crate::audit::{Arrival, Entry, Meter};
 use crate::clock::http_date;
 use crate::code::Code;
 use crate::custody::Unsealed;
@@ -47,15 +48,8 @@ impl Gateway {
         let message = received.message(head);
         let mut call = Call::new(snapshot, entry, (message, arrival))?;
         let meter = entry.meter();
-        let limits = judged::limits(snapshot);
-        // Some clients send `{}` with every read. Boxed, since they are few.
-        let keep = inflow.is_short() && is_safe(entry);
-        let inflow = if keep { Box::pin(inflow.keep(limits, meter.clone())).await? } else { inflow };
-        let mut body = RequestBody::take(inflow, limits, &self.spool, meter.clone()).await?;
-        if body.was_kept() {
-            let current = self.snapshot.load_full();
-            still::permitted(entry.permit(), message, snapshot, (&current, self.clock.now()))?;
-        }
+        let mut body = self.taken(&call, entry, inflow).await?;
+        let streams = body.is_stream();
         let began = Instant::now();
         let mut now = began;
         let (mut attempts, mut renewed, mut led_around) = (0, false, false);
@@ -79,7 +73,12 @@ impl Gateway {
                     }
                 }
             };
-            let answered = self.transport.send(call.way.endpoint, signed, &meter, now).await;
+            let answered = if streams {
+                // Boxed: few have a body, and every call's future would have room for it.
+                Box::pin(self.sent_while_permitted(&call, entry, (signed, &meter, now))).await
+            } else {
+                self.transport.send(call.way.endpoint, signed, &meter, now).await
+            };
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
             entry.note(|progress| {
                 progress.attempts = attempts;
@@ -98,12 +97,14 @@ impl Gateway {
                 }
                 // Nothing was heard on a connection that had served before: it had been closed.
                 (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 => {
+                    self.still(&call, entry, now)?;
                     (body, now) = (same, Instant::now());
                 }
                 // Nothing was sent: whatever it is, it may go elsewhere, once.
                 (Err(Unanswered { failure, unsent: Some(same), .. }), _) => {
                     let around = call.upstream.way_around(call.way).filter(|_| !led_around);
                     call.way = around.ok_or(failure)?;
+                    self.still(&call, entry, now)?;
                     (body, now, led_around) = (*same, Instant::now(), true);
                 }
                 (Err(Unanswered { failure, .. }), _) => return Err(failure),
@@ -116,6 +117,19 @@ impl Gateway {
             progress.upstream_status = Some(status.as_u16());
         });
         relay(&call, entry, route, response).await
+    }
+
+    /// The body as it can be passed on. What had to be waited for is judged again.
+    async fn taken(&self, call: &Call<'_>, entry: &Entry, inflow: Inflow) -> Result<RequestBody, Failure> {
+        let (limits, meter) = (judged::limits(call.snapshot), entry.meter());
+        // Some clients send `{}` with every read. Boxed, since they are few.
+        let keep = inflow.is_short() && is_safe(entry);
+        let inflow = if keep { Box::pin(inflow.keep(limits, meter.clone())).await? } else { inflow };
+        let body = RequestBody::take(inflow, limits, &self.spool, meter).await?;
+        if body.was_awaited() {
+            self.permitted(call, entry)?;
+        }
+        Ok(body)
     }
 
     /// The request with its credential on, unless that takes time.
@@ -172,11 +186,32 @@ impl Gateway {
 
     /// Whether a call that began to wait then is still permitted.
     fn still(&self, call: &Call<'_>, entry: &Entry, began: Instant) -> Result<(), Failure> {
-        if began.elapsed() < LONG {
-            return Ok(());
-        }
+        if began.elapsed() < LONG { Ok(()) } else { self.permitted(call, entry) }
+    }
+
+    /// Whether a call is permitted by what is in force now.
+    fn permitted(&self, call: &Call<'_>, entry: &Entry) -> Result<(), Failure> {
         let current = self.snapshot.load_full();
-        still::permitted(entry.permit(), call.message, call.snapshot, (&current, self.clock.now()))
+        let bodied = entry.meter().bytes() > 0;
+        still::permitted(entry.permit(), call.message, call.snapshot, (&current, self.clock.now(), bodied))
+    }
+
+    /// Sends a request whose body comes as slowly as its consumer likes: while it does, what permits it is
+    /// looked at again and again, and the upstream's connection ends where nothing does any more.
+    async fn sent_while_permitted<'e>(
+        &self,
+        call: &Call<'_>,
+        entry: &'e Entry,
+        (signed, meter, now): (Signed<'e>, &Meter, Instant),
+    ) -> Result<Response<Answer>, Unanswered> {
+        let mut sending = pin!(self.transport.send(call.way.endpoint, signed, meter, now));
+        loop {
+            match tokio::time::timeout(LONG, sending.as_mut()).await {
+                Ok(answered) => return answered,
+                Err(_) if meter.whole() => {}
+                Err(_) => self.permitted(call, entry).map_err(Unanswered::halfway)?,
+            }
+        }
     }
 
     /// Whether an answer says that the pass has ended, and another is at hand. Where the request may

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::Snapshot;
 use super::admit::{Admitted, Approach, Refusal};
@@ -48,13 +48,26 @@ fn unreadable(headers: &HeaderMap) -> Option<Unread> {
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Some(Unread::Coding);
     }
+    // What `Connection` names is taken off, and the next reader would have to guess.
+    let mut taken =
+        headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    if taken.any(|name| {
+        [CONTENT_TYPE, CONTENT_ENCODING]
+            .iter()
+            .any(|own| name.trim_ascii().eq_ignore_ascii_case(own.as_str().as_bytes()))
+    }) {
+        return Some(Unread::Type);
+    }
     let mut kinds = headers.get_all(CONTENT_TYPE).iter();
     let (Some(kind), None) = (kinds.next().and_then(|kind| kind.to_str().ok()), kinds.next()) else {
         return Some(Unread::Type);
     };
     let (kind, parameters) = kind.split_once(';').unwrap_or((kind, ""));
     let kind = kind.trim().to_ascii_lowercase();
-    let json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+    // Some readers cut it at a comma or a blank.
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+    let sort = kind.strip_prefix("application/").filter(|sort| sort.bytes().all(sound)).unwrap_or_default();
+    let json = sort == "json" || sort.ends_with("+json");
     let charset = parameters.trim().to_ascii_lowercase();
     let plain = charset.is_empty() || charset.replace(['"', ' '], "") == "charset=utf-8";
     (!json || !plain).then_some(Unread::Type)

@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use super::Snapshot;
 use crate::code::Code;
 use crate::inbound::identify;
-use crate::policy::{Action, Permit};
+use crate::policy::{Action, Members, Permit, Unread};
 use crate::signature::Message;
 use crate::transport::Failure;
 
-/// Whether what `former` permitted is permitted by `current` as well, with the same credential.
+/// Whether what `former` permitted is permitted by `current` as well, with the same credential. `bodied`
+/// says that it has a body.
 ///
 /// # Errors
 /// [`Failure`]: the call is not made.
@@ -18,7 +19,7 @@ pub(super) fn permitted(
     permit: &Permit,
     message: Message<'_>,
     former: &Snapshot,
-    (current, now): (&Snapshot, SystemTime),
+    (current, now, bodied): (&Snapshot, SystemTime, bool),
 ) -> Result<(), Failure> {
     let identity = identify(message, &current.directory, now)
         .map_err(|_| no_more(Code::Unauthenticated, "the token or key is good no more"))?;
@@ -29,7 +30,11 @@ pub(super) fn permitted(
     let upstream = upstream.ok_or_else(|| no_more(Code::NoRoute, "the upstream is there no more"))?;
     let org = permit.org().map(ToString::to_string);
     let (method, target, body) = (action.method.clone(), action.target.clone(), action.body.clone());
-    let again = Action { upstream, method, target, org, body };
+    let mut again = Action { upstream, method, target, org, body };
+    // A rule that came meanwhile looks at what nobody has read.
+    if bodied && again.body.is_none() && current.policy.looks_at_body(identity.consumer(), &again) {
+        again.body = Members::unread(Unread::Long);
+    }
     let ruling = current.policy.ruling(identity.consumer(), &again, now);
     let ruling = ruling.map_err(|forbidden| no_more(forbidden.code, "it is granted no more"))?;
     if let Some((code, reason)) = current.stops(&identity, (upstream, ruling.credential)) {

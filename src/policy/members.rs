@@ -35,6 +35,9 @@ pub enum Unread {
     /// It is no JSON object.
     #[error("a rule looks at the body, and it is no JSON object")]
     Form,
+    /// A member's name is beyond ASCII: some readers take other letters for the same, as `ſ` for `s`.
+    #[error("a rule looks at the body, and a member's name is beyond ASCII")]
+    Names,
 }
 
 impl Members {
@@ -54,7 +57,10 @@ impl Members {
     #[must_use]
     pub fn read(body: &[u8]) -> Self {
         match serde_json::from_slice::<Object>(body) {
-            Ok(Object(members)) => Self(Seen::Members(members.into())),
+            Ok(Object(members)) if members.iter().all(|(name, _)| name.is_ascii()) => {
+                Self(Seen::Members(members.into()))
+            }
+            Ok(_) => Self::unread(Unread::Names),
             Err(_) => Self::unread(Unread::Form),
         }
     }
@@ -66,6 +72,12 @@ impl Members {
             Seen::Unread(why) => Some(why),
             Seen::Nothing | Seen::Members(_) => None,
         }
+    }
+
+    /// Whether there is nothing that could be judged, as where nobody looked.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self.0, Seen::Nothing)
     }
 
     fn named(&self) -> &[Named] {
@@ -226,6 +238,8 @@ mod tests {
             assert_eq!(members.why_unread(), Some(Unread::Form), "{body:?}");
             assert!(members.only("a").is_none() && members.any("a", |_| false));
         }
+        let members = Members::read("{\"i\u{17f}_admin\":true}".as_bytes());
+        assert_eq!(members.why_unread(), Some(Unread::Names));
         // However deep it is, nothing of it is kept.
         let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
         let members = Members::read(&[b"{\"a\":".to_vec(), deep, b",\"b\":1}".to_vec()].concat());

@@ -91,6 +91,17 @@ impl Glob {
         }
         text.ends_with(last.as_str())
     }
+
+    /// Whether the whole of `text` matches however it is spelt: blanks around it, the case of its letters, and
+    /// the form of a number do not matter.
+    #[must_use]
+    pub fn matches_any_spelling(&self, text: &str) -> bool {
+        let lower = Self(self.0.iter().map(|part| part.to_lowercase()).collect());
+        let text = text.trim().to_lowercase();
+        let number =
+            text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number.to_string());
+        self.matches(&text) || lower.matches(&text) || number.is_some_and(|number| lower.matches(&number))
+    }
 }
 
 /// Two-pointer matching with one point to come back to: `**` only ever needs the latest one.

@@ -52,10 +52,11 @@ impl Rule {
     /// Whether the rule, as a denying one, is for this request, also as servers read the path
     /// that cut parameters off its segments. Of a member that is there twice, one match suffices:
     /// nobody gets around a denial by repeating himself. Nor by the case of the method: some servers
-    /// read `delete` as `DELETE`, and the signature is the same for both.
+    /// read `delete` as `DELETE`, and the signature is the same for both. Nor by a value of the body that is
+    /// only spelt differently: blanks around it, its case, `5.0` for `5`.
     #[must_use]
     pub fn denies(&self, method: &Method, target: &Target, body: &Members) -> bool {
-        let holds = |(name, glob): &(String, Glob)| body.any(name, |value| glob.matches(value));
+        let holds = |(name, glob): &(String, Glob)| body.any(name, |value| glob.matches_any_spelling(value));
         self.may_deny(method, target) && self.body.iter().all(holds)
     }
 

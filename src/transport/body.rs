@@ -57,6 +57,8 @@ pub struct RequestBody {
     length: u64,
     left: u64,
     meter: Meter,
+    /// It was waited for before the request could go on.
+    awaited: bool,
 }
 
 /// Boxed where large: a request is moved a few times on its way, mostly without a body.
@@ -71,7 +73,7 @@ impl RequestBody {
     #[must_use]
     pub fn empty(meter: Meter) -> Self {
         meter.set_whole(true);
-        Self { source: Source::Memory(Bytes::new()), length: 0, left: 0, meter }
+        Self { source: Source::Memory(Bytes::new()), length: 0, left: 0, meter, awaited: false }
     }
 
     /// A body of ours.
@@ -80,7 +82,7 @@ impl RequestBody {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let meter = Meter::default();
         meter.set_whole(length == 0);
-        Self { source: Source::Memory(bytes), length, left: length, meter }
+        Self { source: Source::Memory(bytes), length, left: length, meter, awaited: false }
     }
 
     /// Takes the consumer's body: as a stream where its length is known, else whole.
@@ -94,6 +96,7 @@ impl RequestBody {
         spool: &Path,
         meter: Meter,
     ) -> Result<Self, BodyFault> {
+        let awaited = matches!(inflow, Inflow::Begun(_));
         let (watched, known) = match inflow {
             Inflow::Untouched(incoming) if incoming.is_end_stream() => return Ok(Self::empty(meter)),
             Inflow::Untouched(incoming) => {
@@ -101,13 +104,21 @@ impl RequestBody {
                 (Box::new(Watched::new(incoming, limits, meter.clone())), known)
             }
             Inflow::Begun(inflow::Begun { watched, known: Some(length), whole: true }) if length > 0 => {
-                return Ok(Self { source: Source::Memory(watched.front), length, left: length, meter });
+                return Ok(Self {
+                    source: Source::Memory(watched.front),
+                    length,
+                    left: length,
+                    meter,
+                    awaited,
+                });
             }
             Inflow::Begun(inflow::Begun { watched, known, .. }) => (watched, known),
         };
         match known {
-            Some(0) => Ok(Self::empty(meter)),
-            Some(length) => Ok(Self { source: Source::Stream(watched), length, left: length, meter }),
+            Some(0) => Ok(Self { awaited, ..Self::empty(meter) }),
+            Some(length) => {
+                Ok(Self { source: Source::Stream(watched), length, left: length, meter, awaited })
+            }
             // Boxed, since it is rare and large.
             None => Box::pin(keep(*watched, spool, meter)).await,
         }
@@ -118,21 +129,23 @@ impl RequestBody {
     pub fn again(&self) -> Option<Self> {
         match &self.source {
             Source::Memory(bytes) => {
-                let source = Source::Memory(bytes.clone());
-                Some(Self { source, length: self.length, left: self.length, meter: self.meter.clone() })
+                let (source, meter) = (Source::Memory(bytes.clone()), self.meter.clone());
+                Some(Self { source, length: self.length, left: self.length, meter, awaited: self.awaited })
             }
             Source::Stream(_) | Source::Spool(_) => None,
         }
     }
 
-    /// Whether it was read, or begun, before it could be passed on.
+    /// Whether it was waited for, all of it or its beginning, before it could be passed on.
     #[must_use]
-    pub fn was_kept(&self) -> bool {
-        match &self.source {
-            Source::Memory(bytes) => !bytes.is_empty(),
-            Source::Spool(_) => true,
-            Source::Stream(stream) => stream.begun,
-        }
+    pub fn was_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    /// Whether it is passed on as it comes, which may take long.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.source, Source::Stream(_))
     }
 
     /// The length, in bytes.
@@ -157,14 +170,21 @@ async fn keep(mut body: Watched, spool: &Path, meter: Meter) -> Result<RequestBo
             memory.clear();
         }
     }
-    let length = meter.bytes();
+    let (length, awaited) = (meter.bytes(), true);
     let Some(mut file) = file else {
-        return Ok(RequestBody { source: Source::Memory(memory.freeze()), length, left: length, meter });
+        meter.set_whole(length == 0);
+        return Ok(RequestBody {
+            source: Source::Memory(memory.freeze()),
+            length,
+            left: length,
+            meter,
+            awaited,
+        });
     };
     file.write_all(&memory).await.map_err(unkept)?;
     file.flush().await.map_err(unkept)?;
     file.rewind().await.map_err(unkept)?;
-    Ok(RequestBody { source: Source::Spool(Box::new(file)), length, left: length, meter })
+    Ok(RequestBody { source: Source::Spool(Box::new(file)), length, left: length, meter, awaited })
 }
 
 /// A file without a name, readable by nobody else from its first moment. Where the file system makes

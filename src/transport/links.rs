@@ -171,7 +171,9 @@ impl Links {
 
     fn below_base<'t>(&self, path: &'t str) -> Option<&'t str> {
         let below = path.strip_prefix(&self.base)?;
-        (below.is_empty() || below.starts_with(['/', '?'])).then_some(below)
+        // Two slashes would lead to whom the next segment names.
+        let elsewhere = below.starts_with("//") || below.starts_with("/\\");
+        (!elsewhere && (below.is_empty() || below.starts_with(['/', '?']))).then_some(below)
     }
 }
 
@@ -340,6 +342,17 @@ mod tests {
             headers.insert(LOCATION, HeaderValue::from_static(location));
             links().rewrite_headers(&mut headers, FACE);
             assert_eq!(headers.get(LOCATION).unwrap(), wanted, "{location}");
+        }
+    }
+
+    #[test]
+    fn leads_nobody_to_whom_a_second_slash_would_name() {
+        let links = links();
+        for location in ["/jms//evil.example/x", "/jms/\\evil.example/x"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_static(location));
+            links.rewrite_headers(&mut headers, FACE);
+            assert_eq!(headers.get(LOCATION).unwrap(), location);
         }
     }
 

@@ -97,6 +97,14 @@ pub struct Unanswered {
     pub unsent: Option<Box<RequestBody>>,
 }
 
+impl Unanswered {
+    /// The request was given up when some of it may have been sent.
+    #[must_use]
+    pub fn halfway(failure: Failure) -> Self {
+        Self { failure, sent: true, stale: false, unsent: None }
+    }
+}
+
 impl Transport {
     /// Sends the request, which began `now`, and waits for the answer's head, for `endpoint.timeout`
     /// at most. What could not even be written to a reused connection is written to another.

@@ -7,10 +7,13 @@ use crate::world::Raw;
 
 /// Begins a call with a chunked body, which goes on once it is whole.
 pub(super) fn begun(process: &Process, token: &str) -> Raw {
+    begun_with(process, token, "Transfer-Encoding: chunked\r\n\r\n2\r\n{ \r\n")
+}
+
+fn begun_with(process: &Process, token: &str, rest: &str) -> Raw {
     let mut raw = Raw::to(process.address);
     raw.send(format!(
-        "POST /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\n\
-         Transfer-Encoding: chunked\r\n\r\n2\r\n{{ \r\n"
+        "POST /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\n{rest}"
     ));
     // Admitted by what is in force now.
     std::thread::sleep(SOON / 4);
@@ -56,4 +59,31 @@ fn a_body_that_comes_slowly_keeps_nothing_that_was_taken_away() {
     let outcomes: Vec<_> = ends.iter().filter(|event| event["event"] == "outcome").collect();
     assert_eq!((outcomes.len(), ends.len()), (4, 8), "one outcome for each intent");
     assert!(outcomes.iter().skip(1).all(|outcome| outcome["attempts"] == 0), "{outcomes:#?}");
+}
+
+/// Nor by a body that turns out to be empty, or by one that is passed on as it comes.
+#[test]
+fn no_other_body_keeps_it_either() {
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let (site, token) = at_work(&upstream);
+    let process = site.start();
+    for (begin, rest) in [
+        ("Transfer-Encoding: chunked\r\n\r\n", "0\r\n\r\n"),
+        ("Content-Length: 3\r\n\r\n{", ""),
+        ("Content-Type: application/json\r\nContent-Length: 4000\r\n\r\n{", ""),
+    ] {
+        let mut call = begun_with(&process, &token, begin);
+        site.done(&["freeze", "--upstream", "jms"]);
+        soon(&process, &token, 503);
+        call.send(rest);
+        let answer = call.answer();
+        assert_eq!((answer.status, answer.header("claviger-error")), (503, Some("frozen")), "{begin}");
+        site.done(&["thaw", "--upstream", "jms"]);
+        soon(&process, &token, 200);
+    }
+    assert!(!upstream.seen().iter().any(|seen| seen.target.contains("slow")), "it never was whole");
+    assert_eq!(process.end().0, Some(0));
+    let ends: Vec<_> = site.events().into_iter().filter(|event| event["target"] == "/api/v1/slow/").collect();
+    let attempts = |event: &&serde_json::Value| event["event"] == "outcome" && event["attempts"] == 1;
+    assert_eq!((ends.iter().filter(attempts).count(), ends.len()), (2, 6), "{ends:#?}");
 }
