@@ -12,6 +12,7 @@ mod event;
 mod flood;
 mod journal;
 mod nonces;
+mod own;
 mod recover;
 mod verify;
 mod writer;

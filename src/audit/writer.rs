@@ -13,6 +13,7 @@ use super::disk::Disk;
 use super::event::push_opening;
 use super::flood::Floods;
 use super::journal::{Durability, Settings, Unrecorded};
+use super::own::own_members;
 use super::recover::{self, Recovered};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -186,8 +187,25 @@ impl Shared {
             }
             self.turn();
             if stop {
+                self.end();
                 return;
             }
+        }
+    }
+
+    /// What the last turn told of itself is written as well, and what is not recorded is at least said.
+    fn end(&self) {
+        if !self.tail().pending.is_empty() {
+            self.turn();
+        }
+        let tail = self.tail();
+        if tail.pending_events + tail.unrecorded > 0 {
+            let (pending, unrecorded) = (tail.pending_events, tail.unrecorded);
+            tracing::error!(
+                pending,
+                unrecorded,
+                "the audit journal ends with events that it could not record"
+            );
         }
     }
 
@@ -240,7 +258,7 @@ impl Shared {
         let flushed = self.flush();
         self.flushing.store(0, Ordering::Release);
         self.metrics.audit_lag.set(i64::try_from(self.tail().pending_events).unwrap_or(i64::MAX));
-        let was_healthy = self.healthy.swap(flushed.is_ok(), Ordering::AcqRel);
+        self.healthy.store(flushed.is_ok(), Ordering::Release);
         if let Err(error) = &flushed {
             let first = {
                 let mut tail = self.tail();
@@ -250,12 +268,13 @@ impl Shared {
             if first {
                 tracing::error!(%error, "the audit journal cannot record: every call is refused until it can");
             }
-        } else if !was_healthy {
+        } else {
             let (failing, unrecorded) = {
                 let mut tail = self.tail();
                 (std::mem::take(&mut tail.failing), std::mem::take(&mut tail.unrecorded))
             };
-            if failing {
+            // Too much at a time leaves some unrecorded too.
+            if failing || unrecorded > 0 {
                 self.append_own("resumed", &format!(",\"unrecorded\":{unrecorded}"));
                 tracing::info!(unrecorded, "the audit journal records again");
             }
@@ -346,7 +365,9 @@ impl Shared {
         let Recovered { torn, lost, .. } = kept.take().unwrap_or_default();
         // Lost calls are open until the lines after this one are on the disk as well.
         let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
-        let detail = format!(",\"torn_bytes\":{torn},\"lost\":{},\"open\":{open}", lost.len());
+        // After a gap nobody knows which outcomes are gone: a start must look further back.
+        let open = if what == "gap" { String::new() } else { format!(",\"open\":{open}") };
+        let detail = format!(",\"torn_bytes\":{torn},\"lost\":{}{open}", lost.len());
         let mut told = tail.append("journal", now, &[own_members(what, &detail).as_bytes()]);
         for facts in &lost {
             told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
@@ -365,33 +386,11 @@ impl Shared {
         };
         drop(next);
         // Those who wait for lines in the old file are told only after the next turn.
-        self.disk.sync(old)
-    }
-
-    /// Tells in sum what was not told one by one: what has waited long enough, or all.
-    fn tell_floods(&self, all: bool) {
-        let now = self.clock.now();
-        let mut tail = self.tail();
-        if tail.head.is_none() || tail.is_full() {
-            return;
-        }
-        for flood in tail.floods.take(Instant::now(), all) {
-            let members = own_members("suppressed", &flood);
-            if tail.append("journal", now, &[members.as_bytes()]).is_err() {
-                return;
+        self.disk.sync(old).inspect_err(|_| {
+            // Lines of the old file may be gone, and the next one tells of that.
+            if let Some(segment) = self.segment().as_mut() {
+                segment.broken = true;
             }
-        }
+        })
     }
-
-    fn append_own(&self, what: &str, detail: &str) {
-        let (now, members) = (self.clock.now(), own_members(what, detail));
-        if self.tail().append("journal", now, &[members.as_bytes()]).is_err() {
-            tracing::warn!(what, "a journal event could not be recorded");
-        }
-    }
-}
-
-fn own_members(what: &str, detail: &str) -> String {
-    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
-    format!(",\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}")
 }

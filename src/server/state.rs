@@ -1,11 +1,11 @@
 //! The state folder: made private, held by one server at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::secret::Secret;
 use crate::signature::HmacKey;
@@ -129,9 +129,11 @@ fn check(path: &Path, keeper: Keeper) -> io::Result<()> {
 /// Keeps other servers out of a folder until the file is closed.
 pub(super) fn lock(folder: &Path) -> io::Result<File> {
     let path = folder.join("lock");
-    let mut open = OpenOptions::new();
-    open.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = open.open(&path).and_then(|file| private::hand_over(&file, &path).map(|()| file));
+    // Root must not be led to another's file by whoever keeps the folder.
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from).map(File::from);
+    let file = file.and_then(|file| private::hand_over(&file, &path).map(|()| file));
     let file = file.map_err(|error| told(&path, &error))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         let who = format!("{} is in use by another claviger", folder.display());

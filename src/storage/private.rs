@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Uid, fchown};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
 use rustix::process::geteuid;
 
 /// As many links are followed to a file, as the kernel does.
@@ -231,7 +231,11 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(_) if path.is_dir() => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => hand_over(&File::open(path)?, path),
+        Ok(()) => {
+            // Whoever keeps the folder around may have put a link in its place.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            hand_over(&File::from(rustix::fs::open(path, flags, Mode::empty())?), path)
+        }
     }
 }
 

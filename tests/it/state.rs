@@ -155,3 +155,20 @@ fn a_large_chunked_body_is_kept_in_a_file_without_a_name() {
     assert_eq!(body, ["a".repeat(0xf000), "b".repeat(0xf000)].concat().as_bytes());
     assert_eq!(opened(&spool), [], "closed with the call");
 }
+
+/// Root that starts the gateway is led to no other file by whoever keeps the folder.
+#[test]
+fn a_link_in_the_place_of_the_lock_is_refused() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
+    assert_eq!(site.start().end().0, Some(0));
+    let elsewhere = site.folder.path().join("elsewhere");
+    for folder in [site.folder.path().join("state"), site.audit()] {
+        let lock = folder.join("lock");
+        fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
+        let said = refused(&site);
+        assert!(said.contains(lock.to_str().unwrap()) && !elsewhere.exists(), "{said}");
+        fs::remove_file(&lock).unwrap();
+    }
+}

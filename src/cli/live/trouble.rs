@@ -63,11 +63,11 @@ impl Trouble {
         self.extent == extent && self.why == why
     }
 
-    /// Whether the store could be read all the same.
-    pub(super) fn was_read(&self) -> bool {
+    /// Whether what was revoked in the store is out of force all the same.
+    pub(super) fn is_followed(&self) -> bool {
         match self.extent {
-            Extent::Unread => false,
-            Extent::Unfit(_) | Extent::Sealed(_) => true,
+            Extent::Unread | Extent::Unfit(_) => false,
+            Extent::Sealed(_) => true,
         }
     }
 
@@ -76,6 +76,9 @@ impl Trouble {
     pub(super) fn unready(&self, lapsed: bool) -> Option<String> {
         let what = match self.extent {
             Extent::Unread if lapsed => "it cannot be read, so calls that rest on it are refused",
+            Extent::Unfit(_) if lapsed => {
+                "it does not go with the file, so calls that rest on it are refused"
+            }
             Extent::Unread | Extent::Unfit(_) => {
                 "what is changed there cannot be followed, so what was revoked may still be let in"
             }

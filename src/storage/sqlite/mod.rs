@@ -28,6 +28,8 @@ const STEPS: [&str; 3] =
 const APPLICATION: i64 = 0x636c_7667;
 /// What every file of `SQLite` begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// The ends of a store's name, itself first, and of what `SQLite` keeps beside it.
+const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 /// How long a change waits for another's.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,7 @@ impl Sqlite {
         let opened = Keeper::of(private::folder(path)).open(path);
         let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
         let file = check_file(opened).map_err(|error| fault(path, error.to_string()))?;
+        check_beside(path)?;
         let mut connection = options(path).connect().await.map_err(|error| broken(path, &error))?;
         check(path, &mut connection).await?;
         Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
@@ -154,17 +157,33 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
 /// An empty file for a new store, in the place of what was left of an earlier try.
 fn begin(new: &Path) -> io::Result<File> {
-    for end in ["", "-wal", "-shm", "-journal"] {
-        let mut left = new.as_os_str().to_owned();
-        left.push(end);
-        match fs::remove_file(&left) {
+    for end in BESIDE {
+        match fs::remove_file(with_end(new, end)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
     private::create(new)
+}
+
+/// Refuses links in the place of the files that `SQLite` keeps beside the store: root would make or alter
+/// what they lead to.
+fn check_beside(path: &Path) -> Result<(), StoreFault> {
+    for end in BESIDE.iter().skip(1) {
+        let beside = with_end(path, end);
+        if fs::symlink_metadata(&beside).is_ok_and(|found| found.is_symlink()) {
+            return Err(fault(&beside, "it is a link, in the place of a file of the store"));
+        }
+    }
+    Ok(())
 }
 
 /// The identity of the file, if it can be a store.

@@ -174,3 +174,18 @@ fn what_a_crash_left_of_a_new_one_is_no_hindrance() {
     block_on(async { assert_eq!(place.open().await.read().await.unwrap().0.consumers, []) });
     assert!(!place.path().with_extension("db.new").exists());
 }
+
+/// Root opens the store of whom it works for, and must not make or alter another's file for him.
+#[test]
+fn a_link_in_the_place_of_a_file_beside_it_is_refused() {
+    let place = kept();
+    for end in ["-wal", "-shm", "-journal"] {
+        let (beside, elsewhere) =
+            (place.path().with_extension(format!("db{end}")), place.0.path().join("other"));
+        std::os::unix::fs::symlink(&elsewhere, &beside).unwrap();
+        let why = block_on(Sqlite::open(&place.path())).unwrap_err().to_string();
+        assert!(why.contains("it is a link") && !elsewhere.exists(), "{end}: {why}");
+        fs::remove_file(beside).unwrap();
+    }
+    block_on(async { assert_eq!(place.open().await.read().await.unwrap().0, some_rows()) });
+}

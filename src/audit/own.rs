@@ -1,0 +1,35 @@
+//! What the journal tells of itself on the trail.
+
+use std::time::Instant;
+
+use super::writer::Shared;
+
+impl Shared {
+    /// Tells in sum what was not told one by one: what has waited long enough, or all.
+    pub(super) fn tell_floods(&self, all: bool) {
+        let now = self.clock.now();
+        let mut tail = self.tail();
+        if tail.head.is_none() || tail.is_full() {
+            return;
+        }
+        for flood in tail.floods.take(Instant::now(), all) {
+            let members = own_members("suppressed", &flood);
+            if tail.append("journal", now, &[members.as_bytes()]).is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn append_own(&self, what: &str, detail: &str) {
+        let (now, members) = (self.clock.now(), own_members(what, detail));
+        if self.tail().append("journal", now, &[members.as_bytes()]).is_err() {
+            tracing::warn!(what, "a journal event could not be recorded");
+        }
+    }
+}
+
+/// The members of an event of the journal's own, after `what` it is.
+pub(super) fn own_members(what: &str, detail: &str) -> String {
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    format!(",\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}")
+}
