@@ -118,6 +118,8 @@ pub struct Progress {
     pub attempts: u32,
     /// How many logins were begun for it, whoever else waited for them.
     pub logins: u32,
+    /// How often the upstream showed the credential that it was sent.
+    pub scrubbed: u32,
 }
 
 impl Entry {
@@ -237,6 +239,7 @@ impl Call {
             upstream: self.progress.upstream,
             attempts: self.progress.attempts,
             logins: self.progress.logins,
+            scrubbed: self.progress.scrubbed,
             ended,
         };
         let status = ending.status.unwrap_or(0);

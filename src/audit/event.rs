@@ -167,6 +167,7 @@ pub(super) struct Ending<'a> {
     pub(super) upstream: Option<Duration>,
     pub(super) attempts: u32,
     pub(super) logins: u32,
+    pub(super) scrubbed: u32,
     pub(super) ended: Ended,
 }
 
@@ -185,6 +186,7 @@ impl<'a> Ending<'a> {
             upstream: None,
             attempts: 0,
             logins: 0,
+            scrubbed: 0,
             ended,
         }
     }
@@ -203,6 +205,7 @@ impl<'a> Ending<'a> {
         members.number(bare!("upstream_us"), self.upstream.map(micros));
         members.number(bare!("attempts"), Some(u64::from(self.attempts)));
         members.number(bare!("logins"), (self.logins > 0).then_some(u64::from(self.logins)));
+        members.number(bare!("scrubbed"), (self.scrubbed > 0).then_some(u64::from(self.scrubbed)));
         members.word(key!("ended"), Some(self.ended.as_str()));
         members.0
     }

@@ -18,6 +18,7 @@ use crate::route::Route;
 use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::signature::Message;
 use crate::transport::links::Face;
+use crate::transport::scrub;
 use crate::transport::{Answer, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered};
 use crate::upstream::{Upstream, Way};
 
@@ -51,13 +52,13 @@ impl Gateway {
         let mut body = self.taken(&call, entry, inflow).await?;
         let streams = body.is_stream();
         let began = Instant::now();
-        let mut now = began;
-        let (mut attempts, mut renewed, mut led_around) = (0, false, false);
+        let (mut now, mut attempts, mut renewed, mut led_around) = (began, 0, false, false);
+        let mut shown;
         let response = loop {
             let mut logins = 0;
             let again = body.again().filter(|_| is_safe(entry));
             let unsealed = call.unseal(entry)?;
-            let (signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
+            let (mut signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
                 Applied::Signed(signed) => (signed, None),
                 Applied::Later(outbound) => {
                     // Boxed: it is rare and large, and every call's future would have room for it.
@@ -73,6 +74,7 @@ impl Gateway {
                     }
                 }
             };
+            shown = signed.credential();
             let answered = if streams {
                 // Boxed: few have a body, and every call's future would have room for it.
                 Box::pin(self.sent_while_permitted(&call, entry, (signed, &meter, now))).await
@@ -111,12 +113,11 @@ impl Gateway {
             }
         };
         let took = began.elapsed();
-        let status = response.status();
         entry.note(|progress| {
             progress.upstream = Some(took);
-            progress.upstream_status = Some(status.as_u16());
+            progress.upstream_status = Some(response.status().as_u16());
         });
-        relay(&call, entry, route, response).await
+        relay(&call, entry, route, (response, shown)).await
     }
 
     /// The body as it can be passed on. What had to be waited for is judged again.
@@ -290,9 +291,9 @@ fn refuse_slash(upstream: &Upstream, entry: &Entry, response: &Response<Answer>)
 /// What of an upstream's answer the consumer sees.
 async fn relay(
     Call { upstream, message, arrival, .. }: &Call<'_>,
-    entry: &Entry,
+    entry: &mut Entry,
     route: &Route,
-    mut response: Response<Answer>,
+    (mut response, shown): (Response<Answer>, Option<HeaderValue>),
 ) -> Result<Response<Answer>, Failure> {
     if response.status() == StatusCode::UNAUTHORIZED {
         return Err(Failure { code: Code::UpstreamAuth, reason: "the upstream answered 401".into() });
@@ -301,6 +302,9 @@ async fn relay(
     // HTTP/1.0 may name no host: then it is the address that it came to.
     let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
     let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
+    if let Some(sent) = shown {
+        scrub(entry, &mut response, &sent).await?;
+    }
     clean(response.headers_mut(), upstream.manners.cookies)?;
     upstream.links.rewrite_headers(response.headers_mut(), face);
     // A part of a body has the length that its `Content-Range` says.
@@ -318,6 +322,23 @@ async fn relay(
     }
     answer::put_request_id(response.headers_mut(), entry.request_id());
     Ok(response)
+}
+
+/// Keeps from the consumer what the upstream shows of the credential.
+async fn scrub(
+    entry: &mut Entry,
+    response: &mut Response<Answer>,
+    sent: &HeaderValue,
+) -> Result<(), Failure> {
+    let mut found = scrub::scrub_headers(response.headers_mut(), sent);
+    if scrub::concerns(response.status(), response.headers()) && !response.body().is_read() {
+        // Boxed, since it is for errors alone.
+        found += Box::pin(scrub::scrub_body(response.body_mut(), sent)).await?;
+    }
+    if found > 0 {
+        entry.note(|progress| progress.scrubbed = found);
+    }
+    Ok(())
 }
 
 /// What `Connection` mostly says, and is no header that could be taken off.

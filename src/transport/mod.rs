@@ -9,6 +9,7 @@ mod guard;
 mod health;
 pub mod links;
 mod outbound;
+pub mod scrub;
 mod standing;
 
 pub use address::{Network, NoNetwork, may_be_called};

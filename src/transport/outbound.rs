@@ -68,7 +68,7 @@ pub struct Outbound<'e> {
 ///
 /// ```compile_fail,E0451
 /// fn forge(request: http::Request<claviger::transport::RequestBody>) -> claviger::transport::Signed<'static> {
-///     claviger::transport::Signed { request, brand: std::marker::PhantomData }
+///     claviger::transport::Signed { request, credential: None, brand: std::marker::PhantomData }
 /// }
 /// ```
 /// ```compile_fail,E0599
@@ -93,6 +93,8 @@ pub struct Outbound<'e> {
 /// ```
 pub struct Signed<'e> {
     request: Box<Request<RequestBody>>,
+    /// What was put on, to be kept from the answer.
+    credential: Option<HeaderValue>,
     brand: PhantomData<&'e Entry>,
 }
 
@@ -205,19 +207,25 @@ impl<'e> Outbound<'e> {
     /// Puts the credential on, the last thing done to a request.
     #[must_use]
     pub fn sign(mut self, _by: &Unsealed<'e>, name: HeaderName, value: HeaderValue) -> Signed<'e> {
+        let credential = Some(value.clone());
         self.request.headers_mut().insert(name, value);
-        Signed { request: self.request, brand: PhantomData }
+        Signed { request: self.request, credential, brand: PhantomData }
     }
 
     /// Puts the credential into the body of a request of our own, the last thing done to it.
     #[must_use]
     pub fn fill(mut self, _by: &Unsealed<'e>, kind: &'static str, body: Zeroizing<Vec<u8>>) -> Signed<'e> {
         self.carry(kind, body);
-        Signed { request: self.request, brand: PhantomData }
+        Signed { request: self.request, credential: None, brand: PhantomData }
     }
 }
 
 impl Signed<'_> {
+    /// The value of the header that carries the credential, for [`scrub`](super::scrub) alone.
+    pub(crate) fn credential(&mut self) -> Option<HeaderValue> {
+        self.credential.take()
+    }
+
     /// The request, for the transport alone.
     pub(super) fn into_request(self) -> Request<RequestBody> {
         *self.request
@@ -225,7 +233,7 @@ impl Signed<'_> {
 
     /// The same beyond its entry, for the transport alone: it is on its way, whoever waits for it.
     pub(super) fn on_its_way(self) -> Signed<'static> {
-        Signed { request: self.request, brand: PhantomData }
+        Signed { request: self.request, credential: self.credential, brand: PhantomData }
     }
 }
 

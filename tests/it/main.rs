@@ -46,6 +46,7 @@ mod readme;
 mod reload;
 mod blocked;
 mod rsa;
+mod scrubbed;
 mod smoke;
 mod state;
 mod storage;

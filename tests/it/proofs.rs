@@ -60,6 +60,9 @@ fn runs(command: &str) -> bool {
     if let Some(words) = command.strip_prefix("tests/peers/run ") {
         return words.split(' ').all(|file| root().join("tests/peers").join(file).is_file());
     }
+    if let Some(module) = command.strip_prefix("cargo test --lib ") {
+        return files(&root().join("src"), &[module]).iter().any(|file| file.is_file());
+    }
     let (folder, command) = match command.strip_prefix("EXCHANGE=").and_then(|rest| rest.split_once(' ')) {
         Some((folder, command)) => (root().join("tests/it/exchanges").join(folder), command),
         None => (root().to_owned(), command),
@@ -111,6 +114,7 @@ fn a_name_that_stands_for_nothing_is_noticed() {
     for command in [
         "make test",
         "cargo test --test it gone",
+        "cargo test --lib gone",
         "EXCHANGE=gone/ cargo test --test it exchanges",
         "tests/peers/run gone.py",
         "",
