@@ -26,10 +26,9 @@ const PATHS: &AsciiSet = &ALL.remove(b'/');
 /// What of a header value that was sent is the secret: of a signature itself, else the last word, without
 /// the name of a cookie.
 fn secret(sent: &[u8]) -> &[u8] {
-    const SIGNATURE: &[u8] = b"signature=\"";
-    if let Some(at) = memmem::rfind(sent, SIGNATURE) {
-        let rest = sent.get(at + SIGNATURE.len()..).unwrap_or_default();
-        return rest.split(|byte| *byte == b'"').next().unwrap_or_default();
+    // The last that is quoted. Looked for from the end, since it is done for every call.
+    if sent.starts_with(b"Signature ") {
+        return sent.rsplit(|byte| *byte == b'"').nth(1).unwrap_or_default();
     }
     let word = sent.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     let name_end = word.iter().position(|byte| *byte == b'=').filter(|_| word.len() == sent.len());
