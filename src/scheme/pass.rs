@@ -18,8 +18,10 @@ use crate::transport::Failure;
 /// How many logins may be refused within a minute.
 const MOST_REFUSED: usize = 2;
 const MINUTE: Duration = Duration::from_mins(1);
-/// How long until a login is tried again that got no answer.
+/// How long until a login is tried again that got no answer; twice as long after each that was sent, since some
+/// upstreams judge a password and then fail to say so.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A pass so young that was never good is not what an upstream's refusal is about.
 const FRESH: Duration = Duration::from_secs(30);
 /// How many passes may be given up within a minute by an upstream's word that they have ended.
@@ -133,6 +135,8 @@ struct Kept {
     /// When passes were given up by the upstream's word, the latest last.
     ended: Vec<SystemTime>,
     last: Option<(SystemTime, Fault)>,
+    /// Logins in a row that were sent and not answered: each may have counted against the account.
+    unheard: u32,
     number: u64,
 }
 
@@ -248,7 +252,8 @@ impl Kept {
     fn held(&self, now: SystemTime) -> Option<Fault> {
         let (at, last) = self.last.as_ref()?;
         if !last.refused {
-            return within(*at, PAUSE, now).then(|| last.clone());
+            let longer = 1 << self.unheard.saturating_sub(1).min(5);
+            return within(*at, (PAUSE * longer).min(LONGEST_PAUSE), now).then(|| last.clone());
         }
         let lately = self.refused.iter().filter(|at| within(**at, MINUTE, now)).count();
         (lately >= MOST_REFUSED).then(|| {
@@ -290,6 +295,8 @@ impl Lease {
                     let spare = kept.refused.len().saturating_sub(MOST_REFUSED);
                     kept.refused.drain(..spare);
                 }
+                let sent = !fault.refused && !fault.is_of_connecting();
+                kept.unheard = if sent { kept.unheard.saturating_add(1) } else { 0 };
                 kept.last = Some((now, fault.clone()));
                 // It is as good as it was; the upstream will say so again if not.
                 kept.doubted = false;
@@ -321,6 +328,7 @@ impl Kept {
         (self.pass, self.doubted, self.last) = (Some(Arc::clone(&pass)), false, None);
         self.refresh = gained.refresh;
         self.refused.clear();
+        self.unheard = 0;
         pass
     }
 }

@@ -58,7 +58,7 @@ fn one_obtains_it_and_a_lease_that_is_dropped_is_anothers_turn() {
 }
 
 #[test]
-fn two_refusals_hold_for_a_minute_and_no_answer_for_a_second() {
+fn two_refusals_hold_for_a_minute_and_no_answer_for_ever_longer() {
     let slot = slot();
     for now in [at(0), at(10)] {
         turn(&slot, now).land(Err(Fault::refused("no")), now);
@@ -69,12 +69,20 @@ fn two_refusals_hold_for_a_minute_and_no_answer_for_a_second() {
     // A clock that was set back holds nobody.
     assert_eq!(look(&slot, UNIX_EPOCH), "turn");
     let silent = Fault { code: Code::UpstreamTimeout, reason: "silence".into(), refused: false };
-    for now in [at(100), at(101), at(102), at(103)] {
+    let mut now = at(100);
+    for pause in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
         turn(&slot, now).land(Err(silent.clone()), now);
-        assert_eq!(look(&slot, now), "held");
+        assert_eq!(look(&slot, now + pause - Duration::from_millis(1)), "held", "{pause:?}");
+        now += pause;
     }
-    turn(&slot, at(104)).land(Ok(gained(at(104) + HOUR, None)), at(104));
-    assert_eq!(look(&slot, at(104)), "good");
+    // Where nobody was there, nothing was sent.
+    let away = Fault { code: Code::UpstreamUnreachable, ..silent };
+    for _ in 0..4 {
+        turn(&slot, now).land(Err(away.clone()), now);
+        now += Duration::from_secs(1);
+    }
+    turn(&slot, now).land(Ok(gained(now + HOUR, None)), now);
+    assert_eq!(look(&slot, now), "good");
 }
 
 #[test]
