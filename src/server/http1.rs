@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,6 +94,31 @@ where
             State::Over => {}
         }
     }
+
+    /// Puts hyper's part away.
+    fn rest(&mut self) {
+        if let State::Spoken(connection) = std::mem::replace(&mut self.state, State::Over) {
+            self.shared.quiet.end();
+            let parts = connection.into_parts();
+            let mut wire = parts.io.into_inner();
+            // Whoever is silent has left nothing behind.
+            if wire.shrink() && parts.read_buf.is_empty() {
+                self.state = State::Silent(wire);
+            }
+        }
+    }
+
+    /// Has hyper speak.
+    fn speak(&mut self) {
+        if let State::Silent(wire) = std::mem::replace(&mut self.state, State::Over) {
+            let mut connection =
+                Box::new(self.builder.serve_connection(TokioIo::new(wire), self.answers.clone()));
+            if self.ending {
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            (self.state, self.spoke) = (State::Spoken(connection), true);
+        }
+    }
 }
 
 impl<S, V> Future for Talk<S, V>
@@ -107,32 +132,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let this = self.get_mut();
         loop {
-            match std::mem::replace(&mut this.state, State::Over) {
-                State::Spoken(connection) if this.shared.quiet.is_due() => {
-                    this.shared.quiet.end();
-                    let parts = connection.into_parts();
-                    let mut wire = parts.io.into_inner();
-                    // Whoever is silent has left nothing behind.
-                    let empty = wire.shrink() && parts.read_buf.is_empty();
-                    this.state = if empty { State::Silent(wire) } else { State::Over };
-                }
-                State::Spoken(mut connection) => {
-                    let polled = Pin::new(&mut *connection).poll(cx);
-                    this.state = State::Spoken(connection);
-                    return polled;
-                }
-                State::Silent(mut wire) => {
-                    let spoken = wire.poll_spoken(cx);
-                    if spoken.is_pending() {
-                        this.state = State::Silent(wire);
-                        return Poll::Pending;
-                    }
-                    let io = TokioIo::new(wire);
-                    let mut connection = Box::new(this.builder.serve_connection(io, this.answers.clone()));
-                    if this.ending {
-                        Pin::new(&mut *connection).graceful_shutdown();
-                    }
-                    (this.state, this.spoke) = (State::Spoken(connection), true);
+            // Where it stands: moving it for every poll would be most of what this costs.
+            match &mut this.state {
+                State::Spoken(_) if this.shared.quiet.is_due() => this.rest(),
+                State::Spoken(connection) => return Pin::new(&mut **connection).poll(cx),
+                State::Silent(wire) => {
+                    ready!(wire.poll_spoken(cx));
+                    this.speak();
                 }
                 State::Over => return Poll::Ready(Ok(())),
             }

@@ -52,16 +52,21 @@ pub struct BodyLimits {
 }
 
 /// A request body of known length.
+///
+/// Boxed: a request is moved a few times on its way, mostly without a body.
 pub struct RequestBody {
-    source: Source,
-    length: u64,
-    left: u64,
+    content: Option<Box<Content>>,
     meter: Meter,
     /// It was waited for before the request could go on.
     awaited: bool,
 }
 
-/// Boxed where large: a request is moved a few times on its way, mostly without a body.
+struct Content {
+    source: Source,
+    length: u64,
+    left: u64,
+}
+
 enum Source {
     Memory(Bytes),
     Stream(Box<Watched>),
@@ -73,7 +78,7 @@ impl RequestBody {
     #[must_use]
     pub fn empty(meter: Meter) -> Self {
         meter.set_whole(true);
-        Self { source: Source::Memory(Bytes::new()), length: 0, left: 0, meter, awaited: false }
+        Self { content: None, meter, awaited: false }
     }
 
     /// A body of ours.
@@ -82,7 +87,7 @@ impl RequestBody {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let meter = Meter::default();
         meter.set_whole(length == 0);
-        Self { source: Source::Memory(bytes), length, left: length, meter, awaited: false }
+        Self::of((Source::Memory(bytes), length), (meter, false))
     }
 
     /// Takes the consumer's body: as a stream where its length is known, else whole.
@@ -104,21 +109,13 @@ impl RequestBody {
                 (Box::new(Watched::new(incoming, limits, meter.clone())), known)
             }
             Inflow::Begun(inflow::Begun { watched, known: Some(length), whole: true }) if length > 0 => {
-                return Ok(Self {
-                    source: Source::Memory(watched.front),
-                    length,
-                    left: length,
-                    meter,
-                    awaited,
-                });
+                return Ok(Self::of((Source::Memory(watched.front), length), (meter, awaited)));
             }
             Inflow::Begun(inflow::Begun { watched, known, .. }) => (watched, known),
         };
         match known {
             Some(0) => Ok(Self { awaited, ..Self::empty(meter) }),
-            Some(length) => {
-                Ok(Self { source: Source::Stream(watched), length, left: length, meter, awaited })
-            }
+            Some(length) => Ok(Self::of((Source::Stream(watched), length), (meter, awaited))),
             // Boxed, since it is rare and large.
             None => Box::pin(keep(*watched, spool, meter)).await,
         }
@@ -127,12 +124,13 @@ impl RequestBody {
     /// The same body once more, where that can be had: there is none, or all of it is in memory.
     #[must_use]
     pub fn again(&self) -> Option<Self> {
-        match &self.source {
-            Source::Memory(bytes) => {
-                let (source, meter) = (Source::Memory(bytes.clone()), self.meter.clone());
-                Some(Self { source, length: self.length, left: self.length, meter, awaited: self.awaited })
+        let (meter, awaited) = (self.meter.clone(), self.awaited);
+        match self.content.as_deref() {
+            None => Some(Self { content: None, meter, awaited }),
+            Some(Content { source: Source::Memory(bytes), length, .. }) => {
+                Some(Self::of((Source::Memory(bytes.clone()), *length), (meter, awaited)))
             }
-            Source::Stream(_) | Source::Spool(_) => None,
+            Some(Content { source: Source::Stream(_) | Source::Spool(_), .. }) => None,
         }
     }
 
@@ -145,13 +143,17 @@ impl RequestBody {
     /// Whether it is passed on as it comes, which may take long.
     #[must_use]
     pub fn is_stream(&self) -> bool {
-        matches!(self.source, Source::Stream(_))
+        self.content.as_ref().is_some_and(|content| matches!(content.source, Source::Stream(_)))
     }
 
     /// The length, in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.length
+        self.content.as_ref().map_or(0, |content| content.length)
+    }
+
+    fn of((source, length): (Source, u64), (meter, awaited): (Meter, bool)) -> Self {
+        Self { content: Some(Box::new(Content { source, length, left: length })), meter, awaited }
     }
 }
 
@@ -170,21 +172,15 @@ async fn keep(mut body: Watched, spool: &Path, meter: Meter) -> Result<RequestBo
             memory.clear();
         }
     }
-    let (length, awaited) = (meter.bytes(), true);
+    let length = meter.bytes();
     let Some(mut file) = file else {
         meter.set_whole(length == 0);
-        return Ok(RequestBody {
-            source: Source::Memory(memory.freeze()),
-            length,
-            left: length,
-            meter,
-            awaited,
-        });
+        return Ok(RequestBody::of((Source::Memory(memory.freeze()), length), (meter, true)));
     };
     file.write_all(&memory).await.map_err(unkept)?;
     file.flush().await.map_err(unkept)?;
     file.rewind().await.map_err(unkept)?;
-    Ok(RequestBody { source: Source::Spool(Box::new(file)), length, left: length, meter, awaited })
+    Ok(RequestBody::of((Source::Spool(Box::new(file)), length), (meter, true)))
 }
 
 /// A file without a name, readable by nobody else from its first moment. Where the file system makes
@@ -214,22 +210,22 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = self.get_mut();
-        if this.left == 0 {
+        let Some(content) = this.content.as_deref_mut().filter(|content| content.left > 0) else {
             return Poll::Ready(None);
-        }
-        let data = match &mut this.source {
+        };
+        let data = match &mut content.source {
             Source::Memory(bytes) => std::mem::take(bytes),
             Source::Stream(stream) => {
                 let polled = stream.poll(cx);
                 this.meter.set_awaited(polled.is_pending());
                 let Some(data) = ready!(polled) else {
-                    let reason = format!("{} bytes missing", this.left);
+                    let reason = format!("{} bytes missing", content.left);
                     return Poll::Ready(Some(Err(BodyFault { code: Code::BodyIncomplete, reason })));
                 };
                 data?
             }
             Source::Spool(file) => {
-                let mut chunk = vec![0; READ.min(usize::try_from(this.left).unwrap_or(READ))];
+                let mut chunk = vec![0; READ.min(usize::try_from(content.left).unwrap_or(READ))];
                 let mut buffer = ReadBuf::new(&mut chunk);
                 ready!(Pin::new(&mut **file).poll_read(cx, &mut buffer)).map_err(unkept)?;
                 let read = buffer.filled().len();
@@ -240,17 +236,17 @@ impl Body for RequestBody {
                 Bytes::from(chunk)
             }
         };
-        this.left = this.left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
-        this.meter.set_whole(this.left == 0);
+        content.left = content.left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        this.meter.set_whole(content.left == 0);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.content.as_ref().is_none_or(|content| content.left == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.content.as_ref().map_or(0, |content| content.left))
     }
 }
 
@@ -258,7 +254,6 @@ impl Body for RequestBody {
 struct Watched {
     /// What was read before, and counted.
     front: Bytes,
-    begun: bool,
     incoming: Incoming,
     limits: BodyLimits,
     meter: Meter,
@@ -274,7 +269,7 @@ struct Waiting {
 
 impl Watched {
     fn new(incoming: Incoming, limits: BodyLimits, meter: Meter) -> Self {
-        Self { front: Bytes::new(), begun: false, incoming, limits, meter, window: 0, patience: None }
+        Self { front: Bytes::new(), incoming, limits, meter, window: 0, patience: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {

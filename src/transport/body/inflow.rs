@@ -86,7 +86,7 @@ impl Begun {
             self.known = Some(length(&front));
         }
         let front = front.freeze();
-        (self.watched.front, self.watched.begun) = (front.clone(), true);
+        self.watched.front = front.clone();
         Ok((self.whole && front.len() <= most).then_some(front))
     }
 }
