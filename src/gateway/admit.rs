@@ -111,6 +111,11 @@ pub fn admit<'s>(
     };
     let approach = Approach { identity, action, route };
     if snapshot.policy.looks_at_body(approach.identity.consumer(), &approach.action) {
+        // Nobody's body is kept for a call that is not made in any case.
+        let by = (approach.identity.consumer(), approach.action.upstream);
+        if let Some((code, reason)) = snapshot.freezes.stops_early(by) {
+            return Err(Refusal::new(code, Known { reason: Some(reason), ..approach.known(snapshot) }));
+        }
         return Ok(Step::Body(approach));
     }
     approach.decide(snapshot, now).map(Step::Admitted)

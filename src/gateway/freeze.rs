@@ -24,6 +24,18 @@ impl Freezes {
         &self,
         (consumer, upstream, credential): (usize, usize, usize),
     ) -> Option<(Code, &'static str)> {
+        let early = self.stops_early((consumer, upstream));
+        if early.is_some() {
+            return early;
+        }
+        let why = self.credentials.get(&credential)?;
+        let code = if *why == FROZEN_CREDENTIAL { Code::Frozen } else { Code::CredentialUnavailable };
+        Some((code, why))
+    }
+
+    /// Why none of the consumer's calls to this upstream is made now, whatever its body says.
+    #[must_use]
+    pub fn stops_early(&self, (consumer, upstream): (usize, usize)) -> Option<(Code, &'static str)> {
         if self.gateway {
             return Some((Code::Frozen, "the gateway is frozen"));
         }
@@ -33,9 +45,7 @@ impl Freezes {
         if self.upstreams.contains(&upstream) {
             return Some((Code::Frozen, "the upstream is frozen"));
         }
-        let why = self.credentials.get(&credential)?;
-        let code = if *why == FROZEN_CREDENTIAL { Code::Frozen } else { Code::CredentialUnavailable };
-        Some((code, why))
+        None
     }
 }
 

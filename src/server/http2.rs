@@ -245,8 +245,8 @@ impl<C> Talk<C> {
     /// Tells the trail of streams that h2 refused by itself.
     fn tell_refused(&mut self, over: bool) {
         let refused = self.seen.begun().saturating_sub(self.streams.served.get() + self.told);
-        // Once it ends, h2 leaves to others what still comes.
-        if refused == 0 || (self.ending.is_some() && !over) {
+        // Once it ends, what still comes is left for another connection.
+        if refused == 0 || self.ending.is_some() {
             self.doubt = None;
             return;
         }

@@ -1,6 +1,6 @@
 //! What is taken away while a call's body comes slowly is not used for it any more.
 
-use super::{SOON, at_work, soon, verified};
+use super::{CONFIG, SOON, add, at_work, begun_with as begun_site, issue, soon, verified};
 use crate::process::Process;
 use crate::upstream::{KEY_ID, SECRET, Upstream};
 use crate::world::Raw;
@@ -86,4 +86,22 @@ fn no_other_body_keeps_it_either() {
     let ends: Vec<_> = site.events().into_iter().filter(|event| event["target"] == "/api/v1/slow/").collect();
     let attempts = |event: &&serde_json::Value| event["event"] == "outcome" && event["attempts"] == 1;
     assert_eq!((ends.iter().filter(attempts).count(), ends.len()), (2, 6), "{ends:#?}");
+}
+
+/// A frozen call's body is not read, though a rule would look at it.
+#[test]
+fn a_frozen_call_is_told_so_before_its_body_has_come() {
+    let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
+    let judged = CONFIG.replace("paths = [\"/**\"]", "paths = [\"/**\"], body = { action = \"*\" }");
+    assert_ne!(judged, CONFIG);
+    let site = begun_site(&upstream, &judged);
+    add(&site, "jms", SECRET);
+    let token = issue(&site, "tool");
+    let process = site.start();
+    site.done(&["freeze"]);
+    soon(&process, &token, 503);
+    let rest = "Content-Type: application/json\r\nContent-Length: 4000\r\n\r\n{";
+    let answer = begun_with(&process, &token, rest).answer();
+    assert_eq!((answer.status, answer.header("claviger-error")), (503, Some("frozen")));
+    assert_eq!(process.end().0, Some(0));
 }
