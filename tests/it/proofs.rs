@@ -122,3 +122,17 @@ fn a_name_that_stands_for_nothing_is_noticed() {
         assert!(!runs(command), "{command}");
     }
 }
+
+/// A row of a table in the raw-socket suite begins with its name.
+#[test]
+fn the_raw_socket_suite_has_two_hundred_cases_and_more() {
+    let mut rows = 0;
+    for entry in std::fs::read_dir(root().join("tests/it")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("wire_") && path.is_file() {
+            rows += read(&path).lines().filter(|line| line.trim_start().starts_with("(\"")).count();
+        }
+    }
+    assert!(rows >= 200, "{rows} rows");
+}
