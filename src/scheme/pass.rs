@@ -132,8 +132,8 @@ struct Kept {
     flight: Option<(Flight, SystemTime)>,
     /// When logins were refused, the latest last.
     refused: Vec<SystemTime>,
-    /// When passes were given up by the upstream's word, the latest last.
-    ended: Vec<SystemTime>,
+    /// When passes were given up by the upstream's word, the latest last, and by which.
+    ended: Vec<(SystemTime, Ended)>,
     last: Option<(SystemTime, Fault)>,
     /// Logins in a row that were sent and not answered: each may have counted against the account.
     unheard: u32,
@@ -226,12 +226,14 @@ impl Slot {
             Ended::Surely => MOST_ENDED,
             Ended::Perhaps => MOST_DOUBTED,
         };
-        kept.ended.retain(|at| within(*at, MINUTE, now));
-        if (fresh && !pass.good.load(Ordering::Relaxed)) || kept.ended.len() >= most {
+        kept.ended.retain(|(at, _)| within(*at, MINUTE, now));
+        // Each kind by itself: what one consumer is refused must not hide from all that the pass has ended.
+        let lately = kept.ended.iter().filter(|(_, kind)| *kind == ended).count();
+        if (fresh && !pass.good.load(Ordering::Relaxed)) || lately >= most {
             return false;
         }
         if !kept.doubted {
-            kept.ended.push(now);
+            kept.ended.push((now, ended));
         }
         match ended {
             Ended::Surely => kept.pass = None,

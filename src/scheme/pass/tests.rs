@@ -130,6 +130,10 @@ fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
             }
         }
         assert_eq!(look(&slot, at(2)), "good", "kept");
+        let other = if ended == Ended::Surely { Ended::Perhaps } else { Ended::Surely };
+        assert!(slot.note(&slot.left(at(2)).unwrap(), other, at(2)), "the other kind is counted by itself");
+        turn(&slot, at(2)).land(Ok(gained(at(0) + HOUR, None)), at(2));
+        slot.left(at(2)).unwrap().was_good();
         assert!(slot.note(&slot.left(at(62)).unwrap(), ended, at(62)), "a minute later");
     }
 }
