@@ -53,6 +53,7 @@ mod storage;
 mod tampered;
 mod tidy;
 mod tls;
+mod tls_matrix;
 mod upstream_answers;
 mod upstream_faults;
 mod upstream_reuse;

@@ -12,7 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::ledger::{ANSWERED, Ledger, failed, only_call, request};
 use crate::process::Site;
@@ -25,13 +25,13 @@ pub struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     /// Its own certificate.
-    pem: PathBuf,
+    pub pem: PathBuf,
 }
 
 /// A certificate's file and its key's.
 pub struct Pair {
-    cert: PathBuf,
-    key: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Authority {
@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// Issues a certificate for `name`, changed as wanted.
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    pub fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -54,10 +54,22 @@ impl Authority {
     }
 
     /// A certificate that vouches for itself.
-    fn stranger(&self, name: &str) -> Pair {
+    pub fn stranger(&self, name: &str) -> Pair {
         let key = KeyPair::generate().unwrap();
         let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
         self.pair(&cert.pem(), &key)
+    }
+
+    /// Signs another authority's certificate.
+    pub fn sign(&self, params: &CertificateParams, key: &KeyPair) -> CertificateDer<'static> {
+        params.signed_by(key, &self.issuer).unwrap().der().clone()
+    }
+
+    /// A certificate for these names, issued by another whose pair is kept here.
+    pub fn issue_by(&self, issuer: &Issuer<'static, KeyPair>, names: Vec<String>) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(names).unwrap().signed_by(&key, issuer).unwrap().pem();
+        self.pair(&cert, &key)
     }
 
     fn pair(&self, cert: &str, key: &KeyPair) -> Pair {
@@ -77,10 +89,14 @@ fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
 
 /// An upstream that speaks TLS; gives its address, and what it heard inside.
 fn encrypted_upstream(pair: &Pair) -> (SocketAddr, Arc<Mutex<String>>) {
+    let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());
+    serving(claviger::tls::server_config(&pair.cert, &key, None).unwrap())
+}
+
+/// The same with settings of its own.
+pub fn serving(config: Arc<ServerConfig>) -> (SocketAddr, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(String::new())));
-    let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());
-    let config = claviger::tls::server_config(&pair.cert, &key, None).unwrap();
     let record = Arc::clone(&heard);
     std::thread::spawn(move || {
         for socket in listener.incoming() {
@@ -97,7 +113,7 @@ fn encrypted_upstream(pair: &Pair) -> (SocketAddr, Arc<Mutex<String>>) {
 }
 
 /// A gateway in front of `https://…`, which trusts the authority alone.
-fn before(address: SocketAddr, host: &str, authority: &Authority) -> World {
+pub fn before(address: SocketAddr, host: &str, authority: &Authority) -> World {
     let ca = format!("credential = \"key\"\nca_file = \"{}\"", authority.pem.display());
     let endpoint = format!("https://{host}:{}", address.port());
     let config = CONFIG.replace("http://@UPSTREAM@", &endpoint).replacen("credential = \"key\"", &ca, 1);
@@ -244,7 +260,7 @@ pub fn speaking(
 }
 
 /// Sends, and reads to the end of the connection; how that came.
-fn said(stream: &mut Encrypted, bytes: &str) -> (String, std::io::Result<usize>) {
+pub fn said(stream: &mut Encrypted, bytes: &str) -> (String, std::io::Result<usize>) {
     let mut text = Vec::new();
     let ended = stream.write_all(bytes.as_bytes()).and_then(|()| stream.read_to_end(&mut text));
     (String::from_utf8_lossy(&text).into_owned(), ended)
