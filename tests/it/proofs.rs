@@ -77,6 +77,9 @@ fn runs(command: &str) -> bool {
 fn every_row_names_tests_that_there_are_and_a_command_that_runs_some() {
     let text = read(&root().join("SECURITY.md"));
     let rows: Vec<Vec<&str>> = text
+        .split("\n## Long runs")
+        .next()
+        .unwrap()
         .lines()
         .filter(|line| line.starts_with("| ") && !line.contains("---") && !line.contains("| shown by |"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
