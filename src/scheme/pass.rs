@@ -34,6 +34,8 @@ const AHEAD: Duration = Duration::from_secs(30);
 pub(super) const DOUBT: Duration = Duration::from_secs(5);
 /// How long a pass is used that seems to have ended when it comes: its clock is not ours.
 const LEAST: Duration = Duration::from_secs(30);
+/// How long may pass between reading the clock and using what was read.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// A token or cookie that an upstream gave. Only [`Slot`] makes one.
 pub struct Pass {
@@ -243,10 +245,11 @@ impl Slot {
     }
 }
 
-/// Whether `now` is less than `span` after `at`. What is still to come is of a clock that was set back,
+/// Whether `now` is less than `span` after `at`. What is to come in a moment was noted by another worker,
+/// who read the clock later and was here sooner; what is to come later is of a clock that was set back,
 /// and counts for nothing.
 fn within(at: SystemTime, span: Duration, now: SystemTime) -> bool {
-    now.duration_since(at).is_ok_and(|passed| passed < span)
+    now.duration_since(at).map_or_else(|ahead| ahead.duration() < MOMENT, |passed| passed < span)
 }
 
 impl Kept {

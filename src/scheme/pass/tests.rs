@@ -113,6 +113,22 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
 }
 
 #[test]
+fn who_read_the_clock_before_another_and_came_after_it_sees_what_it_did() {
+    let before = |seconds| at(seconds) - Duration::from_millis(1);
+    let slot = slot();
+    turn(&slot, at(0)).land(Ok(gained(at(0) + HOUR, None)), at(0));
+    let pass = slot.left(at(0)).unwrap();
+    pass.was_good();
+    assert!(slot.note(&pass, Ended::Perhaps, at(1)));
+    let lease = turn(&slot, at(1));
+    assert_eq!(look(&slot, before(1)), "wait", "not the pass that has ended");
+    lease.land(Err(Fault::refused("no")), at(1));
+    assert!(slot.note(&pass, Ended::Surely, at(1)));
+    turn(&slot, at(2)).land(Err(Fault::refused("no")), at(2));
+    assert_eq!(look(&slot, before(2)), "held", "not a third login within the minute");
+}
+
+#[test]
 fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
     for (ended, most) in [(Ended::Perhaps, MOST_DOUBTED), (Ended::Surely, MOST_ENDED)] {
         let slot = slot();
