@@ -41,6 +41,10 @@ pub(super) struct Seen {
     last: Cell<u32>,
     /// When what is not whole yet began: the preface, or a head.
     since: Cell<Option<Instant>>,
+    /// Since when the socket takes nothing of what is to be written.
+    stuck: Cell<Option<Instant>>,
+    /// When it last took something again.
+    freed: Cell<Option<Instant>>,
     fault: Cell<Option<Fault>>,
 }
 
@@ -53,6 +57,29 @@ impl Seen {
     /// Since when something is not whole.
     pub(super) fn unfinished(&self) -> Option<Instant> {
         self.since.get()
+    }
+
+    /// Since when the consumer takes nothing at all.
+    pub(super) fn stuck(&self) -> Option<Instant> {
+        self.stuck.get()
+    }
+
+    /// Since when an answer does not wait for those before it on the connection: not at all while it is stuck.
+    pub(super) fn flows(&self) -> Option<Instant> {
+        self.stuck.get().map(|_| Instant::now()).or(self.freed.get())
+    }
+
+    /// Takes note of whether something could be written.
+    fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
+        match (&polled, self.stuck.get()) {
+            (Poll::Pending, None) => self.stuck.set(Some(Instant::now())),
+            (Poll::Ready(_), Some(_)) => {
+                self.stuck.set(None);
+                self.freed.set(Some(Instant::now()));
+            }
+            (Poll::Pending, Some(_)) | (Poll::Ready(_), None) => {}
+        }
+        polled
     }
 
     /// Why the connection was ended, told once.
@@ -217,7 +244,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.seen.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -225,7 +253,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.seen.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -233,7 +262,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let polled = Pin::new(&mut self.socket).poll_flush(cx);
+        self.seen.wrote(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::drain::Drain;
 use super::frames::{Frames, Seen};
 use super::quiet::Quiet;
+use super::wire::Pace;
 use crate::audit::{Arrival, Audited, Broken};
 use crate::code::Code;
 use crate::deadline::Deadline;
@@ -33,10 +34,13 @@ use crate::transport::Answer;
 
 /// Requests at once on one connection.
 const STREAMS: u32 = 100;
-/// What a consumer may send before it is asked for more: for one stream, and for all of a connection.
-const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
-/// What is kept of an answer that the consumer does not take.
-const UNSENT: usize = 64 << 10;
+/// What a consumer may send before it is asked for more: for one stream, and for all of a connection, so that
+/// some whose upstream reads nothing leave room for others.
+const WINDOWS: (u32, u32) = (64 << 10, 2 << 20);
+/// What is kept of an answer that the consumer does not take, but for the last piece of it.
+const UNSENT: usize = 32 << 10;
+/// The most of an answer that is handed over at once: a frame.
+const PIECE: usize = 16 << 10;
 /// Streams of which the consumer and we have done with, and of which frames may still come.
 const RESETS: usize = 100;
 /// How long a connection may take to end.
@@ -48,6 +52,7 @@ const SLOW: Fault = Fault { code: Code::HeaderTimeout, reason: "head too slow" }
 const BROKEN: Fault = Fault { code: Code::Malformed, reason: "HTTP/2 is not kept to" };
 const ABUSED: Fault = Fault { code: Code::Malformed, reason: "connection abuse: HTTP/2 flood" };
 const REFUSED: Fault = Fault { code: Code::Malformed, reason: "a stream that HTTP/2 refuses" };
+const LEFT: Fault = Fault { code: Code::Malformed, reason: "a stream that ended with its connection" };
 
 /// One connection, from its first byte to its last.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -65,7 +70,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let answers = service_fn(move |request: Request<Incoming>| {
         answer(Rc::clone(&asked), request, limits.head, (Rc::clone(&from), begun.begin()))
     });
-    let mut builder = Builder::new(Tasks { streams: Rc::clone(&streams), patience: limits.body_timeout });
+    let tasks = Tasks { streams: Rc::clone(&streams), seen: Rc::clone(&seen), patience: limits.body_timeout };
+    let mut builder = Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -76,10 +82,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_local_error_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS);
     let connection = Box::pin(builder.serve_connection(TokioIo::new(frames), answers));
-    let pace = (limits.header_timeout, limits.idle_timeout);
+    let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
     let (deadline, told) = (Deadline::default(), 0);
-    let mut talk =
-        Talk { connection, seen, streams, gateway, arrival, pace, deadline, doubt: None, told, ending: None };
+    let mut talk = Talk { connection, seen, streams, gateway, arrival, pace, deadline, doubt: None, told };
     // Its state is small beside that of TLS, and stays.
     drain.run(Pin::new(&mut talk), Rc::new(Quiet::default()), Talk::wind_up).await;
 }
@@ -93,22 +98,31 @@ struct Streams {
     idle: Cell<Instant>,
     /// Of the one that came last, until its task has it.
     fresh: RefCell<Option<Rc<Progress>>>,
+    /// Since when no more are wanted.
+    ending: Cell<Option<Instant>>,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        let idle = Cell::new(Instant::now());
-        Self { served: Cell::default(), in_flight: Cell::default(), idle, fresh: RefCell::default() }
+        Self {
+            served: Cell::default(),
+            in_flight: Cell::default(),
+            idle: Cell::new(Instant::now()),
+            fresh: RefCell::default(),
+            ending: Cell::default(),
+        }
     }
 }
 
 impl Streams {
     fn begin(self: &Rc<Self>) -> Flight {
         self.served.set(self.served.get() + 1);
-        self.in_flight.set(self.in_flight.get() + 1);
+        // Whoever was told to go, and asks on, does not keep the connection.
+        let counts = self.ending.get().is_none_or(|ending| ending.elapsed() < LINGER);
+        self.in_flight.set(self.in_flight.get() + u32::from(counts));
         let progress = Rc::new(Progress::default());
         *self.fresh.borrow_mut() = Some(Rc::clone(&progress));
-        Flight { streams: Rc::clone(self), progress }
+        Flight { streams: Rc::clone(self), progress, counts }
     }
 }
 
@@ -120,10 +134,14 @@ struct Progress(Cell<Option<Instant>>);
 struct Flight {
     streams: Rc<Streams>,
     progress: Rc<Progress>,
+    counts: bool,
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        if !self.counts {
+            return;
+        }
         self.streams.in_flight.set(self.streams.in_flight.get().saturating_sub(1));
         self.streams.idle.set(Instant::now());
     }
@@ -140,7 +158,7 @@ async fn answer(
     // It says nothing here, and HTTP/2 knows no such field.
     response.headers_mut().remove(CONNECTION);
     flight.progress.0.set(Some(Instant::now()));
-    Ok(response.map(|body| Streamed { body, flight }))
+    Ok(response.map(|body| Streamed { body, rest: Bytes::new(), flight }))
 }
 
 /// The request as HTTP/1 would have brought it, or why it is refused.
@@ -178,6 +196,8 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// An answer's body on its way into a stream.
 struct Streamed {
     body: Audited<Answer>,
+    /// What came of it and was not handed over yet.
+    rest: Bytes,
     flight: Flight,
 }
 
@@ -187,18 +207,29 @@ impl Body for Streamed {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
         // It is asked for more only where the consumer has taken enough of what it was given.
-        this.flight.progress.0.set(polled.is_ready().then(Instant::now));
-        polled
+        while this.rest.is_empty() {
+            let polled = Pin::new(&mut this.body).poll_frame(cx);
+            this.flight.progress.0.set(polled.is_ready().then(Instant::now));
+            match ready!(polled) {
+                None => return Poll::Ready(None),
+                Some(frame) => this.rest = frame?.into_data().unwrap_or_default(),
+            }
+        }
+        this.flight.progress.0.set(Some(Instant::now()));
+        // h2 keeps whatever it is given, at once, for as long as the consumer takes nothing.
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let left = self.body.size_hint().exact();
+        left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left.saturating_add(rest)))
     }
 }
 
@@ -206,20 +237,23 @@ impl Body for Streamed {
 #[derive(Clone)]
 struct Tasks {
     streams: Rc<Streams>,
+    seen: Rc<Seen>,
     patience: Duration,
 }
 
 impl<F: Future + 'static> Executor<F> for Tasks {
     fn execute(&self, stream: F) {
         let progress = self.streams.fresh.borrow_mut().take().unwrap_or_default();
-        let (mut stream, mut deadline, patience) = (Box::pin(stream), Deadline::default(), self.patience);
+        let (seen, patience) = (Rc::clone(&self.seen), self.patience);
+        let (mut stream, mut deadline) = (Box::pin(stream), Deadline::default());
         // Owned by its connection: it ends with it. Dropped, it resets the stream.
         tokio::task::spawn_local(std::future::poll_fn(move |cx| {
             if stream.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
             let Some(since) = progress.0.get() else { return Poll::Pending };
-            deadline.poll(cx, since + patience)
+            // While the connection is stuck, or slow, they all wait: that has a time-out of its own.
+            deadline.poll(cx, seen.flows().map_or(since, |flows| flows.max(since)) + patience)
         }));
     }
 }
@@ -231,29 +265,28 @@ struct Talk<C> {
     streams: Rc<Streams>,
     gateway: Rc<Gateway>,
     arrival: Rc<Arrival>,
-    /// How long a head may take, and how long until one begins.
-    pace: (Duration, Duration),
+    pace: Pace,
     deadline: Deadline,
     /// Since when there are streams that became no request.
     doubt: Option<Instant>,
     /// Of how many of them the trail was told.
     told: u64,
-    ending: Option<Instant>,
 }
 
 impl<C> Talk<C> {
     /// Tells the trail of streams that h2 refused by itself.
     fn tell_refused(&mut self, over: bool) {
         let refused = self.seen.begun().saturating_sub(self.streams.served.get() + self.told);
-        // Once it ends, what still comes is left for another connection.
-        if refused == 0 || self.ending.is_some() {
+        // Once it ends, what still comes is left for another connection. While nothing can be written, h2 may
+        // not have read what we have seen.
+        if refused == 0 || self.streams.ending.get().is_some() || (self.seen.stuck().is_some() && !over) {
             self.doubt = None;
             return;
         }
         let since = *self.doubt.get_or_insert_with(Instant::now);
         if over || since.elapsed() >= DOUBT {
             for _ in 0..refused {
-                self.gateway.refuse_unread(REFUSED, &self.arrival);
+                self.gateway.refuse_unread(if over { LEFT } else { REFUSED }, &self.arrival);
             }
             (self.told, self.doubt) = (self.told + refused, None);
         }
@@ -262,14 +295,15 @@ impl<C> Talk<C> {
     /// What is due next, and when.
     fn due(&self) -> Option<(Instant, Due)> {
         let quiet = (self.streams.in_flight.get() == 0).then(|| self.streams.idle.get());
-        let first = self.seen.unfinished().map(|since| (since + self.pace.0, Due::Slow));
-        let next = match (quiet, self.ending) {
+        let first = self.seen.unfinished().map(|since| (since + self.pace.head, Due::Slow));
+        let stuck = self.seen.stuck().map(|since| (since + self.pace.write, Due::Over));
+        let next = match (quiet, self.streams.ending.get()) {
             (Some(since), Some(ending)) => Some((since.max(ending) + LINGER, Due::Over)),
-            (Some(since), None) => Some((since + self.pace.1, Due::Idle)),
+            (Some(since), None) => Some((since + self.pace.idle, Due::Idle)),
             (None, _) => None,
         };
         let doubt = self.doubt.map(|since| (since + DOUBT, Due::Doubt));
-        [first, next, doubt].into_iter().flatten().min_by_key(|(until, _)| *until)
+        [first, stuck, next, doubt].into_iter().flatten().min_by_key(|(until, _)| *until)
     }
 }
 
@@ -290,7 +324,7 @@ where
     /// No more streams, and the end after those in flight.
     fn wind_up(self: Pin<&mut Self>) {
         let this = self.get_mut();
-        this.ending.get_or_insert_with(Instant::now);
+        this.streams.ending.set(this.streams.ending.get().or_else(|| Some(Instant::now())));
         this.connection.as_mut().graceful_shutdown();
     }
 }

@@ -149,6 +149,32 @@ fn a_stream_that_is_no_request_is_on_the_trail() {
     assert!(world.upstream.seen().is_empty());
 }
 
+/// The http crate's word on targets comes before ours: what it cuts is cut for all, what it refuses is told.
+#[test]
+fn a_target_that_is_none_is_refused_or_is_the_same_for_everybody() {
+    let (world, authority) = world();
+    let (token, mut count) = (bearer(), 0);
+    for path in ["/api/<b>", "/api/`ls`", "/api/a b", "/api/\u{7f}", "/api/\0", "api/", ""] {
+        let mut consumer = Consumer::new(&world, &authority);
+        consumer.ask(1, &read(path, &token, &[]), true);
+        let frames = consumer.until(|frame| matches!(frame.kind, RST_STREAM | GOAWAY | HEADERS));
+        assert!(frames.iter().all(|frame| frame.kind != HEADERS || frame.payload[0] != OK), "{path}");
+        drop(consumer);
+        count += 1;
+        let outcome = world.trail_of(count).pop().unwrap();
+        assert_eq!((&outcome["code"], &outcome["event"]), (&"malformed".into(), &"outcome".into()), "{path}");
+    }
+    assert!(world.upstream.seen().is_empty());
+    let mut consumer = Consumer::new(&world, &authority);
+    consumer.ask(1, &read("/api/a/#/../b", &token, &[]), true);
+    assert_eq!(consumer.answer(1).0, OK);
+    let events = world.trail_of(count + 2);
+    assert!(events[count..].iter().all(|event| event["target"] == "/api/a/"), "{events:#?}");
+    let seen = world.upstream.only();
+    assert_eq!(seen.target, "/api/a/");
+    seen.signed_for("/api/a/").unwrap();
+}
+
 type Flood = fn(&mut Consumer, u32, &str);
 
 #[test]

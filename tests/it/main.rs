@@ -38,6 +38,7 @@ mod endpoints;
 mod faults;
 mod fairness;
 mod http2;
+mod http2_slow;
 mod fuzzed;
 mod logins;
 mod packs;

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -120,9 +121,14 @@ orgs = ["{DEFAULT}"]
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to connections, one of which would take it before it is listened at."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port := random.randrange(20_000, 32_000)))
+                return port
+            except OSError:
+                pass
 
 
 def wait_until_answers(process, url, log, seconds=20):
