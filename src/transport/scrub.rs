@@ -7,9 +7,6 @@
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use memchr::memmem;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use zeroize::Zeroizing;
 
 use super::Answer;
 use crate::audit::Broken;
@@ -19,9 +16,9 @@ const MOST: usize = 64 * 1024;
 /// A shorter secret would be found in innocent text.
 const SHORTEST: usize = 8;
 
-/// Bytes that no encoder of URLs leaves as they are, and those that some do.
-const ALL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const PATHS: &AsciiSet = &ALL.remove(b'/');
+/// The name of an entity, at most, and how long a byte's spelling can be with it.
+const LONGEST_ENTITY: usize = 8;
+const LONGEST_SPELLING: usize = LONGEST_ENTITY + 2;
 
 /// What of a header value that was sent is the secret: of a signature itself, else the last word, without
 /// the name of a cookie.
@@ -36,48 +33,65 @@ fn secret(sent: &[u8]) -> &[u8] {
     value.unwrap_or(word)
 }
 
-/// The ways in which it may be written. All are as long or longer.
-fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    let plain = Zeroizing::new(secret.to_vec());
-    let escaped = Zeroizing::new(
-        secret
-            .iter()
-            .flat_map(|byte| match byte {
-                b'/' => vec![b'\\', b'/'],
-                b'"' | b'\\' => vec![b'\\', *byte],
-                _ => vec![*byte],
-            })
-            .collect::<Vec<u8>>(),
-    );
-    let mut all = vec![plain, escaped];
-    for set in [ALL, PATHS] {
-        let upper = Zeroizing::new(percent_encode(secret, set).to_string());
-        // The same with hexadecimal digits in the other case.
-        let mut lower = Zeroizing::new(upper.as_bytes().to_vec());
-        let percents: Vec<usize> = memchr::memchr_iter(b'%', upper.as_bytes()).collect();
-        for at in percents {
-            if let Some(digits) = lower.get_mut(at + 1..at + 3) {
-                digits.make_ascii_lowercase();
-            }
+/// How many bytes at the beginning of `text` stand for `byte`: as it is, or as URLs, JSON or HTML write it.
+fn spelt(text: &[u8], byte: u8) -> Option<usize> {
+    let coded = match text {
+        [b'%', high, low, ..] => Some((hex(&[*high, *low])?, 3)),
+        [b'\\', b'u' | b'U', digits @ ..] => Some((hex(digits.get(..4)?)?, 6)),
+        [b'\\', escaped @ (b'/' | b'"' | b'\\'), ..] => Some((u32::from(*escaped), 2)),
+        [b'&', rest @ ..] => {
+            let end = rest.iter().take(LONGEST_ENTITY).position(|byte| *byte == b';')?;
+            Some((entity(rest.get(..end)?)?, end + 2))
         }
-        all.extend([Zeroizing::new(upper.as_bytes().to_vec()), lower]);
-    }
-    all
+        _ => None,
+    };
+    coded.filter(|(code, _)| *code == u32::from(byte)).map(|(_, length)| length)
 }
 
-/// Replaces every spelling in `text`; how often it was there.
-fn replace(text: &mut [u8], spellings: &[Zeroizing<Vec<u8>>]) -> u32 {
-    let mut found = 0;
-    for spelling in spellings {
-        let mut from = 0;
-        while let Some(at) = text.get(from..).and_then(|rest| memmem::find(rest, spelling)) {
-            // Onwards: what was put there may look like the secret itself.
-            let end = from + at + spelling.len();
-            if let Some(shown) = text.get_mut(from + at..end) {
-                shown.fill(b'*');
-            }
-            (from, found) = (end, found + 1);
+/// What these hexadecimal digits say.
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// The character of an HTML entity, without `&` and `;`.
+fn entity(name: &[u8]) -> Option<u32> {
+    Some(match name {
+        b"amp" => u32::from(b'&'),
+        b"lt" => u32::from(b'<'),
+        b"gt" => u32::from(b'>'),
+        b"quot" => u32::from(b'"'),
+        b"apos" => u32::from(b'\''),
+        [b'#', b'x' | b'X', digits @ ..] => hex(digits)?,
+        [b'#', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok()?,
+        _ => return None,
+    })
+}
+
+/// How many bytes at the beginning of `text` are the secret, each of its bytes spelt in any way.
+fn shown(text: &[u8], secret: &[u8]) -> Option<usize> {
+    secret.iter().try_fold(0, |at, byte| {
+        let rest = text.get(at..)?;
+        let as_it_is = rest.first() == Some(byte);
+        Some(at + spelt(rest, *byte).or(as_it_is.then_some(1))?)
+    })
+}
+
+/// Replaces the secret in `text`, at its length; how often it was there.
+fn replace(text: &mut [u8], secret: &[u8]) -> u32 {
+    let (mut found, mut at) = (0, 0);
+    let Some(first) = secret.first() else { return found };
+    while let Some(next) = text
+        .get(at..)
+        .and_then(|rest| rest.iter().position(|byte| byte == first || matches!(byte, b'%' | b'\\' | b'&')))
+    {
+        at += next;
+        let length = text.get(at..).and_then(|rest| shown(rest, secret));
+        if let Some(shown) = length.and_then(|length| text.get_mut(at..at + length)) {
+            shown.fill(b'*');
+            found += 1;
         }
+        // Onwards: what was put there may look like the secret itself.
+        at += length.unwrap_or(1);
     }
     found
 }
@@ -89,10 +103,9 @@ pub fn scrub_headers(headers: &mut HeaderMap, sent: &HeaderValue) -> u32 {
     if secret.len() < SHORTEST || headers.values().all(|value| value.len() < secret.len()) {
         return found;
     }
-    let spellings = spellings(secret);
     for value in headers.values_mut().filter(|value| value.len() >= secret.len()) {
         let mut text = BytesMut::from(value.as_bytes());
-        let here = replace(&mut text, &spellings);
+        let here = replace(&mut text, secret);
         if here > 0
             && let Ok(clean) = HeaderValue::from_maybe_shared(text.freeze())
         {
@@ -122,9 +135,10 @@ pub async fn scrub_body(answer: &mut Answer, sent: &HeaderValue) -> Result<u32, 
     if secret.len() < SHORTEST {
         return Ok(0);
     }
-    let mut read = answer.read(MOST).await?;
+    // What begins within it is seen whole.
+    let mut read = answer.read(MOST + secret.len() * LONGEST_SPELLING).await?;
     let taken = read.len();
-    let found = replace(&mut read, &spellings(secret));
+    let found = replace(&mut read, secret);
     answer.put_front(Bytes::from_owner(read), taken);
     Ok(found)
 }
@@ -150,9 +164,17 @@ mod tests {
     #[test]
     fn every_spelling_is_replaced_at_its_length() {
         let sent = HeaderValue::from_static("Bearer ab+c/d=efgh");
-        for shown in
-            ["ab+c/d=efgh", "ab%2Bc%2Fd%3Defgh", "ab%2bc%2fd%3defgh", "ab%2Bc/d%3Defgh", "ab+c\\/d=efgh"]
-        {
+        for shown in [
+            "ab+c/d=efgh",
+            "ab%2Bc%2Fd%3Defgh",
+            "ab%2bc%2fd%3defgh",
+            "ab%2Bc/d%3Defgh",
+            "ab+c\\/d=efgh",
+            "ab+c/d\\u003defgh",
+            "ab\\u002Bc/d=efgh",
+            "ab+c&#x2F;d&#61;efgh",
+            "%61b+c/d=efg&#104;",
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert("x-echo", HeaderValue::try_from(format!("<{shown}> {shown}")).unwrap());
             assert_eq!(scrub_headers(&mut headers, &sent), 2, "{shown}");
@@ -162,6 +184,23 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-echo", HeaderValue::from_static("ab+c/d=efg and nothing of it"));
         assert_eq!(scrub_headers(&mut headers, &sent), 0);
+        for near in [
+            "ab&plus;c/d=efgh",
+            "ab%2c/d=efghi",
+            "ab\\u00",
+            "ab&#x2Bc/d=efghij",
+            "%%%%%%%%%%%%",
+            "&&&&&&&&&&&&&",
+        ] {
+            headers.insert("x-echo", HeaderValue::from_static(near));
+            assert_eq!(scrub_headers(&mut headers, &sent), 0, "{near}");
+        }
+        let quoted = HeaderValue::from_static("ab\"c\\d<e>f&g'h");
+        headers.insert(
+            "x-echo",
+            HeaderValue::from_static(r#""ab\"c\\d<e>f&g'h" ab&quot;c\d&lt;e&gt;f&amp;g&apos;h"#),
+        );
+        assert_eq!(scrub_headers(&mut headers, &quoted), 2);
         headers.insert("x-echo", HeaderValue::from_static("**********"));
         assert!(scrub_headers(&mut headers, &HeaderValue::from_static("**********")) > 0, "and it ends");
         headers.insert("x-echo", HeaderValue::from_static("short is short"));

@@ -91,6 +91,21 @@ fn a_secret_that_comes_in_pieces_is_scrubbed_as_well() {
     }
 }
 
+/// What begins within the 64 KiB that are looked through is scrubbed to its end.
+#[test]
+fn a_secret_across_the_end_of_what_is_looked_through_is_scrubbed_whole() {
+    let (config, ..) = &schemes()[0];
+    for before in [65_536 - SECRET.len(), 65_530, 65_535] {
+        let shows = move |seen: &Seen| {
+            let body = format!("{}{}", ".".repeat(before), sent(seen, "x-api-key"));
+            chunked(500, "Content-Type: text/plain\r\n", &body, body.len().min(65_537))
+        };
+        let world = World::with(Upstream::start(shows), config);
+        let body = String::from_utf8(world.get("/api/", "").body).unwrap();
+        assert_eq!(body[before..], "*".repeat(SECRET.len()), "{before}");
+    }
+}
+
 #[test]
 fn what_shows_nothing_is_left_as_it_is_and_so_is_what_is_compressed() {
     let (config, ..) = &schemes()[0];
