@@ -5,6 +5,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::tree::Hash;
+
 /// What stands before the hash in a line.
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
 /// From `,"hash":"` to the end of the line, its newline not counted.
@@ -33,8 +35,8 @@ impl Default for Head {
 
 impl Head {
     /// Appends one line to `out`: what `members` writes (JSON members without braces) between `seq`,
-    /// `prev` and `hash`.
-    pub fn append(&mut self, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
+    /// `prev` and `hash`. Gives the hash.
+    pub fn append(&mut self, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) -> Hash {
         let start = out.len();
         out.extend_from_slice(b"{\"seq\":");
         push_decimal(out, self.next_seq);
@@ -42,11 +44,13 @@ impl Head {
         out.extend_from_slice(&self.hash);
         out.extend_from_slice(b"\",");
         members(out);
-        self.hash = hex(&Sha256::digest(out.get(start..).unwrap_or_default()).into());
+        let hash: Hash = Sha256::digest(out.get(start..).unwrap_or_default()).into();
+        self.hash = hex(&hash);
         self.next_seq += 1;
         out.extend_from_slice(HASH_MEMBER);
         out.extend_from_slice(&self.hash);
         out.extend_from_slice(b"\"}\n");
+        hash
     }
 }
 
@@ -60,11 +64,21 @@ pub fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The hash of a line's body.
 #[must_use]
-pub fn hash_of(body: &[u8]) -> Hex {
-    hex(&Sha256::digest(body).into())
+pub fn hash_of(body: &[u8]) -> Hash {
+    Sha256::digest(body).into()
 }
 
-fn hex(bytes: &[u8; 32]) -> Hex {
+/// What a line says of its hash, if it is the right one: the line's body, and the hash.
+#[must_use]
+pub fn proven(line: &[u8]) -> Option<(&[u8], Hash)> {
+    let (body, carried) = split_line(line)?;
+    let hash = hash_of(body);
+    (hex(&hash) == carried).then_some((body, hash))
+}
+
+/// A hash as lines carry it.
+#[must_use]
+pub fn hex(bytes: &Hash) -> Hex {
     let mut text = GENESIS;
     for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
         *pair = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
@@ -106,9 +120,9 @@ mod tests {
         let (first, first_hash) = split_line(lines.first().unwrap()).unwrap();
         let (second, second_hash) = split_line(lines.get(1).unwrap()).unwrap();
         assert!(first.starts_with(br#"{"seq":1,"prev":"0000"#));
-        assert_eq!(hash_of(first), first_hash);
+        assert_eq!(hex(&hash_of(first)), first_hash);
         assert!(second.starts_with([br#"{"seq":2,"prev":""#, first_hash].concat().as_slice()));
-        assert_eq!(hash_of(second), second_hash);
+        assert_eq!(hex(&hash_of(second)), second_hash);
         assert_eq!(head, Head { next_seq: 3, hash: second_hash.try_into().unwrap() });
         assert_eq!(split_line(b"{}"), None);
     }

@@ -299,7 +299,7 @@ pub fn escaped(bytes: &[u8]) -> Cow<'_, str> {
 
 /// Text as a JSON string with every character beyond ASCII escaped, so that a line shows nothing
 /// but what it is.
-fn ascii_json(text: &str) -> String {
+pub(super) fn ascii_json(text: &str) -> String {
     use std::fmt::Write as _;
     let json = serde_json::Value::from(text).to_string();
     let mut out = String::with_capacity(json.len() + 32);

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 use super::disk::Disk;
 use super::flood::Source;
+use super::heads::Heads;
+use super::note::Signer;
 use super::writer::{PATIENCE, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -34,6 +36,8 @@ pub struct Settings {
     pub durability: Durability,
     /// The size at which a new segment is begun, in bytes.
     pub rotate: u64,
+    /// How often heads are signed.
+    pub heads: Heads,
 }
 
 /// The call could not be recorded; it must not be made.
@@ -50,18 +54,18 @@ pub struct Journal(Arc<Shared>);
 pub struct Flusher(JoinHandle<()>);
 
 impl Journal {
-    /// Opens the journal on `disk` and starts its thread. A disk that fails is no error here:
+    /// Opens the journal on `disk` and starts its thread; `signer` signs its heads. A disk that fails is no error here:
     /// the journal is then not [healthy](Self::healthy), records nothing, and tries again.
     ///
     /// # Errors
     /// Where the thread cannot be started.
     pub fn open(
-        disk: Box<dyn Disk>,
+        (disk, signer): (Box<dyn Disk>, Signer),
         settings: Settings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Flusher)> {
-        let shared = Arc::new(Shared::new(disk, settings, clock, metrics));
+        let shared = Arc::new(Shared::new((disk, signer), settings, clock, metrics));
         shared.turn();
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || own.run())?;

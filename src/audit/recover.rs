@@ -10,8 +10,10 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::chain::{Head, hash_of, split_line};
+use super::chain::{self, Head};
 use super::disk::Disk;
+use super::note::{self, Verifier};
+use super::tree::{Hash, Tree};
 
 /// No chain comes so far: what says so was put there, and there must be numbers left to go on with.
 const LAST_SEQ: u64 = u64::MAX / 2;
@@ -25,6 +27,8 @@ pub(super) struct Recovered {
     pub(super) torn: u64,
     /// The members of each intent that has no outcome.
     pub(super) lost: Vec<Vec<u8>>,
+    /// The tree over all that is there.
+    pub(super) tree: Tree,
 }
 
 /// The members of a line that recovery and verification read.
@@ -34,6 +38,13 @@ pub(super) struct Line<'a> {
     pub(super) event: &'a str,
     pub(super) request_id: Option<&'a str>,
     pub(super) open: Option<u64>,
+}
+
+/// What a head's event says beside it.
+#[derive(Debug, Deserialize)]
+struct HeadLine {
+    note: String,
+    peaks: Vec<String>,
 }
 
 /// The name of a segment that begins with `seq` at `time`; names sort as segments were begun.
@@ -58,14 +69,26 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it).
-pub(super) fn recover(disk: &dyn Disk) -> io::Result<Recovered> {
+/// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it). Goes back
+/// to where no call was open, and to a head that `verifier` vouches for.
+pub(super) fn recover(disk: &dyn Disk, verifier: &Verifier) -> io::Result<Recovered> {
     disk.prepare()?;
     let mut recovered = Recovered::default();
     let mut outcomes: HashSet<String> = HashSet::new();
-    let mut last = true;
+    let (mut last, mut reaches_back) = (true, false);
+    let (mut tree, mut leaves): (Option<Tree>, Vec<Vec<Hash>>) = (None, Vec::new());
     for path in segments(disk.dir())?.iter().rev() {
-        let scan = Scan::of(path, &mut outcomes)?;
+        let scan = Scan::of(path, &mut outcomes, verifier)?;
+        if tree.is_none() {
+            tree = scan.tree;
+            leaves.push(scan.leaves);
+        }
+        if reaches_back {
+            if tree.is_some() {
+                break;
+            }
+            continue;
+        }
         if last && scan.good_end < scan.len {
             recovered.torn += scan.len - scan.good_end;
             cut(disk, path, scan.good_end)?;
@@ -76,9 +99,14 @@ pub(super) fn recover(disk: &dyn Disk) -> io::Result<Recovered> {
             recovered.head = head;
             last = false;
         }
-        if scan.reaches_back {
+        reaches_back = scan.reaches_back;
+        if reaches_back && tree.is_some() {
             break;
         }
+    }
+    recovered.tree = tree.unwrap_or_default();
+    for leaf in leaves.iter().rev().flatten() {
+        recovered.tree.push(leaf);
     }
     Ok(recovered)
 }
@@ -93,10 +121,13 @@ struct Scan {
     lost: Vec<Vec<u8>>,
     /// A line says that no call was open at that point: earlier segments hold no orphan.
     reaches_back: bool,
+    /// The tree of the last head in it, and the hashes of the lines from that head on; of all where it has none.
+    tree: Option<Tree>,
+    leaves: Vec<Hash>,
 }
 
 impl Scan {
-    fn of(path: &Path, outcomes: &mut HashSet<String>) -> io::Result<Self> {
+    fn of(path: &Path, outcomes: &mut HashSet<String>, verifier: &Verifier) -> io::Result<Self> {
         let mut reader = BufReader::new(File::open(path)?);
         let (mut scan, mut line) = (Self::default(), Vec::new());
         let mut intents: Vec<(String, Vec<u8>)> = Vec::new();
@@ -108,16 +139,19 @@ impl Scan {
             }
             scan.len += u64::try_from(read).unwrap_or(u64::MAX);
             let Some(whole) = line.strip_suffix(b"\n") else { continue };
-            let Some((body, hash)) = split_line(whole) else { continue };
-            let (Ok(hash), Ok(told)) = (<[u8; 64]>::try_from(hash), serde_json::from_slice::<Line>(whole))
-            else {
-                continue;
-            };
-            if hash_of(body) != hash || told.seq > LAST_SEQ {
+            let Some((body, hash)) = chain::proven(whole) else { continue };
+            let Ok(told) = serde_json::from_slice::<Line>(whole) else { continue };
+            if told.seq > LAST_SEQ {
                 continue;
             }
             scan.good_end = scan.len;
-            scan.head = Some(Head { next_seq: told.seq + 1, hash });
+            scan.head = Some(Head { next_seq: told.seq + 1, hash: chain::hex(&hash) });
+            if told.event == "head"
+                && let Some(tree) = vouched_for(whole, told.seq, verifier)
+            {
+                (scan.tree, scan.leaves) = (Some(tree), Vec::new());
+            }
+            scan.leaves.push(hash);
             match (told.event, told.request_id) {
                 ("intent", Some(id)) => intents.push((id.to_owned(), facts_of(body))),
                 ("outcome", Some(id)) => {
@@ -130,6 +164,15 @@ impl Scan {
         scan.lost = orphans.map(|(_, facts)| facts).collect();
         Ok(scan)
     }
+}
+
+/// The tree before the head in this line, if our key has signed its root.
+fn vouched_for(line: &[u8], seq: u64, verifier: &Verifier) -> Option<Tree> {
+    let HeadLine { note, peaks } = serde_json::from_slice(line).ok()?;
+    let head = verifier.open(&note)?;
+    let peaks: Option<Vec<Hash>> = peaks.iter().map(|peak| note::hash(peak)).collect();
+    let tree = Tree::of(head.size, peaks?)?;
+    (tree.root() == head.root && head.size + 1 == seq).then_some(tree)
 }
 
 /// The members of an intent that its outcome repeats.

@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use super::chain::Head;
 use super::disk::Disk;
-use super::event::push_opening;
-use super::flood::Floods;
-use super::journal::{Durability, Settings, Unrecorded};
+use super::heads::Signing;
+use super::journal::{Durability, Settings};
+use super::note::Signer;
 use super::own::own_members;
 use super::recover::{self, Recovered};
+use super::tail::Tail;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -26,9 +24,6 @@ const OUTCOME_FLUSH: Duration = Duration::from_millis(50);
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long until a failed disk is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-/// Bytes of events kept for a disk that does not take them. Beyond, only the outcomes of calls
-/// already recorded are kept; refusals are counted.
-const MAX_PENDING: usize = 16 << 20;
 /// With `batched`, so much is written without waiting for the flush, by whoever brought it: it is
 /// copied while the processor's cache still holds it, and no thread has to be woken.
 const WRITE: usize = 192 << 10;
@@ -44,8 +39,9 @@ pub(super) struct Shared {
     flushing: AtomicU64,
     /// What a former run left, until the first segment tells of it.
     recovered: Mutex<Option<Recovered>>,
-    /// Taken before `tail` where both are needed.
+    /// Taken before `signing`, and that before `tail`, where several are needed.
     segment: Mutex<Option<Segment>>,
+    pub(super) signing: Mutex<Signing>,
     pub(super) tail: Mutex<Tail>,
     pub(super) wake: Condvar,
 }
@@ -57,28 +53,6 @@ struct Segment {
     broken: bool,
 }
 
-#[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, under the one lock")]
-pub(super) struct Tail {
-    /// The chain's end; `None` until the folder could be read.
-    pub(super) head: Option<Head>,
-    pub(super) pending: Vec<u8>,
-    /// The buffer of the former batch, to be used again.
-    spare: Vec<u8>,
-    pub(super) pending_events: u64,
-    pub(super) unflushed: bool,
-    pub(super) waiters: Vec<oneshot::Sender<bool>>,
-    /// Calls with an intent and no outcome yet.
-    pub(super) open: u64,
-    pub(super) unrecorded: u64,
-    pub(super) floods: Floods,
-    /// The disk does not work, and that was said.
-    failing: bool,
-    /// The thread waits for any event.
-    waiting: bool,
-    pub(super) stop: bool,
-}
-
 /// However the thread ends, nothing is recorded after it.
 struct Ended<'s>(&'s Shared);
 
@@ -88,35 +62,9 @@ impl Drop for Ended<'_> {
     }
 }
 
-impl Tail {
-    /// Whether no more events may be kept for a disk that does not take them.
-    pub(super) fn is_full(&self) -> bool {
-        self.pending.len() > MAX_PENDING
-    }
-
-    /// Appends one event; each of its `members` begins with a comma.
-    pub(super) fn append(
-        &mut self,
-        event: &str,
-        time: SystemTime,
-        members: &[&[u8]],
-    ) -> Result<(), Unrecorded> {
-        let head = self.head.as_mut().ok_or(Unrecorded)?;
-        head.append(&mut self.pending, |out| {
-            push_opening(out, time, event);
-            for part in members {
-                out.extend_from_slice(part);
-            }
-        });
-        self.pending_events += 1;
-        self.unflushed = true;
-        Ok(())
-    }
-}
-
 impl Shared {
     pub(super) fn new(
-        disk: Box<dyn Disk>,
+        (disk, signer): (Box<dyn Disk>, Signer),
         settings: Settings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
@@ -131,6 +79,7 @@ impl Shared {
             flushing: AtomicU64::new(0),
             recovered: Mutex::default(),
             segment: Mutex::default(),
+            signing: Mutex::new(Signing::new(signer)),
             tail: Mutex::default(),
             wake: Condvar::new(),
         }
@@ -185,6 +134,7 @@ impl Shared {
             if stop {
                 self.append_own("closed", "");
             }
+            self.sign_head(stop);
             self.turn();
             if stop {
                 self.end();
@@ -215,7 +165,9 @@ impl Shared {
         let patience = if self.healthy.load(Ordering::Acquire) {
             while !tail.stop && tail.waiters.is_empty() && !tail.unflushed {
                 tail.waiting = true;
-                tail = match tail.floods.wait(Instant::now()) {
+                let now = Instant::now();
+                let due = tail.head_due.map(|due| due.saturating_duration_since(now));
+                tail = match tail.floods.wait(now).into_iter().chain(due).min() {
                     None => self.wake.wait(tail).unwrap_or_else(PoisonError::into_inner),
                     Some(Duration::ZERO) => break,
                     Some(left) => {
@@ -353,31 +305,44 @@ impl Shared {
     fn begin(&self, what: &str) -> io::Result<Segment> {
         let mut kept = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
         if self.tail().head.is_none() && kept.is_none() {
-            *kept = Some(recover::recover(&*self.disk)?);
+            let verifier = self.signing().verifier();
+            *kept = Some(recover::recover(&*self.disk, &verifier)?);
         }
         let recovered = kept.as_ref();
         let now = self.clock.now();
+        let mut signing = self.signing();
         let mut tail = self.tail();
         let head = recovered.map(|found| &found.head).or(tail.head.as_ref()).cloned().unwrap_or_default();
         let first_seq = head.next_seq.saturating_sub(tail.pending_events);
         let file = Arc::new(self.disk.create(&recover::segment_name(first_seq, now))?);
         tail.head = Some(head);
+        if let Some(found) = recovered {
+            signing.go_on(found.tree.clone(), tail.head.as_ref());
+        }
+        let key = signing.verifier().shown();
         let Recovered { torn, lost, .. } = kept.take().unwrap_or_default();
         // Lost calls are open until the lines after this one are on the disk as well.
         let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
         // After a gap nobody knows which outcomes are gone: a start must look further back.
         let open = if what == "gap" { String::new() } else { format!(",\"open\":{open}") };
-        let detail = format!(",\"torn_bytes\":{torn},\"lost\":{}{open}", lost.len());
+        let detail = format!(",\"torn_bytes\":{torn},\"lost\":{}{open},\"key\":\"{key}\"", lost.len());
         let mut told = tail.append("journal", now, &[own_members(what, &detail).as_bytes()]);
         for facts in &lost {
             told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
         }
         told.map_err(io::Error::other)?;
+        if what == "rotated" {
+            signing.pass_over();
+        } else {
+            // So that no trail is without a head.
+            signing.sign(&mut tail, now);
+        }
         Ok(Segment { file, len: 0, broken: false })
     }
 
     /// Ends the full segment and begins the next.
     fn rotate(&self, old: &File) -> io::Result<()> {
+        self.sign_head(true);
         self.write_out()?;
         let next = {
             let mut slot = self.segment();

@@ -11,8 +11,9 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::{Output, say, tell};
-use crate::audit::{segments, verify};
+use crate::audit::{Checkpoint, Proof, Trusted, Verifier, prove, segments, verify};
 use crate::config;
+use crate::server::public_key;
 
 /// What to do with the trail.
 #[derive(Subcommand)]
@@ -29,11 +30,35 @@ pub(super) enum Verb {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Check every event against the one before it; names the first that is wrong
+    /// Check every event against the one before it and the signed heads over it; names the first that is wrong
     Verify {
         /// The folder of the segments, instead of the configured one
         #[arg(long)]
         dir: Option<PathBuf>,
+        /// The public key that signs the heads, or a file of it; several where it was changed
+        #[arg(long, value_name = "KEY")]
+        key: Vec<String>,
+        /// A file with a head that was kept elsewhere: the trail must go on from there
+        #[arg(long, value_name = "FILE")]
+        head: Vec<PathBuf>,
+    },
+    /// Print the public key that signs the trail's heads, for auditors
+    Key,
+    /// Print a proof that a call is on the trail, for who has neither the trail nor trust in the gateway
+    Prove {
+        /// The call
+        request_id: String,
+        /// The folder of the segments, instead of the configured one
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Check such a proof, and print the event that it proves
+    VerifyProof {
+        /// The proof
+        file: PathBuf,
+        /// The public key that signs the heads, or a file of it
+        #[arg(long, value_name = "KEY")]
+        key: String,
     },
 }
 
@@ -44,20 +69,100 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
             let dir = folder(path, dir.as_deref())?;
             show(&dir, *last, request_id.as_deref(), output)
         }
-        Verb::Verify { dir } => check(&folder(path, dir.as_deref())?, output),
+        Verb::Verify { dir, key, head } => {
+            let trusted = trusted(path, dir.as_deref(), (key, head))?;
+            check(&folder(path, dir.as_deref())?, &trusted, output)
+        }
+        Verb::Key => {
+            let kept = public_key(&settings(path)?.state_dir.value);
+            let key = std::fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
+            show_text("key", key.trim_end(), output);
+            Ok(true)
+        }
+        Verb::Prove { request_id, dir } => match prove(&folder(path, dir.as_deref())?, request_id)? {
+            Ok(proof) => {
+                show_text("proof", &proof.text(), output);
+                Ok(true)
+            }
+            Err(why) => anyhow::bail!("{request_id}: {why}"),
+        },
+        Verb::VerifyProof { file, key } => check_proof(file, key, output),
     }
 }
 
-fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    if let Some(dir) = given {
-        return Ok(dir.to_owned());
+/// Prints a text as it is, or as the one member of an object.
+fn show_text(name: &str, text: &str, output: Output) {
+    match output {
+        Output::Json => say(&format!("{}\n", serde_json::json!({name: text}))),
+        Output::Text => say(&format!("{}\n", text.trim_end())),
     }
+}
+
+/// What is trusted: the keys that are given, else that of this gateway, where it is its own trail.
+fn trusted(
+    path: &Path,
+    dir: Option<&Path>,
+    (keys, heads): (&[String], &[PathBuf]),
+) -> anyhow::Result<Trusted> {
+    let mut trusted = Trusted::default();
+    for key in keys {
+        trusted.keys.push(public(key)?);
+    }
+    if keys.is_empty() && dir.is_none() {
+        // One that never served has none.
+        let own = std::fs::read_to_string(public_key(&settings(path)?.state_dir.value));
+        trusted.keys.extend(own.ok().map(|own| Verifier::parse(&own)).transpose()?);
+    }
+    for file in heads {
+        let note = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let head = match trusted.keys.as_slice() {
+            [] => Checkpoint::unverified(&note),
+            keys => keys.iter().find_map(|key| key.open(&note)),
+        };
+        let wrong = || format!("{}: no head that a trusted key has signed", file.display());
+        trusted.heads.push(head.with_context(wrong)?);
+    }
+    Ok(trusted)
+}
+
+/// A public key, given as it is or by its file.
+fn public(given: &str) -> anyhow::Result<Verifier> {
+    if let Ok(key) = Verifier::parse(given) {
+        return Ok(key);
+    }
+    let text =
+        std::fs::read_to_string(given).with_context(|| format!("no public key, and no file: {given}"))?;
+    Verifier::parse(&text).with_context(|| given.to_owned())
+}
+
+fn check_proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let key = public(key)?;
+    let checked = Proof::parse(&text).and_then(|proof| proof.check(&key).map(|head| (proof, head)));
+    let (proof, head) = checked.with_context(|| file.display().to_string())?;
+    let line = String::from_utf8_lossy(&proof.line).into_owned();
+    match output {
+        Output::Json => say(&format!("{line}\n")),
+        Output::Text => {
+            let (place, size, time) = (proof.index + 1, head.size, head.time);
+            say(&format!("proven: event {place} of the {size} that were signed at {time}\n"));
+            say(&row(&serde_json::from_str(&line)?));
+        }
+    }
+    Ok(true)
+}
+
+fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(dir) => Ok(dir.to_owned()),
+        None => Ok(settings(path)?.audit.dir.value),
+    }
+}
+
+fn settings(path: &Path) -> anyhow::Result<config::File> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let (file, problems) = config::parse(&text, path);
-    match file {
-        Some(file) => Ok(file.audit.dir.value),
-        None => anyhow::bail!("{}", problems.render(false)),
-    }
+    file.with_context(|| problems.render(false))
 }
 
 fn show(dir: &Path, last: usize, request_id: Option<&str>, output: Output) -> anyhow::Result<bool> {
@@ -100,6 +205,8 @@ pub(super) fn row(event: &Value) -> String {
             }
             write!(row, "  {} refusals since {}", number("refusals"), text("since")).unwrap_or_default();
         }
+    } else if text("event") == "head" {
+        write!(row, "signed over {} events", number("size")).unwrap_or_default();
     } else if text("event") == "admin" {
         row.push_str(text("what"));
         for name in ["consumer", "credential", "upstream", "token"] {
@@ -122,8 +229,29 @@ pub(super) fn row(event: &Value) -> String {
     row
 }
 
-fn check(dir: &Path, output: Output) -> anyhow::Result<bool> {
-    let report = verify(dir).with_context(|| dir.display().to_string())?;
+/// Shows on a terminal how far a large trail was read.
+fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
+    use std::io::IsTerminal as _;
+    /// A smaller one is read at once.
+    const LARGE: u64 = 256 << 20;
+    let sizes = segments(dir).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
+    let all: u64 = sizes.map(|found| found.len()).sum();
+    let (shown, mut before) = (all >= LARGE && std::io::stderr().is_terminal(), 0);
+    move |read| {
+        let percent = read.saturating_mul(100) / all.max(1);
+        if shown && percent != before {
+            before = percent;
+            tell(&format!(
+                "\r{percent:3} % of {} MiB read{}",
+                all >> 20,
+                if percent >= 99 { "\r\x1b[K" } else { "" }
+            ));
+        }
+    }
+}
+
+fn check(dir: &Path, trusted: &Trusted, output: Output) -> anyhow::Result<bool> {
+    let report = verify(dir, trusted, progress(dir)).with_context(|| dir.display().to_string())?;
     let ok = report.finding.is_none();
     if output == Output::Json {
         say(&format!("{}\n", serde_json::to_string(&report)?));
@@ -135,7 +263,13 @@ fn check(dir: &Path, output: Output) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let (events, segments) = (report.events, report.segments);
-    say(&format!("the trail is intact: {events} events in {segments} segments\nhead {}\n", report.head));
+    say(&format!("the trail is intact: {events} events in {segments} segments\n"));
+    let (heads, unsigned) = (report.heads, report.unsigned);
+    if trusted.keys.is_empty() {
+        say(&format!("heads: {heads}, whose signatures were not checked: give --key\n"));
+    } else {
+        say(&format!("heads: {heads}, all signed by a trusted key; events since the last: {unsigned}\n"));
+    }
     if report.open > 0 {
         say(&format!(
             "{} calls have no outcome yet: in flight, or lost when the gateway last ended\n",

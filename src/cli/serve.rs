@@ -126,6 +126,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         workers: file.workers,
         spool: state.spool(),
         disk,
+        signer: state.signer(&file.audit.origin)?,
         clock,
         metrics: Arc::clone(&metrics),
     };

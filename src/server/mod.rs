@@ -13,7 +13,7 @@ mod unreadable;
 mod wire;
 mod worker;
 
-pub use state::StateDir;
+pub use state::{StateDir, public_key};
 pub use trail::Trail;
 
 use std::io;
@@ -29,7 +29,7 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use crate::audit::{Disk, Flusher, Journal};
+use crate::audit::{Disk, Flusher, Journal, Signer};
 use crate::clock::Clock;
 use crate::config::{Compiled, Listener};
 use crate::gateway::{Gateway, Snapshot};
@@ -47,6 +47,8 @@ pub struct Setup {
     pub spool: PathBuf,
     /// Where the trail is kept.
     pub disk: Box<dyn Disk>,
+    /// Who signs its heads.
+    pub signer: Signer,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -84,7 +86,8 @@ impl Server {
             worker::probe(listener.address).map_err(|error| told(listener.address, &error))?;
         }
         let (clock, metrics) = (setup.clock, setup.metrics);
-        let journal = Journal::open(setup.disk, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
+        let journal =
+            Journal::open((setup.disk, setup.signer), journal, Arc::clone(&clock), Arc::clone(&metrics))?;
         let settings = |listener: &Listener| {
             (listener.address, listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls))))
         };

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
+use crate::audit::Signer;
 use crate::secret::Secret;
 use crate::signature::HmacKey;
 use crate::storage::private::{self, Ill, Keeper};
 
 /// The file of the key of fingerprints.
 const FINGERPRINT_KEY: &str = "fingerprint.key";
-/// Bytes of it.
+/// The file of the key that signs the trail's heads, and of its public part.
+const SIGNING_KEY: &str = "audit.key";
+const PUBLIC_KEY: &str = "audit.pub";
+/// Bytes of each key.
 const KEY_LEN: usize = 32;
 
 /// The state folder of a running server.
@@ -61,9 +65,11 @@ impl StateDir {
     pub fn check_present(state: &Path, audit: &Path) -> io::Result<()> {
         if state.is_dir() {
             Self::check(state)?;
-            match Keeper::of(state).open(&state.join(FINGERPRINT_KEY)) {
-                Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
-                opened => drop(opened?),
+            for key in [FINGERPRINT_KEY, SIGNING_KEY] {
+                match Keeper::of(state).open(&state.join(key)) {
+                    Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+                    opened => drop(opened?),
+                }
             }
         }
         if audit.is_dir() { Self::check_trail(state, audit) } else { Ok(()) }
@@ -95,7 +101,34 @@ impl StateDir {
     /// # Errors
     /// Where it cannot be read or made, or others may read it.
     pub fn fingerprint_key(&self) -> io::Result<HmacKey> {
-        let path = self.path.join(FINGERPRINT_KEY);
+        self.key(FINGERPRINT_KEY).map(|key| HmacKey::new(key.expose()))
+    }
+
+    /// Who signs the heads of a trail of this name; its key is made when it is missing, and its public part
+    /// stands in a file beside it, for auditors.
+    ///
+    /// # Errors
+    /// As [`Self::fingerprint_key`].
+    pub fn signer(&self, origin: &str) -> io::Result<Signer> {
+        let signer = Signer::new(origin, self.key(SIGNING_KEY)?.expose()).map_err(io::Error::other)?;
+        let (path, public) = (public_key(&self.path), format!("{}\n", signer.verifier().shown()));
+        if fs::read_to_string(&path).ok().as_deref() != Some(public.as_str()) {
+            let fresh = path.with_extension("new");
+            // One that a former start left.
+            fs::remove_file(&fresh).unwrap_or_default();
+            let replaced = private::create(&fresh).and_then(|mut file| {
+                file.write_all(public.as_bytes())?;
+                file.sync_all()?;
+                fs::rename(&fresh, &path)
+            });
+            replaced.map_err(|error| told(&path, &error))?;
+        }
+        Ok(signer)
+    }
+
+    /// The key in this file; made when it is missing.
+    fn key(&self, name: &str) -> io::Result<Secret> {
+        let path = self.path.join(name);
         let made = || -> io::Result<Secret> {
             let mut bytes = vec![0; KEY_LEN];
             aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
@@ -104,15 +137,20 @@ impl StateDir {
             file.sync_all()?;
             Ok(Secret::new(bytes))
         };
-        let read = match Keeper::of(&self.path).open(&path) {
+        match Keeper::of(&self.path).open(&path) {
             Ok(mut file) => read_key(&mut file).map_err(|error| told(&path, &error)),
             Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
                 made().map_err(|error| told(&path, &error))
             }
             Err(ill) => Err(ill.into()),
-        };
-        read.map(|key| HmacKey::new(key.expose()))
+        }
     }
+}
+
+/// Where the public part of the key that signs heads is, in a state folder.
+#[must_use]
+pub fn public_key(state: &Path) -> PathBuf {
+    state.join(PUBLIC_KEY)
 }
 
 /// Checks a folder in which nobody else may even put a file, as they may where only owners replace theirs.

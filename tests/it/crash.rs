@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::process::{PATIENCE, Site};
 use crate::upstream::{Reply, Upstream};
-use crate::world::{Raw, TOKEN, events};
+use crate::world::{Raw, TOKEN, events, verified};
 
 const SYNC: &str = "[audit]\ndurability = \"sync\"\n";
 
@@ -74,7 +74,7 @@ fn fifty_kills_lose_no_intent_and_no_outcome_that_was_seen() {
             process.kill();
             gone.store(true, Ordering::Relaxed);
         });
-        let report = claviger::audit::verify(&site.audit()).unwrap();
+        let report = verified(&site.audit()).unwrap();
         assert_eq!(report.finding, None, "after kill {round}");
     }
     assert_eq!(site.start().end().0, Some(0));
@@ -131,8 +131,8 @@ fn a_torn_tail_is_cut_kept_and_told() {
     }
     let report = site.verified();
     assert_eq!(report["open"], 0);
-    // A start and an end, and both events of a call, three times.
-    assert_eq!(report["events"].as_u64().unwrap(), before + 3 * 4, "{report}");
+    // A start and an end, each with a head, and both events of a call, three times.
+    assert_eq!(report["events"].as_u64().unwrap(), before + 3 * 6, "{report}");
 }
 
 #[test]

@@ -41,8 +41,8 @@ fn the_check_shows_everything_and_leaves_nothing() {
         "\"code\":\"org_override\"",
         "None of them reached the upstream.",
         "All 5 users on 3 pages, and every call came to the upstream signed.",
-        "The trail is intact: 12 events",
-        "(seq 4): edited: its hash is not that of its content",
+        "The trail is intact: 13 events",
+        "(seq 5): edited: its hash is not that of its content",
         "Everything was as it should be.",
         "The gateway has ended; its folder is removed.",
     ] {
@@ -129,7 +129,7 @@ fn the_printed_lines_work_until_it_is_interrupted() {
         ("curl", ""),
         ("curl", "\"code\":\"denied_by_rule\""),
         ("claviger", "POST /api/v1/users/users/"),
-        ("claviger", "the trail is intact: 19 events"),
+        ("claviger", "the trail is intact: 20 events"),
         ("claviger", "decision    denied"),
     ];
     let lines: Vec<&str> = waiting.by_hand().filter(|line| !line.starts_with("Ctrl-C")).collect();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::faulty::{Act, Fate, Faulty, Notes};
 use crate::process::{PATIENCE, patient};
 use crate::upstream::{Reply, Upstream};
-use crate::world::{CONFIG, World, events};
+use crate::world::{CONFIG, World, events, verified};
 
 /// A gateway on a disk, with the calls it was asked for.
 struct Run {
@@ -78,7 +78,7 @@ impl Run {
         // What the world itself checks at its end is checked here, where the folder is now.
         std::fs::create_dir_all(self.world.folder.path().join("state/audit")).unwrap();
         drop(self.world);
-        let report = claviger::audit::verify(&dir).unwrap();
+        let report = verified(&dir).unwrap();
         assert_eq!((report.finding, report.open, report.unfinished_bytes), (None, 0, 0));
         let events = events(&dir);
         drop(folder);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::{Process, Site};
 use crate::upstream::Upstream;
-use crate::world::events;
+use crate::world::{events, verified};
 
 fn count(events: &[Value], what: &str) -> usize {
     events.iter().filter(|event| event["what"] == what).count()
@@ -84,7 +84,7 @@ fn fills_and_goes_on(
 
     let seen: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(seen, made, "what was made, and nothing else");
-    let report = claviger::audit::verify(dir).unwrap();
+    let report = verified(dir).unwrap();
     assert_eq!((report.finding, report.open, report.unfinished_bytes), (None, 0, 0));
     let events = events(dir);
     for target in refused {

@@ -1,11 +1,10 @@
 //! What strangers and consumers ask in vain, again and again, is told in sum: nobody fills the trail with it.
 
-use claviger::audit::verify;
 use serde_json::Value;
 
 use crate::ledger::request;
 use crate::upstream::Upstream;
-use crate::world::{CONFIG, World, events};
+use crate::world::{CONFIG, World, events, verified};
 
 const LIMITS: &str = "[limits]\nrefusals_per_minute = 3\nauth_failures_per_minute = 0";
 
@@ -13,7 +12,7 @@ const LIMITS: &str = "[limits]\nrefusals_per_minute = 3\nauth_failures_per_minut
 fn told(mut world: World) -> (Vec<Value>, Vec<Value>) {
     world.server.take().unwrap().stop(std::time::Duration::from_secs(5));
     let dir = world.folder.path().join("state/audit");
-    assert_eq!(verify(&dir).unwrap().finding, None);
+    assert_eq!(verified(&dir).unwrap().finding, None);
     let all = events(&dir);
     let of = |event: &str, what: Option<&str>| {
         let wanted = all.iter().filter(|told| told["event"] == event && told["what"].as_str() == what);

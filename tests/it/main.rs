@@ -16,6 +16,7 @@
 
 mod faulty;
 mod floods;
+mod heads;
 mod http2_frames;
 mod ledger;
 mod process;

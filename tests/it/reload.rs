@@ -241,7 +241,8 @@ fn an_end_waits_for_the_call_in_flight_and_takes_no_other() {
     assert_eq!(process.ended(), Some(0), "{}", process.said());
     assert_eq!(site.verified()["open"], 0);
     let events = site.events();
-    assert_eq!(events.last().unwrap()["what"], "closed");
+    let [.., closed, head] = events.as_slice() else { panic!("{events:#?}") };
+    assert_eq!((&closed["what"], &head["event"]), (&"closed".into(), &"head".into()));
     let ended: Vec<&str> = events.iter().filter_map(|event| event["ended"].as_str()).collect();
     assert_eq!(ended, ["answered", "answered"]);
 }

@@ -116,7 +116,14 @@ fn one_trail_is_kept_by_one_gateway_also_where_its_folder_comes_later() {
     other.wait_ready();
     assert_eq!(other.get("/api/").status, 200);
     assert_eq!(other.end().0, Some(0));
-    sites[0].verified();
+    // Each has signed with its own key.
+    let keys = sites.each_ref().map(|site| site.folder.path().join("state/audit.pub"));
+    let [one, other] = keys.each_ref().map(|key| key.to_str().unwrap());
+    let both = sites[0].run(&["audit", "verify", "--key", one, "--key", other]);
+    assert!(both.status.success(), "{both:?}");
+    let alone = sites[0].run(&["audit", "verify"]);
+    let said = String::from_utf8(alone.stderr).unwrap();
+    assert!(!alone.status.success() && said.contains("not signed by a key that is trusted"), "{said}");
 }
 
 /// The files under `folder` that this process has open, named or not.

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use claviger::audit::{Finding, Report, segments, verify};
+use claviger::audit::{Finding, Report, segments};
 
 use crate::process::Site;
 use crate::upstream::Upstream;
+use crate::world::verified;
 
 /// A trail of some segments, and the binary to verify it.
 fn trail() -> (Site, PathBuf) {
@@ -64,7 +65,7 @@ impl Copy {
             let bytes = if at == segment { changed.to_vec() } else { self.lines[at].concat() };
             fs::write(self.dir.path().join(name), bytes).unwrap();
         }
-        verify(self.dir.path()).unwrap()
+        verified(self.dir.path()).unwrap()
     }
 
     fn assert_found(&self, report: &Report, place: Place, what: &str) -> String {
@@ -211,7 +212,7 @@ fn the_command_names_the_line() {
     let path = &segments(&dir).unwrap()[1];
     let text = fs::read_to_string(path).unwrap();
     fs::write(path, text.replacen("\"status\":200", "\"status\":204", 1)).unwrap();
-    let report = verify(&dir).unwrap().finding.unwrap();
+    let report = verified(&dir).unwrap().finding.unwrap();
     let told = site.run(&["audit", "verify"]);
     assert_eq!((told.status.code(), told.stdout.len()), (Some(1), 0), "{told:?}");
     let line = text.lines().position(|line| line.contains("\"status\":200")).unwrap() + 1;

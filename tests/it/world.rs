@@ -22,6 +22,11 @@ pub const OTHER_TOKEN: &str = "clv_fake_token_of_another";
 pub const ORG: &str = "00000000-0000-0000-0000-000000000002";
 pub const OTHER_ORG: &str = "11111111-1111-1111-1111-111111111111";
 
+/// What is found of a trail by who has no key.
+pub fn verified(dir: &std::path::Path) -> std::io::Result<claviger::audit::Report> {
+    claviger::audit::verify(dir, &claviger::audit::Trusted::default(), |_| {})
+}
+
 /// A running gateway.
 pub struct World {
     pub upstream: Upstream,
@@ -104,7 +109,8 @@ impl World {
         let metrics = Arc::new(Metrics::default());
         let disk = disk(file.audit.dir.value.clone());
         let (workers, spool) = (file.workers, state.spool());
-        let server = Server::start(Setup { compiled, workers, spool, disk, clock, metrics });
+        let signer = state.signer(&file.audit.origin).unwrap();
+        let server = Server::start(Setup { compiled, workers, spool, disk, signer, clock, metrics });
         Self { upstream, folder, server: Some(server.unwrap()), _state: state }
     }
 
@@ -136,11 +142,11 @@ impl World {
         ))
     }
 
-    /// Every event of the trail but those of the journal itself.
+    /// Every event of the trail but those of the journal itself and the heads.
     pub fn trail(&self) -> Vec<Value> {
         events(&self.folder.path().join("state/audit"))
             .into_iter()
-            .filter(|event| event["event"] != "journal")
+            .filter(|event| event["event"] != "journal" && event["event"] != "head")
             .collect()
     }
 
@@ -174,7 +180,7 @@ impl Drop for World {
             server.stop(Duration::from_secs(2));
         }
         if !std::thread::panicking() {
-            let report = claviger::audit::verify(&self.folder.path().join("state/audit")).unwrap();
+            let report = verified(&self.folder.path().join("state/audit")).unwrap();
             assert_eq!(report.finding, None, "every test leaves an intact trail");
             assert_eq!(report.open, 0, "every call has its outcome");
         }

@@ -124,9 +124,9 @@ impl Scene {
         let metrics = Arc::new(Metrics::default());
         let audit = file.audit.dir.value.clone();
         let disk = Box::new(Folder::new(audit.clone()));
-        let (workers, spool) = (file.workers, state.spool());
-        let server =
-            Server::start(Setup { compiled, workers, spool, disk, clock, metrics }).context("listening")?;
+        let (workers, spool, signer) = (file.workers, state.spool(), state.signer(&file.audit.origin)?);
+        let setup = Setup { compiled, workers, spool, disk, signer, clock, metrics };
+        let server = Server::start(setup).context("listening")?;
         let address = server.addresses().first().copied().context("no listener")?;
         Ok(Self { door, folder, token, keys, standin, server, address, audit, state })
     }

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 
 use super::file::{self, File};
 use super::{At, Problem, Problems};
-use crate::audit::{Durability, Settings};
+use crate::audit::{Durability, Heads, Settings};
 use crate::custody::{Custody, Stored};
 use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
@@ -140,7 +140,11 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             fingerprints: around.fingerprints,
         },
         listeners,
-        journal: Settings { durability, rotate: file.audit.rotate },
+        journal: Settings {
+            durability,
+            rotate: file.audit.rotate,
+            heads: Heads { events: file.audit.head_events, interval: file.audit.head_interval },
+        },
         in_clear: upstreams.in_clear,
     })
 }

@@ -36,6 +36,16 @@ pub(in crate::config) fn visible(node: &Node<'_>) -> Read<At<String>> {
     Ok(text)
 }
 
+/// Reads what a trail is called in its heads.
+pub(in crate::config) fn origin(node: &Node<'_>) -> Read<String> {
+    let text = line(node)?.value;
+    if crate::audit::is_origin(&text) {
+        return Ok(text);
+    }
+    let title = format!("{} must be at most 128 characters, without blanks or `+`", node.subject());
+    Err(node.refuse(title))
+}
+
 /// Reads the name of an object of ours.
 pub(in crate::config) fn name(node: &Node<'_>) -> Read<At<String>> {
     let text = string(node)?;

@@ -1,11 +1,13 @@
 //! `[audit]`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::At;
 use crate::config::decode::choice::word;
-use crate::config::decode::text::path;
-use crate::config::decode::units::size;
+use crate::config::decode::scalar::integer;
+use crate::config::decode::text::{origin, path};
+use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
 
 /// How calls are recorded.
@@ -17,6 +19,12 @@ pub struct Audit {
     pub durability: Durability,
     /// The size at which a new segment is begun, in bytes.
     pub rotate: u64,
+    /// What the trail is called in its heads.
+    pub origin: String,
+    /// After how many events a head is signed.
+    pub head_events: u64,
+    /// How long an event waits for a head at most.
+    pub head_interval: Duration,
 }
 
 /// When a record counts as kept.
@@ -31,7 +39,14 @@ pub enum Durability {
 impl Audit {
     pub(super) fn new(state_dir: &Path) -> Self {
         let dir = At::unwritten(state_dir.join("audit"));
-        Self { dir, durability: Durability::Sync, rotate: 128 << 20 }
+        Self {
+            dir,
+            durability: Durability::Sync,
+            rotate: 128 << 20,
+            origin: "claviger".into(),
+            head_events: 1000,
+            head_interval: Duration::from_secs(10),
+        }
     }
 
     pub(super) fn read(node: &Node<'_>, state_dir: &Path) -> Read<Self> {
@@ -42,6 +57,13 @@ impl Audit {
             dir: table.or("dir", default.dir, path),
             durability: table.or("durability", default.durability, word(&words)),
             rotate: table.or("rotate", default.rotate, size(1 << 10..=1 << 40)),
+            origin: table.or("origin", default.origin, origin),
+            head_events: table.or("head_events", default.head_events, integer(1..=1_000_000)),
+            head_interval: table.or(
+                "head_interval",
+                default.head_interval,
+                duration(Duration::from_millis(100)..=Duration::from_hours(1)),
+            ),
         };
         table.finish();
         Ok(audit)

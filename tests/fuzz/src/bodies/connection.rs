@@ -172,7 +172,9 @@ impl Scene {
         let (file, compiled, _) = loaded.unwrap_or_else(|why| panic!("{}", why.render(false)));
         let disk = Box::new(Folder::new(file.audit.dir.value.clone()));
         let (clock, metrics) = (Arc::new(SystemClock), Arc::new(Metrics::default()));
-        let setup = Setup { compiled, workers: file.workers, spool: state.spool(), disk, clock, metrics };
+        let signer = state.signer(&file.audit.origin).unwrap();
+        let setup =
+            Setup { compiled, workers: file.workers, spool: state.spool(), disk, signer, clock, metrics };
         let server = Server::start(setup).unwrap();
         Self { gateway: server.addresses()[0], upstream, folder, runs: 0, _server: server, _state: state }
     }

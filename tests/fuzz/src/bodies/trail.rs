@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use claviger::audit::chain::{Head, hash_of};
-use claviger::audit::{Durability, Folder, Journal, Report, Settings, recent_nonces, verify};
+use claviger::audit::chain::{Head, hash_of, hex};
+use claviger::audit::{Durability, Folder, Heads, Journal, Report, Settings, Signer, Trusted, recent_nonces};
 use claviger::clock::SystemClock;
 use claviger::metrics::Metrics;
 
@@ -34,12 +34,14 @@ pub fn body(input: &[u8]) {
 fn any(dir: &Path, segment: &[u8]) {
     let before = put(dir, segment);
     recent_nonces(dir, SystemTime::UNIX_EPOCH, |_, _| {}).unwrap();
-    let settings = Settings { durability: Durability::Batched, rotate: 1 << 20 };
+    let heads = Heads { events: 1000, interval: Duration::from_secs(10) };
+    let settings = Settings { durability: Durability::Batched, rotate: 1 << 20, heads };
     let disk = Box::new(Folder::new(PathBuf::from(dir)));
+    let signer = Signer::new("fuzzed", &[7; 32]).unwrap();
     let (journal, flusher) =
-        Journal::open(disk, settings, Arc::new(SystemClock), Arc::new(Metrics::default())).unwrap();
+        Journal::open((disk, signer), settings, Arc::new(SystemClock), Arc::new(Metrics::default())).unwrap();
     journal.close(flusher);
-    let after = verify(dir).unwrap();
+    let after = verified(dir);
     if before.finding.is_none() {
         assert_eq!(after.finding, None, "what was intact is intact after a start");
         assert_eq!((after.open, after.unfinished_bytes), (0, 0));
@@ -48,6 +50,10 @@ fn any(dir: &Path, segment: &[u8]) {
     if before.finding.is_none() && before.unfinished_bytes == 0 {
         changed(dir, segment, before.events, usize::from(*segment.first().unwrap_or(&0)));
     }
+}
+
+fn verified(dir: &Path) -> Report {
+    claviger::audit::verify(dir, &Trusted::default(), |_| {}).unwrap()
 }
 
 /// A trail as it is written, with texts of our own.
@@ -90,7 +96,7 @@ fn changed(dir: &Path, segment: &[u8], events: u64, place: usize) {
 
 fn put(dir: &Path, segment: &[u8]) -> Report {
     room::write(&dir.join(SEGMENT), segment);
-    verify(dir).unwrap()
+    verified(dir)
 }
 
 /// Each line with its hash, as if whoever wrote it knew how.
@@ -99,7 +105,7 @@ fn hashed(lines: &[u8]) -> Vec<u8> {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         out.extend_from_slice(line);
         out.extend_from_slice(b",\"hash\":\"");
-        out.extend_from_slice(&hash_of(line));
+        out.extend_from_slice(&hex(&hash_of(line)));
         out.extend_from_slice(b"\"}\n");
     }
     out

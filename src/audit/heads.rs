@@ -1,0 +1,119 @@
+//! Signing heads: what the trail was at a moment, so that whoever holds a head and the public key can tell
+//! whether anything before it was changed since.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::chain::Head;
+use super::note::{Checkpoint, Signer, Verifier, shown};
+use super::tail::Tail;
+use super::tree::{Hash, Tree};
+use super::writer::Shared;
+use crate::clock::push_rfc3339;
+
+/// How often heads are signed: after so many events, and so long after an event.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Events.
+    pub events: u64,
+    /// The longest that an event waits for a head.
+    pub interval: Duration,
+}
+
+/// What signing needs, by the journal's thread alone.
+pub(super) struct Signing {
+    signer: Signer,
+    /// None where the trail does not begin at its beginning.
+    tree: Option<Tree>,
+    /// The size with the last head in it.
+    signed: u64,
+    /// Since when there are events that no head is over.
+    since: Option<Instant>,
+}
+
+impl Signing {
+    pub(super) fn new(signer: Signer) -> Self {
+        Self { signer, tree: None, signed: 0, since: None }
+    }
+
+    pub(super) fn verifier(&self) -> Verifier {
+        self.signer.verifier()
+    }
+
+    /// Goes on with the tree over what a former run left, which ends at `head`.
+    pub(super) fn go_on(&mut self, tree: Tree, head: Option<&Head>) {
+        let is_whole = head.is_some_and(|head| head.next_seq == tree.size() + 1);
+        if !is_whole {
+            tracing::error!("the trail does not begin with its first event: no head of it can be signed");
+        }
+        // What is there already waits for the next head like any other event.
+        self.tree = is_whole.then_some(tree);
+    }
+
+    fn add(&mut self, leaves: impl IntoIterator<Item = Hash>) {
+        if let Some(tree) = &mut self.tree {
+            leaves.into_iter().for_each(|leaf| tree.push(&leaf));
+        }
+    }
+
+    /// How many events no head is over.
+    fn unsigned(&self) -> u64 {
+        self.tree.as_ref().map_or(0, |tree| tree.size().saturating_sub(self.signed))
+    }
+
+    /// Appends a head over all that was appended before it.
+    pub(super) fn sign(&mut self, tail: &mut Tail, now: SystemTime) {
+        if tail.head.is_none() || tail.is_full() {
+            return;
+        }
+        self.add(tail.leaves.drain(..));
+        let Some(tree) = &self.tree else { return };
+        let members = signed(&self.signer, tree, now);
+        (self.signed, self.since, tail.head_due) = (tree.size() + 1, None, None);
+        if tail.append("head", now, &[members.as_bytes()]).is_err() {
+            tracing::warn!("a head could not be recorded");
+        }
+    }
+
+    /// An event of the journal's own that needs no head by itself: a segment was begun.
+    pub(super) fn pass_over(&mut self) {
+        self.signed += 1;
+    }
+}
+
+/// The members of a head of `tree`.
+fn signed(signer: &Signer, tree: &Tree, now: SystemTime) -> String {
+    let mut time = Vec::new();
+    push_rfc3339(&mut time, now);
+    let time = String::from_utf8_lossy(&time).into_owned();
+    let note = signer.sign(&Checkpoint { size: tree.size(), root: tree.root(), time });
+    let note = super::event::ascii_json(&note);
+    let peaks: Vec<String> = tree.peaks().iter().map(|peak| format!("\"{}\"", shown(peak))).collect();
+    format!(",\"size\":{},\"note\":{note},\"peaks\":[{}]", tree.size(), peaks.join(","))
+}
+
+impl Shared {
+    pub(super) fn signing(&self) -> MutexGuard<'_, Signing> {
+        self.signing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Signs a head where one is due, or where there is anything to sign at all.
+    pub(super) fn sign_head(&self, at_once: bool) {
+        let signing = &mut *self.signing();
+        // Most of the leaves without the lock that all wait for who append events.
+        let leaves = std::mem::take(&mut self.tail().leaves);
+        signing.add(leaves);
+        let unsigned = signing.unsigned();
+        if unsigned == 0 {
+            return;
+        }
+        let heads = self.settings.heads;
+        let since = *signing.since.get_or_insert_with(Instant::now);
+        let due = at_once || unsigned >= heads.events || since.elapsed() >= heads.interval;
+        let mut tail = self.tail();
+        tail.head_due = Some(since + heads.interval);
+        if due {
+            signing.sign(&mut tail, self.clock.now());
+        }
+    }
+}

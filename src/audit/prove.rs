@@ -1,0 +1,155 @@
+//! A proof that an event is on the trail, for who has neither the trail nor trust in the gateway (C2SP
+//! tlog-proof): the event, its way up the tree, and the head that was signed over it.
+//!
+//! ```text
+//! c2sp.org/tlog-proof@v1
+//! extra eyJzZX…               the event's line
+//! index 41                    its place, from 0
+//! mK2…=                       the way up, one hash a line
+//!
+//! claviger                    the head, a signed note
+//! …
+//! ```
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::chain::proven;
+use super::note::{Checkpoint, Verifier, hash, shown};
+use super::recover::segments;
+use super::tree::{Hash, Inclusion, led_to};
+
+const FORM: &str = "c2sp.org/tlog-proof@v1";
+
+/// That an event is on the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The event's line, without its end.
+    pub line: Vec<u8>,
+    /// Its place, from 0.
+    pub index: u64,
+    /// The way up the tree.
+    pub hashes: Vec<Hash>,
+    /// The head, a signed note.
+    pub note: String,
+}
+
+/// Why a proof shows nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// The text is not one.
+    #[error("not a proof of the form c2sp.org/tlog-proof@v1")]
+    Form,
+    /// The line is none of a trail, or was changed.
+    #[error("the event's hash is not that of its content")]
+    Line,
+    /// The head is not signed by the key.
+    #[error("the head is not signed by this key")]
+    Signature,
+    /// The way up leads elsewhere.
+    #[error("the event is not in the tree of this head")]
+    Elsewhere,
+}
+
+impl Proof {
+    /// The proof as a file has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (extra, index) = (STANDARD.encode(&self.line), self.index);
+        let hashes: String = self.hashes.iter().map(|hash| shown(hash) + "\n").collect();
+        format!("{FORM}\nextra {extra}\nindex {index}\n{hashes}\n{}", self.note)
+    }
+
+    /// Reads what [`Self::text`] gives.
+    ///
+    /// # Errors
+    /// [`Unproven::Form`].
+    pub fn parse(text: &str) -> Result<Self, Unproven> {
+        let parsed = || {
+            let (proof, note) = text.split_once("\n\n")?;
+            let rest = proof.strip_prefix(FORM)?.strip_prefix("\nextra ")?;
+            let (extra, rest) = rest.split_once("\nindex ")?;
+            let mut lines = rest.lines();
+            let index = lines.next()?.parse().ok()?;
+            let hashes: Option<Vec<Hash>> = lines.map(hash).collect();
+            Some(Self { line: STANDARD.decode(extra).ok()?, index, hashes: hashes?, note: note.to_owned() })
+        };
+        parsed().ok_or(Unproven::Form)
+    }
+
+    /// The head that shows the event to be on the trail.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub fn check(&self, key: &Verifier) -> Result<Checkpoint, Unproven> {
+        let (_, leaf) = proven(&self.line).ok_or(Unproven::Line)?;
+        let head = key.open(&self.note).ok_or(Unproven::Signature)?;
+        let root = led_to(&leaf, (self.index, head.size), &self.hashes);
+        if root == Some(head.root) { Ok(head) } else { Err(Unproven::Elsewhere) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    event: &'a str,
+    request_id: Option<&'a str>,
+    note: Option<String>,
+}
+
+/// Proves the last event of the call `request_id` by the first head in `dir` that is over it. `Ok(Err(_))` says
+/// why it cannot.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static str>> {
+    let (mut at, mut found, mut head) = (0, None, None);
+    each_line(dir, |line| {
+        if let Ok(told) = serde_json::from_slice::<Line>(line) {
+            if told.request_id == Some(request_id) {
+                (found, head) = (Some((at, line.to_vec())), None);
+            } else if told.event == "head" && found.is_some() && head.is_none() {
+                head = told.note;
+            }
+        }
+        at += 1;
+        true
+    })?;
+    let Some((index, line)) = found else { return Ok(Err("no event of this call is on the trail")) };
+    let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
+    let inclusion = Checkpoint::unverified(&note).and_then(|head| Inclusion::of(index, head.size));
+    let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
+    let mut broken = false;
+    each_line(dir, |line| {
+        match proven(line) {
+            Some((_, leaf)) => inclusion.push(&leaf),
+            None => broken = true,
+        }
+        !broken && inclusion.hashes().is_none()
+    })?;
+    let hashes = inclusion.hashes().filter(|_| !broken);
+    Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
+}
+
+/// Hands over each whole line in `dir`, in order, while `take` wants more.
+fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for path in segments(dir)? {
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        loop {
+            bytes.clear();
+            if reader.read_until(b'\n', &mut bytes)? == 0 {
+                break;
+            }
+            let Some(line) = bytes.strip_suffix(b"\n") else { break };
+            if !take(line) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
