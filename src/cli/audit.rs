@@ -152,7 +152,8 @@ fn check_proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// The folder of the trail: the given one, which needs no configuration, or the configured.
+pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
     match given {
         Some(dir) => Ok(dir.to_owned()),
         None => Ok(settings(path)?.audit.dir.value),

@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod init;
 mod live;
+mod policy;
 mod ready;
 mod received;
 mod serve;
@@ -84,6 +85,9 @@ enum Verb {
     /// Look after the key by which the store is sealed
     #[command(subcommand)]
     MasterKey(store::master::Verb),
+    /// Learn roles from the trail, and try a configuration on it
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// Read and verify the audit trail
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
         Verb::Freeze(which) => store::persistent(|| store::freeze::run(config, which, true, output)),
         Verb::Thaw(which) => store::persistent(|| store::freeze::run(config, which, false, output)),
         Verb::MasterKey(verb) => store::master::run(config, verb, output),
+        Verb::Policy(verb) => policy::run(config, verb, output),
         Verb::Audit(verb) => audit::run(config, verb, output),
     };
     match done {

@@ -17,6 +17,7 @@
 mod faulty;
 mod floods;
 mod heads;
+mod learned;
 mod http2_frames;
 mod ledger;
 mod process;

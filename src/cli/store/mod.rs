@@ -9,10 +9,10 @@ mod given;
 mod keys;
 pub(super) mod made;
 pub(super) mod master;
-mod table;
+pub(super) mod table;
 pub(super) mod token;
 mod usage;
-mod words;
+pub(super) mod words;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -1,7 +1,11 @@
 //! Tables for people.
 
 /// Rows under their headings; what to say where there are none.
-pub(super) fn table<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>, none: &str) -> String {
+pub(in crate::cli) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: Vec<[String; N]>,
+    none: &str,
+) -> String {
     if rows.is_empty() {
         return format!("{none}\n");
     }

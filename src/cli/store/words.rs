@@ -40,7 +40,7 @@ pub(super) fn moment(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
 }
 
 /// A span as `30s`, `15m`, `24h` or `90d`, in seconds.
-pub(super) fn span(text: &str) -> Option<Seconds> {
+pub(in crate::cli) fn span(text: &str) -> Option<Seconds> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let each = match unit {
         "s" => 1,

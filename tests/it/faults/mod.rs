@@ -328,6 +328,8 @@ fn a_gateway_that_cannot_write_its_store_still_follows_it() {
     let (shim, ground) = (Shim::build(), Ground::new());
     assert_eq!(ground.site.run(&words(&ground.add("jms"))).status.code(), Some(0));
     let store = ground.state().join("store.db");
+    // It has told the trail of what was added: the next only opens the store, however long it takes.
+    assert_eq!(ground.site.start().end().0, Some(0));
     let mut well = ground.site.claviger();
     let log = shim.arm(well.arg("serve"), &store, (Kind::Disk, 0));
     let process = ground.site.launch(&mut well);
