@@ -31,6 +31,14 @@ fn of_size(size: usize) -> Upstream {
     Upstream::start(move |_| Reply::json(&body))
 }
 
+/// A consumer whose windows are as wide as can be.
+fn greedy(world: &World, authority: &Authority) -> Consumer {
+    let mut consumer = Consumer::new(world, authority);
+    consumer.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    consumer.send(WINDOW_UPDATE, 0, 0, &(u32::MAX / 2 - 65_535).to_be_bytes());
+    consumer
+}
+
 /// Lets a stream, and the connection by as much, have more.
 fn give(consumer: &mut Consumer, stream: u32, more: u32) {
     for stream in [0, stream] {
@@ -68,9 +76,7 @@ fn a_slow_connection_takes_what_all_its_streams_have() {
     let (authority, size) = (Authority::new(), 8 * MEGABYTE);
     let upstream = of_size(size);
     let world = in_front_of(&upstream, &authority, &patient());
-    let mut consumer = Consumer::new(&world, &authority);
-    consumer.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
-    consumer.send(WINDOW_UPDATE, 0, 0, &(u32::MAX / 2 - 65_535).to_be_bytes());
+    let mut consumer = greedy(&world, &authority);
     let (token, streams) = (bearer(), [1, 3, 5]);
     for stream in streams {
         consumer.ask(stream, &read("/api/", &token, &[]), true);
@@ -95,9 +101,7 @@ fn a_connection_of_which_nothing_is_taken_ends() {
     let authority = Authority::new();
     let upstream = of_size(16 * MEGABYTE);
     let world = in_front_of(&upstream, &authority, CONFIG);
-    let mut consumer = Consumer::new(&world, &authority);
-    consumer.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
-    consumer.send(WINDOW_UPDATE, 0, 0, &(u32::MAX / 2 - 65_535).to_be_bytes());
+    let mut consumer = greedy(&world, &authority);
     consumer.ask(1, &read("/api/", &bearer(), &[]), true);
     // Until the buffers of both sockets are full.
     let until = Instant::now() + Duration::from_secs(20);
@@ -119,9 +123,7 @@ fn what_is_read_late_is_not_refused() {
     let upstream = of_size(8 * MEGABYTE);
     let config = CONFIG.replace("body_timeout = \"400ms\"", "body_timeout = \"5s\"");
     let world = in_front_of(&upstream, &authority, &config);
-    let mut consumer = Consumer::new(&world, &authority);
-    consumer.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
-    consumer.send(WINDOW_UPDATE, 0, 0, &(u32::MAX / 2 - 65_535).to_be_bytes());
+    let mut consumer = greedy(&world, &authority);
     let (token, streams) = (bearer(), [1, 3, 5]);
     for stream in streams {
         consumer.ask(stream, &read("/api/", &token, &[]), true);
