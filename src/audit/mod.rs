@@ -33,5 +33,5 @@ pub use journal::{Durability, Flusher, Journal, Settings, Unrecorded};
 pub use nonces::recent_nonces;
 pub use note::{Checkpoint, NoKey, Signer, Verifier, is_origin};
 pub use prove::{Proof, Unproven, prove};
-pub use recover::segments;
+pub use recover::{each_line, segments};
 pub use verify::{Finding, Report, Trusted, verify};

@@ -14,14 +14,11 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublic
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 use super::tree::Hash;
 
 /// What the kind of a key is to a signed note: Ed25519.
 const ALGORITHM: u8 = 1;
-/// Bytes of a seed.
-pub(super) const SEED: usize = 32;
 /// What a line with a signature begins with: an em dash.
 const DASH: &str = "\u{2014} ";
 
@@ -54,7 +51,7 @@ pub struct Signer {
 pub struct NoKey(&'static str);
 
 impl Signer {
-    /// A signer by the seed of its key, which has [`SEED`] bytes; `name` is [an origin](is_origin).
+    /// A signer by the seed of its key, which has 32 bytes; `name` is [an origin](is_origin).
     ///
     /// # Errors
     /// [`NoKey`] where the seed is none.
@@ -62,16 +59,6 @@ impl Signer {
         let pair =
             Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| NoKey("a signing key has 32 bytes"))?;
         Ok(Self { name: name.to_owned(), pair })
-    }
-
-    /// A new seed.
-    ///
-    /// # Errors
-    /// [`NoKey`] where the system gives no random bytes.
-    pub fn seed() -> Result<Zeroizing<Vec<u8>>, NoKey> {
-        let mut seed = Zeroizing::new(vec![0; SEED]);
-        aws_lc_rs::rand::fill(&mut seed).map_err(|_| NoKey("the system gives no random bytes"))?;
-        Ok(seed)
     }
 
     /// Who can tell its signatures.
@@ -196,7 +183,7 @@ mod tests {
     use super::*;
 
     fn signer(name: &str, seed: u8) -> Signer {
-        Signer::new(name, &[seed; SEED]).unwrap()
+        Signer::new(name, &[seed; 32]).unwrap()
     }
 
     fn head() -> Checkpoint {

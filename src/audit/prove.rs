@@ -11,8 +11,7 @@
 //! …
 //! ```
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -21,7 +20,7 @@ use serde::Deserialize;
 
 use super::chain::proven;
 use super::note::{Checkpoint, Verifier, hash, shown};
-use super::recover::segments;
+use super::recover::each_line;
 use super::tree::{Hash, Inclusion, led_to};
 
 const FORM: &str = "c2sp.org/tlog-proof@v1";
@@ -133,23 +132,4 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     })?;
     let hashes = inclusion.hashes().filter(|_| !broken);
     Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
-}
-
-/// Hands over each whole line in `dir`, in order, while `take` wants more.
-fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    for path in segments(dir)? {
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-        loop {
-            bytes.clear();
-            if reader.read_until(b'\n', &mut bytes)? == 0 {
-                break;
-            }
-            let Some(line) = bytes.strip_suffix(b"\n") else { break };
-            if !take(line) {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }

@@ -69,6 +69,28 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Hands over each whole line in `dir`, in order and without its end, while `take` wants more.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for path in segments(dir)? {
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        loop {
+            bytes.clear();
+            if reader.read_until(b'\n', &mut bytes)? == 0 {
+                break;
+            }
+            let Some(line) = bytes.strip_suffix(b"\n") else { break };
+            if !take(line) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it). Goes back
 /// to where no call was open, and to a head that `verifier` vouches for.
 pub(super) fn recover(disk: &dyn Disk, verifier: &Verifier) -> io::Result<Recovered> {

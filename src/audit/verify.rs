@@ -70,6 +70,17 @@ pub struct Trusted {
     pub heads: Vec<Checkpoint>,
 }
 
+impl Trusted {
+    /// What a head says, where a trusted key has signed it; where none is given, whoever has.
+    #[must_use]
+    pub fn open(&self, note: &str) -> Option<Checkpoint> {
+        match self.keys.as_slice() {
+            [] => Checkpoint::unverified(note),
+            keys => keys.iter().find_map(|key| key.open(note)),
+        }
+    }
+}
+
 /// So many events without a head are never written: they are due much earlier.
 const MOST_UNSIGNED: u64 = 2_000_000;
 
@@ -190,12 +201,8 @@ impl<'t> Walk<'t> {
     /// A head must be over all that is before it, as it was.
     fn head(&mut self, line: &[u8]) -> Result<(), String> {
         let HeadLine { note } = serde_json::from_slice(line).map_err(|error| format!("no head: {error}"))?;
-        let head = if self.trusted.keys.is_empty() {
-            Checkpoint::unverified(&note)
-        } else {
-            self.trusted.keys.iter().find_map(|key| key.open(&note))
-        };
-        let head = head.ok_or("forged: the head is not signed by a key that is trusted")?;
+        let head =
+            self.trusted.open(&note).ok_or("forged: the head is not signed by a key that is trusted")?;
         if head.size != self.tree.size() {
             return Err(format!(
                 "the head is over {} events and stands after {}",

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,7 +9,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::{Output, say, tell};
-use crate::audit::{Checkpoint, Proof, Trusted, Verifier, prove, segments, verify};
+use crate::audit::{Proof, Trusted, Verifier, each_line, prove, segments, verify};
 use crate::config;
 use crate::server::public_key;
 
@@ -115,12 +113,8 @@ fn trusted(
     }
     for file in heads {
         let note = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        let head = match trusted.keys.as_slice() {
-            [] => Checkpoint::unverified(&note),
-            keys => keys.iter().find_map(|key| key.open(&note)),
-        };
         let wrong = || format!("{}: no head that a trusted key has signed", file.display());
-        trusted.heads.push(head.with_context(wrong)?);
+        trusted.heads.push(trusted.open(&note).with_context(wrong)?);
     }
     Ok(trusted)
 }
@@ -160,7 +154,7 @@ pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBu
     }
 }
 
-fn settings(path: &Path) -> anyhow::Result<config::File> {
+pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let (file, problems) = config::parse(&text, path);
     file.with_context(|| problems.render(false))
@@ -168,20 +162,22 @@ fn settings(path: &Path) -> anyhow::Result<config::File> {
 
 fn show(dir: &Path, last: usize, request_id: Option<&str>, output: Output) -> anyhow::Result<bool> {
     let mut kept: VecDeque<(String, Value)> = VecDeque::new();
-    for path in segments(dir).with_context(|| dir.display().to_string())? {
-        for line in BufReader::new(File::open(&path)?).split(b'\n') {
-            let Ok(line) = String::from_utf8(line?) else { continue };
-            let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
-            let wanted =
-                request_id.is_none_or(|id| event.get("request_id").and_then(Value::as_str) == Some(id));
-            if wanted && last > 0 {
-                if kept.len() == last {
-                    kept.pop_front();
-                }
-                kept.push_back((line, event));
+    let keep = |line: &[u8]| {
+        let event = serde_json::from_slice::<Value>(line).ok();
+        let is_of = |event: &Value| {
+            request_id.is_none_or(|id| event.get("request_id").and_then(Value::as_str) == Some(id))
+        };
+        if let Some(event) = event.filter(is_of)
+            && last > 0
+        {
+            if kept.len() == last {
+                kept.pop_front();
             }
+            kept.push_back((String::from_utf8_lossy(line).into_owned(), event));
         }
-    }
+        true
+    };
+    each_line(dir, keep).with_context(|| dir.display().to_string())?;
     for (line, event) in &kept {
         match output {
             Output::Json => say(&format!("{line}\n")),

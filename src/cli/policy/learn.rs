@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{Which, each_decided};
 use crate::cli::{Output, say};
-use crate::config;
 use crate::name::Name;
 use crate::query::decode_query;
 use crate::target::Target;
@@ -131,7 +130,7 @@ fn shown(path: &Path, (consumer, upstream): (&str, &str), done: &Done) -> String
 /// The organisations that were used, quoted: first the one that is meant where none is named, which the grant
 /// in force tells; else that of most calls.
 fn orgs(path: &Path, (consumer, upstream): (&str, &str), done: &Done) -> Vec<String> {
-    let file = std::fs::read_to_string(path).ok().and_then(|text| config::parse(&text, path).0);
+    let file = crate::cli::audit::settings(path).ok();
     let meant = file.as_ref().and_then(|file| {
         let grant = file
             .grants

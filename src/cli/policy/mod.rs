@@ -3,7 +3,6 @@
 mod diff;
 mod learn;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,8 +11,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Output;
-use crate::audit::segments;
+use crate::audit::each_line;
 use crate::clock::{Clock as _, SystemClock};
+use crate::code::Code;
 
 /// What to find out.
 #[derive(Subcommand)]
@@ -72,33 +72,33 @@ impl Decided {
     fn was_allowed(&self) -> bool {
         self.decision == "allowed"
     }
+
+    /// Whether a grant or a rule decided; with other codes it never came so far.
+    fn is_by_policy(&self) -> bool {
+        const CODES: [Code; 4] = [Code::Denied, Code::DeniedByRule, Code::GrantExpired, Code::OrgOverride];
+        self.was_allowed() || CODES.iter().any(|code| self.code.as_deref() == Some(code.as_str()))
+    }
+}
+
+impl Which {
+    fn has(&self, call: &Decided) -> bool {
+        self.since.is_none_or(|since| call.time.parse::<Timestamp>().is_ok_and(|time| time >= since))
+    }
 }
 
 /// Hands over each call that policy has decided on. A copied folder needs no configuration.
 fn each_decided(path: &Path, which: &Which, mut take: impl FnMut(Decided)) -> anyhow::Result<()> {
-    /// With these a call is refused by a grant or a rule; with others it never came so far.
-    const BY_POLICY: [&str; 4] = ["denied", "denied_by_rule", "grant_expired", "org_override"];
     let dir = super::audit::folder(path, which.dir.as_deref())?;
-    for segment in segments(&dir).with_context(|| dir.display().to_string())? {
-        for line in BufReader::new(std::fs::File::open(&segment)?).split(b'\n') {
-            let line = line?;
-            // Cheaper than reading what is not wanted.
-            if memchr::memmem::find(&line, b"\"event\":\"outcome\"").is_none() {
-                continue;
-            }
-            let Ok(call) = serde_json::from_slice::<Decided>(&line) else { continue };
-            let decided =
-                call.was_allowed() || call.code.as_deref().is_some_and(|code| BY_POLICY.contains(&code));
-            if decided
-                && which
-                    .since
-                    .is_none_or(|since| call.time.parse::<Timestamp>().is_ok_and(|time| time >= since))
-            {
-                take(call);
-            }
+    let decide = |line: &[u8]| {
+        // Cheaper than reading what is not wanted.
+        let outcome = memchr::memmem::find(line, b"\"event\":\"outcome\"").is_some();
+        let call = if outcome { serde_json::from_slice::<Decided>(line).ok() } else { None };
+        if let Some(call) = call.filter(|call| call.is_by_policy() && which.has(call)) {
+            take(call);
         }
-    }
-    Ok(())
+        true
+    };
+    each_line(&dir, decide).with_context(|| dir.display().to_string())
 }
 
 fn moment_ago(text: &str) -> Result<Timestamp, String> {
