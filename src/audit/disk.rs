@@ -1,9 +1,10 @@
 //! The files under the journal, as a trait, so that a test can fail any operation.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::Advice;
 
@@ -48,26 +49,31 @@ pub trait Disk: Send + Sync {
 
 /// A folder of the real file system.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    /// The segment that was made last: its inode, and where it belongs.
+    newest: Mutex<Option<(u64, PathBuf)>>,
+}
 
 impl Folder {
     /// Segments will stand in `dir`.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self(dir)
+        Self { path: dir, newest: Mutex::default() }
     }
 }
 
 impl Disk for Folder {
     fn dir(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        let path = self.0.join(name);
-        let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(path)?;
-        File::open(&self.0)?.sync_all()?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        let path = self.path.join(name);
+        let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path)?;
+        File::open(&self.path)?.sync_all()?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((file.metadata()?.ino(), path));
         Ok(file)
     }
 
@@ -81,10 +87,23 @@ impl Disk for Folder {
         // the processor's cache still holds them. A hint, whose failure costs nothing else.
         rustix::fs::fadvise(file, 0, None, Advice::DontNeed).unwrap_or_default();
         // Without a name it is lost with its last descriptor, however well it is written.
-        if file.metadata()?.nlink() == 0 {
+        let found = file.metadata()?;
+        if found.nlink() == 0 {
             return Err(io::Error::other("the open segment was deleted"));
         }
-        Ok(())
+        // Under another name nobody finds it.
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, path)) = newest.as_ref().filter(|(inode, _)| *inode == found.ino()) else {
+            return Ok(());
+        };
+        match fs::symlink_metadata(path) {
+            Ok(named) if (named.ino(), named.dev()) == (found.ino(), found.dev()) => Ok(()),
+            Ok(_) => Err(io::Error::other("the open segment was replaced by another file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(io::Error::other("the open segment was moved away"))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn cut(&self, file: &File, len: u64) -> io::Result<()> {

@@ -40,6 +40,11 @@ impl Signing {
         self.signer.verifier()
     }
 
+    /// A signed head of another tree than that of all: of what is let go.
+    pub(super) fn note(&self, tree: &Tree, now: SystemTime) -> String {
+        note(&self.signer, tree, now)
+    }
+
     /// Goes on with the tree over what a former run left, which ends at `head`.
     pub(super) fn go_on(&mut self, tree: Tree, head: Option<&Head>) {
         let is_whole = head.is_some_and(|head| head.next_seq == tree.size() + 1);
@@ -81,13 +86,16 @@ impl Signing {
     }
 }
 
-/// The members of a head of `tree`.
-fn signed(signer: &Signer, tree: &Tree, now: SystemTime) -> String {
+fn note(signer: &Signer, tree: &Tree, now: SystemTime) -> String {
     let mut time = Vec::new();
     push_rfc3339(&mut time, now);
     let time = String::from_utf8_lossy(&time).into_owned();
-    let note = signer.sign(&Checkpoint { size: tree.size(), root: tree.root(), time });
-    let note = super::event::ascii_json(&note);
+    signer.sign(&Checkpoint { size: tree.size(), root: tree.root(), time })
+}
+
+/// The members of a head of `tree`.
+fn signed(signer: &Signer, tree: &Tree, now: SystemTime) -> String {
+    let note = super::event::ascii_json(&note(signer, tree, now));
     let peaks: Vec<String> = tree.peaks().iter().map(|peak| format!("\"{}\"", shown(peak))).collect();
     format!(",\"size\":{},\"note\":{note},\"peaks\":[{}]", tree.size(), peaks.join(","))
 }

@@ -6,12 +6,13 @@
 //! nothing is forwarded until it works again, and what could not be recorded is counted and told.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use super::archive::{Archivist, Keep};
 use super::disk::Disk;
 use super::flood::Source;
 use super::heads::Heads;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub rotate: u64,
     /// How often heads are signed.
     pub heads: Heads,
+    /// How long closed segments are kept, and how.
+    pub keep: Keep,
 }
 
 /// The call could not be recorded; it must not be made.
@@ -49,12 +52,15 @@ pub struct Unrecorded;
 #[derive(Clone)]
 pub struct Journal(Arc<Shared>);
 
-/// The thread that flushes, to be joined after [`Journal::close`].
+/// The thread that flushes and the one that keeps what is closed, ended by [`Journal::close`].
 #[derive(Debug)]
-pub struct Flusher(JoinHandle<()>);
+pub struct Flusher {
+    flushing: JoinHandle<()>,
+    archiving: (mpsc::Sender<()>, JoinHandle<()>),
+}
 
 impl Journal {
-    /// Opens the journal on `disk` and starts its thread; `signer` signs its heads. A disk that fails is no error here:
+    /// Opens the journal on `disk` and starts its threads; `signer` signs its heads. A disk that fails is no error here:
     /// the journal is then not [healthy](Self::healthy), records nothing, and tries again.
     ///
     /// # Errors
@@ -68,8 +74,12 @@ impl Journal {
         let shared = Arc::new(Shared::new((disk, signer), settings, clock, metrics));
         shared.turn();
         let own = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || own.run())?;
-        Ok((Self(shared), Flusher(thread)))
+        let flushing = std::thread::Builder::new().name("journal".into()).spawn(move || own.run())?;
+        let (stop, stopped) = mpsc::channel();
+        let archivist = Archivist::new(Arc::clone(&shared));
+        let archiving = std::thread::Builder::new().name("archivist".into());
+        let archiving = archiving.spawn(move || archivist.run(&stopped))?;
+        Ok((Self(shared), Flusher { flushing, archiving: (stop, archiving) }))
     }
 
     /// Whether calls can be recorded now.
@@ -172,13 +182,26 @@ impl Journal {
         matches!(told, Ok(Ok(true)))
     }
 
-    /// Flushes what is there and ends the journal's thread.
+    /// Flushes what is there and ends the journal's threads.
     pub fn close(&self, flusher: Flusher) {
+        let Flusher { flushing, archiving: (stop, archiving) } = flusher;
+        drop(stop);
         self.0.tail().stop = true;
         self.0.wake.notify_all();
-        if flusher.0.join().is_err() {
-            tracing::error!("the journal's thread had panicked");
+        if flushing.join().is_err() | archiving.join().is_err() {
+            tracing::error!("a thread of the journal had panicked");
         }
+    }
+
+    /// The `seq` before which all is on the disk: it may be taken elsewhere.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.0.durable()
+    }
+
+    /// Says that events from this `seq` on may not be let go yet. Until this is said, none may.
+    pub fn needs(&self, seq: u64) {
+        self.0.needs(seq);
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

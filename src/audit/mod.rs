@@ -3,6 +3,7 @@
 //! Two events a call: an `intent` that is recorded before anything leaves, and an `outcome`, of
 //! which every call has exactly one. `sync` makes the intent wait for the disk; see [`Durability`].
 
+mod archive;
 mod body;
 pub mod chain;
 mod disk;
@@ -17,11 +18,14 @@ mod note;
 mod own;
 mod prove;
 mod recover;
+mod segment;
+mod stub;
 mod tail;
 pub mod tree;
 mod verify;
 mod writer;
 
+pub use archive::Keep;
 pub use body::{Audited, Broken};
 pub use disk::{Disk, Folder};
 pub use draft::{Draft, Parties};
@@ -33,5 +37,5 @@ pub use journal::{Durability, Flusher, Journal, Settings, Unrecorded};
 pub use nonces::recent_nonces;
 pub use note::{Checkpoint, NoKey, Signer, Verifier, is_origin};
 pub use prove::{Proof, Unproven, prove};
-pub use recover::{each_line, segments};
+pub use segment::{Places, each_line, is_packed, open, segments, stem};
 pub use verify::{Finding, Report, Trusted, verify};

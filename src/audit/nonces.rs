@@ -1,7 +1,7 @@
 //! What the trail says of signatures that are good once.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::recover::segments;
+use super::segment::{open, read_line, segments};
 
 /// Bytes of the trail that are looked through, at most: more would delay a start by seconds.
 const MOST: u64 = 1 << 30;
@@ -36,12 +36,11 @@ pub fn recent_nonces(
     let (mut left, mut whole) = (MOST, false);
     let wanted = memmem::Finder::new(br#","nonce":""#);
     for path in segments(dir)?.into_iter().rev() {
-        let file = File::open(&path)?;
-        let Some(rest) = left.checked_sub(file.metadata()?.len()) else { return Ok(false) };
+        let Some(rest) = left.checked_sub(fs::metadata(&path)?.len()) else { return Ok(false) };
         left = rest;
         let mut begins = None;
-        let (mut reader, mut line) = (BufReader::with_capacity(1 << 16, file), Vec::new());
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        let (mut reader, mut line) = (open(&path)?, Vec::new());
+        while read_line(&mut reader, &mut line)? > 0 {
             if begins.is_none() || wanted.find(&line).is_some() {
                 // A torn line has no end; the next start is told of it.
                 if let Ok(Line { seq, time, nonce }) = serde_json::from_slice(&line)
@@ -55,7 +54,6 @@ pub fn recent_nonces(
                     }
                 }
             }
-            line.clear();
         }
         if begins.is_some_and(|begins| begins < since) {
             return Ok(true);
@@ -67,7 +65,6 @@ pub fn recent_nonces(
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::fs;
     use std::time::Duration;
 
     use super::*;

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::writer::Shared;
 
 impl Shared {
@@ -18,6 +20,21 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Tells something of the journal's own and waits until it is on the disk; whether it is.
+    pub(super) fn tell(&self, what: &str, detail: &str) -> bool {
+        let (now, members) = (self.clock.now(), own_members(what, detail));
+        let (waiter, durable) = oneshot::channel();
+        {
+            let mut tail = self.tail();
+            if tail.stop || tail.is_full() || tail.append("journal", now, &[members.as_bytes()]).is_err() {
+                return false;
+            }
+            tail.waiters.push(waiter);
+            self.rouse(&mut tail);
+        }
+        durable.blocking_recv() == Ok(true)
     }
 
     pub(super) fn append_own(&self, what: &str, detail: &str) {

@@ -20,7 +20,8 @@ use serde::Deserialize;
 
 use super::chain::proven;
 use super::note::{Checkpoint, Verifier, hash, shown};
-use super::recover::each_line;
+use super::segment::each_line;
+use super::stub::Stub;
 use super::tree::{Hash, Inclusion, led_to};
 
 const FORM: &str = "c2sp.org/tlog-proof@v1";
@@ -95,6 +96,7 @@ impl Proof {
 
 #[derive(Deserialize)]
 struct Line<'a> {
+    seq: u64,
     event: &'a str,
     request_id: Option<&'a str>,
     note: Option<String>,
@@ -106,24 +108,29 @@ struct Line<'a> {
 /// # Errors
 /// Where a file cannot be read.
 pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static str>> {
-    let (mut at, mut found, mut head) = (0, None, None);
+    let start = Stub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
+    let (mut found, mut head) = (None, None);
     each_line(dir, |line| {
         if let Ok(told) = serde_json::from_slice::<Line>(line) {
             if told.request_id == Some(request_id) {
-                (found, head) = (Some((at, line.to_vec())), None);
+                (found, head) = (Some((told.seq.saturating_sub(1), line.to_vec())), None);
             } else if told.event == "head" && found.is_some() && head.is_none() {
                 head = told.note;
             }
         }
-        at += 1;
         true
     })?;
     let Some((index, line)) = found else { return Ok(Err("no event of this call is on the trail")) };
     let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
-    let inclusion = Checkpoint::unverified(&note).and_then(|head| Inclusion::of(index, head.size));
+    let inclusion = Checkpoint::unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
     let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
-    let mut broken = false;
+    let (mut broken, mut gone) = (false, true);
     each_line(dir, |line| {
+        // A segment that was let go may be there still.
+        gone = gone && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= start.size());
+        if gone {
+            return true;
+        }
         match proven(line) {
             Some((_, leaf)) => inclusion.push(&leaf),
             None => broken = true,

@@ -1,18 +1,18 @@
 //! What a former run left in the folder: the chain's end, a torn tail, calls without an outcome.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::chain::{self, Head};
 use super::disk::Disk;
 use super::note::{self, Verifier};
+use super::segment::{is_damage, open, read_line, segments};
+use super::stub::Stub;
 use super::tree::{Hash, Tree};
 
 /// No chain comes so far: what says so was put there, and there must be numbers left to go on with.
@@ -45,50 +45,6 @@ pub(super) struct Line<'a> {
 struct HeadLine {
     note: String,
     peaks: Vec<String>,
-}
-
-/// The name of a segment that begins with `seq` at `time`; names sort as segments were begun.
-pub(super) fn segment_name(seq: u64, time: SystemTime) -> String {
-    let at = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
-    format!("audit-{seq:012}-{}Z.jsonl", at.strftime("%Y%m%dT%H%M%S.%6f"))
-}
-
-/// The segments in `dir`, in order.
-///
-/// # Errors
-/// Where the folder cannot be read.
-pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Hands over each whole line in `dir`, in order and without its end, while `take` wants more.
-///
-/// # Errors
-/// Where a file cannot be read.
-pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    for path in segments(dir)? {
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-        loop {
-            bytes.clear();
-            if reader.read_until(b'\n', &mut bytes)? == 0 {
-                break;
-            }
-            let Some(line) = bytes.strip_suffix(b"\n") else { break };
-            if !take(line) {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it). Goes back
@@ -126,6 +82,13 @@ pub(super) fn recover(disk: &dyn Disk, verifier: &Verifier) -> io::Result<Recove
             break;
         }
     }
+    if let Some(stub) = Stub::latest(disk.dir())?.filter(|_| tree.is_none()) {
+        // What is there goes on from what was let go, and so does a trail of which nothing else is left.
+        tree = stub.tree();
+        if last {
+            recovered.head = Head { next_seq: stub.through + 1, hash: stub.hash().unwrap_or(chain::GENESIS) };
+        }
+    }
     recovered.tree = tree.unwrap_or_default();
     for leaf in leaves.iter().rev().flatten() {
         recovered.tree.push(leaf);
@@ -150,15 +113,18 @@ struct Scan {
 
 impl Scan {
     fn of(path: &Path, outcomes: &mut HashSet<String>, verifier: &Verifier) -> io::Result<Self> {
-        let mut reader = BufReader::new(File::open(path)?);
+        let mut reader = open(path)?;
         let (mut scan, mut line) = (Self::default(), Vec::new());
         let mut intents: Vec<(String, Vec<u8>)> = Vec::new();
         loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line)?;
-            if read == 0 {
-                break;
-            }
+            let read = match read_line(&mut reader, &mut line) {
+                Ok(0) => break,
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(segment = %path.display(), %error, "a compressed segment is damaged");
+                    break;
+                }
+                read => read?,
+            };
             scan.len += u64::try_from(read).unwrap_or(u64::MAX);
             let Some(whole) = line.strip_suffix(b"\n") else { continue };
             let Some((body, hash)) = chain::proven(whole) else { continue };

@@ -108,6 +108,22 @@ impl Inclusion {
         (index < size).then(|| Self { index, size, seen: 0, parts: parts(), leaf: None })
     }
 
+    /// The same for who has not the first leaves but the tree over them, which the wanted one is not in.
+    #[must_use]
+    pub fn after(start: &Tree, index: u64, size: u64) -> Option<Self> {
+        let mut inclusion = Self::of(index, size).filter(|_| index >= start.size)?;
+        for peak in &start.peaks {
+            // On the way down to a later leaf each peak is a part of its own, or begins one.
+            let len = 1 << (start.size - inclusion.seen).ilog2();
+            let seen = inclusion.seen;
+            let (_, part) = inclusion.parts.iter_mut().find(|(range, _)| range.contains(&seen))?;
+            part.peaks.push(*peak);
+            part.size += len;
+            inclusion.seen += len;
+        }
+        Some(inclusion)
+    }
+
     /// Takes the next leaf.
     pub fn push(&mut self, leaf: &Hash) {
         if self.seen == self.index {
@@ -195,6 +211,12 @@ mod tests {
                     inclusion.push(leaf);
                 }
                 let proof = inclusion.hashes().unwrap();
+                for start in (0..=index).filter(|_| size < 20) {
+                    let at = usize::try_from(start).unwrap();
+                    let mut later = Inclusion::after(&tree(&leaves[..at]), index, size).unwrap();
+                    leaves[at..].iter().for_each(|leaf| later.push(leaf));
+                    assert_eq!(later.hashes().as_ref(), Some(&proof), "{index} of {size}, from {start} on");
+                }
                 let leaf = &leaves[usize::try_from(index).unwrap()];
                 assert_eq!(led_to(leaf, (index, size), &proof), Some(root), "{index} of {size}");
                 for other in (0..size).filter(|other| *other != index) {

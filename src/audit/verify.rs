@@ -1,15 +1,15 @@
 //! Checking a trail offline: nothing here is shared with what wrote it but the form of a line.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::chain::{GENESIS, hash_of, hex, split_line};
 use super::note::{Checkpoint, Verifier};
-use super::recover::segments;
+use super::segment::{is_damage, named, open, read_line, segments};
+use super::stub::Stub;
 use super::tree::Tree;
 
 /// The first thing that is wrong with a trail.
@@ -32,6 +32,8 @@ pub struct Report {
     pub segments: u64,
     /// Events read.
     pub events: u64,
+    /// How many events before those were let go: a signed stub stands for them.
+    pub retired: u64,
     /// Intents without an outcome: calls in flight, or lost when the gateway last ended.
     pub open: u64,
     /// Bytes after the last whole line: one being written, or torn when the gateway last ended.
@@ -54,6 +56,8 @@ struct Line<'a> {
     prev: &'a str,
     event: &'a str,
     request_id: Option<&'a str>,
+    what: Option<&'a str>,
+    through: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -84,45 +88,56 @@ impl Trusted {
 /// So many events without a head are never written: they are due much earlier.
 const MOST_UNSIGNED: u64 = 2_000_000;
 
+/// A trail that changes while it is read is read so often again.
+const TRIES: u32 = 4;
+
 /// Reads every segment in `dir`, in order, and checks each event against the one before, and against every
 /// head that is over it. `progress` is told how many bytes were read, from time to time.
 ///
 /// # Errors
 /// Where a file cannot be read; what is wrong inside is no error but a [`Finding`].
 pub fn verify(dir: &Path, trusted: &Trusted, mut progress: impl FnMut(u64)) -> io::Result<Report> {
-    let paths = segments(dir)?;
+    for _ in 0..TRIES {
+        match verify_once(dir, trusted, &mut progress) {
+            // A running gateway has let it go, or compressed it, since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
+            done => return done,
+        }
+    }
+    verify_once(dir, trusted, &mut progress)
+}
+
+fn verify_once(dir: &Path, trusted: &Trusted, progress: &mut impl FnMut(u64)) -> io::Result<Report> {
     let mut walk = Walk::new(trusted);
     let mut report = Report::default();
+    let mut paths = segments(dir)?;
+    if let Some(stub) = Stub::latest(dir)? {
+        if let Err(problem) = walk.go_on_from(&stub) {
+            report.finding = Some(walk.finding("the stub".into(), 0, problem));
+            return Ok(walk.close(report));
+        }
+        report.retired = stub.through;
+        // Nobody had the time to remove them.
+        let gone = paths
+            .iter()
+            .zip(paths.iter().skip(1))
+            .take_while(|(_, next)| named(next).is_some_and(|(first, _)| first <= stub.through + 1));
+        let gone = gone.count();
+        paths.drain(..gone);
+    }
     let mut bytes_read = 0;
     for (at, path) in paths.iter().enumerate() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_last = at + 1 == paths.len();
         report.segments += 1;
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-        let (mut bytes, mut number) = (Vec::new(), 0);
-        loop {
-            bytes.clear();
-            let read = reader.read_until(b'\n', &mut bytes)?;
-            if read == 0 {
-                break;
-            }
-            number += 1;
-            bytes_read += u64::try_from(read).unwrap_or(u64::MAX);
-            if report.events.is_multiple_of(4096) {
-                progress(bytes_read);
-            }
-            let Some(line) = bytes.strip_suffix(b"\n") else {
-                if at + 1 == paths.len() {
-                    report.unfinished_bytes = u64::try_from(read).unwrap_or(u64::MAX);
-                    break;
-                }
-                report.finding = Some(walk.finding(name.clone(), number, "a line has no end"));
-                return Ok(walk.close(report));
-            };
-            if let Err(problem) = walk.take(line) {
-                report.finding = Some(walk.finding(name.clone(), number, &problem));
-                return Ok(walk.close(report));
-            }
-            report.events += 1;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let before = bytes_read;
+        let mut told = |read| {
+            bytes_read = before + read;
+            progress(bytes_read);
+        };
+        if let Err((line, problem)) = walk.segment((path, is_last), &mut report, &mut told)? {
+            report.finding = Some(walk.finding(name, line, &problem));
+            return Ok(walk.close(report));
         }
     }
     if let Err(problem) = walk.reaches_all() {
@@ -143,6 +158,8 @@ struct Walk<'t> {
     /// Events since the last head.
     unsigned: u64,
     checkpoint: Option<String>,
+    /// How many events a stub stands for, and how many the trail says were let go.
+    retired: (u64, u64),
 }
 
 impl<'t> Walk<'t> {
@@ -156,6 +173,55 @@ impl<'t> Walk<'t> {
             heads: 0,
             unsigned: 0,
             checkpoint: None,
+            retired: (0, 0),
+        }
+    }
+
+    /// Goes on after what was let go.
+    fn go_on_from(&mut self, stub: &Stub) -> Result<(), &'static str> {
+        let head = self.trusted.open(&stub.note);
+        let head = head.ok_or("forged: the stub is not signed by a key that is trusted")?;
+        let (Some(tree), Some(last)) = (stub.tree_of(&head), stub.hash()) else {
+            return Err("the stub was altered: it is not what was signed");
+        };
+        (self.prev, self.next_seq, self.tree) = (last.to_vec(), stub.through + 1, tree);
+        self.retired.0 = stub.through;
+        self.agrees().map_err(|_| "forked: what was let go is not what the head that was kept is over")
+    }
+
+    /// Takes the lines of one segment. `Ok(Err(_))` names the first that is wrong, by its number, and why.
+    fn segment(
+        &mut self,
+        (path, is_last): (&Path, bool),
+        report: &mut Report,
+        progress: &mut impl FnMut(u64),
+    ) -> io::Result<Result<(), (u64, String)>> {
+        let (mut reader, mut bytes, mut number, mut all) = (open(path)?, Vec::new(), 0, 0);
+        loop {
+            let read = match read_line(&mut reader, &mut bytes) {
+                Err(error) if is_damage(&error) => {
+                    return Ok(Err((number + 1, format!("it cannot be decompressed from here on: {error}"))));
+                }
+                read => u64::try_from(read?).unwrap_or(u64::MAX),
+            };
+            if read == 0 {
+                return Ok(Ok(()));
+            }
+            number += 1;
+            all += read;
+            if report.events.is_multiple_of(4096) {
+                progress(all);
+            }
+            match bytes.strip_suffix(b"\n") {
+                Some(line) => {
+                    if let Err(problem) = self.take(line) {
+                        return Ok(Err((number, problem)));
+                    }
+                    report.events += 1;
+                }
+                None if is_last => report.unfinished_bytes += read,
+                None => return Ok(Err((number, "a line has no end".into()))),
+            }
         }
     }
 
@@ -186,6 +252,9 @@ impl<'t> Walk<'t> {
         (self.prev, self.next_seq) = (carried.to_vec(), self.next_seq + 1);
         self.tree.push(&hash);
         self.agrees()?;
+        if (told.event, told.what) == ("journal", Some("retired")) {
+            self.retired.1 = self.retired.1.max(told.through.unwrap_or(0));
+        }
         match (told.event, told.request_id) {
             ("intent", Some(id)) if !self.calls.insert(id.to_owned()) => {
                 return Err(format!("a second intent of the call {id}"));
@@ -233,6 +302,12 @@ impl<'t> Walk<'t> {
     /// What must hold at the end of the trail.
     fn reaches_all(&self) -> Result<(), String> {
         let size = self.tree.size();
+        if self.retired.0 > self.retired.1 {
+            return Err(format!(
+                "the first {} events are gone, and the trail does not say that they were let go",
+                self.retired.0
+            ));
+        }
         if let Some(head) = self.trusted.heads.iter().find(|head| head.size > size) {
             let (all, time) = (head.size, &head.time);
             return Err(format!(

@@ -7,11 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
+use super::event::ascii_json;
 use super::heads::Signing;
 use super::journal::{Durability, Settings};
 use super::note::Signer;
 use super::own::own_members;
 use super::recover::{self, Recovered};
+use super::segment::segment_name;
 use super::tail::Tail;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -39,6 +41,10 @@ pub(super) struct Shared {
     flushing: AtomicU64,
     /// What a former run left, until the first segment tells of it.
     recovered: Mutex<Option<Recovered>>,
+    /// Events from this `seq` on are needed by those who take them elsewhere.
+    needed: AtomicU64,
+    /// The `seq` before which all is on the disk.
+    durable: AtomicU64,
     /// Taken before `signing`, and that before `tail`, where several are needed.
     segment: Mutex<Option<Segment>>,
     pub(super) signing: Mutex<Signing>,
@@ -49,8 +55,8 @@ pub(super) struct Shared {
 struct Segment {
     file: Arc<File>,
     len: u64,
-    /// The file cannot be trusted any more: a flush or a cut failed.
-    broken: bool,
+    /// Why the file cannot be trusted any more: a flush or a cut failed.
+    broken: Option<String>,
 }
 
 /// However the thread ends, nothing is recorded after it.
@@ -78,6 +84,9 @@ impl Shared {
             started: Instant::now(),
             flushing: AtomicU64::new(0),
             recovered: Mutex::default(),
+            // Until told, all.
+            needed: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             segment: Mutex::default(),
             signing: Mutex::new(Signing::new(signer)),
             tail: Mutex::default(),
@@ -98,6 +107,20 @@ impl Shared {
         let since = self.flushing.load(Ordering::Acquire);
         let hangs = || Duration::from_millis(self.elapsed_ms().saturating_sub(since)) > PATIENCE;
         self.healthy.load(Ordering::Acquire) && (since == 0 || !hangs())
+    }
+
+    /// Events from this `seq` on may not be let go.
+    pub(super) fn needed(&self) -> u64 {
+        self.needed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn needs(&self, seq: u64) {
+        self.needed.store(seq, Ordering::Release);
+    }
+
+    /// The `seq` before which all is on the disk.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
     }
 
     /// Refuses calls until a flush has ended well. Should one have done so just now, the next turn
@@ -242,19 +265,26 @@ impl Shared {
         let file = {
             let mut slot = self.segment();
             match &*slot {
-                Some(segment) if !segment.broken => Arc::clone(&segment.file),
+                Some(segment) if segment.broken.is_none() => Arc::clone(&segment.file),
                 _ => {
                     if let Some(broken) = &*slot {
                         // What was appended in part is appended again, whole, to the next segment.
                         self.disk.cut(&broken.file, broken.len)?;
                     }
-                    let segment = self.begin(if slot.is_some() { "gap" } else { "opened" })?;
+                    let why = slot.as_ref().and_then(|broken| broken.broken.clone());
+                    let segment =
+                        self.begin(if slot.is_some() { "gap" } else { "opened" }, why.as_deref())?;
                     Arc::clone(&slot.insert(segment).file)
                 }
             }
         };
         self.write_out()?;
+        let written = {
+            let tail = self.tail();
+            tail.head.as_ref().map_or(0, |head| head.next_seq.saturating_sub(tail.pending_events))
+        };
         self.sync(&file)?;
+        self.durable.store(written, Ordering::Release);
         let full = self.segment().as_ref().is_some_and(|segment| segment.len >= self.settings.rotate);
         if full {
             self.rotate(&file)?;
@@ -263,18 +293,22 @@ impl Shared {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        self.disk.sync(file).inspect_err(|_| {
+        self.disk.sync(file).inspect_err(|why| {
             // What the kernel could not write it may have forgotten: never go on with this file.
-            if let Some(segment) = self.segment().as_mut() {
-                segment.broken = true;
-            }
+            self.breaks(why);
         })
+    }
+
+    fn breaks(&self, why: &io::Error) {
+        if let Some(segment) = self.segment().as_mut() {
+            segment.broken.get_or_insert_with(|| why.to_string());
+        }
     }
 
     /// Writes all that is pending into the open segment.
     pub(super) fn write_out(&self) -> io::Result<()> {
         let mut slot = self.segment();
-        let Some(segment) = slot.as_mut().filter(|segment| !segment.broken) else {
+        let Some(segment) = slot.as_mut().filter(|segment| segment.broken.is_none()) else {
             return Err(io::Error::other("no segment is open"));
         };
         let (mut batch, events) = {
@@ -292,7 +326,7 @@ impl Shared {
             batch.shrink_to(4 * WRITE);
             self.tail().spare = batch;
         } else {
-            segment.broken = self.disk.cut(&segment.file, segment.len).is_err();
+            segment.broken = self.disk.cut(&segment.file, segment.len).err().map(|why| why.to_string());
             let mut tail = self.tail();
             tail.pending_events += events;
             batch.append(&mut tail.pending);
@@ -302,7 +336,7 @@ impl Shared {
     }
 
     /// Begins a segment: at the first time after reading what a former run left.
-    fn begin(&self, what: &str) -> io::Result<Segment> {
+    fn begin(&self, what: &str, why: Option<&str>) -> io::Result<Segment> {
         let mut kept = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
         if self.tail().head.is_none() && kept.is_none() {
             let verifier = self.signing().verifier();
@@ -314,7 +348,7 @@ impl Shared {
         let mut tail = self.tail();
         let head = recovered.map(|found| &found.head).or(tail.head.as_ref()).cloned().unwrap_or_default();
         let first_seq = head.next_seq.saturating_sub(tail.pending_events);
-        let file = Arc::new(self.disk.create(&recover::segment_name(first_seq, now))?);
+        let file = Arc::new(self.disk.create(&segment_name(first_seq, now))?);
         tail.head = Some(head);
         if let Some(found) = recovered {
             signing.go_on(found.tree.clone(), tail.head.as_ref());
@@ -325,7 +359,8 @@ impl Shared {
         let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
         // After a gap nobody knows which outcomes are gone: a start must look further back.
         let open = if what == "gap" { String::new() } else { format!(",\"open\":{open}") };
-        let detail = format!(",\"torn_bytes\":{torn},\"lost\":{}{open},\"key\":\"{key}\"", lost.len());
+        let why = why.map_or(String::new(), |why| format!(",\"reason\":{}", ascii_json(why)));
+        let detail = format!("{why},\"torn_bytes\":{torn},\"lost\":{}{open},\"key\":\"{key}\"", lost.len());
         let mut told = tail.append("journal", now, &[own_members(what, &detail).as_bytes()]);
         for facts in &lost {
             told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
@@ -337,7 +372,7 @@ impl Shared {
             // So that no trail is without a head.
             signing.sign(&mut tail, now);
         }
-        Ok(Segment { file, len: 0, broken: false })
+        Ok(Segment { file, len: 0, broken: None })
     }
 
     /// Ends the full segment and begins the next.
@@ -346,16 +381,12 @@ impl Shared {
         self.write_out()?;
         let next = {
             let mut slot = self.segment();
-            let next = self.begin("rotated")?;
+            let next = self.begin("rotated", None)?;
             slot.replace(next)
         };
         drop(next);
         // Those who wait for lines in the old file are told only after the next turn.
-        self.disk.sync(old).inspect_err(|_| {
-            // Lines of the old file may be gone, and the next one tells of that.
-            if let Some(segment) = self.segment().as_mut() {
-                segment.broken = true;
-            }
-        })
+        // Lines of the old file may be gone, and the next one tells of that.
+        self.disk.sync(old).inspect_err(|why| self.breaks(why))
     }
 }

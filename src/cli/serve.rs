@@ -131,6 +131,8 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         metrics: Arc::clone(&metrics),
     };
     let server = Server::start(setup).context("listening")?;
+    // Nobody takes events elsewhere.
+    server.journal().needs(u64::MAX);
     let admin = Rc::new(Admin::new(server.journal().clone(), metrics, server.current()));
     for address in server.addresses() {
         tracing::info!(%address, "listening");

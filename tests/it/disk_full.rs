@@ -192,3 +192,40 @@ fn a_segment_that_is_deleted_under_the_gateway_is_noticed_before_the_next_call()
     assert_eq!(verified.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&verified.stderr).contains("missing"), "{verified:?}");
 }
+
+#[test]
+fn a_segment_that_is_moved_or_replaced_under_the_gateway_is_noticed_and_told() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
+    let mut process = site.start();
+    assert_eq!(process.get("/api/v1/before/").status, 200);
+    let open = || claviger::audit::segments(&site.audit()).unwrap().pop().unwrap();
+    let (first, aside) = (open(), site.folder.path().join("aside"));
+    fs::rename(&first, &aside).unwrap();
+    assert_eq!(process.get("/api/v1/unseen/").code(), "unrecorded");
+    process.wait_said("the open segment was moved away");
+    process.wait_ready();
+    assert_eq!(process.get("/api/v1/between/").status, 200);
+    // An editor keeps the old one and writes a new file in its place.
+    let (second, edited) = (open(), site.folder.path().join("edited"));
+    fs::copy(&second, &edited).unwrap();
+    fs::hard_link(&second, site.folder.path().join("kept")).unwrap();
+    fs::rename(&edited, &second).unwrap();
+    assert_eq!(process.get("/api/v1/unseen/").code(), "unrecorded");
+    process.wait_said("the open segment was replaced by another file");
+    process.wait_ready();
+    assert_eq!(process.end().0, Some(0));
+    let seen: Vec<String> = upstream.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(seen, ["/api/v1/before/", "/api/v1/between/"]);
+    let events = site.events();
+    let told: Vec<&str> = events
+        .iter()
+        .filter(|event| event["what"] == "gap")
+        .filter_map(|event| event["reason"].as_str())
+        .collect();
+    assert_eq!(told, ["the open segment was moved away", "the open segment was replaced by another file"]);
+    assert_eq!(site.run(&["audit", "verify"]).status.code(), Some(1), "the moved one is missing");
+    fs::rename(&aside, &first).unwrap();
+    let verified = site.run(&["audit", "verify"]);
+    assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+}

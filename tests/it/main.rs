@@ -48,6 +48,7 @@ mod proofs;
 mod readme;
 mod reload;
 mod blocked;
+mod retention;
 mod rsa;
 mod scrubbed;
 mod smoke;

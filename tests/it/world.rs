@@ -204,7 +204,9 @@ pub fn fill(config: &str, upstream: SocketAddr) -> String {
 pub fn events(dir: &std::path::Path) -> Vec<Value> {
     let mut events = Vec::new();
     for path in claviger::audit::segments(dir).unwrap_or_default() {
-        let text = std::fs::read_to_string(path).unwrap();
+        let mut text = String::new();
+        let mut reader = claviger::audit::open(&path).unwrap();
+        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
         events.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
     }
     events

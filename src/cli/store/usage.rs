@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::table::table;
-use crate::audit::segments;
+use crate::audit::{is_packed, segments};
 
 /// How much of the trail's end is looked at, in bytes.
 const LOOKED_AT: u64 = 32 << 20;
@@ -42,7 +42,8 @@ impl Used {
 pub(super) fn lately(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
     let mut found: BTreeMap<(u64, String), String> = BTreeMap::new();
     let mut left = LOOKED_AT;
-    for path in segments(dir).unwrap_or_default().iter().rev() {
+    // What was compressed is older than anybody asks for here.
+    for path in segments(dir).unwrap_or_default().iter().rev().take_while(|path| !is_packed(path)) {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         let from = length.saturating_sub(left);

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 
 use super::file::{self, File};
 use super::{At, Problem, Problems};
-use crate::audit::{Durability, Heads, Settings};
+use crate::audit::{Durability, Heads, Keep, Settings};
 use crate::custody::{Custody, Stored};
 use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
@@ -144,6 +144,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             durability,
             rotate: file.audit.rotate,
             heads: Heads { events: file.audit.head_events, interval: file.audit.head_interval },
+            keep: Keep { plain: file.audit.compress_after, age: file.audit.keep, size: file.audit.keep_size },
         },
         in_clear: upstreams.in_clear,
     })

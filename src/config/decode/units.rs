@@ -28,7 +28,7 @@ pub(in crate::config) fn size(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) 
     }
 }
 
-/// Reads a duration: a number with `ms`, `s`, `m` or `h`.
+/// Reads a duration: a number with `ms`, `s`, `m`, `h` or `d` (24 hours).
 pub(in crate::config) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node<'_>) -> Read<Duration> {
     move |node| {
         let unreadable = |help: String| {
@@ -45,7 +45,7 @@ pub(in crate::config) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&N
         let Some(read) = parse_duration(text) else {
             let problem = Problem::error(node.span(), format!("{} is not a duration", node.subject()));
             return Err(
-                node.report(problem.help("write a number and ms, s, m or h, as in \"250ms\" or \"1.5s\""))
+                node.report(problem.help("write a number and ms, s, m, h or d, as in \"250ms\" or \"1.5s\""))
             );
         };
         if range.contains(&read) {
@@ -81,6 +81,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "s" => 1_000_000_000,
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
         _ => return None,
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
@@ -155,7 +156,8 @@ mod tests {
             ("1.s", None),
             ("1.2.3s", None),
             ("1.0000000001s", None),
-            ("1d", None),
+            ("1.5d", Some(129_600_000)),
+            ("1w", None),
             ("-1s", None),
             ("1 s", None),
             ("18446744073709551615h", None),

@@ -25,6 +25,12 @@ pub struct Audit {
     pub head_events: u64,
     /// How long an event waits for a head at most.
     pub head_interval: Duration,
+    /// How long a closed segment stays as it is until it is compressed.
+    pub compress_after: Duration,
+    /// How long events are kept; absent: for ever.
+    pub keep: Option<Duration>,
+    /// How many bytes all segments may have together; absent: any.
+    pub keep_size: Option<u64>,
 }
 
 /// When a record counts as kept.
@@ -46,6 +52,9 @@ impl Audit {
             origin: "claviger".into(),
             head_events: 1000,
             head_interval: Duration::from_secs(10),
+            compress_after: Duration::from_hours(1),
+            keep: None,
+            keep_size: None,
         }
     }
 
@@ -53,6 +62,8 @@ impl Audit {
         let default = Self::new(state_dir);
         let mut table = Table::of(node)?;
         let words = [("sync", Durability::Sync), ("batched", Durability::Batched)];
+        let keep = table.take("keep", duration(Duration::from_secs(1)..=Duration::from_hours(24 * 36_500)));
+        let keep_size = table.take("keep_size", size(1 << 10..=1 << 50));
         let audit = Self {
             dir: table.or("dir", default.dir, path),
             durability: table.or("durability", default.durability, word(&words)),
@@ -64,6 +75,13 @@ impl Audit {
                 default.head_interval,
                 duration(Duration::from_millis(100)..=Duration::from_hours(1)),
             ),
+            compress_after: table.or(
+                "compress_after",
+                default.compress_after,
+                duration(Duration::ZERO..=Duration::from_hours(24 * 36_500)),
+            ),
+            keep: keep?,
+            keep_size: keep_size?,
         };
         table.finish();
         Ok(audit)

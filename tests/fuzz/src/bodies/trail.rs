@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use claviger::audit::chain::{Head, hash_of, hex};
-use claviger::audit::{Durability, Folder, Heads, Journal, Report, Settings, Signer, Trusted, recent_nonces};
+use claviger::audit::{
+    Durability, Folder, Heads, Journal, Keep, Report, Settings, Signer, Trusted, recent_nonces,
+};
 use claviger::clock::SystemClock;
 use claviger::metrics::Metrics;
 
@@ -35,7 +37,8 @@ fn any(dir: &Path, segment: &[u8]) {
     let before = put(dir, segment);
     recent_nonces(dir, SystemTime::UNIX_EPOCH, |_, _| {}).unwrap();
     let heads = Heads { events: 1000, interval: Duration::from_secs(10) };
-    let settings = Settings { durability: Durability::Batched, rotate: 1 << 20, heads };
+    let keep = Keep { plain: Duration::from_secs(10), age: None, size: None };
+    let settings = Settings { durability: Durability::Batched, rotate: 1 << 20, heads, keep };
     let disk = Box::new(Folder::new(PathBuf::from(dir)));
     let signer = Signer::new("fuzzed", &[7; 32]).unwrap();
     let (journal, flusher) =

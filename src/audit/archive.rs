@@ -1,0 +1,223 @@
+//! Closed segments: compressed after a while, and let go by age or size. A thread of its own does it, beside
+//! the journal and at the lowest priority.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use super::chain::{GENESIS, Hex, hex, proven};
+use super::segment::{is_packed, named, open, pack, packed, read_line, segments};
+use super::stub::Stub;
+use super::tree::Tree;
+use super::writer::Shared;
+
+/// How often it looks. Neither compressing nor letting go is urgent.
+const LOOK: Duration = Duration::from_secs(2);
+const LOWEST_PRIORITY: i32 = 19;
+
+/// How long what is closed is kept, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// How long a closed segment stays as it is until it is compressed.
+    pub plain: Duration,
+    /// How long events are kept; `None`: for ever.
+    pub age: Option<Duration>,
+    /// How many bytes all segments may have together; `None`: any.
+    pub size: Option<u64>,
+}
+
+/// A closed segment.
+struct Closed {
+    path: PathBuf,
+    /// The `seq` after its last event.
+    next: u64,
+    ended: SystemTime,
+    len: u64,
+}
+
+/// The events of a segment, gone through.
+struct Passed {
+    tree: Tree,
+    last: Hex,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    seq: u64,
+    prev: &'a str,
+}
+
+pub(super) struct Archivist {
+    shared: Arc<Shared>,
+    /// What went wrong last, so that it is said once.
+    told: Option<String>,
+    /// How far the oldest segments were gone through, for the next time.
+    passed: Option<Passed>,
+}
+
+impl Archivist {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, told: None, passed: None }
+    }
+
+    /// Goes on until the other end of `stop` is dropped.
+    pub(super) fn run(mut self, stop: &Receiver<()>) {
+        // A thread's own on Linux. Refused, it is only less polite.
+        rustix::process::setpriority_process(None, LOWEST_PRIORITY).unwrap_or_default();
+        while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            if !self.shared.healthy() {
+                continue;
+            }
+            match self.look() {
+                Ok(()) => self.told = None,
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.told.as_ref() != Some(&error) {
+                        tracing::error!(%error, "closed segments of the trail are neither compressed nor let go");
+                    }
+                    self.told = Some(error);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        let (keep, dir) = (self.shared.settings.keep, self.shared.disk.dir().to_owned());
+        let now = self.shared.clock.now();
+        let age = |closed: &Closed| now.duration_since(closed.ended).unwrap_or_default();
+        let closed = closed(&dir)?;
+        if let Some(stub) = Stub::latest(&dir)? {
+            // What an earlier turn had no time to remove.
+            let gone: Vec<_> = closed.iter().filter(|closed| closed.next <= stub.through + 1).collect();
+            if !gone.is_empty() {
+                return gone.into_iter().try_for_each(|closed| fs::remove_file(&closed.path));
+            }
+        }
+        let mut total: u64 = closed.iter().map(|closed| closed.len).sum();
+        let needed = self.shared.needed();
+        let surplus = closed.iter().take_while(|oldest| {
+            let goes =
+                keep.age.is_some_and(|most| age(oldest) > most) || keep.size.is_some_and(|most| total > most);
+            total = total.saturating_sub(oldest.len);
+            goes && oldest.next <= needed
+        });
+        let count = surplus.count();
+        if let Some((surplus, _)) = closed.split_at_checked(count).filter(|_| count > 0) {
+            self.retire(&dir, surplus)?;
+        }
+        for aged in closed.iter().skip(count).filter(|aged| !is_packed(&aged.path) && age(aged) >= keep.plain)
+        {
+            compress(&aged.path)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the oldest segments go: checks that they are what was recorded, tells the trail, leaves a stub.
+    fn retire(&mut self, dir: &Path, surplus: &[Closed]) -> io::Result<()> {
+        let Some(last) = surplus.last() else { return Ok(()) };
+        let mut passed = match (self.passed.take(), Stub::latest(dir)?) {
+            (Some(passed), _) => passed,
+            (None, Some(stub)) => {
+                let ours = self.shared.signing().verifier().open(&stub.note);
+                let from = || Some(Passed { tree: stub.tree_of(&ours?)?, last: stub.hash()? });
+                from().ok_or_else(|| io::Error::other("the stub of what was let go before is not ours"))?
+            }
+            (None, None) => Passed { tree: Tree::default(), last: GENESIS },
+        };
+        for closed in surplus {
+            passed.pass(&closed.path)?;
+        }
+        let (through, segments) = (passed.tree.size(), surplus.len());
+        let bytes: u64 = surplus.iter().map(|closed| closed.len).sum();
+        let note = self.shared.signing().note(&passed.tree, self.shared.clock.now());
+        // First the trail tells, then they go.
+        let detail = format!(",\"through\":{through},\"segments\":{segments},\"bytes\":{bytes}");
+        if !self.shared.tell("retired", &detail) {
+            return Err(io::Error::other("the trail does not record now"));
+        }
+        Stub::new(&passed.tree, &passed.last, note).keep(dir, &last.path)?;
+        for closed in surplus {
+            fs::remove_file(&closed.path)?;
+        }
+        tracing::info!(through, segments, bytes, "the oldest segments of the trail were let go");
+        self.passed = Some(passed);
+        Ok(())
+    }
+}
+
+impl Passed {
+    /// Goes through one segment.
+    ///
+    /// # Errors
+    /// Also where it is not what was recorded: then it is evidence, and stays.
+    fn pass(&mut self, path: &Path) -> io::Result<()> {
+        let (mut reader, mut line, mut number) = (open(path)?, Vec::new(), 0);
+        while read_line(&mut reader, &mut line)? > 0 {
+            number += 1;
+            let taken = || {
+                let whole = line.strip_suffix(b"\n")?;
+                let (_, hash) = proven(whole)?;
+                let told: Line = serde_json::from_slice(whole).ok()?;
+                (told.seq == self.tree.size() + 1 && told.prev.as_bytes() == self.last).then_some(hash)
+            };
+            let hash = taken().ok_or_else(|| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                io::Error::other(format!("{name}:{number} is not what was recorded: verify the trail"))
+            })?;
+            self.tree.push(&hash);
+            self.last = hex(&hash);
+        }
+        Ok(())
+    }
+}
+
+/// The segments but the one that is being written.
+fn closed(dir: &Path) -> io::Result<Vec<Closed>> {
+    let paths = segments(dir)?;
+    let mut found = Vec::new();
+    for (path, next) in paths.iter().zip(paths.iter().skip(1)) {
+        // Where the next one begins. One that a person has named otherwise ends all that is known.
+        let Some((next, ended)) = named(next) else { break };
+        found.push(Closed { path: path.clone(), next, ended, len: fs::metadata(path)?.len() });
+    }
+    Ok(found)
+}
+
+/// Compresses one segment, and removes it once what came of it was read back and is the same.
+fn compress(path: &Path) -> io::Result<()> {
+    let target = packed(path);
+    let fresh = target.with_extension("new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut out = BufWriter::new(file);
+    pack(&mut BufReader::new(File::open(path)?), &mut out)?;
+    out.flush()?;
+    out.get_ref().sync_all()?;
+    let mut again = BufReader::new(zstd::stream::read::Decoder::new(File::open(&fresh)?)?);
+    if !is_same(&mut BufReader::new(File::open(path)?), &mut again)? {
+        return Err(io::Error::other(format!("{}: what was compressed is not the same", path.display())));
+    }
+    fs::rename(&fresh, &target)?;
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    fs::remove_file(path)
+}
+
+fn is_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
+    let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
+    loop {
+        of_one.clear();
+        of_other.clear();
+        let read = one.by_ref().take(1 << 16).read_to_end(&mut of_one)?;
+        other.by_ref().take(1 << 16).read_to_end(&mut of_other)?;
+        if of_one != of_other || read == 0 {
+            return Ok(of_one == of_other);
+        }
+    }
+}
