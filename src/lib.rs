@@ -23,6 +23,7 @@ pub mod route;
 pub mod policy;
 
 pub mod audit;
+pub mod index;
 pub mod custody;
 
 pub mod transport;

@@ -96,6 +96,22 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     if is_packed(path) { unpacked(file) } else { Ok(Box::new(BufReader::with_capacity(1 << 16, file))) }
 }
 
+/// The same from a byte on.
+///
+/// # Errors
+/// As those of [`open`].
+pub fn open_at(path: &Path, at: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    if !is_packed(path)
+        && let Ok(mut file) = File::open(path)
+    {
+        file.seek(SeekFrom::Start(at))?;
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, file)));
+    }
+    let mut reader = open(path)?;
+    io::copy(&mut reader.by_ref().take(at), &mut io::sink())?;
+    Ok(reader)
+}
+
 fn unpacked(file: File) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(1 << 16, Decoder::new(file)?)))
 }
@@ -109,7 +125,10 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
 
 /// Reads the next line with its end into `line`; how many bytes, 0 at the end. One that is too long comes in
 /// pieces, the first of which has no end.
-pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+///
+/// # Errors
+/// As those of the reader.
+pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     line.clear();
     reader.take(LONGEST_LINE).read_until(b'\n', line)
 }

@@ -62,6 +62,31 @@ impl PathPattern {
         match_segments(&self.segments, path, false)
     }
 
+    /// The pattern as `SQLite` knows them (GLOB), for a path without slashes at its ends, and how many slashes such a
+    /// path has. Where that is nothing, more paths fit it than match.
+    #[must_use]
+    pub fn as_glob(&self) -> (String, Option<usize>) {
+        let mut glob = String::new();
+        let mut exact = true;
+        for (number, segment) in self.segments.iter().enumerate() {
+            match segment {
+                // With the slash before it, which is not there where it stands for nothing.
+                Segment::Any => {
+                    glob.push('*');
+                    exact = false;
+                }
+                Segment::Like(Glob(parts)) => {
+                    if number > 0 && exact {
+                        glob.push('/');
+                    }
+                    let escaped = parts.iter().map(|part| part.replace('[', "[[]").replace('?', "[?]"));
+                    glob.push_str(&escaped.collect::<Vec<_>>().join("*"));
+                }
+            }
+        }
+        (glob, exact.then(|| self.segments.len().saturating_sub(1)))
+    }
+
     /// Whether a canonical path matches once `;…` is cut from each segment, as servers read it
     /// that know path parameters.
     #[must_use]
@@ -183,6 +208,21 @@ mod tests {
             ("/u/a%7eb", "/u/a~b", true),
         ] {
             assert_eq!(PathPattern::parse(pattern).unwrap().matches(path), wanted, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn as_a_glob_it_takes_at_least_what_it_matches() {
+        for (pattern, glob, slashes) in [
+            ("/", "", Some(0)),
+            ("/a/*/c/", "a/*/c", Some(2)),
+            ("/a/us*s", "a/us*s", Some(1)),
+            ("/**", "*", None),
+            ("/a/**", "a*", None),
+            ("/a/**/b/*", "a*b*", None),
+        ] {
+            let made = PathPattern::parse(pattern).unwrap().as_glob();
+            assert_eq!(made, (glob.to_owned(), slashes), "{pattern}");
         }
     }
 

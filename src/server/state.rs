@@ -104,6 +104,17 @@ impl StateDir {
         self.key(FINGERPRINT_KEY).map(|key| HmacKey::new(key.expose()))
     }
 
+    /// The same key, which must be there, for who does not serve from this state folder.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or others may read it.
+    pub fn kept_fingerprint_key(state: &Path) -> io::Result<HmacKey> {
+        let path = state.join(FINGERPRINT_KEY);
+        let mut file = Keeper::of(state).open(&path)?;
+        let key = read_key(&mut file).map_err(|error| told(&path, &error))?;
+        Ok(HmacKey::new(key.expose()))
+    }
+
     /// Who signs the heads of a trail of this name; its key is made when it is missing, and its public part
     /// stands in a file beside it, for auditors.
     ///

@@ -101,7 +101,8 @@ fn each_decided(path: &Path, which: &Which, mut take: impl FnMut(Decided)) -> an
     each_line(&dir, decide).with_context(|| dir.display().to_string())
 }
 
-fn moment_ago(text: &str) -> Result<Timestamp, String> {
+/// A time, or how long ago it was.
+pub(super) fn moment_ago(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

@@ -1,0 +1,150 @@
+//! `claviger audit`: reading and verifying the trail, beside a running gateway or without one.
+
+mod check;
+mod export;
+mod fingerprint;
+mod search;
+mod show;
+mod tail;
+
+pub(super) use show::row;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use super::{Output, say, tell};
+use crate::audit::{prove, segments};
+use crate::config;
+use crate::server::public_key;
+
+/// What to do with the trail.
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Show the latest events
+    Show {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+        /// Only those of this call
+        #[arg(long, value_name = "ID")]
+        request_id: Option<String>,
+        /// The folder of the segments, instead of the configured one
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Check every event against the one before it and the signed heads over it; names the first that is wrong
+    Verify {
+        /// The folder of the segments, instead of the configured one
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The public key that signs the heads, or a file of it; several where it was changed
+        #[arg(long, value_name = "KEY")]
+        key: Vec<String>,
+        /// A file with a head that was kept elsewhere: the trail must go on from there
+        #[arg(long, value_name = "FILE")]
+        head: Vec<PathBuf>,
+    },
+    /// Print the public key that signs the trail's heads, for auditors
+    Key,
+    /// Print a proof that a call is on the trail, for who has neither the trail nor trust in the gateway
+    Prove {
+        /// The call
+        request_id: String,
+        /// The folder of the segments, instead of the configured one
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Check such a proof, and print the event that it proves
+    VerifyProof {
+        /// The proof
+        file: PathBuf,
+        /// The public key that signs the heads, or a file of it
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+    /// Find calls and changes: by whom, where, when, how they ended
+    Search(Box<search::Asked>),
+    /// Show the latest events, and with -f those that come
+    Tail(Box<tail::Asked>),
+    /// Write events into a file, for other tools
+    Export(Box<export::Asked>),
+    /// Print the fingerprint of a secret (prompted for, or on standard input), as the trail has it of wrong credentials
+    Fingerprint,
+}
+
+/// Does it; whether nothing was found wanting.
+pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    match verb {
+        Verb::Show { last, request_id, dir } => {
+            let dir = folder(path, dir.as_deref())?;
+            show::run(&dir, *last, request_id.as_deref(), output)
+        }
+        Verb::Verify { dir, key, head } => {
+            let trusted = check::trusted(path, dir.as_deref(), (key, head))?;
+            check::run(&folder(path, dir.as_deref())?, &trusted, output)
+        }
+        Verb::Key => {
+            let kept = public_key(&settings(path)?.state_dir.value);
+            let key = std::fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
+            show_text("key", key.trim_end(), output);
+            Ok(true)
+        }
+        Verb::Prove { request_id, dir } => match prove(&folder(path, dir.as_deref())?, request_id)? {
+            Ok(proof) => {
+                show_text("proof", &proof.text(), output);
+                Ok(true)
+            }
+            Err(why) => anyhow::bail!("{request_id}: {why}"),
+        },
+        Verb::VerifyProof { file, key } => check::proof(file, key, output),
+        Verb::Search(asked) => search::run(path, asked, output),
+        Verb::Tail(asked) => tail::run(path, asked, output),
+        Verb::Export(asked) => export::run(path, asked, output),
+        Verb::Fingerprint => fingerprint::run(path, output),
+    }
+}
+
+/// Prints a text as it is, or as the one member of an object.
+fn show_text(name: &str, text: &str, output: Output) {
+    match output {
+        Output::Json => say(&format!("{}\n", serde_json::json!({name: text}))),
+        Output::Text => say(&format!("{}\n", text.trim_end())),
+    }
+}
+
+/// The folder of the trail: the given one, which needs no configuration, or the configured.
+pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(dir) => Ok(dir.to_owned()),
+        None => Ok(settings(path)?.audit.dir.value),
+    }
+}
+
+pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let (file, problems) = config::parse(&text, path);
+    file.with_context(|| problems.render(false))
+}
+
+/// Shows on a terminal how far a large trail was read.
+fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
+    use std::io::IsTerminal as _;
+    /// A smaller one is read at once.
+    const LARGE: u64 = 256 << 20;
+    let sizes = segments(dir).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
+    let all: u64 = sizes.map(|found| found.len()).sum();
+    let (shown, mut before) = (all >= LARGE && std::io::stderr().is_terminal(), 0);
+    move |read| {
+        let percent = read.saturating_mul(100) / all.max(1);
+        if shown && percent != before {
+            before = percent;
+            tell(&format!(
+                "\r{percent:3} % of {} MiB read{}",
+                all >> 20,
+                if percent >= 99 { "\r\x1b[K" } else { "" }
+            ));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `audit tail`: the latest events, and those that come.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value;
+
+use super::search::Which;
+use super::{Output, folder, row};
+use crate::audit::{open_at, read_line, segments, stem};
+use crate::index::Wanted;
+
+/// How often it is looked whether there is more.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What to show.
+#[derive(Args)]
+pub(in crate::cli) struct Asked {
+    /// Go on with what comes
+    #[arg(short, long)]
+    follow: bool,
+    /// How many of those that are there
+    #[arg(short = 'n', long, default_value_t = 10)]
+    last: usize,
+    #[command(flatten)]
+    which: Which,
+    /// The folder of the segments, instead of the configured one
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+/// Where it is in the trail.
+#[derive(Default)]
+struct Place {
+    stem: String,
+    next: u64,
+}
+
+pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<bool> {
+    let dir = folder(path, asked.dir.as_deref())?;
+    let wanted = asked.which.wanted();
+    let (mut place, mut latest) = (Place::default(), VecDeque::new());
+    let found = segments(&dir).with_context(|| dir.display().to_string())?;
+    // From the newest segment back, until there are enough.
+    for (at, path) in found.iter().enumerate().rev() {
+        let (mut lines, mut here) = (VecDeque::new(), Place { stem: stem(path), next: 0 });
+        here.read(path, &wanted, |line| lines.push_back(line.to_vec()))?;
+        if at + 1 == found.len() {
+            place = here;
+        }
+        lines.append(&mut latest);
+        latest = lines;
+        if latest.len() >= asked.last {
+            break;
+        }
+    }
+    latest.drain(..latest.len().saturating_sub(asked.last));
+    let mut out = anstream::stdout();
+    let mut show = |line: &[u8]| out.write_all(shown(line, output).as_bytes()).and_then(|()| out.flush());
+    for line in &latest {
+        if show(line).is_err() {
+            return Ok(true);
+        }
+    }
+    if asked.follow {
+        go_on(&dir, place, &wanted, show)?;
+    }
+    Ok(true)
+}
+
+/// Shows what comes, until nobody reads it any more.
+fn go_on(
+    dir: &Path,
+    mut place: Place,
+    wanted: &Wanted,
+    mut show: impl FnMut(&[u8]) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    loop {
+        let found = segments(dir).with_context(|| dir.display().to_string())?;
+        let from = found.iter().position(|path| stem(path) == place.stem).unwrap_or(0);
+        let mut gone = false;
+        for path in found.iter().skip(from) {
+            if stem(path) != place.stem {
+                place = Place { stem: stem(path), next: 0 };
+            }
+            place.read(path, wanted, |line| gone |= show(line).is_err())?;
+        }
+        if gone {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+impl Place {
+    /// Hands over the whole lines from here on.
+    fn read(&mut self, path: &Path, wanted: &Wanted, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        let mut reader = open_at(path, self.next).with_context(|| path.display().to_string())?;
+        let mut line = Vec::new();
+        loop {
+            let bytes = read_line(&mut reader, &mut line)?;
+            let Some(whole) = line.strip_suffix(b"\n").filter(|_| bytes > 0) else { return Ok(()) };
+            self.next += u64::try_from(bytes)?;
+            if wanted.is_met_by(whole) {
+                take(whole);
+            }
+        }
+    }
+}
+
+fn shown(line: &[u8], output: Output) -> String {
+    let text = String::from_utf8_lossy(line);
+    let event: Value = serde_json::from_str(&text).unwrap_or_default();
+    match output {
+        Output::Json => format!("{text}\n"),
+        Output::Text => {
+            let style = style(&event);
+            format!("{style}{}{style:#}\n", row(&event).trim_end())
+        }
+    }
+}
+
+/// What went wrong stands out; what the gateway tells of itself stands back.
+fn style(event: &Value) -> Style {
+    let word = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+    let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
+    match (word("event"), word("ended")) {
+        ("journal" | "head" | "intent", _) => Style::new().dimmed(),
+        ("admin", _) => colour(AnsiColor::Cyan),
+        (_, "refused") => colour(AnsiColor::Red),
+        (_, "failed" | "abandoned" | "lost") => colour(AnsiColor::Yellow),
+        _ => Style::new(),
+    }
+}

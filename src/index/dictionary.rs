@@ -1,0 +1,94 @@
+//! Texts that many events refer to by number.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::Fault;
+
+/// What many events refer to by number: its table's rows of this run, and how many more refer to each.
+#[derive(Default)]
+pub(super) struct Dictionary {
+    pub(super) known: HashMap<String, (i64, u64)>,
+    pub(super) fresh: Vec<(i64, String)>,
+    next: i64,
+    /// All that the table has is known.
+    pub(super) whole: bool,
+}
+
+impl Dictionary {
+    pub(super) async fn begin(connection: &mut SqliteConnection, table: &'static str) -> Result<Self, Fault> {
+        let next: i64 = QueryBuilder::<Sqlite>::new("SELECT coalesce(max(id), 0) + 1 FROM ")
+            .push(table)
+            .build_query_scalar()
+            .fetch_one(connection)
+            .await?;
+        Ok(Self { next, whole: next == 1, ..Self::default() })
+    }
+
+    /// The number of `text`, where it is known or was never there.
+    fn number(&mut self, text: &str) -> Option<i64> {
+        if let Some((number, count)) = self.known.get_mut(text) {
+            *count += 1;
+            return Some(*number);
+        }
+        self.whole.then(|| self.add(text))
+    }
+
+    fn add(&mut self, text: &str) -> i64 {
+        let number = self.next;
+        self.next += 1;
+        self.known.insert(text.to_owned(), (number, 1));
+        self.fresh.push((number, text.to_owned()));
+        number
+    }
+
+    /// The same, asked of its table where need be.
+    pub(super) async fn find(
+        &mut self,
+        connection: &mut SqliteConnection,
+        table: &'static str,
+        text: &str,
+    ) -> Result<i64, Fault> {
+        if let Some(number) = self.number(text) {
+            return Ok(number);
+        }
+        let found: Option<i64> = QueryBuilder::<Sqlite>::new("SELECT id FROM ")
+            .push(table)
+            .push(" WHERE text = ")
+            .push_bind(text.to_owned())
+            .build_query_scalar()
+            .fetch_optional(connection)
+            .await?;
+        match found {
+            Some(number) => {
+                self.known.insert(text.to_owned(), (number, 1));
+                Ok(number)
+            }
+            None => Ok(self.add(text)),
+        }
+    }
+
+    /// Adds what was counted to the rows that are there.
+    pub(super) async fn count(
+        &mut self,
+        connection: &mut SqliteConnection,
+        table: &'static str,
+    ) -> Result<(), Fault> {
+        let counted = self.known.values_mut().filter(|(_, count)| *count > 0);
+        for (number, count) in counted {
+            let count = i64::try_from(std::mem::take(count)).unwrap_or(i64::MAX);
+            QueryBuilder::<Sqlite>::new("UPDATE ")
+                .push(table)
+                .push(" SET events = events + ")
+                .push_bind(count)
+                .push(" WHERE id = ")
+                .push_bind(*number)
+                .build()
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
+}
