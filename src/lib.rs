@@ -29,6 +29,7 @@ pub mod custody;
 pub mod transport;
 pub mod scheme;
 pub mod upstream;
+pub mod delivery;
 
 pub mod gateway;
 

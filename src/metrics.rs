@@ -57,6 +57,13 @@ pub struct Upstream {
     pub upstream: NameLabel,
 }
 
+/// One label `sink`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Sink {
+    /// The sink's name.
+    pub sink: NameLabel,
+}
+
 /// Labels `upstream` and `endpoint`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Endpoint {
@@ -116,6 +123,10 @@ pub struct Metrics {
     pub audit_lag: Gauge,
     /// Events of calls that were lost. Zero, always: no record, no call.
     pub audit_dropped: Counter,
+    /// Whether each sink takes events.
+    pub sink_up: Family<Sink, Gauge>,
+    /// Events on the trail that each sink has not taken yet.
+    pub sink_behind: Family<Sink, Gauge>,
     /// When the configuration was last taken, in seconds since 1970.
     pub last_reload: Gauge,
     /// Consumers' connections now.
@@ -141,6 +152,8 @@ impl Default for Metrics {
             audit_commit: histogram(),
             audit_lag: Gauge::default(),
             audit_dropped: Counter::default(),
+            sink_up: Family::default(),
+            sink_behind: Family::default(),
             last_reload: Gauge::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
@@ -227,6 +240,8 @@ impl Metrics {
         );
         registry.register("audit_lag_events", "Events not yet durable", self.audit_lag.clone());
         registry.register("audit_dropped", "Events of calls that were lost", self.audit_dropped.clone());
+        registry.register("audit_sink_up", "Whether the sink takes events", self.sink_up.clone());
+        registry.register("audit_sink_behind_events", "Events not taken yet", self.sink_behind.clone());
         registry.register(
             "config_last_reload_success_timestamp_seconds",
             "When the configuration was last taken",

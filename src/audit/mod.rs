@@ -37,5 +37,5 @@ pub use journal::{Durability, Flusher, Journal, Settings, Unrecorded};
 pub use nonces::recent_nonces;
 pub use note::{Checkpoint, NoKey, Signer, Verifier, is_origin};
 pub use prove::{Proof, Unproven, prove};
-pub use segment::{Places, each_line, is_packed, open, open_at, read_line, segments, stem};
+pub use segment::{Places, each_line, is_packed, named, open, open_at, read_line, segments, stem};
 pub use verify::{Finding, Report, Trusted, verify};

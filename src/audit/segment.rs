@@ -29,7 +29,8 @@ pub(super) fn segment_name(seq: u64, time: SystemTime) -> String {
 }
 
 /// The first `seq` and the time in a segment's name.
-pub(super) fn named(path: &Path) -> Option<(u64, SystemTime)> {
+#[must_use]
+pub fn named(path: &Path) -> Option<(u64, SystemTime)> {
     let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
     let (seq, rest) = rest.split_once('-')?;
     let (moment, _) = rest.split_once('Z')?;

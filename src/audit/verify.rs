@@ -314,7 +314,7 @@ impl<'t> Walk<'t> {
                 "cut off: the head that was kept, of {time}, is over {all} events, and there are {size}"
             ));
         }
-        if size > 0 && self.heads == 0 && !self.trusted.keys.is_empty() {
+        if size > 0 && self.heads == 0 && self.retired.0 == 0 && !self.trusted.keys.is_empty() {
             return Err("nothing in it is signed: there is no head".into());
         }
         Ok(())

@@ -327,8 +327,7 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     compare("workers", first.workers == now.workers);
     compare("listeners", addresses(first) == addresses(now));
     compare("admin", first.admin.address.value == now.admin.address.value);
-    let audit = |file: &File| (file.audit.dir.value.clone(), file.audit.durability, file.audit.rotate);
-    compare("audit", audit(first) == audit(now));
+    compare("audit", first.audit.said() == now.audit.said());
     changed
 }
 

@@ -1,5 +1,6 @@
 //! `claviger serve`: start, reload on SIGHUP, drain on SIGTERM.
 
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::admin::Admin;
 use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
+use crate::delivery::{self, Delivery, Plan};
 use crate::gateway::Snapshot;
 use crate::gateway::health::look_after;
 use crate::metrics::Metrics;
@@ -89,6 +91,25 @@ async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Live, Compiled, Probl
     Ok(started.map(|(live, compiled, problems)| (file, live, compiled, problems)))
 }
 
+fn warn_of_clear(compiled: &Compiled) {
+    for upstream in &compiled.in_clear {
+        tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
+    }
+}
+
+/// Begins to take events to the sinks.
+fn deliver(file: &File, sinks: &[Plan], server: &Server) -> io::Result<Option<Delivery>> {
+    let places = delivery::folder(&file.state_dir.value);
+    let folders = (file.audit.dir.value.as_path(), places.as_path());
+    Delivery::start(sinks, folders, server.journal(), server.metrics())
+}
+
+fn end(server: Server, delivery: Option<Delivery>) {
+    server.stop(DRAIN);
+    // After the last event.
+    delivery.into_iter().for_each(Delivery::stop);
+}
+
 async fn serve(path: &Path) -> anyhow::Result<bool> {
     // Signals first: from here on none of them ends the process by itself.
     let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
@@ -113,14 +134,13 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     tell(&problems.render(true));
-    for upstream in &compiled.in_clear {
-        tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
-    }
+    warn_of_clear(&compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());
     let admin_listener = TcpListener::bind(file.admin.address.value)
         .await
         .with_context(|| format!("admin listener {}", file.admin.address.value))?;
+    let sinks = std::mem::take(&mut compiled.sinks);
     let setup = Setup {
         compiled,
         workers: file.workers,
@@ -131,8 +151,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         metrics: Arc::clone(&metrics),
     };
     let server = Server::start(setup).context("listening")?;
-    // Nobody takes events elsewhere.
-    server.journal().needs(u64::MAX);
+    let delivery = deliver(&file, &sinks, &server)?;
     let admin = Rc::new(Admin::new(server.journal().clone(), metrics, server.current()));
     for address in server.addresses() {
         tracing::info!(%address, "listening");
@@ -155,7 +174,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     tracing::info!(drain = ?DRAIN, "draining");
     admin.draining.store(true, Ordering::Release);
     live.end(&server).await;
-    tokio::task::spawn_blocking(move || server.stop(DRAIN)).await?;
+    tokio::task::spawn_blocking(move || end(server, delivery)).await?;
     own.abort();
     health.abort();
     tracing::info!("ended");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::Fault;
+use super::{Fault, ROWS};
 
 /// What many events refer to by number: its table's rows of this run, and how many more refer to each.
 #[derive(Default)]
@@ -77,14 +77,18 @@ impl Dictionary {
         table: &'static str,
     ) -> Result<(), Fault> {
         let counted = self.known.values_mut().filter(|(_, count)| *count > 0);
-        for (number, count) in counted {
-            let count = i64::try_from(std::mem::take(count)).unwrap_or(i64::MAX);
-            QueryBuilder::<Sqlite>::new("UPDATE ")
-                .push(table)
-                .push(" SET events = events + ")
-                .push_bind(count)
-                .push(" WHERE id = ")
-                .push_bind(*number)
+        let mut counted: Vec<(i64, i64)> = counted
+            .map(|(number, count)| (*number, i64::try_from(std::mem::take(count)).unwrap_or(i64::MAX)))
+            .collect();
+        counted.sort_unstable();
+        for rows in counted.chunks(ROWS) {
+            QueryBuilder::<Sqlite>::new("WITH counted (id, more) AS (")
+                .push_values(rows, |mut row, (number, more)| {
+                    row.push_bind(*number).push_bind(*more);
+                })
+                .push(format!(
+                    ") UPDATE {table} SET events = events + more FROM counted WHERE {table}.id = counted.id"
+                ))
                 .build()
                 .execute(&mut *connection)
                 .await?;

@@ -10,13 +10,11 @@ use uuid::Uuid;
 
 use super::dictionary::Dictionary;
 use super::line::{BETWEEN, COLUMNS, KIND, Line, Text};
-use super::{Fault, INDEXES, Index};
+use super::{Fault, INDEXES, Index, ROWS};
 use crate::audit::{Places, chain, open_at, read_line, segments, stem};
 
 /// Events read until what is known of them is written.
 const BATCH: u64 = 200_000;
-/// Rows put in at a time.
-const ROWS: usize = 500;
 
 struct Event {
     seq: i64,
@@ -99,6 +97,7 @@ impl Index {
             }
         }
         filling.write().await?;
+        filling.count().await?;
         sqlx::raw_sql(INDEXES).execute(&mut self.connection).await?;
         Ok(())
     }
@@ -250,11 +249,6 @@ impl<'c> Filling<'c> {
                 .execute(&mut *writing)
                 .await?;
         }
-        for (dictionary, table) in
-            [(&mut self.kinds, "kinds"), (&mut self.targets, "targets"), (&mut self.details, "details")]
-        {
-            dictionary.count(&mut writing, table).await?;
-        }
         for rows in std::mem::take(&mut self.events).chunks(ROWS) {
             // What a crash of the system left of a former run is put right.
             QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO events ")
@@ -281,6 +275,17 @@ impl<'c> Filling<'c> {
         let put = sqlx::query("INSERT OR REPLACE INTO reached VALUES (1, ?, ?, ?, ?, ?)").bind(stem);
         let put = put.bind(signed(*next)).bind(last.map(signed)).bind(hash).bind(signed(*events));
         put.execute(&mut *writing).await?;
+        Ok(writing.commit().await?)
+    }
+
+    /// Writes how many events refer to what. A run that was cut off leaves this too low, which only makes a search slower.
+    async fn count(&mut self) -> Result<(), Fault> {
+        let mut writing = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        for (dictionary, table) in
+            [(&mut self.kinds, "kinds"), (&mut self.targets, "targets"), (&mut self.details, "details")]
+        {
+            dictionary.count(&mut writing, table).await?;
+        }
         Ok(writing.commit().await?)
     }
 }

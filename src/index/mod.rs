@@ -20,6 +20,8 @@ const INDEXES: &str = "CREATE INDEX IF NOT EXISTS by_kind ON events (kind);
     CREATE INDEX IF NOT EXISTS by_target ON events (target);
     CREATE INDEX IF NOT EXISTS by_detail ON events (detail);
     CREATE INDEX IF NOT EXISTS by_call ON events (call);";
+/// Rows put in at a time.
+const ROWS: usize = 500;
 /// The form of the tables. Another one is made anew.
 const VERSION: i64 = 1;
 

@@ -42,8 +42,10 @@ pub struct Wanted {
     pub until: Option<Timestamp>,
 }
 
-/// One of so many events are found by an index; more are looked for from the newest on.
-const FEW: i64 = 20;
+/// So many events are found by an index; more are looked for from the newest on, where the first are soon met.
+const FEW: i64 = 5_000;
+/// Where there is another condition, which may be met by few of them, one of so many.
+const PART: i64 = 20;
 /// The columns of a kind that a text may be in.
 const WORDS: [&str; 12] = [
     "event",
@@ -274,8 +276,12 @@ impl Index {
             }
             ways.push((all, By::Text));
         }
+        let several = ways.len() > 1;
         let all: i64 = self.count(Query::new("SELECT coalesce(max(seq) - min(seq), 0) FROM events")).await?;
-        let least = ways.into_iter().min_by_key(|(count, _)| *count).filter(|(count, _)| *count < all / FEW);
+        let least = ways
+            .into_iter()
+            .min_by_key(|(count, _)| *count)
+            .filter(|(count, _)| *count < FEW || (several && *count < all / PART));
         Ok(least.map_or(By::Nothing, |(_, way)| way))
     }
 

@@ -37,7 +37,10 @@ fn compiled(text: &str) -> (File, Compiled) {
     write("server.key", &made.signing_key.serialize_pem());
     write("clients.crt", &made.cert.pem());
     write("internal-ca.crt", &made.cert.pem());
-    for name in ["jms.secret", "jms-third.secret", "jumpcloud.secret", "jms.password", "client.secret"] {
+    write("log-ca.pem", &made.cert.pem());
+    for name in
+        ["jms.secret", "jms-third.secret", "jumpcloud.secret", "jms.password", "client.secret", "otel.token"]
+    {
         write(name, "fake-d6ed1a06-66f7-4584-af18-0000000");
     }
     write("system.pem", &KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem());
@@ -117,10 +120,11 @@ fn the_complete_file_tells_the_defaults() {
 }
 
 /// Where in the file each source of readers reads. A new source must be added here.
-const SOURCES: [(&str, &[&str]); 8] = [
+const SOURCES: [(&str, &[&str]); 9] = [
     ("mod.rs", &[]),
     ("listener.rs", &["listeners", "admin"]),
     ("journal.rs", &["audit"]),
+    ("sink.rs", &["audit"]),
     ("custody.rs", &["custody", "credentials"]),
     ("limits.rs", &["limits"]),
     ("upstream.rs", &["upstreams"]),

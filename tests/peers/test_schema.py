@@ -80,7 +80,8 @@ def mistype(inside, key):
 def is_own_name(path):
     """Whether the key is a name that the file's author chose: of an upstream, or of a member of a query."""
     named = ("upstreams", "credentials", "consumers", "roles")
-    return (len(path) == 2 and path[0] in named) or (len(path) > 1 and path[-2] == "query")
+    is_sink = len(path) == 3 and path[:2] == ("audit", "sinks")
+    return is_sink or (len(path) == 2 and path[0] in named) or (len(path) > 1 and path[-2] == "query")
 
 
 EVERYTHING = parsed(everything_set(COMPLETE))
@@ -143,7 +144,7 @@ def test_what_the_gateway_refuses_it_refuses_too(change, tmp_path):
     (("upstreams", "jumpserver", "scheme"), {"login": {"send": {"header": "a", "cookie": "b"}}}),
     (("upstreams", "jumpserver", "scheme"), {"login": {"failed": {"pointer": "/ok"}}}),
     (("upstreams", "jumpserver", "scheme"), {"login": {"refresh": {"token": "/a"}}}),
-    (("upstreams", "jumpserver", "scheme"), {"login": {"life": "1d"}}),
+    (("upstreams", "jumpserver", "scheme"), {"login": {"life": "1w"}}),
     (("credentials", "jms-prod"), {"value": "a literal secret"}),
     (("credentials", "jms-prod"), {"value": {"file": "a", "env": "B"}}),
     (("credentials", "jms-prod"), {"value": {"env": "$B"}}),

@@ -241,9 +241,9 @@ class Gateway:
         file.touch(mode=0o600)
         file.write_text(text)
 
-    def start(self):
+    def start(self, stdout=None):
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([CLAVIGER, "--config", str(self.config), "serve"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen([CLAVIGER, "--config", str(self.config), "serve"], stdout=stdout or log, stderr=log, stdin=subprocess.DEVNULL)
         wait_until_answers(self.process, f"http://127.0.0.1:{self.admin_port}/readyz", self.log)
         return self
 

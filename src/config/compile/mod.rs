@@ -7,6 +7,7 @@ mod packs;
 mod passes;
 mod schemes;
 mod secrets;
+mod sinks;
 mod stored;
 mod upstreams;
 
@@ -23,6 +24,7 @@ use super::file::{self, File};
 use super::{At, Problem, Problems};
 use crate::audit::{Durability, Heads, Keep, Settings};
 use crate::custody::{Custody, Stored};
+use crate::delivery::Plan;
 use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
 use crate::gateway::failures::Failures;
@@ -80,6 +82,8 @@ pub struct Compiled {
     pub listeners: Vec<Listener>,
     /// How the journal is kept.
     pub journal: Settings,
+    /// Where events are taken as they come.
+    pub sinks: Vec<Plan>,
     /// Upstreams that are reached in clear beyond this machine, to be named at every start.
     pub in_clear: Vec<String>,
 }
@@ -98,6 +102,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     let mut freezes = stored::freezes(around.stored, &upstreams, &access.directory);
     stored::credentials((around.stored, former), file, &upstreams, (&mut credentials, &mut freezes));
     credentials.sort_by_key(|(place, _)| *place);
+    let sinks = sinks::compile(file, problems, &around);
     if problems.has_errors() {
         return None;
     }
@@ -146,6 +151,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             heads: Heads { events: file.audit.head_events, interval: file.audit.head_interval },
             keep: Keep { plain: file.audit.compress_after, age: file.audit.keep, size: file.audit.keep_size },
         },
+        sinks,
         in_clear: upstreams.in_clear,
     })
 }

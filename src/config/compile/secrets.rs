@@ -98,7 +98,8 @@ fn written(reference: &At<Reference>) -> Option<SystemTime> {
     }
 }
 
-fn read(
+/// The secret that a reference names.
+pub(super) fn read(
     reference: &At<Reference>,
     problems: &mut Problems,
     (around, keeper): (&Surroundings<'_>, Keeper),

@@ -84,7 +84,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    fn read(node: &Node<'_>) -> Read<At<Self>> {
+    pub(super) fn read(node: &Node<'_>) -> Read<At<Self>> {
         const PLACES: &[&str] = &["file", "env"];
         refuse_literal(node)?;
         let (tag, inner) = Tags { noun: "source", known: PLACES, available: PLACES }.read(node)?;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::At;
+use super::Sink;
 use crate::config::decode::choice::word;
 use crate::config::decode::scalar::integer;
 use crate::config::decode::text::{origin, path};
 use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
+use crate::config::{At, Named};
 
 /// How calls are recorded.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Audit {
     pub keep: Option<Duration>,
     /// How many bytes all segments may have together; absent: any.
     pub keep_size: Option<u64>,
+    /// Where events are taken as they come.
+    pub sinks: Named<Sink>,
 }
 
 /// When a record counts as kept.
@@ -43,6 +46,15 @@ pub enum Durability {
 }
 
 impl Audit {
+    /// All that it says, wherever in the file it says so.
+    #[must_use]
+    pub fn said(&self) -> impl PartialEq + use<> {
+        let heads = (self.origin.clone(), self.head_events, self.head_interval);
+        let keep = (self.compress_after, self.keep, self.keep_size);
+        let sinks: Vec<_> = self.sinks.iter().map(|(name, sink)| (name.to_owned(), sink.said())).collect();
+        (self.dir.value.clone(), self.durability, self.rotate, heads, keep, sinks)
+    }
+
     pub(super) fn new(state_dir: &Path) -> Self {
         let dir = At::unwritten(state_dir.join("audit"));
         Self {
@@ -55,6 +67,7 @@ impl Audit {
             compress_after: Duration::from_hours(1),
             keep: None,
             keep_size: None,
+            sinks: Named::default(),
         }
     }
 
@@ -82,6 +95,7 @@ impl Audit {
             ),
             keep: keep?,
             keep_size: keep_size?,
+            sinks: table.named("sinks", Sink::read),
         };
         table.finish();
         Ok(audit)

@@ -19,6 +19,7 @@ mod limits;
 mod listener;
 mod route;
 mod scheme;
+mod sink;
 mod upstream;
 
 pub use access::{Condition, Consumer, Grant, Role, Rule};
@@ -30,6 +31,7 @@ pub use route::Route;
 pub use scheme::{
     AccessKey, Auth, Body, Carrier, ClientCredentials, Failed, Login, Preset, Refresh, Rsa, RsaForm, Scheme,
 };
+pub use sink::{Sink, SinkKind};
 pub use upstream::{Cookies, ForwardedFor, Health, Profile, TrailingSlash, Upstream};
 
 /// The whole file.

@@ -1,0 +1,102 @@
+//! `[audit.sinks.…]`: where events are taken as they come.
+
+use std::path::PathBuf;
+
+use super::custody::Reference;
+use crate::config::At;
+use crate::config::decode::choice::{located, word};
+use crate::config::decode::scalar::boolean;
+use crate::config::decode::text::path;
+use crate::config::decode::{Node, Read, Table};
+
+/// Where events are taken.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// What its place and the logs call it.
+    pub name: At<String>,
+    /// What it is.
+    pub kind: At<SinkKind>,
+    /// Where it is reached.
+    pub url: Option<At<String>>,
+    /// The file of a witness.
+    pub file: Option<At<PathBuf>>,
+    /// Where the bearer token is.
+    pub token: Option<At<Reference>>,
+    /// Those who vouch for it instead of the public authorities, in PEM.
+    pub ca_file: Option<At<PathBuf>>,
+    /// Whether it may be reached in clear beyond this host.
+    pub insecure_plaintext: bool,
+}
+
+/// What a sink is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// Lines on standard output.
+    Stdout,
+    /// RFC 5424 over TCP or TLS.
+    Syslog,
+    /// Posts of JSON arrays.
+    Http,
+    /// Posts of logs, as OpenTelemetry has them.
+    Otlp,
+    /// Heads alone, into a file or by posts.
+    Witness,
+}
+
+const KINDS: [(&str, SinkKind); 5] = [
+    ("stdout", SinkKind::Stdout),
+    ("syslog", SinkKind::Syslog),
+    ("http", SinkKind::Http),
+    ("otlp", SinkKind::Otlp),
+    ("witness", SinkKind::Witness),
+];
+
+impl Sink {
+    pub(super) fn said(&self) -> impl PartialEq + use<> {
+        let (url, file) = (self.url.clone().map(|url| url.value), self.file.clone().map(|file| file.value));
+        let token = self.token.clone().map(|token| token.value);
+        let ca_file = self.ca_file.clone().map(|ca_file| ca_file.value);
+        (self.kind.value, url, file, token, ca_file, self.insecure_plaintext)
+    }
+
+    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+        let mut table = Table::of(node)?;
+        let kind = table.need("kind", located(word(&KINDS)));
+        let url = table.take("url", super::upstream::one_endpoint);
+        let file = table.take("file", path);
+        let token = table.take("token", Reference::read);
+        let ca_file = table.take("ca_file", path);
+        let insecure_plaintext = table.take("insecure_plaintext", boolean);
+        table.finish();
+        let sink = Self {
+            name,
+            kind: kind?,
+            url: url?,
+            file: file?,
+            token: token?,
+            ca_file: ca_file?,
+            insecure_plaintext: insecure_plaintext?.unwrap_or(false),
+        };
+        match sink.misses() {
+            None => Ok(sink),
+            Some(why) => Err(node.refuse(format!("{} {why}", node.subject()))),
+        }
+    }
+
+    /// What is missing, or too much.
+    fn misses(&self) -> Option<&'static str> {
+        let alone = self.token.is_none() && self.ca_file.is_none();
+        let wrong = match (self.kind.value, self.url.is_some(), self.file.is_some()) {
+            (SinkKind::Stdout, url, file) => {
+                (url || file || !alone, "is standard output: it has nothing but its kind")
+            }
+            (SinkKind::Witness, false, true) => (!alone, "writes a file: it has no token and no ca_file"),
+            (SinkKind::Witness, url, file) => (url == file, "needs a url or a file, and not both"),
+            (_, false, _) => (true, "needs a url"),
+            (_, _, true) => (true, "has no file: that is for a witness"),
+            (SinkKind::Syslog, _, _) => (self.token.is_some(), "has no token: syslog has no place for it"),
+            (SinkKind::Http | SinkKind::Otlp, _, _) => (false, ""),
+        };
+        wrong.0.then_some(wrong.1)
+    }
+}

@@ -1,0 +1,103 @@
+//! How far a sink is, kept over restarts: a file of its own in `sinks` in the state folder.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::audit::Journal;
+use crate::name::Name;
+use crate::storage::private;
+
+/// How often a place is written: what a crash makes come twice.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The folder of places in a state folder.
+#[must_use]
+pub fn folder(state: &Path) -> PathBuf {
+    state.join("sinks")
+}
+
+/// The places of all sinks, as they are kept: what is before all of them may be let go.
+pub(super) struct Kept {
+    places: Vec<AtomicU64>,
+    journal: Journal,
+}
+
+impl Kept {
+    pub(super) fn new(count: usize, journal: Journal) -> Self {
+        Self { places: (0..count).map(|_| AtomicU64::new(0)).collect(), journal }
+    }
+
+    fn at(&self, number: usize, next: u64) {
+        if let Some(place) = self.places.get(number) {
+            place.store(next, Ordering::Release);
+        }
+        let least = self.places.iter().map(|place| place.load(Ordering::Acquire)).min();
+        self.journal.needs(least.unwrap_or(u64::MAX));
+    }
+}
+
+pub(super) struct Place {
+    path: PathBuf,
+    next: u64,
+    kept: u64,
+    since: Instant,
+    all: (usize, Arc<Kept>),
+}
+
+impl Place {
+    /// Of the sink of this name; one that is new begins with the first event that is there.
+    pub(super) fn open(dir: &Path, name: &Name, all: (usize, Arc<Kept>)) -> io::Result<Self> {
+        private::create_folder(dir)?;
+        let path = dir.join(name.as_str());
+        let next = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                let why = format!(
+                    "{}: no place of a sink; without it, the sink gets all events again",
+                    path.display()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, why)
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+            Err(error) => return Err(error),
+        };
+        all.1.at(all.0, next);
+        Ok(Self { path, next, kept: next, since: Instant::now(), all })
+    }
+
+    /// The `seq` of the first event that it has not got.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn advance(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// Keeps it, but not too often.
+    pub(super) fn keep_by_and_by(&mut self) -> io::Result<()> {
+        if self.next == self.kept || self.since.elapsed() < EVERY { Ok(()) } else { self.keep() }
+    }
+
+    pub(super) fn keep(&mut self) -> io::Result<()> {
+        if self.next == self.kept {
+            return Ok(());
+        }
+        let fresh = self.path.with_extension("new");
+        fs::remove_file(&fresh)
+            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        let mut file = private::create(&fresh)?;
+        writeln!(file, "{}", self.next)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &self.path)?;
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        (self.kept, self.since) = (self.next, Instant::now());
+        self.all.1.at(self.all.0, self.next);
+        Ok(())
+    }
+}
