@@ -34,6 +34,7 @@ fn crowd() -> (Directory, Policy) {
     let directory = Directory::new((0..CONSUMERS).map(entry).collect()).unwrap();
     let ruled = |name: &str, path: &str| Rule {
         name: name.into(),
+        shadow: false,
         methods: vec![Method::GET],
         paths: vec![PathPattern::parse(path).unwrap()],
         query: Vec::new(),

@@ -156,6 +156,7 @@ impl Received {
             org: permit.org().map(|org| &**org),
             credential: Some((parties.credential, parties.credential_version)),
             rule: Some(permit.rule()),
+            shadow: permit.shadow().map(|shadow| &**shadow),
             decision: "allowed",
             user_agent: self.user_agent.as_ref(),
         };
@@ -181,6 +182,7 @@ impl Received {
             org: known.org.as_deref(),
             credential: None,
             rule: known.rule.as_deref(),
+            shadow: known.shadow.as_deref(),
             decision: if code == Some(Code::Unrecorded) { "allowed" } else { "denied" },
             user_agent: self.user_agent.as_ref(),
         };
@@ -236,6 +238,7 @@ fn known_of(permit: &Permit, parties: &Parties<'_>) -> Known {
         target: Some(permit.action().target.clone()),
         org: permit.org().map(ToString::to_string),
         rule: Some(permit.rule().clone()),
+        shadow: permit.shadow().cloned(),
         ..Known::default()
     }
 }

@@ -81,6 +81,8 @@ pub struct Known {
     pub org: Option<String>,
     /// The rule that decided.
     pub rule: Option<Arc<str>>,
+    /// The rule that would have decided otherwise, were it no shadow.
+    pub shadow: Option<Arc<str>>,
     /// More for the trail than the code says.
     pub reason: Option<&'static str>,
     /// The same with what is particular to this call.
@@ -115,6 +117,7 @@ pub(super) struct Facts<'a> {
     pub(super) org: Option<&'a str>,
     pub(super) credential: Option<(&'a Name, u32)>,
     pub(super) rule: Option<&'a str>,
+    pub(super) shadow: Option<&'a str>,
     pub(super) decision: &'static str,
     pub(super) user_agent: Option<&'a HeaderValue>,
 }
@@ -144,6 +147,7 @@ impl Facts<'_> {
         members.word(key!("credential"), self.credential.map(|(name, _)| name.as_str()));
         members.number(bare!("credential_version"), self.credential.map(|(_, version)| u64::from(version)));
         members.text(key!("rule"), self.rule);
+        members.text(key!("shadow"), self.shadow);
         members.word(key!("decision"), Some(self.decision));
         if let Some(agent) = self.user_agent {
             let agent = agent.as_bytes();

@@ -160,6 +160,7 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
         }
     }
     line("rule", trial.rule.as_deref());
+    line("shadow", trial.shadow.as_deref());
     line("upstream", trial.upstream.as_deref());
     line("org", trial.org.as_deref());
     line("target", trial.target.as_deref());
@@ -181,7 +182,7 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
 
 fn json(trial: &Trial, verdict: &Verdict) -> serde_json::Value {
     let mut value = serde_json::json!({
-        "rule": trial.rule, "upstream": trial.upstream, "org": trial.org, "target": trial.target,
+        "rule": trial.rule, "shadow": trial.shadow, "upstream": trial.upstream, "org": trial.org, "target": trial.target,
     });
     let more = match verdict {
         Verdict::Allowed { credential, key_id, shown: Shown::Signature(string) } => serde_json::json!({

@@ -144,9 +144,10 @@ impl<'s> Approach<'s> {
         let Self { identity, action, route } = self;
         let consumer = identity.consumer();
         let permit = snapshot.policy.decide(identity, action, now).map_err(|denial| {
-            let Denial { code, rule, org, identity, action } = *denial;
+            let Denial { code, rule, shadow, org, identity, action } = *denial;
             let detail = action.body.why_unread().map(|why| why.to_string());
-            let known = Known { rule, org, detail, target: Some(action.target), ..led_by(snapshot, route) };
+            let target = Some(action.target);
+            let known = Known { rule, shadow, org, detail, target, ..led_by(snapshot, route) };
             Refusal::new(code, called_by(&identity, known))
         })?;
         let stopped = |code, reason| {

@@ -17,6 +17,8 @@ use crate::transport::outgoing_headers;
 pub struct Trial {
     /// The rule that decides.
     pub rule: Option<String>,
+    /// The rule that would decide otherwise, were it no shadow.
+    pub shadow: Option<String>,
     /// The upstream it would go to.
     pub upstream: Option<String>,
     /// The organisation.
@@ -102,12 +104,14 @@ pub fn attempt(
         Ok(ruling) => ruling,
         Err(forbidden) => {
             trial.rule = forbidden.rule.as_ref().map(ToString::to_string);
+            trial.shadow = forbidden.shadow.as_ref().map(ToString::to_string);
             trial.org = forbidden.org;
             return Some((trial, Verdict::Denied { code: forbidden.code, reason: None }));
         }
     };
     let credential = snapshot.custody.credential(ruling.credential)?;
     trial.rule = Some(ruling.rule.to_string());
+    trial.shadow = ruling.shadow.as_ref().map(ToString::to_string);
     trial.org = ruling.org.as_ref().map(ToString::to_string);
     let stopped = snapshot.freezes.stops((place, action.upstream, ruling.credential));
     if let Some((code, reason)) = stopped {

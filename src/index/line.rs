@@ -55,6 +55,7 @@ pub(super) struct Line<'a> {
     credential: Option<Text<'a>>,
     credential_version: Option<i64>,
     rule: Option<Text<'a>>,
+    shadow: Option<Text<'a>>,
     decision: Option<Text<'a>>,
     code: Option<Text<'a>>,
     status: Option<i64>,
@@ -108,7 +109,14 @@ impl Line<'_> {
         // Each connection has a port of its own.
         let peer =
             self.peer.as_ref().map(|Text(peer)| peer.rsplit_once(':').map_or(&**peer, |(host, _)| host));
-        let texts = [&self.listener, &self.access_key, &self.user_agent, &self.reason, &self.fingerprint];
+        let texts = [
+            &self.shadow,
+            &self.listener,
+            &self.access_key,
+            &self.user_agent,
+            &self.reason,
+            &self.fingerprint,
+        ];
         let texts = texts.into_iter().filter_map(|text| text.as_ref().map(|Text(text)| &**text));
         for text in peer.into_iter().chain(texts) {
             out.push_str(text);

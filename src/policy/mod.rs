@@ -50,6 +50,8 @@ pub struct Policy {
     grants: Vec<Vec<(usize, Vec<Grant>)>>,
     /// Whether any rule looks at bodies.
     has_body_rules: bool,
+    /// Whether any rule is a shadow.
+    has_shadows: bool,
 }
 
 /// What is asked for.
@@ -73,7 +75,7 @@ pub struct Action {
 /// ```compile_fail,E0451
 /// use claviger::policy::{Action, Permit};
 /// fn forge(identity: claviger::inbound::Identity, action: Action) -> Permit {
-///     Permit { identity, action, org: None, credential: 0, rule: "".into() }
+///     Permit { identity, action, org: None, credential: 0, rule: "".into(), shadow: None }
 /// }
 /// ```
 /// ```compile_fail,E0599
@@ -94,6 +96,7 @@ pub struct Permit {
     org: Option<Arc<str>>,
     credential: usize,
     rule: Arc<str>,
+    shadow: Option<Arc<str>>,
 }
 
 impl Permit {
@@ -126,6 +129,12 @@ impl Permit {
     pub fn rule(&self) -> &Arc<str> {
         &self.rule
     }
+
+    /// Which rule would forbid it, were it no shadow.
+    #[must_use]
+    pub fn shadow(&self) -> Option<&Arc<str>> {
+        self.shadow.as_ref()
+    }
 }
 
 /// A decision to refuse, with what was found out on the way.
@@ -135,6 +144,8 @@ pub struct Denial {
     pub code: Code,
     /// The rule that forbids, if one does.
     pub rule: Option<Arc<str>>,
+    /// The rule that would allow it, were it no shadow.
+    pub shadow: Option<Arc<str>>,
     /// The organisation that was meant.
     pub org: Option<String>,
     /// Who asked.
@@ -149,8 +160,10 @@ impl Policy {
         if self.grants.len() <= consumer {
             self.grants.resize_with(consumer + 1, Vec::new);
         }
-        let mut rules = grant.roles.iter().flat_map(|role| role.allow.iter().chain(&role.deny));
-        self.has_body_rules |= rules.any(|rule| !rule.body.is_empty());
+        for rule in grant.roles.iter().flat_map(|role| role.allow.iter().chain(&role.deny)) {
+            self.has_body_rules |= !rule.body.is_empty();
+            self.has_shadows |= rule.shadow;
+        }
         let Some(of_consumer) = self.grants.get_mut(consumer) else { return };
         match of_consumer.iter_mut().find(|(place, _)| *place == upstream) {
             Some((_, grants)) => grants.push(grant),
@@ -165,8 +178,12 @@ impl Policy {
     /// forbids, or none that allows.
     pub fn decide(&self, identity: Identity, action: Action, now: SystemTime) -> Result<Permit, Box<Denial>> {
         match self.ruling(identity.consumer(), &action, now) {
-            Ok(Allowed { org, credential, rule }) => Ok(Permit { identity, action, org, credential, rule }),
-            Err(Forbidden { code, rule, org }) => Err(Box::new(Denial { code, rule, org, identity, action })),
+            Ok(Allowed { org, credential, rule, shadow }) => {
+                Ok(Permit { identity, action, org, credential, rule, shadow })
+            }
+            Err(Forbidden { code, rule, org, shadow }) => {
+                Err(Box::new(Denial { code, rule, shadow, org, identity, action }))
+            }
         }
     }
 
@@ -176,10 +193,8 @@ impl Policy {
         if !self.has_body_rules {
             return false;
         }
-        let of_consumer = self.grants.get(consumer).map(Vec::as_slice).unwrap_or_default();
-        let grants = of_consumer.iter().filter(|(upstream, _)| *upstream == action.upstream);
         let (method, target) = (&action.method, &action.target);
-        grants.flat_map(|(_, grants)| grants).flat_map(|grant| &grant.roles).any(|role| {
+        self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles).any(|role| {
             let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(method, target);
             let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(method, target);
             role.deny.iter().any(denies) || role.allow.iter().any(allows)
@@ -191,10 +206,57 @@ impl Policy {
     /// # Errors
     /// [`Forbidden`], as `decide`.
     pub fn ruling(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Allowed, Forbidden> {
-        let forbidden = |code, rule, org| Forbidden { code, rule, org };
+        let mut ruling = self.enforced(consumer, action, now);
+        if self.has_shadows {
+            let shadow = self.shadow(consumer, action, now, &ruling);
+            match &mut ruling {
+                Ok(allowed) => allowed.shadow = shadow,
+                Err(forbidden) => forbidden.shadow = shadow,
+            }
+        }
+        ruling
+    }
+
+    fn grants_of(&self, consumer: usize, action: &Action) -> &[Grant] {
         let of_consumer = self.grants.get(consumer).map(Vec::as_slice).unwrap_or_default();
         let found = of_consumer.iter().find(|(upstream, _)| *upstream == action.upstream);
-        let every = found.map(|(_, grants)| grants.as_slice()).unwrap_or_default();
+        found.map(|(_, grants)| grants.as_slice()).unwrap_or_default()
+    }
+
+    /// The first shadow that would decide otherwise: one that forbids what is allowed, or allows what nothing allows.
+    fn shadow(
+        &self,
+        consumer: usize,
+        action: &Action,
+        now: SystemTime,
+        ruling: &Result<Allowed, Forbidden>,
+    ) -> Option<Arc<str>> {
+        let org = match ruling {
+            Ok(allowed) => allowed.org.as_deref(),
+            Err(forbidden) => forbidden.org.as_deref(),
+        };
+        let live = |grant: &&Grant| grant.expires.is_none_or(|end| now < end);
+        let applies =
+            |grant: &&Grant| org.is_none_or(|org| grant.orgs.iter().any(|granted| **granted == *org));
+        let grants = self.grants_of(consumer, action).iter().filter(live).filter(applies);
+        let mut roles = grants.flat_map(|grant| &grant.roles);
+        let (method, target, body) = (&action.method, &action.target, &action.body);
+        let told = |rule: &Rule| rule.name.clone();
+        match ruling {
+            Ok(_) => roles.find_map(|role| {
+                role.deny.iter().find(|rule| rule.shadow && rule.denies(method, target, body)).map(told)
+            }),
+            Err(Forbidden { code: Code::Denied, .. }) => roles.find_map(|role| {
+                role.allow.iter().find(|rule| rule.shadow && rule.allows(method, target, body)).map(told)
+            }),
+            Err(_) => None,
+        }
+    }
+
+    /// What the rules that are no shadows decide.
+    fn enforced(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Allowed, Forbidden> {
+        let forbidden = |code, rule, org| Forbidden { code, rule, org, shadow: None };
+        let every = self.grants_of(consumer, action);
         let live = || every.iter().filter(|grant| grant.expires.is_none_or(|end| now < end));
         let Some(first) = live().next() else {
             let code = if every.is_empty() { Code::Denied } else { Code::GrantExpired };
@@ -211,15 +273,15 @@ impl Policy {
         let told = || org.map(ToString::to_string);
         let denying = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.deny);
         for rule in denying {
-            if rule.denies(&action.method, &action.target, &action.body) {
+            if !rule.shadow && rule.denies(&action.method, &action.target, &action.body) {
                 return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), told()));
             }
         }
         for grant in live().filter(applies) {
             for rule in grant.roles.iter().flat_map(|role| &role.allow) {
-                if rule.allows(&action.method, &action.target, &action.body) {
+                if !rule.shadow && rule.allows(&action.method, &action.target, &action.body) {
                     let (credential, rule) = (grant.credential, rule.name.clone());
-                    return Ok(Allowed { org: org.cloned(), credential, rule });
+                    return Ok(Allowed { org: org.cloned(), credential, rule, shadow: None });
                 }
             }
         }
@@ -236,6 +298,8 @@ pub struct Allowed {
     pub credential: usize,
     /// By which rule.
     pub rule: Arc<str>,
+    /// Which rule would forbid it, were it no shadow.
+    pub shadow: Option<Arc<str>>,
 }
 
 /// Why it may not be done.
@@ -247,4 +311,6 @@ pub struct Forbidden {
     pub rule: Option<Arc<str>>,
     /// The organisation that was meant.
     pub org: Option<String>,
+    /// The rule that would allow it, were it no shadow.
+    pub shadow: Option<Arc<str>>,
 }

@@ -15,6 +15,8 @@ use crate::target::Target;
 pub struct Rule {
     /// Its name in trails: `users-admin.allow[0]`.
     pub name: Arc<str>,
+    /// Whether it is only told on the trail what it would decide.
+    pub shadow: bool,
     /// The methods it is for; empty for any.
     pub methods: Vec<Method>,
     /// The paths it is for; one of them must match.

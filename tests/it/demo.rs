@@ -180,3 +180,74 @@ fn two_at_a_time_and_a_signal_to_each() {
     assert_eq!(other.end(rustix::process::Signal::HUP), Some(0));
     assert_eq!(folders(tmp.path()), [] as [PathBuf; 0]);
 }
+
+/// A folder with the demo's configuration, but for the roles and grants that are given.
+fn tried(demo: &Path, roles: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(demo.join("claviger.toml")).unwrap();
+    let before = config.split("[roles.users-admin]").next().unwrap();
+    std::fs::write(folder.path().join("claviger.toml"), format!("{before}{roles}")).unwrap();
+    std::fs::copy(demo.join("jms.secret"), folder.path().join("jms.secret")).unwrap();
+    folder
+}
+
+/// What a verb says to machines, by the configuration in `folder`.
+fn told(folder: &Path, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let mut command = Command::new(CLAVIGER);
+    command.args(arguments).args(["--output", "json"]).env("CLAVIGER_CONFIG", folder.join("claviger.toml"));
+    let done = command.output().unwrap();
+    (done.status.code(), serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}")))
+}
+
+fn changes(diff: &serde_json::Value) -> Vec<String> {
+    let all = diff["changes"].as_array().unwrap().iter();
+    let mut all: Vec<String> = all
+        .map(|change| format!("{} {} {}", change["method"], change["path"], change["now"]).replace('"', ""))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn its_script_becomes_a_role_that_allows_what_it_did_and_nothing_else() {
+    const ORG: &str = "00000000-0000-0000-0000-000000000002";
+    if Command::new("curl").arg("--version").output().is_err() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let waiting = Waiting::start(tmp.path());
+    let lines: Vec<String> =
+        waiting.by_hand().map(str::trim).filter(|line| line.starts_with("curl")).map(String::from).collect();
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in &lines {
+        assert!(sh(line).status.success(), "{line}");
+    }
+    let demo = &folders(tmp.path())[0];
+    let trail = demo.join("state/audit").display().to_string();
+    let (_, learned) = told(demo, &["policy", "learn", "--consumer", "onboarding", "--dir", &trail]);
+    let learned = tried(demo, learned["toml"].as_str().unwrap());
+    let everything = "[roles.everything]\nallow = [{ paths = [\"/**\"] }]\n[[grants]]\nconsumer = \"onboarding\"\nupstream = \"jumpserver\"\nroles = [\"everything\"]\n";
+    let everything = tried(demo, &format!("{everything}orgs = [\"{ORG}\"]\n"));
+
+    // The run is decided as it was; `everything` would have allowed what was refused, and that alone.
+    let config = |folder: &tempfile::TempDir| folder.path().join("claviger.toml").display().to_string();
+    let (code, diff) = told(demo, &["policy", "diff", &config(&learned), "--dir", &trail]);
+    assert_eq!((code, changes(&diff)), (Some(0), Vec::new()), "{diff:#}");
+    assert!(diff["calls"].as_u64().unwrap() >= 10, "{diff:#}");
+    let (code, diff) = told(demo, &["policy", "diff", &config(&everything), "--dir", &trail]);
+    let refused = ["DELETE /api/v1/users/users/ allowed", "POST /api/v1/authentication/access-keys/ allowed"];
+    assert_eq!((code, changes(&diff)), (Some(1), refused.map(String::from).to_vec()), "{diff:#}");
+
+    // One thing changed of a call that it made.
+    let explained = |call: &[&str]| {
+        let arguments = [&["explain", "--consumer", "onboarding"], call].concat();
+        told(learned.path(), &arguments).0
+    };
+    let other_org = "X-JMS-ORG: 0c1a0000-0000-4000-8000-000000000007";
+    let target = "/api/v1/users/users/?limit=2";
+    assert_eq!(explained(&["GET", target]), Some(0));
+    assert_eq!(explained(&["GET", "/api/v1/users/groups/"]), Some(1));
+    assert_eq!(explained(&["PUT", target]), Some(1));
+    assert_eq!(explained(&["GET", target, "-H", other_org]), Some(1));
+    assert_eq!(waiting.end(rustix::process::Signal::INT), Some(0));
+}

@@ -23,6 +23,7 @@ mod large;
 mod ledger;
 mod process;
 mod script;
+mod shadow;
 mod upstream;
 mod world;
 

@@ -107,7 +107,7 @@ fn compile_rule(name: String, rule: &file::Rule, problems: &mut Problems) -> Rul
         conditions.iter().map(read).collect()
     };
     let (query, body) = (conditions(&rule.query), conditions(&rule.body));
-    Rule { name: name.into(), methods: methods.collect(), paths, query, body }
+    Rule { name: name.into(), shadow: rule.shadow, methods: methods.collect(), paths, query, body }
 }
 
 struct Granting<'a> {

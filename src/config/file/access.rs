@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::config::At;
+use crate::config::decode::choice::word;
 use crate::config::decode::scalar::integer;
 use crate::config::decode::text::{digest, instant, line, name, role, visible};
 use crate::config::decode::{Node, Read, Table};
@@ -60,6 +61,8 @@ impl Role {
 pub struct Rule {
     /// Where it stands.
     pub span: Span,
+    /// Whether it is only told on the trail what it would decide.
+    pub shadow: bool,
     /// The methods, in upper case, or `*`; absent for any.
     pub methods: Option<Vec<At<String>>>,
     /// The patterns of the path, one of which must match; never empty.
@@ -86,6 +89,7 @@ impl Rule {
         let paths = table.need("paths", |node| some(node, line, "write [\"/**\"] for every path"));
         let mut conditions = |key| table.take(key, |node| Table::of(node)?.pairs(line));
         let (query, body) = (conditions("query"), conditions("body"));
+        let shadow = table.or("mode", false, word(&[("enforce", false), ("shadow", true)]));
         let span = table.span();
         table.finish();
         let conditions = |pairs: Option<Vec<(At<String>, At<String>)>>| {
@@ -93,7 +97,7 @@ impl Rule {
             pairs.map(|(name, pattern)| Condition { name, pattern }).collect()
         };
         let (query, body) = (conditions(query?), conditions(body?));
-        Ok(Self { span, methods: methods?, paths: paths?, query, body })
+        Ok(Self { span, shadow, methods: methods?, paths: paths?, query, body })
     }
 }
 
