@@ -147,7 +147,7 @@ impl<'s> Approach<'s> {
             let Denial { code, rule, shadow, org, identity, action } = *denial;
             let detail = action.body.why_unread().map(|why| why.to_string());
             let target = Some(action.target);
-            let known = Known { rule, shadow, org, detail, target, ..led_by(snapshot, route) };
+            let known = Known { target, org, rule, shadow, detail, ..led_by(snapshot, route) };
             Refusal::new(code, called_by(&identity, known))
         })?;
         let stopped = |code, reason| {

@@ -18,8 +18,8 @@ deny = [
 ]
 ";
     assert!(CONFIG.contains(ALL));
-    let mut world = World::with(Upstream::ok(), &CONFIG.replace(ALL, rules));
-    let mut call = |method: &str, path: &str| {
+    let world = World::with(Upstream::ok(), &CONFIG.replace(ALL, rules));
+    let call = |method: &str, path: &str| {
         let token = crate::world::TOKEN;
         let answer = world.exchange(format!(
             "{method} {path} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
