@@ -16,6 +16,7 @@ mod journal;
 mod nonces;
 mod note;
 mod own;
+mod pace;
 mod prove;
 mod recover;
 mod segment;

@@ -18,14 +18,8 @@ use super::tail::Tail;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// How long `batched` gathers events before it flushes: what a crash may lose.
-const BATCH: Duration = Duration::from_millis(10);
-/// How long a written outcome may wait for its flush where no intent asks for one sooner.
-const OUTCOME_FLUSH: Duration = Duration::from_millis(50);
 /// How long a flush may take before calls are refused instead of waiting for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// How long until a failed disk is tried again.
-const RETRY: Duration = Duration::from_millis(250);
 /// With `batched`, so much is written without waiting for the flush, by whoever brought it: it is
 /// copied while the processor's cache still holds it, and no thread has to be woken.
 const WRITE: usize = 192 << 10;
@@ -35,7 +29,7 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) settings: Settings,
-    healthy: AtomicBool,
+    pub(super) healthy: AtomicBool,
     started: Instant,
     /// When the flush under way began, in milliseconds since `started`, and one more; 0 for none.
     flushing: AtomicU64,
@@ -180,45 +174,6 @@ impl Shared {
                 "the audit journal ends with events that it could not record"
             );
         }
-    }
-
-    /// Waits until there is something to flush and it is time to; whether the end was asked for.
-    fn wait(&self) -> bool {
-        let mut tail = self.tail();
-        let patience = if self.healthy.load(Ordering::Acquire) {
-            while !tail.stop && tail.waiters.is_empty() && !tail.unflushed {
-                tail.waiting = true;
-                let now = Instant::now();
-                let due = tail.head_due.map(|due| due.saturating_duration_since(now));
-                tail = match tail.floods.wait(now).into_iter().chain(due).min() {
-                    None => self.wake.wait(tail).unwrap_or_else(PoisonError::into_inner),
-                    Some(Duration::ZERO) => break,
-                    Some(left) => {
-                        self.wake.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
-            }
-            match self.settings.durability {
-                Durability::Batched => BATCH,
-                Durability::Sync if tail.waiters.is_empty() => OUTCOME_FLUSH,
-                Durability::Sync => Duration::ZERO,
-            }
-        } else {
-            RETRY
-        };
-        // An intent that waits to be durable ends the patience; so does the end.
-        let until = Instant::now() + patience;
-        let sync = self.settings.durability == Durability::Sync && self.healthy.load(Ordering::Acquire);
-        while !tail.stop && (!sync || tail.waiters.is_empty()) {
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-            else {
-                break;
-            };
-            tail.waiting = sync;
-            tail = self.wake.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        tail.waiting = false;
-        tail.stop
     }
 
     /// One turn: flush, tell those who wait, and notice how the disk fares.

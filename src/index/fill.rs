@@ -45,6 +45,8 @@ struct Filling<'c> {
     details: Dictionary,
     events: Vec<Event>,
     spans: HashMap<i64, (i64, i64)>,
+    /// The first and the last event of each kind that was read.
+    extents: HashMap<i64, (i64, i64)>,
     open: HashMap<String, (i64, i64, i64)>,
     reached: Reached,
 }
@@ -166,8 +168,8 @@ impl<'c> Filling<'c> {
         let rows =
             sqlx::query("SELECT call, seq, segment, place FROM open").fetch_all(&mut *connection).await?;
         let open = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect();
-        let (events, spans) = (Vec::new(), HashMap::new());
-        Ok(Self { connection, kinds, targets, details, events, spans, open, reached })
+        let (events, spans, extents) = (Vec::new(), HashMap::new(), HashMap::new());
+        Ok(Self { connection, kinds, targets, details, events, spans, extents, open, reached })
     }
 
     /// The number of the segment that is read.
@@ -207,6 +209,7 @@ impl<'c> Filling<'c> {
         let target = told.target.as_ref().map_or("", |Text(target)| target);
         let target = self.targets.find(self.connection, "targets", target).await?;
         let call = told.request_id.and_then(|id| id.parse::<Uuid>().ok()).map(|id| id.as_bytes().to_vec());
+        self.extents.entry(kind).or_insert((seq, seq)).1 = seq;
         let span = self.spans.entry(seq >> 12).or_insert((time, time));
         *span = (span.0.min(time), span.1.max(time));
         self.events.push(Event { seq, time, kind, target, detail, segment, place, call });
@@ -265,6 +268,11 @@ impl<'c> Filling<'c> {
             let put = "INSERT INTO spans VALUES (?, ?, ?) ON CONFLICT (block) DO UPDATE
                 SET first = min(first, excluded.first), last = max(last, excluded.last)";
             sqlx::query(put).bind(block).bind(first).bind(last).execute(&mut *writing).await?;
+        }
+        for (kind, (first, last)) in self.extents.drain() {
+            let put =
+                sqlx::query("UPDATE kinds SET first = coalesce(first, ?), last = ? WHERE id = ?").bind(first);
+            put.bind(last).bind(kind).execute(&mut *writing).await?;
         }
         sqlx::query("DELETE FROM open").execute(&mut *writing).await?;
         for (call, (seq, segment, place)) in &self.open {

@@ -43,9 +43,7 @@ pub struct Wanted {
 }
 
 /// So many events are found by an index; more are looked for from the newest on, where the first are soon met.
-const FEW: i64 = 5_000;
-/// Where there is another condition, which may be met by few of them, one of so many.
-const PART: i64 = 20;
+const FEW: i64 = 20_000;
 /// The columns of a kind that a text may be in.
 const WORDS: [&str; 12] = [
     "event",
@@ -231,7 +229,7 @@ impl Index {
         if let Some(text) = &wanted.text {
             push_text(&mut query, text, by == By::Text);
         }
-        self.push_times(&mut query, wanted).await?;
+        self.push_range(&mut query, wanted).await?;
         query.push(" ORDER BY e.seq DESC LIMIT ").push_bind(i64::try_from(most).unwrap_or(i64::MAX));
         let rows = query.build().fetch_all(&mut self.connection).await?;
         self.lines(&rows)
@@ -276,12 +274,7 @@ impl Index {
             }
             ways.push((all, By::Text));
         }
-        let several = ways.len() > 1;
-        let all: i64 = self.count(Query::new("SELECT coalesce(max(seq) - min(seq), 0) FROM events")).await?;
-        let least = ways
-            .into_iter()
-            .min_by_key(|(count, _)| *count)
-            .filter(|(count, _)| *count < FEW || (several && *count < all / PART));
+        let least = ways.into_iter().min_by_key(|(count, _)| *count).filter(|(count, _)| *count < FEW);
         Ok(least.map_or(By::Nothing, |(_, way)| way))
     }
 
@@ -289,18 +282,26 @@ impl Index {
         Ok(query.build_query_scalar().fetch_one(&mut self.connection).await?)
     }
 
-    async fn push_times(&mut self, query: &mut Query, wanted: &Wanted) -> Result<(), Fault> {
-        if wanted.since.is_none() && wanted.until.is_none() {
-            return Ok(());
+    /// Between which events all that is wanted is, as far as kinds and times tell: one range, which the table is read by.
+    async fn push_range(&mut self, query: &mut Query, wanted: &Wanted) -> Result<(), Fault> {
+        let (mut first, mut last) = (0, i64::MAX);
+        if wanted.looks_at_kinds() {
+            let mut extent = Query::new("SELECT coalesce(min(first), 0), coalesce(max(last), -1)");
+            wanted.of_kinds(&mut extent);
+            let row = extent.build().fetch_one(&mut self.connection).await?;
+            (first, last) = (row.get(0), row.get(1));
         }
-        let since = wanted.since.map_or(i64::MIN, Timestamp::as_microsecond);
-        let until = wanted.until.map_or(i64::MAX, Timestamp::as_microsecond);
-        let spans = "SELECT coalesce(min(block) << 12, 0), coalesce((max(block) + 1) << 12, 0) FROM spans
-            WHERE last >= ? AND first <= ?";
-        let row = sqlx::query(spans).bind(since).bind(until).fetch_one(&mut self.connection).await?;
-        query.push(" AND e.seq >= ").push_bind(row.get::<i64, _>(0));
-        query.push(" AND e.seq < ").push_bind(row.get::<i64, _>(1));
-        query.push(" AND e.time >= ").push_bind(since).push(" AND e.time <= ").push_bind(until);
+        if wanted.since.is_some() || wanted.until.is_some() {
+            let since = wanted.since.map_or(i64::MIN, Timestamp::as_microsecond);
+            let until = wanted.until.map_or(i64::MAX, Timestamp::as_microsecond);
+            let spans =
+                "SELECT coalesce(min(block) << 12, 0), coalesce(((max(block) + 1) << 12) - 1, -1) FROM spans
+                WHERE last >= ? AND first <= ?";
+            let row = sqlx::query(spans).bind(since).bind(until).fetch_one(&mut self.connection).await?;
+            (first, last) = (first.max(row.get(0)), last.min(row.get(1)));
+            query.push(" AND e.time >= ").push_bind(since).push(" AND e.time <= ").push_bind(until);
+        }
+        query.push(" AND e.seq BETWEEN ").push_bind(first).push(" AND ").push_bind(last);
         Ok(())
     }
 

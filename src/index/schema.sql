@@ -15,7 +15,9 @@ CREATE TABLE segments (id INTEGER PRIMARY KEY, stem TEXT NOT NULL UNIQUE);
 CREATE TABLE kinds (
     id INTEGER PRIMARY KEY, event TEXT NOT NULL, what TEXT, consumer TEXT, via TEXT, upstream TEXT, method TEXT,
     org TEXT, credential TEXT, version INTEGER, rule TEXT, decision TEXT, code TEXT, status INTEGER, ended TEXT,
-    events INTEGER NOT NULL
+    events INTEGER NOT NULL,
+    first INTEGER,          -- the `seq` of the first of them
+    last INTEGER            -- and of the last
 );
 CREATE TABLE targets (
     id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE,
