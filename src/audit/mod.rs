@@ -6,6 +6,7 @@
 mod archive;
 mod body;
 pub mod chain;
+mod consistent;
 mod disk;
 mod draft;
 mod entry;
@@ -37,6 +38,6 @@ pub use heads::Heads;
 pub use journal::{Durability, Flusher, Journal, Settings, Unrecorded};
 pub use nonces::recent_nonces;
 pub use note::{Checkpoint, NoKey, Signer, Verifier, is_origin};
-pub use prove::{Proof, Unproven, prove};
+pub use prove::{Proof, Unproven, adds_to, prove, prove_addition};
 pub use segment::{Places, each_line, is_packed, named, open, open_at, read_line, segments, stem};
 pub use verify::{Finding, Report, Trusted, verify};

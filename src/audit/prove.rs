@@ -19,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::chain::proven;
+use super::consistent::{Consistency, is_consistent};
 use super::note::{Checkpoint, Verifier, hash, shown};
 use super::segment::each_line;
 use super::stub::Stub;
@@ -124,19 +125,62 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
     let inclusion = Checkpoint::unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
     let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
-    let (mut broken, mut gone) = (false, true);
-    each_line(dir, |line| {
-        // A segment that was let go may be there still.
-        gone = gone && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= start.size());
-        if gone {
-            return true;
-        }
-        match proven(line) {
-            Some((_, leaf)) => inclusion.push(&leaf),
+    let mut broken = false;
+    each_leaf(dir, start.size(), |leaf| {
+        match leaf {
+            Some(leaf) => inclusion.push(&leaf),
             None => broken = true,
         }
         !broken && inclusion.hashes().is_none()
     })?;
     let hashes = inclusion.hashes().filter(|_| !broken);
     Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
+}
+
+/// Proves that the trail in `dir` at the later head only adds to what it was at the earlier one: one hash a line.
+/// `Ok(Err(_))` says why it cannot.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn prove_addition(
+    dir: &Path,
+    earlier: &Checkpoint,
+    later: &Checkpoint,
+) -> io::Result<Result<String, &'static str>> {
+    let start = Stub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
+    let Some(mut gathered) = Consistency::after(&start, earlier.size, later.size) else {
+        return Ok(Err("the second head is not over all of the first, or the first is over what was let go"));
+    };
+    let mut broken = false;
+    each_leaf(dir, start.size(), |leaf| {
+        match leaf {
+            Some(leaf) => gathered.push(&leaf),
+            None => broken = true,
+        }
+        !broken && gathered.hashes().is_none()
+    })?;
+    let Some(hashes) = gathered.hashes().filter(|_| !broken) else {
+        return Ok(Err("the trail is not intact, or ends before the second head: verify it"));
+    };
+    let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
+    let text = hashes.iter().map(|hash| shown(hash) + "\n").collect();
+    Ok(if is_consistent(old, new, &hashes) { Ok(text) } else { Err("the heads are not both of this trail") })
+}
+
+/// Whether such a proof shows that the later head only adds to the earlier one.
+#[must_use]
+pub fn adds_to(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
+    let hashes: Option<Vec<Hash>> = proof.lines().map(hash).collect();
+    let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
+    hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
+}
+
+/// Hands over the leaf of each line after the first `gone`, `None` for what is none, while `take` wants more.
+fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(Option<Hash>) -> bool) -> io::Result<()> {
+    let mut skipping = true;
+    each_line(dir, |line| {
+        // A segment that was let go may be there still.
+        skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= gone);
+        skipping || take(proven(line).map(|(_, leaf)| leaf))
+    })
 }

@@ -15,7 +15,7 @@ fn of_leaf(leaf: &Hash) -> Hash {
 }
 
 /// What two halves are in the tree.
-fn of_node(left: &Hash, right: &Hash) -> Hash {
+pub(super) fn of_node(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
@@ -45,6 +45,12 @@ impl Tree {
         &self.peaks
     }
 
+    /// Adds the root of a whole subtree of so many leaves, which is no larger than the last one.
+    pub(super) fn push_whole(&mut self, root: Hash, len: u64) {
+        self.peaks.push(root);
+        self.size += len;
+    }
+
     /// Adds a leaf.
     pub fn push(&mut self, leaf: &Hash) {
         let mut node = of_leaf(leaf);
@@ -68,7 +74,7 @@ impl Tree {
 }
 
 /// The size of the left half of a tree: the largest power of two below its size, which is above one.
-fn left_of(size: u64) -> u64 {
+pub(super) fn left_of(size: u64) -> u64 {
     1 << (size - 1).ilog2()
 }
 
@@ -117,8 +123,7 @@ impl Inclusion {
             let len = 1 << (start.size - inclusion.seen).ilog2();
             let seen = inclusion.seen;
             let (_, part) = inclusion.parts.iter_mut().find(|(range, _)| range.contains(&seen))?;
-            part.peaks.push(*peak);
-            part.size += len;
+            part.push_whole(*peak, len);
             inclusion.seen += len;
         }
         Some(inclusion)

@@ -1,6 +1,5 @@
 //! Posts: batches of events as a JSON array, as logs of OpenTelemetry (OTLP/HTTP in JSON), or the latest head.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,12 +8,8 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::Remote;
@@ -104,27 +99,13 @@ impl Http {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let origin = &self.remote.origin;
-        let told = |error: std::io::Error| format!("{}: {error}", origin.authority());
-        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(told)?;
-        tcp.set_nodelay(true).map_err(told)?;
-        if !origin.tls {
-            return handshake(tcp).await;
-        }
-        let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
-        let connector = TlsConnector::from(Arc::clone(&self.remote.tls));
-        handshake(connector.connect(name, tcp).await.map_err(told)?).await
+        let stream = self.remote.connect(|tcp| tcp.set_nodelay(true)).await?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        // Its errors reach whoever waits for the answer.
+        tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
+        Ok(sender)
     }
-}
-
-async fn handshake<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-    stream: S,
-) -> Result<SendRequest<Full<Bytes>>, String> {
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Its errors reach whoever waits for the answer.
-    tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
-    Ok(sender)
 }
 
 /// The lines as they are, in an array.

@@ -4,12 +4,14 @@
 mod feed;
 mod http;
 mod place;
+mod remote;
 mod stdout;
 mod syslog;
 mod witness;
 
 pub use http::Form;
 pub use place::folder;
+pub use remote::Remote;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
@@ -25,8 +26,6 @@ use tokio::time::sleep;
 use crate::audit::Journal;
 use crate::metrics::Metrics;
 use crate::name::Name;
-use crate::origin::Origin;
-use crate::secret::Secret;
 use feed::{Feed, Line};
 use place::Place;
 
@@ -36,19 +35,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How long the last events may take when the gateway ends. What is left goes out after the next start.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// Where a sink is reached over the network.
-#[derive(Clone)]
-pub struct Remote {
-    /// Host and port, and whether by TLS.
-    pub origin: Origin,
-    /// Path and query, for HTTP.
-    pub path: String,
-    /// The TLS settings.
-    pub tls: Arc<ClientConfig>,
-    /// What is sent as a bearer token, for HTTP.
-    pub token: Option<Arc<Secret>>,
-}
 
 /// What a sink is.
 #[derive(Clone)]

@@ -6,16 +6,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use super::Remote;
 use super::feed::Line;
+use super::remote::{Remote, Stream};
 
 /// How long a connection must outlive an event.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -25,9 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const UNHEARD: Duration = Duration::from_secs(6);
 /// `log audit` (RFC 5424 §6.2.1).
 const FACILITY: u8 = 13;
-
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 pub(super) struct Syslog {
     remote: Remote,
@@ -106,22 +101,10 @@ impl Syslog {
 
     async fn connected(&mut self) -> Result<&mut Box<dyn Stream>, String> {
         if self.stream.is_none() {
-            self.stream = Some(self.connect().await?);
+            let unheard = |tcp: &TcpStream| SockRef::from(tcp).set_tcp_user_timeout(Some(UNHEARD));
+            self.stream = Some(self.remote.connect(unheard).await?);
         }
         self.stream.as_mut().ok_or_else(|| "no connection".to_owned())
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Stream>, String> {
-        let origin = &self.remote.origin;
-        let told = |error: std::io::Error| format!("{}: {error}", origin.authority());
-        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(told)?;
-        SockRef::from(&tcp).set_tcp_user_timeout(Some(UNHEARD)).map_err(told)?;
-        if !origin.tls {
-            return Ok(Box::new(tcp));
-        }
-        let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
-        let connector = TlsConnector::from(std::sync::Arc::clone(&self.remote.tls));
-        Ok(Box::new(connector.connect(name, tcp).await.map_err(told)?))
     }
 
     /// One message (RFC 5424 §6). A line is ASCII and says all: there is no structured data.

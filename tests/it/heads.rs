@@ -270,3 +270,40 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
             .contains("no head that a trusted key has signed")
     );
 }
+
+#[test]
+fn a_later_head_is_shown_to_only_add_to_an_earlier_one() {
+    let (site, dir, _) = trail(40);
+    let lines = Copy::of(&dir).lines;
+    let notes: Vec<String> =
+        lines.iter().filter_map(|line| event(line)["note"].as_str().map(String::from)).collect();
+    let put = |name: &str, text: &str| {
+        let path = site.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (first, last) = (put("first", &notes[1]), put("last", notes.last().unwrap()));
+    let key = public(&site).display().to_string();
+    let run =
+        |arguments: &[&str]| site.run(&[&["audit", "consistency"], arguments, &["--key", &key]].concat());
+    let proof = run(&[&first, &last]);
+    assert_eq!(proof.status.code(), Some(0), "{proof:?}");
+    let text = String::from_utf8(proof.stdout).unwrap();
+    let file = put("proof", &text);
+    let checked =
+        |earlier: &str, later: &str, proof: &str| run(&[earlier, later, "--proof", proof]).status.code();
+    assert_eq!(checked(&first, &last, &file), Some(0));
+    let other = put("other", &notes[2]);
+    assert_eq!(checked(&other, &last, &file), Some(1), "another head");
+    let short = put("short", text.split_once('\n').unwrap().1);
+    assert_eq!(checked(&first, &last, &short), Some(1), "a part of the proof");
+    assert_eq!(run(&[&last, &first]).status.code(), Some(1), "backwards");
+    // Not of a head that another key has signed, nor of another trail.
+    let (other_site, ..) = trail(3);
+    let other_key = public(&other_site).display().to_string();
+    let foreign = site.run(&["audit", "consistency", &first, &last, "--proof", &file, "--key", &other_key]);
+    assert!(
+        String::from_utf8_lossy(&foreign.stderr).contains("no head that this key has signed"),
+        "{foreign:?}"
+    );
+}

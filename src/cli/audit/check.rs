@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{Output, progress, row, say, settings, tell};
-use crate::audit::{Proof, Trusted, Verifier, verify};
+use crate::audit::{Checkpoint, Proof, Trusted, Verifier, adds_to, verify};
 use crate::server::public_key;
 
 /// What is trusted: the keys that are given, else that of this gateway, where it is its own trail.
@@ -39,6 +39,37 @@ fn public(given: &str) -> anyhow::Result<Verifier> {
     let text =
         std::fs::read_to_string(given).with_context(|| format!("no public key, and no file: {given}"))?;
     Verifier::parse(&text).with_context(|| given.to_owned())
+}
+
+/// Two heads that the key has signed.
+pub(super) fn heads(key: &str, (earlier, later): (&Path, &Path)) -> anyhow::Result<(Checkpoint, Checkpoint)> {
+    let key = public(key)?;
+    let open = |file: &Path| {
+        let note = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        key.open(&note).with_context(|| format!("{}: no head that this key has signed", file.display()))
+    };
+    Ok((open(earlier)?, open(later)?))
+}
+
+/// Checks a proof of consistency.
+pub(super) fn consistency(
+    (earlier, later): (Checkpoint, Checkpoint),
+    proof: &Path,
+    output: Output,
+) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(proof).with_context(|| proof.display().to_string())?;
+    let holds = adds_to(&earlier, &later, &text);
+    match output {
+        Output::Json => say(&format!("{}\n", serde_json::json!({"consistent": holds}))),
+        Output::Text if holds => {
+            say(&format!(
+                "the {} events of the later head begin with the {} of the earlier\n",
+                later.size, earlier.size
+            ));
+        }
+        Output::Text => tell("this does not show that the later head only adds to the earlier\n"),
+    }
+    Ok(holds)
 }
 
 pub(super) fn proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bool> {

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::{Output, say, tell};
-use crate::audit::{prove, segments};
+use crate::audit::{prove, prove_addition, segments};
 use crate::config;
 use crate::server::public_key;
 
@@ -64,6 +64,22 @@ pub(super) enum Verb {
         #[arg(long, value_name = "KEY")]
         key: String,
     },
+    /// Prove that a later head only adds to an earlier one, or with --proof check that
+    Consistency {
+        /// The earlier head, a signed note
+        earlier: PathBuf,
+        /// The later one
+        later: PathBuf,
+        /// A proof that this verb has printed: nothing but it, the heads and the key is needed
+        #[arg(long, value_name = "FILE")]
+        proof: Option<PathBuf>,
+        /// The public key that signs the heads, or a file of it
+        #[arg(long, value_name = "KEY")]
+        key: String,
+        /// The folder of the segments, instead of the configured one
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
     /// Find calls and changes: by whom, where, when, how they ended
     Search(Box<search::Asked>),
     /// Show the latest events, and with -f those that come
@@ -99,6 +115,15 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
             Err(why) => anyhow::bail!("{request_id}: {why}"),
         },
         Verb::VerifyProof { file, key } => check::proof(file, key, output),
+        Verb::Consistency { earlier, later, proof, key, dir } => {
+            let heads = check::heads(key, (earlier, later))?;
+            if let Some(proof) = proof {
+                return check::consistency(heads, proof, output);
+            }
+            let proof = prove_addition(&folder(path, dir.as_deref())?, &heads.0, &heads.1)?;
+            show_text("proof", &proof.map_err(anyhow::Error::msg)?, output);
+            Ok(true)
+        }
         Verb::Search(asked) => search::run(path, asked, output),
         Verb::Tail(asked) => tail::run(path, asked, output),
         Verb::Export(asked) => export::run(path, asked, output),

@@ -1,0 +1,48 @@
+//! Where a sink is over the network.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::origin::Origin;
+use crate::secret::Secret;
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Where a sink is reached over the network.
+#[derive(Clone)]
+pub struct Remote {
+    /// Host and port, and whether by TLS.
+    pub origin: Origin,
+    /// Path and query, for HTTP.
+    pub path: String,
+    /// The TLS settings.
+    pub tls: Arc<ClientConfig>,
+    /// What is sent as a bearer token, for HTTP.
+    pub token: Option<Arc<Secret>>,
+}
+
+impl Remote {
+    /// Connects, by TLS where that is said; `prepare` sees the socket first.
+    pub(super) async fn connect(
+        &self,
+        prepare: impl FnOnce(&TcpStream) -> io::Result<()>,
+    ) -> Result<Box<dyn Stream>, String> {
+        let origin = &self.origin;
+        let told = |error: io::Error| format!("{}: {error}", origin.authority());
+        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(told)?;
+        prepare(&tcp).map_err(told)?;
+        if !origin.tls {
+            return Ok(Box::new(tcp));
+        }
+        let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        Ok(Box::new(connector.connect(name, tcp).await.map_err(told)?))
+    }
+}
