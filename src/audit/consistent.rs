@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use super::tree::{Hash, Tree, left_of, of_node};
+use super::tree::{Hash, Parts, Tree, left_of, of_node};
 
 /// Gathers such a proof from the leaves in their order.
 #[derive(Debug)]
 pub(super) struct Consistency {
     later: u64,
-    seen: u64,
-    /// The parts of the proof, in its order: the ranges whose roots it has.
-    parts: Vec<(Range<u64>, Tree)>,
+    parts: Parts,
 }
 
 /// Which ranges the proof has for the first `size` leaves of those in `all`; `known`: who checks has their root.
@@ -33,38 +31,18 @@ impl Consistency {
     /// Between trees of these sizes, for who has the leaves after `start`; `None` where the earlier one ends before
     /// that, or is none.
     pub(super) fn after(start: &Tree, earlier: u64, later: u64) -> Option<Self> {
-        if earlier == 0 || earlier > later || earlier < start.size() {
-            return None;
-        }
-        let parts = ranges(earlier, 0..later, true).into_iter().map(|range| (range, Tree::default()));
-        let mut gathered = Self { later, seen: 0, parts: parts.collect() };
-        for peak in start.peaks() {
-            let len = 1 << (start.size() - gathered.seen).ilog2();
-            if let Some(part) = gathered.part() {
-                part.push_whole(*peak, len);
-            }
-            gathered.seen += len;
-        }
-        Some(gathered)
-    }
-
-    /// The part that the next leaf is in.
-    fn part(&mut self) -> Option<&mut Tree> {
-        let seen = self.seen;
-        self.parts.iter_mut().find(|(range, _)| range.contains(&seen)).map(|(_, part)| part)
+        let good = earlier > 0 && (start.size()..=later).contains(&earlier);
+        good.then(|| Self { later, parts: Parts::after(start, ranges(earlier, 0..later, true)) })
     }
 
     /// Takes the next leaf.
     pub(super) fn push(&mut self, leaf: &Hash) {
-        if let Some(part) = self.part() {
-            part.push(leaf);
-        }
-        self.seen += 1;
+        self.parts.push(leaf);
     }
 
     /// The proof; `None` before all leaves came.
     pub(super) fn hashes(&self) -> Option<Vec<Hash>> {
-        (self.seen >= self.later).then(|| self.parts.iter().map(|(_, part)| part.root()).collect())
+        self.parts.roots(self.later)
     }
 }
 
@@ -110,11 +88,7 @@ mod tests {
     use super::*;
 
     fn tree(leaves: &[Hash]) -> Tree {
-        let mut tree = Tree::default();
-        for leaf in leaves {
-            tree.push(leaf);
-        }
-        tree
+        leaves.iter().collect()
     }
 
     #[test]

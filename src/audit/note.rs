@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use super::tree::Hash;
+use super::tree::{Hash, Tree};
 
 /// What the kind of a key is to a signed note: Ed25519.
 const ALGORITHM: u8 = 1;
@@ -151,6 +151,12 @@ impl Checkpoint {
     pub fn unverified(note: &str) -> Option<Self> {
         let text = note.get(..=note.rfind("\n\n")?)?;
         Self::parse(text, text.lines().next()?)
+    }
+
+    /// The tree that it is over, by the [peaks](Tree::peaks) beside it, written; `None` where they are not its own.
+    pub(super) fn tree(&self, peaks: &[String]) -> Option<Tree> {
+        let peaks: Option<Vec<Hash>> = peaks.iter().map(|peak| hash(peak)).collect();
+        Tree::of(self.size, peaks?).filter(|tree| tree.root() == self.root)
     }
 
     fn parse(text: &str, origin: &str) -> Option<Self> {

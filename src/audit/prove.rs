@@ -125,15 +125,11 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
     let inclusion = Checkpoint::unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
     let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
-    let mut broken = false;
-    each_leaf(dir, start.size(), |leaf| {
-        match leaf {
-            Some(leaf) => inclusion.push(&leaf),
-            None => broken = true,
-        }
-        !broken && inclusion.hashes().is_none()
+    let intact = each_leaf(dir, start.size(), |leaf| {
+        inclusion.push(leaf);
+        inclusion.hashes().is_none()
     })?;
-    let hashes = inclusion.hashes().filter(|_| !broken);
+    let hashes = inclusion.hashes().filter(|_| intact);
     Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
 }
 
@@ -151,15 +147,11 @@ pub fn prove_addition(
     let Some(mut gathered) = Consistency::after(&start, earlier.size, later.size) else {
         return Ok(Err("the second head is not over all of the first, or the first is over what was let go"));
     };
-    let mut broken = false;
-    each_leaf(dir, start.size(), |leaf| {
-        match leaf {
-            Some(leaf) => gathered.push(&leaf),
-            None => broken = true,
-        }
-        !broken && gathered.hashes().is_none()
+    let intact = each_leaf(dir, start.size(), |leaf| {
+        gathered.push(leaf);
+        gathered.hashes().is_none()
     })?;
-    let Some(hashes) = gathered.hashes().filter(|_| !broken) else {
+    let Some(hashes) = gathered.hashes().filter(|_| intact) else {
         return Ok(Err("the trail is not intact, or ends before the second head: verify it"));
     };
     let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
@@ -175,12 +167,18 @@ pub fn adds_to(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
     hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
 }
 
-/// Hands over the leaf of each line after the first `gone`, `None` for what is none, while `take` wants more.
-fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(Option<Hash>) -> bool) -> io::Result<()> {
-    let mut skipping = true;
+/// Hands over the leaf of each line after the first `gone`, while `take` wants more; whether each line was one.
+fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(&Hash) -> bool) -> io::Result<bool> {
+    let (mut skipping, mut intact) = (true, true);
     each_line(dir, |line| {
         // A segment that was let go may be there still.
         skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= gone);
-        skipping || take(proven(line).map(|(_, leaf)| leaf))
-    })
+        if skipping {
+            return true;
+        }
+        let leaf = proven(line).map(|(_, leaf)| leaf);
+        intact = leaf.is_some();
+        leaf.is_some_and(|leaf| take(&leaf))
+    })?;
+    Ok(intact)
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::chain::{self, Head};
 use super::disk::Disk;
-use super::note::{self, Verifier};
+use super::note::Verifier;
 use super::segment::{is_damage, open, read_line, segments};
 use super::stub::Stub;
 use super::tree::{Hash, Tree};
@@ -158,9 +158,7 @@ impl Scan {
 fn vouched_for(line: &[u8], seq: u64, verifier: &Verifier) -> Option<Tree> {
     let HeadLine { note, peaks } = serde_json::from_slice(line).ok()?;
     let head = verifier.open(&note)?;
-    let peaks: Option<Vec<Hash>> = peaks.iter().map(|peak| note::hash(peak)).collect();
-    let tree = Tree::of(head.size, peaks?)?;
-    (tree.root() == head.root && head.size + 1 == seq).then_some(tree)
+    head.tree(&peaks).filter(|_| head.size + 1 == seq)
 }
 
 /// The members of an intent that its outcome repeats.

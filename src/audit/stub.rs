@@ -4,16 +4,16 @@
 //! there, signed. It counts only where the trail itself says, in a `journal` event `retired`, that they were let go:
 //! who takes segments away and has no key can make neither.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hex;
-use super::note::{self, Checkpoint, shown};
-use super::tree::{Hash, Tree};
+use super::note::{Checkpoint, shown};
+use super::tree::Tree;
+use crate::storage::private;
 
 const EXTENSION: &str = "stub";
 
@@ -56,9 +56,7 @@ impl Stub {
 
     /// The same for a head that was found genuine.
     pub(super) fn tree_of(&self, head: &Checkpoint) -> Option<Tree> {
-        let peaks: Option<Vec<Hash>> = self.peaks.iter().map(|peak| note::hash(peak)).collect();
-        let tree = Tree::of(self.through, peaks?)?;
-        (head.size == self.through && head.root == tree.root()).then_some(tree)
+        head.tree(&self.peaks).filter(|_| head.size == self.through)
     }
 
     /// The hash of the last event that was let go.
@@ -69,13 +67,7 @@ impl Stub {
     /// Puts it beside the segment at `last`, durably, in the place of all former ones.
     pub(super) fn keep(&self, dir: &Path, last: &Path) -> io::Result<()> {
         let path = dir.join(format!("{}.{EXTENSION}", super::segment::stem(last)));
-        let fresh = path.with_extension("stub.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        serde_json::to_writer(&mut file, self)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        File::open(dir)?.sync_all()?;
+        private::replace(&path, format!("{}\n", serde_json::to_string(self)?).as_bytes())?;
         for former in stubs(dir)?.into_iter().filter(|former| *former != path) {
             fs::remove_file(former)?;
         }

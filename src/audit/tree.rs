@@ -4,6 +4,8 @@
 //! The leaf of an event is the hash that its line carries, 32 bytes. A line's hash is over all that comes
 //! before it in the line, so the leaf binds the line.
 
+use std::ops::Range;
+
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256.
@@ -45,12 +47,6 @@ impl Tree {
         &self.peaks
     }
 
-    /// Adds the root of a whole subtree of so many leaves, which is no larger than the last one.
-    pub(super) fn push_whole(&mut self, root: Hash, len: u64) {
-        self.peaks.push(root);
-        self.size += len;
-    }
-
     /// Adds a leaf.
     pub fn push(&mut self, leaf: &Hash) {
         let mut node = of_leaf(leaf);
@@ -73,6 +69,14 @@ impl Tree {
     }
 }
 
+impl<'h> FromIterator<&'h Hash> for Tree {
+    fn from_iter<I: IntoIterator<Item = &'h Hash>>(leaves: I) -> Self {
+        let mut tree = Self::default();
+        leaves.into_iter().for_each(|leaf| tree.push(leaf));
+        tree
+    }
+}
+
 /// The size of the left half of a tree: the largest power of two below its size, which is above one.
 pub(super) fn left_of(size: u64) -> u64 {
     1 << (size - 1).ilog2()
@@ -80,7 +84,7 @@ pub(super) fn left_of(size: u64) -> u64 {
 
 /// Where in a tree of `size` leaves a proof of the leaf at `index` has which part: for each step from the
 /// root down, the range whose root it is, and whether that is on the right.
-fn steps(index: u64, size: u64) -> Vec<(std::ops::Range<u64>, bool)> {
+fn steps(index: u64, size: u64) -> Vec<(Range<u64>, bool)> {
     let (mut steps, mut from, mut to) = (Vec::new(), 0, size);
     while to - from > 1 {
         let middle = from + left_of(to - from);
@@ -95,54 +99,75 @@ fn steps(index: u64, size: u64) -> Vec<(std::ops::Range<u64>, bool)> {
     steps
 }
 
-/// Gathers the proof that a leaf is in a tree, from the leaves in their order.
+/// The roots of some ranges of leaves, gathered from the leaves in their order: the parts of a proof.
 #[derive(Debug)]
-pub struct Inclusion {
-    index: u64,
-    size: u64,
+pub(super) struct Parts {
     seen: u64,
-    /// The parts of the proof, from the root down.
-    parts: Vec<(std::ops::Range<u64>, Tree)>,
-    leaf: Option<Hash>,
+    parts: Vec<(Range<u64>, Tree)>,
 }
 
-impl Inclusion {
-    /// For the leaf at `index`, from 0, of a tree of `size`; `None` where it is not in.
-    #[must_use]
-    pub fn of(index: u64, size: u64) -> Option<Self> {
-        let parts = || steps(index, size).into_iter().map(|(range, _)| (range, Tree::default())).collect();
-        (index < size).then(|| Self { index, size, seen: 0, parts: parts(), leaf: None })
+impl Parts {
+    /// For who has the leaves after `start`, whose whole subtrees are each in one of the ranges, or in none.
+    pub(super) fn after(start: &Tree, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let parts = ranges.into_iter().map(|range| (range, Tree::default())).collect();
+        let mut gathered = Self { seen: 0, parts };
+        for peak in &start.peaks {
+            let len = 1 << (start.size - gathered.seen).ilog2();
+            if let Some(part) = gathered.next() {
+                part.peaks.push(*peak);
+                part.size += len;
+            }
+            gathered.seen += len;
+        }
+        gathered
     }
 
-    /// The same for who has not the first leaves but the tree over them, which the wanted one is not in.
-    #[must_use]
-    pub fn after(start: &Tree, index: u64, size: u64) -> Option<Self> {
-        let mut inclusion = Self::of(index, size).filter(|_| index >= start.size)?;
-        for peak in &start.peaks {
-            // On the way down to a later leaf each peak is a part of its own, or begins one.
-            let len = 1 << (start.size - inclusion.seen).ilog2();
-            let seen = inclusion.seen;
-            let (_, part) = inclusion.parts.iter_mut().find(|(range, _)| range.contains(&seen))?;
-            part.push_whole(*peak, len);
-            inclusion.seen += len;
-        }
-        Some(inclusion)
+    /// The part that the next leaf is in.
+    fn next(&mut self) -> Option<&mut Tree> {
+        let seen = self.seen;
+        self.parts.iter_mut().find(|(range, _)| range.contains(&seen)).map(|(_, part)| part)
     }
 
     /// Takes the next leaf.
-    pub fn push(&mut self, leaf: &Hash) {
-        if self.seen == self.index {
-            self.leaf = Some(*leaf);
-        } else if let Some((_, part)) = self.parts.iter_mut().find(|(range, _)| range.contains(&self.seen)) {
+    pub(super) fn push(&mut self, leaf: &Hash) {
+        if let Some(part) = self.next() {
             part.push(leaf);
         }
         self.seen += 1;
     }
 
+    /// The roots, in the order of the ranges; `None` before `size` leaves came.
+    pub(super) fn roots(&self, size: u64) -> Option<Vec<Hash>> {
+        (self.seen >= size).then(|| self.parts.iter().map(|(_, part)| part.root()).collect())
+    }
+}
+
+/// Gathers the proof that a leaf is in a tree, from the leaves in their order.
+#[derive(Debug)]
+pub struct Inclusion {
+    size: u64,
+    parts: Parts,
+}
+
+impl Inclusion {
+    /// For the leaf at `index`, from 0, of a tree of `size`, by who has the leaves after `start` alone; `None` where
+    /// it is not among them.
+    #[must_use]
+    pub fn after(start: &Tree, index: u64, size: u64) -> Option<Self> {
+        // On the way down to a later leaf each peak of `start` is a part of its own, or begins one. From the leaf up.
+        let ranges = || steps(index, size).into_iter().rev().map(|(range, _)| range);
+        (start.size..size).contains(&index).then(|| Self { size, parts: Parts::after(start, ranges()) })
+    }
+
+    /// Takes the next leaf.
+    pub fn push(&mut self, leaf: &Hash) {
+        self.parts.push(leaf);
+    }
+
     /// The hashes from the leaf up, as RFC 6962 orders them; `None` before all leaves came.
     #[must_use]
     pub fn hashes(&self) -> Option<Vec<Hash>> {
-        (self.seen >= self.size).then(|| self.parts.iter().rev().map(|(_, part)| part.root()).collect())
+        self.parts.roots(self.size)
     }
 }
 
@@ -183,11 +208,7 @@ mod tests {
     }
 
     fn tree(leaves: &[Hash]) -> Tree {
-        let mut tree = Tree::default();
-        for leaf in leaves {
-            tree.push(leaf);
-        }
-        tree
+        leaves.iter().collect()
     }
 
     #[test]
@@ -211,7 +232,7 @@ mod tests {
             let leaves = leaves(size);
             let root = defined(&leaves);
             for index in 0..size {
-                let mut inclusion = Inclusion::of(index, size).unwrap();
+                let mut inclusion = Inclusion::after(&Tree::default(), index, size).unwrap();
                 for leaf in &leaves {
                     inclusion.push(leaf);
                 }
@@ -234,7 +255,7 @@ mod tests {
                 assert_ne!(led_to(&root, (index, size), &proof), Some(root));
                 assert_eq!(led_to(leaf, (index, size), &[proof.as_slice(), &[root]].concat()), None);
             }
-            assert!(Inclusion::of(size, size).is_none());
+            assert!(Inclusion::after(&Tree::default(), size, size).is_none());
         }
     }
 }

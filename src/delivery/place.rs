@@ -1,7 +1,7 @@
 //! How far a sink is, kept over restarts: a file of its own in `sinks` in the state folder.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,16 +86,7 @@ impl Place {
         if self.next == self.kept {
             return Ok(());
         }
-        let fresh = self.path.with_extension("new");
-        fs::remove_file(&fresh)
-            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-        let mut file = private::create(&fresh)?;
-        writeln!(file, "{}", self.next)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        if let Some(dir) = self.path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
+        private::replace(&self.path, format!("{}\n", self.next).as_bytes())?;
         (self.kept, self.since) = (self.next, Instant::now());
         self.all.1.at(self.all.0, self.next);
         Ok(())

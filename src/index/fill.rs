@@ -74,6 +74,7 @@ impl Index {
             (reached, from) = (Reached::default(), None);
         }
         self.forget_gone(&paths).await?;
+        let before = reached.events;
         let mut filling = Filling::begin(&mut self.connection, reached).await?;
         let mut read = 0;
         for path in paths.iter().skip(from.unwrap_or(0)) {
@@ -98,8 +99,10 @@ impl Index {
                 }
             }
         }
-        filling.write().await?;
-        filling.count().await?;
+        if filling.reached.events > before {
+            filling.write().await?;
+            filling.count().await?;
+        }
         sqlx::raw_sql(INDEXES).execute(&mut self.connection).await?;
         Ok(())
     }

@@ -124,14 +124,7 @@ impl StateDir {
         let signer = Signer::new(origin, self.key(SIGNING_KEY)?.expose()).map_err(io::Error::other)?;
         let (path, public) = (public_key(&self.path), format!("{}\n", signer.verifier().shown()));
         if fs::read_to_string(&path).ok().as_deref() != Some(public.as_str()) {
-            let fresh = path.with_extension("new");
-            // One that a former start left.
-            fs::remove_file(&fresh).unwrap_or_default();
-            let replaced = private::create(&fresh).and_then(|mut file| {
-                file.write_all(public.as_bytes())?;
-                file.sync_all()?;
-                fs::rename(&fresh, &path)
-            });
+            let replaced = private::replace(&path, public.as_bytes());
             replaced.map_err(|error| told(&path, &error))?;
         }
         Ok(signer)

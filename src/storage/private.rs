@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -203,6 +203,27 @@ pub fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Puts a file of ours, with these bytes, in the place of what is at `path`: durably, and whole or not at all.
+///
+/// # Errors
+/// As the file system's.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // No name of ours ends so: beside `a` there may be an `a.new`.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push("~");
+    let fresh = PathBuf::from(fresh);
+    match fs::remove_file(&fresh) {
+        // One that was cut off.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(folder(path))?.sync_all()
+}
+
 /// The same for a file that will take the place of `former`: made by root, it is open to whom that is.
 ///
 /// # Errors
@@ -262,8 +283,21 @@ pub fn folder(path: &Path) -> &Path {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::exposed;
+    use super::{exposed, replace};
+
+    #[test]
+    fn a_file_is_replaced_and_its_neighbours_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, neighbour) = (dir.path().join("siem"), dir.path().join("siem.new"));
+        for (path, bytes) in [(&neighbour, "of another"), (&path, "first"), (&path, "second")] {
+            replace(path, bytes.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(std::fs::read_to_string(&neighbour).unwrap(), "of another");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
 
     #[test]
     fn a_group_may_read_only_what_root_hands_over() {

@@ -1,6 +1,7 @@
 //! The material of a credential, as a custodian gives it.
 
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -57,19 +58,23 @@ pub(super) fn material(desk: &Desk, row: &CredentialRow, given: &Given) -> anyho
 
 /// The secret, from where it is given. Never from the command line, which everybody can read.
 fn secret(given: &Given, kind: Kind) -> anyhow::Result<Secret> {
-    use std::io::{IsTerminal as _, Read as _};
+    if given.secret_file.is_none() && kind == Kind::Rsa && std::io::stdin().is_terminal() {
+        bail!("a key in PEM has many lines: give it by --secret-file, or on standard input");
+    }
+    read_secret(given.secret_file.as_deref())
+}
+
+/// A secret from a file, or (also `-`) from standard input, which is prompted for where that is a terminal.
+pub(in crate::cli) fn read_secret(file: Option<&Path>) -> anyhow::Result<Secret> {
     /// The longest secret, in bytes.
     const LONGEST: usize = 64 * 1024;
     // With room for the longest, so that growing leaves no copy behind.
     let mut bytes = Vec::with_capacity(LONGEST + 1);
     let most = u64::try_from(LONGEST)? + 1;
-    match &given.secret_file {
+    match file {
         Some(path) if path.as_os_str() != "-" => {
             let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
             file.take(most).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
-        }
-        None if std::io::stdin().is_terminal() && kind == Kind::Rsa => {
-            bail!("a key in PEM has many lines: give it by --secret-file, or on standard input");
         }
         None if std::io::stdin().is_terminal() => {
             bytes = rpassword::prompt_password("secret: ")?.into_bytes();

@@ -5,7 +5,7 @@ pub(super) mod access_key;
 pub(super) mod consumer;
 pub(super) mod credential;
 pub(super) mod freeze;
-mod given;
+pub(in crate::cli) mod given;
 mod keys;
 pub(super) mod made;
 pub(super) mod master;
