@@ -1,6 +1,7 @@
 //! Closed segments: compressed, and let go so that what is kept can still be proven.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -151,8 +152,22 @@ fn forgeries(site: &Site, retired: u64) {
         let problem = problem(copy.path(), &trusted);
         assert!(problem.contains("stub"), "{from}: {problem}");
     }
-    // One more segment taken away, with what the former stub says.
+    // A genuine stub where the trail does not tell of it.
     fs::write(&path, &good).unwrap();
+    let told = "\"what\":\"retired\"";
+    let tells = |segment: &PathBuf| {
+        let mut text = String::new();
+        claviger::audit::open(segment).unwrap().read_to_string(&mut text).unwrap();
+        text.lines().any(|line| line.contains(told) && line.contains(&format!("\"through\":{retired},")))
+    };
+    let silent = copied(copy.path());
+    let all = segments(silent.path()).unwrap();
+    let first = all.iter().position(tells).unwrap();
+    assert!(first > 0, "{all:?}");
+    all[first..].iter().for_each(|segment| fs::remove_file(segment).unwrap());
+    let found = problem(silent.path(), &trusted);
+    assert!(found.contains("does not say that they were let go"), "{found}");
+    // One more segment taken away, with what the former stub says.
     let first = segments(copy.path()).unwrap().remove(0);
     fs::remove_file(&first).unwrap();
     assert!(problem(copy.path(), &trusted).contains("events are missing"));

@@ -225,6 +225,22 @@ fn an_index_that_does_not_fit_its_trail_is_made_anew_and_altered_lines_are_not_s
 }
 
 #[test]
+fn an_index_is_made_anew_of_all_segments() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, SMALL);
+    let process = site.start();
+    calls(&process);
+    assert_eq!(process.end().0, Some(0));
+    assert_eq!(found(&site, &["--path", "/api/v1/users/3"]).len(), 1);
+    // What was read last is not what it was.
+    let last = segments(&site.audit()).unwrap().pop().unwrap();
+    let text = fs::read_to_string(&last).unwrap();
+    let (before, end) = text.split_at(text.trim_end().rfind('\n').map_or(0, |at| at + 1));
+    fs::write(&last, format!("{before}{}", end.replace(':', ": "))).unwrap();
+    assert_eq!(found(&site, &["--path", "/api/v1/users/3"]).len(), 1);
+}
+
+#[test]
 fn tail_follows_through_rotation_and_ends_with_its_reader() {
     let upstream = Upstream::ok();
     let site = Site::new(upstream.address, SMALL);
