@@ -164,18 +164,19 @@ fn what_could_not_be_sent_goes_elsewhere_whatever_it_is() {
     let (mut a, b) = (Standin::start(), Standin::start());
     a.kill();
     let world = world(&[&a, &b]);
+    // So many that chance sends three of them to the one that is gone: it fails to once in a thousand million runs.
     let bodies: Vec<String> =
-        (0..12).map(|call| format!("body {call} {}", "x".repeat(call * 9000))).collect();
+        (0..40).map(|call| format!("body {call} {}", "x".repeat(call % 12 * 9000))).collect();
     for (call, body) in bodies.iter().enumerate() {
         assert_eq!(post(&world, &format!("/api/{call}/"), body).status, 200);
     }
     let came: Vec<Vec<u8>> = b.requests().into_iter().map(|(_, body)| body).collect();
     assert_eq!(came, bodies.iter().map(|body| body.as_bytes().to_vec()).collect::<Vec<_>>());
     assert_eq!(up(&world), [false, true]);
-    let trail = world.trail_of(24);
+    let trail = world.trail_of(80);
     let outcomes = trail.iter().filter(|event| event["event"] == "outcome");
     assert!(outcomes.clone().all(|event| event["attempts"] == 1), "{trail:#?}");
-    assert_eq!(outcomes.count(), 12);
+    assert_eq!(outcomes.count(), 40);
 }
 
 #[test]
