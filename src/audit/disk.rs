@@ -2,11 +2,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::Advice;
+
+/// What the kernel keeps of a file in memory is a multiple of this, in bytes.
+const PAGE: u64 = 4096;
 
 /// What the journal asks of a disk. Every operation may fail; the journal then says so, and
 /// nothing leaves the gateway.
@@ -83,11 +87,14 @@ impl Disk for Folder {
 
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()?;
-        // What is on the disk is not read again: its pages are soon filled with the next lines, while
-        // the processor's cache still holds them. A hint, whose failure costs nothing else.
-        rustix::fs::fadvise(file, 0, None, Advice::DontNeed).unwrap_or_default();
-        // Without a name it is lost with its last descriptor, however well it is written.
         let found = file.metadata()?;
+        // What is on the disk is not read again: its pages are soon filled with the next lines, while the processor's
+        // cache still holds them. But for the last one, which the next line would have to wait for. A hint, whose
+        // failure costs nothing else.
+        if let Some(whole) = NonZeroU64::new(found.len() / PAGE * PAGE) {
+            rustix::fs::fadvise(file, 0, Some(whole), Advice::DontNeed).unwrap_or_default();
+        }
+        // Without a name it is lost with its last descriptor, however well it is written.
         if found.nlink() == 0 {
             return Err(io::Error::other("the open segment was deleted"));
         }

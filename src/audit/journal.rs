@@ -2,7 +2,7 @@
 //!
 //! Whoever appends an event chains it under one lock. With `sync`, an intent waits until the
 //! journal's thread has made it durable together with all that came meanwhile, and an outcome is
-//! written at once. With `batched`, the thread writes and flushes every 10 ms. When a disk fails,
+//! written before the last byte of its answer. With `batched`, the thread writes and flushes every 10 ms. When a disk fails,
 //! nothing is forwarded until it works again, and what could not be recorded is counted and told.
 
 use std::io;
@@ -129,17 +129,8 @@ impl Journal {
             tail.unrecorded += 1;
             return;
         }
+        self.0.owe(&tail);
         self.0.rouse(&mut tail);
-        let write = self.0.is_worth_writing(&tail);
-        drop(tail);
-        if write {
-            // A failure is seen again, and dealt with, by the journal's thread. It may have been
-            // between its own write and its flush meanwhile: what was written now needs one more.
-            self.0.write_out().unwrap_or_default();
-            let mut tail = self.0.tail();
-            tail.unflushed = true;
-            self.0.rouse(&mut tail);
-        }
     }
 
     /// Counts a refusal that came at `time` and is told in sum, within about a minute.
@@ -202,6 +193,14 @@ impl Journal {
     /// Says that events from this `seq` on may not be let go yet. Until this is said, none may.
     pub fn needs(&self, seq: u64) {
         self.0.needs(seq);
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.0.is_written()
+    }
+
+    pub(super) fn write(&self) {
+        self.0.write();
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

@@ -1,19 +1,17 @@
 //! When the journal's thread flushes.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::journal::Durability;
-use super::tail::Tail;
+use super::tail::Waiting;
 use super::writer::Shared;
 
 /// How long `batched` gathers events before it flushes: what a crash may lose.
 const BATCH: Duration = Duration::from_millis(10);
 /// How long a written outcome may wait for its flush where no intent asks for one sooner.
 const OUTCOME_FLUSH: Duration = Duration::from_millis(50);
-/// How often a flush gives way to those who bring more for it.
-const MOST_YIELDS: u32 = 16;
 /// How long until a failed disk is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -23,7 +21,7 @@ impl Shared {
         let mut tail = self.tail();
         let patience = if self.healthy.load(Ordering::Acquire) {
             while !tail.stop && tail.waiters.is_empty() && !tail.unflushed {
-                tail.waiting = true;
+                tail.waiting = Waiting::Event;
                 let now = Instant::now();
                 let due = tail.head_due.map(|due| due.saturating_duration_since(now));
                 tail = match tail.floods.wait(now).into_iter().chain(due).min() {
@@ -50,28 +48,18 @@ impl Shared {
             else {
                 break;
             };
-            tail.waiting = sync;
+            tail.waiting = if sync { Waiting::Waiter } else { Waiting::Nothing };
             tail = self.wake.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        tail.waiting = false;
+        tail.waiting = Waiting::Nothing;
         let stop = tail.stop;
+        drop(tail);
         if sync {
-            self.gather(tail);
+            // Lets a worker that shares our core go on first, and bring more to be flushed together: each flush costs the
+            // processor as much as a call. With a core to ourselves this costs nothing. Once, since while all calls wait
+            // for one flush there is nothing left to do beside it.
+            std::thread::yield_now();
         }
         stop
-    }
-
-    /// Lets a worker that shares our core go on first, as long as it brings more to be flushed together: each flush costs
-    /// the processor as much as a call. With a core to ourselves this costs nothing.
-    fn gather<'s>(&'s self, mut tail: MutexGuard<'s, Tail>) {
-        for _ in 0..MOST_YIELDS {
-            let waiters = tail.waiters.len();
-            drop(tail);
-            std::thread::yield_now();
-            tail = self.tail();
-            if tail.waiters.len() <= waiters {
-                return;
-            }
-        }
     }
 }

@@ -14,8 +14,19 @@ use super::tree::Hash;
 /// already recorded are kept; refusals are counted.
 const MAX_PENDING: usize = 16 << 20;
 
+/// What wakes the journal's thread, besides the end.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Nothing: it is at work, or sleeps for as long as it means to.
+    #[default]
+    Nothing,
+    /// Any event.
+    Event,
+    /// An event that somebody waits for: outcomes alone would wake it once a call, each time in vain.
+    Waiter,
+}
+
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, under the one lock")]
 pub(super) struct Tail {
     /// The chain's end; `None` until the folder could be read.
     pub(super) head: Option<Head>,
@@ -35,8 +46,8 @@ pub(super) struct Tail {
     pub(super) failing: bool,
     /// When a head is to be signed, if nothing comes until then.
     pub(super) head_due: Option<Instant>,
-    /// The thread waits for any event.
-    pub(super) waiting: bool,
+    /// What the thread waits for.
+    pub(super) waiting: Waiting,
     pub(super) stop: bool,
 }
 
@@ -44,6 +55,15 @@ impl Tail {
     /// Whether no more events may be kept for a disk that does not take them.
     pub(super) fn is_full(&self) -> bool {
         self.pending.len() > MAX_PENDING
+    }
+
+    /// Whether the thread waits for what is here now.
+    pub(super) fn is_waited_for(&self) -> bool {
+        match self.waiting {
+            Waiting::Nothing => false,
+            Waiting::Event => true,
+            Waiting::Waiter => !self.waiters.is_empty(),
+        }
     }
 
     /// Appends one event; each of its `members` begins with a comma.
@@ -64,5 +84,24 @@ impl Tail {
         self.pending_events += 1;
         self.unflushed = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_alone_do_not_wake_a_thread_that_waits_for_an_intent() {
+        let mut tail = Tail { unflushed: true, ..Tail::default() };
+        for (waiting, before, after) in
+            [(Waiting::Nothing, false, false), (Waiting::Event, true, true), (Waiting::Waiter, false, true)]
+        {
+            tail.waiting = waiting;
+            tail.waiters.clear();
+            assert_eq!(tail.is_waited_for(), before, "{waiting:?}");
+            tail.waiters.push(oneshot::channel().0);
+            assert_eq!(tail.is_waited_for(), after, "{waiting:?}");
+        }
     }
 }

@@ -14,14 +14,14 @@ use super::note::Signer;
 use super::own::own_members;
 use super::recover::{self, Recovered};
 use super::segment::segment_name;
-use super::tail::Tail;
+use super::tail::{Tail, Waiting};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// How long a flush may take before calls are refused instead of waiting for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// With `batched`, so much is written without waiting for the flush, by whoever brought it: it is
-/// copied while the processor's cache still holds it, and no thread has to be woken.
+/// With `batched`, so much is written without waiting for the flush, by a worker: it is copied while
+/// the processor's cache still holds it, and no thread has to be woken.
 const WRITE: usize = 192 << 10;
 
 pub(super) struct Shared {
@@ -39,6 +39,10 @@ pub(super) struct Shared {
     needed: AtomicU64,
     /// The `seq` before which all is on the disk.
     durable: AtomicU64,
+    /// The `seq` before which all is in the file.
+    written: AtomicU64,
+    /// The `seq` before which all is to be in the file before consumers are sent more.
+    owed: AtomicU64,
     /// Taken before `signing`, and that before `tail`, where several are needed.
     segment: Mutex<Option<Segment>>,
     pub(super) signing: Mutex<Signing>,
@@ -81,6 +85,8 @@ impl Shared {
             // Until told, all.
             needed: AtomicU64::new(0),
             durable: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
             segment: Mutex::default(),
             signing: Mutex::new(Signing::new(signer)),
             tail: Mutex::default(),
@@ -131,16 +137,36 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Wakes the thread if this is what it waits for.
     pub(super) fn rouse(&self, tail: &mut Tail) {
-        if std::mem::take(&mut tail.waiting) {
+        if tail.is_waited_for() {
+            tail.waiting = Waiting::Nothing;
             self.wake.notify_one();
         }
     }
 
-    /// Whether what is pending is written by whoever appended it, without waiting for the thread:
-    /// with `sync` always, with `batched` once it is worth it.
-    pub(super) fn is_worth_writing(&self, tail: &Tail) -> bool {
-        self.healthy() && (self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE)
+    /// Has an outcome that was appended written before consumers are sent more, and all before it: with `sync` always,
+    /// with `batched` once it is worth it.
+    pub(super) fn owe(&self, tail: &Tail) {
+        let next = tail.head.as_ref().map_or(0, |head| head.next_seq);
+        if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
+            self.owed.store(next, Ordering::Release);
+        }
+    }
+
+    /// Whether consumers may be sent more.
+    pub(super) fn is_written(&self) -> bool {
+        self.written.load(Ordering::Acquire) >= self.owed.load(Ordering::Acquire) || !self.healthy()
+    }
+
+    /// Writes what is pending, without waiting for the thread.
+    pub(super) fn write(&self) {
+        // A failure is seen again, and dealt with, by the journal's thread. It may have been
+        // between its own write and its flush meanwhile: what was written now needs one more.
+        self.write_out().unwrap_or_default();
+        let mut tail = self.tail();
+        tail.unflushed = true;
+        self.rouse(&mut tail);
     }
 
     pub(super) fn run(&self) {
@@ -266,16 +292,18 @@ impl Shared {
         let Some(segment) = slot.as_mut().filter(|segment| segment.broken.is_none()) else {
             return Err(io::Error::other("no segment is open"));
         };
-        let (mut batch, events) = {
+        let (mut batch, events, next) = {
             let mut tail = self.tail();
             if tail.pending.is_empty() {
                 return Ok(());
             }
             let spare = std::mem::take(&mut tail.spare);
-            (std::mem::replace(&mut tail.pending, spare), std::mem::take(&mut tail.pending_events))
+            let next = tail.head.as_ref().map_or(0, |head| head.next_seq);
+            (std::mem::replace(&mut tail.pending, spare), std::mem::take(&mut tail.pending_events), next)
         };
         let appended = self.disk.append(&segment.file, &batch);
         if appended.is_ok() {
+            self.written.store(next, Ordering::Release);
             segment.len += u64::try_from(batch.len()).unwrap_or(u64::MAX);
             batch.clear();
             batch.shrink_to(4 * WRITE);

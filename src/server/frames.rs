@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::audit::Gate;
 use crate::code::Code;
 use crate::framing::Fault;
 
@@ -91,6 +92,7 @@ impl Seen {
 /// The socket, watched.
 pub(super) struct Frames<S> {
     socket: S,
+    gate: Gate,
     seen: Rc<Seen>,
     at: At,
     /// The longest head as it comes, in bytes.
@@ -133,9 +135,9 @@ impl Budget {
 
 impl<S> Frames<S> {
     /// Watches `socket`; a head may have `most` bytes as it comes.
-    pub(super) fn new(socket: S, seen: Rc<Seen>, most: usize) -> Self {
+    pub(super) fn new((socket, gate): (S, Gate), seen: Rc<Seen>, most: usize) -> Self {
         let budget = Budget { left: AT_ONCE, since: Instant::now() };
-        Self { socket, seen, at: At::Before, most, head: None, opens: false, budget }
+        Self { socket, gate, seen, at: At::Before, most, head: None, opens: false, budget }
     }
 
     /// Takes what was read.
@@ -244,6 +246,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.gate.poll(cx));
         let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.seen.wrote(polled)
     }
@@ -253,6 +256,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.gate.poll(cx));
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.seen.wrote(polled)
     }
@@ -267,6 +271,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.gate.poll(cx));
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let limits = gateway.snapshot.load().limits.clone();
     let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
     let shared = Rc::new(Shared::default());
-    let wire = Wire::new(socket, Rc::clone(&shared), limits.head, pace);
+    let wire = Wire::new(socket, (gateway.journal.gate(), Rc::clone(&shared)), limits.head, pace);
     let queue = Rc::clone(&shared);
     let answers = service_fn(move |request: Request<Incoming>| {
         let (gateway, shared, arrival) = (Rc::clone(&gateway), Rc::clone(&queue), Rc::clone(&arrival));

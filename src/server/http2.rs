@@ -65,7 +65,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let (seen, streams) = (Rc::new(Seen::default()), Rc::new(Streams::default()));
     // Twice what we take, so that we are the ones who refuse, and the trail hears of it.
     let most = limits.head.headers.saturating_mul(2);
-    let frames = Frames::new(socket, Rc::clone(&seen), most);
+    let frames = Frames::new((socket, gateway.journal.gate()), Rc::clone(&seen), most);
     let (asked, begun, from) = (Rc::clone(&gateway), Rc::clone(&streams), Rc::clone(&arrival));
     let answers = service_fn(move |request: Request<Incoming>| {
         answer(Rc::clone(&asked), request, limits.head, (Rc::clone(&from), begun.begin()))

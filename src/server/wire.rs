@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::linger::Linger;
 use super::shared::Shared;
 use super::unreadable::shown;
+use crate::audit::Gate;
 use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits, RequestHead};
@@ -46,6 +47,7 @@ pub(super) struct Wire<S> {
     socket: S,
     /// Makes the socket reset the connection when it is dropped.
     reset: fn(&S),
+    gate: Gate,
     shared: Rc<Shared>,
     limits: HeadLimits,
     pace: Pace,
@@ -76,13 +78,14 @@ enum State {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn new(
         (socket, reset): (S, fn(&S)),
-        shared: Rc<Shared>,
+        (gate, shared): (Gate, Rc<Shared>),
         limits: HeadLimits,
         pace: Pace,
     ) -> Self {
         Self {
             socket,
             reset,
+            gate,
             shared,
             limits,
             pace,
@@ -354,6 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.gate.poll(cx));
         let polled = Pin::new(&mut this.socket).poll_write(cx, bytes);
         this.paced(cx, polled)
     }
@@ -364,6 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.gate.poll(cx));
         let polled = gather::poll_write(&mut this.socket, cx, slices);
         this.paced(cx, polled)
     }
@@ -380,6 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.gate.poll(cx));
         this.shared.quiet.end();
         // All was written: the end that the answer needs.
         this.shared.is_whole();

@@ -73,3 +73,4 @@ mod wire_limits;
 mod wire_slow;
 mod wire_targets;
 mod wire_unreadable;
+mod written;

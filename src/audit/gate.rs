@@ -1,0 +1,36 @@
+//! No answer is whole before its outcome is in the file.
+
+use std::task::{Context, Poll};
+
+use super::journal::Journal;
+
+/// What all that one connection's consumer is sent passes: it is held until the outcomes so far are in the file.
+#[derive(Clone)]
+pub struct Gate {
+    journal: Journal,
+    gave_way: bool,
+}
+
+impl Journal {
+    /// A gate for one connection.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        Gate { journal: self.clone(), gave_way: false }
+    }
+}
+
+impl Gate {
+    /// Ready once nothing is owed to the file. What is, is written here, though not before the worker's other calls
+    /// had their turn: one write for all of them costs what it would for each.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if !self.journal.is_written() {
+            if !std::mem::replace(&mut self.gave_way, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.journal.write();
+        }
+        self.gave_way = false;
+        Poll::Ready(())
+    }
+}
