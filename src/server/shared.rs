@@ -49,6 +49,11 @@ impl Shared {
         self.finished.set(Some(now));
         // Unless the framer knows better.
         self.quiet.begin(now);
+        self.wake();
+    }
+
+    /// The next head may pass, as far as the socket is concerned.
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -74,7 +79,7 @@ impl Shared {
         self.cut.set(false);
     }
 
-    /// Whom to wake when the request in flight has its answer.
+    /// Whom to wake when the request in flight has its answer, and when that is written.
     pub(super) fn wake_later(&self, waker: Option<Waker>) {
         *self.waker.borrow_mut() = waker;
     }

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::ledger::{ANSWERED, BEHIND, Ledger, abandoned, denied, half_close, only_call, request, reset};
+use crate::process::patient as in_time;
 use crate::script::{Line, Script};
 use crate::upstream::{Reply, Upstream};
-use crate::world::World;
+use crate::world::{CONFIG, World};
 
 /// Answers each call with its number on the connection and the connection's.
 fn patient(line: &mut Line) {
@@ -254,6 +255,29 @@ fn an_expected_100_comes_only_after_the_decision() {
         ledger.note(name, &raw.any_answer(), status, denied(code));
     }
     ledger.check();
+}
+
+#[test]
+fn who_half_closes_and_reads_late_has_the_whole_answer() {
+    let body =
+        |target: &str| "x".repeat(target.trim_matches(|byte: char| !byte.is_ascii_digit()).parse().unwrap());
+    let upstream = Upstream::start(move |seen| Reply::json(&body(&seen.target)));
+    let world = World::with(upstream, &in_time(CONFIG));
+    // Of some the end is with the gateway, when the system takes no more.
+    let sizes = (1..60).map(|step| step * 100_000);
+    let mut readers: Vec<_> = sizes
+        .map(|size| {
+            let mut raw = world.connect();
+            raw.send(request("GET", &format!("/api/{size}/"), ""));
+            half_close(&raw);
+            (size, raw)
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(1));
+    for (size, raw) in &mut readers {
+        let answer = raw.answer();
+        assert!(answer.whole && answer.body.len() == *size, "{size}: {}", answer.body.len());
+    }
 }
 
 #[test]

@@ -202,14 +202,24 @@ pub fn fill(config: &str, upstream: SocketAddr) -> String {
 
 /// Every whole line of a trail, in order.
 pub fn events(dir: &std::path::Path) -> Vec<Value> {
+    loop {
+        match events_now(dir) {
+            Ok(events) => return events,
+            // A segment was compressed, or let go, since the folder was read.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn events_now(dir: &std::path::Path) -> std::io::Result<Vec<Value>> {
     let mut events = Vec::new();
     for path in claviger::audit::segments(dir).unwrap_or_default() {
         let mut text = String::new();
-        let mut reader = claviger::audit::open(&path).unwrap();
-        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        std::io::Read::read_to_string(&mut claviger::audit::open(&path)?, &mut text)?;
         events.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
     }
-    events
+    Ok(events)
 }
 
 /// A raw connection.

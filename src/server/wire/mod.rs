@@ -6,6 +6,8 @@
 //! what does not is replaced by a harmless head, so that the service answers it in order, in our
 //! own words, with its outcome on the trail, and the connection closes.
 
+mod write;
+
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,7 +26,6 @@ use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits, RequestHead};
 use crate::gateway::Received;
-use crate::gather;
 
 /// What is read from the socket at a time while a head is looked for.
 const READ: usize = 16 * 1024;
@@ -63,6 +64,8 @@ pub(super) struct Wire<S> {
     reading: Deadline,
     writing: Deadline,
     linger: Linger,
+    /// Some of the answer was to be written and could not be yet.
+    held: bool,
 }
 
 enum State {
@@ -98,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             reading: Deadline::default(),
             writing: Deadline::default(),
             linger: Linger::default(),
+            held: false,
         }
     }
 
@@ -199,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// While a call is in flight nothing passes; only the consumer's going away is noticed.
+    /// While an answer is not written nothing passes; only the consumer's going away is noticed.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let room = self.limits.headers;
         while !self.eof && self.inbox.len() < room {
@@ -327,7 +331,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         match this.state {
-            State::Head { .. } if this.shared.is_in_flight() => this.poll_gone(cx),
+            // hyper forgets what it has not written where it reads the connection's end.
+            State::Head { .. } if this.shared.is_in_flight() || this.held => this.poll_gone(cx),
             State::Head { skipped } => {
                 ready!(this.poll_head(cx, skipped))?;
                 this.deliver(buf);
@@ -337,59 +342,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             State::Chunked(_) => this.poll_chunked(cx, buf),
             State::Refused => Poll::Pending,
         }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// A consumer that takes nothing of its answer for too long is cut off.
-    fn paced<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.writing.clear();
-            return polled;
-        }
-        self.shared.quiet.end();
-        let until = self.writing.started() + self.pace.write;
-        ready!(self.writing.poll(cx, until));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        ready!(this.gate.poll(cx));
-        let polled = Pin::new(&mut this.socket).poll_write(cx, bytes);
-        this.paced(cx, polled)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        ready!(this.gate.poll(cx));
-        let polled = gather::poll_write(&mut this.socket, cx, slices);
-        this.paced(cx, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.socket).poll_flush(cx);
-        this.paced(cx, polled)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.gate.poll(cx));
-        this.shared.quiet.end();
-        // All was written: the end that the answer needs.
-        this.shared.is_whole();
-        let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
-        this.linger.poll(cx, &mut this.socket, clean)
     }
 }
