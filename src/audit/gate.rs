@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use super::journal::Journal;
 
 /// What all that one connection's consumer is sent passes: it is held until the outcomes so far are in the file.
-#[derive(Clone)]
 pub struct Gate {
     journal: Journal,
     gave_way: bool,

@@ -2,8 +2,9 @@
 //!
 //! Whoever appends an event chains it under one lock. With `sync`, an intent waits until the
 //! journal's thread has made it durable together with all that came meanwhile, and an outcome is
-//! written before the last byte of its answer. With `batched`, the thread writes and flushes every 10 ms. When a disk fails,
-//! nothing is forwarded until it works again, and what could not be recorded is counted and told.
+//! written before the last byte of its answer. With `batched`, the thread writes and flushes every
+//! 10 ms. When a disk fails, nothing is forwarded until it works again, and what could not be recorded
+//! is counted and told.
 
 use std::io;
 use std::sync::{Arc, mpsc};

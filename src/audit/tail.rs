@@ -57,6 +57,11 @@ impl Tail {
         self.pending.len() > MAX_PENDING
     }
 
+    /// The `seq` of the next event.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.next_seq)
+    }
+
     /// Whether the thread waits for what is here now.
     pub(super) fn is_waited_for(&self) -> bool {
         match self.waiting {

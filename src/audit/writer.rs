@@ -148,9 +148,8 @@ impl Shared {
     /// Has an outcome that was appended written before consumers are sent more, and all before it: with `sync` always,
     /// with `batched` once it is worth it.
     pub(super) fn owe(&self, tail: &Tail) {
-        let next = tail.head.as_ref().map_or(0, |head| head.next_seq);
         if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
-            self.owed.store(next, Ordering::Release);
+            self.owed.store(tail.next_seq(), Ordering::Release);
         }
     }
 
@@ -260,10 +259,7 @@ impl Shared {
             }
         };
         self.write_out()?;
-        let written = {
-            let tail = self.tail();
-            tail.head.as_ref().map_or(0, |head| head.next_seq.saturating_sub(tail.pending_events))
-        };
+        let written = self.written.load(Ordering::Acquire);
         self.sync(&file)?;
         self.durable.store(written, Ordering::Release);
         let full = self.segment().as_ref().is_some_and(|segment| segment.len >= self.settings.rotate);
@@ -298,7 +294,7 @@ impl Shared {
                 return Ok(());
             }
             let spare = std::mem::take(&mut tail.spare);
-            let next = tail.head.as_ref().map_or(0, |head| head.next_seq);
+            let next = tail.next_seq();
             (std::mem::replace(&mut tail.pending, spare), std::mem::take(&mut tail.pending_events), next)
         };
         let appended = self.disk.append(&segment.file, &batch);

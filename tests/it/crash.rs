@@ -16,7 +16,8 @@ use crate::process::{PATIENCE, Site};
 use crate::upstream::{Reply, Upstream};
 use crate::world::{Raw, TOKEN, events, verified};
 
-const SYNC: &str = "[audit]\ndurability = \"sync\"\n";
+/// To be appended to a configuration.
+pub const SYNC: &str = "[audit]\ndurability = \"sync\"\n";
 
 fn of<'e>(events: &'e [Value], kind: &'e str) -> impl Iterator<Item = &'e Value> {
     events.iter().filter(move |event| event["event"] == kind)

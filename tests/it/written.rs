@@ -1,12 +1,13 @@
 //! With `sync`, whoever has the last byte of an answer finds its outcome in the trail's file.
 
+use crate::crash::SYNC;
 use crate::http2_frames::{Consumer, read};
 use crate::tls::{Authority, behind};
 use crate::upstream::{Reply, Seen, Upstream};
 use crate::world::{CONFIG, TOKEN, World};
 
 fn synced() -> String {
-    format!("{CONFIG}[audit]\ndurability = \"sync\"\n")
+    CONFIG.to_owned() + SYNC
 }
 
 fn answer(seen: &Seen) -> Reply {
