@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench")]
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use claviger::custody::{MasterKey, Place, seal, unseal};
 use claviger::gateway::freeze::Freezes;
@@ -44,11 +44,11 @@ fn crowd() -> (Directory, Policy) {
         allow: vec![ruled("r.allow[0]", "/api/v1/assets/**"), ruled("r.allow[1]", "/api/v1/users/**")],
         deny: vec![ruled("r.deny[0]", "/api/v1/users/users/*/password/")],
     });
-    let mut policy = Policy::default();
-    for consumer in 0..CONSUMERS {
-        let grant = Grant { roles: vec![Arc::clone(&role)], orgs: Vec::new(), credential: 0, expires: None };
-        policy.grant(consumer, 0, grant);
-    }
+    let grant = |consumer: usize| {
+        let roles = vec![Arc::clone(&role)];
+        (consumer, Grant { upstream: 0, roles, orgs: Vec::new(), credential: 0, expires: None })
+    };
+    let policy = Policy::new((0..CONSUMERS).map(grant).collect());
     (directory, policy)
 }
 
@@ -56,7 +56,7 @@ fn decide(c: &mut Criterion) {
     let (directory, policy) = crowd();
     let freezes = Freezes::default();
     let target = Target::canonical(b"/api/v1/users/users/?limit=100&offset=0").unwrap();
-    let now = SystemTime::UNIX_EPOCH;
+    let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     let mut next = 1;
     c.bench_function("look-up and decision", |bench| {
         let setup = || {

@@ -185,7 +185,7 @@ impl Metrics {
             counter.inc();
             return;
         }
-        let (route, consumer) = (Text(Arc::clone(route)), NameLabel(consumer.cloned()));
+        let (route, consumer) = (Text(Arc::clone(route)), NameLabel(consumer.copied()));
         let labels = Request { route, consumer, method, code };
         let counter = self.requests.get_or_create_owned(&labels);
         counter.inc();
@@ -199,10 +199,10 @@ impl Metrics {
             histogram.observe(seconds);
             return;
         }
-        let labels = Upstream { upstream: NameLabel(Some(name.clone())) };
+        let labels = Upstream { upstream: NameLabel(Some(*name)) };
         let histogram = self.upstream_duration.get_or_create_owned(&labels);
         histogram.observe(seconds);
-        *last = Some((name.clone(), histogram));
+        *last = Some((*name, histogram));
     }
 
     /// The metrics in the OpenMetrics text format.

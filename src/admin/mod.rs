@@ -83,7 +83,7 @@ impl Admin {
         for upstream in &self.current.load().upstreams {
             for way in upstream.ways() {
                 let (standing, endpoint) = (&way.endpoint.standing, way.endpoint.origin.to_string());
-                let name = NameLabel(Some(upstream.name.clone()));
+                let name = NameLabel(Some(upstream.name));
                 let labels = Endpoint { upstream: name, endpoint: Text(endpoint.into()) };
                 up.get_or_create(&labels).set(i64::from(standing.is_up()));
                 if !upstream.others.is_empty() {

@@ -231,9 +231,9 @@ fn count_refusal(metrics: &Metrics, code: Code, reason: Option<&'static str>) {
 
 fn known_of(permit: &Permit, parties: &Parties<'_>) -> Known {
     Known {
-        consumer: Some(permit.identity().name().clone()),
+        consumer: Some(*permit.identity().name()),
         via: Some(permit.identity().via().as_str()),
-        upstream: Some(parties.upstream.clone()),
+        upstream: Some(*parties.upstream),
         route: Some(parties.route.clone()),
         target: Some(permit.action().target.clone()),
         org: permit.org().map(ToString::to_string),

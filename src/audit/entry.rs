@@ -140,8 +140,8 @@ impl Entry {
             request_id,
             facts,
             route: parties.route.clone(),
-            upstream: parties.upstream.clone(),
-            credential: parties.credential.clone(),
+            upstream: *parties.upstream,
+            credential: *parties.credential,
             progress: Progress::default(),
             meter: Meter::default(),
             kept: None,
@@ -258,8 +258,8 @@ impl Call {
             metrics.observe_upstream(recent, &self.upstream, took.as_secs_f64());
         }
         if code == Some(Code::UpstreamAuth) {
-            let upstream = NameLabel(Some(self.upstream.clone()));
-            let credential = NameLabel(Some(self.credential.clone()));
+            let upstream = NameLabel(Some(self.upstream));
+            let credential = NameLabel(Some(self.credential));
             metrics.upstream_auth_failures.get_or_create(&UpstreamCredential { upstream, credential }).inc();
         }
         let consumer = Some(self.permit.identity().name());

@@ -66,7 +66,7 @@ impl Credential {
     /// The same material, in custody of another snapshot.
     #[must_use]
     pub fn again(&self) -> Self {
-        let (name, origins, material) = (self.name.clone(), self.origins.clone(), self.material.clone());
+        let (name, origins, material) = (self.name, self.origins.clone(), self.material.clone());
         Self { name, version: self.version, origins, since: self.since, stored: self.stored, material }
     }
 
@@ -80,7 +80,7 @@ impl Credential {
     /// same login, for the same origin.
     #[must_use]
     pub fn goes_on(&self, former: &Self) -> bool {
-        let known = |held: &Self| (held.name.clone(), held.version, held.since);
+        let known = |held: &Self| (held.name, held.version, held.since);
         let same = |(one, other): (&Arc<Material>, &Arc<Material>)| one.is_same_login(other);
         known(self) == known(former)
             && self.origins == former.origins

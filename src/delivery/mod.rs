@@ -85,7 +85,7 @@ impl Delivery {
         for (number, plan) in plans.iter().enumerate() {
             let place = Place::open(places, &plan.name, (number, Arc::clone(&kept)))?;
             let feed = Feed::new(dir.to_owned(), journal.clone(), place.next());
-            let labels = crate::metrics::Sink { sink: crate::metrics::NameLabel(Some(plan.name.clone())) };
+            let labels = crate::metrics::Sink { sink: crate::metrics::NameLabel(Some(plan.name)) };
             tasks.push((plan.clone(), place, feed, Arc::clone(metrics), labels));
         }
         let (stop, stopped) = watch::channel(false);

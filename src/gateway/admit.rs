@@ -184,12 +184,12 @@ fn replayed(replay: Replay, known: Known) -> Box<Refusal> {
 
 /// What is known of a call by its caller, beside the rest.
 fn called_by(identity: &Identity, rest: Known) -> Known {
-    Known { consumer: Some(identity.name().clone()), via: Some(identity.via().as_str()), ..rest }
+    Known { consumer: Some(*identity.name()), via: Some(identity.via().as_str()), ..rest }
 }
 
 /// What is known of a call by its route.
 fn led_by(snapshot: &Snapshot, route: &Route) -> Known {
-    let upstream = snapshot.upstreams.get(route.upstream).map(|upstream| upstream.name.clone());
+    let upstream = snapshot.upstreams.get(route.upstream).map(|upstream| upstream.name);
     Known { upstream, route: Some(route.label.clone()), ..Known::default() }
 }
 

@@ -202,7 +202,7 @@ fn refuse(
 ) -> Response<Audited<Answer>> {
     let response = answer::problem(refusal.code, draft.request_id(), refusal.retry_after, close);
     let address = || Source::Address(network(arrival.peer.ip()));
-    let source = refusal.known.consumer.clone().map_or_else(address, Source::Consumer);
+    let source = refusal.known.consumer.map_or_else(address, Source::Consumer);
     let most = snapshot.limits.refusals_per_minute;
     if refusal.suppressed || !snapshot.failures.is_told(&source, most, Instant::now()) {
         return draft.answer_suppressed(refusal.code, source, response);

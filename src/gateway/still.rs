@@ -40,8 +40,7 @@ pub(super) fn permitted(
     if let Some((code, reason)) = current.stops(&identity, (upstream, ruling.credential)) {
         return Err(no_more(code, reason));
     }
-    let name =
-        |held: &Snapshot, place| held.custody.credential(place).map(|credential| credential.name.clone());
+    let name = |held: &Snapshot, place| held.custody.credential(place).map(|credential| credential.name);
     if name(current, ruling.credential) != name(former, permit.credential()) {
         return Err(no_more(Code::Denied, "it is granted with another credential"));
     }

@@ -1,13 +1,15 @@
 //! The `x-api-key` header, as JumpCloud's generated clients send it.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::{Attempt, Unidentified, Via};
 use crate::secret::Secret;
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 /// The token in `x-api-key`. An empty one counts as absent.
 pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentified> {
-    let mut lines = headers.get_all("x-api-key").iter().filter(|line| !line.is_empty());
+    let mut lines = headers.get_all(X_API_KEY).iter().filter(|line| !line.is_empty());
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
         return Err(Unidentified::Duplicate);

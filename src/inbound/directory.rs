@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use hashbrown::HashTable;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -75,35 +76,45 @@ impl From<[u8; 32]> for Issued {
 #[derive(Debug, Default)]
 pub struct Directory {
     consumers: Vec<Consumer>,
-    places: HashMap<Name, usize>,
+    /// Places of consumers, by their names.
+    places: HashTable<usize>,
+    names: RandomState,
     tokens: HashMap<[u8; 32], Held, BuildHasherDefault<OfDigest>>,
     keys: HashMap<Uuid, signed::Held>,
 }
 
-/// A token and its holder.
+/// A token and its holder: with its digest no more than a cache line has, since a call seldom finds it near.
 #[derive(Debug)]
 struct Held {
-    consumer: usize,
-    expires: Option<SystemTime>,
+    consumer: u32,
     dead: Option<Dead>,
+    /// Whether it or its consumer is the store's.
+    stored: bool,
+    expires: Option<SystemTime>,
     /// None where the file declares it.
-    stored: Option<OfStore>,
+    own: Option<Arc<OfStore>>,
 }
 
-/// What is kept of a token of the store.
+impl Held {
+    fn place(&self) -> usize {
+        usize::try_from(self.consumer).unwrap_or(usize::MAX)
+    }
+}
+
+/// What is kept of a token of the store, by all directories that know it: a call may look into a former
+/// one, and all count.
 #[derive(Debug)]
 struct OfStore {
     id: Uuid,
-    /// When it was last presented, in seconds since 1970; 0 for not since the first of the directories
-    /// that share this: a call may know the token by a former one, and all count.
-    used: Arc<AtomicI64>,
+    /// When it was last presented, in seconds since 1970; 0 for not since the first of the directories.
+    used: AtomicI64,
 }
 
 /// Who holds a token.
 #[derive(Debug)]
 pub enum Holder<'d> {
     /// This consumer, at its place; and whether it or the token is the store's.
-    Consumer(usize, &'d Consumer, bool),
+    Consumer(usize, &'d Name, bool),
     /// A consumer whose token is not good any more.
     Dead(Dead),
     /// Nobody.
@@ -115,25 +126,33 @@ impl Directory {
     ///
     /// # Errors
     /// The two names, where two consumers have one token.
-    pub fn new(entries: Vec<(Consumer, Vec<Issued>)>) -> Result<Self, (Name, Name)> {
+    pub fn new(entries: Vec<(Consumer, Vec<Issued>)>) -> Result<Self, Box<(Name, Name)>> {
         let mut directory = Self::default();
+        directory.consumers.reserve_exact(entries.len());
+        directory.places.reserve(entries.len(), |_| 0);
+        directory.tokens.reserve(entries.iter().map(|(_, tokens)| tokens.len()).sum());
         for (consumer, tokens) in entries {
             let place = directory.consumers.len();
             for Issued { digest, id, expires, dead } in tokens {
                 match directory.tokens.entry(digest) {
                     Entry::Vacant(slot) => {
-                        let stored = id.map(|id| OfStore { id, used: Arc::default() });
-                        slot.insert(Held { consumer: place, expires, dead, stored });
+                        let own = id.map(|id| Arc::new(OfStore { id, used: AtomicI64::default() }));
+                        let stored = own.is_some() || consumer.stored;
+                        // No machine has room for so many that their places do not fit.
+                        let consumer = u32::try_from(place).unwrap_or(u32::MAX);
+                        slot.insert(Held { consumer, dead, stored, expires, own });
                     }
                     Entry::Occupied(slot) => {
-                        if let Some(other) = directory.consumers.get(slot.get().consumer) {
-                            return Err((other.name.clone(), consumer.name));
+                        if let Some(other) = directory.consumers.get(slot.get().place()) {
+                            return Err(Box::new((other.name, consumer.name)));
                         }
                     }
                 }
             }
-            directory.places.insert(consumer.name.clone(), place);
             directory.consumers.push(consumer);
+            let Self { consumers, places, names, .. } = &mut directory;
+            let hash = |place: &usize| names.hash_one(name_at(consumers, *place));
+            places.insert_unique(hash(&place), place, hash);
         }
         Ok(directory)
     }
@@ -179,11 +198,11 @@ impl Directory {
     #[must_use]
     pub fn after(mut self, former: &Self) -> Self {
         for (digest, held) in &mut self.tokens {
-            let Some(own) = &mut held.stored else { continue };
-            if let Some(before) = former.tokens.get(digest).and_then(|held| held.stored.as_ref())
+            let Some(own) = &mut held.own else { continue };
+            if let Some(before) = former.tokens.get(digest).and_then(|held| held.own.as_ref())
                 && before.id == own.id
             {
-                own.used = Arc::clone(&before.used);
+                *own = Arc::clone(before);
             }
         }
         for (id, held) in &mut self.keys {
@@ -206,27 +225,28 @@ impl Directory {
     pub fn find(&self, token: &[u8], now: SystemTime) -> Holder<'_> {
         let digest = Self::digest(token);
         let Some((kept, held)) = self.tokens.get_key_value(&digest) else { return Holder::Nobody };
-        let Some(consumer) = self.consumers.get(held.consumer).filter(|_| kept.ct_eq(&digest).into()) else {
+        if !bool::from(kept.ct_eq(&digest)) {
             return Holder::Nobody;
-        };
+        }
         if let Some(dead) = held.dead {
             return Holder::Dead(dead);
         }
         if held.expires.is_some_and(|end| end <= now) {
             return Holder::Dead(Dead::Expired);
         }
-        if let Some(stored) = &held.stored {
-            stored.used.store(seconds(now), Ordering::Relaxed);
+        let Some(consumer) = self.consumers.get(held.place()) else { return Holder::Nobody };
+        if let Some(own) = &held.own {
+            own.used.store(seconds(now), Ordering::Relaxed);
         }
-        Holder::Consumer(held.consumer, consumer, held.stored.is_some() || consumer.stored)
+        Holder::Consumer(held.place(), &consumer.name, held.stored)
     }
 
     /// The tokens of the store that were presented, and when last, in seconds since 1970.
     pub fn used(&self) -> impl Iterator<Item = (Uuid, i64)> {
         self.tokens.values().filter_map(|held| {
-            let stored = held.stored.as_ref()?;
-            let used = stored.used.load(Ordering::Relaxed);
-            (used > 0).then_some((stored.id, used))
+            let own = held.own.as_ref()?;
+            let used = own.used.load(Ordering::Relaxed);
+            (used > 0).then_some((own.id, used))
         })
     }
 
@@ -251,8 +271,13 @@ impl Directory {
     /// The place of the consumer called `name`.
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
-        self.places.get(name).copied()
+        let named = |place: &usize| name_at(&self.consumers, *place) == name;
+        self.places.find(self.names.hash_one(name), named).copied()
     }
+}
+
+fn name_at(consumers: &[Consumer], place: usize) -> &str {
+    consumers.get(place).map(|consumer| consumer.name.as_str()).unwrap_or_default()
 }
 
 fn seconds(now: SystemTime) -> i64 {

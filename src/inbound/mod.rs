@@ -163,7 +163,7 @@ pub fn identify(
         Attempt::Signature(sent) => {
             return match directory.prove(&sent, message, now) {
                 Ok((consumer, found, proven)) => {
-                    let (name, via) = (found.name.clone(), Via::AccessKey);
+                    let (name, via) = (found.name, Via::AccessKey);
                     Ok(Identity { consumer, name, via, stored: true, proven: Some(Box::new(proven)) })
                 }
                 Err(Unproven::Dead(dead)) => Err(Unidentified::Dead(dead, sent)),
@@ -172,8 +172,8 @@ pub fn identify(
         }
     };
     match directory.find(token.expose(), now) {
-        Holder::Consumer(consumer, found, stored) => {
-            Ok(Identity { consumer, name: found.name.clone(), via, stored, proven: None })
+        Holder::Consumer(consumer, name, stored) => {
+            Ok(Identity { consumer, name: *name, via, stored, proven: None })
         }
         Holder::Dead(dead) => Err(Unidentified::Dead(dead, token)),
         Holder::Nobody => Err(Unidentified::Unknown(token)),

@@ -12,6 +12,9 @@ pub use org::{OrgPin, named_org};
 pub use pattern::{Glob, PathPattern};
 pub use rule::Rule;
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::iter;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -33,6 +36,8 @@ pub struct Role {
 /// What one consumer may do at one upstream.
 #[derive(Debug)]
 pub struct Grant {
+    /// The upstream's place in the snapshot.
+    pub upstream: usize,
     /// The rules it brings.
     pub roles: Vec<Arc<Role>>,
     /// The organisations it is for, the default first; empty where the upstream has none.
@@ -43,11 +48,22 @@ pub struct Grant {
     pub expires: Option<SystemTime>,
 }
 
+impl Grant {
+    /// By which two grants are known to say the same; roles by which they are.
+    fn said(&self) -> impl Eq + Hash + use<> {
+        let roles: Vec<*const Role> = self.roles.iter().map(Arc::as_ptr).collect();
+        (self.upstream, roles, self.orgs.clone(), self.credential, self.expires)
+    }
+}
+
 /// Every grant, by consumer and upstream (their places), in file order.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// By the consumer's place, each with the upstream's.
-    grants: Vec<Vec<(usize, Vec<Grant>)>>,
+    /// What the consumer at each place may: consumers who may the same share it, so that of many who call
+    /// each decision finds it near.
+    shares: Vec<u32>,
+    /// Grants to one upstream beside each other.
+    grants: Vec<Vec<Grant>>,
     /// Whether any rule looks at bodies.
     has_body_rules: bool,
     /// Whether any rule is a shadow.
@@ -155,20 +171,29 @@ pub struct Denial {
 }
 
 impl Policy {
-    /// Adds a grant. Order matters: the credential is that of the first allowing one.
-    pub fn grant(&mut self, consumer: usize, upstream: usize, grant: Grant) {
-        if self.grants.len() <= consumer {
-            self.grants.resize_with(consumer + 1, Vec::new);
+    /// The policy of these grants, each of the consumer at this place. Their order matters: the credential
+    /// is that of the first allowing one.
+    #[must_use]
+    pub fn new(mut grants: Vec<(usize, Grant)>) -> Self {
+        grants.sort_by_key(|(consumer, grant)| (*consumer, grant.upstream));
+        let (mut policy, mut known) = (Self { grants: vec![Vec::new()], ..Self::default() }, HashMap::new());
+        let mut grants = grants.into_iter().peekable();
+        while let Some((consumer, first)) = grants.next() {
+            let mut own = vec![first];
+            own.extend(iter::from_fn(|| grants.next_if(|(next, _)| *next == consumer)).map(|(_, next)| next));
+            let share = *known.entry(own.iter().map(Grant::said).collect::<Vec<_>>()).or_insert_with(|| {
+                policy.grants.push(own);
+                u32::try_from(policy.grants.len() - 1).unwrap_or(0)
+            });
+            policy.shares.resize(consumer, 0);
+            policy.shares.push(share);
         }
-        for rule in grant.roles.iter().flat_map(|role| role.allow.iter().chain(&role.deny)) {
-            self.has_body_rules |= !rule.body.is_empty();
-            self.has_shadows |= rule.shadow;
+        let rules = policy.grants.iter().flatten().flat_map(|grant| &grant.roles);
+        for rule in rules.flat_map(|role| role.allow.iter().chain(&role.deny)) {
+            policy.has_body_rules |= !rule.body.is_empty();
+            policy.has_shadows |= rule.shadow;
         }
-        let Some(of_consumer) = self.grants.get_mut(consumer) else { return };
-        match of_consumer.iter_mut().find(|(place, _)| *place == upstream) {
-            Some((_, grants)) => grants.push(grant),
-            None => of_consumer.push((upstream, vec![grant])),
-        }
+        policy
     }
 
     /// Decides.
@@ -218,9 +243,12 @@ impl Policy {
     }
 
     fn grants_of(&self, consumer: usize, action: &Action) -> &[Grant] {
-        let of_consumer = self.grants.get(consumer).map(Vec::as_slice).unwrap_or_default();
-        let found = of_consumer.iter().find(|(upstream, _)| *upstream == action.upstream);
-        found.map(|(_, grants)| grants.as_slice()).unwrap_or_default()
+        let share =
+            self.shares.get(consumer).and_then(|share| self.grants.get(usize::try_from(*share).ok()?));
+        let all = share.map(Vec::as_slice).unwrap_or_default();
+        let from = all.partition_point(|grant| grant.upstream < action.upstream);
+        let to = all.partition_point(|grant| grant.upstream <= action.upstream);
+        all.get(from..to).unwrap_or_default()
     }
 
     /// The first shadow that would decide otherwise: one that forbids what is allowed, or allows what nothing allows.
@@ -314,3 +342,7 @@ pub struct Forbidden {
     /// The rule that would allow it, were it no shadow.
     pub shadow: Option<Arc<str>>,
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests;

@@ -166,12 +166,16 @@ fn match_segments(pattern: &[Segment], path: &str, cut: bool) -> bool {
 }
 
 fn next_segment(path: &str) -> (&str, Option<&str>) {
-    path.split_once('/').map_or((path, None), |(segment, left)| (segment, Some(left)))
+    let slash = memchr::memchr(b'/', path.as_bytes());
+    let parts = slash.and_then(|at| Some((path.get(..at)?, path.get(at + 1..)?)));
+    parts.map_or((path, None), |(segment, left)| (segment, Some(left)))
 }
 
-/// A canonical path spells `;` as `%3B`.
+/// Where a segment's parameters begin: `;`, as a canonical path spells it.
+pub(super) const PARAMETERS: &str = "%3B";
+
 fn without_parameters(segment: &str) -> &str {
-    segment.split_once("%3B").map_or(segment, |(plain, _)| plain)
+    segment.split_once(PARAMETERS).map_or(segment, |(plain, _)| plain)
 }
 
 fn escape_beyond_ascii(text: &str) -> String {

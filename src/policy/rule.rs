@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::members::Members;
-use super::pattern::{Glob, PathPattern};
+use super::pattern::{Glob, PARAMETERS, PathPattern};
 use crate::query::{decode_query, same_query_name};
 use crate::target::Target;
 
@@ -65,11 +65,12 @@ impl Rule {
     /// The same by all but the body.
     pub(super) fn may_deny(&self, method: &Method, target: &Target) -> bool {
         let path = target.path();
+        // Few have any.
+        let parameters = path.contains(PARAMETERS);
         (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, method)))
-            && self
-                .paths
-                .iter()
-                .any(|pattern| pattern.matches(path) || pattern.matches_without_parameters(path))
+            && self.paths.iter().any(|pattern| {
+                pattern.matches(path) || parameters && pattern.matches_without_parameters(path)
+            })
             && self.query.iter().all(|(name, glob)| {
                 values(target, name).any(|value| !value.is_empty() && glob.matches(&value))
             })

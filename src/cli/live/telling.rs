@@ -92,7 +92,7 @@ impl Live {
         for credential in server.snapshot().custody.iter() {
             let Some(since) = credential.since else { continue };
             let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
-            let credential = NameLabel(Some(credential.name.clone()));
+            let credential = NameLabel(Some(credential.name));
             ages.get_or_create(&metrics::Credential { credential })
                 .set(i64::try_from(age).unwrap_or(i64::MAX));
         }

@@ -33,16 +33,17 @@ pub(super) fn compile(
     let directory = directory(file, problems, (stored, former));
     let roles: HashMap<&str, Arc<Role>> =
         file.roles.iter().map(|(name, role)| (name, Arc::new(compile_role(name, role, problems)))).collect();
-    let (mut policy, mut packs) = (Policy::default(), Packs::default());
+    let packs = Packs::default();
+    let mut work = Granting { file, problems, upstreams, roles: &roles, packs, stored, now };
+    let mut grants = Vec::with_capacity(file.grants.len());
     for grant in &file.grants {
-        let mut work = Granting { file, problems, upstreams, roles: &roles, packs: &mut packs, stored, now };
-        if let Some((upstream, compiled)) = work.compile(grant)
+        if let Some(compiled) = work.compile(grant)
             && let Some(consumer) = directory.place(&grant.consumer.value)
         {
-            policy.grant(consumer, upstream, compiled);
+            grants.push((consumer, compiled));
         }
     }
-    Access { directory, policy }
+    Access { directory, policy: Policy::new(grants) }
 }
 
 /// The consumers of the file, then those of the store. Of a name that both have, the file tells the
@@ -115,14 +116,14 @@ struct Granting<'a> {
     problems: &'a mut Problems,
     upstreams: &'a mut Upstreams,
     roles: &'a HashMap<&'a str, Arc<Role>>,
-    packs: &'a mut Packs,
+    packs: Packs,
     stored: Option<&'a Stored>,
     now: SystemTime,
 }
 
 impl Granting<'_> {
-    /// The grant and its upstream's place; `None` where something it names could not be had.
-    fn compile(&mut self, grant: &file::Grant) -> Option<(usize, Grant)> {
+    /// The grant; `None` where something it names could not be had.
+    fn compile(&mut self, grant: &file::Grant) -> Option<Grant> {
         let file = self.file;
         if !file.consumers.declares(&grant.consumer.value) {
             let nearest = file.consumers.nearest(&grant.consumer.value);
@@ -156,7 +157,7 @@ impl Granting<'_> {
             self.problems
                 .push(Problem::warning(at.span, "this grant has expired").help("remove it, or extend it"));
         }
-        Some((upstream, Grant { roles, orgs, credential, expires }))
+        Some(Grant { upstream, roles, orgs, credential, expires })
     }
 
     fn role(&mut self, role: &crate::config::At<String>) -> Option<Arc<Role>> {

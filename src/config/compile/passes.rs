@@ -36,7 +36,7 @@ pub(super) fn slots(
                 && credential.goes_on(before);
             former.passes.get(&at).filter(|_| goes_on).map(Arc::clone)
         });
-        let new = || Arc::new(Slot::new(upstream.name.clone(), credential.name.clone()));
+        let new = || Arc::new(Slot::new(upstream.name, credential.name));
         slots.insert(*place, kept.unwrap_or_else(new));
     }
     slots

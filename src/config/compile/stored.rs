@@ -120,7 +120,7 @@ pub(super) fn credentials(
             };
             Material::of_kind(&row.kind, &opened.id, &opened.secret, uuid)
                 .map(|material| {
-                    Credential::new(called.clone(), opened.version, origins.clone(), material)
+                    Credential::new(called, opened.version, origins.clone(), material)
                         .known_since(Some(time(opened.created)))
                 })
                 .map_err(|_| "the credential's material is ill-formed")
