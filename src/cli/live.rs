@@ -18,7 +18,7 @@ use crate::gateway::failures::Failures;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::signature::HmacKey;
-use crate::storage::{Note, Seconds, Sqlite, Stamp, Storage as _};
+use crate::storage::{Note, Rows, Seconds, Sqlite, Stamp, Storage as _};
 use telling::TELL_USE;
 use trouble::{Extent, Trouble};
 
@@ -43,6 +43,8 @@ pub(super) struct Live {
     store: Option<Sqlite>,
     /// The stamp of what is in force; none where that is not all of the store.
     stamp: Option<Stamp>,
+    /// What was read last, from which what is changed is followed.
+    rows: Option<(Rows, Stamp)>,
     key: Option<Rc<MasterKey>>,
     /// What the trail was not told yet.
     notes: Vec<Note>,
@@ -87,6 +89,7 @@ impl Live {
             store::made::mark_if_possible(&store::path_of(&live.first));
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
             live.heard(&stored.rows);
+            live.rows = Some((stored.rows, stamp));
         }
         Ok(Ok((live, compiled, told)))
     }
@@ -100,6 +103,7 @@ impl Live {
             problems,
             store: None,
             stamp: None,
+            rows: None,
             key: None,
             notes: Vec::new(),
             told: HashSet::new(),
@@ -121,6 +125,8 @@ impl Live {
             Ok(read) => read,
             Err(problems) => return not_reloaded(&problems),
         };
+        // All of it, whatever is thought to have changed.
+        self.rows = None;
         let read = match self.read(&file).await {
             Ok(read) => read,
             Err(why) => {
@@ -140,7 +146,7 @@ impl Live {
                 server.replace(compiled);
                 self.kept.metrics.last_reload.set(self.kept.seconds());
                 (self.file, self.problems) = (file, problems);
-                self.settled(read.stamp, read.sealed);
+                self.settled(read);
                 tracing::info!("configuration reloaded");
             }
             Err(problems) => not_reloaded(&problems),
@@ -204,13 +210,13 @@ impl Live {
             Err(why) => return self.troubled(Extent::Unread, format!("{why:#}")),
         };
         if self.is_in_force_but_for(&read) {
-            return self.settled(read.stamp, read.sealed);
+            return self.settled(read);
         }
         let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
-                self.settled(read.stamp, read.sealed);
+                self.settled(read);
                 tracing::info!("what was changed in the store is in force");
             }
             Err(problems) => {
@@ -226,7 +232,13 @@ impl Live {
         let Some(store) = &self.store else {
             return Ok(Read { stored: None, stamp: None, sealed: None });
         };
-        let (rows, stamp) = store.read().await?;
+        let (rows, stamp) = match self.rows.take() {
+            Some((mut rows, from)) => {
+                let stamp = store.renew(&mut rows, from).await?;
+                (rows, stamp)
+            }
+            None => store.read().await?,
+        };
         self.heard(&rows);
         let (stored, sealed) = store::opened(file, rows, &mut self.key);
         Ok(Read { stored: Some(stored), stamp: Some(stamp), sealed })
@@ -257,7 +269,8 @@ impl Live {
     }
 
     /// What was read is in force, but for what is `sealed`: that is tried again.
-    fn settled(&mut self, stamp: Option<Stamp>, sealed: Option<String>) {
+    fn settled(&mut self, Read { stored, stamp, sealed }: Read) {
+        self.rows = stored.map(|stored| stored.rows).zip(stamp);
         match (stamp, sealed) {
             (Some(stamp), Some(why)) => {
                 self.stamp = None;

@@ -9,7 +9,9 @@ mod sqlite;
 
 pub use sqlite::Sqlite;
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::mem::take;
 use std::path::PathBuf;
 
 /// A time, in seconds since 1970.
@@ -170,6 +172,27 @@ impl Rows {
         let last = self.last_versions.iter().find(|(name, _)| name == credential);
         last.map_or(1, |(_, last)| last.saturating_add(1))
     }
+
+    /// Takes `new` in the place of what was read before: all of it, but of consumers and of what is theirs
+    /// only what those have that were touched.
+    fn renew(&mut self, touched: &HashSet<String>, new: Self) {
+        let Self { consumers, tokens, access_keys, .. } = self;
+        renew(consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
+        renew(tokens, new.tokens, |row| touched.contains(&row.consumer), |row| &row.id);
+        renew(access_keys, new.access_keys, |row| touched.contains(&row.consumer), |row| &row.id);
+        let (consumers, tokens, access_keys) = (take(consumers), take(tokens), take(access_keys));
+        *self = Self { consumers, tokens, access_keys, ..new };
+    }
+}
+
+/// Puts new rows in the place of those that are old, in the order of their keys.
+fn renew<R>(rows: &mut Vec<R>, new: Vec<R>, old: impl Fn(&R) -> bool, key: impl Fn(&R) -> &str) {
+    rows.retain(|row| !old(row));
+    if new.is_empty() {
+        return;
+    }
+    rows.extend(new);
+    rows.sort_by(|one, other| key(one).cmp(key(other)));
 }
 
 /// One part of a change.
@@ -207,7 +230,7 @@ pub enum Change {
 }
 
 /// What a change was made for: it fails where another came first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(pub i64);
 
 /// The store could not do it.
@@ -230,6 +253,11 @@ pub enum StoreFault {
 pub trait Storage {
     /// Everything, as of one moment, with the stamp of that moment.
     fn read(&self) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
+
+    /// Brings rows that were read at `from` to what is there now, with the stamp of that moment, reading
+    /// little more than what was changed since: of very many rows a change is known as soon as of few.
+    /// Last uses alone may stay as they were. Where it fails, it can be done again from the same stamp.
+    fn renew(&self, rows: &mut Rows, from: Stamp) -> impl Future<Output = Result<Stamp, StoreFault>>;
 
     /// Makes all of `changes`, or none, durable before it returns. With `from`, only where nothing
     /// else was changed since.

@@ -22,8 +22,12 @@ use super::{Change, Rows, Stamp, Storage, StoreFault};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
-const STEPS: [&str; 3] =
-    [include_str!("../schema/1.sql"), include_str!("../schema/2.sql"), include_str!("../schema/3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("../schema/1.sql"),
+    include_str!("../schema/2.sql"),
+    include_str!("../schema/3.sql"),
+    include_str!("../schema/4.sql"),
+];
 /// In the file's header, so that another program's file is known as such: `clvg`.
 const APPLICATION: i64 = 0x636c_7667;
 /// What every file of `SQLite` begins with.
@@ -125,6 +129,12 @@ impl Storage for Sqlite {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
         rows::read(&mut connection).await.map_err(|error| self.broken(&error))
+    }
+
+    async fn renew(&self, rows: &mut Rows, from: Stamp) -> Result<Stamp, StoreFault> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        rows::renew(&mut connection, rows, from).await.map_err(|error| self.broken(&error))
     }
 
     async fn write(&self, changes: &[Change], from: Option<Stamp>) -> Result<(), StoreFault> {

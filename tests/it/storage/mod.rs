@@ -2,6 +2,7 @@
 
 mod damage;
 mod former;
+mod renewed;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,8 @@ use claviger::storage::{
     AccessKeyRow, Change, ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Sqlite, Stage, Stamp,
     Storage, StoreFault, TokenRow, VersionRow,
 };
+
+use renewed::{a_use_is_no_reason_to_read_a_token_again, rows_are_renewed_from_any_earlier_stamp};
 
 /// Opens one store as often as a test likes, each time as another process would.
 trait Place {
@@ -155,6 +158,50 @@ async fn what_is_written_is_read_by_all(place: &impl Place) {
     for store in [&one, &other, &place.open().await] {
         assert_eq!(rows(store).await, some_rows());
     }
+}
+
+/// Whatever a custodian types, and however large a number is.
+async fn what_is_read_is_what_was_written(place: &impl Place) {
+    let store = place.open().await;
+    let odd = [
+        "",
+        "\0",
+        "a\0b",
+        "\"'\\\u{7f}\r\n\t\u{1b}",
+        "[1]",
+        "{\"a\":null}",
+        "null",
+        "\u{2028}\u{ffff}\u{10ffff}",
+        "\\u0041",
+    ];
+    for (number, text) in odd.into_iter().enumerate() {
+        for at in [0, Seconds::MAX, Seconds::MIN, 1 << 53, (1 << 53) + 1] {
+            let id = number.to_string();
+            let consumer = ConsumerRow { note: Some(text.into()), created: at, ..consumer(text) };
+            let token = TokenRow { note: Some(text.into()), expires: Some(at), ..token(&id, text) };
+            let key = AccessKeyRow { note: Some(text.into()), strict: Some(at), ..access_key(&id, text) };
+            let credential = CredentialRow { upstream: text.into(), created: at, ..credential(text) };
+            let version = VersionRow { until: Some(at), sealed: text.into(), ..version(text, u32::MAX) };
+            let changes = [
+                Change::Consumer(consumer.clone()),
+                Change::Token(token.clone()),
+                Change::AccessKey(key.clone()),
+                Change::Credential(credential.clone()),
+                Change::Version(version.clone()),
+                Change::Freeze(Frozen::Consumer(text.into())),
+            ];
+            store.write(&changes, None).await.unwrap();
+            let rows = rows(&store).await;
+            assert!(rows.consumers.contains(&consumer) && rows.tokens.contains(&token), "{text:?} {at}");
+            assert!(
+                rows.access_keys.contains(&key) && rows.credentials.contains(&credential),
+                "{text:?} {at}"
+            );
+            assert!(rows.versions.contains(&version), "{text:?} {at}");
+            assert!(rows.frozen.contains(&Frozen::Consumer(text.into())), "{text:?}");
+        }
+    }
+    assert_eq!(rows(&store).await.tokens.len(), odd.len());
 }
 
 async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
@@ -320,12 +367,15 @@ conforms!(
     sqlite,
     super::InFile::new(),
     what_is_written_is_read_by_all,
+    what_is_read_is_what_was_written,
     a_row_of_the_same_key_is_replaced,
     what_is_taken_away_takes_with_it_what_is_its_own,
     no_number_is_given_twice,
     a_list_is_made_whole_or_not_at_all,
     the_stamp_is_the_same_for_all_and_another_after_a_change,
     a_change_made_from_what_is_outdated_is_refused,
+    rows_are_renewed_from_any_earlier_stamp,
+    a_use_is_no_reason_to_read_a_token_again,
     the_latest_use_stays,
     several_may_write_at_once,
 );
