@@ -66,6 +66,13 @@ struct Read {
     sealed: Option<String>,
 }
 
+impl Read {
+    /// From which the next change is followed.
+    fn rows(self) -> Option<(Rows, Stamp)> {
+        self.stored.map(|stored| stored.rows).zip(self.stamp)
+    }
+}
+
 impl Live {
     /// Opens the store, and compiles it with the file.
     ///
@@ -149,7 +156,10 @@ impl Live {
                 self.settled(read);
                 tracing::info!("configuration reloaded");
             }
-            Err(problems) => not_reloaded(&problems),
+            Err(problems) => {
+                self.rows = read.rows();
+                not_reloaded(&problems);
+            }
         }
     }
 
@@ -221,6 +231,7 @@ impl Live {
             }
             Err(problems) => {
                 let extent = read.stamp.map_or(Extent::Unread, Extent::Unfit);
+                self.rows = read.rows();
                 self.troubled(extent, problems.summary());
             }
         }
@@ -269,18 +280,18 @@ impl Live {
     }
 
     /// What was read is in force, but for what is `sealed`: that is tried again.
-    fn settled(&mut self, Read { stored, stamp, sealed }: Read) {
-        self.rows = stored.map(|stored| stored.rows).zip(stamp);
-        match (stamp, sealed) {
+    fn settled(&mut self, read: Read) {
+        match (read.stamp, &read.sealed) {
             (Some(stamp), Some(why)) => {
                 self.stamp = None;
-                self.troubled(Extent::Sealed(stamp), why);
+                self.troubled(Extent::Sealed(stamp), why.clone());
             }
             (stamp, _) => {
                 self.stamp = stamp;
                 self.untroubled();
             }
         }
+        self.rows = read.rows();
     }
 
     fn troubled(&mut self, extent: Extent, why: String) {

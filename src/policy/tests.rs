@@ -3,53 +3,104 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use proptest::sample::subsequence;
 
 use super::*;
 
 const CONSUMERS: usize = 6;
-const ORGS: [&str; 2] = ["org-a", "org-b"];
+const ORGS: [&str; 3] = ["org-a", "org-b", "org-c"];
+const NOW: u64 = 5;
 
-/// What a grant is made from: consumer, upstream, the number of its role, organisation, credential, end.
-type Drawn = (usize, usize, usize, usize, usize, Option<u64>);
+/// What a grant is made from. Roles are numbers in [`roles`].
+#[derive(Debug, Clone, PartialEq)]
+struct Drawn {
+    consumer: usize,
+    upstream: usize,
+    roles: Vec<usize>,
+    orgs: Vec<&'static str>,
+    credential: usize,
+    expires: Option<u64>,
+}
 
 fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
-    let one = (0..CONSUMERS, 0..3_usize, 0..2_usize, 0..2_usize, 0..2_usize, prop::option::of(0..2_u64));
+    let orgs = subsequence(ORGS.to_vec(), 1..=2).prop_shuffle();
+    let roles = subsequence(vec![0, 1, 2], 0..=3).prop_shuffle();
+    let one = (0..CONSUMERS, 0..2_usize, roles, orgs, 0..2_usize, prop::option::of(0..2_u64));
+    let one = one.prop_map(|(consumer, upstream, roles, orgs, credential, end)| {
+        let expires = end.map(|end| end * 10);
+        Drawn { consumer, upstream, roles, orgs, credential, expires }
+    });
     prop::collection::vec(one, 0..24)
 }
 
-fn roles() -> [Arc<Role>; 2] {
-    [("one", "/a/**"), ("two", "/**")].map(|(name, path)| {
-        let rule = Rule {
-            name: name.into(),
-            shadow: false,
-            methods: Vec::new(),
-            paths: vec![PathPattern::parse(path).unwrap()],
-            query: Vec::new(),
-            body: Vec::new(),
-        };
-        Arc::new(Role { allow: vec![rule], deny: Vec::new() })
-    })
+/// The first two allow, one of them all; the third forbids one path.
+fn roles() -> Vec<Arc<Role>> {
+    let rule = |name: &str, path: &str| Rule {
+        name: name.into(),
+        shadow: false,
+        methods: Vec::new(),
+        paths: vec![PathPattern::parse(path).unwrap()],
+        query: Vec::new(),
+        body: Vec::new(),
+    };
+    vec![
+        Arc::new(Role { allow: vec![rule("a", "/a/**")], deny: Vec::new() }),
+        Arc::new(Role { allow: vec![rule("all", "/**")], deny: Vec::new() }),
+        Arc::new(Role { allow: Vec::new(), deny: vec![rule("not", "/a/x")] }),
+    ]
 }
 
-fn policy<'d>(drawn: impl IntoIterator<Item = &'d Drawn>, roles: &[Arc<Role>; 2]) -> Policy {
-    let grant = |&(consumer, upstream, role, org, credential, end): &Drawn| {
-        let expires = end.map(|end| UNIX_EPOCH + Duration::from_secs(10 * end));
-        let (roles, orgs) = (vec![Arc::clone(&roles[role])], vec![ORGS[org].into()]);
-        (consumer, Grant { upstream, roles, orgs, credential, expires })
+fn policy(drawn: &[Drawn]) -> Policy {
+    let roles = roles();
+    let grant = |drawn: &Drawn| Grant {
+        upstream: drawn.upstream,
+        roles: drawn.roles.iter().map(|role| Arc::clone(&roles[*role])).collect(),
+        orgs: drawn.orgs.iter().map(|org| (*org).into()).collect(),
+        credential: drawn.credential,
+        expires: drawn.expires.map(|end| UNIX_EPOCH + Duration::from_secs(end)),
     };
-    Policy::new(drawn.into_iter().map(grant).collect())
+    Policy::new(drawn.iter().map(|drawn| (drawn.consumer, grant(drawn))).collect())
+}
+
+/// What is right, told from the list as it was drawn: the credential and the rule, or the code.
+fn right(
+    drawn: &[Drawn],
+    (consumer, upstream): (usize, usize),
+    (path, org): (&str, Option<&str>),
+) -> Result<(usize, &'static str), Code> {
+    let own = drawn.iter().filter(|drawn| (drawn.consumer, drawn.upstream) == (consumer, upstream));
+    let live: Vec<&Drawn> = own.clone().filter(|drawn| drawn.expires.is_none_or(|end| end > NOW)).collect();
+    let Some(first) = live.first() else {
+        return Err(if own.count() == 0 { Code::Denied } else { Code::GrantExpired });
+    };
+    let org = org.unwrap_or(first.orgs[0]);
+    let meant: Vec<&Drawn> = live.into_iter().filter(|drawn| drawn.orgs.contains(&org)).collect();
+    if meant.is_empty() {
+        return Err(Code::OrgOverride);
+    }
+    if path == "/a/x" && meant.iter().any(|drawn| drawn.roles.contains(&2)) {
+        return Err(Code::DeniedByRule);
+    }
+    let allowed = meant.iter().find_map(|drawn| {
+        let allows = |role: &usize| match role {
+            0 => path.starts_with("/a/").then_some("a"),
+            1 => Some("all"),
+            _ => None,
+        };
+        drawn.roles.iter().find_map(allows).map(|rule| (drawn.credential, rule))
+    });
+    allowed.ok_or(Code::Denied)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn what_others_are_granted_changes_nothing(all in drawn()) {
-        let (roles, now) = (roles(), UNIX_EPOCH + Duration::from_secs(5));
-        let together = policy(&all, &roles);
-        for consumer in 0..=CONSUMERS {
-            let alone = policy(all.iter().filter(|drawn| drawn.0 == consumer), &roles);
-            for (upstream, path) in (0..4).flat_map(|upstream| ["/a/x", "/b"].map(|path| (upstream, path))) {
-                for org in [None, Some(ORGS[0]), Some(ORGS[1])] {
+    fn each_consumer_may_what_its_own_grants_say(all in drawn()) {
+        let policy = policy(&all);
+        let now = UNIX_EPOCH + Duration::from_secs(NOW);
+        for (consumer, upstream) in (0..=CONSUMERS).flat_map(|consumer| [(consumer, 0), (consumer, 1), (consumer, 2)]) {
+            for path in ["/a/x", "/a/y", "/b"] {
+                for org in [None, Some(ORGS[0]), Some(ORGS[1]), Some(ORGS[2])] {
                     let action = Action {
                         upstream,
                         method: Method::GET,
@@ -57,10 +108,13 @@ proptest! {
                         org: org.map(str::to_owned),
                         body: Members::none(),
                     };
-                    let [here, there] = [&together, &alone].map(|policy| policy.ruling(consumer, &action, now));
-                    prop_assert_eq!(format!("{here:?}"), format!("{there:?}"));
-                    let granted = all.iter().any(|drawn| (drawn.0, drawn.1) == (consumer, upstream));
-                    prop_assert!(granted || here.is_err());
+                    let ruling = policy.ruling(consumer, &action, now);
+                    let told = ruling.as_ref().map(|allowed| (allowed.credential, &*allowed.rule));
+                    prop_assert_eq!(
+                        told.map_err(|forbidden| forbidden.code),
+                        right(&all, (consumer, upstream), (path, org)),
+                        "{} at {}: {} in {:?}", consumer, upstream, path, org
+                    );
                 }
             }
         }
@@ -70,11 +124,27 @@ proptest! {
 /// A hundred thousand who may the same take the room of one.
 #[test]
 fn who_may_the_same_shares_it() {
-    let (roles, same) = (roles(), (0..100).map(|consumer| (consumer, 1, 0, 0, 0, None)));
-    let same: Vec<Drawn> = same.collect();
-    assert_eq!(policy(&same, &roles).grants.iter().flatten().count(), 1);
-    let differing =
-        [(0, 0, 0, 0, 0, None), (1, 1, 0, 0, 0, None), (2, 0, 1, 0, 0, None), (3, 0, 0, 1, 0, None)];
-    let more = [(4, 0, 0, 0, 1, None), (5, 0, 0, 0, 0, Some(1))];
-    assert_eq!(policy(differing.iter().chain(&more), &roles).grants.iter().flatten().count(), 6);
+    let one = Drawn {
+        consumer: 0,
+        upstream: 0,
+        roles: vec![0, 2],
+        orgs: vec![ORGS[0]],
+        credential: 0,
+        expires: None,
+    };
+    let kept = |drawn: &[Drawn]| policy(drawn).grants.iter().flatten().count();
+    let same: Vec<Drawn> = (0..100).map(|consumer| Drawn { consumer, ..one.clone() }).collect();
+    assert_eq!(kept(&same), 1);
+    let differing = [
+        Drawn { upstream: 1, ..one.clone() },
+        Drawn { roles: vec![0], ..one.clone() },
+        Drawn { roles: vec![2, 0], ..one.clone() },
+        Drawn { orgs: vec![ORGS[0], ORGS[1]], ..one.clone() },
+        Drawn { orgs: vec![ORGS[1]], ..one.clone() },
+        Drawn { credential: 1, ..one.clone() },
+        Drawn { expires: Some(9), ..one.clone() },
+        one,
+    ];
+    let each = differing.iter().enumerate().map(|(consumer, drawn)| Drawn { consumer, ..drawn.clone() });
+    assert_eq!(kept(&each.collect::<Vec<_>>()), differing.len());
 }

@@ -173,8 +173,8 @@ impl Rows {
         last.map_or(1, |(_, last)| last.saturating_add(1))
     }
 
-    /// Takes `new` in the place of what was read before: all of it, but of consumers and of what is theirs
-    /// only what those have that were touched.
+    /// Brings what was read before up to date. `new` has every row of the small tables; its consumers, tokens
+    /// and access keys are those of consumers `touched`, and replace theirs. The rest stays.
     fn renew(&mut self, touched: &HashSet<String>, new: Self) {
         let Self { consumers, tokens, access_keys, .. } = self;
         renew(consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
@@ -229,9 +229,15 @@ pub enum Change {
     Proof(Vec<u8>),
 }
 
-/// What a change was made for: it fails where another came first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp(pub i64);
+/// Which state of the store it is. A change may be made for one, and fails where another came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// How often the store was changed.
+    pub changes: i64,
+    /// Drawn at the last change: by it the same count of another history is told apart, where an older
+    /// state was put back.
+    pub mark: i64,
+}
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -254,9 +260,10 @@ pub trait Storage {
     /// Everything, as of one moment, with the stamp of that moment.
     fn read(&self) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
 
-    /// Brings rows that were read at `from` to what is there now, with the stamp of that moment, reading
-    /// little more than what was changed since: of very many rows a change is known as soon as of few.
-    /// Last uses alone may stay as they were. Where it fails, it can be done again from the same stamp.
+    /// Brings rows that were read at `from` to what is there now, with the stamp of that moment. Where few
+    /// consumers were touched since, little more is read than what is theirs, so that of very many rows a
+    /// change is known as soon as of few. Last uses alone may stay as they were. Where it fails, the rows are
+    /// good for nothing.
     fn renew(&self, rows: &mut Rows, from: Stamp) -> impl Future<Output = Result<Stamp, StoreFault>>;
 
     /// Makes all of `changes`, or none, durable before it returns. With `from`, only where nothing

@@ -1,14 +1,35 @@
+-- Whose rows were touched, and by which change last: what a gateway that follows reads anew. Whatever touches
+-- a row of a consumer's must be seen here, or a revocation is not followed: a step that adds a column to one of
+-- the three tables makes its trigger for updates again.
+
 CREATE TABLE touched (
     consumer TEXT NOT NULL PRIMARY KEY,
     stamp INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX touched_since ON touched (stamp);
 
+-- The latest changes, each with a mark of its own: by it the same count of another history is known, where an
+-- older state of the store was put back. What came before them is not kept.
+CREATE TABLE marks (
+    stamp INTEGER NOT NULL PRIMARY KEY,
+    mark INTEGER NOT NULL
+) STRICT;
+INSERT INTO marks (stamp, mark) SELECT changes, random() FROM store;
+CREATE TRIGGER marked AFTER UPDATE OF changes ON store BEGIN
+    INSERT OR REPLACE INTO marks (stamp, mark) VALUES (NEW.changes, random());
+    DELETE FROM marks WHERE stamp <= NEW.changes - 1000;
+    DELETE FROM touched WHERE stamp <= NEW.changes - 1000;
+END;
+
+-- The count is raised last in the transaction of a change: it is changes + 1 that a row is touched by. A row
+-- that changes hands is both consumers'. When a token or key was last used is no change.
+
 CREATE TRIGGER consumer_added AFTER INSERT ON consumers BEGIN
     INSERT INTO touched (consumer, stamp) VALUES (NEW.name, (SELECT changes + 1 FROM store))
     ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
 END;
-CREATE TRIGGER consumer_changed AFTER UPDATE ON consumers BEGIN
+CREATE TRIGGER consumer_changed
+AFTER UPDATE ON consumers BEGIN
     INSERT INTO touched (consumer, stamp)
     VALUES (OLD.name, (SELECT changes + 1 FROM store)), (NEW.name, (SELECT changes + 1 FROM store))
     ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;

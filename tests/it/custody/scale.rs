@@ -14,6 +14,7 @@ use crate::upstream::{KEY_ID, SECRET, Upstream};
 
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 const START: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
+const TOKEN_IDS: &str = "01a211ae-e55a-74fd-b0f6-";
 /// KiB.
 const MEMORY: u64 = 150 * 1024;
 
@@ -30,7 +31,7 @@ fn fill(site: &Site) {
             changes.push(Change::Consumer(ConsumerRow { name, created: 1, disabled: false, note: None }));
         }
         changes.push(Change::Token(TokenRow {
-            id: format!("01a211ae-e55a-74fd-b0f6-{number:012}"),
+            id: format!("{TOKEN_IDS}{number:012}"),
             consumer,
             digest: Directory::digest(token(number).as_bytes()),
             created: 1,
@@ -78,16 +79,22 @@ fn very_many_consumers_start_soon_and_in_little_memory() {
     assert_eq!(code(&get(process.address, "/api/v1/", &token(MANY - 1))), "denied");
     let at_start = memory(&process);
 
-    let began = Instant::now();
-    site.done(&["freeze", "--consumer", "tool"]);
-    let typed = began.elapsed();
-    let in_force = until_answered(&process, 403);
-    site.done(&["thaw", "--consumer", "tool"]);
-    until_answered(&process, 200);
+    let token = format!("{TOKEN_IDS}{:012}", 0);
+    let changes: [(&[&str], u16); 3] = [
+        (&["freeze", "--consumer", "tool"], 403),
+        (&["thaw", "--consumer", "tool"], 200),
+        (&["token", "revoke", &token], 401),
+    ];
+    let took = changes.map(|(typed, status)| {
+        let began = Instant::now();
+        site.done(typed);
+        (began.elapsed(), until_answered(&process, status))
+    });
+    let in_force = took.iter().map(|(_, in_force)| *in_force).max().unwrap();
     let peak = memory(&process);
     println!(
-        "{MANY} consumers and tokens: start {started:?}, {} MiB at start, {} MiB after two changes; \
-         a change takes {typed:?} and is in force {in_force:?} later",
+        "{MANY} consumers and tokens: start {started:?}, {} MiB at start, {} MiB after three changes; \
+         commands take, and are in force later: {took:?}",
         at_start / 1024,
         peak / 1024
     );

@@ -11,7 +11,10 @@ use claviger::storage::{
     Storage, StoreFault, TokenRow, VersionRow,
 };
 
-use renewed::{a_use_is_no_reason_to_read_a_token_again, rows_are_renewed_from_any_earlier_stamp};
+use renewed::{
+    a_use_is_no_reason_to_read_a_token_again, rows_are_renewed_from_any_earlier_stamp,
+    rows_are_renewed_whatever_became_of_the_stamp,
+};
 
 /// Opens one store as often as a test likes, each time as another process would.
 trait Place {
@@ -313,7 +316,10 @@ async fn a_change_made_from_what_is_outdated_is_refused(place: &impl Place) {
     for store in [&one, &other] {
         assert!(matches!(store.write(&second, Some(seen)).await, Err(StoreFault::Outdated)));
     }
-    assert!(matches!(one.write(&second, Some(Stamp(-1))).await, Err(StoreFault::Outdated)));
+    let (now, changes) = (one.stamp().await.unwrap(), seen.changes - 1);
+    for another in [Stamp { changes, ..now }, Stamp { mark: !now.mark, ..now }] {
+        assert!(matches!(one.write(&second, Some(another)).await, Err(StoreFault::Outdated)));
+    }
     assert_eq!(rows(&other).await.consumers, [consumer("first")]);
     // What does not count does not outdate either.
     let (_, seen) = other.read().await.unwrap();
@@ -375,6 +381,7 @@ conforms!(
     the_stamp_is_the_same_for_all_and_another_after_a_change,
     a_change_made_from_what_is_outdated_is_refused,
     rows_are_renewed_from_any_earlier_stamp,
+    rows_are_renewed_whatever_became_of_the_stamp,
     a_use_is_no_reason_to_read_a_token_again,
     the_latest_use_stays,
     several_may_write_at_once,

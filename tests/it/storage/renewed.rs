@@ -1,6 +1,6 @@
 //! What every store does for whoever follows it: what was read once is brought up to date.
 
-use claviger::storage::{AccessKeyRow, Change, ConsumerRow, Frozen, Stamp, Storage as _, TokenRow};
+use claviger::storage::{AccessKeyRow, Change, ConsumerRow, Frozen, Rows, Stamp, Storage as _, TokenRow};
 
 use super::{Place, access_key, consumer, note, some, some_rows, token};
 
@@ -25,6 +25,15 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
         vec![Change::NoConsumer("ada".into()), Change::Proof(vec![7])],
         vec![Change::Consumer(consumer("ada")), Change::NoVersion("jms".into(), 9)],
         vec![Change::NoConsumer("many-7".into()), Change::Token(token("t9", "many-7"))],
+        // Each alone, of consumers who have nothing else.
+        vec![Change::Token(token("t8", "of-the-file"))],
+        vec![Change::AccessKey(access_key("k3", "file-1"))],
+        vec![Change::NoConsumer("file-1".into())],
+        vec![Change::Token(token("t7", "file-2"))],
+        vec![Change::NoConsumer("file-2".into())],
+        vec![Change::Consumer(consumer("solo"))],
+        vec![Change::NoConsumer("solo".into())],
+        vec![Change::AccessKey(access_key("k2", "file-3"))],
         vec![Change::NoCredential("jms".into()), Change::Note(note("9"))],
     ];
     let mut seen = Vec::new();
@@ -38,11 +47,37 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
             assert_eq!(rows, now, "{from:?} after {round:?}");
         }
     }
-    let (now, stamp) = seen.pop().unwrap();
-    // One that is of a later state than that which was put back.
-    let mut rows = some_rows();
-    assert_eq!(other.renew(&mut rows, Stamp(stamp.0 + 1)).await.unwrap(), stamp);
-    assert_eq!(rows, now);
+}
+
+/// An older state may have been put back and have gone on, many may have come since, or all at once.
+pub(super) async fn rows_are_renewed_whatever_became_of_the_stamp(place: &impl Place) {
+    let store = place.open().await;
+    let begun = store.read().await.unwrap();
+    store.write(&some(), None).await.unwrap();
+    let (now, stamp) = store.read().await.unwrap();
+    let other = Rows { tokens: vec![token("t9", "gone")], ..some_rows() };
+    for changes in stamp.changes - 1..=stamp.changes + 1 {
+        let mut rows = other.clone();
+        let of_another = Stamp { changes, mark: !stamp.mark };
+        assert_eq!(store.renew(&mut rows, of_another).await.unwrap(), stamp);
+        assert_eq!(rows, now, "{changes}");
+    }
+    let crowd: Vec<Change> =
+        (0..10_500).map(|number| Change::Consumer(consumer(&number.to_string()))).collect();
+    store.write(&crowd, None).await.unwrap();
+    let mut rows = now.clone();
+    store.renew(&mut rows, stamp).await.unwrap();
+    assert_eq!(rows, store.read().await.unwrap().0, "very many at once");
+    for number in 0..1001 {
+        let frozen = Frozen::Upstream("jms".into());
+        let change = if number % 2 == 0 { Change::Freeze(frozen) } else { Change::Thaw(frozen) };
+        store.write(&[change], None).await.unwrap();
+    }
+    let last = store.read().await.unwrap();
+    for (mut rows, from) in [begun, (now, stamp)] {
+        let stamp = store.renew(&mut rows, from).await.unwrap();
+        assert_eq!((rows, stamp), last.clone(), "very many one by one");
+    }
 }
 
 /// Tokens are used all the time: that must not make whoever follows read them again.
