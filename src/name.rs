@@ -9,11 +9,10 @@ use std::hash::{Hash, Hasher};
 /// Safe to print anywhere: in a log, a metric label, an audit line. Kept where it is used: to take one of
 /// a hundred thousand costs no second look into memory, and no count that other threads change too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct Name(
     /// The name, then zeros, which no name has: their order is that of the names.
-    bytes: [u8; Self::MAX],
-    length: u8,
-}
+    [u8; Self::MAX],
+);
 
 impl Name {
     /// The longest name, in bytes.
@@ -23,20 +22,18 @@ impl Name {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let first = text.bytes().next()?;
-        let fits = text.len() <= Self::MAX
-            && first.is_ascii_alphanumeric()
+        let fits = first.is_ascii_alphanumeric()
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        let length = u8::try_from(text.len()).ok().filter(|_| fits)?;
         let mut bytes = [0; Self::MAX];
-        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        Some(Self { bytes, length })
+        bytes.get_mut(..text.len()).filter(|_| fits)?.copy_from_slice(text.as_bytes());
+        Some(Self(bytes))
     }
 
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let name = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
-        str::from_utf8(name).unwrap_or_default()
+        let length = memchr::memchr(0, &self.0).unwrap_or(Self::MAX);
+        str::from_utf8(self.0.get(..length).unwrap_or_default()).unwrap_or_default()
     }
 }
 

@@ -2,17 +2,16 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::{Attempt, Unidentified, Via};
-use crate::secret::Secret;
+use super::{Attempt, Sent, Unidentified, Via};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The token in `x-api-key`. An empty one counts as absent.
-pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentified> {
+pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Unidentified> {
     let mut lines = headers.get_all(X_API_KEY).iter().filter(|line| !line.is_empty());
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
         return Err(Unidentified::Duplicate);
     }
-    Ok(Some(Attempt::Token(Via::ApiKey, Secret::new(line.as_bytes().to_vec()))))
+    Ok(Some(Attempt::Token(Via::ApiKey, Sent::Plain(line.as_bytes()))))
 }

@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::{Attempt, Unidentified, Via};
+use super::{Attempt, Sent, Unidentified, Via};
 use crate::secret::Secret;
 
 /// The credential in `Authorization`, if that header is there at all.
-pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentified> {
+pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Unidentified> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -23,23 +23,23 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt>, Unidentifi
         return Ok(Some(Attempt::Signature(Secret::new(sent.to_vec()))));
     }
     let token = if scheme.eq_ignore_ascii_case(b"bearer") {
-        Some((Via::Bearer, sent.to_vec()))
+        Some((Via::Bearer, Sent::Plain(sent)))
     } else if scheme.eq_ignore_ascii_case(b"token") {
-        Some((Via::Token, sent.to_vec()))
+        Some((Via::Token, Sent::Plain(sent)))
     } else if scheme.eq_ignore_ascii_case(b"basic") {
-        password(sent).map(|password| (Via::Basic, password))
+        password(sent).map(|password| (Via::Basic, Sent::Decoded(password)))
     } else {
         None
     };
     Ok(Some(match token {
-        Some((via, token)) => Attempt::Token(via, Secret::new(token)),
+        Some((via, token)) => Attempt::Token(via, token),
         None => Attempt::Unreadable(Secret::new(line.to_vec())),
     }))
 }
 
 /// The password of Basic credentials (RFC 7617); the name before it does not count.
-fn password(sent: &[u8]) -> Option<Vec<u8>> {
+fn password(sent: &[u8]) -> Option<Secret> {
     let decoded = Secret::new(STANDARD.decode(sent).ok()?);
     let colon = decoded.expose().iter().position(|byte| *byte == b':')?;
-    decoded.expose().get(colon + 1..).map(<[u8]>::to_vec)
+    decoded.expose().get(colon + 1..).map(|password| Secret::new(password.to_vec()))
 }

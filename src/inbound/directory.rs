@@ -1,8 +1,7 @@
 //! Token digests and access keys → consumers.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -79,13 +78,15 @@ pub struct Directory {
     /// Places of consumers, by their names.
     places: HashTable<usize>,
     names: RandomState,
-    tokens: HashMap<[u8; 32], Held, BuildHasherDefault<OfDigest>>,
+    tokens: HashTable<Held>,
     keys: HashMap<Uuid, signed::Held>,
 }
 
-/// A token and its holder: with its digest no more than a cache line has, since a call seldom finds it near.
+/// A token and its holder, in one cache line, since a call seldom finds it near.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Held {
+    digest: [u8; 32],
     consumer: u32,
     dead: Option<Dead>,
     /// Whether it or its consumer is the store's.
@@ -130,24 +131,21 @@ impl Directory {
         let mut directory = Self::default();
         directory.consumers.reserve_exact(entries.len());
         directory.places.reserve(entries.len(), |_| 0);
-        directory.tokens.reserve(entries.iter().map(|(_, tokens)| tokens.len()).sum());
+        directory.tokens.reserve(entries.iter().map(|(_, tokens)| tokens.len()).sum(), |_| 0);
         for (consumer, tokens) in entries {
             let place = directory.consumers.len();
             for Issued { digest, id, expires, dead } in tokens {
-                match directory.tokens.entry(digest) {
-                    Entry::Vacant(slot) => {
-                        let own = id.map(|id| Arc::new(OfStore { id, used: AtomicI64::default() }));
-                        let stored = own.is_some() || consumer.stored;
-                        // No machine has room for so many that their places do not fit.
-                        let consumer = u32::try_from(place).unwrap_or(u32::MAX);
-                        slot.insert(Held { consumer, dead, stored, expires, own });
-                    }
-                    Entry::Occupied(slot) => {
-                        if let Some(other) = directory.consumers.get(slot.get().place()) {
-                            return Err(Box::new((other.name, consumer.name)));
-                        }
-                    }
+                if let Some(held) = directory.token(&digest) {
+                    let other =
+                        directory.consumers.get(held.place()).map_or(consumer.name, |other| other.name);
+                    return Err(Box::new((other, consumer.name)));
                 }
+                let own = id.map(|id| Arc::new(OfStore { id, used: AtomicI64::default() }));
+                let stored = own.is_some() || consumer.stored;
+                // No machine has room for so many that their places do not fit.
+                let place = u32::try_from(place).unwrap_or(u32::MAX);
+                let held = Held { digest, consumer: place, dead, stored, expires, own };
+                directory.tokens.insert_unique(hash_of(&digest), held, |held| hash_of(&held.digest));
             }
             directory.consumers.push(consumer);
             let Self { consumers, places, names, .. } = &mut directory;
@@ -197,9 +195,9 @@ impl Directory {
     /// whoever still looks into the former one adds to it.
     #[must_use]
     pub fn after(mut self, former: &Self) -> Self {
-        for (digest, held) in &mut self.tokens {
-            let Some(own) = &mut held.own else { continue };
-            if let Some(before) = former.tokens.get(digest).and_then(|held| held.own.as_ref())
+        for Held { digest, own, .. } in &mut self.tokens {
+            let Some(own) = own else { continue };
+            if let Some(before) = former.token(digest).and_then(|held| held.own.as_ref())
                 && before.id == own.id
             {
                 *own = Arc::clone(before);
@@ -219,15 +217,15 @@ impl Directory {
         Sha256::digest(token).into()
     }
 
+    fn token(&self, digest: &[u8; 32]) -> Option<&Held> {
+        self.tokens.find(hash_of(digest), |held| held.digest.ct_eq(digest).into())
+    }
+
     /// Who holds `token`. What the look-up's time tells is about the digest of what was sent, which
     /// nobody can steer; the match itself is compared in constant time.
     #[must_use]
     pub fn find(&self, token: &[u8], now: SystemTime) -> Holder<'_> {
-        let digest = Self::digest(token);
-        let Some((kept, held)) = self.tokens.get_key_value(&digest) else { return Holder::Nobody };
-        if !bool::from(kept.ct_eq(&digest)) {
-            return Holder::Nobody;
-        }
+        let Some(held) = self.token(&Self::digest(token)) else { return Holder::Nobody };
         if let Some(dead) = held.dead {
             return Holder::Dead(dead);
         }
@@ -243,7 +241,7 @@ impl Directory {
 
     /// The tokens of the store that were presented, and when last, in seconds since 1970.
     pub fn used(&self) -> impl Iterator<Item = (Uuid, i64)> {
-        self.tokens.values().filter_map(|held| {
+        self.tokens.iter().filter_map(|held| {
             let own = held.own.as_ref()?;
             let used = own.used.load(Ordering::Relaxed);
             (used > 0).then_some((own.id, used))
@@ -285,24 +283,9 @@ fn seconds(now: SystemTime) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(0)
 }
 
-/// Hashes digests, which are as good as random, by their first eight bytes. What callers send is only
-/// looked up, and never made part of the table.
-#[derive(Debug, Default)]
-struct OfDigest(u64);
-
-impl Hasher for OfDigest {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    /// The length of the array, which is the same for all.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+/// Digests are as good as random. What callers send is only looked up, and never made part of the table.
+fn hash_of(digest: &[u8; 32]) -> u64 {
+    digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 #[cfg(test)]

@@ -134,13 +134,38 @@ pub enum Unidentified {
 }
 
 /// A credential as it was sent.
-enum Attempt {
+enum Attempt<'h> {
     /// In a form that we read.
-    Token(Via, Secret),
+    Token(Via, Sent<'h>),
     /// What stands after `Signature`.
     Signature(Secret),
     /// In another form: wrong, whatever it holds.
     Unreadable(Secret),
+}
+
+/// A token as it was sent.
+enum Sent<'h> {
+    /// As it stands in its header.
+    Plain(&'h [u8]),
+    Decoded(Secret),
+}
+
+impl Sent<'_> {
+    fn expose(&self) -> &[u8] {
+        match self {
+            Self::Plain(token) => token,
+            Self::Decoded(token) => token.expose(),
+        }
+    }
+}
+
+impl From<Sent<'_>> for Secret {
+    fn from(sent: Sent<'_>) -> Self {
+        match sent {
+            Sent::Plain(token) => Self::new(token.to_vec()),
+            Sent::Decoded(token) => token,
+        }
+    }
 }
 
 /// Finds out who calls.
@@ -175,8 +200,8 @@ pub fn identify(
         Holder::Consumer(consumer, name, stored) => {
             Ok(Identity { consumer, name: *name, via, stored, proven: None })
         }
-        Holder::Dead(dead) => Err(Unidentified::Dead(dead, token)),
-        Holder::Nobody => Err(Unidentified::Unknown(token)),
+        Holder::Dead(dead) => Err(Unidentified::Dead(dead, token.into())),
+        Holder::Nobody => Err(Unidentified::Unknown(token.into())),
     }
 }
 
