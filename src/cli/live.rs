@@ -244,10 +244,7 @@ impl Live {
             return Ok(Read { stored: None, stamp: None, sealed: None });
         };
         let (rows, stamp) = match self.rows.take() {
-            Some((mut rows, from)) => {
-                let stamp = store.renew(&mut rows, from).await?;
-                (rows, stamp)
-            }
+            Some((rows, from)) => store.renew(rows, from).await?,
             None => store.read().await?,
         };
         self.heard(&rows);

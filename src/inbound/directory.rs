@@ -136,9 +136,11 @@ impl Directory {
             let place = directory.consumers.len();
             for Issued { digest, id, expires, dead } in tokens {
                 if let Some(held) = directory.token(&digest) {
-                    let other =
-                        directory.consumers.get(held.place()).map_or(consumer.name, |other| other.name);
-                    return Err(Box::new((other, consumer.name)));
+                    match directory.consumers.get(held.place()) {
+                        Some(other) => return Err(Box::new((other.name, consumer.name))),
+                        // Its own, once more.
+                        None => continue,
+                    }
                 }
                 let own = id.map(|id| Arc::new(OfStore { id, used: AtomicI64::default() }));
                 let stored = own.is_some() || consumer.stored;
@@ -308,6 +310,17 @@ mod tests {
         let mut used: Vec<_> = directory.used().map(|(id, at)| (id.as_u128(), at)).collect();
         used.sort_unstable();
         used
+    }
+
+    #[test]
+    fn a_token_is_one_consumers() {
+        let named = |name| Consumer::new(Name::parse(name).unwrap());
+        let token = || Issued::from(Directory::digest(b"one"));
+        let twice = Directory::new(vec![(named("tool"), vec![token(), token()])]).unwrap();
+        assert!(matches!(twice.find(b"one", UNIX_EPOCH), Holder::Consumer(0, ..)));
+        let both = Directory::new(vec![(named("tool"), vec![token()]), (named("other"), vec![token()])]);
+        let (one, other) = *both.unwrap_err();
+        assert_eq!((one.as_str(), other.as_str()), ("tool", "other"));
     }
 
     /// A call in flight looks into the former directory while another has taken its place.

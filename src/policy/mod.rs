@@ -49,7 +49,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// By which two grants are known to say the same; roles by which they are.
+    /// By which two grants are known to say the same. Roles count by which they are, not by what they say.
     fn said(&self) -> impl Eq + Hash + use<> {
         let roles: Vec<*const Role> = self.roles.iter().map(Arc::as_ptr).collect();
         (self.upstream, roles, self.orgs.clone(), self.credential, self.expires)

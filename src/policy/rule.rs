@@ -65,12 +65,13 @@ impl Rule {
     /// The same by all but the body.
     pub(super) fn may_deny(&self, method: &Method, target: &Target) -> bool {
         let path = target.path();
-        // Few have any.
-        let parameters = path.contains(PARAMETERS);
         (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, method)))
-            && self.paths.iter().any(|pattern| {
-                pattern.matches(path) || parameters && pattern.matches_without_parameters(path)
-            })
+            && {
+                // Few have any.
+                let parameters = path.contains(PARAMETERS);
+                let cut = |pattern: &PathPattern| parameters && pattern.matches_without_parameters(path);
+                self.paths.iter().any(|pattern| pattern.matches(path) || cut(pattern))
+            }
             && self.query.iter().all(|(name, glob)| {
                 values(target, name).any(|value| !value.is_empty() && glob.matches(&value))
             })

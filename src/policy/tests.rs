@@ -12,7 +12,7 @@ const ORGS: [&str; 3] = ["org-a", "org-b", "org-c"];
 const NOW: u64 = 5;
 
 /// What a grant is made from. Roles are numbers in [`roles`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Drawn {
     consumer: usize,
     upstream: usize,

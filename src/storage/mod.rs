@@ -11,7 +11,6 @@ pub use sqlite::Sqlite;
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::mem::take;
 use std::path::PathBuf;
 
 /// A time, in seconds since 1970.
@@ -173,20 +172,19 @@ impl Rows {
         last.map_or(1, |(_, last)| last.saturating_add(1))
     }
 
-    /// Brings what was read before up to date. `new` has every row of the small tables; its consumers, tokens
+    /// What was read before, brought up to date. `new` has every row of the small tables; its consumers, tokens
     /// and access keys are those of consumers `touched`, and replace theirs. The rest stays.
-    fn renew(&mut self, touched: &HashSet<String>, new: Self) {
-        let Self { consumers, tokens, access_keys, .. } = self;
-        renew(consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
-        renew(tokens, new.tokens, |row| touched.contains(&row.consumer), |row| &row.id);
-        renew(access_keys, new.access_keys, |row| touched.contains(&row.consumer), |row| &row.id);
-        let (consumers, tokens, access_keys) = (take(consumers), take(tokens), take(access_keys));
-        *self = Self { consumers, tokens, access_keys, ..new };
+    fn renewed(self, touched: &HashSet<String>, new: Self) -> Self {
+        let Self { mut consumers, mut tokens, mut access_keys, .. } = self;
+        replace(&mut consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
+        replace(&mut tokens, new.tokens, |row| touched.contains(&row.consumer), |row| &row.id);
+        replace(&mut access_keys, new.access_keys, |row| touched.contains(&row.consumer), |row| &row.id);
+        Self { consumers, tokens, access_keys, ..new }
     }
 }
 
 /// Puts new rows in the place of those that are old, in the order of their keys.
-fn renew<R>(rows: &mut Vec<R>, new: Vec<R>, old: impl Fn(&R) -> bool, key: impl Fn(&R) -> &str) {
+fn replace<R>(rows: &mut Vec<R>, new: Vec<R>, old: impl Fn(&R) -> bool, key: impl Fn(&R) -> &str) {
     rows.retain(|row| !old(row));
     if new.is_empty() {
         return;
@@ -260,11 +258,10 @@ pub trait Storage {
     /// Everything, as of one moment, with the stamp of that moment.
     fn read(&self) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
 
-    /// Brings rows that were read at `from` to what is there now, with the stamp of that moment. Where few
-    /// consumers were touched since, little more is read than what is theirs, so that of very many rows a
-    /// change is known as soon as of few. Last uses alone may stay as they were. Where it fails, the rows are
-    /// good for nothing.
-    fn renew(&self, rows: &mut Rows, from: Stamp) -> impl Future<Output = Result<Stamp, StoreFault>>;
+    /// The same as [`read`](Self::read) from rows that were read at `from`. Where few consumers were touched
+    /// since, little more is read than what is theirs, so that of very many rows a change is known as soon as of
+    /// few. Last uses alone may stay as they were.
+    fn renew(&self, rows: Rows, from: Stamp) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
 
     /// Makes all of `changes`, or none, durable before it returns. With `from`, only where nothing
     /// else was changed since.

@@ -21,50 +21,33 @@ CREATE TRIGGER marked AFTER UPDATE OF changes ON store BEGIN
     DELETE FROM touched WHERE stamp <= NEW.changes - 1000;
 END;
 
--- The count is raised last in the transaction of a change: it is changes + 1 that a row is touched by. A row
--- that changes hands is both consumers'. When a token or key was last used is no change.
-
-CREATE TRIGGER consumer_added AFTER INSERT ON consumers BEGIN
-    INSERT INTO touched (consumer, stamp) VALUES (NEW.name, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
-CREATE TRIGGER consumer_changed
-AFTER UPDATE ON consumers BEGIN
-    INSERT INTO touched (consumer, stamp)
-    VALUES (OLD.name, (SELECT changes + 1 FROM store)), (NEW.name, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
-CREATE TRIGGER consumer_removed AFTER DELETE ON consumers BEGIN
-    INSERT INTO touched (consumer, stamp) VALUES (OLD.name, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
-
-CREATE TRIGGER token_added AFTER INSERT ON tokens BEGIN
+-- Who is put here is touched by the change that is being made: the count is raised last in its transaction.
+CREATE VIEW touch (consumer) AS SELECT consumer FROM touched;
+CREATE TRIGGER touching INSTEAD OF INSERT ON touch BEGIN
     INSERT INTO touched (consumer, stamp) VALUES (NEW.consumer, (SELECT changes + 1 FROM store))
     ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
 END;
+
+-- A row that changes hands is both consumers'. When a token or key was last used is no change.
+CREATE TRIGGER consumer_added AFTER INSERT ON consumers
+BEGIN INSERT INTO touch VALUES (NEW.name); END;
+CREATE TRIGGER consumer_changed AFTER UPDATE ON consumers
+BEGIN INSERT INTO touch VALUES (OLD.name), (NEW.name); END;
+CREATE TRIGGER consumer_removed AFTER DELETE ON consumers
+BEGIN INSERT INTO touch VALUES (OLD.name); END;
+
+CREATE TRIGGER token_added AFTER INSERT ON tokens
+BEGIN INSERT INTO touch VALUES (NEW.consumer); END;
 CREATE TRIGGER token_changed
-AFTER UPDATE OF id, consumer, digest, created, expires, revoked, note ON tokens BEGIN
-    INSERT INTO touched (consumer, stamp)
-    VALUES (OLD.consumer, (SELECT changes + 1 FROM store)), (NEW.consumer, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
-CREATE TRIGGER token_removed AFTER DELETE ON tokens BEGIN
-    INSERT INTO touched (consumer, stamp) VALUES (OLD.consumer, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
+AFTER UPDATE OF id, consumer, digest, created, expires, revoked, note ON tokens
+BEGIN INSERT INTO touch VALUES (OLD.consumer), (NEW.consumer); END;
+CREATE TRIGGER token_removed AFTER DELETE ON tokens
+BEGIN INSERT INTO touch VALUES (OLD.consumer); END;
 
-CREATE TRIGGER access_key_added AFTER INSERT ON access_keys BEGIN
-    INSERT INTO touched (consumer, stamp) VALUES (NEW.consumer, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
+CREATE TRIGGER access_key_added AFTER INSERT ON access_keys
+BEGIN INSERT INTO touch VALUES (NEW.consumer); END;
 CREATE TRIGGER access_key_changed
-AFTER UPDATE OF id, consumer, sealed, algorithms, strict, created, expires, revoked, note ON access_keys BEGIN
-    INSERT INTO touched (consumer, stamp)
-    VALUES (OLD.consumer, (SELECT changes + 1 FROM store)), (NEW.consumer, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
-CREATE TRIGGER access_key_removed AFTER DELETE ON access_keys BEGIN
-    INSERT INTO touched (consumer, stamp) VALUES (OLD.consumer, (SELECT changes + 1 FROM store))
-    ON CONFLICT (consumer) DO UPDATE SET stamp = excluded.stamp;
-END;
+AFTER UPDATE OF id, consumer, sealed, algorithms, strict, created, expires, revoked, note ON access_keys
+BEGIN INSERT INTO touch VALUES (OLD.consumer), (NEW.consumer); END;
+CREATE TRIGGER access_key_removed AFTER DELETE ON access_keys
+BEGIN INSERT INTO touch VALUES (OLD.consumer); END;

@@ -131,7 +131,7 @@ impl Storage for Sqlite {
         rows::read(&mut connection).await.map_err(|error| self.broken(&error))
     }
 
-    async fn renew(&self, rows: &mut Rows, from: Stamp) -> Result<Stamp, StoreFault> {
+    async fn renew(&self, rows: Rows, from: Stamp) -> Result<(Rows, Stamp), StoreFault> {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
         rows::renew(&mut connection, rows, from).await.map_err(|error| self.broken(&error))

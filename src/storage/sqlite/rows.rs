@@ -1,7 +1,6 @@
 //! Tables → rows.
 
 use std::collections::HashSet;
-use std::mem::take;
 
 use serde::Deserialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -22,23 +21,23 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Sta
     Ok(read)
 }
 
-/// Brings what was read at `from` to what is there now.
+/// The same from rows that were read at `from`.
 pub(super) async fn renew(
     connection: &mut SqliteConnection,
-    rows: &mut Rows,
+    rows: Rows,
     from: Stamp,
-) -> Result<Stamp, Error> {
+) -> Result<(Rows, Stamp), Error> {
     let mut moment = connection.begin().await?;
-    if let Some(touched) = touched(&mut moment, from).await? {
-        rows.renew(&touched, all(&mut moment, Some(from)).await?);
+    let rows = if let Some(touched) = touched(&mut moment, from).await? {
+        rows.renewed(&touched, all(&mut moment, Some(from)).await?)
     } else {
-        // The room of the former is not needed twice.
-        drop(take(rows));
-        *rows = all(&mut moment, None).await?;
-    }
-    let now = stamp(&mut moment).await?;
+        // There is not room for both.
+        drop(rows);
+        all(&mut moment, None).await?
+    };
+    let renewed = (rows, stamp(&mut moment).await?);
     moment.rollback().await?;
-    Ok(now)
+    Ok(renewed)
 }
 
 /// The consumers that were touched since `from`; none where that is not known, or they are so many that to

@@ -52,11 +52,11 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
             assert_eq!(store.read().await.unwrap().0, rows);
         }
         // Nobody was touched yet of whom it kept no note; who opened it before follows and is followed.
-        let (mut rows, from) = other.read().await.unwrap();
+        let (rows, from) = other.read().await.unwrap();
         let disable =
             "BEGIN; UPDATE consumers SET disabled = 1; UPDATE store SET changes = changes + 1; COMMIT";
         sqlx::raw_sql(disable).execute(&mut before).await.unwrap();
-        let now = other.renew(&mut rows, from).await.unwrap();
+        let (rows, now) = other.renew(rows, from).await.unwrap();
         assert!(rows.consumers[0].disabled && now != from);
         assert_eq!((rows, now), one.read().await.unwrap());
     });
