@@ -3,6 +3,7 @@
 //! The modules stand in the order of their layers; each uses only those above it.
 
 pub mod name;
+pub mod printable;
 pub mod origin;
 pub mod secret;
 pub mod clock;

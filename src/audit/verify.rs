@@ -38,6 +38,10 @@ pub struct Report {
     pub open: u64,
     /// Bytes after the last whole line: one being written, or torn when the gateway last ended.
     pub unfinished_bytes: u64,
+    /// When the first event that was read was recorded, and the last (RFC 3339).
+    pub first: Option<String>,
+    /// The same of the last one.
+    pub last: Option<String>,
     /// The hash of the last event.
     pub head: String,
     /// Heads read. Where keys are given, each is signed by one of them.
@@ -54,6 +58,7 @@ pub struct Report {
 struct Line<'a> {
     seq: u64,
     prev: &'a str,
+    time: Option<&'a str>,
     event: &'a str,
     request_id: Option<&'a str>,
     what: Option<&'a str>,
@@ -140,7 +145,11 @@ fn verify_once(dir: &Path, trusted: &Trusted, progress: &mut impl FnMut(u64)) ->
             return Ok(walk.close(report));
         }
     }
-    if let Err(problem) = walk.reaches_all() {
+    let ends = walk.reaches_all().and_then(|()| match report.events {
+        0 => Err("there is no event: nothing was verified".into()),
+        _ => Ok(()),
+    });
+    if let Err(problem) = ends {
         let last = paths.last().and_then(|path| path.file_name()).unwrap_or_default();
         report.finding = Some(walk.finding(last.to_string_lossy().into_owned(), 0, &problem));
     }
@@ -160,6 +169,8 @@ struct Walk<'t> {
     checkpoint: Option<String>,
     /// How many events a stub stands for, and how many the trail says were let go.
     retired: (u64, u64),
+    /// When the first event was recorded, and the last.
+    times: (Option<String>, String),
 }
 
 impl<'t> Walk<'t> {
@@ -174,6 +185,7 @@ impl<'t> Walk<'t> {
             unsigned: 0,
             checkpoint: None,
             retired: (0, 0),
+            times: (None, String::new()),
         }
     }
 
@@ -255,6 +267,10 @@ impl<'t> Walk<'t> {
         if (told.event, told.what) == ("journal", Some("retired")) {
             self.retired.1 = self.retired.1.max(told.through.unwrap_or(0));
         }
+        let time = told.time.unwrap_or_default();
+        self.times.0.get_or_insert_with(|| time.to_owned());
+        self.times.1.clear();
+        self.times.1.push_str(time);
         match (told.event, told.request_id) {
             ("intent", Some(id)) if !self.calls.insert(id.to_owned()) => {
                 return Err(format!("a second intent of the call {id}"));
@@ -328,6 +344,8 @@ impl<'t> Walk<'t> {
         report.open = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
         report.head = String::from_utf8_lossy(&self.prev).into_owned();
         (report.heads, report.unsigned, report.checkpoint) = (self.heads, self.unsigned, self.checkpoint);
+        report.last = self.times.0.is_some().then_some(self.times.1);
+        report.first = self.times.0;
         report
     }
 }

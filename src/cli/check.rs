@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Output, load, say, tell};
+use super::{Output, load, say, tell_problems};
 use crate::config::{Problem, Span};
 use crate::server::StateDir;
 
@@ -21,7 +21,7 @@ pub(super) fn run(path: &Path, output: Output) -> bool {
             say(&format!("{}\n", serde_json::json!({ "ok": ok, "problems": problems.to_json() })));
         }
         Output::Text => {
-            tell(&problems.render(true));
+            tell_problems(&problems);
             say(&format!(
                 "{}: {}\n",
                 path.display(),

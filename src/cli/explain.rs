@@ -8,7 +8,7 @@ use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::received::{Received, Unknown};
-use super::{Output, load, say, tell};
+use super::{Output, load, say, tell_problems};
 use crate::clock::{Clock as _, SystemClock, http_date};
 use crate::code::Code;
 use crate::gateway::trial::{self, Call, Trial, Verdict};
@@ -52,7 +52,7 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
     let (_, compiled, _) = match load(path) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            tell(&problems.render(true));
+            tell_problems(&problems);
             return Ok(false);
         }
     };

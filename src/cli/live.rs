@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::{environment, store, tell};
+use super::{environment, store, tell_problems};
 use crate::clock::Clock;
 use crate::config::{self, Compiled, File, Problems, Surroundings};
 use crate::custody::{MasterKey, Stored};
@@ -146,7 +146,7 @@ impl Live {
         let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), false);
         match config::compile(&file, problems.clone(), around) {
             Ok((compiled, told)) => {
-                tell(&told.render(true));
+                tell_problems(&told);
                 for what in needs_restart(&self.first, &file) {
                     tracing::warn!(what, "changed in the file, and takes effect at the next start only");
                 }
@@ -303,7 +303,7 @@ impl Live {
 }
 
 fn not_reloaded(problems: &Problems) {
-    tell(&problems.render(true));
+    tell_problems(problems);
     tracing::error!("the configuration was not reloaded: {}; the former one stays", problems.summary());
 }
 

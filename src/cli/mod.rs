@@ -12,6 +12,7 @@ mod received;
 mod serve;
 mod store;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, Compiled, File, Problem, Problems, Span, Surroundings};
 use crate::gateway::failures::Failures;
+use crate::printable::printable;
 use crate::signature::HmacKey;
 
 /// The keeper of the keys: a credential-custody gateway for bastions and directories.
@@ -176,7 +178,9 @@ fn keep_secrets_in_memory() {
 
 /// Tells beside a result what an operator has to look after.
 fn warn_on_stderr() {
-    let log = tracing_subscriber::fmt().with_env_filter("claviger=warn").with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter("claviger=warn")
+        .with_writer(|| Printable(std::io::stderr()));
     log.with_ansi(false).without_time().with_target(false).init();
 }
 
@@ -186,14 +190,31 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Prints a result. A reader that has gone away is no error of ours.
+/// Prints a result, in which nothing reaches a terminal as a command. A reader that has gone away is no error of ours.
 fn say(text: &str) {
-    use std::io::Write as _;
-    anstream::stdout().write_all(text.as_bytes()).unwrap_or_default();
+    anstream::stdout().write_all(printable(text).as_bytes()).unwrap_or_default();
 }
 
-/// Prints what went wrong.
+/// Prints what went wrong, in the same way.
 fn tell(text: &str) {
-    use std::io::Write as _;
-    anstream::stderr().write_all(text.as_bytes()).unwrap_or_default();
+    anstream::stderr().write_all(printable(text).as_bytes()).unwrap_or_default();
+}
+
+/// Prints what is wrong with a configuration, with colours on a terminal.
+fn tell_problems(problems: &Problems) {
+    anstream::stderr().write_all(problems.render(true).as_bytes()).unwrap_or_default();
+}
+
+/// A terminal, or what may lead to one, to which only [printable] text is written.
+struct Printable<W>(W);
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(printable(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }

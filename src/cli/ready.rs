@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Output, say, tell};
+use super::{Output, say, tell, tell_problems};
 use crate::config;
 
 /// How long the answer may take.
@@ -18,7 +18,7 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let (file, problems) = config::parse(&text, path);
     let Some(file) = file.filter(|_| !problems.has_errors()) else {
-        tell(&problems.render(true));
+        tell_problems(&problems);
         return Ok(false);
     };
     let address = reachable(file.admin.address.value);

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
 use super::live::{Kept, LOOK, Live};
-use super::{environment, tell};
+use super::{Printable, environment, tell_problems};
 use crate::admin::Admin;
 use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
@@ -51,7 +51,9 @@ fn take_all_sockets() {
 
 fn log_to_stderr() {
     let filter = environment("CLAVIGER_LOG").unwrap_or_else(|| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(|| Printable(io::stderr()));
     if environment("CLAVIGER_LOG_FORMAT").as_deref() == Some("json") {
         log.json().init();
     } else {
@@ -126,14 +128,14 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let (file, mut live, mut compiled, problems) = match begin(kept).await? {
         Ok(begun) => begun,
         Err(problems) => {
-            tell(&problems.render(true));
+            tell_problems(&problems);
             return Ok(false);
         }
     };
     let state = StateDir::open(&file.state_dir.value)?;
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
-    tell(&problems.render(true));
+    tell_problems(&problems);
     warn_of_clear(&compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());

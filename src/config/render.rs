@@ -7,18 +7,20 @@ use serde_json::{Value, json};
 
 use super::problem::{Level, Problem, Problems};
 use super::span::{Span, line_starts};
+use crate::printable::{printable, printable_value};
 
 /// Writes all problems for people.
 pub(super) fn text(problems: &Problems, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let path = problems.path.display().to_string();
+    let path = printable_value(&path);
     let page = Page::new(&problems.text, &problems.hidden);
     let mut written = String::new();
-    for problem in problems.sorted() {
+    for problem in problems.sorted().into_iter().map(shown) {
         if !written.is_empty() {
             written.push_str("\n\n");
         }
-        written.push_str(&renderer.render(&report(problem, &path, &page)));
+        written.push_str(&renderer.render(&report(&problem, &path, &page)));
     }
     if !written.is_empty() {
         written.push('\n');
@@ -31,6 +33,18 @@ pub(super) fn json(problems: &Problems) -> Value {
     let path = problems.path.display().to_string();
     let page = Page::new(&problems.text, &problems.hidden);
     problems.sorted().into_iter().map(|problem| object(problem, &path, &page)).collect()
+}
+
+/// The same as it may be shown on a terminal: it may quote what the file or the system says. (The file's own lines are
+/// made harmless where they are rendered.)
+fn shown(problem: &Problem) -> Problem {
+    let text = |text: &String| printable(text).into_owned();
+    let mut shown = problem.clone();
+    shown.title = text(&shown.title);
+    shown.label = shown.label.as_ref().map(text);
+    shown.help = shown.help.as_ref().map(text);
+    shown.related = shown.related.as_ref().map(|(span, label)| (*span, text(label)));
+    shown
 }
 
 fn report<'a>(problem: &'a Problem, path: &'a str, page: &'a Page) -> Vec<Group<'a>> {

@@ -224,6 +224,10 @@ fn a_call_is_proven_to_who_has_neither_trail_nor_trust() {
     }
     let id = calls[7]["request_id"].as_str().unwrap();
     let proof = String::from_utf8(site.run(&["audit", "prove", id]).stdout).unwrap();
+    for (name, added) in ways_of_keeping(&proof) {
+        let told = check(&added, &shown);
+        assert_eq!(told.status.code(), Some(0), "{name}: {told:?}");
+    }
     let another = Signer::new("gw.test/trail", &[9; 32]).unwrap().verifier().shown();
     assert_eq!(check(&proof, &another).status.code(), Some(1));
     assert_eq!(check(&proof, public(&site).to_str().unwrap()).status.code(), Some(0), "the key by its file");
@@ -241,6 +245,19 @@ fn a_call_is_proven_to_who_has_neither_trail_nor_trust() {
     assert!(String::from_utf8(none.stderr).unwrap().contains("no event of this call is on the trail"));
 }
 
+/// A text as it comes back from where it was kept.
+fn ways_of_keeping(text: &str) -> [(&'static str, String); 7] {
+    [
+        ("as it was", text.to_owned()),
+        ("a line end more", format!("{text}\n")),
+        ("three", format!("{text}\n\n\n")),
+        ("none at its end", text.trim_end().to_owned()),
+        ("of another system", text.replace('\n', "\r\n")),
+        ("with blanks", format!("\n{}", text.replace('\n', " \n"))),
+        ("with a byte order mark", format!("\u{feff}{text}\r\n\r\n")),
+    ]
+}
+
 #[test]
 fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     let (site, dir, key) = trail(3);
@@ -251,6 +268,20 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     fs::write(&head, report["checkpoint"].as_str().unwrap()).unwrap();
     let arguments = ["audit", "verify", "--head", head.to_str().unwrap()];
     assert!(site.run(&arguments).status.success());
+    // As mail and editors leave it; the key's file as well.
+    let note = fs::read_to_string(&head).unwrap();
+    let file = site.folder.path().join("key.pub");
+    for (name, added) in ways_of_keeping(&note) {
+        fs::write(&head, added).unwrap();
+        for (_, key) in ways_of_keeping(&format!("{}\n", key.shown())) {
+            fs::write(&file, key).unwrap();
+            let done = site.run(&[&arguments[..], &["--key", file.to_str().unwrap()]].concat());
+            assert!(done.status.success(), "{name}: {done:?}");
+        }
+    }
+    fs::write(&head, note.replace("\n\n", "\n")).unwrap();
+    assert_eq!(site.run(&arguments).status.code(), Some(1), "less is none");
+    fs::write(&head, note).unwrap();
     // Cut off after its third line, with a head before: only the head that was kept tells.
     let path = &segments(&dir).unwrap()[0];
     let text: String =
@@ -293,6 +324,12 @@ fn a_later_head_is_shown_to_only_add_to_an_earlier_one() {
     let checked =
         |earlier: &str, later: &str, proof: &str| run(&[earlier, later, "--proof", proof]).status.code();
     assert_eq!(checked(&first, &last, &file), Some(0));
+    for (name, added) in ways_of_keeping(&text) {
+        assert_eq!(checked(&first, &last, &put("added", &added)), Some(0), "{name}");
+    }
+    for (name, added) in ways_of_keeping(&notes[1]) {
+        assert_eq!(checked(&put("added", &added), &last, &file), Some(0), "{name}");
+    }
     let other = put("other", &notes[2]);
     assert_eq!(checked(&other, &last, &file), Some(1), "another head");
     let short = put("short", text.split_once('\n').unwrap().1);

@@ -24,6 +24,7 @@ mod ledger;
 mod process;
 mod script;
 mod shadow;
+mod unverified;
 mod upstream;
 mod world;
 

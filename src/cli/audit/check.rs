@@ -1,11 +1,14 @@
 //! `audit verify`, `audit verify-proof`: what an auditor checks.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use super::{Output, progress, row, say, settings, tell};
-use crate::audit::{Checkpoint, Proof, Trusted, Verifier, adds_to, verify};
+use crate::audit::{Checkpoint, Finding, Proof, Report, Trusted, Verifier, adds_to, verify};
+use crate::printable::printable_value;
 use crate::server::public_key;
 
 /// What is trusted: the keys that are given, else that of this gateway, where it is its own trail.
@@ -19,16 +22,26 @@ pub(super) fn trusted(
         trusted.keys.push(public(key)?);
     }
     if keys.is_empty() && dir.is_none() {
-        // One that never served has none.
-        let own = std::fs::read_to_string(public_key(&settings(path)?.state_dir.value));
-        trusted.keys.extend(own.ok().map(|own| Verifier::parse(&own)).transpose()?);
+        let own = public_key(&settings(path)?.state_dir.value);
+        let key = std::fs::read_to_string(&own).map_err(anyhow::Error::from);
+        let key = key.and_then(|key| Ok(Verifier::parse(&key)?));
+        // Without it nobody can tell whose heads these are.
+        let wanted = || format!("{}: the public key of this gateway; --key gives another", own.display());
+        trusted.keys.push(key.with_context(wanted)?);
     }
     for file in heads {
-        let note = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let note = text_of(file)?;
         let wrong = || format!("{}: no head that a trusted key has signed", file.display());
         trusted.heads.push(trusted.open(&note).with_context(wrong)?);
     }
     Ok(trusted)
+}
+
+/// A text that claviger has printed once, from a file: without what mail and editors add to it.
+fn text_of(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines = text.trim_start_matches('\u{feff}').trim().lines().map(str::trim_end);
+    Ok(lines.fold(String::with_capacity(text.len()), |text, line| text + line + "\n"))
 }
 
 /// A public key, given as it is or by its file.
@@ -36,8 +49,7 @@ fn public(given: &str) -> anyhow::Result<Verifier> {
     if let Ok(key) = Verifier::parse(given) {
         return Ok(key);
     }
-    let text =
-        std::fs::read_to_string(given).with_context(|| format!("no public key, and no file: {given}"))?;
+    let text = text_of(Path::new(given)).with_context(|| format!("no public key, and no file: {given}"))?;
     Verifier::parse(&text).with_context(|| given.to_owned())
 }
 
@@ -45,8 +57,8 @@ fn public(given: &str) -> anyhow::Result<Verifier> {
 pub(super) fn heads(key: &str, (earlier, later): (&Path, &Path)) -> anyhow::Result<(Checkpoint, Checkpoint)> {
     let key = public(key)?;
     let open = |file: &Path| {
-        let note = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        key.open(&note).with_context(|| format!("{}: no head that this key has signed", file.display()))
+        key.open(&text_of(file)?)
+            .with_context(|| format!("{}: no head that this key has signed", file.display()))
     };
     Ok((open(earlier)?, open(later)?))
 }
@@ -57,8 +69,7 @@ pub(super) fn consistency(
     proof: &Path,
     output: Output,
 ) -> anyhow::Result<bool> {
-    let text = std::fs::read_to_string(proof).with_context(|| proof.display().to_string())?;
-    let holds = adds_to(&earlier, &later, &text);
+    let holds = adds_to(&earlier, &later, &text_of(proof)?);
     match output {
         Output::Json => say(&format!("{}\n", serde_json::json!({"consistent": holds}))),
         Output::Text if holds => {
@@ -73,13 +84,12 @@ pub(super) fn consistency(
 }
 
 pub(super) fn proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bool> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let key = public(key)?;
+    let (text, key) = (text_of(file)?, public(key)?);
     let checked = Proof::parse(&text).and_then(|proof| proof.check(&key).map(|head| (proof, head)));
     let (proof, head) = checked.with_context(|| file.display().to_string())?;
     let line = String::from_utf8_lossy(&proof.line).into_owned();
     match output {
-        Output::Json => say(&format!("{line}\n")),
+        Output::Json => say(&format!("{}\n", printable_value(&line))),
         Output::Text => {
             let (place, size, time) = (proof.index + 1, head.size, head.time);
             say(&format!("proven: event {place} of the {size} that were signed at {time}\n"));
@@ -89,37 +99,61 @@ pub(super) fn proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bo
     Ok(true)
 }
 
+/// What was verified, and where.
+#[derive(Serialize)]
+struct Verified<'r> {
+    dir: Cow<'r, str>,
+    #[serde(flatten)]
+    report: &'r Report,
+}
+
 pub(super) fn run(dir: &Path, trusted: &Trusted, output: Output) -> anyhow::Result<bool> {
     let report = verify(dir, trusted, progress(dir)).with_context(|| dir.display().to_string())?;
     let ok = report.finding.is_none();
-    if output == Output::Json {
-        say(&format!("{}\n", serde_json::to_string(&report)?));
-        return Ok(ok);
-    }
-    if let Some(finding) = &report.finding {
-        let (segment, line, seq) = (&finding.segment, finding.line, finding.seq);
-        tell(&format!("the trail is not intact: {segment}:{line} (seq {seq}): {}\n", finding.problem));
-        return Ok(false);
-    }
-    if report.retired > 0 {
-        say(&format!("the first {} events were let go; a signed stub stands for them\n", report.retired));
-    }
-    let (events, segments) = (report.events, report.segments);
-    say(&format!("the trail is intact: {events} events in {segments} segments\n"));
-    let (heads, unsigned) = (report.heads, report.unsigned);
-    if trusted.keys.is_empty() {
-        say(&format!("heads: {heads}, whose signatures were not checked: give --key\n"));
-    } else {
-        say(&format!("heads: {heads}, all signed by a trusted key; events since the last: {unsigned}\n"));
-    }
-    if report.open > 0 {
-        say(&format!(
-            "{} calls have no outcome yet: in flight, or lost when the gateway last ended\n",
-            report.open
-        ));
-    }
-    if report.unfinished_bytes > 0 {
-        say(&format!("{} bytes after the last event are no whole line yet\n", report.unfinished_bytes));
+    match (output, &report.finding) {
+        (Output::Json, _) => {
+            let verified = Verified { dir: dir.to_string_lossy(), report: &report };
+            say(&format!("{}\n", serde_json::to_string(&verified)?));
+        }
+        (Output::Text, Some(finding)) => tell(&shown_finding(dir, finding)),
+        (Output::Text, None) => say(&shown(dir, trusted, &report)),
     }
     Ok(ok)
+}
+
+fn shown_finding(dir: &Path, finding: &Finding) -> String {
+    let Finding { segment, line, seq, problem } = finding;
+    let (dir, segment) = (dir.display(), printable_value(segment));
+    match line {
+        0 => format!("the trail in {dir} is not intact (at seq {seq}): {problem}\n"),
+        _ => format!("the trail in {dir} is not intact: {segment}:{line} (seq {seq}): {problem}\n"),
+    }
+}
+
+/// What was verified, for people.
+fn shown(dir: &Path, trusted: &Trusted, report: &Report) -> String {
+    let Report { segments, events, retired, heads, unsigned, open, unfinished_bytes, .. } = report;
+    let mut lines = vec![format!("the trail is intact: {events} events in {segments} segments")];
+    let word = |time: &Option<String>| printable_value(time.as_deref().unwrap_or("-")).into_owned();
+    lines.push(format!("of {} to {}, in {}", word(&report.first), word(&report.last), dir.display()));
+    if *retired > 0 {
+        lines.push(format!("the first {retired} events were let go; a signed stub stands for them"));
+    }
+    if let Some(last) = report.checkpoint.as_deref().and_then(Checkpoint::unverified) {
+        lines.push(format!("the last head is over {} events, of {}", last.size, printable_value(&last.time)));
+    }
+    if trusted.keys.is_empty() {
+        lines.push(format!("heads: {heads}, whose signatures were not checked: give --key"));
+    } else {
+        lines.push(format!("heads: {heads}, all signed by a trusted key; events since the last: {unsigned}"));
+    }
+    if *open > 0 {
+        lines.push(format!(
+            "{open} calls have no outcome yet: in flight, or lost when the gateway last ended"
+        ));
+    }
+    if *unfinished_bytes > 0 {
+        lines.push(format!("{unfinished_bytes} bytes after the last event are no whole line yet"));
+    }
+    lines.join("\n") + "\n"
 }

@@ -1,7 +1,7 @@
 //! `audit export`: events for other tools, as JSON lines, CSV (RFC 4180) or Parquet.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::search::Which;
-use super::{Output, folder, progress, say, tell};
-use crate::audit::{each_line, segments};
+use super::{Output, Printable, folder, progress, say};
+use crate::audit::each_line;
 
 mod parquet;
 
@@ -103,7 +103,11 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
     }
     let part = part_of(&asked.file);
     let out: Box<dyn Write + Send> = if to_stdout {
-        Box::new(io::stdout())
+        match io::stdout() {
+            // A terminal shows what it says; a program gets the lines as they are.
+            out if out.is_terminal() => Box::new(Printable(out)),
+            out => Box::new(out),
+        }
     } else {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
         Box::new(file.with_context(|| part.display().to_string())?)
@@ -142,9 +146,6 @@ fn write(asked: &Asked, dir: &Path, out: BufWriter<Box<dyn Write + Send>>) -> an
     };
     let wanted = asked.which.wanted();
     let (mut events, mut read, mut progress, mut failed) = (0, 0, progress(dir), None);
-    if segments(dir).with_context(|| dir.display().to_string())?.is_empty() {
-        tell("there is no trail in this folder\n");
-    }
     each_line(dir, |line| {
         read += u64::try_from(line.len()).unwrap_or(0) + 1;
         if read >> 20 != (read - 1) >> 20 {

@@ -11,10 +11,10 @@ pub(super) use show::row;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
-use super::{Output, say, tell};
+use super::{Output, Printable, say, tell};
 use crate::audit::{prove, prove_addition, segments};
 use crate::config;
 use crate::server::public_key;
@@ -112,7 +112,7 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
                 show_text("proof", &proof.text(), output);
                 Ok(true)
             }
-            Err(why) => anyhow::bail!("{request_id}: {why}"),
+            Err(why) => bail!("{request_id}: {why}"),
         },
         Verb::VerifyProof { file, key } => check::proof(file, key, output),
         Verb::Consistency { earlier, later, proof, key, dir } => {
@@ -140,22 +140,33 @@ fn show_text(name: &str, text: &str, output: Output) {
 }
 
 /// The folder of the trail: the given one, which needs no configuration, or the configured.
+///
+/// # Errors
+/// Where there is no such folder, or no trail in it: nothing that is read there must look as if nothing had happened.
 pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    match given {
-        Some(dir) => Ok(dir.to_owned()),
-        None => Ok(settings(path)?.audit.dir.value),
+    let dir = match given {
+        Some(dir) => dir.to_owned(),
+        None => settings(path)?.audit.dir.value,
+    };
+    if segments(&dir).with_context(|| dir.display().to_string())?.is_empty() {
+        bail!("{}: there is no trail in this folder: no audit-*.jsonl is in it", dir.display());
     }
+    Ok(dir)
 }
 
+/// The configuration, which must be without an error: what has a wrong name has its default value.
 pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let (file, problems) = config::parse(&text, path);
-    file.with_context(|| problems.render(false))
+    let read = config::read_file(path).and_then(
+        |(file, problems)| {
+            if problems.has_errors() { Err(problems) } else { Ok(file) }
+        },
+    );
+    read.map_err(|problems| anyhow::anyhow!("the configuration cannot be used\n{}", problems.render(false)))
 }
 
 /// Shows on a terminal how far a large trail was read.
 fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
-    use std::io::IsTerminal as _;
+    use std::io::{IsTerminal as _, Write as _};
     /// A smaller one is read at once.
     const LARGE: u64 = 256 << 20;
     let sizes = segments(dir).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
@@ -165,11 +176,9 @@ fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
         let percent = read.saturating_mul(100) / all.max(1);
         if shown && percent != before {
             before = percent;
-            tell(&format!(
-                "\r{percent:3} % of {} MiB read{}",
-                all >> 20,
-                if percent >= 99 { "\r\x1b[K" } else { "" }
-            ));
+            let end = if percent >= 99 { "\r\x1b[K" } else { "" };
+            // Beside `tell`: it is a terminal, and is to be moved about.
+            write!(std::io::stderr(), "\r{percent:3} % of {} MiB read{end}", all >> 20).unwrap_or_default();
         }
     }
 }

@@ -14,6 +14,7 @@ use super::search::Which;
 use super::{Output, folder, row};
 use crate::audit::{open_at, read_line, segments, stem};
 use crate::index::Wanted;
+use crate::printable::printable_value;
 
 /// How often it is looked whether there is more.
 const LOOK: Duration = Duration::from_millis(200);
@@ -117,7 +118,7 @@ fn shown(line: &[u8], output: Output) -> String {
     let text = String::from_utf8_lossy(line);
     let event: Value = serde_json::from_str(&text).unwrap_or_default();
     match output {
-        Output::Json => format!("{text}\n"),
+        Output::Json => format!("{}\n", printable_value(&text)),
         Output::Text => {
             let style = style(&event);
             format!("{style}{}{style:#}\n", row(&event).trim_end())

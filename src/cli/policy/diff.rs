@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Decided, Which, each_decided};
 use crate::cli::store::table::table;
-use crate::cli::{Output, load, say, tell};
+use crate::cli::{Output, load, say, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::gateway::Snapshot;
 use crate::policy::{Action, Members};
@@ -42,7 +42,7 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
     let compiled = match load(new) {
         Ok((_, compiled, _)) => compiled,
         Err(problems) => {
-            tell(&problems.render(true));
+            tell_problems(&problems);
             return Ok(false);
         }
     };

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Which, each_decided};
 use crate::cli::{Output, say};
 use crate::name::Name;
+use crate::printable::printable_value;
 use crate::query::decode_query;
 use crate::target::Target;
 
@@ -143,7 +144,7 @@ fn orgs(path: &Path, (consumer, upstream): (&str, &str), done: &Done) -> Vec<Str
     orgs.into_iter().map(|(org, _)| quoted(org)).collect()
 }
 
-/// A basic string of TOML.
+/// A basic string of TOML, on one line: JSON's is one, where what it leaves as it is can be shown.
 fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
+    printable_value(&json!(text).to_string()).into_owned()
 }

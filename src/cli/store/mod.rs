@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::{Output, environment, say, tell};
+use super::{Output, environment, say, tell, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
 use crate::custody::{MasterKey, Stored};
@@ -158,12 +158,12 @@ impl Desk {
         let (file, problems) = match config::read_file(config) {
             Ok(read) => read,
             Err(problems) => {
-                tell(&problems.render(true));
+                tell_problems(&problems);
                 return Ok(None);
             }
         };
         if problems.has_errors() {
-            tell(&problems.render(true));
+            tell_problems(&problems);
             return Ok(None);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

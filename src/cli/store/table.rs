@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use crate::printable::printable_value;
+
 /// Rows under their headings; what to say where there are none.
 pub(in crate::cli) fn table<const N: usize>(
     headings: [&str; N],
@@ -9,6 +11,7 @@ pub(in crate::cli) fn table<const N: usize>(
     if rows.is_empty() {
         return format!("{none}\n");
     }
+    let rows = rows.into_iter().map(|row| row.map(|cell| printable_value(&cell).into_owned()));
     let all: Vec<[String; N]> = [headings.map(str::to_uppercase)].into_iter().chain(rows).collect();
     let mut widths = [0; N];
     for row in &all {
@@ -33,6 +36,8 @@ mod tests {
     fn columns_are_as_wide_as_what_stands_in_them() {
         let rows = vec![["a".to_owned(), String::new()], ["größer".to_owned(), "x".to_owned()]];
         assert_eq!(table(["id", "note"], rows, "none"), "ID      NOTE\na\ngrößer  x\n");
+        let hostile = vec![["a\nb".to_owned(), "\u{202e}\u{1b}[2J".to_owned()]];
+        assert_eq!(table(["id", "note"], hostile, "none"), "ID        NOTE\na\\u000ab  \\u202e\\u001b[2J\n");
         assert_eq!(table(["id"], Vec::new(), "there is none"), "there is none\n");
     }
 }
