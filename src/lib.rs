@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod gather;
 pub mod code;
 pub mod query;
+pub mod spelling;
 pub mod target;
 pub mod framing;
 pub mod metrics;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use crate::spelling::{Naming, naming};
+
 /// The members of a JSON body, as rules judge them; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Members(Seen);
@@ -87,22 +89,23 @@ impl Members {
         }
     }
 
-    /// The text of the member called `name` where it is there exactly once, in any case of its letters: of a
+    /// The text of the member called `name` where it is there exactly once, in whatever spelling: of a
     /// string itself, of a number or a boolean its JSON.
     pub(super) fn only(&self, name: &str) -> Option<&str> {
-        let mut named = self.named().iter().filter(|(written, _)| written.eq_ignore_ascii_case(name));
+        let mut named = self.named().iter().filter(|(written, _)| naming(written, name) != Naming::Other);
         match (named.next(), named.next()) {
             (Some((written, value)), None) if written == name => value.as_deref(),
             _ => None,
         }
     }
 
-    /// Whether any value of the member matches; where the body cannot be judged, it might.
+    /// Whether any value of a member that may be read as this one matches; where the body cannot be judged, it might.
     pub(super) fn any(&self, name: &str, mut matches: impl FnMut(&str) -> bool) -> bool {
-        // Names that differ in case alone are one to some readers.
         self.why_unread().is_some()
-            || self.named().iter().any(|(written, value)| {
-                written.eq_ignore_ascii_case(name) && value.as_deref().is_none_or(&mut matches)
+            || self.named().iter().any(|(written, value)| match naming(written, name) {
+                Naming::Other => false,
+                Naming::Same => value.as_deref().is_none_or(&mut matches),
+                Naming::Part => true,
             })
     }
 }

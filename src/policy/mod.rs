@@ -10,7 +10,7 @@ mod rule;
 pub use members::{Members, Unread};
 pub use org::{OrgPin, named_org};
 pub use pattern::{Glob, PathPattern};
-pub use rule::Rule;
+pub use rule::{Asked, Rule};
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -83,6 +83,13 @@ pub struct Action {
     pub org: Option<String>,
     /// What rules see of the body; [`Members::none`] where none that could hold looks at it.
     pub body: Members,
+}
+
+impl Action {
+    /// What rules judge of it.
+    fn asked(&self) -> Asked<'_> {
+        Asked::new(&self.method, &self.target, &self.body)
+    }
 }
 
 /// A decision to allow. Only [`Policy::decide`] makes one; it cannot be copied, and what is sent
@@ -218,10 +225,10 @@ impl Policy {
         if !self.has_body_rules {
             return false;
         }
-        let (method, target) = (&action.method, &action.target);
+        let asked = action.asked();
         self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles).any(|role| {
-            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(method, target);
-            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(method, target);
+            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(&asked);
+            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(&asked);
             role.deny.iter().any(denies) || role.allow.iter().any(allows)
         })
     }
@@ -268,15 +275,13 @@ impl Policy {
             |grant: &&Grant| org.is_none_or(|org| grant.orgs.iter().any(|granted| **granted == *org));
         let grants = self.grants_of(consumer, action).iter().filter(live).filter(applies);
         let mut roles = grants.flat_map(|grant| &grant.roles);
-        let (method, target, body) = (&action.method, &action.target, &action.body);
+        let asked = action.asked();
         let told = |rule: &Rule| rule.name.clone();
         match ruling {
-            Ok(_) => roles.find_map(|role| {
-                role.deny.iter().find(|rule| rule.shadow && rule.denies(method, target, body)).map(told)
-            }),
-            Err(Forbidden { code: Code::Denied, .. }) => roles.find_map(|role| {
-                role.allow.iter().find(|rule| rule.shadow && rule.allows(method, target, body)).map(told)
-            }),
+            Ok(_) => roles
+                .find_map(|role| role.deny.iter().find(|rule| rule.shadow && rule.denies(&asked)).map(told)),
+            Err(Forbidden { code: Code::Denied, .. }) => roles
+                .find_map(|role| role.allow.iter().find(|rule| rule.shadow && rule.allows(&asked)).map(told)),
             Err(_) => None,
         }
     }
@@ -299,15 +304,16 @@ impl Policy {
         };
         let applies = |grant: &&Grant| org.is_none_or(|org| grant.orgs.contains(org));
         let told = || org.map(ToString::to_string);
+        let asked = action.asked();
         let denying = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.deny);
         for rule in denying {
-            if !rule.shadow && rule.denies(&action.method, &action.target, &action.body) {
+            if !rule.shadow && rule.denies(&asked) {
                 return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), told()));
             }
         }
         for grant in live().filter(applies) {
             for rule in grant.roles.iter().flat_map(|role| &role.allow) {
-                if !rule.shadow && rule.allows(&action.method, &action.target, &action.body) {
+                if !rule.shadow && rule.allows(&asked) {
                     let (credential, rule) = (grant.credential, rule.name.clone());
                     return Ok(Allowed { org: org.cloned(), credential, rule, shadow: None });
                 }

@@ -1,5 +1,10 @@
 //! Patterns of paths and of single values.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::spelling::{self, Paths};
 use crate::target::Target;
 
 /// A path pattern: `*` is one segment or a part of one, `**` any number of segments, none
@@ -18,7 +23,11 @@ enum Segment {
 
 /// A pattern for one value: `*` is any text, also none.
 #[derive(Debug, Clone)]
-pub struct Glob(Vec<String>);
+pub struct Glob {
+    parts: Vec<String>,
+    /// The same folded, for denials.
+    folded: Vec<String>,
+}
 
 impl PathPattern {
     /// Reads a pattern. Its literal parts are brought into the canonical form, since that is what
@@ -42,7 +51,7 @@ impl PathPattern {
                 mixed if mixed.contains("**") => {
                     Err("`**` stands for whole segments, alone between slashes".into())
                 }
-                like => Ok(Segment::Like(Glob::new(like))),
+                like => Ok(Segment::Like(Glob::of_segment(like))),
             })
             .collect::<Result<_, String>>()?;
         Ok(Self { text: text.to_owned(), segments })
@@ -57,9 +66,20 @@ impl PathPattern {
     /// Whether a canonical path matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let mut path = path.strip_prefix('/').unwrap_or(path);
-        path = path.strip_suffix('/').unwrap_or(path);
-        match_segments(&self.segments, path, false)
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        match_segments(&self.segments, path, Glob::matches)
+    }
+
+    /// Whether some server may read a path that matches.
+    #[must_use]
+    pub fn may_match(&self, paths: &Paths<'_>) -> bool {
+        let matches = |path: &str| match_segments(&self.segments, path, Glob::matches_folded);
+        match paths {
+            Paths::Plain(path) => matches(path),
+            Paths::Any(paths) => paths.iter().any(|path| matches(path)),
+            Paths::Unknown => true,
+        }
     }
 
     /// The pattern as `SQLite` knows them (GLOB), for a path without slashes at its ends, and how many slashes such a
@@ -75,7 +95,7 @@ impl PathPattern {
                     glob.push('*');
                     exact = false;
                 }
-                Segment::Like(Glob(parts)) => {
+                Segment::Like(Glob { parts, .. }) => {
                     if number > 0 && exact {
                         glob.push('/');
                     }
@@ -86,51 +106,70 @@ impl PathPattern {
         }
         (glob, exact.then(|| self.segments.len().saturating_sub(1)))
     }
-
-    /// Whether a canonical path matches once `;…` is cut from each segment, as servers read it
-    /// that know path parameters.
-    #[must_use]
-    pub fn matches_without_parameters(&self, path: &str) -> bool {
-        let mut path = path.strip_prefix('/').unwrap_or(path);
-        path = path.strip_suffix('/').unwrap_or(path);
-        match_segments(&self.segments, path, true)
-    }
 }
 
 impl Glob {
     /// The pattern in `text`.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self(text.split('*').map(String::from).collect())
+        Self::of(text, |part| Cow::Borrowed(part))
+    }
+
+    /// The pattern of a canonical path's segment.
+    fn of_segment(text: &str) -> Self {
+        Self::of(text, |part| percent_decode_str(part).decode_utf8_lossy())
+    }
+
+    fn of(text: &str, decode: impl Fn(&str) -> Cow<'_, str>) -> Self {
+        let parts: Vec<String> = text.split('*').map(String::from).collect();
+        let mut folded: Vec<String> =
+            parts.iter().map(|part| spelling::fold(&decode(part)).into_owned()).collect();
+        if let Some(first) = folded.first_mut() {
+            *first = spelling::trim_start(first).to_owned();
+        }
+        if let Some(last) = folded.last_mut() {
+            *last = spelling::trim_end(last).to_owned();
+        }
+        Self { parts, folded }
     }
 
     /// Whether the whole of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let Some((first, rest)) = self.0.split_first() else { return text.is_empty() };
-        let Some((last, middle)) = rest.split_last() else { return text == first };
-        let Some(mut text) = text.strip_prefix(first.as_str()) else { return false };
-        for part in middle {
-            let Some((_, after)) = text.split_once(part.as_str()) else { return false };
-            text = after;
-        }
-        text.ends_with(last.as_str())
+        match_parts(&self.parts, text)
     }
 
-    /// Whether the whole of `text` matches however it is spelt: blanks around it, the case of its letters, and
-    /// the form of a number do not matter.
+    /// Whether the whole of a folded text without margins matches.
+    fn matches_folded(&self, text: &str) -> bool {
+        match_parts(&self.folded, text)
+    }
+
+    /// Whether some server may read a value that matches in this decoded one.
     #[must_use]
-    pub fn matches_any_spelling(&self, text: &str) -> bool {
-        let lower = Self(self.0.iter().map(|part| part.to_lowercase()).collect());
-        let text = text.trim().to_lowercase();
-        let number =
-            text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number.to_string());
-        self.matches(&text) || lower.matches(&text) || number.is_some_and(|number| lower.matches(&number))
+    pub fn may_match(&self, value: &str) -> bool {
+        let Some(read) = spelling::values(value) else { return true };
+        let wanted = match &*self.folded {
+            [whole] => spelling::equivalents(whole),
+            _ => Default::default(),
+        };
+        read.iter()
+            .any(|read| self.matches_folded(read) || wanted.iter().flatten().any(|wanted| wanted == read))
     }
 }
 
+fn match_parts(parts: &[String], text: &str) -> bool {
+    let Some((first, rest)) = parts.split_first() else { return text.is_empty() };
+    let Some((last, middle)) = rest.split_last() else { return text == first };
+    let Some(mut text) = text.strip_prefix(first.as_str()) else { return false };
+    for part in middle {
+        let Some((_, after)) = text.split_once(part.as_str()) else { return false };
+        text = after;
+    }
+    text.ends_with(last.as_str())
+}
+
 /// Two-pointer matching with one point to come back to: `**` only ever needs the latest one.
-fn match_segments(pattern: &[Segment], path: &str, cut: bool) -> bool {
+fn match_segments(pattern: &[Segment], path: &str, matches: impl Fn(&Glob, &str) -> bool) -> bool {
     let (mut pattern, mut rest) = (pattern, (!path.is_empty()).then_some(path));
     let mut back: Option<(&[Segment], &str)> = None;
     loop {
@@ -147,7 +186,7 @@ fn match_segments(pattern: &[Segment], path: &str, cut: bool) -> bool {
             }
             (Some((Segment::Like(glob), after)), Some(path)) => {
                 let (segment, left) = next_segment(path);
-                if glob.matches(if cut { without_parameters(segment) } else { segment }) {
+                if matches(glob, segment) {
                     (pattern, rest) = (after, left);
                     continue;
                 }
@@ -169,13 +208,6 @@ fn next_segment(path: &str) -> (&str, Option<&str>) {
     let slash = memchr::memchr(b'/', path.as_bytes());
     let parts = slash.and_then(|at| Some((path.get(..at)?, path.get(at + 1..)?)));
     parts.map_or((path, None), |(segment, left)| (segment, Some(left)))
-}
-
-/// Where a segment's parameters begin: `;`, as a canonical path spells it.
-pub(super) const PARAMETERS: &str = "%3B";
-
-fn without_parameters(segment: &str) -> &str {
-    segment.split_once(PARAMETERS).map_or(segment, |(plain, _)| plain)
 }
 
 fn escape_beyond_ascii(text: &str) -> String {
@@ -231,11 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn sees_through_path_parameters() {
+    fn a_denial_sees_through_path_parameters() {
         let pattern = PathPattern::parse("/a/*/password").unwrap();
         assert!(!pattern.matches("/a/1/password%3Bx/"));
-        assert!(pattern.matches_without_parameters("/a/1/password%3Bx/"));
-        assert!(pattern.matches_without_parameters("/a%3Bb/1/password"));
+        assert!(pattern.may_match(&spelling::paths("/a/1/password%3Bx/")));
+        assert!(pattern.may_match(&spelling::paths("/a%3Bb/1/password")));
+        // Where the pattern names them, too.
+        assert!(PathPattern::parse("/a/b;c").unwrap().may_match(&spelling::paths("/A/b%3Bc")));
     }
 
     #[test]

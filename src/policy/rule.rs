@@ -1,14 +1,66 @@
 //! One rule of a role.
 
-use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::Method;
 
 use super::members::Members;
-use super::pattern::{Glob, PARAMETERS, PathPattern};
+use super::pattern::{Glob, PathPattern};
 use crate::query::{decode_query, same_query_name};
+use crate::spelling::{self, Naming, Paths, query_naming};
 use crate::target::Target;
+
+/// What rules judge of a request.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    method: &'a Method,
+    target: &'a Target,
+    body: &'a Members,
+    /// The path as denials see it: found out once, where there are any.
+    paths: OnceCell<Paths<'a>>,
+}
+
+impl<'a> Asked<'a> {
+    /// A request of this method and target, with what is known of its body.
+    #[must_use]
+    pub fn new(method: &'a Method, target: &'a Target, body: &'a Members) -> Self {
+        Self { method, target, body, paths: OnceCell::new() }
+    }
+
+    fn paths(&self) -> &Paths<'a> {
+        self.paths.get_or_init(|| spelling::paths(self.target.path()))
+    }
+
+    /// Whether a query condition of an allowing rule holds: its member is there exactly once, in the very spelling, not
+    /// blank, and matches; and so it does by every border that some server takes for one.
+    fn has(&self, name: &str, glob: &Glob) -> bool {
+        let good = |written: &str, value: &str| {
+            let value = decode_query(value);
+            same_query_name(written, name) && !spelling::is_blank(&value) && glob.matches(&value)
+        };
+        let mut named = self.target.query_members().filter(|(written, _)| may_be(written, name));
+        let (Some((written, value)), None) = (named.next(), named.next()) else { return false };
+        good(written, value)
+            && spelling::query_members(self.target.query())
+                .all(|(written, value)| !may_be(&written, name) || good(&written, &value))
+    }
+
+    /// Whether a query condition of a denying rule holds: some server may read such a member with such a value.
+    fn may_have(&self, name: &str, glob: &Glob) -> bool {
+        spelling::query_members(self.target.query()).any(|(written, value)| {
+            match query_naming(&written, name) {
+                Naming::Other => false,
+                Naming::Same => glob.may_match(&decode_query(&value)),
+                Naming::Part => true,
+            }
+        })
+    }
+}
+
+fn may_be(written: &str, name: &str) -> bool {
+    query_naming(written, name) != Naming::Other
+}
 
 /// One rule: which methods, which paths, under which conditions on query and body.
 #[derive(Debug, Clone)]
@@ -31,67 +83,127 @@ impl Rule {
     /// Whether the rule, as an allowing one, is for this request. A condition holds where its
     /// member is there exactly once, not blank, and matches: what is absent allows nothing.
     #[must_use]
-    pub fn allows(&self, method: &Method, target: &Target, body: &Members) -> bool {
+    pub fn allows(&self, asked: &Asked<'_>) -> bool {
         let holds = |(name, glob): &(String, Glob)| {
-            body.only(name).is_some_and(|value| !is_blank(value) && glob.matches(value))
+            asked.body.only(name).is_some_and(|value| !spelling::is_blank(value) && glob.matches(value))
         };
-        self.may_allow(method, target) && self.body.iter().all(holds)
+        self.may_allow(asked) && self.body.iter().all(holds)
     }
 
     /// The same by all but the body.
-    pub(super) fn may_allow(&self, method: &Method, target: &Target) -> bool {
-        (self.methods.is_empty() || self.methods.contains(method))
-            && self.paths.iter().any(|pattern| pattern.matches(target.path()))
-            && self.query.iter().all(|(name, glob)| {
-                let mut values = values(target, name);
-                match (values.next(), values.next()) {
-                    (Some(value), None) => !is_blank(&value) && glob.matches(&value),
-                    _ => false,
-                }
-            })
+    pub(super) fn may_allow(&self, asked: &Asked<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.contains(asked.method))
+            && self.paths.iter().any(|pattern| pattern.matches(asked.target.path()))
+            && self.query.iter().all(|(name, glob)| asked.has(name, glob))
     }
 
-    /// Whether the rule, as a denying one, is for this request, also as servers read the path
-    /// that cut parameters off its segments. Of a member that is there twice, one match suffices:
-    /// nobody gets around a denial by repeating himself. Nor by the case of the method: some servers
-    /// read `delete` as `DELETE`, and the signature is the same for both. Nor by a value of the body that is
-    /// only spelt differently: blanks around it, its case, `5.0` for `5`.
+    /// Whether the rule, as a denying one, is for this request as some server may read it: path, names and values in
+    /// every spelling of which [`spelling`] knows, the method in any case. Of a member that is there twice, one match
+    /// suffices: nobody gets around a denial by repeating himself.
     #[must_use]
-    pub fn denies(&self, method: &Method, target: &Target, body: &Members) -> bool {
-        let holds = |(name, glob): &(String, Glob)| body.any(name, |value| glob.matches_any_spelling(value));
-        self.may_deny(method, target) && self.body.iter().all(holds)
+    pub fn denies(&self, asked: &Asked<'_>) -> bool {
+        let holds = |(name, glob): &(String, Glob)| asked.body.any(name, |value| glob.may_match(value));
+        self.may_deny(asked) && self.body.iter().all(holds)
     }
 
     /// The same by all but the body.
-    pub(super) fn may_deny(&self, method: &Method, target: &Target) -> bool {
-        let path = target.path();
-        (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, method)))
-            && {
-                // Few have any.
-                let parameters = path.contains(PARAMETERS);
-                let cut = |pattern: &PathPattern| parameters && pattern.matches_without_parameters(path);
-                self.paths.iter().any(|pattern| pattern.matches(path) || cut(pattern))
-            }
-            && self.query.iter().all(|(name, glob)| {
-                values(target, name).any(|value| !value.is_empty() && glob.matches(&value))
-            })
+    pub(super) fn may_deny(&self, asked: &Asked<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, asked.method)))
+            && self.paths.iter().any(|pattern| pattern.may_match(asked.paths()))
+            && self.query.iter().all(|(name, glob)| asked.may_have(name, glob))
     }
-}
-
-/// Whether nothing is left of the value once blanks are cut off: servers that do so take it for
-/// absent, and a filter that is absent selects everything. Controls count, as Python cuts some.
-fn is_blank(value: &str) -> bool {
-    value.chars().all(|letter| letter.is_whitespace() || letter.is_control())
 }
 
 fn same_in_any_case(one: &Method, other: &Method) -> bool {
     one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
-/// The decoded values of the query members called `name`.
-fn values<'t>(target: &'t Target, name: &'t str) -> impl Iterator<Item = Cow<'t, str>> {
-    target
-        .query_members()
-        .filter(move |(written, _)| same_query_name(written, name))
-        .map(|(_, value)| decode_query(value))
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::super::pattern::PathPattern;
+    use super::*;
+
+    fn rule() -> Rule {
+        Rule {
+            name: "r".into(),
+            shadow: false,
+            methods: vec![Method::POST],
+            paths: vec![PathPattern::parse("/api/users/*/keys").unwrap()],
+            query: vec![("action".into(), Glob::new("delete"))],
+            body: Vec::new(),
+        }
+    }
+
+    const ALL: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.add(b'a');
+
+    /// One letter in some spelling, percent-encoded up to three times.
+    fn letter(letter: char) -> impl Strategy<Value = String> {
+        let wide = char::from_u32(u32::from(letter) + 0xfee0).filter(|_| letter.is_ascii_alphabetic());
+        let forms = [
+            letter.to_string(),
+            letter.to_ascii_uppercase().to_string(),
+            wide.unwrap_or(letter).to_string(),
+            format!("{letter}\u{301}"),
+            format!("\u{200b}{letter}"),
+        ];
+        (select(forms.to_vec()), 0..4_usize, any::<bool>()).prop_map(|(form, times, all)| {
+            let escape = |text: &str| percent_encoding::percent_encode(text.as_bytes(), ALL).to_string();
+            let once = if all || !form.is_ascii() { escape(&form) } else { form };
+            (1..times).fold(once, |text, _| text.replace('%', "%25"))
+        })
+    }
+
+    fn word(text: &str) -> impl Strategy<Value = String> + use<> {
+        text.chars().map(letter).collect::<Vec<_>>().prop_map(|letters| letters.concat())
+    }
+
+    /// A word with what servers cut from its ends: `after` is cut from its end alone.
+    fn framed(text: &str, before: &'static [&str], after: &'static [&str]) -> impl Strategy<Value = String> {
+        let some = |of: &'static [&str]| prop::collection::vec(select(of), 0..3).prop_map(|all| all.concat());
+        (some(before), word(text), some(after)).prop_map(|(before, word, after)| before + &word + &after)
+    }
+
+    fn segment(text: &str) -> impl Strategy<Value = String> {
+        framed(text, &["%20", "%C2%A0", "%22"], &[".", "%20", "%E3%80%80", ";x", "%3Ba.b", "%2500", "%2520"])
+    }
+
+    fn target() -> impl Strategy<Value = String> {
+        let blanks: &[&str] = &["+", "%20", "%09", "%EF%BB%BF"];
+        let name = framed("action", blanks, &["+", "%00", "%0Ax", ".", "[]", "[0]", "%5b7%5D"]);
+        let value = framed("delete", blanks, &["+", "%00x", "%0d", ".", ";y", ",list", "%2500"]);
+        let path = (segment("api"), segment("users"), "[a-z0-9]{1,4}", segment("keys"));
+        let lead = select(&["", "x=1&", "x;", "action=list&", "y=%41;"][..]);
+        (path, lead, name, value, any::<bool>()).prop_map(|((a, b, id, c), lead, name, value, slash)| {
+            format!("/{a}/{b}/{id}/{c}{}?{lead}{name}={value}", if slash { "/" } else { "" })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+        #[test]
+        fn no_spelling_avoids_a_denial(raw in target(), method in select(&["POST", "post", "Post"][..])) {
+            let (method, none) = (Method::from_bytes(method.as_bytes()).unwrap(), Members::none());
+            if let Ok(target) = Target::canonical(raw.as_bytes()) {
+                prop_assert!(rule().denies(&Asked::new(&method, &target, &none)), "{}", target);
+            }
+        }
+
+        #[test]
+        fn no_other_spelling_is_allowed(raw in target()) {
+            let none = Members::none();
+            if let Ok(target) = Target::canonical(raw.as_bytes())
+                && rule().allows(&Asked::new(&Method::POST, &target, &none))
+            {
+                let path: Vec<&str> = target.path().trim_end_matches('/').split('/').collect();
+                prop_assert!(matches!(path[..], ["", "api", "users", _, "keys"]), "{}", target);
+                let actions = spelling::query_members(target.query()).filter(|(name, _)| may_be(name, "action"));
+                let actions: Vec<_> = actions.map(|(name, value)| (decode_query(&name).into_owned(), decode_query(&value).into_owned())).collect();
+                prop_assert_eq!(actions, [("action".to_owned(), "delete".to_owned())], "{}", target);
+            }
+        }
+    }
 }
