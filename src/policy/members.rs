@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::pattern::Glob;
 use crate::spelling::{Naming, naming};
 
 /// The members of a JSON body, as rules judge them; cheap to clone.
@@ -100,9 +101,16 @@ impl Members {
     }
 
     /// Whether any value of a member that may be read as this one matches; where the body cannot be judged, it might.
+    /// In `name`, `*` is any text.
     pub(super) fn any(&self, name: &str, mut matches: impl FnMut(&str) -> bool) -> bool {
+        let pattern = name.contains('*').then(|| Glob::new(name));
+        let naming = |written: &str| match &pattern {
+            Some(pattern) if pattern.may_match(written) => Naming::Same,
+            Some(_) => Naming::Other,
+            None => naming(written, name),
+        };
         self.why_unread().is_some()
-            || self.named().iter().any(|(written, value)| match naming(written, name) {
+            || self.named().iter().any(|(written, value)| match naming(written) {
                 Naming::Other => false,
                 Naming::Same => value.as_deref().is_none_or(&mut matches),
                 Naming::Part => true,
@@ -220,6 +228,16 @@ mod tests {
         assert!(members.any("data", |value| value == "delete"));
         // Nor does such a twin hide behind the one that is judged.
         assert_eq!(members.only("action"), None);
+    }
+
+    #[test]
+    fn a_name_may_be_a_pattern_where_any_value_counts() {
+        let members = Members::read(br#"{"Org_Roles":[],"name":"a","password":null}"#);
+        let present = |name| members.any(name, |_| true);
+        assert!(present("*role*") && present("*_roles") && present("passw*d") && present("*"));
+        assert!(!present("*key*") && !present("role*") && !members.any("na*", |value| value == "b"));
+        assert_eq!(members.only("na*"), None);
+        assert!(!Members::read(b"{}").any("*", |_| true) && !Members::none().any("*", |_| true));
     }
 
     #[test]

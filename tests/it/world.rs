@@ -303,6 +303,14 @@ impl Raw {
         answer
     }
 
+    /// The next answer without its body, which is not waited for.
+    pub fn head(&mut self) -> Answer {
+        while !self.unread.windows(4).any(|window| window == b"\r\n\r\n") && self.more() {}
+        let head = String::from_utf8_lossy(&self.unread).into_owned();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Answer { status, head, body: Vec::new(), whole: false }
+    }
+
     /// Whether the gateway closes the connection, with nothing more said, within the read time-out.
     pub fn closed(&mut self) -> bool {
         let mut more = [0; 1];

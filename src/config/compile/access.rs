@@ -84,6 +84,13 @@ fn directory(
 }
 
 pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problems) -> Role {
+    for wanted in
+        role.allow.iter().flat_map(|rule| &rule.body).filter(|wanted| wanted.name.value.contains('*'))
+    {
+        let title =
+            format!("`{}` is a pattern, and an allowing rule names a member exactly", wanted.name.value);
+        problems.push(Problem::error(wanted.name.span, title).help("write the member's whole name"));
+    }
     let mut rules = |kind: &str, rules: &[file::Rule]| -> Vec<Rule> {
         let numbered = rules.iter().enumerate();
         numbered.map(|(at, rule)| compile_rule(format!("{name}.{kind}[{at}]"), rule, problems)).collect()
