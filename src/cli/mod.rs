@@ -9,6 +9,7 @@ mod live;
 mod policy;
 mod ready;
 mod received;
+mod role;
 mod serve;
 mod store;
 
@@ -87,6 +88,9 @@ enum Verb {
     /// Look after the key by which the store is sealed
     #[command(subcommand)]
     MasterKey(store::master::Verb),
+    /// See the roles that ship, and those of the configuration; needs no configuration
+    #[command(subcommand)]
+    Role(role::Verb),
     /// Learn roles from the trail, and try a configuration on it
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
         Verb::Freeze(which) => store::persistent(|| store::freeze::run(config, which, true, output)),
         Verb::Thaw(which) => store::persistent(|| store::freeze::run(config, which, false, output)),
         Verb::MasterKey(verb) => store::master::run(config, verb, output),
+        Verb::Role(verb) => role::run(config, verb, output),
         Verb::Policy(verb) => policy::run(config, verb, output),
         Verb::Audit(verb) => audit::run(config, verb, output),
     };

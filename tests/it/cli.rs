@@ -375,3 +375,62 @@ fn serve_takes_as_many_open_files_as_it_may() {
     assert!(soft == hard && soft != "64", "{files}");
     assert_eq!(process.end().0, Some(0));
 }
+
+#[test]
+fn roles_are_listed_and_shown_with_and_without_a_configuration() {
+    let empty = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| bare(empty.path()).args(arguments).output().unwrap();
+    let names = |done: &Output| -> Vec<String> {
+        let roles = json(done).as_array().unwrap().clone();
+        roles.iter().map(|role| role["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let listed = run(&["role", "list", "--output", "json"]);
+    let shipped = names(&listed);
+    assert_eq!((code(&listed), shipped.len()), (0, 15), "{listed:?}");
+    assert!(
+        json(&listed).as_array().unwrap().iter().all(|role| role["ships"] == true && role["about"] != "")
+    );
+    let text = run(&["role", "list"]);
+    assert!(
+        shipped.iter().all(|name| said(&text).contains(name)) && said(&text).contains("no configuration")
+    );
+
+    let shown = json(&run(&["role", "show", "jumpserver:users-admin", "--output", "json"]));
+    let rules = |kind: &str| shown[kind].as_array().unwrap().clone();
+    let filtered = rules("allow").into_iter().find(|rule| !rule["query"]["username"].is_null()).unwrap();
+    assert_eq!((&filtered["methods"][0], &filtered["query"]["username"]), (&"DELETE".into(), &"*".into()));
+    assert_eq!(shown["with"], "jumpserver:no-new-keys");
+    let denied = rules("deny");
+    assert_eq!(denied[0]["rule"], "jumpserver:no-new-keys.deny[0]");
+    assert!(
+        denied.iter().any(|rule| rule["body"]["*role*"] == "*")
+            && shown["about"].as_str().unwrap().contains("e-mail")
+    );
+    let text = said(&run(&["role", "show", "jumpserver:users-admin"]));
+    for part in [
+        "jumpserver:users-admin.allow[0]: GET HEAD OPTIONS\n",
+        ": DELETE, query username = \"*\"\n        /api/v1/users/users\n",
+        "The denials of jumpserver:no-new-keys go with it.",
+        "jumpserver:no-new-keys.deny[0]: any method\n        /api/*/authentication/**\n",
+        "POST PUT PATCH, body *role* = \"*\"\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let itself = json(&run(&["role", "show", "ops:no-new-keys", "--output", "json"]));
+    assert!(itself["with"].is_null() && itself["allow"].as_array().unwrap().is_empty());
+
+    for (wrong, told) in [("jumpserver:readonly", "`jumpserver:read-only`"), ("zzz", "claviger role list")] {
+        let done = run(&["role", "show", wrong]);
+        assert!(code(&done) == 1 && said(&done).contains(told), "{wrong}: {done:?}");
+    }
+
+    let more = "\n[roles.mine]\nallow = [{ paths = [\"/a/**\"], mode = \"shadow\" }]\n";
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, more);
+    let here = |arguments: &[&str]| site.claviger().args(arguments).output().unwrap();
+    assert!(names(&here(&["role", "list", "--output", "json"])).contains(&"mine".to_owned()));
+    let own = said(&here(&["role", "show", "mine"]));
+    assert!(own.contains("mine.allow[0]: any method, shadow") && own.contains("nothing"), "{own}");
+    std::fs::write(empty.path().join("claviger.toml"), "workers = -1\n").unwrap();
+    assert_eq!(code(&run(&["role", "list"])), 1);
+}

@@ -11,6 +11,7 @@ mod sinks;
 mod stored;
 mod upstreams;
 
+pub use packs::Pack;
 pub use secrets::kept;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::access::compile_role;
-use crate::config::{At, Problem, nearest, parse};
+use crate::config::{At, Named, Problem, file, nearest, parse};
 use crate::policy::{Role, Rule};
 
 /// Each product's roles, as the file format writes roles.
@@ -18,6 +18,49 @@ const PACKS: [(&str, &str); 4] = [
 
 /// The role whose denials go with every other of its pack.
 const ALWAYS: &str = "no-new-keys";
+
+/// The roles that ship for one product, as its pack writes them.
+pub struct Pack {
+    /// Which product.
+    pub product: &'static str,
+    /// What the pack says of itself.
+    pub about: String,
+    /// The roles, by their names in the pack.
+    pub roles: Named<file::Role>,
+    text: &'static str,
+}
+
+impl Pack {
+    /// Every pack.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PACKS.into_iter().map(|(product, text)| {
+            let about = comment(text.lines().take_while(|line| line.starts_with('#')));
+            let roles = parse(text, Path::new(product)).0.map(|file| file.roles).unwrap_or_default();
+            Self { product, about, roles, text }
+        })
+    }
+
+    /// What the pack says of one of its roles.
+    #[must_use]
+    pub fn about_role(&self, name: &str) -> String {
+        let heading = format!("[roles.{name}]");
+        let before: Vec<&str> = self.text.lines().take_while(|line| *line != heading).collect();
+        let lines = before.iter().rev().take_while(|line| line.starts_with('#')).count();
+        comment(before.iter().skip(before.len() - lines).copied())
+    }
+
+    /// The role whose denials go with every other, unless it is `name` itself.
+    #[must_use]
+    pub fn goes_with(&self, name: &str) -> Option<&file::Role> {
+        self.roles.find(ALWAYS).filter(|_| name != ALWAYS)
+    }
+}
+
+/// The text of comment lines.
+fn comment<'t>(lines: impl Iterator<Item = &'t str>) -> String {
+    let lines = lines.map(|line| line.trim_start_matches('#').trim_start_matches(' '));
+    lines.collect::<Vec<_>>().join("\n")
+}
 
 /// The shipped roles, each pack read when one of it is first named.
 #[derive(Default)]
