@@ -6,21 +6,64 @@ use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use uuid::Uuid;
 
 use crate::code::Code;
+use crate::inbound::is_signature;
 
 /// The header that names the code of an answer of ours.
 pub const ERROR: HeaderName = HeaderName::from_static("claviger-error");
 /// The header under which every answer carries the id that the trail knows the call by.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// How the caller tried to prove itself, and is asked to in a 401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    /// By a token, or not at all.
+    Token,
+    /// By a signature (draft-cavage-http-signatures, §3.1.1).
+    Signature,
+}
+
+impl Challenge {
+    /// What a request with these headers is answered with.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        if is_signature(headers) { Self::Signature } else { Self::Token }
+    }
+
+    /// The sentence for the caller: the same for whatever is wrong with a token, and with a signature.
+    const fn detail(self, code: Code) -> &'static str {
+        match (code, self) {
+            (Code::Unauthenticated, Self::Signature) => {
+                "The signature is not valid for any access key: check the key's id and secret, and that the request is sent as it was signed."
+            }
+            (_, Self::Signature | Self::Token) => code.detail(),
+        }
+    }
+
+    const fn lines(self) -> &'static [&'static str] {
+        match self {
+            Self::Token => &["Bearer realm=\"claviger\""],
+            Self::Signature => &[
+                "Signature realm=\"claviger\",headers=\"(request-target) date\"",
+                "Bearer realm=\"claviger\"",
+            ],
+        }
+    }
+}
+
 /// The answer for `code`. `close` says that the connection cannot go on after it.
 #[must_use]
-pub fn problem(code: Code, request_id: Uuid, retry_after: Option<Duration>, close: bool) -> Response<Bytes> {
+pub fn problem(
+    (code, challenge): (Code, Challenge),
+    request_id: Uuid,
+    retry_after: Option<Duration>,
+    close: bool,
+) -> Response<Bytes> {
     let body = serde_json::json!({
-        "detail": code.detail(),
+        "detail": challenge.detail(code),
         "code": code.as_str(),
         "request_id": request_id.to_string(),
         "by": "claviger",
@@ -32,8 +75,10 @@ pub fn problem(code: Code, request_id: Uuid, retry_after: Option<Duration>, clos
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ERROR, HeaderValue::from_static(code.as_str()));
     put_request_id(headers, request_id);
-    if code == Code::Unauthenticated {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"claviger\""));
+    if code.status() == StatusCode::UNAUTHORIZED {
+        for line in challenge.lines() {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(line));
+        }
     }
     if code == Code::MethodNotAllowed {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

@@ -37,6 +37,7 @@ use crate::scheme::Slot;
 use crate::signature::{HmacKey, Message};
 use crate::transport::{Answer, Inflow, Transport};
 use crate::upstream::Upstream;
+use answer::Challenge;
 use failures::Failures;
 use freeze::Freezes;
 use limits::{Limits, Quota, network};
@@ -142,7 +143,8 @@ impl Gateway {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let close = received.fault.is_some() || !inflow.is_over();
-                let response = refuse(&snapshot, draft, (&refusal, &arrival), close);
+                let challenge = Challenge::of(&head.headers);
+                let response = refuse(&snapshot, draft, (&refusal, &arrival, challenge), close);
                 if refusal.retry_after.is_some() {
                     // Boxed: without it every call's future would have room for a timer.
                     Box::pin(tokio::time::sleep(limits::PAUSE)).await;
@@ -152,13 +154,13 @@ impl Gateway {
         };
         let Some(parties) = parties(&snapshot, &permit, route) else {
             let refusal = Refusal::new(Code::Internal, Known::default());
-            return refuse(&snapshot, draft, (&refusal, &arrival), true);
+            return refuse(&snapshot, draft, (&refusal, &arrival, Challenge::Token), true);
         };
         let mut entry = match draft.commit(permit, parties).await {
             Ok(entry) => entry,
             Err((unrecorded, request_id)) => {
                 return unrecorded.answer(answer::problem(
-                    Code::Unrecorded,
+                    (Code::Unrecorded, Challenge::Token),
                     request_id,
                     None,
                     !inflow.is_over(),
@@ -175,7 +177,8 @@ impl Gateway {
             Ok(response) => entry.answer(response),
             Err(failure) => {
                 let close = !entry.meter().whole();
-                let response = answer::problem(failure.code, entry.request_id(), None, close);
+                let told = (failure.code, Challenge::of(&head.headers));
+                let response = answer::problem(told, entry.request_id(), None, close);
                 entry.answer_failure(failure.code, &failure.reason, response)
             }
         }
@@ -190,17 +193,18 @@ impl Gateway {
         let from = (self.clock.now(), Rc::clone(arrival));
         let draft = self.journal.draft(None, &HeaderMap::new(), Rc::default(), from);
         let refusal = Refusal::because(fault.code, fault.reason);
-        drop(refuse(&snapshot, draft, (&refusal, arrival), true));
+        drop(refuse(&snapshot, draft, (&refusal, arrival, Challenge::Token), true));
     }
 }
 
 fn refuse(
     snapshot: &Snapshot,
     draft: Draft,
-    (refusal, arrival): (&Refusal, &Arrival),
+    (refusal, arrival, challenge): (&Refusal, &Arrival, Challenge),
     close: bool,
 ) -> Response<Audited<Answer>> {
-    let response = answer::problem(refusal.code, draft.request_id(), refusal.retry_after, close);
+    let told = (refusal.code, challenge);
+    let response = answer::problem(told, draft.request_id(), refusal.retry_after, close);
     let address = || Source::Address(network(arrival.peer.ip()));
     let source = refusal.known.consumer.map_or_else(address, Source::Consumer);
     let most = snapshot.limits.refusals_per_minute;

@@ -37,6 +37,14 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Uniden
     }))
 }
 
+/// Whether what stands in `Authorization` claims to be a signature.
+#[must_use]
+pub fn is_signature(headers: &HeaderMap) -> bool {
+    let scheme =
+        headers.get(AUTHORIZATION).and_then(|line| line.as_bytes().split(|byte| *byte == b' ').next());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"signature"))
+}
+
 /// The password of Basic credentials (RFC 7617); the name before it does not count.
 fn password(sent: &[u8]) -> Option<Secret> {
     let decoded = Secret::new(STANDARD.decode(sent).ok()?);

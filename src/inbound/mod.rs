@@ -10,6 +10,7 @@ mod replay;
 mod signed;
 pub mod token;
 
+pub use bearer::is_signature;
 pub use directory::{Consumer, Dead, Directory, Holder, Issued};
 pub use replay::{Nonces, Once, Replay};
 pub use signed::AccessKey;
