@@ -111,6 +111,8 @@ pub struct Metrics {
     pub endpoint_in_flight: Family<Endpoint, Gauge>,
     /// Answers 401 to the gateway's own credential.
     pub upstream_auth_failures: Family<UpstreamCredential, Counter>,
+    /// Whether logins with each credential wait, since the upstream refused them: 1 or 0.
+    pub login_held: Family<UpstreamCredential, Gauge>,
     /// Seconds since each credential's version in use was made or written.
     pub credential_age: Family<Credential, Gauge>,
     /// Failed attempts to authenticate.
@@ -146,6 +148,7 @@ impl Default for Metrics {
             endpoint_up: Family::default(),
             endpoint_in_flight: Family::default(),
             upstream_auth_failures: Family::default(),
+            login_held: Family::default(),
             credential_age: Family::default(),
             inbound_auth_failures: Family::default(),
             denied: Family::default(),
@@ -229,6 +232,11 @@ impl Metrics {
             "upstream_auth_failures",
             "Answers 401 to the gateway's credential",
             self.upstream_auth_failures.clone(),
+        );
+        registry.register(
+            "login_held",
+            "Whether no login is tried, since the upstream refused it",
+            self.login_held.clone(),
         );
         registry.register("credential_age_seconds", "Since the version in use", self.credential_age.clone());
         registry.register("inbound_auth_failures", "Failed attempts", self.inbound_auth_failures.clone());

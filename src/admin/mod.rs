@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,7 +23,8 @@ use tokio::task::JoinSet;
 
 use crate::audit::Journal;
 use crate::gateway::Snapshot;
-use crate::metrics::{Endpoint, Metrics, NameLabel, Text};
+use crate::metrics::{Endpoint, Metrics, NameLabel, Text, UpstreamCredential};
+use crate::scheme::Slot;
 use crate::upstream::Upstream;
 
 /// Connections at a time: an operator, a scraper, a health check, and room for more.
@@ -74,8 +75,30 @@ impl Admin {
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
     }
 
-    /// Notes how endpoints stand now.
+    /// The logins that upstreams refuse, and that are not tried until a person helps: of each, why.
+    fn logins(&self) -> Vec<String> {
+        let (snapshot, now) = (self.current.load(), SystemTime::now());
+        let refused = |slot: &Arc<Slot>| {
+            let (upstream, credential) = slot.names();
+            Some(format!("{upstream}: credential {credential}: {}", slot.refusal(now)?))
+        };
+        let mut logins: Vec<_> = snapshot.passes.values().filter_map(refused).collect();
+        logins.sort_unstable();
+        logins
+    }
+
+    /// Notes how endpoints and logins stand now.
     fn measure(&self) {
+        let (held, now) = (&self.metrics.login_held, SystemTime::now());
+        held.clear();
+        for slot in self.current.load().passes.values() {
+            let (upstream, credential) = slot.names();
+            let labels = UpstreamCredential {
+                upstream: NameLabel(Some(upstream)),
+                credential: NameLabel(Some(credential)),
+            };
+            held.get_or_create(&labels).set(i64::from(slot.refusal(now).is_some()));
+        }
         let (up, in_flight) = (&self.metrics.endpoint_up, &self.metrics.endpoint_in_flight);
         // Those of a former configuration go.
         up.clear();
@@ -137,8 +160,9 @@ impl Admin {
                 let reasons = self.unready();
                 let ready = reasons.is_empty();
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                let away = self.away();
-                let body = serde_json::json!({ "ready": ready, "reasons": reasons, "away": away });
+                let (away, logins) = (self.away(), self.logins());
+                let body =
+                    serde_json::json!({ "ready": ready, "reasons": reasons, "away": away, "logins": logins });
                 typed(status, "application/json", format!("{body}\n"))
             }
             "/metrics" => {

@@ -30,7 +30,8 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
         Output::Json => say(body),
         Output::Text if ready => {
             let away = texts(&told, "away").map(|name| format!("  {name}: none of its endpoints answers\n"));
-            say(&format!("ready\n{}", away.collect::<String>()));
+            let logins = texts(&told, "logins").map(|reason| format!("  {reason}\n"));
+            say(&format!("ready\n{}", away.chain(logins).collect::<String>()));
         }
         Output::Text => {
             let reasons = texts(&told, "reasons").map(|reason| format!("  {reason}\n"));

@@ -85,7 +85,8 @@ impl ClientCredentials {
         let kind = answer.get("token_type").and_then(Value::as_str).unwrap_or("bearer");
         let token = answer.get("access_token").and_then(Value::as_str);
         let token = token.filter(|token| is_token(token) && kind.eq_ignore_ascii_case("bearer"));
-        let token = token.ok_or_else(|| Fault::refused("the answer to the login has no bearer token"))?;
+        let fault = if answer.is_null() { Fault::unjudged } else { Fault::refused };
+        let token = token.ok_or_else(|| fault("the answer to the login has no bearer token"))?;
         let life = answer.get("expires_in").and_then(seconds).unwrap_or(self.life);
         let ends = now.checked_add(life).unwrap_or(now);
         Ok(Gained { token: Secret::new(token.as_bytes().to_vec()), ends, refresh: None })

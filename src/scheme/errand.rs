@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::pass::{DOUBT, Fault, Gained, Lease, Look, Pass, Slot};
+use super::pass::{DOUBT, Fault, Gained, Lease, Look, Pass, Slot, Verdict};
 use super::{Source, Unsigned};
 use crate::audit::Entry;
 use crate::clock::Clock;
@@ -127,14 +127,14 @@ impl Errand<'_, '_> {
 }
 
 async fn fly(mut lease: Lease, (asked, source): (Vec<Asked>, Source), clock: Arc<dyn Clock>) {
-    let mut landed: Result<Gained, Fault> = Err(Fault::refused("nothing was asked"));
+    let mut landed: Result<Gained, Fault> = Err(Fault::unjudged("nothing was asked"));
     for Asked { answer, secret, refresh } in asked {
         landed = match answer.await {
             Ok(fetched) => source.read(&fetched, clock.now(), &secret),
             Err(failure) => Err(failure.into()),
         };
         match &landed {
-            Err(fault) if refresh && fault.refused => lease.forget_refresh(),
+            Err(fault) if refresh && fault.verdict != Verdict::Unheard => lease.forget_refresh(),
             Err(fault) if fault.is_of_connecting() => {}
             Ok(_) | Err(_) => break,
         }

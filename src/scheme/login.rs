@@ -142,7 +142,9 @@ impl Login {
         let (token, told) = match &self.found {
             Found::Token(pointer) => {
                 let token = pointer.of(&answer).and_then(Value::as_str).filter(|token| is_token(token));
-                let reason = || Fault::refused(format!("the answer to the login has no token at {pointer}"));
+                // A page for people, as of a proxy that stands in between, says nothing of the password.
+                let fault = if answer.is_null() { Fault::unjudged } else { Fault::refused };
+                let reason = || fault(format!("the answer to the login has no token at {pointer}"));
                 (token.ok_or_else(reason)?, None)
             }
             Found::Cookie(name) => {

@@ -1,5 +1,6 @@
 //! What an upstream gives for a login, kept for all workers and over reloads; and whose turn it is to
-//! obtain the next: one at a time, and not again and again what was refused.
+//! obtain the next: one at a time. A login that the upstream refuses is not repeated: upstreams count
+//! refused logins, and lock the account (JumpServer after seven).
 //!
 //! Times are of the day, since that is how upstreams tell when a pass ends. A clock that is set makes a
 //! pass seem older or younger than it is: the upstream's word corrects it.
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::code::Code;
@@ -15,8 +17,10 @@ use crate::name::Name;
 use crate::secret::Secret;
 use crate::transport::Failure;
 
-/// How many logins may be refused within a minute.
-const MOST_REFUSED: usize = 2;
+/// How many logins in a row may be refused before claviger waits for [`HELD`].
+const MOST_REFUSED: u32 = 2;
+/// How long no login is tried after that, unless the credential changes: a changed one has a slot of its own.
+const HELD: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// How long until a login is tried again that got no answer; twice as long after each that was sent, since some
 /// upstreams judge a password and then fail to say so.
@@ -80,8 +84,20 @@ pub(super) struct Gained {
 pub(super) struct Fault {
     pub(super) code: Code,
     pub(super) reason: String,
-    /// Whether the upstream has refused the login, and not only failed to answer it.
-    pub(super) refused: bool,
+    pub(super) verdict: Verdict,
+}
+
+/// What a failed login says of the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing: there was no answer, or the upstream is ill.
+    Unheard,
+    /// Nothing: the upstream answered, but not about the credential (404, 429).
+    Unjudged,
+    /// The upstream refuses it.
+    Refused,
+    /// Nothing but a person can help, with this advice: another try would only count against the account.
+    Barred(&'static str),
 }
 
 impl Fault {
@@ -90,15 +106,38 @@ impl Fault {
         matches!(self.code, Code::UpstreamUnreachable | Code::UpstreamDns | Code::UpstreamTls)
     }
 
-    /// The upstream has refused the login.
+    /// The upstream has refused the credential.
     pub(super) fn refused(reason: impl Into<String>) -> Self {
-        Self { code: Code::UpstreamAuth, reason: reason.into(), refused: true }
+        Self { code: Code::UpstreamAuth, reason: reason.into(), verdict: Verdict::Refused }
+    }
+
+    /// The upstream answered something else than what a login gives.
+    pub(super) fn unjudged(reason: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Unjudged, ..Self::refused(reason) }
+    }
+
+    /// How many such faults in a row claviger risks; `None` where they do not count against the account.
+    fn most(&self) -> Option<u32> {
+        match self.verdict {
+            Verdict::Unheard | Verdict::Unjudged => None,
+            Verdict::Refused => Some(MOST_REFUSED),
+            Verdict::Barred(_) => Some(1),
+        }
+    }
+
+    /// What a person can do about it.
+    fn advice(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Barred(advice) => advice,
+            Verdict::Unheard | Verdict::Unjudged | Verdict::Refused => "correct the name or the secret",
+        }
     }
 }
 
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
-        Self { code: failure.code, reason: format!("the login: {}", failure.reason), refused: false }
+        let reason = format!("the login: {}", failure.reason);
+        Self { code: failure.code, reason, verdict: Verdict::Unheard }
     }
 }
 
@@ -132,8 +171,8 @@ struct Kept {
     refresh: Option<Secret>,
     /// The login that is under way, and since when.
     flight: Option<(Flight, SystemTime)>,
-    /// When logins were refused, the latest last.
-    refused: Vec<SystemTime>,
+    /// How many logins in a row were refused.
+    refused: u32,
     /// When passes were given up by the upstream's word, the latest last, and by which.
     ended: Vec<(SystemTime, Ended)>,
     last: Option<(SystemTime, Fault)>,
@@ -216,6 +255,18 @@ impl Slot {
         self.kept().pass.clone().filter(|pass| now < pass.ends)
     }
 
+    /// The upstream's name, and the credential's.
+    #[must_use]
+    pub fn names(&self) -> (Name, Name) {
+        (self.upstream, self.credential)
+    }
+
+    /// Why no login is tried for an hour, where the upstream refused it.
+    #[must_use]
+    pub fn refusal(&self, now: SystemTime) -> Option<String> {
+        self.kept().held(now).filter(|fault| fault.most().is_some()).map(|fault| fault.reason)
+    }
+
     /// Takes note that `pass` may have ended; whether another is worth asking for. It is not where the
     /// pass came just now and was never good, nor again and again.
     pub fn note(&self, pass: &Pass, ended: Ended, now: SystemTime) -> bool {
@@ -256,13 +307,15 @@ impl Kept {
     /// Why nothing may be tried now.
     fn held(&self, now: SystemTime) -> Option<Fault> {
         let (at, last) = self.last.as_ref()?;
-        if !last.refused {
+        let Some(most) = last.most() else {
             let longer = 1 << self.unheard.saturating_sub(1).min(5);
             return within(*at, (PAUSE * longer).min(LONGEST_PAUSE), now).then(|| last.clone());
-        }
-        let lately = self.refused.iter().filter(|at| within(**at, MINUTE, now)).count();
-        (lately >= MOST_REFUSED).then(|| {
-            let reason = format!("no login now: {lately} were refused within a minute; {}", last.reason);
+        };
+        (self.refused >= most && within(*at, HELD, now)).then(|| {
+            let until = at.checked_add(HELD).and_then(|until| Timestamp::try_from(until).ok());
+            let until = until.map(|until| format!("after {until:.0} or ")).unwrap_or_default();
+            let (advice, reason) = (last.advice(), &last.reason);
+            let reason = format!("no login now, but {until}once the credential changes ({advice}): {reason}");
             Fault { reason, ..last.clone() }
         })
     }
@@ -294,15 +347,13 @@ impl Lease {
                 Ok(kept.take(gained, now))
             }
             Err(fault) => {
-                tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login");
-                if fault.refused {
-                    kept.refused.push(now);
-                    let spare = kept.refused.len().saturating_sub(MOST_REFUSED);
-                    kept.refused.drain(..spare);
+                kept.fail(&fault, now);
+                match kept.held(now).filter(|_| fault.most().is_some()) {
+                    Some(held) => {
+                        tracing::error!(%upstream, %credential, reason = %held.reason, "the upstream refuses the login")
+                    }
+                    None => tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login"),
                 }
-                let sent = !fault.refused && !fault.is_of_connecting();
-                kept.unheard = if sent { kept.unheard.saturating_add(1) } else { 0 };
-                kept.last = Some((now, fault.clone()));
                 // It is as good as it was; the upstream will say so again if not.
                 kept.doubted = false;
                 Err(fault)
@@ -318,6 +369,14 @@ impl Lease {
 }
 
 impl Kept {
+    fn fail(&mut self, fault: &Fault, now: SystemTime) {
+        let counts = fault.most().is_some();
+        self.refused = self.refused.saturating_add(u32::from(counts));
+        let sent = !counts && !fault.is_of_connecting();
+        self.unheard = if sent { self.unheard.saturating_add(1) } else { 0 };
+        self.last = Some((now, fault.clone()));
+    }
+
     fn take(&mut self, gained: Gained, now: SystemTime) -> Arc<Pass> {
         let life = gained.ends.duration_since(now).ok().filter(|life| !life.is_zero()).unwrap_or(LEAST);
         let ends = now.checked_add(life).unwrap_or(now);
@@ -332,7 +391,7 @@ impl Kept {
         });
         (self.pass, self.doubted, self.last) = (Some(Arc::clone(&pass)), false, None);
         self.refresh = gained.refresh;
-        self.refused.clear();
+        self.refused = 0;
         self.unheard = 0;
         pass
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::pass::Fault;
+use super::pass::{Fault, Verdict};
 use crate::code::Code;
 
 /// The longest token, in bytes: half of what a header block mostly may have.
@@ -48,14 +48,51 @@ pub(super) fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Opti
         return None;
     }
     let shown = word.filter(|word| may_be_shown(word, secret));
-    let word = shown.map(|word| format!(" ({word})")).unwrap_or_default();
-    let reason = format!("the login was answered {}{word}", status.as_u16());
-    // The upstream is ill, and has not judged the login.
-    Some(if status.is_server_error() {
-        Fault { code: Code::UpstreamInvalid, reason, refused: false }
-    } else {
-        Fault::refused(reason)
-    })
+    let reason = shown.map(|word| format!(" ({word})")).unwrap_or_default();
+    let reason = format!("the login was answered {}{reason}", status.as_u16());
+    let verdict = verdict(status, word.unwrap_or_default());
+    let code = if verdict == Verdict::Unheard { Code::UpstreamInvalid } else { Code::UpstreamAuth };
+    Some(Fault { code, reason, verdict })
+}
+
+/// Words by which an upstream says that it cannot judge a login now (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
+const NOT_NOW: [&str; 3] = ["server_error", "temporarily_unavailable", "slow_down"];
+
+/// How the words begin that `JumpServer` has for what no second try can change, and what helps.
+const BARRED: [(&str, &str); 8] = [
+    ("block_", "the account is locked: unlock it at the upstream"),
+    (
+        "mfa_",
+        "the account wants a second factor, which claviger cannot give: use another account, or an access key",
+    ),
+    ("login_confirm_", "the login waits for an approval at the upstream: use an account that needs none"),
+    ("user_", "the account is not usable: look at it at the upstream"),
+    ("password_expired", "the password has expired: set another at the upstream, then here"),
+    ("passwd_", "the upstream wants another password: set it there, then here"),
+    ("acl_", "an access rule of the upstream forbids this login"),
+    ("account_", "the account is not usable: look at it at the upstream"),
+];
+
+/// What an answer that gives no pass says of the credential.
+fn verdict(status: StatusCode, word: &str) -> Verdict {
+    if status.is_server_error() || NOT_NOW.contains(&word) {
+        return Verdict::Unheard;
+    }
+    if let Some((_, advice)) = BARRED.iter().find(|(begin, _)| word.starts_with(begin)) {
+        return Verdict::Barred(advice);
+    }
+    match status {
+        StatusCode::LOCKED => Verdict::Barred("the account is locked: unlock it at the upstream"),
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::UNPROCESSABLE_ENTITY
+        // Where pages are for people, a wrong password leads back to the form.
+        | StatusCode::FOUND
+        | StatusCode::SEE_OTHER => Verdict::Refused,
+        other if other.is_success() => Verdict::Refused,
+        _ => Verdict::Unjudged,
+    }
 }
 
 /// Whether a word of an upstream's is a code and no text, and does not tell the secret.
@@ -100,6 +137,7 @@ pub(super) fn jwt_end(token: &str) -> Option<SystemTime> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use Verdict::{Barred, Refused, Unheard, Unjudged};
     use serde_json::json;
 
     #[test]
@@ -143,19 +181,38 @@ mod tests {
     fn a_refusal_is_told_by_its_code_and_never_by_what_it_repeats() {
         let told = |status: u16, answer: Value| {
             let fault = refusal(StatusCode::from_u16(status).unwrap(), &answer, b"fake_hunter2")?;
-            Some((fault.reason, fault.refused))
+            Some((fault.reason, fault.verdict))
         };
         assert_eq!(told(201, json!({"token": "x"})), None);
-        for (status, answer, reason, refused) in [
-            (400, json!({"error": "password_failed"}), "the login was answered 400 (password_failed)", true),
-            (200, json!({"error": "mfa_required"}), "the login was answered 200 (mfa_required)", true),
-            (401, json!(null), "the login was answered 401", true),
-            (302, json!("x"), "the login was answered 302", true),
-            (503, json!({"error": "down"}), "the login was answered 503 (down)", false),
-            (400, json!({"error": "no_fake_hunter2"}), "the login was answered 400", true),
-            (400, json!({"error": "Wrong: Hunter2"}), "the login was answered 400", true),
+        for (status, word) in [(200, "mfa_required"), (400, "block_login"), (400, "user_expired"), (423, "")]
+        {
+            let (reason, verdict) = told(status, json!({ "error": word })).unwrap();
+            assert!(reason.contains(word) && matches!(verdict, Barred(_)), "{reason}: {verdict:?}");
+        }
+        for (status, answer, reason, verdict) in [
+            (
+                400,
+                json!({"error": "password_failed"}),
+                "the login was answered 400 (password_failed)",
+                Refused,
+            ),
+            (401, json!({"error": "invalid_client"}), "the login was answered 401 (invalid_client)", Refused),
+            (401, json!(null), "the login was answered 401", Refused),
+            (302, json!("x"), "the login was answered 302", Refused),
+            (503, json!({"error": "down"}), "the login was answered 503 (down)", Unheard),
+            (
+                400,
+                json!({"error": "temporarily_unavailable"}),
+                "the login was answered 400 (temporarily_unavailable)",
+                Unheard,
+            ),
+            (404, json!(null), "the login was answered 404", Unjudged),
+            (429, json!({"error": "throttled"}), "the login was answered 429 (throttled)", Unjudged),
+            (301, json!(null), "the login was answered 301", Unjudged),
+            (400, json!({"error": "no_fake_hunter2"}), "the login was answered 400", Refused),
+            (400, json!({"error": "Wrong: Hunter2"}), "the login was answered 400", Refused),
         ] {
-            assert_eq!(told(status, answer), Some((reason.to_owned(), refused)));
+            assert_eq!(told(status, answer), Some((reason.to_owned(), verdict)));
         }
     }
 }

@@ -203,40 +203,73 @@ fn a_403_to_one_holds_up_no_others_where_the_login_does_not_answer() {
 }
 
 #[test]
-fn a_wrong_password_is_tried_twice_a_minute_however_many_ask() {
+fn a_wrong_password_is_tried_twice_however_many_ask_and_once_an_hour_from_then_on() {
     let (bastion, world) = Bastion::serve(jumpserver(), Hands { login: 400, ..Hands::default() });
-    for round in 1..=3 {
+    for logins in [2, 2, 2, 3, 4] {
         for _ in 0..3 {
             assert_eq!(eight(&world, "GET", "/api/v1/users/"), [502; 8]);
         }
         let refused = call(&world, "POST", "/api/v1/users/", "{}");
         assert_eq!(refused.code(), "upstream_auth");
+        assert!(
+            !String::from_utf8_lossy(&refused.body).contains("password_failed"),
+            "not the consumer's affair"
+        );
         let reason = last_reason(&world);
         assert!(
-            reason.contains("no login now") && reason.contains("answered 400 (password_failed)"),
+            reason.contains("no login now") && reason.ends_with("answered 400 (password_failed)"),
             "{reason}"
         );
-        assert_eq!((bastion.logins(), bastion.calls()), (2 * round, 0));
-        bastion.advance(Duration::from_secs(61));
+        assert_eq!((bastion.logins(), bastion.calls()), (logins, 0));
+        bastion.advance(Duration::from_mins(if logins == 2 { 20 } else { 60 }));
     }
     bastion.hands(|hands| hands.login = 201);
     assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
-    assert_eq!(bastion.logins(), 7);
+    assert_eq!(bastion.logins(), 5);
     let text = world.server().metrics().text();
     let counted =
         text.lines().find(|line| line.starts_with("claviger_upstream_auth_failures_total{")).unwrap();
-    assert!(counted.ends_with(" 75"), "{counted}");
+    assert!(counted.ends_with(" 125"), "{counted}");
 }
 
 #[test]
-fn a_second_factor_and_an_answer_without_a_token_are_failed_logins() {
-    let (bastion, world) = Bastion::serve(jumpserver(), Hands { login: 200, ..Hands::default() });
-    assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_auth");
-    assert!(last_reason(&world).contains("200 (mfa_required)"));
-    bastion.advance(Duration::from_secs(61));
-    bastion.hands(|hands| hands.login = 204);
+fn what_no_second_try_can_change_is_tried_once() {
+    for (status, word) in
+        [(400, "block_login"), (200, "mfa_required"), (403, "login_confirm_required"), (400, "user_expired")]
+    {
+        let hands = Hands { login: status, word, ..Hands::default() };
+        let (bastion, world) = Bastion::serve(jumpserver(), hands);
+        for _ in 0..3 {
+            assert_eq!(eight(&world, "GET", "/api/v1/users/"), [502; 8], "{word}");
+        }
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_auth");
+        let reason = last_reason(&world);
+        assert!(reason.starts_with("no login now") && reason.ends_with(&format!("({word})")), "{reason}");
+        bastion.advance(Duration::from_mins(59));
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 502);
+        assert_eq!((bastion.logins(), bastion.calls()), (1, 0), "{word}");
+        bastion.advance(Duration::from_mins(1));
+        bastion.hands(|hands| hands.login = 201);
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_about_the_password_does_not_hold_for_an_hour() {
+    let (bastion, world) = Bastion::serve(jumpserver(), Hands { login: 204, ..Hands::default() });
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_auth");
     assert!(last_reason(&world).contains("no token at /token"), "{}", last_reason(&world));
+    let throttled = Hands { login: 429, word: "throttled", ..Hands::default() };
+    let missing = Hands { login: 404, word: "not_found", ..Hands::default() };
+    for hands in [throttled, missing] {
+        bastion.advance(Duration::from_secs(30));
+        bastion.hands(|held| *held = hands);
+        assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_auth");
+    }
+    assert_eq!(bastion.logins(), 3);
+    bastion.advance(Duration::from_secs(30));
+    bastion.hands(|hands| hands.login = 201);
+    assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
 }
 
 #[test]

@@ -88,7 +88,7 @@ def test_callers_in_a_stream_are_not_disturbed_by_logins_that_end(place, login):
     assert 1 <= login.logins <= 1 + rounds
 
 
-def test_a_wrong_secret_is_tried_twice_a_minute_at_most_and_is_not_the_callers_fault(place, login):
+def test_a_wrong_secret_is_tried_twice_at_most_and_is_not_the_callers_fault(place, login):
     gateway = place(secret="not-the-secret")
     for _ in range(3):
         for answer in at_once(EIGHT, lambda session: session.get(gateway.url + login.read)):

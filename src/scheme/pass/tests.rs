@@ -58,25 +58,63 @@ fn one_obtains_it_and_a_lease_that_is_dropped_is_anothers_turn() {
 }
 
 #[test]
-fn two_refusals_hold_for_a_minute_and_no_answer_for_ever_longer() {
+fn two_refusals_in_a_row_hold_for_an_hour_and_so_does_each_after_them() {
     let slot = slot();
-    for now in [at(0), at(10)] {
-        turn(&slot, now).land(Err(Fault::refused("no")), now);
+    turn(&slot, at(0)).land(Err(Fault::refused("no")), at(0));
+    assert_eq!(
+        (look(&slot, at(1)), slot.refusal(at(1))),
+        ("turn", None),
+        "one may be a mistake of the upstream's"
+    );
+    turn(&slot, at(100)).land(Err(Fault::refused("no")), at(100));
+    assert_eq!([100, 3699].map(|after| look(&slot, at(after))), ["held", "held"]);
+    let reason = slot.refusal(at(3699)).unwrap();
+    let told = "no login now, but after 2015-08-19T17:01:40Z or once the credential changes (correct the name or the secret): no";
+    assert_eq!(reason, told);
+    assert_eq!(slot.refusal(at(3700)), None);
+    turn(&slot, at(3700)).land(Err(Fault::refused("no")), at(3700));
+    assert_eq!([3700, 7299].map(|after| look(&slot, at(after))), ["held", "held"], "no second try at once");
+    // Silence in between proves nothing.
+    let silent = Fault { verdict: Verdict::Unheard, ..Fault::refused("silence") };
+    turn(&slot, at(7300)).land(Err(silent), at(7300));
+    turn(&slot, at(7302)).land(Err(Fault::refused("no")), at(7302));
+    assert_eq!(look(&slot, at(7303)), "held");
+    // One that is taken does.
+    turn(&slot, at(10_902)).land(Ok(gained(at(10_903), None)), at(10_902));
+    turn(&slot, at(10_933)).land(Err(Fault::refused("no")), at(10_933));
+    assert_eq!(look(&slot, at(10_933)), "turn");
+}
+
+#[test]
+fn a_locked_account_is_tried_once_an_hour() {
+    let slot = slot();
+    let locked = Fault { verdict: Verdict::Barred("unlock it"), ..Fault::refused("locked") };
+    for hour in 0..3 {
+        let now = at(hour * 3600);
+        turn(&slot, now).land(Err(locked.clone()), now);
+        assert_eq!([0, 3599].map(|after| look(&slot, now + Duration::from_secs(after))), ["held", "held"]);
+        assert!(slot.refusal(now).unwrap().ends_with("(unlock it): locked"));
     }
-    assert_eq!([10, 59].map(|after| look(&slot, at(after))), ["held", "held"]);
-    turn(&slot, at(60)).land(Err(Fault::refused("no")), at(60));
-    assert_eq!([69, 70].map(|after| look(&slot, at(after))), ["held", "turn"]);
     // A clock that was set back holds nobody.
     assert_eq!(look(&slot, UNIX_EPOCH), "turn");
-    let silent = Fault { code: Code::UpstreamTimeout, reason: "silence".into(), refused: false };
-    let mut now = at(100);
-    for pause in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
-        turn(&slot, now).land(Err(silent.clone()), now);
-        assert_eq!(look(&slot, now + pause - Duration::from_millis(1)), "held", "{pause:?}");
-        now += pause;
+}
+
+#[test]
+fn what_is_not_about_the_credential_is_waited_for_ever_longer() {
+    for verdict in [Verdict::Unheard, Verdict::Unjudged] {
+        let slot = slot();
+        let fault = Fault { verdict, ..Fault::refused("ill") };
+        let mut now = at(0);
+        for pause in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
+            turn(&slot, now).land(Err(fault.clone()), now);
+            assert_eq!(look(&slot, now + pause - Duration::from_millis(1)), "held", "{verdict:?} {pause:?}");
+            assert_eq!(slot.refusal(now), None);
+            now += pause;
+        }
     }
+    let (slot, mut now) = (slot(), at(0));
     // Where nobody was there, nothing was sent.
-    let away = Fault { code: Code::UpstreamUnreachable, ..silent };
+    let away = Fault { code: Code::UpstreamUnreachable, reason: "away".into(), verdict: Verdict::Unheard };
     for _ in 0..4 {
         turn(&slot, now).land(Err(away.clone()), now);
         now += Duration::from_secs(1);
@@ -88,7 +126,7 @@ fn two_refusals_hold_for_a_minute_and_no_answer_for_ever_longer() {
 #[test]
 fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     let slot = slot();
-    turn(&slot, at(0)).land(Ok(gained(at(0) + HOUR, None)), at(0));
+    turn(&slot, at(0)).land(Ok(gained(at(0) + HOUR * 2, None)), at(0));
     let pass = slot.left(at(0)).unwrap();
     assert!(!slot.note(&pass, Ended::Surely, at(29)), "so fresh and never good, it is not about the pass");
     for now in [at(30), at(31)] {
@@ -97,19 +135,19 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
         assert_eq!(look(&slot, now), "good");
     }
     assert!(slot.note(&pass, Ended::Perhaps, at(32)));
-    assert_eq!(look(&slot, at(32)), "good", "twice a minute");
+    assert_eq!(look(&slot, at(32)), "good", "not a third");
     // It is waited for, though not for long.
-    let lease = turn(&slot, at(91));
-    assert_eq!([91, 95, 96].map(|after| look(&slot, at(after))), ["wait", "wait", "good"]);
+    let lease = turn(&slot, at(3631));
+    assert_eq!([3631, 3635, 3636].map(|after| look(&slot, at(after))), ["wait", "wait", "good"]);
     drop(lease);
-    turn(&slot, at(91)).land(Ok(gained(at(91) + HOUR, None)), at(91));
-    assert!(!slot.left(at(91)).unwrap().is(&pass));
+    turn(&slot, at(3631)).land(Ok(gained(at(3631) + HOUR, None)), at(3631));
+    assert!(!slot.left(at(3631)).unwrap().is(&pass));
     // One that was in use meanwhile says nothing of the next.
-    assert!(slot.note(&pass, Ended::Surely, at(92)));
-    assert_eq!(look(&slot, at(92)), "good");
-    let next = slot.left(at(92)).unwrap();
-    assert!(slot.note(&next, Ended::Surely, at(200)));
-    assert!(slot.left(at(200)).is_none() && look(&slot, at(200)) == "turn");
+    assert!(slot.note(&pass, Ended::Surely, at(3632)));
+    assert_eq!(look(&slot, at(3632)), "good");
+    let next = slot.left(at(3632)).unwrap();
+    assert!(slot.note(&next, Ended::Surely, at(3700)));
+    assert!(slot.left(at(3700)).is_none() && look(&slot, at(3700)) == "turn");
 }
 
 #[test]
@@ -125,7 +163,7 @@ fn who_read_the_clock_before_another_and_came_after_it_sees_what_it_did() {
     lease.land(Err(Fault::refused("no")), at(1));
     assert!(slot.note(&pass, Ended::Surely, at(1)));
     turn(&slot, at(2)).land(Err(Fault::refused("no")), at(2));
-    assert_eq!(look(&slot, before(2)), "held", "not a third login within the minute");
+    assert_eq!(look(&slot, before(2)), "held", "not a third login");
 }
 
 #[test]

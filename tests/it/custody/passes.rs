@@ -144,6 +144,45 @@ fn a_setting_that_is_corrected_is_tried_at_once() {
     assert_eq!((asked(&upstream, "/api/logon"), asked(&upstream, "/api/login")), (2, 1));
 }
 
+/// What a refused login waits for is another credential; nothing else in a running gateway makes it try again.
+#[test]
+fn a_refused_login_waits_for_its_credential_to_change() {
+    let upstream = Upstream::start(reply);
+    let site = begun_with(&upstream, CONFIG);
+    done(&add(&site, "ops", &["--kind", "login", "--username", "svc"], "canary-of-a-wrong-password-1c0f"));
+    let mut process = site.start();
+    for _ in 0..5 {
+        assert_eq!(known(&process, "ops"), "upstream_auth");
+    }
+    let ready = process.admin("/readyz");
+    assert_eq!(ready.status, 200, "other upstreams are served");
+    let told = ready.json()["logins"][0].as_str().unwrap().to_owned();
+    assert!(told.starts_with("ops: credential ops: no login now, but after "), "{told}");
+    assert!(told.ends_with("(correct the name or the secret): the login was answered 400"), "{told}");
+    let ready = site.run(&["ready"]);
+    assert!(String::from_utf8_lossy(&ready.stdout).contains(&told), "{ready:?}");
+    let metrics = |process: &Process| String::from_utf8(process.admin("/metrics").body).unwrap();
+    let held = |value| format!("claviger_login_held{{upstream=\"ops\",credential=\"ops\"}} {value}\n");
+    assert!(metrics(&process).contains(&held(1)), "{}", metrics(&process));
+    let said = process.said();
+    assert_eq!(said.matches("the upstream refuses the login").count(), 1, "{said}");
+    assert!(said.contains("correct the name or the secret"), "{said}");
+
+    site.write(&format!("{CONFIG}\n# changed\n"));
+    process.signal(Signal::HUP);
+    process.wait_said("configuration reloaded");
+    site.done(&["freeze", "--credential", "ops"]);
+    site.done(&["thaw", "--credential", "ops"]);
+    known_soon(&process, "ops", &Value::from("upstream_auth"));
+    assert_eq!(asked(&upstream, "/api/login"), 2);
+
+    done(&site.run_with(&["--output", "json", "credential", "rotate", "ops", "--username", "svc"], PASSWORD));
+    known_soon(&process, "ops", &Value::from(0));
+    assert_eq!(asked(&upstream, "/api/login"), 3);
+    assert_eq!(process.admin("/readyz").json()["logins"], serde_json::json!([]));
+    assert!(metrics(&process).contains(&held(0)), "{}", metrics(&process));
+}
+
 fn genrsa(site: &Site, bits: &str) -> String {
     let made = Command::new("openssl").args(["genrsa", bits]).current_dir(site.folder.path()).output();
     let made = made.expect("openssl is installed");

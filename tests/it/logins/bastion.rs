@@ -16,6 +16,8 @@ use crate::world::{CONFIG, World};
 pub struct Hands {
     /// The status of answers to logins; 0 closes the connection instead.
     pub login: u16,
+    /// The word of an answer that refuses a login; that of a wrong password where it is empty.
+    pub word: &'static str,
     /// Whether logins take a while.
     pub slow: bool,
     /// Whether logins are not answered until this is over.
@@ -30,7 +32,7 @@ pub struct Hands {
 
 impl Default for Hands {
     fn default() -> Self {
-        Self { login: 201, slow: false, hold: false, refuse: None, life: None, real_time: false }
+        Self { login: 201, word: "", slow: false, hold: false, refuse: None, life: None, real_time: false }
     }
 }
 
@@ -149,9 +151,11 @@ impl Bastion {
                 answer(201, "", &json!({"token": token, "keyword": "Bearer", "date_expired": ends}))
             }
             (200, true) => answer(200, "", &json!({"ok": false, "info": format!("wrong password {SECRET}")})),
-            (200, false) => answer(200, "", &json!({"error": "mfa_required", "msg": SECRET})),
             (204, _) => Reply::raw("HTTP/1.1 204 No Content\r\n\r\n"),
-            (status, _) => answer(status, "", &json!({"error": "password_failed", "msg": SECRET})),
+            (status, _) => {
+                let word = if hands.word.is_empty() { "password_failed" } else { hands.word };
+                answer(status, "", &json!({"error": word, "msg": SECRET}))
+            }
         }
     }
 

@@ -115,7 +115,7 @@ fn a_token_that_has_ended_early_is_asked_for_once_more() {
 }
 
 #[test]
-fn a_client_that_is_refused_is_tried_twice_a_minute() {
+fn a_client_that_is_refused_is_tried_twice_and_again_after_an_hour() {
     let giver = Giver::start();
     giver.status.store(401, Ordering::SeqCst);
     let (bastion, world) = giver.serve("");
@@ -127,6 +127,8 @@ fn a_client_that_is_refused_is_tried_twice_a_minute() {
     assert!(reason.ends_with("answered 401 (invalid_client)"), "{reason}");
     assert_eq!((giver.given(), world.upstream.seen().len()), (2, 0));
     giver.status.store(200, Ordering::SeqCst);
-    bastion.advance(Duration::from_secs(61));
+    bastion.advance(Duration::from_mins(59));
+    assert_eq!((call(&world, "GET", "/a", "").status, giver.given()), (502, 2));
+    bastion.advance(Duration::from_mins(1));
     assert_eq!(call(&world, "GET", "/a", "").status, 200);
 }
