@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use crate::name::Name;
 use crate::origin::Origin;
-use crate::policy::OrgPin;
+use crate::policy::{OrgPin, PathPattern};
 use crate::scheme::Scheme;
+use crate::target::Target;
 use crate::transport::links::Links;
 use crate::transport::{Endpoint, Health, Manners};
 
@@ -25,6 +26,10 @@ pub struct Upstream {
     pub org: Option<OrgPin>,
     /// Whether a path without a slash at its end gets one before it is judged.
     pub trailing_slash: bool,
+    /// The paths that get none in any case, since the product knows them only without.
+    pub slashless: Vec<PathPattern>,
+    /// Whether its 401 comes before anything is done, so that a write may be made again once a login is renewed.
+    pub repeat_after_401: bool,
     /// Which of its links are rewritten.
     pub links: Links,
     /// How the credential is put on.
@@ -41,6 +46,16 @@ pub struct Way<'u> {
 }
 
 impl Upstream {
+    /// The target with the slash at the end of its path that the product wants.
+    #[must_use]
+    pub fn with_its_slash(&self, target: Target) -> Target {
+        let path = target.path();
+        let lacks = self.trailing_slash
+            && !path.ends_with('/')
+            && !self.slashless.iter().any(|known| known.matches(path));
+        if lacks { target.with_trailing_slash() } else { target }
+    }
+
     /// The origins that its credential may be sent to, in an order of their own: those of its endpoints, or
     /// the one where tokens are given for it.
     #[must_use]

@@ -205,7 +205,7 @@ pub(super) fn locate<'s>(
     let nowhere = || (Code::NoRoute, Box::default());
     let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;
     let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or_else(nowhere)?;
-    let target = if upstream.trailing_slash { routed.target.with_trailing_slash() } else { routed.target };
+    let target = upstream.with_its_slash(routed.target);
     let org = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
         (Err(refused), _) => Err(refused),
         (Ok(()), None) => Ok(None),

@@ -24,6 +24,10 @@ use crate::upstream::{Upstream, Way};
 
 /// A call that waited for so long is judged again: what permitted it may be no more.
 const LONG: Duration = Duration::from_secs(1);
+/// The longest body, in bytes, that is kept so that a read can be made again: some clients send `{}` with each.
+const KEPT_OF_READS: u64 = 4 * 1024;
+/// The same of a write, where it can be made again once its login is renewed.
+const KEPT_OF_WRITES: u64 = 64 * 1024;
 
 /// What a call is made with, beside its entry and its body.
 struct Call<'s> {
@@ -53,10 +57,12 @@ impl Gateway {
         let streams = body.is_stream();
         let began = Instant::now();
         let (mut now, mut attempts, mut renewed, mut led_around) = (began, 0, false, false);
+        let (safe, may_repeat) = (is_safe(entry), is_repeatable(&call, entry));
+        let mut given_up = false;
         let mut shown;
         let response = loop {
             let mut logins = 0;
-            let again = body.again().filter(|_| is_safe(entry));
+            let again = may_repeat.then(|| body.again()).flatten();
             let unsealed = call.unseal(entry)?;
             let (mut signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
                 Applied::Signed(signed) => (signed, None),
@@ -89,16 +95,20 @@ impl Gateway {
             match (answered, again) {
                 (Ok(mut response), again) => {
                     let Some(pass) = pass else { break response };
-                    let again = again.filter(|_| !renewed);
+                    let first = !renewed;
+                    let again = again.filter(|_| first);
                     renewed =
                         Box::pin(self.renewed(&call, entry, (&pass, &mut response), again.is_some())).await?;
                     match again {
                         Some(same) if renewed => (body, now) = (same, Instant::now()),
-                        Some(_) | None => break response,
+                        kept => {
+                            given_up = first && kept.is_none();
+                            break response;
+                        }
                     }
                 }
                 // Nothing was heard on a connection that had served before: it had been closed.
-                (Err(Unanswered { stale: true, .. }), Some(same)) if attempts == 1 => {
+                (Err(Unanswered { stale: true, .. }), Some(same)) if safe && attempts == 1 => {
                     self.still(&call, entry, now)?;
                     (body, now) = (same, Instant::now());
                 }
@@ -117,14 +127,16 @@ impl Gateway {
             progress.upstream = Some(took);
             progress.upstream_status = Some(response.status().as_u16());
         });
-        relay(&call, entry, route, (response, shown)).await
+        let relayed = relay(&call, entry, route, (response, shown)).await;
+        relayed.map_err(|failure| if given_up { call.not_repeated(failure) } else { failure })
     }
 
     /// The body as it can be passed on. What had to be waited for is judged again.
     async fn taken(&self, call: &Call<'_>, entry: &Entry, inflow: Inflow) -> Result<RequestBody, Failure> {
         let (limits, meter) = (judged::limits(call.snapshot), entry.meter());
-        // Some clients send `{}` with every read. Boxed, since they are few.
-        let keep = inflow.is_short() && is_safe(entry);
+        let most = if is_safe(entry) { KEPT_OF_READS } else { KEPT_OF_WRITES };
+        let keep = inflow.is_at_most(most) && is_repeatable(call, entry);
+        // Boxed, since they are few.
         let inflow = if keep { Box::pin(inflow.keep(limits, meter.clone())).await? } else { inflow };
         let body = RequestBody::take(inflow, limits, &self.spool, meter).await?;
         if body.was_awaited() {
@@ -216,13 +228,14 @@ impl Gateway {
     }
 
     /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
-    /// not be made again, the next call obtains it.
+    /// not be made again, the next call obtains it. `kept` says that it could be: a write only where its
+    /// answer leaves no doubt.
     async fn renewed(
         &self,
         call: &Call<'_>,
         entry: &mut Entry,
         (pass, response): (&Arc<Pass>, &mut Response<Answer>),
-        may_repeat: bool,
+        kept: bool,
     ) -> Result<bool, Failure> {
         let status = response.status().as_u16();
         entry.note(|progress| progress.upstream_status = Some(status));
@@ -230,6 +243,7 @@ impl Gateway {
             pass.was_good();
             return Ok(false);
         };
+        let may_repeat = kept && (ended == Ended::Surely || is_safe(entry));
         let slot = call.snapshot.passes.get(&entry.permit().credential());
         if !slot.is_some_and(|slot| slot.note(pass, ended, self.clock.now())) || !may_repeat {
             return Ok(false);
@@ -259,6 +273,20 @@ impl<'s> Call<'s> {
         Ok(Self { snapshot, upstream, way: upstream.way(), message, arrival })
     }
 
+    /// Why a call is not made again whose login had ended, beside what its answer says.
+    fn not_repeated(&self, failure: Failure) -> Failure {
+        if failure.code != Code::UpstreamAuth {
+            return failure;
+        }
+        let why = if self.upstream.repeat_after_401 {
+            "its body is too long to be kept"
+        } else {
+            "some of it may have been done"
+        };
+        let reason = format!("{}; the login has ended, and the call is not repeated: {why}", failure.reason);
+        Failure { reason, ..failure }
+    }
+
     fn unseal<'e>(&self, entry: &'e Entry) -> Result<Unsealed<'e>, Failure>
     where
         's: 'e,
@@ -266,6 +294,11 @@ impl<'s> Call<'s> {
         let origin = &self.upstream.scheme.elsewhere().unwrap_or(self.way.endpoint).origin;
         self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
     }
+}
+
+/// Whether the call may be made twice, at least once its login is renewed.
+fn is_repeatable(call: &Call<'_>, entry: &Entry) -> bool {
+    is_safe(entry) || (call.upstream.repeat_after_401 && call.upstream.scheme.has_passes())
 }
 
 /// Whether the call may be made twice.

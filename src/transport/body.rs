@@ -2,6 +2,7 @@
 //! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -121,7 +122,7 @@ impl RequestBody {
         }
     }
 
-    /// The same body once more, where that can be had: there is none, or all of it is in memory.
+    /// The same body once more, where that can be had: there is none, or all of it was kept.
     #[must_use]
     pub fn again(&self) -> Option<Self> {
         let (meter, awaited) = (self.meter.clone(), self.awaited);
@@ -130,7 +131,11 @@ impl RequestBody {
             Some(Content { source: Source::Memory(bytes), length, .. }) => {
                 Some(Self::of((Source::Memory(bytes.clone()), *length), (meter, awaited)))
             }
-            Some(Content { source: Source::Stream(_) | Source::Spool(_), .. }) => None,
+            Some(Content { source: Source::Spool(file), length, .. }) => {
+                let same = Source::Spool(Box::new(open_again(file).ok()?));
+                Some(Self::of((same, *length), (meter, awaited)))
+            }
+            Some(Content { source: Source::Stream(_), .. }) => None,
         }
     }
 
@@ -194,6 +199,12 @@ fn open_spool(folder: &Path) -> io::Result<File> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The same file, read from its beginning by itself: a duplicate would share its position with the first.
+fn open_again(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(File::from_std(std::fs::File::open(path)?))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]

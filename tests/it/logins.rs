@@ -121,15 +121,69 @@ fn a_stream_of_calls_goes_on_while_logins_end() {
     assert!((3..=5).contains(&bastion.logins()), "every 0.9 s, if not held up: {}", bastion.logins());
 }
 
+/// The same with a body of unknown length.
+fn call_chunked(world: &World, body: &str) -> Answer {
+    world.exchange(format!(
+        "POST /api/v1/users/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()
+    ))
+}
+
 #[test]
-fn what_is_not_safe_is_never_made_twice() {
+fn a_write_is_made_again_where_the_401_comes_before_anything_is_done() {
     let (bastion, world) = Bastion::serve(jumpserver(), Hands::default());
+    assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 200);
+    let (kept, spooled) = ("x".repeat(64 * 1024), "y".repeat(200 * 1024));
+    for (round, (method, body)) in
+        [("POST", "{}"), ("DELETE", ""), ("PATCH", &kept), ("chunked", &spooled)].into_iter().enumerate()
+    {
+        bastion.advance(Duration::from_mins(1));
+        bastion.end_all();
+        let answer = match method {
+            "chunked" => call_chunked(&world, body),
+            method => call(&world, method, "/api/v1/users/7/", body),
+        };
+        assert_eq!(answer.status, 200, "{method}");
+        assert_eq!((bastion.logins(), bastion.calls()), (2 + round, 3 + 2 * round), "{method}");
+        let seen = world.upstream.seen();
+        let [first, _, second] = &seen[seen.len() - 3..] else { unreachable!() };
+        assert!(first.body == body.as_bytes() && second.body == body.as_bytes(), "{method}");
+        assert_ne!(first.one("authorization"), second.one("authorization"));
+        thread::sleep(Duration::from_millis(50));
+        let last = world.trail().pop().unwrap();
+        assert_eq!((&last["attempts"], &last["logins"]), (&json!(2), &json!(1)), "{method}");
+    }
+    // Where it is too long to be kept, the next call logs in anew.
+    bastion.advance(Duration::from_mins(1));
+    bastion.end_all();
+    let refused = call(&world, "POST", "/api/v1/users/", &format!("{kept}x"));
+    assert_eq!((refused.status, refused.code().as_str()), (502, "upstream_auth"));
+    let reason = last_reason(&world);
+    assert!(reason.ends_with("the call is not repeated: its body is too long to be kept"), "{reason}");
+    assert_eq!((bastion.logins(), bastion.calls()), (5, 10));
+    assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 200);
+    assert_eq!((bastion.logins(), bastion.calls()), (6, 11));
+    // A 403 leaves a doubt, and a second 401 is the upstream's word.
+    bastion.advance(Duration::from_mins(1));
+    bastion.hands(|hands| hands.refuse = Some(403));
+    assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 403);
+    assert_eq!((bastion.logins(), bastion.calls()), (6, 12));
+    bastion.hands(|hands| hands.refuse = Some(401));
+    assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").code(), "upstream_auth");
+    assert!(!last_reason(&world).contains("not repeated"), "{}", last_reason(&world));
+}
+
+#[test]
+fn what_may_have_been_done_is_never_made_twice() {
+    let config = jumpserver().replace("scheme.login", "repeat_after_401 = false\nscheme.login");
+    let (bastion, world) = Bastion::serve(config, Hands::default());
     assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 200);
     for (round, (method, body)) in [("POST", "{}"), ("POST", ""), ("DELETE", "")].into_iter().enumerate() {
         bastion.advance(Duration::from_mins(1));
         bastion.end_all();
         let refused = call(&world, method, "/api/v1/users/7/", body);
         assert_eq!((refused.status, refused.code().as_str()), (502, "upstream_auth"));
+        let reason = last_reason(&world);
+        assert!(reason.ends_with("the call is not repeated: some of it may have been done"), "{reason}");
         assert_eq!((bastion.logins(), bastion.calls()), (1 + round, 2 + round * 2));
         // It is obtained once more for the next.
         assert_eq!(call(&world, "DELETE", "/api/v1/users/7/", "").status, 200);

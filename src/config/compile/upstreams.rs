@@ -11,7 +11,7 @@ use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSl
 use crate::config::{Problem, Problems, Span};
 use crate::gateway::Snapshot;
 use crate::origin::Origin;
-use crate::policy::OrgPin;
+use crate::policy::{OrgPin, PathPattern};
 use crate::scheme::Scheme;
 use crate::transport::links::Links;
 use crate::transport::{Endpoint, Manners};
@@ -19,6 +19,21 @@ use crate::upstream::Upstream;
 
 /// `JumpServer`'s organisation that sees across all others.
 pub(super) const ROOT_ORG: &str = "00000000-0000-0000-0000-000000000000";
+
+/// What Django of `JumpServer` 4.10.16 knows without a slash at its end, and what its nginx serves as files. A
+/// list ends in `.json`, `.csv` or `.xlsx` where it is asked for in that form: with or without a slash.
+const JUMPSERVER_SLASHLESS: &[&str] = &[
+    "/api/swagger.*",
+    "/api/**/*.json",
+    "/api/**/*.csv",
+    "/api/**/*.xlsx",
+    "/core/auth/oauth2-provider/.well-known/**",
+    "/core/flower/**",
+    "/media/**",
+    "/static/**",
+    "/download/**",
+    "/**/*.wav",
+];
 
 /// The upstreams, and what else is to be known of them while compiling.
 pub(super) struct Upstreams {
@@ -33,6 +48,10 @@ pub(super) struct Upstreams {
 /// What a product wants unless the file says otherwise.
 pub(super) struct Defaults {
     slash: bool,
+    /// Patterns of the paths that the product knows only without a slash at their end.
+    slashless: &'static [&'static str],
+    /// Whether it answers 401 before it does anything.
+    repeat_after_401: bool,
     links: &'static [&'static str],
     pub(super) org: Option<OrgPin>,
     accept: &'static str,
@@ -56,11 +75,22 @@ impl Defaults {
             Profile::JumpServer => ("application/json", Duration::from_millis(1500)),
             Profile::JumpCloud | Profile::Foresight | Profile::Plain => ("*/*", Duration::from_secs(4)),
         };
+        let repeat_after_401 = match profile {
+            Profile::JumpServer => true,
+            Profile::JumpCloud | Profile::Foresight | Profile::Plain => false,
+        };
+        let slashless = match profile {
+            Profile::JumpServer => JUMPSERVER_SLASHLESS,
+            Profile::Foresight => {
+                &["/**/*.json", "/**/*.csv", "/**/*.xlsx", "/**/*.yaml", "/media/**", "/static/**"]
+            }
+            Profile::JumpCloud | Profile::Plain => [].as_slice(),
+        };
         let health = match profile {
             Profile::JumpServer => Some("/api/health/"),
             Profile::JumpCloud | Profile::Foresight | Profile::Plain => None,
         };
-        Self { slash, links, org, accept, pool_idle, health }
+        Self { slash, slashless, repeat_after_401, links, org, accept, pool_idle, health }
     }
 }
 
@@ -86,8 +116,9 @@ pub(super) fn compile(
                 schemes::compile(upstream, problems, timeout),
             ),
         };
+        let slashless = slashless(upstream, problems);
         if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
-            let compiled = put_together(called, upstream, endpoints, scheme);
+            let compiled = Upstream { slashless, ..put_together(called, upstream, endpoints, scheme) };
             let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
@@ -97,6 +128,22 @@ pub(super) fn compile(
         }
     }
     upstreams
+}
+
+/// The paths to which no slash is added: the file's, or the product's.
+fn slashless(upstream: &file::Upstream, problems: &mut Problems) -> Vec<PathPattern> {
+    let Some(given) = &upstream.slashless else {
+        let known = Defaults::of(upstream.profile.value).slashless;
+        return known.iter().filter_map(|pattern| PathPattern::parse(pattern).ok()).collect();
+    };
+    let mut patterns = Vec::new();
+    for pattern in given {
+        match PathPattern::parse(&pattern.value) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(title) => problems.push(Problem::error(pattern.span, title)),
+        }
+    }
+    patterns
 }
 
 fn put_together(
@@ -135,7 +182,9 @@ fn put_together(
         others,
         health,
         org: defaults.org,
+        slashless: Vec::new(),
         trailing_slash: upstream.trailing_slash.map_or(defaults.slash, |slash| slash == TrailingSlash::Add),
+        repeat_after_401: upstream.repeat_after_401.unwrap_or(defaults.repeat_after_401),
         links: Links { members, origins, base },
         scheme,
     }
@@ -156,5 +205,19 @@ pub(super) fn check_clear(
         let help =
             "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
         problems.push(Problem::error(span, title).help(help));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_of_a_product_is_one() {
+        for profile in [Profile::JumpServer, Profile::JumpCloud, Profile::Foresight, Profile::Plain] {
+            for pattern in Defaults::of(profile).slashless {
+                assert!(PathPattern::parse(pattern).is_ok(), "{pattern}");
+            }
+        }
     }
 }

@@ -36,6 +36,10 @@ pub struct Upstream {
     pub ca_file: Option<At<PathBuf>>,
     /// What happens to the slash at the end of a path; absent for the profile's way.
     pub trailing_slash: Option<TrailingSlash>,
+    /// Patterns of the paths to which none is added; absent for the profile's.
+    pub slashless: Option<Vec<At<String>>>,
+    /// Whether its 401 comes before anything is done; absent for what is known of the profile.
+    pub repeat_after_401: Option<bool>,
     /// The top-level JSON members whose links are rewritten; absent for the profile's.
     pub link_members: Option<Vec<At<String>>>,
     /// Whether the endpoint's base path is part of the signed path.
@@ -125,6 +129,8 @@ impl Upstream {
         let credential = table.take("credential", name);
         let ca_file = table.take("ca_file", path);
         let trailing_slash = table.take("trailing_slash", word(&SLASHES));
+        let slashless = table.take("slashless", |node| node.list(line));
+        let repeat_after_401 = table.take("repeat_after_401", boolean);
         let link_members = table.take("link_members", |node| node.list(line));
         let sign_base_path = table.take("sign_base_path", boolean);
         let cookies = table.take("cookies", word(&COOKIES));
@@ -145,6 +151,8 @@ impl Upstream {
             credential: credential?,
             ca_file: ca_file?,
             trailing_slash: trailing_slash?,
+            slashless: slashless?,
+            repeat_after_401: repeat_after_401?,
             link_members: link_members?,
             sign_base_path: sign_base_path?.unwrap_or(true),
             cookies: cookies?,

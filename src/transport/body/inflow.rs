@@ -7,9 +7,6 @@ use hyper::body::Incoming;
 use super::{BodyFault, BodyLimits, Watched};
 use crate::audit::Meter;
 
-/// The longest body that a read may have and be repeated with.
-const SHORT: usize = 4 * 1024;
-
 /// A consumer's body before it is taken: untouched, or with its beginning read.
 pub enum Inflow {
     /// Nothing was read.
@@ -36,20 +33,19 @@ impl Inflow {
         }
     }
 
-    /// Whether it is still to come, and so short that a read can be repeated with it.
+    /// Whether it is still to come, and known to have no more than `most` bytes.
     #[must_use]
-    pub fn is_short(&self) -> bool {
+    pub fn is_at_most(&self, most: u64) -> bool {
         let Self::Untouched(incoming) = self else { return false };
-        let known = incoming.size_hint().exact().and_then(|known| usize::try_from(known).ok());
-        !incoming.is_end_stream() && known.is_some_and(|known| known <= SHORT)
+        !incoming.is_end_stream() && incoming.size_hint().exact().is_some_and(|known| known <= most)
     }
 
-    /// Reads a short one into memory.
+    /// Reads all of it into memory: one that is known to be short.
     ///
     /// # Errors
     /// [`BodyFault`] where it is too slow, or broken off.
     pub async fn keep(self, limits: BodyLimits, meter: Meter) -> Result<Self, BodyFault> {
-        let (begun, read) = self.begin(SHORT, limits, meter).await;
+        let (begun, read) = self.begin(usize::MAX, limits, meter).await;
         read.map(|_| begun)
     }
 
