@@ -78,7 +78,8 @@ fn decide(c: &mut Criterion) {
             let identity =
                 identify(Message { method: "GET", target: b"/", headers: &headers }, &directory, now)
                     .unwrap();
-            let permit = policy.decide(identity, action, now).unwrap();
+            let allowed = policy.decide(identity.consumer(), action, now).unwrap();
+            let permit = allowed.permit(identity).unwrap();
             assert!(
                 freezes
                     .stops((permit.identity().consumer(), permit.action().upstream, permit.credential()))

@@ -70,7 +70,9 @@ fn until_secret(member: &str) -> Option<&str> {
     None
 }
 
-fn speaks_of_secrets(text: &str) -> bool {
+/// Whether the value of a query member of this name is masked on the trail.
+#[must_use]
+pub fn speaks_of_secrets(text: &str) -> bool {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         rest = after;

@@ -38,6 +38,12 @@ impl Routes {
         Self(routes)
     }
 
+    /// Whether any route leads to the upstream at this place.
+    #[must_use]
+    pub fn lead_to(&self, upstream: usize) -> bool {
+        self.0.iter().any(|route| route.upstream == upstream)
+    }
+
     /// The route for `host` (a `Host` value, with or without a port) and `target`.
     #[must_use]
     pub fn find(&self, host: &str, target: &Target) -> Option<Routed<'_>> {

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::received::{Received, Unknown};
+use super::received::{Received, Unknown, is_credentialed};
 use super::{Output, load, say, tell_problems};
 use crate::clock::{Clock as _, SystemClock, http_date};
 use crate::code::Code;
-use crate::gateway::trial::{self, Call, Trial, Verdict};
+use crate::framing::{Fault, HeadLimits};
+use crate::gateway::Snapshot;
+use crate::gateway::trial::{self, Trial, Verdict};
 use crate::origin::Origin;
-use crate::policy::Members;
+use crate::policy::Unread;
 use crate::scheme::Shown;
 
 /// The call in question.
@@ -22,17 +25,18 @@ pub(super) struct Question {
     /// Who calls
     #[arg(long, value_name = "NAME", required_unless_present = "received")]
     consumer: Option<String>,
-    /// A file with a request's head as it was received, instead of all else: who sent it is found out, and
+    /// A file with a request as it was received, instead of all else: who sent it is found out, and
     /// where its signature differs from what was to be signed
     #[arg(long, value_name = "FILE", conflicts_with_all = ["consumer", "headers", "method", "url"])]
     received: Option<PathBuf>,
     /// A header that the call carries, as `Name: value`; may be repeated
     #[arg(long = "header", short = 'H', value_name = "LINE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// A file with the JSON body that the call carries, for rules that look at it
+    /// A file with the body that the call carries, for rules that look at it: JSON unless a `Content-Type` header
+    /// says otherwise
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
-    /// The method
+    /// The method, as it is sent: `get` is not `GET`
     #[arg(value_parser = method, required_unless_present = "received")]
     method: Option<Method>,
     /// The gateway's URL as a script would write it, or the path and query alone
@@ -56,27 +60,28 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
             return Ok(false);
         }
     };
-    let (consumer, call) = match &question.received {
-        Some(path) => {
-            let received = Received::read(path)?;
-            match received.sender(&compiled.snapshot, SystemClock.now()) {
-                Ok(consumer) => {
-                    let body = body(question.body.as_deref())?;
-                    let host = received.host().to_owned();
-                    let Received { method, target, headers } = received;
-                    (consumer, Call { method, host, target, headers, body })
-                }
-                Err(unknown) => {
-                    unproven(&unknown, output);
-                    return Ok(false);
-                }
-            }
-        }
-        None => asked(question)?,
+    let snapshot = &compiled.snapshot;
+    let body =
+        question.body.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string()));
+    let body = body.transpose()?;
+    let limits = &snapshot.limits.head;
+    let received = match &question.received {
+        Some(path) => Received::read(path, limits)?,
+        None => typed(question, body.as_deref(), limits)?,
     };
-    let now = SystemClock.now();
-    let tried = trial::attempt(&compiled.snapshot, &consumer, &call, (now, &http_date(now)));
-    let (trial, verdict) = tried.with_context(|| format!("there is no consumer `{consumer}`"))?;
+    let asked = match received {
+        Ok(received) => explained(snapshot, question.consumer.as_deref(), &received, body)?,
+        Err(Fault { code, reason }) => {
+            Ok((Trial::default(), Verdict::Denied { code, reason: Some(reason.into()) }))
+        }
+    };
+    let (trial, verdict) = match asked {
+        Ok(tried) => tried,
+        Err(unknown) => {
+            unproven(&unknown, output);
+            return Ok(false);
+        }
+    };
     let allowed = matches!(verdict, Verdict::Allowed { .. });
     match output {
         Output::Json => say(&format!("{}\n", json(&trial, &verdict))),
@@ -85,25 +90,70 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
     Ok(allowed)
 }
 
-fn asked(question: &Question) -> anyhow::Result<(String, Call)> {
-    let Question { consumer: Some(consumer), method: Some(method), url: Some(url), .. } = question else {
+/// The request that was asked about.
+fn typed(
+    question: &Question,
+    body: Option<&[u8]>,
+    limits: &HeadLimits,
+) -> anyhow::Result<Result<Received, Fault>> {
+    let Question { method: Some(method), url: Some(url), .. } = question else {
         bail!("say who calls, the method and the URL");
     };
-    let (Place { host, target }, method) = (url.clone(), method.clone());
-    let headers = question.headers.iter().cloned().collect();
-    let body = body(question.body.as_deref())?;
-    Ok((consumer.clone(), Call { method, host, target, headers, body }))
+    let mut headers: HeaderMap = question.headers.iter().cloned().collect();
+    if let Some(body) = body {
+        if !headers.contains_key(TRANSFER_ENCODING) {
+            headers.entry(CONTENT_LENGTH).or_insert(body.len().into());
+        }
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    }
+    let body = body.unwrap_or_default().to_vec();
+    Ok(Received::typed((method.clone(), &url.target, &url.host), headers, body, limits))
 }
 
-fn body(path: Option<&Path>) -> anyhow::Result<Members> {
-    let Some(path) = path else { return Ok(Members::none()) };
-    let body = std::fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(if body.is_empty() { Members::none() } else { Members::read(&body) })
+/// What would happen to it; the inner error says why nobody is known by its credential.
+fn explained(
+    snapshot: &Snapshot,
+    consumer: Option<&str>,
+    received: &Received,
+    body: Option<Vec<u8>>,
+) -> anyhow::Result<Result<(Trial, Verdict), Unknown>> {
+    let now = SystemClock.now();
+    let when = (now, &http_date(now));
+    let body = body.or_else(|| received.body().map(<[u8]>::to_vec));
+    let members = trial::members(snapshot, &received.headers, body.as_deref());
+    let is_unknown = body.is_none() && members.why_unread() == Some(Unread::Long);
+    let call = received.call(members);
+    let (trial, verdict) = match consumer.filter(|_| !is_credentialed(&call.headers)) {
+        Some(consumer) => trial::attempt(snapshot, consumer, &call, when)
+            .with_context(|| format!("there is no consumer `{consumer}`"))?,
+        None => match trial::attempt_proven(snapshot, &call, when) {
+            Ok((Some(proven), _)) if consumer.is_some_and(|named| named != proven.as_str()) => {
+                bail!("the credential in the headers is of `{proven}`: leave it out, or name that consumer")
+            }
+            Ok((_, tried)) => tried,
+            Err(why) => return Ok(Err(received.unknown(why))),
+        },
+    };
+    if trial.is_by_body && is_unknown {
+        bail!("a rule looks at the body of this call: give it with --body FILE");
+    }
+    Ok(Ok((trial, meant(&call.method, verdict))))
+}
+
+/// The verdict, and where the method alone may be what was mistyped, that.
+fn meant(method: &Method, verdict: Verdict) -> Verdict {
+    let upper = method.as_str().to_ascii_uppercase();
+    match verdict {
+        Verdict::Denied { code: Code::Denied, reason: None } if upper != method.as_str() => {
+            let reason = format!("{} The method is `{method}`: `{upper}` is another.", Code::Denied.detail());
+            Verdict::Denied { code: Code::Denied, reason: Some(reason) }
+        }
+        other @ (Verdict::Allowed { .. } | Verdict::Denied { .. }) => other,
+    }
 }
 
 /// Says why nobody is known by what was received.
-fn unproven(Unknown { reason, expected }: &Unknown, output: Output) {
-    let code = Code::Unauthenticated;
+fn unproven(Unknown { code, reason, expected }: &Unknown, output: Output) {
     if output == Output::Json {
         let json = serde_json::json!({
             "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,
@@ -123,13 +173,16 @@ fn unproven(Unknown { reason, expected }: &Unknown, output: Output) {
 }
 
 fn method(typed: &str) -> Result<Method, String> {
-    Method::from_bytes(typed.to_ascii_uppercase().as_bytes()).map_err(|_| "no HTTP method".into())
+    Method::from_bytes(typed.as_bytes()).map_err(|_| "no HTTP method".into())
 }
 
 fn place(typed: &str) -> Result<Place, String> {
     let (host, target) = match Origin::split(typed) {
-        Some((origin, "")) => (origin.authority(), "/"),
-        Some((origin, rest)) => (origin.authority(), rest),
+        // No client sends the fragment of a URL.
+        Some((origin, rest)) => match rest.split('#').next().unwrap_or_default() {
+            "" => (origin.authority(), "/"),
+            target => (origin.authority(), target),
+        },
         None if typed.starts_with('/') => ("localhost".to_owned(), typed),
         None => return Err("neither an http(s) URL nor a path".into()),
     };
@@ -156,7 +209,7 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
             line("decision", Some("denied"));
             line("code", Some(code.as_str()));
             line("status", Some(code.status().as_str()));
-            line("because", reason.or(Some(code.detail())));
+            line("because", reason.as_deref().or(Some(code.detail())));
         }
     }
     line("rule", trial.rule.as_deref());

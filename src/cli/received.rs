@@ -1,52 +1,113 @@
-//! A request as it was received, from a file: who sent it, and where a signature differs.
+//! A request as it is received: from a file, or put together from what was typed. It is judged by the same
+//! framing as one that comes by a socket.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::gateway::Snapshot;
-use crate::inbound::{Dead, Unidentified, identify};
+use crate::code::Code;
+use crate::framing::{Fault, HeadLimits, request_fields, request_head};
+use crate::gateway::trial::Call;
+use crate::inbound::{Dead, Unidentified};
+use crate::policy::Members;
 use crate::signature::{Message, Presented};
 
-/// The longest head that is read, in bytes.
-const LONGEST: u64 = 256 * 1024;
+/// The longest file that is read, in bytes: a body that a rule looks at is a small part of it.
+const LONGEST: u64 = 32 * 1024 * 1024;
 
-/// The head of a request.
+/// A request.
 pub(super) struct Received {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
+    /// What stands behind the head.
+    rest: Vec<u8>,
 }
 
 /// Why nobody is known by it.
 pub(super) struct Unknown {
+    pub(super) code: Code,
     pub(super) reason: String,
     /// The string that its signature should be over, line by line.
     pub(super) expected: Option<String>,
 }
 
 impl Received {
-    /// Reads a head: request line and header lines, with line ends of either kind.
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+    /// Reads a request: request line and header lines, with line ends of either kind, and its body, if any.
+    /// A head that the gateway's framing refuses is told as the inner error.
+    pub(super) fn read(path: &Path, limits: &HeadLimits) -> anyhow::Result<Result<Self, Fault>> {
         let told = || path.display().to_string();
-        ensure!(fs::metadata(path).with_context(told)?.len() <= LONGEST, "{}: too long for a head", told());
-        let text = fs::read_to_string(path).with_context(told)?;
-        let mut lines = text.lines().map(|line| line.trim_end_matches('\r'));
-        let first: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-        let &[method, target, version] = &first[..] else { bail!("{}: {NO_HEAD}", told()) };
-        ensure!(version.starts_with("HTTP/"), "{}: {NO_HEAD}", told());
-        let method = Method::from_bytes(method.as_bytes()).with_context(told)?;
-        let mut headers = HeaderMap::new();
-        for line in lines.take_while(|line| !line.is_empty()) {
-            let (name, value) =
-                line.split_once(':').with_context(|| format!("{}: `{line}`: no header line", told()))?;
-            let name = HeaderName::from_bytes(name.as_bytes()).with_context(told)?;
-            headers.append(name, HeaderValue::from_str(value.trim_ascii()).with_context(told)?);
+        ensure!(fs::metadata(path).with_context(told)?.len() <= LONGEST, "{}: the file is too long", told());
+        let bytes = fs::read(path).with_context(told)?;
+        let (head, rest) = parted(&bytes);
+        let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+        let version = first.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        ensure!(version.starts_with(b"HTTP/"), "{}: {NO_HEAD}", told());
+        let is_http2 = version.starts_with(b"HTTP/2");
+        let received = Self::parsed(&head, rest.to_vec()).with_context(told)?;
+        let judged = if is_http2 { received.judged(limits) } else { received.framed(head, limits) };
+        Ok(judged.map(|()| received))
+    }
+
+    /// Puts a request together, as a script with a token of the usual length would send it.
+    pub(super) fn typed(
+        (method, target, host): (Method, &str, &str),
+        mut headers: HeaderMap,
+        body: Vec<u8>,
+        limits: &HeadLimits,
+    ) -> Result<Self, Fault> {
+        if let Ok(host) = HeaderValue::from_str(host) {
+            headers.entry(HOST).or_insert(host);
         }
-        Ok(Self { method, target: target.to_owned(), headers })
+        let mut head = Vec::new();
+        // Writing into a vector cannot fail.
+        write!(head, "{method} {target} HTTP/1.1\r\n").unwrap_or_default();
+        let token = HeaderValue::from_static("Bearer clv_000000000000000000000000000000000000");
+        let token = Some((&AUTHORIZATION, &token)).filter(|_| !is_credentialed(&headers));
+        for (name, value) in headers.iter().chain(token) {
+            head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        head.extend(b"\r\n");
+        let typed = Self { method, target: target.to_owned(), headers, rest: body };
+        typed.framed(head, limits).map(|()| typed)
+    }
+
+    /// What the framing says of a head with these bytes. One that was written down without its host is taken as
+    /// if it had one.
+    fn framed(&self, mut head: Vec<u8>, limits: &HeadLimits) -> Result<(), Fault> {
+        if !self.headers.contains_key(HOST) {
+            head.truncate(head.len().saturating_sub(b"\r\n".len()));
+            head.extend(b"Host: localhost\r\n\r\n");
+        }
+        let cut = Fault { code: Code::Malformed, reason: "head cut short" };
+        request_head(&head, limits)?.map(drop).ok_or(cut)
+    }
+
+    fn parsed(head: &[u8], rest: Vec<u8>) -> anyhow::Result<Self> {
+        let mut lines =
+            head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let first: Vec<&[u8]> = lines.next().unwrap_or_default().split(|byte| *byte == b' ').collect();
+        let &[method, target, _] = &first[..] else { bail!(NO_HEAD) };
+        let (method, target) = (Method::from_bytes(method)?, String::from_utf8_lossy(target).into_owned());
+        let mut headers = HeaderMap::new();
+        for line in lines.filter(|line| !line.is_empty()) {
+            let no_line = || format!("`{}`: no header line", String::from_utf8_lossy(line).escape_debug());
+            let colon = line.iter().position(|byte| *byte == b':').with_context(no_line)?;
+            let (name, value) = line.split_at_checked(colon).with_context(no_line)?;
+            let value = value.get(1..).unwrap_or_default().trim_ascii();
+            headers.append(HeaderName::from_bytes(name)?, HeaderValue::from_bytes(value)?);
+        }
+        Ok(Self { method, target, headers, rest })
+    }
+
+    /// What the gateway says of the same head in HTTP/2.
+    fn judged(&self, limits: &HeadLimits) -> Result<(), Fault> {
+        let fields = self.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        request_fields(self.target.as_bytes(), fields, limits)
     }
 
     /// The host it was for.
@@ -54,14 +115,32 @@ impl Received {
         self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
     }
 
-    /// Who sent it, by the keys and tokens that are known now. Whether a strict key's signature was used
-    /// before is known to the running gateway alone.
-    pub(super) fn sender(&self, snapshot: &Snapshot, now: std::time::SystemTime) -> Result<String, Unknown> {
+    /// The body, where it came whole; `None` where the head announces one that did not.
+    pub(super) fn body(&self) -> Option<&[u8]> {
+        if self.headers.contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
+        let length = self.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+        self.rest.get(..length)
+    }
+
+    /// The call that it makes, with what rules see of its body.
+    pub(super) fn call(&self, body: Members) -> Call {
+        let (method, host, target) = (self.method.clone(), self.host().to_owned(), self.target.clone());
+        Call { method, host, target, headers: self.headers.clone(), body }
+    }
+
+    /// What to say where nobody is known by its credential.
+    pub(super) fn unknown(&self, why: Unidentified) -> Unknown {
         let message =
             Message { method: self.method.as_str(), target: self.target.as_bytes(), headers: &self.headers };
-        let why = match identify(message, &snapshot.directory, now) {
-            Ok(identity) => return Ok(identity.name().to_string()),
-            Err(why) => why,
+        let code = match why {
+            Unidentified::Duplicate => Code::DuplicateCredential,
+            Unidentified::Missing
+            | Unidentified::Unknown(_)
+            | Unidentified::Dead(..)
+            | Unidentified::Forged(..) => Code::Unauthenticated,
         };
         let reason = match why {
             Unidentified::Missing => "there is no credential".into(),
@@ -72,7 +151,7 @@ impl Received {
             Unidentified::Dead(Dead::Disabled, _) => "the consumer is disabled".into(),
             Unidentified::Forged(reason, detail, _) => detail.unwrap_or_else(|| reason.into()),
         };
-        Err(Unknown { reason, expected: self.expected(message) })
+        Unknown { code, reason, expected: self.expected(message) }
     }
 
     fn expected(&self, message: Message<'_>) -> Option<String> {
@@ -81,6 +160,29 @@ impl Received {
         let string = message.signing_string(&presented.parts, None).ok()?;
         Some(String::from_utf8_lossy(&string).into_owned())
     }
+}
+
+/// Whether a credential is among the headers.
+pub(super) fn is_credentialed(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.get("x-api-key").is_some_and(|key| !key.is_empty())
+}
+
+/// The head with line ends of the wire, and what stands behind it.
+fn parted(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+    let (mut head, mut rest) = (Vec::new(), bytes);
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        rest = after;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            break;
+        }
+        head.extend([line, b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    (head, rest)
 }
 
 /// What to say of a file that begins otherwise.

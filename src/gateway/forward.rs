@@ -50,7 +50,7 @@ impl Gateway {
         route: &Route,
         (head, received, inflow, arrival): (&Parts, &Received, Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
-        let message = received.message(head);
+        let message = received.head(head).message();
         let mut call = Call::new(snapshot, entry, (message, arrival))?;
         let meter = entry.meter();
         let mut body = self.taken(&call, entry, inflow).await?;

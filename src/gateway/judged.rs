@@ -6,34 +6,45 @@ use http::HeaderMap;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::Snapshot;
-use super::admit::{Admitted, Approach, Refusal};
+use super::admit::{Admitted, admit_with};
+use super::decide::{Approach, Refusal};
 use super::limits::Limits;
 use crate::audit::{Known, Meter};
+use crate::inbound::Identity;
 use crate::policy::{Members, Unread};
 use crate::transport::{BodyLimits, Inflow};
 
 /// Reads the beginning of the body, and decides. The body is handed on with what was read of it.
 pub(super) async fn decide<'s>(
     snapshot: &'s Snapshot,
-    approach: Approach<'s>,
+    approach: Approach<'s, Identity>,
     (headers, inflow, meter): (&HeaderMap, Inflow, Meter),
     now: SystemTime,
 ) -> (Inflow, Result<Admitted<'s>, Box<Refusal>>) {
     if inflow.is_over() {
-        return (inflow, approach.decide(snapshot, now));
+        return (inflow, admit_with(snapshot, approach, Members::none(), now));
     }
     let (inflow, read) = inflow.begin(snapshot.limits.max_judged_body, limits(snapshot), meter).await;
-    let members = match (unreadable(headers), read) {
-        (_, Err(fault)) => {
+    match read {
+        Err(fault) => {
             let known = Known { detail: Some(fault.reason), ..approach.known(snapshot) };
-            return (inflow, Err(Refusal::new(fault.code, known)));
+            (inflow, Err(Refusal::new(fault.code, known)))
         }
-        (Some(why), Ok(_)) => Members::unread(why),
-        (None, Ok(None)) => Members::unread(Unread::Long),
-        (None, Ok(Some(body))) if body.is_empty() => Members::none(),
-        (None, Ok(Some(body))) => Members::read(&body),
-    };
-    (inflow, approach.with(members).decide(snapshot, now))
+        Ok(body) => {
+            let members = members(headers, body.as_deref());
+            (inflow, admit_with(snapshot, approach, members, now))
+        }
+    }
+}
+
+/// What rules see of a body with such headers; `None` where it is too long to be judged.
+pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> Members {
+    match (unreadable(headers), body) {
+        (Some(why), _) => Members::unread(why),
+        (None, None) => Members::unread(Unread::Long),
+        (None, Some([])) => Members::none(),
+        (None, Some(body)) => Members::read(body),
+    }
 }
 
 /// The limits of every body.

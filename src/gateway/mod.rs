@@ -2,6 +2,7 @@
 
 mod admit;
 pub mod answer;
+pub mod decide;
 pub mod failures;
 mod forward;
 pub mod freeze;
@@ -12,7 +13,8 @@ mod still;
 pub mod trial;
 pub mod vouch;
 
-pub use admit::{Admitted, Approach, Refusal, Step, admit};
+pub use admit::{Admitted, Step, admit};
+pub use decide::Refusal;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -34,10 +36,11 @@ use crate::inbound::{Directory, Nonces};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
 use crate::scheme::Slot;
-use crate::signature::{HmacKey, Message};
+use crate::signature::HmacKey;
 use crate::transport::{Answer, Inflow, Transport};
 use crate::upstream::Upstream;
 use answer::Challenge;
+use decide::Head;
 use failures::Failures;
 use freeze::Freezes;
 use limits::{Limits, Quota, network};
@@ -93,9 +96,9 @@ pub struct Received {
 }
 
 impl Received {
-    /// What a signature of the consumer's is about.
-    fn message<'a>(&'a self, head: &'a Parts) -> Message<'a> {
-        Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
+    /// The head as it is decided on.
+    fn head<'a>(&'a self, head: &'a Parts) -> Head<'a> {
+        Head { method: &head.method, target: &self.target, headers: &head.headers }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::SystemTime;
 
 use super::Snapshot;
+use super::decide::decide_on;
 use crate::code::Code;
 use crate::inbound::identify;
 use crate::policy::{Action, Members, Permit, Unread};
@@ -32,16 +33,13 @@ pub(super) fn permitted(
     let (method, target, body) = (action.method.clone(), action.target.clone(), action.body.clone());
     let mut again = Action { upstream, method, target, org, body };
     // A rule that came meanwhile looks at what nobody has read.
-    if bodied && again.body.is_none() && current.policy.looks_at_body(identity.consumer(), &again) {
+    if bodied && again.body.is_none() {
         again.body = Members::unread(Unread::Long);
     }
-    let ruling = current.policy.ruling(identity.consumer(), &again, now);
-    let ruling = ruling.map_err(|forbidden| no_more(forbidden.code, "it is granted no more"))?;
-    if let Some((code, reason)) = current.stops(&identity, (upstream, ruling.credential)) {
-        return Err(no_more(code, reason));
-    }
+    let allowed = decide_on(current, &identity, again, now)
+        .map_err(|refusal| no_more(refusal.code, refusal.known.reason.unwrap_or("it is granted no more")))?;
     let name = |held: &Snapshot, place| held.custody.credential(place).map(|credential| credential.name);
-    if name(current, ruling.credential) != name(former, permit.credential()) {
+    if name(current, allowed.credential()) != name(former, permit.credential()) {
         return Err(no_more(Code::Denied, "it is granted with another credential"));
     }
     Ok(())

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Snapshot;
+use super::decide::Caller;
 use crate::code::Code;
-use crate::inbound::Identity;
 
 /// Until when the store vouches for what came from it. Each snapshot has that of the one before it.
 #[derive(Debug)]
@@ -46,17 +46,17 @@ impl Snapshot {
     #[must_use]
     pub fn stops(
         &self,
-        identity: &Identity,
+        caller: &impl Caller,
         (upstream, credential): (usize, usize),
     ) -> Option<(Code, &'static str)> {
-        let frozen = self.freezes.stops((identity.consumer(), upstream, credential));
-        frozen.or_else(|| self.unvouched(identity, credential))
+        let frozen = self.freezes.stops((caller.consumer(), upstream, credential));
+        frozen.or_else(|| self.unvouched(caller, credential))
     }
 
-    fn unvouched(&self, identity: &Identity, credential: usize) -> Option<(Code, &'static str)> {
+    fn unvouched(&self, caller: &impl Caller, credential: usize) -> Option<(Code, &'static str)> {
         let stored = |credential| self.custody.credential(credential).is_some_and(|held| held.stored);
         // The time last: who does not rest on the store does not ask for it.
-        let rests = identity.is_stored() || stored(credential);
+        let rests = caller.is_stored() || stored(credential);
         (rests && !self.vouched.stands())
             .then_some((Code::StoreUnavailable, "the store could not be read for too long"))
     }

@@ -1,4 +1,5 @@
-//! Whether this consumer may do this: identity and action → [`Permit`] or [`Denial`].
+//! Whether this consumer may do this: consumer and action → [`Allowed`] or [`Denial`]; with a proven
+//! identity, [`Permit`].
 //!
 //! Deny by default, deny wins. Policy neither reads clocks nor logs; what it decided is a value.
 
@@ -22,6 +23,7 @@ use http::Method;
 
 use crate::code::Code;
 use crate::inbound::Identity;
+use crate::spelling;
 use crate::target::Target;
 
 /// A named set of rules.
@@ -92,29 +94,24 @@ impl Action {
     }
 }
 
-/// A decision to allow. Only [`Policy::decide`] makes one; it cannot be copied, and what is sent
-/// upstream is taken from it.
+/// A decision to allow. Only [`Policy::decide`] makes one; it cannot be copied. Nothing leaves by it alone:
+/// the consumer may be one that an operator only asked about.
 ///
 /// ```compile_fail,E0451
-/// use claviger::policy::{Action, Permit};
-/// fn forge(identity: claviger::inbound::Identity, action: Action) -> Permit {
-///     Permit { identity, action, org: None, credential: 0, rule: "".into(), shadow: None }
-/// }
-/// ```
-/// ```compile_fail,E0599
-/// fn twice(permit: claviger::policy::Permit) -> (claviger::policy::Permit, claviger::policy::Permit) {
-///     (permit.clone(), permit)
+/// use claviger::policy::{Action, Allowed};
+/// fn forge(action: Action) -> Allowed {
+///     Allowed { consumer: 0, action, org: None, credential: 0, rule: "".into(), shadow: None }
 /// }
 /// ```
 /// ```
-/// fn once(permit: claviger::policy::Permit) -> claviger::policy::Permit {
-///     let _read = (permit.identity(), permit.action(), permit.org(), permit.credential(), permit.rule());
-///     permit
+/// fn read(allowed: &claviger::policy::Allowed) -> (&claviger::policy::Action, usize) {
+///     (allowed.action(), allowed.credential())
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Permit {
-    identity: Identity,
+pub struct Allowed {
+    /// The place of the consumer that it was decided for.
+    consumer: usize,
     action: Action,
     org: Option<Arc<str>>,
     credential: usize,
@@ -122,14 +119,14 @@ pub struct Permit {
     shadow: Option<Arc<str>>,
 }
 
-impl Permit {
-    /// Who may.
+impl Allowed {
+    /// The permit of the consumer that it was decided for; `None` for any other.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn permit(self, identity: Identity) -> Option<Permit> {
+        (identity.consumer() == self.consumer).then_some(Permit { identity, allowed: self })
     }
 
-    /// What.
+    /// What is allowed.
     #[must_use]
     pub fn action(&self) -> &Action {
         &self.action
@@ -160,6 +157,74 @@ impl Permit {
     }
 }
 
+/// What a proven consumer is allowed. It is made of an [`Allowed`] and the [`Identity`] that it was decided
+/// for; it cannot be copied, and what is sent upstream is taken from it.
+///
+/// ```compile_fail,E0451
+/// use claviger::policy::{Allowed, Permit};
+/// fn forge(identity: claviger::inbound::Identity, allowed: Allowed) -> Permit {
+///     Permit { identity, allowed }
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// fn twice(permit: claviger::policy::Permit) -> (claviger::policy::Permit, claviger::policy::Permit) {
+///     (permit.clone(), permit)
+/// }
+/// ```
+/// ```
+/// use claviger::policy::{Allowed, Permit};
+/// fn prove(identity: claviger::inbound::Identity, allowed: Allowed) -> Option<Permit> {
+///     allowed.permit(identity)
+/// }
+/// fn once(permit: Permit) -> Permit {
+///     let _read = (permit.identity(), permit.action(), permit.org(), permit.credential(), permit.rule());
+///     permit
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    identity: Identity,
+    allowed: Allowed,
+}
+
+impl Permit {
+    /// Who may.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        &self.allowed.action
+    }
+
+    /// In which organisation, where the upstream has such.
+    #[must_use]
+    pub fn org(&self) -> Option<&Arc<str>> {
+        self.allowed.org.as_ref()
+    }
+
+    /// With which credential: its place in the snapshot.
+    #[must_use]
+    pub fn credential(&self) -> usize {
+        self.allowed.credential
+    }
+
+    /// By which rule.
+    #[must_use]
+    pub fn rule(&self) -> &Arc<str> {
+        &self.allowed.rule
+    }
+
+    /// Which rule would forbid it, were it no shadow.
+    #[must_use]
+    pub fn shadow(&self) -> Option<&Arc<str>> {
+        self.allowed.shadow.as_ref()
+    }
+}
+
 /// A decision to refuse, with what was found out on the way.
 #[derive(Debug)]
 pub struct Denial {
@@ -171,9 +236,7 @@ pub struct Denial {
     pub shadow: Option<Arc<str>>,
     /// The organisation that was meant.
     pub org: Option<String>,
-    /// Who asked.
-    pub identity: Identity,
-    /// For what.
+    /// What was asked for.
     pub action: Action,
 }
 
@@ -203,18 +266,18 @@ impl Policy {
         policy
     }
 
-    /// Decides.
+    /// Decides for the consumer at this place.
     ///
     /// # Errors
     /// [`Denial`]: no grant, an expired one, an organisation that is not granted, a rule that
     /// forbids, or none that allows.
-    pub fn decide(&self, identity: Identity, action: Action, now: SystemTime) -> Result<Permit, Box<Denial>> {
-        match self.ruling(identity.consumer(), &action, now) {
-            Ok(Allowed { org, credential, rule, shadow }) => {
-                Ok(Permit { identity, action, org, credential, rule, shadow })
+    pub fn decide(&self, consumer: usize, action: Action, now: SystemTime) -> Result<Allowed, Box<Denial>> {
+        match self.ruling(consumer, &action, now) {
+            Ok(Ruling { org, credential, rule, shadow }) => {
+                Ok(Allowed { consumer, action, org, credential, rule, shadow })
             }
             Err(Forbidden { code, rule, org, shadow }) => {
-                Err(Box::new(Denial { code, rule, shadow, org, identity, action }))
+                Err(Box::new(Denial { code, rule, shadow, org, action }))
             }
         }
     }
@@ -233,11 +296,35 @@ impl Policy {
         })
     }
 
-    /// What [`decide`](Self::decide) would say of the consumer at this place. No permit comes of it.
-    ///
-    /// # Errors
-    /// [`Forbidden`], as `decide`.
-    pub fn ruling(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Allowed, Forbidden> {
+    /// Whether an allowing rule that looks at the body could hold for this, whatever else does: of a body that is
+    /// not known it cannot be said that nothing allows it.
+    #[must_use]
+    pub fn body_may_allow(&self, consumer: usize, action: &Action, now: SystemTime) -> bool {
+        let asked = action.asked();
+        let live = || {
+            let grants = self.grants_of(consumer, action).iter();
+            grants.filter(|grant| grant.expires.is_none_or(|end| now < end))
+        };
+        let org = action.org.as_deref().or_else(|| live().next()?.orgs.first().map(|org| &**org));
+        let applies =
+            |grant: &&Grant| org.is_none_or(|org| grant.orgs.iter().any(|granted| **granted == *org));
+        let mut rules = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.allow);
+        rules.any(|rule| !rule.shadow && !rule.body.is_empty() && rule.may_allow(&asked))
+    }
+
+    /// Whether a rule for the path of this looks at a query member whose name `is_hidden`.
+    #[must_use]
+    pub fn looks_at_query(&self, consumer: usize, action: &Action, is_hidden: impl Fn(&str) -> bool) -> bool {
+        let paths = spelling::paths(action.target.path());
+        let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
+        let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
+        rules.any(|rule| {
+            rule.query.iter().any(|(name, _)| is_hidden(name))
+                && rule.paths.iter().any(|pattern| pattern.may_match(&paths))
+        })
+    }
+
+    fn ruling(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
         let mut ruling = self.enforced(consumer, action, now);
         if self.has_shadows {
             let shadow = self.shadow(consumer, action, now, &ruling);
@@ -264,7 +351,7 @@ impl Policy {
         consumer: usize,
         action: &Action,
         now: SystemTime,
-        ruling: &Result<Allowed, Forbidden>,
+        ruling: &Result<Ruling, Forbidden>,
     ) -> Option<Arc<str>> {
         let org = match ruling {
             Ok(allowed) => allowed.org.as_deref(),
@@ -287,7 +374,7 @@ impl Policy {
     }
 
     /// What the rules that are no shadows decide.
-    fn enforced(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Allowed, Forbidden> {
+    fn enforced(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
         let forbidden = |code, rule, org| Forbidden { code, rule, org, shadow: None };
         let every = self.grants_of(consumer, action);
         let live = || every.iter().filter(|grant| grant.expires.is_none_or(|end| now < end));
@@ -315,7 +402,7 @@ impl Policy {
             for rule in grant.roles.iter().flat_map(|role| &role.allow) {
                 if !rule.shadow && rule.allows(&asked) {
                     let (credential, rule) = (grant.credential, rule.name.clone());
-                    return Ok(Allowed { org: org.cloned(), credential, rule, shadow: None });
+                    return Ok(Ruling { org: org.cloned(), credential, rule, shadow: None });
                 }
             }
         }
@@ -325,28 +412,24 @@ impl Policy {
 
 /// Why it may be done.
 #[derive(Debug)]
-pub struct Allowed {
-    /// In which organisation.
-    pub org: Option<Arc<str>>,
-    /// With which credential.
-    pub credential: usize,
-    /// By which rule.
-    pub rule: Arc<str>,
+struct Ruling {
+    org: Option<Arc<str>>,
+    credential: usize,
+    rule: Arc<str>,
     /// Which rule would forbid it, were it no shadow.
-    pub shadow: Option<Arc<str>>,
+    shadow: Option<Arc<str>>,
 }
 
 /// Why it may not be done.
 #[derive(Debug)]
-pub struct Forbidden {
-    /// What the caller is told.
-    pub code: Code,
+struct Forbidden {
+    code: Code,
     /// The rule that forbids, if one does.
-    pub rule: Option<Arc<str>>,
+    rule: Option<Arc<str>>,
     /// The organisation that was meant.
-    pub org: Option<String>,
+    org: Option<String>,
     /// The rule that would allow it, were it no shadow.
-    pub shadow: Option<Arc<str>>,
+    shadow: Option<Arc<str>>,
 }
 
 #[cfg(test)]

@@ -153,3 +153,167 @@ fn what_was_not_done_or_not_in_time_is_not_learned() {
     ]);
     assert!(copied.status.success(), "{copied:?}");
 }
+
+/// The rules that are in force while the trail is written.
+const CONDITIONS: &str = r#"[roles.all]
+allow = [
+  { methods = ["POST"], paths = ["/api/v1/users/"], body = { source = "local" } },
+  { methods = ["GET"], paths = ["/api/v1/users/**"], query = { kind = "a*" } },
+  { methods = ["PATCH"], paths = ["/api/v1/users/*/"] },
+  { methods = ["GET"], paths = ["/api/v1/keys/"], query = { token_id = "7" } },
+  { methods = ["GET"], paths = ["/api/v1/plain/"] },
+]
+deny = [
+  { methods = ["PATCH"], paths = ["/api/v1/users/*/"], body = { is_staff = "*" } },
+  { paths = ["/api/v1/users/**"], query = { export = "*" } },
+  { paths = ["/api/v1/elsewhere/"], body = { x = "*" } },
+]
+"#;
+
+/// The configuration with other roles, and what else is to be another.
+fn with_roles(roles: &str, (from, to): (&str, &str)) -> String {
+    let config = CONFIG.replace("[roles.all]\nallow = [{ paths = [\"/**\"] }]\n", roles);
+    assert!(config.contains(from), "{from}");
+    format!("{}[admin]\naddress = \"@ADMIN@\"\n", crate::process::patient(&config.replace(from, to)))
+}
+
+fn with_body(process: &Process, method: &str, target: &str, body: &str) -> u16 {
+    let mut raw = Raw::to(process.address);
+    raw.send(format!(
+        "{method} {target} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    ));
+    raw.answer().status
+}
+
+/// What is done under [`CONDITIONS`]: method, target, body.
+const DONE: [(&str, &str, &str); 4] = [
+    ("POST", "/api/v1/users/", r#"{"source":"local"}"#),
+    ("PATCH", "/api/v1/users/1/", r#"{"name":"a"}"#),
+    ("GET", "/api/v1/users/?kind=ab", ""),
+    ("GET", "/api/v1/plain/", ""),
+];
+
+#[test]
+fn conditions_in_force_are_kept() {
+    let upstream = Upstream::ok();
+    let site = Site::with(upstream.address, &with_roles(CONDITIONS, ("", "")));
+    let process = site.start();
+    for (method, target, body) in DONE {
+        assert_eq!(with_body(&process, method, target, body), 200, "{method} {target}");
+    }
+    assert_eq!(process.end().0, Some(0));
+    let learned = json(&site, &["policy", "learn", "--consumer", "tool"]);
+    let toml = learned["toml"].as_str().unwrap();
+    assert!(!toml.contains("elsewhere") && !toml.contains("Not in the configuration"), "{toml}");
+    let before = CONFIG.split(GRANT).next().unwrap();
+    site.write(&format!("{}{toml}[admin]\naddress = \"@ADMIN@\"\n", crate::process::patient(before)));
+    let process = site.start();
+    for (method, target, body) in DONE {
+        assert_eq!(with_body(&process, method, target, body), 200, "{method} {target}: {toml}");
+    }
+    for (method, target, body) in [
+        ("POST", "/api/v1/users/", r#"{"source":"ldap"}"#),
+        ("POST", "/api/v1/users/", ""),
+        ("PATCH", "/api/v1/users/1/", r#"{"is_staff":true}"#),
+        ("GET", "/api/v1/users/?kind=b", ""),
+        ("GET", "/api/v1/users/", ""),
+        ("GET", "/api/v1/users/?kind=ab&export=1", ""),
+    ] {
+        assert_eq!(with_body(&process, method, target, body), 403, "{method} {target} {body}: {toml}");
+    }
+    assert_eq!(process.end().0, Some(0));
+    // Where the rule is not there any more, that is said.
+    site.write(&with_roles("[roles.all]\nallow = [{ methods = [\"GET\"], paths = [\"/**\"] }]\n", ("", "")));
+    let toml = json(&site, &["policy", "learn", "--consumer", "tool"])["toml"].to_string();
+    assert!(toml.contains("Not in the configuration as it was: all.allow[2]"), "{toml}");
+}
+
+#[test]
+fn what_cannot_be_known_is_no_change() {
+    let upstream = Upstream::ok();
+    let end = (jiff::Timestamp::now() + std::time::Duration::from_secs(3600)).to_string();
+    let site = Site::with(upstream.address, &with_roles(CONDITIONS, ("", "")));
+    let process = site.start();
+    for (method, target, body) in DONE {
+        assert_eq!(with_body(&process, method, target, body), 200, "{method} {target}");
+    }
+    assert_eq!(with_body(&process, "GET", "/api/v1/keys/?token_id=7", ""), 200);
+    assert_eq!(with_body(&process, "POST", "/api/v1/users/", r#"{"source":"ldap"}"#), 403);
+    assert_eq!(process.end().0, Some(0));
+    let new = site.folder.path().join("new.toml");
+    let former = fs::read_to_string(site.config()).unwrap();
+    let diff = |config: &str| {
+        site.write(config);
+        fs::rename(site.config(), &new).unwrap();
+        fs::write(site.config(), &former).unwrap();
+        let new = new.to_str().unwrap();
+        let (text, diff) = (site.run(&["policy", "diff", new]), json(&site, &["policy", "diff", new]));
+        let of = |list: &str| -> Vec<String> {
+            let list = diff[list].as_array().unwrap_or_else(|| panic!("{diff}"));
+            let told =
+                |one: &Value| format!("{} {} {}", one["method"], one["path"], one["now"]).replace('"', "");
+            list.iter().map(told).collect()
+        };
+        let (changes, unknown) = (of("changes"), of("unknown"));
+        assert_eq!(diff["calls"], 6, "{diff}");
+        assert_eq!(text.status.code(), Some(i32::from(!changes.is_empty())), "{text:?}");
+        let said = String::from_utf8(text.stdout).unwrap();
+        assert_eq!(said.contains("cannot be known"), !unknown.is_empty(), "{said}");
+        assert!(!said.contains("-> unknown"), "{said}");
+        (changes, unknown)
+    };
+    let none: [&str; 0] = [];
+    let same = |more: &[&str]| -> Vec<String> {
+        let mut all: Vec<String> = more.iter().map(ToString::to_string).collect();
+        all.sort();
+        all
+    };
+    let open = [
+        "GET /api/v1/keys/ unknown",
+        "PATCH /api/v1/users/1/ unknown",
+        "POST /api/v1/users/ unknown",
+        "POST /api/v1/users/ unknown",
+    ];
+    // The same rules: nothing of it is a change.
+    let (changes, mut unknown) = diff(&with_roles(CONDITIONS, ("", "")));
+    unknown.sort();
+    assert_eq!((changes, unknown), (same(&none), same(&open)));
+    // Whatever the body was, it is denied: nothing allows it, though a denial looks at bodies. That is a change.
+    let narrowed = CONDITIONS.replace("  { methods = [\"PATCH\"], paths = [\"/api/v1/users/*/\"] },\n", "");
+    let (changes, unknown) = diff(&with_roles(&narrowed, ("", "")));
+    assert_eq!(changes, ["PATCH /api/v1/users/1/ denied"], "{unknown:?}");
+    // Whatever it was, it is allowed; and what was denied then is a change.
+    let (changes, unknown) = diff(&with_roles("[roles.all]\nallow = [{ paths = [\"/**\"] }]\n", ("", "")));
+    assert_eq!((changes, unknown), (same(&["POST /api/v1/users/ allowed"]), same(&none)));
+    // A grant that ends before the calls were made, or since then by the new configuration alone.
+    for end in ["2001-01-01T00:00:00Z", &jiff::Timestamp::now().to_string()] {
+        let expired = format!("roles = [\"all\"]\nexpires = \"{end}\"\n");
+        let (changes, _) = diff(&with_roles(CONDITIONS, ("roles = [\"all\"]\n", &expired)));
+        assert!(changes.contains(&"GET /api/v1/plain/ denied".to_owned()), "{end}: {changes:?}");
+    }
+    let later = format!("roles = [\"all\"]\nexpires = \"{end}\"\n");
+    let (changes, _) = diff(&with_roles(CONDITIONS, ("roles = [\"all\"]\n", &later)));
+    assert_eq!(changes, none);
+    // Who is not there any more, or has no way, is refused.
+    let (changes, _) = diff(&with_roles(
+        CONDITIONS,
+        ("[[grants]]\nconsumer = \"tool\"", "[[grants]]\nconsumer = \"other\""),
+    ));
+    assert!(changes.contains(&"GET /api/v1/plain/ denied".to_owned()), "{changes:?}");
+}
+
+#[test]
+fn a_grant_that_has_expired_since_in_both_configurations_is_no_change() {
+    let upstream = Upstream::ok();
+    let site = Site::with(upstream.address, &with_roles(CONDITIONS, ("", "")));
+    let process = site.start();
+    assert_eq!(with_body(&process, "GET", "/api/v1/plain/", ""), 200);
+    assert_eq!(process.end().0, Some(0));
+    let ended = format!("roles = [\"all\"]\nexpires = \"{}\"\n", jiff::Timestamp::now());
+    site.write(&with_roles(CONDITIONS, ("roles = [\"all\"]\n", &ended)));
+    let diff = json(&site, &["policy", "diff", site.config().to_str().unwrap()]);
+    assert_eq!((&diff["changes"], &diff["calls"]), (&serde_json::json!([]), &1.into()), "{diff}");
+    let why = diff["unknown"][0]["why"].to_string();
+    assert!(why.contains("expired since") && diff["unknown"][1].is_null(), "{diff}");
+}

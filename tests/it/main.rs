@@ -41,6 +41,7 @@ mod disk_full;
 mod dropped;
 mod endpoints;
 mod faults;
+mod explained;
 mod fairness;
 mod http2;
 mod http2_slow;

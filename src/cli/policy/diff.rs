@@ -1,23 +1,27 @@
 //! What another configuration would decide otherwise of the calls on the trail.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Decided, Which, each_decided};
 use crate::cli::store::table::table;
 use crate::cli::{Output, load, say, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
-use crate::gateway::Snapshot;
-use crate::policy::{Action, Members};
+use crate::code::Code;
+use crate::gateway::decide::{Caller as _, Named, rule_on};
+use crate::gateway::{Refusal, Snapshot};
+use crate::policy::{Action, Allowed, Members, Unread};
+use crate::query::speaks_of_secrets;
 use crate::target::Target;
 
-/// A change, for all calls that it is the same for.
+/// What is to be told of calls, for all that it is the same for.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Change {
+struct Told {
     consumer: String,
     upstream: String,
     method: String,
@@ -25,8 +29,9 @@ struct Change {
     org: Option<String>,
     /// What was decided then.
     then: String,
-    /// What would be decided now, and by which rule or with which code.
-    now: String,
+    /// What would be decided now; `None` where it cannot be known.
+    now: Option<&'static str>,
+    /// By which rule or with which code; or why it cannot be known.
     why: String,
 }
 
@@ -34,83 +39,189 @@ struct Change {
 enum Now {
     Allowed(String),
     Denied(String),
-    /// A rule looks at the body, which the trail has not.
-    Unknown,
+    /// It cannot be known, and why.
+    Unknown(&'static str),
+}
+
+/// The configurations, and the time.
+struct Bench {
+    new: Snapshot,
+    /// That in force; none where it cannot be read, as beside a copied trail.
+    current: Option<Snapshot>,
+    now: SystemTime,
 }
 
 pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> anyhow::Result<bool> {
-    let compiled = match load(new) {
-        Ok((_, compiled, _)) => compiled,
+    let new = match load(new) {
+        Ok((_, compiled, _)) => compiled.snapshot,
         Err(problems) => {
             tell_problems(&problems);
             return Ok(false);
         }
     };
-    let now = SystemClock.now();
-    let (mut changes, mut calls): (BTreeMap<Change, u64>, u64) = (BTreeMap::new(), 0);
+    let current = load(path).ok().map(|(_, compiled, _)| compiled.snapshot);
+    let bench = Bench { new, current, now: SystemClock.now() };
+    let (mut changes, mut unknown) = (BTreeMap::<Told, u64>::new(), BTreeMap::<Told, u64>::new());
+    let mut calls: u64 = 0;
     each_decided(path, which, |call| {
         calls += 1;
-        let decided = decided_anew(&compiled.snapshot, &call, now);
-        let (now, why) = match decided {
+        let (now, why) = match bench.decide(&call) {
             Now::Allowed(_) if call.was_allowed() => return,
             Now::Denied(_) if !call.was_allowed() => return,
-            Now::Allowed(rule) => ("allowed", rule),
-            Now::Denied(why) => ("denied", why),
-            Now::Unknown => ("unknown", "a rule looks at the body".into()),
+            Now::Allowed(rule) => (Some("allowed"), rule),
+            Now::Denied(why) => (Some("denied"), why),
+            Now::Unknown(why) => (None, why.into()),
         };
+        let told = if now.is_some() { &mut changes } else { &mut unknown };
         let path = call.target.split('?').next().unwrap_or_default().to_owned();
         let Decided { consumer, upstream, method, org, decision: then, .. } = call;
-        let change = Change { consumer, upstream, method, path, org, then, now: now.into(), why };
-        *changes.entry(change).or_default() += 1;
+        *told.entry(Told { consumer, upstream, method, path, org, then, now, why }).or_default() += 1;
     })?;
     let none = changes.is_empty();
     match output {
         Output::Json => {
-            let changes: Vec<_> = changes.iter().map(|(change, calls)| json!({
-                "consumer": change.consumer, "upstream": change.upstream, "method": change.method, "path": change.path,
-                "org": change.org, "then": change.then, "now": change.now, "why": change.why, "calls": calls,
-            })).collect();
-            say(&format!("{}\n", json!({"calls": calls, "changes": changes})));
+            let (changes, unknown) = (changes.iter().map(as_json), unknown.iter().map(as_json));
+            let (changes, unknown): (Vec<_>, Vec<_>) = (changes.collect(), unknown.collect());
+            say(&format!("{}\n", json!({"calls": calls, "changes": changes, "unknown": unknown})));
         }
-        Output::Text => {
-            let row = |(change, calls): (Change, u64)| {
-                let (what, org) =
-                    (format!("{} {}", change.method, change.path), change.org.unwrap_or_else(|| "-".into()));
-                let how = format!("{} -> {}", change.then, change.now);
-                [change.consumer, change.upstream, what, org, how, change.why, calls.to_string()]
-            };
-            let rows = changes.into_iter().map(row).collect();
-            let headings = ["consumer", "upstream", "call", "org", "decision", "by", "calls"];
-            say(&table(
-                headings,
-                rows,
-                &format!("all {calls} calls on the trail would be decided as they were"),
-            ));
-        }
+        Output::Text => say(&text(calls, changes, unknown)),
     }
     Ok(none)
 }
 
-fn decided_anew(snapshot: &Snapshot, call: &Decided, now: SystemTime) -> Now {
-    let Some(consumer) = snapshot.directory.place(&call.consumer) else {
-        return Now::Denied("no such consumer".into());
+fn as_json((told, calls): (&Told, &u64)) -> Value {
+    json!({
+        "consumer": told.consumer, "upstream": told.upstream, "method": told.method, "path": told.path,
+        "org": told.org, "then": told.then, "now": told.now.unwrap_or("unknown"), "why": told.why, "calls": calls,
+    })
+}
+
+fn text(calls: u64, changes: BTreeMap<Told, u64>, unknown: BTreeMap<Told, u64>) -> String {
+    let row = |(told, calls): (Told, u64)| {
+        let call = format!("{} {}", told.method, told.path);
+        let decision = told.now.map_or_else(|| told.then.clone(), |now| format!("{} -> {now}", told.then));
+        let org = told.org.unwrap_or_else(|| "-".into());
+        [told.consumer, told.upstream, call, org, decision, told.why, calls.to_string()]
     };
-    let named = snapshot.upstreams.iter().position(|upstream| upstream.name.as_str() == call.upstream);
-    let Some(upstream) = named else { return Now::Denied("no such upstream".into()) };
-    let target = Target::canonical(call.target.as_bytes()).ok();
-    let (Ok(method), Some(target)) = (Method::from_bytes(call.method.as_bytes()), target) else {
-        return Now::Denied("the trail has not all of it".into());
+    let open: u64 = unknown.values().sum();
+    let none = if open == 0 {
+        format!("all {calls} calls on the trail would be decided as they were")
+    } else {
+        format!(
+            "no call on the trail is known to be decided otherwise: {} would be as they were",
+            calls - open
+        )
     };
+    let headings = ["consumer", "upstream", "call", "org", "decision", "by", "calls"];
+    let mut text = table(headings, changes.into_iter().map(row).collect(), &none);
+    if open > 0 {
+        let headings = ["consumer", "upstream", "call", "org", "decision then", "unknown, because", "calls"];
+        // Writing into a string cannot fail.
+        writeln!(text, "\nof {open} of {calls} calls it cannot be known:").unwrap_or_default();
+        text.push_str(&table(headings, unknown.into_iter().map(row).collect(), ""));
+    }
+    text
+}
+
+impl Bench {
+    /// What the other configuration would have decided on the call, or would decide on it now.
+    fn decide(&self, call: &Decided) -> Now {
+        let new = &self.new;
+        let was_there = |known: fn(&Snapshot, &Decided) -> bool| {
+            self.current.as_ref().is_none_or(|current| known(current, call))
+        };
+        let Some(consumer) = Named::find(new, &call.consumer) else {
+            // One of a store is not to be had by a file that has no such store.
+            let declared = |snapshot: &Snapshot, call: &Decided| {
+                Named::find(snapshot, &call.consumer).is_some_and(|consumer| !consumer.is_stored())
+            };
+            return if was_there(declared) {
+                Now::Denied("no such consumer".into())
+            } else {
+                Now::Unknown(GONE)
+            };
+        };
+        let Some(upstream) = place(new, &call.upstream) else {
+            let declared = |snapshot: &Snapshot, call: &Decided| place(snapshot, &call.upstream).is_some();
+            return if was_there(declared) {
+                Now::Denied("no such upstream".into())
+            } else {
+                Now::Unknown(GONE)
+            };
+        };
+        if !new.routes.lead_to(upstream) {
+            return Now::Denied(Code::NoRoute.as_str().into());
+        }
+        let Some(action) = action(new, call) else { return Now::Unknown("the trail has not all of it") };
+        let masked = |name: &str| speaks_of_secrets(name) && action.target.query().contains("=***");
+        if new.policy.looks_at_query(consumer.consumer(), &action, masked) {
+            return Now::Unknown("a rule looks at a value that the trail masks");
+        }
+        let then = call.time.parse::<jiff::Timestamp>().map_or(self.now, SystemTime::from);
+        match decided(new, &consumer, call, then) {
+            Now::Allowed(rule) => self.expired(&consumer, call).unwrap_or(Now::Allowed(rule)),
+            other @ (Now::Denied(_) | Now::Unknown(_)) => other,
+        }
+    }
+
+    /// What to say where the grant has expired since the call was made: of a configuration that ends it earlier
+    /// than that in force, it is a denial.
+    fn expired(&self, consumer: &Named, call: &Decided) -> Option<Now> {
+        let has_expired = |snapshot: &Snapshot, consumer: &Named| {
+            let action = action(snapshot, call)?;
+            let code = rule_on(snapshot, consumer, action, self.now).err()?.code;
+            (code == Code::GrantExpired).then_some(())
+        };
+        has_expired(&self.new, consumer)?;
+        let current = self.current.as_ref();
+        let in_force =
+            current.and_then(|current| has_expired(current, &Named::find(current, &call.consumer)?));
+        Some(match in_force {
+            Some(()) => Now::Unknown("the grant has expired since, in both configurations"),
+            None => Now::Denied(Code::GrantExpired.as_str().into()),
+        })
+    }
+}
+
+/// Why nothing can be said of who or what is in no configuration.
+const GONE: &str = "it is not there any more, or is known to another store";
+
+fn place(snapshot: &Snapshot, upstream: &str) -> Option<usize> {
+    snapshot.upstreams.iter().position(|held| held.name.as_str() == upstream)
+}
+
+/// What was asked for, without its body; `None` where the trail has not all of it.
+fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
+    let upstream = place(snapshot, &call.upstream)?;
+    let target = Target::canonical(call.target.as_bytes()).ok()?;
+    let method = Method::from_bytes(call.method.as_bytes()).ok()?;
     let pins = snapshot.upstreams.get(upstream).is_some_and(|upstream| upstream.org.is_some());
     let org = call.org.clone().filter(|_| pins);
-    let action = Action { upstream, method, target, org, body: Members::none() };
-    if snapshot.policy.looks_at_body(consumer, &action) {
-        return Now::Unknown;
+    Some(Action { upstream, method, target, org, body: Members::none() })
+}
+
+/// What would be decided at `time`, whatever the body was, which the trail has not.
+fn decided(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: SystemTime) -> Now {
+    const UNKNOWN: Now = Now::Unknown("a rule looks at the body");
+    let ruled = |body: Members| -> Option<Result<Allowed, Box<Refusal>>> {
+        Some(rule_on(snapshot, consumer, Action { body, ..action(snapshot, call)? }, time))
+    };
+    let denied = |refusal: Box<Refusal>| {
+        let rule = refusal.known.rule.map(|rule| rule.to_string());
+        Now::Denied(rule.unwrap_or_else(|| refusal.code.as_str().to_owned()))
+    };
+    // Of a body that cannot be judged every denial holds, and nothing that looks at it allows.
+    if let Some(Ok(allowed)) = ruled(Members::unread(Unread::Long)) {
+        return Now::Allowed(allowed.rule().to_string());
     }
-    match snapshot.policy.ruling(consumer, &action, now) {
-        Ok(allowed) => Now::Allowed(allowed.rule.to_string()),
-        Err(forbidden) => Now::Denied(
-            forbidden.rule.map_or_else(|| forbidden.code.as_str().to_owned(), |rule| rule.to_string()),
-        ),
+    match ruled(Members::none()) {
+        Some(Ok(_)) | None => UNKNOWN,
+        Some(Err(refusal)) if refusal.code == Code::Denied => match action(snapshot, call) {
+            Some(action) if !snapshot.policy.body_may_allow(consumer.consumer(), &action, time) => {
+                denied(refusal)
+            }
+            Some(_) | None => UNKNOWN,
+        },
+        Some(Err(refusal)) => denied(refusal),
     }
 }

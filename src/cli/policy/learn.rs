@@ -6,38 +6,51 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Which, each_decided};
+use super::{Decided, Which, each_decided};
 use crate::cli::{Output, say};
+use crate::config::file::{Condition, Rule};
+use crate::config::{At, File, allowing_rule, denying_rules};
 use crate::name::Name;
+use crate::policy::PathPattern;
 use crate::printable::printable_value;
 use crate::query::decode_query;
+use crate::spelling;
 use crate::target::Target;
 
-/// What is wanted of the query: names and values.
+/// What is wanted of the query or the body: names and values.
 type Conditions = Vec<(String, String)>;
+
+/// What is wanted of the query, and of the body.
+type Wanted = (Conditions, Conditions);
 
 /// What was done at one upstream.
 #[derive(Default)]
 struct Done {
     /// The methods by path and conditions.
-    methods: BTreeMap<(Conditions, String), BTreeSet<String>>,
+    methods: BTreeMap<(Wanted, String), BTreeSet<String>>,
     /// How often in each organisation.
     orgs: BTreeMap<String, u64>,
     calls: u64,
     /// What no rule can say exactly.
     unsaid: BTreeSet<String>,
+    /// Rules whose conditions are not known.
+    lost: BTreeSet<String>,
 }
 
 impl Done {
-    fn add(&mut self, method: &str, target: &Target) {
+    /// Adds a call that this rule allowed, as far as that is known.
+    fn add(&mut self, method: &str, target: &Target, rule: Option<&Rule>) {
+        let body = rule.map(|rule| conditions_of(&rule.body)).unwrap_or_default();
         let conditions = match method {
-            "GET" | "HEAD" | "OPTIONS" => Ok(Conditions::new()),
+            // What may be read is what the rule let be read.
+            "GET" | "HEAD" | "OPTIONS" => Ok(rule.map(|rule| conditions_of(&rule.query)).unwrap_or_default()),
             _ => conditions(target),
         };
         let path = target.path();
         let unsaid = match conditions {
             Ok(conditions) if !path.contains(['*', '\\']) => {
-                let methods = self.methods.entry((conditions, path.to_owned())).or_default();
+                let wanted = (conditions, body);
+                let methods = self.methods.entry((wanted, path.to_owned())).or_default();
                 methods.insert(method.to_owned());
                 return;
             }
@@ -69,21 +82,29 @@ fn conditions(target: &Target) -> Result<Conditions, String> {
 
 pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) -> anyhow::Result<bool> {
     let mut done: BTreeMap<String, Done> = BTreeMap::new();
+    let mut rules = InForce { file: crate::cli::audit::settings(path).ok(), known: BTreeMap::new() };
     each_decided(path, which, |call| {
         if call.consumer == consumer && call.was_allowed() {
-            let done = done.entry(call.upstream).or_default();
+            let done = done.entry(call.upstream.clone()).or_default();
             done.calls += 1;
-            if let Some(org) = call.org {
-                *done.orgs.entry(org).or_default() += 1;
+            if let Some(org) = &call.org {
+                *done.orgs.entry(org.clone()).or_default() += 1;
             }
             match Target::canonical(call.target.as_bytes()) {
-                Ok(target) => done.add(&call.method, &target),
+                Ok(target) => {
+                    let rule = rules.that_allowed(&call, &target);
+                    if rule.is_none() {
+                        done.lost.insert(call.rule.unwrap_or_else(|| "unnamed".into()));
+                    }
+                    done.add(&call.method, &target, rule);
+                }
                 Err(_) => drop(done.unsaid.insert(format!("{} {}: it was cut", call.method, call.target))),
             }
         }
     })?;
     anyhow::ensure!(!done.is_empty(), "the trail has no call of `{consumer}` that was allowed in this time");
-    let text: String = done.iter().map(|(upstream, done)| shown(path, (consumer, upstream), done)).collect();
+    let file = rules.file.as_ref();
+    let text: String = done.iter().map(|(upstream, done)| shown(file, (consumer, upstream), done)).collect();
     let calls: u64 = done.values().map(|done| done.calls).sum();
     match output {
         Output::Text => say(&text),
@@ -92,47 +113,85 @@ pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) ->
     Ok(true)
 }
 
+/// The rules of the configuration in force, by the names that the trail has.
+struct InForce {
+    /// None beside a copied trail.
+    file: Option<File>,
+    known: BTreeMap<String, Option<Rule>>,
+}
+
+impl InForce {
+    /// The rule that allowed the call; `None` where it is not there any more, or another has its name by now.
+    fn that_allowed(&mut self, call: &Decided, target: &Target) -> Option<&Rule> {
+        let (file, name) = (self.file.as_ref()?, call.rule.as_deref()?);
+        if !self.known.contains_key(name) {
+            self.known.insert(name.to_owned(), allowing_rule(file, name));
+        }
+        let rule = self.known.get(name)?.as_ref()?;
+        let methods = rule.methods.as_deref().unwrap_or_default();
+        let method =
+            methods.is_empty() || methods.iter().any(|one| one.value == "*" || one.value == call.method);
+        let is_for =
+            |path: &str| PathPattern::parse(path).is_ok_and(|pattern| pattern.matches(target.path()));
+        (method && rule.paths.iter().any(|path| is_for(&path.value))).then_some(rule)
+    }
+}
+
 /// The role and the grant, to be put into the file.
-fn shown(path: &Path, (consumer, upstream): (&str, &str), done: &Done) -> String {
+fn shown(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> String {
     let role: String = format!("learned-{consumer}-{upstream}").chars().take(64).collect();
     let role = if Name::parse(&role).is_some() { role } else { "learned".into() };
     // One rule for all paths with the same methods and conditions.
-    let mut rules: BTreeMap<(&Conditions, &BTreeSet<String>), Vec<&str>> = BTreeMap::new();
-    for ((conditions, path), methods) in &done.methods {
-        rules.entry((conditions, methods)).or_default().push(path);
+    let mut rules: BTreeMap<(&Wanted, &BTreeSet<String>), Vec<&str>> = BTreeMap::new();
+    for ((wanted, path), methods) in &done.methods {
+        rules.entry((wanted, methods)).or_default().push(path);
     }
     let mut text = format!(
-        "# What {consumer} did at {upstream}: {} calls. The trail has no bodies: conditions on them are to be added.\n",
+        "# What {consumer} did at {upstream}: {} calls. The trail has no bodies: conditions on them are those of the \
+         rules that allowed the calls.\n",
         done.calls
     );
+    for lost in &done.lost {
+        writeln!(
+            text,
+            "# Not in the configuration as it was: {lost}. Add its conditions on the body, if it had any."
+        )
+        .unwrap_or_default();
+    }
     for unsaid in &done.unsaid {
         // Writing into a string cannot fail.
         writeln!(text, "# Left out: {unsaid}").unwrap_or_default();
     }
     writeln!(text, "[roles.{}]\nallow = [", quoted(&role)).unwrap_or_default();
-    for ((conditions, methods), paths) in rules {
+    for (((query, body), methods), paths) in rules {
         let methods: Vec<String> = methods.iter().map(|method| quoted(method)).collect();
         let paths: Vec<String> = paths.into_iter().map(quoted).collect();
-        let query: Vec<String> =
-            conditions.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
-        let query =
-            if query.is_empty() { String::new() } else { format!(", query = {{ {} }}", query.join(", ")) };
-        writeln!(text, "  {{ methods = [{}], paths = [{}]{query} }},", methods.join(", "), paths.join(", "))
-            .unwrap_or_default();
+        let (query, body) = (table("query", query), table("body", body));
+        writeln!(
+            text,
+            "  {{ methods = [{}], paths = [{}]{query}{body} }},",
+            methods.join(", "),
+            paths.join(", ")
+        )
+        .unwrap_or_default();
     }
-    let orgs = orgs(path, (consumer, upstream), done);
+    text.push_str("]\n");
+    let denials = denials(file, (consumer, upstream), done);
+    if !denials.is_empty() {
+        writeln!(text, "deny = [\n{}]", denials.into_iter().collect::<String>()).unwrap_or_default();
+    }
+    let orgs = orgs(file, (consumer, upstream), done);
     let orgs = if orgs.is_empty() { String::new() } else { format!("orgs = [{}]\n", orgs.join(", ")) };
     let (consumer, upstream, role) = (quoted(consumer), quoted(upstream), quoted(&role));
-    writeln!(text, "]\n[[grants]]\nconsumer = {consumer}\nupstream = {upstream}\nroles = [{role}]\n{orgs}")
+    writeln!(text, "[[grants]]\nconsumer = {consumer}\nupstream = {upstream}\nroles = [{role}]\n{orgs}")
         .unwrap_or_default();
     text
 }
 
 /// The organisations that were used, quoted: first the one that is meant where none is named, which the grant
 /// in force tells; else that of most calls.
-fn orgs(path: &Path, (consumer, upstream): (&str, &str), done: &Done) -> Vec<String> {
-    let file = crate::cli::audit::settings(path).ok();
-    let meant = file.as_ref().and_then(|file| {
+fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> Vec<String> {
+    let meant = file.and_then(|file| {
         let grant = file
             .grants
             .iter()
@@ -142,6 +201,56 @@ fn orgs(path: &Path, (consumer, upstream): (&str, &str), done: &Done) -> Vec<Str
     let mut orgs: Vec<(&String, &u64)> = done.orgs.iter().collect();
     orgs.sort_by_key(|(org, calls)| (Some(org.as_str()) != meant, std::cmp::Reverse(**calls)));
     orgs.into_iter().map(|(org, _)| quoted(org)).collect()
+}
+
+/// The denials in force that a call to a learned path may meet by its query or its body: without them, more would
+/// be allowed than was.
+fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> BTreeSet<String> {
+    let Some(file) = file else { return BTreeSet::new() };
+    let grants = file.grants.iter();
+    let grants = grants.filter(|grant| grant.consumer.value == consumer && grant.upstream.value == upstream);
+    let granted: BTreeSet<&str> =
+        grants.flat_map(|grant| &grant.roles).map(|role| role.value.as_str()).collect();
+    let rules = granted.into_iter().flat_map(|role| denying_rules(file, role));
+    rules.filter(|rule| !rule.shadow && is_met(rule, done)).map(|rule| denial(&rule)).collect()
+}
+
+/// Whether the rule looks at query or body of a call that was learned.
+fn is_met(rule: &Rule, done: &Done) -> bool {
+    if rule.query.is_empty() && rule.body.is_empty() {
+        return false;
+    }
+    let names = |method: &String| {
+        let named = rule.methods.as_ref();
+        named.is_none_or(|named| named.iter().any(|one| one.value == "*" || one.value == *method))
+    };
+    let patterns: Vec<PathPattern> =
+        rule.paths.iter().filter_map(|path| PathPattern::parse(&path.value).ok()).collect();
+    done.methods.iter().any(|((_, path), methods)| {
+        methods.iter().any(names) && patterns.iter().any(|pattern| pattern.may_match(&spelling::paths(path)))
+    })
+}
+
+/// A denying rule, as it stands in a list.
+fn denial(rule: &Rule) -> String {
+    let list =
+        |texts: &[At<String>]| texts.iter().map(|text| quoted(&text.value)).collect::<Vec<_>>().join(", ");
+    let methods = rule.methods.as_ref().map(|methods| format!("methods = [{}], ", list(methods)));
+    let (query, body) =
+        (table("query", &conditions_of(&rule.query)), table("body", &conditions_of(&rule.body)));
+    format!("  {{ {}paths = [{}]{query}{body} }},\n", methods.unwrap_or_default(), list(&rule.paths))
+}
+
+/// The conditions of a rule in force.
+fn conditions_of(conditions: &[Condition]) -> Conditions {
+    conditions.iter().map(|one| (one.name.value.clone(), one.pattern.value.clone())).collect()
+}
+
+/// Conditions as a rule writes them, after what stands before; nothing where there are none.
+fn table(key: &str, conditions: &Conditions) -> String {
+    let members = conditions.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+    let members: Vec<String> = members.collect();
+    if members.is_empty() { String::new() } else { format!(", {key} = {{ {} }}", members.join(", ")) }
 }
 
 /// A basic string of TOML, on one line: JSON's is one, where what it leaves as it is can be shown.

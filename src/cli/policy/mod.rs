@@ -64,6 +64,7 @@ struct Decided {
     org: Option<String>,
     decision: String,
     code: Option<String>,
+    rule: Option<String>,
     /// RFC 3339.
     time: String,
 }

@@ -11,7 +11,7 @@ mod sinks;
 mod stored;
 mod upstreams;
 
-pub use packs::Pack;
+pub use packs::{Pack, allowing_rule, denying_rules};
 pub use secrets::kept;
 
 use std::collections::HashMap;

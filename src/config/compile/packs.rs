@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::access::compile_role;
-use crate::config::{At, Named, Problem, file, nearest, parse};
+use crate::config::file::{self, File};
+use crate::config::{At, Named, Problem, nearest, parse};
 use crate::policy::{Role, Rule};
 
 /// Each product's roles, as the file format writes roles.
@@ -93,6 +94,30 @@ impl Packs {
         };
         Problem::error(name.span, format!("there is no shipped role `{}`", name.value)).help(help)
     }
+}
+
+/// The allowing rule that the trail calls `name`, as `users-admin.allow[0]`: of a role of the file, or of a shipped
+/// one.
+#[must_use]
+pub fn allowing_rule(file: &File, name: &str) -> Option<file::Rule> {
+    let (role, number) = name.strip_suffix(']')?.rsplit_once(".allow[")?;
+    let number: usize = number.parse().ok()?;
+    let of = |file: &File, role: &str| file.roles.find(role)?.allow.get(number).cloned();
+    let Some((product, shipped)) = role.split_once(':') else { return of(file, role) };
+    let (product, text) = PACKS.into_iter().find(|(known, _)| *known == product)?;
+    of(&parse(text, Path::new(product)).0?, shipped)
+}
+
+/// The denials that a grant of this role brings: of a role of the file, or of a shipped one.
+#[must_use]
+pub fn denying_rules(file: &File, role: &str) -> Vec<file::Rule> {
+    let of =
+        |file: &File, role: &str| file.roles.find(role).map(|role| role.deny.clone()).unwrap_or_default();
+    let Some((product, shipped)) = role.split_once(':') else { return of(file, role) };
+    let text = PACKS.into_iter().find(|(known, _)| *known == product).map_or("", |(_, text)| text);
+    let Some(pack) = parse(text, Path::new(product)).0 else { return Vec::new() };
+    let always = if shipped == ALWAYS { Vec::new() } else { of(&pack, ALWAYS) };
+    [of(&pack, shipped), always].concat()
 }
 
 /// Reads a pack. One that cannot be used has no roles; tests hold that there is none such.

@@ -1,0 +1,343 @@
+//! The decision on a call: target, caller, route, policy, freezes. No I/O, nothing async.
+//!
+//! One chain serves admission ([`admit`](super::admit)), the second look at a call that waited
+//! (`gateway/still.rs`), `claviger explain` ([`trial`](super::trial)) and `claviger policy diff`. What differs
+//! between them comes in: how the caller is known, and what is known of the body.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{ACCEPT, CONTENT_LENGTH, EXPECT, HOST};
+use http::{HeaderMap, Method};
+
+use super::Snapshot;
+use crate::audit::Known;
+use crate::code::Code;
+use crate::inbound::Identity;
+use crate::name::Name;
+use crate::policy::{Action, Allowed, Denial, Members, named_org};
+use crate::route::Route;
+use crate::signature::Message;
+use crate::target::Target;
+
+/// Methods that are never forwarded, in any case of their letters: servers that fold it would take `trace`
+/// for the method that echoes credentials.
+const NEVER: [&str; 2] = ["CONNECT", "TRACE"];
+
+/// The head of a request, as the consumer sent it.
+#[derive(Clone, Copy)]
+pub struct Head<'h> {
+    /// The method.
+    pub method: &'h Method,
+    /// The target's bytes.
+    pub target: &'h [u8],
+    /// The header lines.
+    pub headers: &'h HeaderMap,
+}
+
+impl<'h> Head<'h> {
+    /// What a signature of the consumer's is about.
+    #[must_use]
+    pub fn message(self) -> Message<'h> {
+        Message { method: self.method.as_str(), target: self.target, headers: self.headers }
+    }
+}
+
+/// Who calls: an [`Identity`] that a credential proved, or a consumer by its name.
+pub trait Caller {
+    /// The consumer's place in the directory.
+    fn consumer(&self) -> usize;
+
+    /// Whether the consumer, or what proved it, is known from the store.
+    fn is_stored(&self) -> bool;
+
+    /// What is known of a call by its caller, beside the rest.
+    fn known(&self, rest: Known) -> Known;
+}
+
+impl Caller for Identity {
+    fn consumer(&self) -> usize {
+        Self::consumer(self)
+    }
+
+    fn is_stored(&self) -> bool {
+        Self::is_stored(self)
+    }
+
+    fn known(&self, rest: Known) -> Known {
+        Known { consumer: Some(*self.name()), via: Some(self.via().as_str()), ..rest }
+    }
+}
+
+/// A consumer by its name, for who asks what would be decided. Nothing leaves by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    consumer: usize,
+    name: Name,
+    stored: bool,
+}
+
+impl Named {
+    /// The consumer called `name`, where there is one.
+    #[must_use]
+    pub fn find(snapshot: &Snapshot, name: &str) -> Option<Self> {
+        let consumer = snapshot.directory.place(name)?;
+        let found = snapshot.directory.consumer(consumer)?;
+        Some(Self { consumer, name: found.name, stored: found.stored })
+    }
+}
+
+impl Caller for Named {
+    fn consumer(&self) -> usize {
+        self.consumer
+    }
+
+    fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    fn known(&self, rest: Known) -> Known {
+        Known { consumer: Some(self.name), ..rest }
+    }
+}
+
+/// A call that may not be made.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the caller is told.
+    pub code: Code,
+    /// What was found out on the way.
+    pub known: Known,
+    /// How long until asking again makes sense.
+    pub retry_after: Option<Duration>,
+    /// One of a flood: counted, not recorded by itself.
+    pub suppressed: bool,
+}
+
+impl Refusal {
+    /// A refusal with this code and what is known of the call.
+    #[must_use]
+    pub fn new(code: Code, known: Known) -> Box<Self> {
+        Box::new(Self { code, known, retry_after: None, suppressed: false })
+    }
+
+    pub(super) fn because(code: Code, reason: &'static str) -> Box<Self> {
+        Self::new(code, Known { reason: Some(reason), ..Known::default() })
+    }
+}
+
+/// What is decided on a request head.
+pub enum Decision<'s, C> {
+    /// The call may be made.
+    Granted(Granted<'s, C>),
+    /// A rule looks at its body: it is to be read first.
+    Body(Approach<'s, C>),
+}
+
+/// A call that may be made.
+pub struct Granted<'s, C> {
+    /// Who calls.
+    pub caller: C,
+    /// What policy allows.
+    pub allowed: Allowed,
+    /// The route it took.
+    pub route: &'s Route,
+}
+
+/// A call as far as it is known before it is decided on.
+pub struct Approach<'s, C> {
+    caller: C,
+    action: Action,
+    route: &'s Route,
+}
+
+/// Decides on a request by its head. `identify` says who calls.
+///
+/// # Errors
+/// [`Refusal`], with all that is known for the trail.
+pub fn decide<'s, C: Caller>(
+    snapshot: &'s Snapshot,
+    head: Head<'_>,
+    identify: impl FnOnce() -> Result<C, Box<Refusal>>,
+    now: SystemTime,
+) -> Result<Decision<'s, C>, Box<Refusal>> {
+    if NEVER.iter().any(|name| head.method.as_str().eq_ignore_ascii_case(name)) {
+        return Err(Refusal::new(Code::MethodNotAllowed, Known::default()));
+    }
+    let target = Target::canonical(head.target)
+        .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
+    let caller = match identify() {
+        Ok(caller) => caller,
+        Err(mut refusal) => {
+            refusal.known.target.get_or_insert(target);
+            return Err(refusal);
+        }
+    };
+    let (route, action) = match locate(snapshot, head, &target) {
+        Ok(located) => located,
+        Err((code, known)) => {
+            let mut known = caller.known(*known);
+            known.target.get_or_insert(target);
+            return Err(Refusal::new(code, known));
+        }
+    };
+    let approach = Approach { caller, action, route };
+    if snapshot.policy.looks_at_body(approach.caller.consumer(), &approach.action) {
+        // Nobody's body is kept for a call that is not made in any case.
+        let by = (approach.caller.consumer(), approach.action.upstream);
+        if let Some((code, reason)) = snapshot.freezes.stops_early(by) {
+            return Err(Refusal::new(code, Known { reason: Some(reason), ..approach.known(snapshot) }));
+        }
+        return Ok(Decision::Body(approach));
+    }
+    approach.decide(snapshot, now).map(Decision::Granted)
+}
+
+impl<'s, C: Caller> Approach<'s, C> {
+    /// The same, with what rules see of the body.
+    #[must_use]
+    pub fn with(mut self, body: Members) -> Self {
+        self.action.body = body;
+        self
+    }
+
+    /// What is known of it where its body does not come.
+    #[must_use]
+    pub fn known(&self, snapshot: &Snapshot) -> Known {
+        let target = Some(self.action.target.clone());
+        self.caller.known(Known { target, ..led_by(snapshot, self.route) })
+    }
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// [`Refusal`], with all that is known for the trail.
+    pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Granted<'s, C>, Box<Refusal>> {
+        let Self { caller, action, route } = self;
+        match decide_on(snapshot, &caller, action, now) {
+            Ok(allowed) => Ok(Granted { caller, allowed, route }),
+            Err(mut refusal) => {
+                refusal.known.route = Some(route.label.clone());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// Decides on what is known to go to an upstream: policy, then what is stopped for now.
+///
+/// # Errors
+/// [`Refusal`], with all that is known for the trail.
+pub fn decide_on<C: Caller>(
+    snapshot: &Snapshot,
+    caller: &C,
+    action: Action,
+    now: SystemTime,
+) -> Result<Allowed, Box<Refusal>> {
+    let allowed = rule_on(snapshot, caller, action, now)?;
+    match snapshot.stops(caller, (allowed.action().upstream, allowed.credential())) {
+        None => Ok(allowed),
+        Some((code, reason)) => {
+            let refusal = refuse_allowed(snapshot, caller, &allowed, code);
+            Err(Box::new(Refusal { known: Known { reason: Some(reason), ..refusal.known }, ..*refusal }))
+        }
+    }
+}
+
+/// Decides by policy alone, whatever is stopped for now.
+///
+/// # Errors
+/// [`Refusal`], with all that is known for the trail.
+pub fn rule_on<C: Caller>(
+    snapshot: &Snapshot,
+    caller: &C,
+    action: Action,
+    now: SystemTime,
+) -> Result<Allowed, Box<Refusal>> {
+    snapshot.policy.decide(caller.consumer(), action, now).map_err(|denial| {
+        let Denial { code, rule, shadow, org, action } = *denial;
+        let detail = action.body.why_unread().map(|why| why.to_string());
+        let upstream = name_of(snapshot, action.upstream);
+        let target = Some(action.target);
+        Refusal::new(
+            code,
+            caller.known(Known { upstream, target, org, rule, shadow, detail, ..Known::default() }),
+        )
+    })
+}
+
+/// The refusal of what policy allows.
+pub(super) fn refuse_allowed<C: Caller>(
+    snapshot: &Snapshot,
+    caller: &C,
+    allowed: &Allowed,
+    code: Code,
+) -> Box<Refusal> {
+    let known = Known {
+        upstream: name_of(snapshot, allowed.action().upstream),
+        target: Some(allowed.action().target.clone()),
+        org: allowed.org().map(ToString::to_string),
+        rule: Some(allowed.rule().clone()),
+        ..Known::default()
+    };
+    Refusal::new(code, caller.known(known))
+}
+
+fn name_of(snapshot: &Snapshot, upstream: usize) -> Option<Name> {
+    snapshot.upstreams.get(upstream).map(|upstream| upstream.name)
+}
+
+/// What is known of a call by its route.
+fn led_by(snapshot: &Snapshot, route: &Route) -> Known {
+    let upstream = name_of(snapshot, route.upstream);
+    Known { upstream, route: Some(route.label.clone()), ..Known::default() }
+}
+
+/// Finds out what is asked for, and of which upstream.
+///
+/// # Errors
+/// The code of the refusal, and what is known by then.
+fn locate<'s>(
+    snapshot: &'s Snapshot,
+    Head { method, headers, .. }: Head<'_>,
+    target: &Target,
+) -> Result<(&'s Route, Action), (Code, Box<Known>)> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let nowhere = || (Code::NoRoute, Box::default());
+    let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;
+    let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or_else(nowhere)?;
+    let target = upstream.with_its_slash(routed.target);
+    let org = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
+        (Err(refused), _) => Err(refused),
+        (Ok(()), None) => Ok(None),
+        (Ok(()), Some(pin)) => named_org(pin, headers, &target)
+            .map_err(|_| (Code::OrgOverride, "organisation named by query or twice")),
+    };
+    match org {
+        Ok(org) => {
+            let (upstream, method, body) = (routed.route.upstream, method.clone(), Members::none());
+            let action = Action { upstream, method, target, org, body };
+            Ok((routed.route, action))
+        }
+        Err((code, reason)) => {
+            let (target, reason) = (Some(target), Some(reason));
+            let known = Known { target, reason, ..led_by(snapshot, routed.route) };
+            Err((code, Box::new(known)))
+        }
+    }
+}
+
+/// What the headers ask that is refused after the caller is known and before its body is read.
+fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static str)> {
+    let mut expected = headers.get_all(EXPECT).iter();
+    if expected.any(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err((Code::ExpectationFailed, "expect"));
+    }
+    if headers.get_all(ACCEPT).iter().any(|accept| !accept.as_bytes().is_ascii()) {
+        return Err((Code::Malformed, "accept beyond ASCII"));
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max_body) {
+        return Err((Code::BodyTooLarge, "content-length"));
+    }
+    Ok(())
+}
