@@ -97,6 +97,9 @@ fn warn_of_clear(compiled: &Compiled) {
     for upstream in &compiled.in_clear {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
     }
+    for listener in &compiled.plaintext {
+        tracing::warn!(%listener, "this listener has no TLS: tokens of consumers cross the network readable");
+    }
 }
 
 /// Begins to take events to the sinks.

@@ -99,6 +99,9 @@ pub enum Unusable {
     /// The secret is empty.
     #[error("the secret is empty")]
     Empty,
+    /// The secret has a blank at one of its ends.
+    #[error("the secret begins or ends with a blank: remove it")]
+    Blank,
     /// The secret holds bytes that are not printable ASCII.
     #[error("the secret holds bytes that are not printable ASCII")]
     NotAscii,
@@ -262,6 +265,9 @@ fn first_line(secret: &Secret) -> Result<&[u8], Unusable> {
 /// The same where it can stand in a header.
 fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
     let secret = first_line(secret)?;
+    if secret.trim_ascii_start().len() < secret.len() || matches!(secret.last(), Some(b' ' | b'\t')) {
+        return Err(Unusable::Blank);
+    }
     if !secret.iter().all(u8::is_ascii_graphic) {
         return Err(Unusable::NotAscii);
     }
@@ -296,6 +302,7 @@ mod tests {
         assert_eq!(take(ID, ""), Err(Unusable::Empty));
         assert_eq!(take(ID, "\n"), Err(Unusable::Empty));
         assert_eq!(take(ID, "a b"), Err(Unusable::NotAscii));
+        assert_eq!(take(ID, "fake-secret \n"), Err(Unusable::Blank));
         assert_eq!(take(ID, "x\n\n"), Err(Unusable::NotAscii));
         let odd = Material::access_key("a\"b", &Secret::new(b"x".to_vec()), false).map(|_| ());
         assert_eq!(odd, Err(Unusable::KeyIdBytes));

@@ -1,6 +1,6 @@
 //! Limits: every one has a default and stands here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -39,6 +39,13 @@ pub struct Limits {
     pub auth_failures_per_minute: u32,
     /// Refusals a minute and address that the trail is told one by one; 0: all.
     pub refusals_per_minute: u32,
+}
+
+/// The peer's address in its simplest form: of one that maps IPv4 into IPv6, as a listener on `[::]` sees it,
+/// the IPv4 address (RFC 4291 §2.5.5.2), and no zone.
+#[must_use]
+pub fn simplest(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 /// What counts as one address: of IPv6 the network, since whoever has one address has all of it.

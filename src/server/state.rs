@@ -46,7 +46,13 @@ impl StateDir {
     /// # Errors
     /// In words for the operator.
     pub fn prepare(path: &Path) -> io::Result<()> {
-        private::create_folder(path).map_err(|error| told(path, &error))?;
+        private::create_folder(path).map_err(|error| {
+            let remedy = "make it, or name another as `state_dir`";
+            io::Error::new(
+                error.kind(),
+                format!("{}: the folder cannot be made: {error}; {remedy}", path.display()),
+            )
+        })?;
         Self::check(path)
     }
 
@@ -110,6 +116,11 @@ impl StateDir {
     /// Where it cannot be read, or others may read it.
     pub fn kept_fingerprint_key(state: &Path) -> io::Result<HmacKey> {
         let path = state.join(FINGERPRINT_KEY);
+        if !path.try_exists()? {
+            let none =
+                format!("{}: there is no key yet; the first `claviger serve` makes it", path.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, none));
+        }
         let mut file = Keeper::of(state).open(&path)?;
         let key = read_key(&mut file).map_err(|error| told(&path, &error))?;
         Ok(HmacKey::new(key.expose()))

@@ -20,7 +20,7 @@ use super::drain::Drain;
 use super::{http1, http2};
 use crate::audit::Arrival;
 use crate::gateway::Gateway;
-use crate::gateway::limits::network;
+use crate::gateway::limits::{network, simplest};
 use crate::metrics::{Metrics, Recent};
 use crate::tls::HTTP2;
 
@@ -162,6 +162,7 @@ impl Host {
             };
             match accepted {
                 Ok((socket, peer)) => {
+                    let peer = simplest(peer);
                     let limits = self.gateway.snapshot.load().limits.clone();
                     let most = (limits.connections, limits.connections_per_address);
                     let Some(guest) = self.crowd.enter(peer.ip(), most, &self.metrics) else { continue };

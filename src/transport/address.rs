@@ -25,7 +25,13 @@ impl FromStr for Network {
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let first: IpAddr = address.parse().map_err(|_| NoNetwork)?;
         let width = if first.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| NoNetwork))?;
+        let bits: u32 = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| NoNetwork))?;
+        // Addresses are judged in their simplest form, so ranges are too.
+        let (first, bits) = match (first.to_canonical(), bits.checked_sub(96)) {
+            (IpAddr::V4(mapped), Some(bits)) if first.is_ipv6() => (IpAddr::V4(mapped), bits),
+            _ => (first, bits),
+        };
+        let width = if first.is_ipv4() { 32 } else { 128 };
         (bits <= width).then_some(Self { first, bits }).ok_or(NoNetwork)
     }
 }
@@ -134,6 +140,10 @@ mod tests {
         assert!(judged("127.0.0.2", false, &["127.0.0.2"]) && !judged("127.0.0.3", false, &["127.0.0.2"]));
         assert!(
             !judged("fe80::1", false, &["169.254.0.0/16"]) && !judged("127.0.0.1", false, &["128.0.0.0/1"])
+        );
+        assert!(judged("127.0.0.1", false, &["::ffff:127.0.0.0/104"]));
+        assert!(
+            !judged("127.0.0.1", false, &["::ffff:128.0.0.0/104"]) && !judged("127.0.0.1", false, &["::/0"])
         );
         assert!(judged("127.0.0.1", false, &["0.0.0.0/0"]) && !judged("::1", false, &["0.0.0.0/0"]));
     }

@@ -312,6 +312,85 @@ fn an_upstream_in_clear_is_named_at_every_start() {
 }
 
 #[test]
+fn a_listener_without_tls_is_named_at_every_start() {
+    let upstream = Upstream::ok();
+    for (more, check) in [("", "readable"), ("insecure_plaintext = true\n", "ok")] {
+        let site = Site::new(upstream.address, "");
+        let config = std::fs::read_to_string(site.config()).unwrap();
+        let local = "address = \"127.0.0.1:0\"\n";
+        site.write(&config.replace(local, &format!("address = \"0.0.0.0:0\"\n{more}")));
+        let checked = site.run(&["check"]);
+        assert!(code(&checked) == 0 && said(&checked).contains(check), "{checked:?}");
+        assert_eq!(said(&checked).contains("readable"), more.is_empty(), "{checked:?}");
+        for _start in 0..2 {
+            let (status, said) = site.start().end();
+            let told = said.lines().find(|line| line.contains("WARN") && line.contains("0.0.0.0:0"));
+            assert!(status == Some(0) && told.is_some_and(|line| line.contains("readable")), "{said}");
+        }
+    }
+}
+
+/// Where nothing was made yet, each verb of the store does its work or says what to do: never a bare error of
+/// the system.
+#[test]
+fn the_first_command_makes_the_state_folder() {
+    let upstream = Upstream::ok();
+    let id = "f7373851-ea61-47bb-8357-000000000001";
+    let add = [
+        "credential",
+        "add",
+        "other-key",
+        "--upstream",
+        "jms",
+        "--kind",
+        "access-key",
+        "--id",
+        id,
+        "--secret-file",
+        "key.secret",
+    ];
+    for (verb, status) in [
+        (&add[..], 0),
+        (&["consumer", "add", "new"], 0),
+        (&["token", "issue", "--consumer", "tool"], 0),
+        (&["access-key", "issue", "--consumer", "tool"], 0),
+        (&["freeze", "--consumer", "tool", "--yes"], 0),
+        (&["thaw", "--consumer", "tool", "--yes"], 0),
+        (&["credential", "list"], 0),
+        (&["consumer", "list"], 0),
+        (&["token", "list"], 0),
+        (&["access-key", "list"], 0),
+        (&["credential", "rotate", "other-key", "--secret-file", "key.secret"], 1),
+        (&["credential", "remove", "other-key", "--yes"], 1),
+        (&["token", "revoke", id], 1),
+        (&["master-key", "rotate", "--yes"], 1),
+        (&["audit", "show"], 1),
+        (&["audit", "verify"], 1),
+        (&["audit", "search"], 1),
+        (&["audit", "tail"], 1),
+        (&["audit", "key"], 1),
+        (&["audit", "fingerprint"], 1),
+        (&["audit", "export", "out.jsonl", "--format", "jsonl"], 1),
+        (&["policy", "learn", "--consumer", "tool"], 1),
+    ] {
+        let site = Site::new(upstream.address, "");
+        let done = site.claviger().current_dir(site.folder.path()).args(verb).output().unwrap();
+        assert_eq!(code(&done), status, "{verb:?}: {done:?}");
+        assert!(!said(&done).contains("os error"), "{verb:?}: {done:?}");
+        let made = site.folder.path().join("state");
+        let looks = verb.contains(&"list") || verb.contains(&"thaw");
+        assert!(status != 0 || looks || made.is_dir(), "{verb:?}");
+        // And a gateway can begin with what was made.
+        if made.is_dir() {
+            assert_eq!(site.start().end().0, Some(0), "{verb:?}");
+        }
+    }
+    let site = Site::new(upstream.address, "");
+    let tried = site.claviger().current_dir(site.folder.path()).args(add).arg("--dry-run").output().unwrap();
+    assert!(code(&tried) == 0 && !site.folder.path().join("state").exists(), "{tried:?}");
+}
+
+#[test]
 fn every_metric_of_the_contract_is_told() {
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
         "/api/v1/unauthorized/" => Reply::raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::ledger::{ANSWERED, BEHIND, Ledger, denied, request};
 use crate::upstream::{Reply, Seen, Upstream};
-use crate::world::{TOKEN, World};
+use crate::world::{CONFIG, Raw, TOKEN, World};
 
 /// Answers with the target, the later the shorter.
 fn echo() -> Upstream {
@@ -179,4 +179,23 @@ fn a_connection_that_was_silent_for_long_goes_on() {
     ledger.note("malformed", &answer, 400, denied("malformed"));
     assert!(raw.closed());
     ledger.check();
+}
+
+/// A listener on `[::]` sees IPv4 addresses mapped into IPv6.
+#[test]
+fn a_mapped_address_is_told_as_the_one_it_maps() {
+    let config = CONFIG
+        .replace("\"127.0.0.1:0\"", "\"[::]:0\"")
+        .replace("credential = \"key\"\n", "credential = \"key\"\nforwarded_for = \"consumer\"\n");
+    let world = World::with(Upstream::ok(), &config);
+    let mut raw = Raw::to(([127, 0, 0, 1], world.address().port()).into());
+    raw.send(request("GET", "/api/", ""));
+    assert_eq!(raw.answer().status, 200);
+    raw.send(request("GET", "/api/../", ""));
+    assert_eq!(raw.answer().status, 400);
+    let from = raw.socket.local_addr().unwrap().to_string();
+    let peers: Vec<String> =
+        world.trail().iter().filter_map(|event| event["peer"].as_str().map(String::from)).collect();
+    assert_eq!(peers, [from.as_str(); 3], "an intent and two outcomes");
+    assert_eq!(world.upstream.seen()[0].one("x-forwarded-for"), "127.0.0.1");
 }

@@ -103,6 +103,11 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
         }
         Verb::Key => {
             let kept = public_key(&settings(path)?.state_dir.value);
+            anyhow::ensure!(
+                kept.try_exists()?,
+                "{}: there is no key yet; the first `claviger serve` makes it",
+                kept.display()
+            );
             let key = std::fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
             show_text("key", key.trim_end(), output);
             Ok(true)
@@ -148,6 +153,11 @@ pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBu
         Some(dir) => dir.to_owned(),
         None => settings(path)?.audit.dir.value,
     };
+    anyhow::ensure!(
+        dir.try_exists()?,
+        "{}: there is no such folder; the first `claviger serve` makes it",
+        dir.display()
+    );
     if segments(&dir).with_context(|| dir.display().to_string())?.is_empty() {
         bail!("{}: there is no trail in this folder: no audit-*.jsonl is in it", dir.display());
     }

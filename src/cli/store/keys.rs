@@ -11,6 +11,7 @@ use crate::config::{self, File};
 use crate::custody::keyfile::{self, Alone};
 use crate::custody::{MasterKey, Proof, WrongKey};
 use crate::secret::Secret;
+use crate::server::StateDir;
 use crate::storage::private::{Ill, Keeper};
 use crate::storage::{Change, Rows};
 
@@ -86,11 +87,19 @@ pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
     let (key, proof) = match &source.value {
         Source::File(path) => {
             if source.span.is_nowhere() && !path.try_exists()? {
+                StateDir::prepare(&file.state_dir.value)?;
                 keyfile::make(path).with_context(|| path.display().to_string())?;
                 crate::cli::tell(&format!(
                     "a master key was made: {}; without it nothing in the store can be opened: back it up apart\n",
                     path.display()
                 ));
+            }
+            if !path.try_exists()? {
+                let path = path.display();
+                bail!(
+                    "the master key cannot be used: {path}: there is no such file; put the key there, or leave \
+                     `[custody] master_key` out, so that one is made"
+                );
             }
             proven(read(path, keeper)?)?
         }

@@ -10,7 +10,7 @@ use super::packs::Packs;
 use super::unknown;
 use super::upstreams::{ROOT_ORG, Upstreams};
 use crate::config::file::{self, File};
-use crate::config::{Problem, Problems, Span};
+use crate::config::{At, Problem, Problems, Span};
 use crate::custody::Stored;
 use crate::gateway::Snapshot;
 use crate::inbound::{Consumer, Directory, Issued};
@@ -93,9 +93,52 @@ pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problem
     }
     let mut rules = |kind: &str, rules: &[file::Rule]| -> Vec<Rule> {
         let numbered = rules.iter().enumerate();
-        numbered.map(|(at, rule)| compile_rule(format!("{name}.{kind}[{at}]"), rule, problems)).collect()
+        let kept = numbered.map(|(at, rule)| {
+            futile_conditions(rule, kind == "allow", problems);
+            if kind == "allow" {
+                futile_methods(rule, problems);
+            }
+            compile_rule(format!("{name}.{kind}[{at}]"), rule, problems)
+        });
+        kept.collect()
     };
     Role { allow: rules("allow", &role.allow), deny: rules("deny", &role.deny) }
+}
+
+/// Tells of methods that are never forwarded, whatever allows them.
+fn futile_methods(rule: &file::Rule, problems: &mut Problems) {
+    let never = |method: &&At<String>| matches!(method.value.as_str(), "CONNECT" | "TRACE");
+    for method in rule.methods.iter().flatten().filter(never) {
+        let title = format!("`{}` is never forwarded: to allow it allows nothing", method.value);
+        problems.push(Problem::warning(method.span, title).help("remove it"));
+    }
+}
+
+/// Tells of conditions that hold for no call: the rule would be there for nothing, and nobody would know.
+fn futile_conditions(rule: &file::Rule, allows: bool, problems: &mut Problems) {
+    for (kind, conditions) in [("query", &rule.query), ("body", &rule.body)] {
+        for file::Condition { name, pattern } in conditions {
+            let blank_ends = name.value.trim() != name.value;
+            let why = match kind {
+                _ if name.value.is_empty() => "a member without a name is never looked at",
+                "body" if !name.value.is_ascii() => "a body with a member name beyond ASCII is not judged",
+                "body" if blank_ends || name.value.contains(char::is_control) => {
+                    "a body with blanks at the ends of a member name, or controls in it, is not judged"
+                }
+                _ => "",
+            };
+            if !why.is_empty() {
+                let title = format!("this condition on the {kind} can never hold: {why}");
+                problems.push(Problem::error(name.span, title));
+            }
+            // An allowing rule wants a value that is not blank; nor is a denial of an empty query value ever tried.
+            if pattern.value.trim().is_empty() && (allows || kind == "query") {
+                let title =
+                    format!("this condition on the {kind} can never hold: an empty value counts as absent");
+                problems.push(Problem::error(pattern.span, title).help("write \"*\" for any value"));
+            }
+        }
+    }
 }
 
 fn compile_rule(name: String, rule: &file::Rule, problems: &mut Problems) -> Rule {

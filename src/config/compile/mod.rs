@@ -87,6 +87,8 @@ pub struct Compiled {
     pub sinks: Vec<Plan>,
     /// Upstreams that are reached in clear beyond this machine, to be named at every start.
     pub in_clear: Vec<String>,
+    /// Listeners without TLS that other machines can reach, to be named at every start.
+    pub plaintext: Vec<SocketAddr>,
 }
 
 /// Compiles the file. `None` where there are errors; they are in `problems`.
@@ -154,6 +156,12 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         },
         sinks,
         in_clear: upstreams.in_clear,
+        plaintext: file
+            .listeners
+            .iter()
+            .filter(|one| is_plaintext(one))
+            .map(|one| one.address.value)
+            .collect(),
     })
 }
 
@@ -186,6 +194,7 @@ fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
         problems.push(problem.help("leave `listeners` out for 127.0.0.1:7070"));
     }
     for listener in &file.listeners {
+        warn_of_plaintext(listener, problems);
         let mut compiled = Listener { address: listener.address.value, tls: None };
         if let Some(tls) = &listener.tls {
             let key = match kept(&tls.key.value, Keeper::of(&file.state_dir.value)) {
@@ -215,6 +224,22 @@ fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
         listeners.push(compiled);
     }
     listeners
+}
+
+/// Whether other machines can reach it, and it has no TLS.
+fn is_plaintext(listener: &file::Listener) -> bool {
+    listener.tls.is_none() && !listener.address.value.ip().to_canonical().is_loopback()
+}
+
+/// Whoever reads the network between the consumers and such a listener has their tokens.
+fn warn_of_plaintext(listener: &file::Listener, problems: &mut Problems) {
+    if is_plaintext(listener) && !listener.insecure_plaintext {
+        let title =
+            "this listener has no TLS and other machines can reach it: tokens cross the network readable";
+        let help = "add `tls`, listen on 127.0.0.1 behind a proxy that ends TLS, or set `insecure_plaintext = true` \
+                    on this listener if the network itself is trusted";
+        problems.push(Problem::warning(listener.address.span, title).help(help));
+    }
 }
 
 /// The admin listener speaks plain HTTP, and tells what only operators should know.

@@ -84,7 +84,9 @@ const fn remedy(why: custody::Unusable) -> (bool, &'static str) {
         | custody::Unusable::KeyIdBytes => (true, "JumpServer shows it beside the secret"),
         custody::Unusable::ClientId => (true, "it is shown beside the secret, where the client was made"),
         custody::Unusable::Username => (true, "write the name that is typed at a login"),
-        custody::Unusable::Empty | custody::Unusable::NotAscii => (false, "write the secret alone into it"),
+        custody::Unusable::Empty | custody::Unusable::Blank | custody::Unusable::NotAscii => {
+            (false, "write the secret alone into it")
+        }
         custody::Unusable::Rsa(_) => (false, "openssl genrsa 2048 makes one"),
         custody::Unusable::Password => (false, "write the password alone into it, in UTF-8"),
     }

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use crate::config::At;
 use crate::config::decode::choice::word;
 use crate::config::decode::scalar::integer;
 use crate::config::decode::text::{digest, instant, line, name, role, visible};
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::config::span::Span;
+use crate::config::{At, nearest};
 
 /// A consumer that the file declares.
 #[derive(Clone, Debug)]
@@ -155,12 +155,27 @@ fn some<T>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Read<T>, help: &str) -> 
 
 fn read_method(node: &Node<'_>) -> Read<At<String>> {
     let method = visible(node)?;
-    let token = |letter: char| letter.is_ascii_uppercase() || letter == '-';
-    if method.value == "*" || method.value.chars().all(token) {
+    if method.value == "*" || METHODS.contains(&method.value.as_str()) {
         return Ok(method);
     }
     let upper = method.value.to_ascii_uppercase();
-    let title = format!("{} must be a method in upper case, or \"*\"", node.subject());
-    let help = upper.chars().all(token).then(|| format!("did you mean \"{upper}\"?"));
+    let title = if METHODS.contains(&upper.as_str()) {
+        format!("{} must be a method in upper case, or \"*\"", node.subject())
+    } else {
+        format!("{} must be a method that is known, or \"*\"", node.subject())
+    };
+    let help = nearest(&upper, METHODS).map(|nearest| format!("did you mean \"{nearest}\"?"));
     Err(node.report(Problem::error(node.span(), title).help_if(help)))
 }
+
+/// The methods that a rule may name: a misspelt one would match no call, and a denial of it would deny nothing.
+/// Source: the HTTP Method Registry of IANA, without `PRI` and `*`, and `PURGE`, which caches take. `CONNECT` and
+/// `TRACE` are never forwarded; a rule may deny them.
+#[rustfmt::skip]
+const METHODS: [&str; 40] = [
+    "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL",
+    "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE",
+    "OPTIONS", "ORDERPATCH", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "QUERY", "REBIND", "REPORT",
+    "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];

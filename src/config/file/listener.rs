@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::loopback;
 use crate::config::At;
+use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::{address, path};
 use crate::config::decode::{Node, Read, Table};
 
@@ -15,6 +16,8 @@ pub struct Listener {
     pub address: At<SocketAddr>,
     /// How it is encrypted; absent for plain HTTP.
     pub tls: Option<Tls>,
+    /// Whether tokens may cross the network readable.
+    pub insecure_plaintext: bool,
 }
 
 impl Listener {
@@ -22,14 +25,16 @@ impl Listener {
         let mut table = Table::of(node)?;
         let address = table.need("address", address);
         let tls = table.take("tls", Tls::read);
+        let insecure_plaintext = table.take("insecure_plaintext", boolean);
         table.finish();
-        Ok(Self { address: address?, tls: tls? })
+        let insecure_plaintext = insecure_plaintext?.unwrap_or(false);
+        Ok(Self { address: address?, tls: tls?, insecure_plaintext })
     }
 }
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { address: At::unwritten(loopback(7070)), tls: None }
+        Self { address: At::unwritten(loopback(7070)), tls: None, insecure_plaintext: false }
     }
 }
 
