@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::drain::Drain;
-use super::frames::{Frames, Seen};
+use super::frames::{Frames, STREAMS, Seen, WINDOW};
 use super::quiet::Quiet;
 use super::wire::Pace;
 use crate::audit::{Arrival, Audited, Broken};
@@ -32,11 +32,9 @@ use crate::framing::{Fault, HeadLimits, request_fields};
 use crate::gateway::{Gateway, Received};
 use crate::transport::Answer;
 
-/// Requests at once on one connection.
-const STREAMS: u32 = 100;
-/// What a consumer may send before it is asked for more: for one stream, and for all of a connection, so that
+/// What a consumer may send before it is asked for more, over all streams of a connection: so much that
 /// some whose upstream reads nothing leave room for others.
-const WINDOWS: (u32, u32) = (64 << 10, 2 << 20);
+const WINDOWS: u32 = 2 << 20;
 /// What is kept of an answer that the consumer does not take, but for the last piece of it.
 const UNSENT: usize = 32 << 10;
 /// The most of an answer that is handed over at once: a frame.
@@ -62,7 +60,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     drain: Rc<Drain>,
 ) {
     let limits = gateway.snapshot.load().limits.clone();
-    let (seen, streams) = (Rc::new(Seen::default()), Rc::new(Streams::default()));
+    let (seen, streams) = Streams::watched();
     // Twice what we take, so that we are the ones who refuse, and the trail hears of it.
     let most = limits.head.headers.saturating_mul(2);
     let frames = Frames::new((socket, gateway.journal.gate()), Rc::clone(&seen), most);
@@ -76,8 +74,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX))
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOWS)
         .max_send_buf_size(UNSENT)
         .max_local_error_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS);
@@ -91,8 +89,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 
 /// The requests of one connection.
 struct Streams {
-    /// How many came.
-    served: Cell<u64>,
+    seen: Rc<Seen>,
     in_flight: Cell<u32>,
     /// When the last one ended.
     idle: Cell<Instant>,
@@ -102,21 +99,22 @@ struct Streams {
     ending: Cell<Option<Instant>>,
 }
 
-impl Default for Streams {
-    fn default() -> Self {
-        Self {
-            served: Cell::default(),
+impl Streams {
+    /// None yet, and what watches their frames.
+    fn watched() -> (Rc<Seen>, Rc<Self>) {
+        let seen = Rc::new(Seen::default());
+        let streams = Self {
+            seen: Rc::clone(&seen),
             in_flight: Cell::default(),
             idle: Cell::new(Instant::now()),
             fresh: RefCell::default(),
             ending: Cell::default(),
-        }
+        };
+        (seen, Rc::new(streams))
     }
-}
 
-impl Streams {
     fn begin(self: &Rc<Self>) -> Flight {
-        self.served.set(self.served.get() + 1);
+        self.seen.serve();
         // Whoever was told to go, and asks on, does not keep the connection.
         let counts = self.ending.get().is_none_or(|ending| ending.elapsed() < LINGER);
         self.in_flight.set(self.in_flight.get() + u32::from(counts));
@@ -276,7 +274,7 @@ struct Talk<C> {
 impl<C> Talk<C> {
     /// Tells the trail of streams that h2 refused by itself.
     fn tell_refused(&mut self, over: bool) {
-        let refused = self.seen.begun().saturating_sub(self.streams.served.get() + self.told);
+        let refused = self.seen.begun().saturating_sub(self.seen.served() + self.told);
         // Once it ends, what still comes is left for another connection. While nothing can be written, h2 may
         // not have read what we have seen.
         if refused == 0 || self.streams.ending.get().is_some() || (self.seen.stuck().is_some() && !over) {

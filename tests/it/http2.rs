@@ -175,22 +175,27 @@ fn a_target_that_is_none_is_refused_or_is_the_same_for_everybody() {
     seen.signed_for("/api/a/").unwrap();
 }
 
+/// Begins a request whose body is to follow.
+fn upload(consumer: &mut Consumer, stream: u32, token: &str) {
+    let mut fields = read("/api/", token, &[]);
+    fields[0].1 = "POST";
+    consumer.ask(stream, &fields, false);
+}
+
 type Flood = fn(&mut Consumer, u32, &str);
 
 #[test]
 fn floods_end_the_connection_and_are_on_the_trail_once() {
     let (world, authority) = world();
     let token = bearer();
-    let floods: [(&str, Flood); 7] = [
+    let floods: [(&str, Flood); 13] = [
         ("pings", |consumer, _, _| consumer.send(PING, 0, 0, b"12345678")),
         ("settings", |consumer, _, _| consumer.send(SETTINGS, 0, 0, b"")),
         ("priorities", |consumer, _, _| consumer.send(2, 0, 1, b"\0\0\0\0\x10")),
         ("unknown frames", |consumer, _, _| consumer.send(0xee, 0, 0, b"")),
         ("empty data", |consumer, at, token| {
             if at == 0 {
-                let mut fields = read("/api/", token, &[]);
-                fields[0].1 = "POST";
-                consumer.ask(1, &fields, false);
+                upload(consumer, 1, token);
             }
             consumer.send(DATA, 0, 1, b"");
         }),
@@ -204,6 +209,28 @@ fn floods_end_the_connection_and_are_on_the_trail_once() {
             let stream = at * 2 + 1;
             consumer.ask(stream, &read("/api/", token, &[]), false);
             consumer.send(RST_STREAM, 0, stream, b"\0\0\0\x08");
+        }),
+        ("room on the connection", |consumer, _, _| consumer.send(WINDOW_UPDATE, 0, 0, b"\0\0\0\x01")),
+        ("room on a stream", |consumer, at, token| {
+            if at == 0 {
+                upload(consumer, 1, token);
+            }
+            consumer.send(WINDOW_UPDATE, 0, 1, b"\0\0\0\x01");
+        }),
+        ("priorities as of RFC 9218", |consumer, _, _| consumer.send(16, 0, 0, b"\0\0\0\x01u=1")),
+        ("more streams than may be", |consumer, at, token| upload(consumer, at * 2 + 1, token)),
+        ("a body in crumbs", |consumer, at, token| {
+            if at == 0 {
+                upload(consumer, 1, token);
+            }
+            (0..10).for_each(|_| consumer.send(DATA, 0, 1, b"x"));
+        }),
+        ("the body of a request that was refused", |consumer, at, _| {
+            if at == 0 {
+                upload(consumer, 1, "Bearer clv_not_a_token");
+                consumer.until(|frame| frame.kind == RST_STREAM);
+            }
+            consumer.send(DATA, 0, 1, &[0; 16_384]);
         }),
     ];
     for (name, flood) in floods {
@@ -228,6 +255,43 @@ fn floods_end_the_connection_and_are_on_the_trail_once() {
     let mut consumer = Consumer::new(&world, &authority);
     consumer.ask(1, &read("/api/", &token, &[]), true);
     assert_eq!(consumer.answer(1).0, OK);
+}
+
+/// As the busiest libraries do: a window is widened for each KiB that came, a stream's as soon as it is opened, and
+/// a body is ended by an empty frame.
+#[test]
+fn who_makes_room_for_what_is_sent_is_never_cut_off() {
+    const SIZE: usize = 8 << 20;
+    let authority = Authority::new();
+    let body = "z".repeat(SIZE);
+    let large = Upstream::start(move |seen| Reply::json(if seen.target == "/large/" { &body } else { "{}" }));
+    let world = behind(&authority, "", &CONFIG.replace("@UPSTREAM@", &large.address.to_string()));
+    let token = bearer();
+    let mut consumer = Consumer::new(&world, &authority);
+    consumer.ask(1, &read("/large/", &token, &[]), true);
+    let (mut taken, mut acknowledged) = (0, 0);
+    loop {
+        let frame = consumer.frame().unwrap_or_else(|| panic!("cut off after {taken}"));
+        if frame.kind != DATA {
+            continue;
+        }
+        taken += frame.payload.len();
+        for at in acknowledged..taken / 1024 {
+            consumer.send(WINDOW_UPDATE, 0, u32::from(at % 2 == 0), &2048_u32.to_be_bytes());
+        }
+        acknowledged = taken / 1024;
+        if frame.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!((taken, acknowledged), (SIZE, SIZE / 1024));
+    for stream in (3..4003).step_by(2) {
+        upload(&mut consumer, stream, &token);
+        consumer.send(WINDOW_UPDATE, 0, stream, &4096_u32.to_be_bytes());
+        consumer.send(DATA, 0, stream, b"{}");
+        consumer.send(DATA, END_STREAM, stream, b"");
+        assert_eq!(consumer.answer(stream).0, OK);
+    }
 }
 
 #[test]

@@ -168,7 +168,18 @@ def say_nothing(consumer, number):
     consumer.socket.sendall(raw_frame(0, 0, 1) * 10)
 
 
-@pytest.mark.parametrize("flood", [reset_quickly, ping, change_settings, continue_for_ever, say_nothing])
+def make_room(consumer, number):
+    consumer.socket.sendall(raw_frame(8, 0, 0, b"\0\0\0\1") * 10)
+
+
+def make_room_for_an_answer(consumer, number):
+    if number == 0:
+        consumer.ask(method="POST", end=False)
+        consumer.flush()
+    consumer.socket.sendall(raw_frame(8, 0, 1, b"\0\0\0\1") * 10)
+
+
+@pytest.mark.parametrize("flood", [reset_quickly, ping, change_settings, continue_for_ever, say_nothing, make_room, make_room_for_an_answer])
 def test_a_flood_ends_its_connection_and_costs_little(gateway, upstream, flood):
     connections = []
     for _ in range(20):
