@@ -133,6 +133,10 @@ pub struct Metrics {
     pub last_reload: Gauge,
     /// Consumers' connections now.
     pub connections: Gauge<i64, AtomicI64>,
+    /// How many there may be at a time.
+    pub connections_limit: Gauge<i64, AtomicI64>,
+    /// Consumers' connections that were closed at once, or before they said anything, for want of room.
+    pub connections_refused: Family<Reason, Counter>,
     /// Calls in flight now.
     pub in_flight: Gauge<i64, AtomicI64>,
     registry: Registry,
@@ -159,6 +163,8 @@ impl Default for Metrics {
             sink_behind: Family::default(),
             last_reload: Gauge::default(),
             connections: Gauge::default(),
+            connections_limit: Gauge::default(),
+            connections_refused: Family::default(),
             in_flight: Gauge::default(),
             registry: Registry::with_prefix("claviger"),
         };
@@ -256,6 +262,16 @@ impl Metrics {
             self.last_reload.clone(),
         );
         registry.register("connections", "Consumers' connections", self.connections.clone());
+        registry.register(
+            "connections_limit",
+            "How many connections there may be",
+            self.connections_limit.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed for want of room",
+            self.connections_refused.clone(),
+        );
         registry.register("in_flight", "Calls in flight", self.in_flight.clone());
     }
 }

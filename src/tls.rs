@@ -1,5 +1,7 @@
 //! TLS settings for both sides, made from PEM files. Nothing here can turn verification off.
 
+mod own;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +9,11 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::secret::Secret;
+pub use own::own_client;
 
 /// HTTP/2 as ALPN names it (RFC 7301, RFC 9113 §3.2).
 pub const HTTP2: &[u8] = b"h2";
@@ -56,6 +60,34 @@ pub fn server_config(
     key: &Secret,
     client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, Unusable> {
+    let mut config = listening(cert, key, (client_ca, |_, others| others))?;
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Those of the admin listener: HTTP/1.1 alone; and with `client_ca` also whoever has the listener's own key, as
+/// `claviger ready` has.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn admin_config(
+    cert: &Path,
+    key: &Secret,
+    client_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, Unusable> {
+    let mut config = listening(cert, key, (client_ca, own::or_own))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Who is let in beside those that a verifier knows, by the listener's own certificate.
+type Widened = fn(CertificateDer<'static>, Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier>;
+
+fn listening(
+    cert: &Path,
+    key: &Secret,
+    (client_ca, widened): (Option<&Path>, Widened),
+) -> Result<ServerConfig, Unusable> {
     let chain = certificates(cert).map_err(Unusable::Certificate)?;
     let key =
         PrivateKeyDer::from_pem_slice(key.expose()).map_err(|error| Unusable::Key(unreadable(error)))?;
@@ -68,13 +100,17 @@ pub fn server_config(
         Some(path) => {
             let roots = authorities(path).map_err(Unusable::ClientCa)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| Unusable::ClientCa(invalid(error)))?)
+            let verifier = verifier.map_err(|error| Unusable::ClientCa(invalid(error)))?;
+            builder.with_client_cert_verifier(widened(first(&chain), verifier))
         }
     };
     let config = builder.with_single_cert(chain, key);
-    let mut config = config.map_err(|error| Unusable::Certificate(mismatched(error)))?;
-    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    config.map_err(|error| Unusable::Certificate(mismatched(error)))
+}
+
+/// The one certificate that is shown itself; a chain that was read has it.
+fn first(chain: &[CertificateDer<'static>]) -> CertificateDer<'static> {
+    chain.first().cloned().unwrap_or_else(|| Vec::new().into())
 }
 
 /// The certificates of a PEM file, at least one.

@@ -1,7 +1,11 @@
 //! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. Never on the data listeners.
 
+mod host;
+mod paced;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,26 +15,33 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::audit::Journal;
+use crate::config;
 use crate::gateway::Snapshot;
 use crate::metrics::{Endpoint, Metrics, NameLabel, Text, UpstreamCredential};
 use crate::scheme::Slot;
 use crate::upstream::Upstream;
+use host::Misdirected;
+use paced::Paced;
 
-/// Connections at a time: an operator, a scraper, a health check, and room for more.
+/// Connections at a time: an operator, a scraper, a health check, and room for more. The oldest makes room.
 const MOST_CONNECTIONS: usize = 64;
-/// How long a request may take to come.
+/// How long a handshake, a request, and the taking of an answer may take, each.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest head of a request, in bytes.
+const LONGEST: usize = 16 * 1024;
 
 /// What the admin listener tells of.
 pub struct Admin {
@@ -40,6 +51,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The configuration in force: its upstreams are told of.
     pub current: Arc<ArcSwap<Snapshot>>,
+    /// How it is listened, in force from the next connection on.
+    pub settings: Arc<ArcSwap<config::Admin>>,
     /// Set once the server drains.
     pub draining: AtomicBool,
     /// Why nobody should rely on what is in force of the store; no secret is in it.
@@ -49,8 +62,13 @@ pub struct Admin {
 impl Admin {
     /// Tells of this trail and these counts.
     #[must_use]
-    pub fn new(journal: Journal, metrics: Arc<Metrics>, current: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { journal, metrics, current, draining: AtomicBool::new(false), apart: RefCell::default() }
+    pub fn new(
+        (journal, metrics): (Journal, Arc<Metrics>),
+        current: Arc<ArcSwap<Snapshot>>,
+        settings: Arc<ArcSwap<config::Admin>>,
+    ) -> Self {
+        let (draining, apart) = (AtomicBool::new(false), RefCell::default());
+        Self { journal, metrics, current, settings, draining, apart }
     }
 
     /// Why the gateway is not ready to serve; empty where it is.
@@ -119,14 +137,21 @@ impl Admin {
     /// Serves on `listener` until dropped.
     pub async fn serve(self: Rc<Self>, listener: TcpListener) {
         let mut connections = JoinSet::new();
+        let mut oldest = VecDeque::new();
         loop {
             let accepted = tokio::select! {
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    connections.spawn_local(Rc::clone(&self).converse(socket, peer));
+                    oldest.retain(|connection: &AbortHandle| !connection.is_finished());
+                    if oldest.len() >= MOST_CONNECTIONS
+                        && let Some(connection) = oldest.pop_front()
+                    {
+                        connection.abort();
+                    }
+                    oldest.push_back(connections.spawn_local(Rc::clone(&self).converse(socket, peer)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin: cannot accept");
@@ -136,14 +161,32 @@ impl Admin {
         }
     }
 
-    async fn converse(self: Rc<Self>, socket: tokio::net::TcpStream, peer: SocketAddr) {
+    async fn converse(self: Rc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let settings = self.settings.load_full();
+        let Some(tls) = &settings.tls else { return self.speak(socket, peer, settings).await };
+        let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(socket);
+        match tokio::time::timeout(PATIENCE, handshake).await {
+            Ok(Ok(stream)) => self.speak(stream, peer, settings).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "admin: TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "admin: TLS handshake too slow"),
+        }
+    }
+
+    async fn speak<S>(self: Rc<Self>, socket: S, peer: SocketAddr, settings: Arc<config::Admin>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = self.respond(request.method(), request.uri().path());
+            let response = match host::check(&request, &settings.hosts) {
+                Ok(()) => self.respond(request.method(), request.uri().path()),
+                Err(why) => misdirected(why),
+            };
             async move { Ok::<_, Infallible>(response) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-        if let Err(error) = builder.serve_connection(TokioIo::new(socket), service).await {
+        builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(LONGEST);
+        let socket = TokioIo::new(Paced::new(socket, PATIENCE));
+        if let Err(error) = builder.serve_connection(socket, service).await {
             tracing::debug!(%error, %peer, "admin: connection ended");
         }
     }
@@ -173,6 +216,23 @@ impl Admin {
             _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
         }
     }
+}
+
+fn misdirected(why: Misdirected) -> Response<Full<Bytes>> {
+    let (status, code, detail) = match why {
+        Misdirected::Twice => (StatusCode::BAD_REQUEST, "malformed", "there are two Host lines"),
+        Misdirected::Missing => (StatusCode::BAD_REQUEST, "malformed", "there is no Host line"),
+        Misdirected::Unknown => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "unknown_host",
+            "the admin listener does not answer under this name: call it by an IP address or as localhost, or list \
+             the name in `hosts` of `[admin]`",
+        ),
+    };
+    let body = serde_json::json!({ "detail": detail, "code": code, "by": "claviger" });
+    let mut response = typed(status, "application/json", format!("{body}\n"));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -347,7 +347,8 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     compare("state_dir", first.state_dir.value == now.state_dir.value);
     compare("workers", first.workers == now.workers);
     compare("listeners", addresses(first) == addresses(now));
-    compare("admin", first.admin.address.value == now.admin.address.value);
+    let admin = |file: &File| (file.admin.address.value, file.admin.tls.is_some());
+    compare("admin", admin(first) == admin(now));
     compare("audit", first.audit.said() == now.audit.said());
     changed
 }

@@ -1,14 +1,19 @@
 //! `claviger ready`: asks a running gateway's `/readyz`.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::{Output, say, tell, tell_problems};
 use crate::config;
+use crate::config::file::Tls;
+use crate::storage::private::Keeper;
+use crate::tls::own_client;
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,7 +27,11 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let address = reachable(file.admin.address.value);
-    let answer = ask(address).with_context(|| format!("no answer from the admin listener at {address}"))?;
+    let told = || format!("no answer from the admin listener at {address}");
+    let answer = match &file.admin.tls {
+        None => ask(connect(address).with_context(told)?, address).with_context(told)?,
+        Some(tls) => ask_encrypted(tls, Keeper::of(&file.state_dir.value), address).with_context(told)?,
+    };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let ready = head.split(' ').nth(1) == Some("200");
     let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
@@ -56,11 +65,31 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// Asks a listener that speaks TLS, which must have exactly the certificate that the file names. Where it wants a
+/// certificate of who asks, its own is shown to it.
+fn ask_encrypted(tls: &Tls, keeper: Keeper, address: SocketAddr) -> anyhow::Result<String> {
+    let cert = &tls.cert.value;
+    let key = tls.client_ca.as_ref().map(|_| config::kept(&tls.key.value, keeper));
+    let key = key.transpose().map_err(|ill| anyhow::anyhow!("{ill}"))?;
+    let settings = own_client(cert, key.as_ref()).with_context(|| cert.display().to_string())?;
+    let session = ClientConnection::new(settings, ServerName::IpAddress(address.ip().into()))?;
+    let answer = ask(StreamOwned::new(session, connect(address)?), address);
+    answer.with_context(|| format!("it must show the certificate of {}", cert.display()))
+}
+
+fn ask(mut socket: impl Read + Write, address: SocketAddr) -> std::io::Result<String> {
     write!(socket, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    Ok(answer)
+    match socket.read_to_string(&mut answer) {
+        // TLS that ends without saying so: what came is whole, or is no answer.
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+        Ok(_) | Err(_) => Ok(answer),
+    }
 }

@@ -93,7 +93,11 @@ async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Live, Compiled, Probl
     Ok(started.map(|(live, compiled, problems)| (file, live, compiled, problems)))
 }
 
-fn warn_of_clear(compiled: &Compiled) {
+fn warn_of_clear(file: &File, compiled: &Compiled) {
+    let config::file::Admin { address, tls, .. } = &file.admin;
+    if tls.is_none() && !address.value.ip().to_canonical().is_loopback() {
+        tracing::warn!(address = %address.value, "the admin listener speaks plain HTTP beyond this machine: insecure_plaintext");
+    }
     for upstream in &compiled.in_clear {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
     }
@@ -139,7 +143,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     tell_problems(&problems);
-    warn_of_clear(&compiled);
+    warn_of_clear(&file, &compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());
     let admin_listener = TcpListener::bind(file.admin.address.value)
@@ -157,7 +161,8 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     };
     let server = Server::start(setup).context("listening")?;
     let delivery = deliver(&file, &sinks, &server)?;
-    let admin = Rc::new(Admin::new(server.journal().clone(), metrics, server.current()));
+    let told_of = (server.journal().clone(), metrics);
+    let admin = Rc::new(Admin::new(told_of, server.current(), server.admin()));
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }

@@ -18,7 +18,7 @@ mod render;
 mod span;
 mod syntax;
 
-pub use compile::{Compiled, Listener, Pack, Surroundings, allowing_rule, denying_rules, kept};
+pub use compile::{Admin, Compiled, Listener, Pack, Surroundings, allowing_rule, denying_rules, kept};
 pub use file::File;
 pub use named::Named;
 pub use nearest::nearest;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use crate::code::Code;
 use crate::framing::HeadLimits;
 
@@ -35,10 +37,24 @@ pub struct Limits {
     pub connections: usize,
     /// Consumers' connections from one address; 0: no limit.
     pub connections_per_address: usize,
+    /// Networks whose addresses may have any number of connections.
+    pub trusted_proxies: Arc<[IpNet]>,
     /// Failed attempts to authenticate a minute and address; 0: no limit.
     pub auth_failures_per_minute: u32,
     /// Refusals a minute and address that the trail is told one by one; 0: all.
     pub refusals_per_minute: u32,
+}
+
+impl Limits {
+    /// As what the connections of `peer` are counted, and how many there may be; `None` where it may have any
+    /// number. This machine and trusted proxies bring the connections of others.
+    #[must_use]
+    pub fn share(&self, peer: IpAddr) -> Option<(IpAddr, usize)> {
+        let (peer, most) = (peer.to_canonical(), self.connections_per_address);
+        let free =
+            || peer.is_loopback() || self.trusted_proxies.iter().any(|trusted| trusted.contains(&peer));
+        (most > 0 && !free()).then(|| (network(peer), most))
+    }
 }
 
 /// The peer's address in its simplest form: of one that maps IPv4 into IPv6, as a listener on `[::]` sees it,

@@ -2,7 +2,7 @@
 //! that only serve.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
@@ -17,7 +17,7 @@ pub(super) struct Drain {
     begun: Cell<bool>,
     next: Cell<u64>,
     /// The tasks to wake, by the number of their connection.
-    tasks: RefCell<HashMap<u64, (Waker, Rc<Quiet>)>>,
+    tasks: RefCell<BTreeMap<u64, (Waker, Rc<Quiet>)>>,
 }
 
 /// A connection's place among those to be told; dropping it gives it up.
@@ -44,6 +44,15 @@ impl Drain {
                 waker.wake_by_ref();
             }
         }
+    }
+
+    /// Ends connections on which nothing was said yet, those first that wait longest: some at once, since finding
+    /// them means looking through all. How many there were.
+    pub(super) fn make_room(&self) -> usize {
+        let tasks = self.tasks.borrow();
+        let most = tasks.len() / 64 + 1;
+        let unwanted = tasks.values().filter(|(_, quiet)| quiet.yield_place()).take(most);
+        unwanted.map(|(waker, _)| waker.wake_by_ref()).count()
     }
 
     /// Runs a connection to its end. `wind_up` is called once, when the worker ends. To be awaited

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +49,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         builder.max_headers(limits.head.lines);
     }
     let quiet = Rc::clone(&shared.quiet);
+    quiet.expect();
     let state = State::Silent(wire);
     let mut talk = Talk { state, answers, builder, shared, spoke: false, ending: false };
     if let Err(error) = drain.run(Pin::new(&mut talk), quiet, Talk::wind_up).await {
@@ -117,6 +118,7 @@ where
                 Pin::new(&mut *connection).graceful_shutdown();
             }
             (self.state, self.spoke) = (State::Spoken(connection), true);
+            self.shared.quiet.speak();
         }
     }
 }
@@ -137,7 +139,10 @@ where
                 State::Spoken(_) if this.shared.quiet.is_due() => this.rest(),
                 State::Spoken(connection) => return Pin::new(&mut **connection).poll(cx),
                 State::Silent(wire) => {
-                    ready!(wire.poll_spoken(cx));
+                    if wire.poll_spoken(cx).is_pending() {
+                        let over = this.shared.quiet.is_unwanted();
+                        return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    }
                     this.speak();
                 }
                 State::Over => return Poll::Ready(Ok(())),

@@ -81,10 +81,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_pending_accept_reset_streams(RESETS);
     let connection = Box::pin(builder.serve_connection(TokioIo::new(frames), answers));
     let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let (deadline, told) = (Deadline::default(), 0);
-    let mut talk = Talk { connection, seen, streams, gateway, arrival, pace, deadline, doubt: None, told };
+    let (deadline, told, quiet) = (Deadline::default(), 0, Rc::new(Quiet::default()));
+    quiet.expect();
+    let unsaid = Rc::clone(&quiet);
+    let mut talk =
+        Talk { connection, seen, streams, gateway, arrival, pace, deadline, quiet, doubt: None, told };
     // Its state is small beside that of TLS, and stays.
-    drain.run(Pin::new(&mut talk), Rc::new(Quiet::default()), Talk::wind_up).await;
+    drain.run(Pin::new(&mut talk), unsaid, Talk::wind_up).await;
 }
 
 /// The requests of one connection.
@@ -265,6 +268,7 @@ struct Talk<C> {
     arrival: Rc<Arrival>,
     pace: Pace,
     deadline: Deadline,
+    quiet: Rc<Quiet>,
     /// Since when there are streams that became no request.
     doubt: Option<Instant>,
     /// Of how many of them the trail was told.
@@ -355,6 +359,11 @@ where
             }
             if let Poll::Ready(ended) = polled {
                 ended.unwrap_or_else(|error| tracing::debug!(%error, "connection ended"));
+                return Poll::Ready(());
+            }
+            if this.seen.begun() > 0 {
+                this.quiet.speak();
+            } else if this.quiet.is_unwanted() {
                 return Poll::Ready(());
             }
             let Some((until, due)) = this.due() else { return Poll::Pending };

@@ -1,5 +1,6 @@
 //! The running gateway: workers that serve, and the control thread's grip on them.
 
+mod descriptors;
 mod drain;
 mod frames;
 mod http1;
@@ -31,7 +32,7 @@ use tokio::sync::watch;
 
 use crate::audit::{Disk, Flusher, Journal, Signer};
 use crate::clock::Clock;
-use crate::config::{Compiled, Listener};
+use crate::config::{self, Compiled, Listener};
 use crate::gateway::{Gateway, Snapshot};
 use crate::metrics::Metrics;
 use crate::transport::Transport;
@@ -61,8 +62,12 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     /// Each listener's address in the file, and its TLS settings, where it has such.
     tls: Vec<(SocketAddr, Option<Arc<ArcSwap<ServerConfig>>>)>,
+    /// How operators are listened to.
+    admin: Arc<ArcSwap<config::Admin>>,
     stop: watch::Sender<Option<Duration>>,
     workers: Vec<JoinHandle<()>>,
+    /// How many connections there are descriptors for.
+    room: usize,
     journal: (Journal, Flusher),
     metrics: Arc<Metrics>,
 }
@@ -78,10 +83,13 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             given => given,
         };
-        let Compiled { snapshot, mut listeners, journal, .. } = setup.compiled;
+        let Compiled { snapshot, mut listeners, admin, journal, .. } = setup.compiled;
+        let admin = admin.unwrap_or_else(|| config::Admin { tls: None, hosts: Vec::new() });
+        let admin = Arc::new(ArcSwap::from_pointee(admin));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (stop, stopped) = watch::channel(None);
-        let crowd = Arc::new(Crowd::default());
+        let room = descriptors::room(count);
+        let crowd = Arc::new(Crowd::new(room));
         for listener in &listeners {
             worker::probe(listener.address).map_err(|error| told(listener.address, &error))?;
         }
@@ -115,7 +123,9 @@ impl Server {
             workers.push(thread.spawn(move || parts.run(doors))?);
         }
         let addresses = listeners.iter().map(|listener| listener.address).collect();
-        Ok(Self { snapshot, addresses, tls, stop, workers, journal, metrics })
+        let server = Self { snapshot, addresses, tls, admin, stop, workers, room, journal, metrics };
+        server.tell_room(server.snapshot().limits.connections);
+        Ok(server)
     }
 
     /// The addresses listened on, with the ports taken.
@@ -136,6 +146,12 @@ impl Server {
         Arc::clone(&self.snapshot)
     }
 
+    /// How operators are to be listened to from now on.
+    #[must_use]
+    pub fn admin(&self) -> Arc<ArcSwap<config::Admin>> {
+        Arc::clone(&self.admin)
+    }
+
     /// Puts another configuration in force: calls that begin from now on see it, those in flight
     /// keep theirs; handshakes from now on see its certificates, where it brings any. The addresses stay as they are.
     pub fn replace(&self, compiled: Compiled) {
@@ -149,7 +165,24 @@ impl Server {
                 kept.store(tls);
             }
         }
-        self.snapshot.store(Arc::new(compiled.snapshot));
+        // Whether it speaks TLS is settled at start.
+        if let Some(admin) = compiled.admin
+            && admin.tls.is_some() == self.admin.load().tls.is_some()
+        {
+            self.admin.store(Arc::new(admin));
+        }
+        let connections = compiled.snapshot.limits.connections;
+        let former = self.snapshot.swap(Arc::new(compiled.snapshot));
+        if former.limits.connections != connections {
+            self.tell_room(connections);
+        }
+    }
+
+    /// Tells how many connections there may be, where `connections` are allowed.
+    fn tell_room(&self, connections: usize) {
+        descriptors::warn_of(connections, self.room);
+        let limit = i64::try_from(connections.min(self.room)).unwrap_or(i64::MAX);
+        self.metrics.connections_limit.set(limit);
     }
 
     /// The trail.

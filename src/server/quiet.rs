@@ -1,4 +1,4 @@
-//! Connections that wait for their next request, and how those that wait for long are told.
+//! Connections that wait for a request, and how those that wait for long, or in vain, are told.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -13,6 +13,10 @@ const LONG: Duration = Duration::from_secs(1);
 pub(super) struct Quiet {
     since: Cell<Option<Instant>>,
     asked: Cell<bool>,
+    /// Nothing was asked on it yet.
+    fresh: Cell<bool>,
+    /// Its place is wanted for another.
+    unwanted: Cell<bool>,
 }
 
 impl Quiet {
@@ -24,6 +28,26 @@ impl Quiet {
     /// It waits no more.
     pub(super) fn end(&self) {
         self.since.set(None);
+    }
+
+    /// Nothing was said yet.
+    pub(super) fn expect(&self) {
+        self.fresh.set(true);
+    }
+
+    /// Something was said.
+    pub(super) fn speak(&self) {
+        self.fresh.set(false);
+    }
+
+    /// Gives its place to another, where nothing was said on it yet; whether that is so, for the first time.
+    pub(super) fn yield_place(&self) -> bool {
+        self.fresh.get() && !self.unwanted.replace(true)
+    }
+
+    /// Whether its place is another's.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.fresh.get() && self.unwanted.get()
     }
 
     /// Asks it to be parked if it has waited for long, once.

@@ -20,8 +20,8 @@ use super::drain::Drain;
 use super::{http1, http2};
 use crate::audit::Arrival;
 use crate::gateway::Gateway;
-use crate::gateway::limits::{network, simplest};
-use crate::metrics::{Metrics, Recent};
+use crate::gateway::limits::{Limits, simplest};
+use crate::metrics::{Metrics, Reason, Recent, Word};
 use crate::tls::HTTP2;
 
 /// How long accepting pauses when the system gives no more sockets.
@@ -36,9 +36,13 @@ pub(super) struct Door {
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
+/// How often room is made for a connection before it is refused.
+const TURNS: usize = 3;
+
 /// Consumers' connections, over all workers.
-#[derive(Default)]
 pub(super) struct Crowd {
+    /// How many there are descriptors for.
+    most: usize,
     all: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
 }
@@ -50,29 +54,50 @@ struct Guest {
     metrics: Arc<Metrics>,
 }
 
+/// Why a connection is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    /// There are too many in all.
+    All,
+    /// Its address has too many.
+    Address,
+}
+
+impl Full {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Address => "address",
+        }
+    }
+}
+
 impl Crowd {
-    /// Lets a connection in, unless there are too many.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, all: AtomicUsize::default(), by_address: DashMap::default() }
+    }
+
+    /// Lets a connection in, unless there are too many: in all, or of its address.
     fn enter(
         self: &Arc<Self>,
-        peer: IpAddr,
-        (all, each): (usize, usize),
+        (peer, limits): (IpAddr, &Limits),
         metrics: &Arc<Metrics>,
-    ) -> Option<Guest> {
-        let claim = |used: usize| (used < all).then_some(used + 1);
-        self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).ok()?;
+    ) -> Result<Guest, Full> {
+        let most = self.most.min(limits.connections);
+        let claim = |used: usize| (used < most).then_some(used + 1);
+        self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).map_err(|_| Full::All)?;
         metrics.connections.inc();
         let mut guest = Guest { crowd: Arc::clone(self), address: None, metrics: Arc::clone(metrics) };
-        if each > 0 {
-            let peer = network(peer);
+        if let Some((peer, each)) = limits.share(peer) {
             let mut count = self.by_address.entry(peer).or_insert(0);
             if *count >= each {
                 drop(count);
-                return None;
+                return Err(Full::Address);
             }
             *count += 1;
             guest.address = Some(peer);
         }
-        Some(guest)
+        Ok(guest)
     }
 }
 
@@ -163,9 +188,7 @@ impl Host {
             match accepted {
                 Ok((socket, peer)) => {
                     let peer = simplest(peer);
-                    let limits = self.gateway.snapshot.load().limits.clone();
-                    let most = (limits.connections, limits.connections_per_address);
-                    let Some(guest) = self.crowd.enter(peer.ip(), most, &self.metrics) else { continue };
+                    let Some(guest) = self.admit(peer.ip()).await else { continue };
                     // Only costs latency where it fails.
                     socket.set_nodelay(true).unwrap_or_default();
                     let arrival = arrival(peer, &door.address, door.tls.is_some());
@@ -187,6 +210,28 @@ impl Host {
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// Lets a connection in. Where there is no room, those of this worker make it on which nothing was said.
+    async fn admit(&self, peer: IpAddr) -> Option<Guest> {
+        let snapshot = self.gateway.snapshot.load_full();
+        let enter = || self.crowd.enter((peer, &snapshot.limits), &self.metrics);
+        let refused = |full: Full, most: usize| {
+            let counted =
+                self.metrics.connections_refused.get_or_create(&Reason { reason: Word(full.as_str()) });
+            counted.inc_by(u64::try_from(most).unwrap_or(u64::MAX));
+        };
+        let mut entered = enter();
+        for _turn in 0..TURNS {
+            if !matches!(entered, Err(Full::All)) {
+                break;
+            }
+            refused(Full::All, self.drain.make_room());
+            // Their turn to end, and that of those let in just now to be known.
+            tokio::task::yield_now().await;
+            entered = enter();
+        }
+        entered.inspect_err(|full| refused(*full, 1)).ok()
     }
 }
 
@@ -256,16 +301,59 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::framing::HeadLimits;
+
+    fn limits(each: usize) -> Limits {
+        let second = Duration::from_secs(1);
+        Limits {
+            max_body: 0,
+            max_judged_body: 0,
+            head: HeadLimits { target: 0, headers: 0, lines: 0 },
+            header_timeout: second,
+            body_timeout: second,
+            body_total: second,
+            idle_timeout: second,
+            connections: 10,
+            connections_per_address: each,
+            trusted_proxies: ["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()].into(),
+            auth_failures_per_minute: 0,
+            refusals_per_minute: 0,
+        }
+    }
 
     #[test]
     fn whoever_has_one_address_of_a_network_has_one_share() {
-        let (crowd, metrics) = (Arc::new(Crowd::default()), Arc::new(Metrics::default()));
-        let enter = |peer: &str| crowd.enter(peer.parse().unwrap(), (10, 2), &metrics);
+        let (crowd, metrics) = (Arc::new(Crowd::new(usize::MAX)), Arc::new(Metrics::default()));
+        let enter = |peer: &str| crowd.enter((peer.parse().unwrap(), &limits(2)), &metrics);
         let guests = [enter("2001:db8::1"), enter("2001:db8::2")];
-        assert!(guests.iter().all(Option::is_some) && enter("2001:db8::3:4").is_none());
+        assert!(guests.iter().all(Result::is_ok));
+        assert_eq!(enter("2001:db8::3:4").err(), Some(Full::Address));
         let others = [enter("2001:db8:0:1::1"), enter("192.0.2.1"), enter("::ffff:192.0.2.1")];
-        assert!(others.iter().all(Option::is_some) && enter("192.0.2.1").is_none());
+        assert!(others.iter().all(Result::is_ok) && enter("192.0.2.1").is_err());
         drop(guests);
-        assert!(enter("2001:db8::3:4").is_some());
+        assert!(enter("2001:db8::3:4").is_ok());
+    }
+
+    #[test]
+    fn this_machine_and_trusted_proxies_may_have_any_number_within_all() {
+        let metrics = Arc::new(Metrics::default());
+        for peer in
+            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3", "fd00::1"]
+        {
+            let crowd = Arc::new(Crowd::new(6));
+            let enter = || crowd.enter((peer.parse().unwrap(), &limits(2)), &metrics);
+            let guests: Vec<_> = (0..6).map(|_| enter()).collect();
+            assert!(guests.iter().all(Result::is_ok), "{peer}");
+            assert_eq!(enter().err(), Some(Full::All), "{peer}: no more than there are descriptors for");
+            drop(guests);
+            assert!(enter().is_ok(), "{peer}: room again");
+        }
+        let crowd = Arc::new(Crowd::new(usize::MAX));
+        let enter = |peer: &str| crowd.enter((peer.parse().unwrap(), &limits(0)), &metrics);
+        let guests: Vec<_> = (0..10).map(|_| enter("192.0.2.1")).collect();
+        assert!(
+            guests.iter().all(Result::is_ok) && enter("192.0.2.1").is_err(),
+            "0: no limit but that of all"
+        );
     }
 }

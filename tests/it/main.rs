@@ -28,6 +28,7 @@ mod unverified;
 mod upstream;
 mod world;
 
+mod admin;
 mod config_refusals;
 mod exchanges;
 mod configs;
@@ -36,6 +37,7 @@ mod cli;
 mod crash;
 mod custody;
 mod demo;
+mod descriptors;
 mod disk;
 mod disk_full;
 mod dropped;

@@ -137,7 +137,7 @@ impl Process {
 
     /// A `GET` to the admin listener.
     pub fn admin(&self, target: &str) -> Answer {
-        get(self.admin, target, "")
+        asked(self.admin, &self.admin.to_string(), target, "")
     }
 
     /// What it has said to stderr so far.
@@ -216,10 +216,14 @@ impl Drop for Process {
 
 /// A `GET` on a connection of its own.
 pub fn get(address: SocketAddr, target: &str, token: &str) -> Answer {
+    asked(address, "gw.test", target, token)
+}
+
+fn asked(address: SocketAddr, host: &str, target: &str, token: &str) -> Answer {
     let mut raw = Raw::to(address);
     raw.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     raw.send(format!(
-        "GET {target} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
     ));
     raw.answer()
 }

@@ -1,5 +1,6 @@
 //! What is too large, too slow or too much, and connections that go on or do not.
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::ledger::{ANSWERED, Ledger, denied, refused, request};
@@ -159,10 +160,53 @@ fn the_idle_time_begins_when_the_answer_is_out() {
     ledger.check();
 }
 
+/// An address of this machine that others may reach, if it has one. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
+}
+
+/// Those on which nothing was said make room; those that were of use, or are busy, do not.
+#[test]
+fn strangers_who_say_nothing_keep_nobody_out() {
+    let config = CONFIG.replace("[limits]", "[limits]\nconnections = 4");
+    let mut ledger = Ledger::new(World::with(Upstream::ok(), &config));
+    let mut known = ledger.world.connect();
+    known.send(request("GET", "/api/", ""));
+    ledger.note("known", &known.answer(), 200, ANSWERED);
+    let mut slow = ledger.world.connect();
+    slow.send("GET /api/ HT");
+    std::thread::sleep(Duration::from_millis(50));
+    let mut silent: Vec<Raw> = (0..20).map(|_| ledger.world.connect()).collect();
+    let mut late = ledger.world.connect();
+    late.send(request("GET", "/api/", ""));
+    ledger.note("late", &late.answer(), 200, ANSWERED);
+    assert!(silent.first_mut().unwrap().closed());
+    slow.send(request("GET", "/api/", "").trim_start_matches("GET /api/ HT"));
+    ledger.note("slow", &slow.answer(), 200, ANSWERED);
+    known.send(request("GET", "/api/", ""));
+    ledger.note("known again", &known.answer(), 200, ANSWERED);
+    let refused = ledger.world.server().metrics().text();
+    assert!(refused.contains("claviger_connections_refused_total{reason=\"all\"} "), "{refused}");
+    assert!(refused.contains("claviger_connections_limit 4\n"), "{refused}");
+    ledger.check();
+}
+
 #[test]
 fn connections_are_counted_by_address_and_in_all() {
-    for limit in ["connections_per_address = 2", "connections = 2"] {
-        let config = CONFIG.replace("[limits]", &format!("[limits]\n{limit}"));
+    let here = "127.0.0.1".parse().unwrap();
+    // Connections of this machine to itself are counted in all only.
+    let elsewhere = own_address();
+    if elsewhere.is_none() {
+        eprintln!(
+            "this machine has no other address than its own loopback's: those of one address are not tried"
+        );
+    }
+    let by_address = elsewhere.map(|address| ("connections_per_address = 2", address));
+    for (limit, address) in [Some(("connections = 2", here)), by_address].into_iter().flatten() {
+        let config = CONFIG.replace("127.0.0.1:0", &SocketAddr::new(address, 0).to_string());
+        let config = config.replace("[limits]", &format!("[limits]\n{limit}"));
         let mut ledger = Ledger::new(World::with(Upstream::ok(), &config));
         let mut held: Vec<Raw> = (0..2).map(|_| ledger.world.connect()).collect();
         for raw in &mut held {

@@ -16,6 +16,7 @@ pub use secrets::kept;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -32,6 +33,7 @@ use crate::gateway::failures::Failures;
 use crate::gateway::limits::{Limits, Quota};
 use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
+use crate::secret::Secret;
 use crate::signature::HmacKey;
 use crate::storage::private::Keeper;
 use crate::target::Target;
@@ -75,12 +77,23 @@ pub struct Listener {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
+/// How operators are listened to.
+#[derive(Clone)]
+pub struct Admin {
+    /// TLS settings, where it speaks TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// The names by which it is called, beside `localhost`: in lower case, without a dot at their end.
+    pub hosts: Vec<String>,
+}
+
 /// The file, compiled.
 pub struct Compiled {
     /// What requests see.
     pub snapshot: Snapshot,
     /// Where to listen.
     pub listeners: Vec<Listener>,
+    /// How operators are listened to; `None` where the store alone was taken anew.
+    pub admin: Option<Admin>,
     /// How the journal is kept.
     pub journal: Settings,
     /// Where events are taken as they come.
@@ -95,7 +108,7 @@ pub struct Compiled {
 #[must_use]
 pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -> Option<Compiled> {
     let listeners = if around.kept().is_some() { Vec::new() } else { listeners(file, problems) };
-    check_admin(file, problems);
+    let admin = if around.kept().is_some() { None } else { admin(file, problems) };
     let limits = limits(&file.limits);
     let mut upstreams = upstreams::compile(file, problems, (around.kept(), around.former.as_deref()));
     let routes = routes(file, problems, &upstreams.places);
@@ -148,6 +161,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             fingerprints: around.fingerprints,
         },
         listeners,
+        admin,
         journal: Settings {
             durability,
             rotate: file.audit.rotate,
@@ -182,6 +196,7 @@ fn limits(limits: &file::Limits) -> Limits {
         idle_timeout: limits.idle_timeout,
         connections: count(limits.connections),
         connections_per_address: count(limits.connections_per_address),
+        trusted_proxies: limits.trusted_proxies.as_slice().into(),
         auth_failures_per_minute: limits.auth_failures_per_minute,
         refusals_per_minute: limits.refusals_per_minute,
     }
@@ -195,33 +210,10 @@ fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
     }
     for listener in &file.listeners {
         warn_of_plaintext(listener, problems);
-        let mut compiled = Listener { address: listener.address.value, tls: None };
-        if let Some(tls) = &listener.tls {
-            let key = match kept(&tls.key.value, Keeper::of(&file.state_dir.value)) {
-                Ok(key) => key,
-                Err(ill) => {
-                    problems.push(secrets::problem(&ill, tls.key.span, "the key"));
-                    continue;
-                }
-            };
-            let client_ca = tls.client_ca.as_ref().map(|path| path.value.as_path());
-            match tls::server_config(&tls.cert.value, &key, client_ca) {
-                Ok(config) => compiled.tls = Some(config),
-                Err(unusable) => {
-                    let (span, help) = match &unusable {
-                        Unusable::Certificate(_) => {
-                            (tls.cert.span, "it is the chain in PEM, the listener's own first")
-                        }
-                        Unusable::Key(_) => (tls.key.span, "it is the certificate's key in PEM"),
-                        Unusable::ClientCa(_) => {
-                            (tls.client_ca.as_ref().unwrap_or(&tls.cert).span, AUTHORITY)
-                        }
-                    };
-                    problems.push(Problem::error(span, unusable.to_string()).help(help));
-                }
-            }
-        }
-        listeners.push(compiled);
+        let Ok(tls) = encrypted(file, problems, (listener.tls.as_ref(), tls::server_config)) else {
+            continue;
+        };
+        listeners.push(Listener { address: listener.address.value, tls });
     }
     listeners
 }
@@ -242,14 +234,46 @@ fn warn_of_plaintext(listener: &file::Listener, problems: &mut Problems) {
     }
 }
 
-/// The admin listener speaks plain HTTP, and tells what only operators should know.
-fn check_admin(file: &File, problems: &mut Problems) {
-    let address = &file.admin.address;
-    if !address.value.ip().is_loopback() {
+/// Reads what a listener needs to encrypt, if it does.
+///
+/// # Errors
+/// Where it cannot be used; that is in `problems`.
+fn encrypted(
+    file: &File,
+    problems: &mut Problems,
+    (tls, settings): (Option<&file::Tls>, TlsSettings),
+) -> Result<Option<Arc<ServerConfig>>, ()> {
+    let Some(tls) = tls else { return Ok(None) };
+    let key = kept(&tls.key.value, Keeper::of(&file.state_dir.value))
+        .map_err(|ill| problems.push(secrets::problem(&ill, tls.key.span, "the key")))?;
+    let client_ca = tls.client_ca.as_ref().map(|path| path.value.as_path());
+    settings(&tls.cert.value, &key, client_ca).map(Some).map_err(|unusable| {
+        let (span, help) = match &unusable {
+            Unusable::Certificate(_) => (tls.cert.span, "it is the chain in PEM, the listener's own first"),
+            Unusable::Key(_) => (tls.key.span, "it is the certificate's key in PEM"),
+            Unusable::ClientCa(_) => (tls.client_ca.as_ref().unwrap_or(&tls.cert).span, AUTHORITY),
+        };
+        problems.push(Problem::error(span, unusable.to_string()).help(help));
+    })
+}
+
+/// Makes TLS settings of a certificate's file, its key, and the file of an authority of clients.
+type TlsSettings = fn(&Path, &Secret, Option<&Path>) -> Result<Arc<ServerConfig>, Unusable>;
+
+/// The admin listener tells what only operators should know.
+fn admin(file: &File, problems: &mut Problems) -> Option<Admin> {
+    let file::Admin { address, tls, insecure_plaintext, hosts } = &file.admin;
+    if !address.value.ip().to_canonical().is_loopback() && tls.is_none() && !insecure_plaintext.value {
         let title = "the admin listener speaks plain HTTP, on an address that others can reach";
-        let help = format!("write \"127.0.0.1:{}\"", address.value.port());
+        let help = format!(
+            "write \"127.0.0.1:{}\", or set `tls` in `[admin]`, or `insecure_plaintext = true` if the network \
+             itself is trusted",
+            address.value.port()
+        );
         problems.push(Problem::error(address.span, title).help(help));
     }
+    let tls = encrypted(file, problems, (tls.as_ref(), tls::admin_config)).ok()?;
+    Some(Admin { tls, hosts: hosts.clone() })
 }
 
 fn routes(file: &File, problems: &mut Problems, places: &HashMap<String, usize>) -> Vec<Route> {

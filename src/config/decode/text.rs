@@ -1,8 +1,9 @@
 //! Strings, and what is written as one: names, addresses, paths, dates, digests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::{Node, Read};
@@ -94,6 +95,46 @@ pub(in crate::config) fn address(node: &Node<'_>) -> Read<At<SocketAddr>> {
     };
     let title = format!("{} is not a socket address", node.subject());
     Err(node.report(Problem::error(node.span(), title).help(help)))
+}
+
+/// Reads the name of a host as a `Host` line has it, without a port: in lower case, without a dot at its end.
+pub(in crate::config) fn host(node: &Node<'_>) -> Read<String> {
+    let text = string(node)?;
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        let plain = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_');
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(plain)
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(name.to_ascii_lowercase());
+    }
+    let title = format!("{} is not the name of a host", node.subject());
+    let help =
+        "write the name alone, without a scheme or port, as in \"gw.internal\"; addresses need not be listed";
+    Err(node.report(Problem::error(node.span(), title).help(help)))
+}
+
+/// Reads a network in CIDR notation (RFC 4632, RFC 4291 §2.3).
+pub(in crate::config) fn network(node: &Node<'_>) -> Read<IpNet> {
+    let text = string(node)?;
+    let (help, read) = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(network), _) if network.addr() != network.network() => {
+            (format!("write \"{}\"", network.trunc()), None)
+        }
+        (Ok(IpNet::V6(network)), _) if network.addr().to_ipv4_mapped().is_some() => {
+            ("write an IPv4 network as such, as in \"10.0.0.0/8\"".to_owned(), None)
+        }
+        (Ok(network), _) => (String::new(), Some(network)),
+        (Err(_), Ok(address)) => (format!("write \"{}\"", IpNet::from(address)), None),
+        (Err(_), Err(_)) => (
+            "write an address and the length of its prefix, as in \"10.0.0.0/8\" or \"fd00::/64\"".to_owned(),
+            None,
+        ),
+    };
+    read.ok_or_else(|| {
+        let title = format!("{} is not a network in CIDR notation", node.subject());
+        node.report(Problem::error(node.span(), title).help(help))
+    })
 }
 
 /// Reads a path; a relative one starts at the folder of the file.

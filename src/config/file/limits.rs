@@ -3,7 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::config::decode::scalar::integer;
+use crate::config::decode::text::network;
 use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
 
@@ -34,6 +37,8 @@ pub struct Limits {
     pub connections: u32,
     /// The number of connections of one address; 0 for no limit.
     pub connections_per_address: u32,
+    /// Networks of front proxies, each of whose addresses may have any number of connections.
+    pub trusted_proxies: Vec<IpNet>,
     /// The number of failed authentications of one address in a minute; 0 for no limit.
     pub auth_failures_per_minute: u32,
     /// The number of refusals of one address in a minute that are recorded one by one; 0 for all.
@@ -58,7 +63,8 @@ impl Default for Limits {
             upstream_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(2),
             connections: 20_000,
-            connections_per_address: 0,
+            connections_per_address: 1024,
+            trusted_proxies: Vec::new(),
             auth_failures_per_minute: 60,
             refusals_per_minute: 600,
             requests_per_minute: 0,
@@ -87,6 +93,7 @@ impl Limits {
             refusals_per_minute: count("refusals_per_minute", default.refusals_per_minute, 0),
             requests_per_minute: count("requests_per_minute", default.requests_per_minute, 0),
             concurrency: count("concurrency", default.concurrency, 0),
+            trusted_proxies: table.or("trusted_proxies", Vec::new(), |node| node.list(network)),
             max_body: table.or("max_body", default.max_body, size(0..=1 << 40)),
             max_judged_body: table.or("max_judged_body", default.max_judged_body, size(0..=16 << 20)),
             max_header_bytes: table.or("max_header_bytes", default.max_header_bytes, size(HEADERS)),

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::loopback;
 use crate::config::At;
+use crate::config::decode::choice::located;
 use crate::config::decode::scalar::boolean;
-use crate::config::decode::text::{address, path};
+use crate::config::decode::text::{address, host, path};
 use crate::config::decode::{Node, Read, Table};
 
 /// A socket on which consumers are listened to.
@@ -65,19 +66,30 @@ impl Tls {
 pub struct Admin {
     /// The address it is bound to.
     pub address: At<SocketAddr>,
+    /// How it is encrypted; absent for plain HTTP.
+    pub tls: Option<Tls>,
+    /// Whether it may speak plain HTTP beyond this host.
+    pub insecure_plaintext: At<bool>,
+    /// The names by which it is called, beside `localhost`: in lower case, without a dot at their end.
+    pub hosts: Vec<String>,
 }
 
 impl Admin {
     pub(super) fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let address = table.or("address", Self::default().address, address);
+        let default = Self::default();
+        let address = table.or("address", default.address, address);
+        let tls = table.take("tls", Tls::read);
+        let insecure_plaintext = table.or("insecure_plaintext", default.insecure_plaintext, located(boolean));
+        let hosts = table.or("hosts", default.hosts, |node| node.list(host));
         table.finish();
-        Ok(Self { address })
+        Ok(Self { address, tls: tls?, insecure_plaintext, hosts })
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: At::unwritten(loopback(7071)) }
+        let address = At::unwritten(loopback(7071));
+        Self { address, tls: None, insecure_plaintext: At::unwritten(false), hosts: Vec::new() }
     }
 }

@@ -10,7 +10,6 @@ use rustix::process::Signal;
 
 use super::{CONFIG, Site, soon, verified};
 use crate::canary::{forms, texts};
-use crate::process::get;
 use crate::upstream::{KEY_ID, Upstream};
 
 const SECRET: &str = "canary-of-the-stored-key-71c0d9e2";
@@ -183,6 +182,6 @@ fn others_of_the_same_user_cannot_look_into_it() {
             Command::new("cat").arg(format!("/proc/{}/environ", process.child.id())).uid(NOBODY).output();
         assert!(!peek.unwrap().status.success(), "another process of its user reads its environment");
     }
-    assert_eq!(get(process.admin, "/healthz", "").status, 200);
+    assert_eq!(process.admin("/healthz").status, 200);
     process.kill();
 }

@@ -1,0 +1,98 @@
+//! Under which names the admin listener is called. A page in a browser may give its own name this machine's
+//! address (DNS rebinding), and then read what is answered under that name: so it is answered under no name that
+//! a stranger can choose.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::header::HOST;
+use http::{Request, Version};
+
+/// Why a request is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Misdirected {
+    /// It has two `Host` lines.
+    Twice,
+    /// It has none, and is not of HTTP/1.0.
+    Missing,
+    /// It is for a name that is not ours.
+    Unknown,
+}
+
+/// Whether a request is for us: by address, as `localhost`, or by one of `hosts`.
+pub(super) fn check<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Misdirected> {
+    let mut lines = request.headers().get_all(HOST).iter();
+    let host = match (lines.next(), lines.next()) {
+        (_, Some(_)) => return Err(Misdirected::Twice),
+        (None, None) if request.version() > Version::HTTP_10 => return Err(Misdirected::Missing),
+        (host, None) => host.map(|host| host.to_str().unwrap_or_default()),
+    };
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let all_ours = [host, authority].into_iter().flatten().all(|name| is_ours(name, hosts));
+    if all_ours { Ok(()) } else { Err(Misdirected::Unknown) }
+}
+
+fn is_ours(authority: &str, hosts: &[String]) -> bool {
+    let is_port = |rest: &str| rest.bytes().all(|digit| digit.is_ascii_digit());
+    if let Some((address, rest)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let port = if rest.is_empty() { Some(rest) } else { rest.strip_prefix(':') };
+        return address.parse::<Ipv6Addr>().is_ok() && port.is_some_and(is_port);
+    }
+    let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let named = |host: &str| name.eq_ignore_ascii_case(host);
+    let known = named("localhost") || hosts.iter().any(|host| named(host));
+    (known || name.parse::<Ipv4Addr>().is_ok()) && is_port(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_localhost_and_what_is_configured_are_ours() {
+        let hosts = ["gw.internal".to_owned()];
+        for ours in [
+            "127.0.0.1",
+            "127.0.0.1:7071",
+            "10.0.0.7:1",
+            "[::1]",
+            "[::1]:7071",
+            "[fd00::7]:7071",
+            "localhost",
+            "LocalHost:7071",
+            "localhost.",
+            "localhost.:7071",
+            "gw.internal",
+            "GW.Internal:7071",
+            "gw.internal.",
+        ] {
+            assert!(is_ours(ours, &hosts), "{ours}");
+        }
+        for strange in [
+            "",
+            ":7071",
+            "evil.test",
+            "evil.test:7071",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test",
+            "127.1",
+            "0x7f.0.0.1",
+            "2130706433",
+            "::1",
+            "[::1",
+            "[::1]7071",
+            "[::1]:x",
+            "[evil.test]",
+            "localhost:x",
+            "a@localhost",
+            "localhost:80@evil.test",
+            "localhost ",
+            "gw.internal..",
+            "xgw.internal",
+            "internal",
+        ] {
+            assert!(!is_ours(strange, &hosts), "{strange}");
+        }
+        assert!(!is_ours("gw.internal", &[]));
+    }
+}

@@ -1,0 +1,50 @@
+//! How many consumers' connections there are file descriptors for.
+
+use rustix::process::{Resource, getrlimit};
+
+/// Kept back for what no stranger may take: the trail, the store, sinks, and the admin listener's connections.
+const RESERVE: u64 = 128;
+/// Kept back for each worker: its sockets, and connections that are about to end.
+const EACH_WORKER: u64 = 32;
+
+/// How many consumers' connections this process can hold beside all else that it opens.
+pub(super) fn room(workers: usize) -> usize {
+    most(getrlimit(Resource::Nofile).current, workers)
+}
+
+/// How many connections a process can hold that may have so many files open, `None` for any number. Each may
+/// need another one, to an upstream. The reserve is never more than half, so that few files still serve some.
+fn most(files: Option<u64>, workers: usize) -> usize {
+    let Some(files) = files else { return usize::MAX };
+    let workers = u64::try_from(workers).unwrap_or(u64::MAX);
+    let reserve = EACH_WORKER.saturating_mul(workers).saturating_add(RESERVE).min(files / 2);
+    usize::try_from((files - reserve) / 2).unwrap_or(usize::MAX).max(1)
+}
+
+/// Warns where the configuration allows more connections than there is room for.
+pub(super) fn warn_of(connections: usize, room: usize) {
+    if connections > room {
+        tracing::warn!(
+            connections,
+            room,
+            "not so many connections can be held as `[limits] connections` allows: raise the limit of open \
+             files (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n`) to more than \
+             twice as many, or lower `connections`"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_room_for_all_else() {
+        assert_eq!(most(None, 4), usize::MAX);
+        assert_eq!(most(Some(65_536), 4), (65_536 - 256) / 2);
+        assert_eq!(most(Some(1024), 2), (1024 - 192) / 2);
+        assert_eq!(most(Some(256), 2), 64, "the reserve is half of few");
+        assert_eq!(most(Some(1024), 64), 256);
+        assert_eq!((most(Some(1), 1), most(Some(0), usize::MAX)), (1, 1));
+    }
+}

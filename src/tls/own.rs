@@ -1,0 +1,141 @@
+//! Between the admin listener and `claviger ready`, which both have the listener's certificate and key: each
+//! takes the other for what it is by exactly that certificate, whoever has signed it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+};
+
+use super::{certificates, first, invalid, unreadable};
+use crate::secret::Secret;
+
+/// The TLS settings of who asks the listener that has this certificate (PEM), and only that one. With the
+/// listener's key (PEM) it shows the same certificate itself.
+///
+/// # Errors
+/// Where the certificate or the key cannot be used.
+pub fn own_client(cert: &Path, key: Option<&Secret>) -> io::Result<Arc<ClientConfig>> {
+    let chain = certificates(cert)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(Own { certificate: first(&chain), provider: Arc::clone(&provider) });
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(invalid)?.dangerous().with_custom_certificate_verifier(verifier);
+    let config = match key {
+        None => builder.with_no_client_auth(),
+        Some(key) => {
+            let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(unreadable)?;
+            builder.with_client_auth_cert(chain, key).map_err(invalid)?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+/// Lets in those that `others` knows, and whoever has the key of `own`.
+pub(super) fn or_own(
+    own: CertificateDer<'static>,
+    others: Arc<dyn ClientCertVerifier>,
+) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(OrOwn { own, others })
+}
+
+/// Knows one certificate.
+#[derive(Debug)]
+struct Own {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Own {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if *shown == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, shown, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, shown, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Knows one certificate, and those of others.
+#[derive(Debug)]
+struct OrOwn {
+    own: CertificateDer<'static>,
+    others: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for OrOwn {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.others.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        // That it has the key too, the handshake's signature shows.
+        if *shown == self.own {
+            return Ok(ClientCertVerified::assertion());
+        }
+        self.others.verify_client_cert(shown, chain, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.others.verify_tls12_signature(message, shown, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.others.verify_tls13_signature(message, shown, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.others.supported_verify_schemes()
+    }
+}
