@@ -55,16 +55,17 @@ impl<B> Audited<B> {
 }
 
 impl Draft {
-    /// Refuses the call: the outcome is recorded, and `response` is what the consumer sees.
+    /// Refuses the call: the outcome is recorded, and `response` is what the consumer sees. Beside it, how many
+    /// bytes of the trail that took.
     #[must_use]
     pub fn answer_refusal<B>(
         self,
         code: Code,
         known: &Known,
         response: Response<Bytes>,
-    ) -> Response<Audited<B>> {
-        self.refuse(code, known);
-        response.map(Audited::own)
+    ) -> (Response<Audited<B>>, usize) {
+        let written = self.refuse(code, known);
+        (response.map(Audited::own), written)
     }
 
     /// Refuses one of a flood of this source: recorded in sum, not by itself.

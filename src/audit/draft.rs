@@ -82,11 +82,9 @@ impl Draft {
         self.0.as_ref().map(|received| received.request_id).unwrap_or_default()
     }
 
-    /// Records the refusal of this call.
-    pub fn refuse(mut self, code: Code, known: &Known) {
-        if let Some(received) = self.0.take() {
-            received.refused(code, known);
-        }
+    /// Records the refusal of this call; how many bytes of the trail that takes.
+    pub fn refuse(mut self, code: Code, known: &Known) -> usize {
+        self.0.take().map_or(0, |received| received.refused(code, known))
     }
 
     /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail is told
@@ -153,6 +151,7 @@ impl Received {
             upstream: Some(parties.upstream),
             method: self.method(),
             target: permit.action().target.as_str(),
+            received: self.raw_target.len(),
             org: permit.org().map(|org| &**org),
             credential: Some((parties.credential, parties.credential_version)),
             rule: Some(permit.rule()),
@@ -163,12 +162,12 @@ impl Received {
         facts.members()
     }
 
-    fn refused(self, code: Code, known: &Known) {
-        self.ended(Ended::Refused, Some(code), known);
+    fn refused(self, code: Code, known: &Known) -> usize {
+        self.ended(Ended::Refused, Some(code), known)
     }
 
-    /// Writes the outcome of a call that has no intent.
-    fn ended(self, ended: Ended, code: Option<Code>, known: &Known) {
+    /// Writes the outcome of a call that has no intent; how many bytes that takes.
+    fn ended(self, ended: Ended, code: Option<Code>, known: &Known) -> usize {
         let raw = without_userinfo(event::escaped(&self.raw_target));
         let facts = Facts {
             request_id: self.request_id,
@@ -179,6 +178,7 @@ impl Received {
             upstream: known.upstream.as_ref(),
             method: self.method(),
             target: known.target.as_ref().map_or(&raw, Target::as_str),
+            received: self.raw_target.len(),
             org: known.org.as_deref(),
             credential: None,
             rule: known.rule.as_deref(),
@@ -187,11 +187,13 @@ impl Received {
             user_agent: self.user_agent.as_ref(),
         };
         let ending = Ending::early(ended, code, self.began.elapsed(), known);
-        self.journal.outcome(&ending.after(facts.members()), false);
+        let members = ending.after(facts.members());
+        self.journal.outcome(&members, false);
         self.count(ending.status.unwrap_or(0), known);
         if let Some(code) = code {
             count_refusal(self.journal.metrics(), code, known.reason);
         }
+        members.len() + event::CHAINED
     }
 
     fn count(&self, status: u16, known: &Known) {

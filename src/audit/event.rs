@@ -19,6 +19,11 @@ use crate::target::Target;
 /// The longest values kept, in bytes, so that no event passes 64 KiB.
 const MAX_TARGET: usize = 16 * 1024;
 const MAX_TEXT: usize = 512;
+/// The same as they stand in a line, where nobody is known to whom they belong: who need no credential must not
+/// fill the disk.
+const STRANGERS_TARGET: usize = 512;
+const STRANGERS_AGENT: usize = 256;
+const STRANGERS_METHOD: usize = 32;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,9 @@ pub struct Known {
     pub fingerprint: Option<String>,
 }
 
+/// What the members that each event has take of its line beside those here, in bytes: number, hashes, time, kind.
+pub(super) const CHAINED: usize = 256;
+
 /// What stands before a member's value, with the quote that opens it or without.
 macro_rules! key {
     ($name:literal) => {
@@ -114,6 +122,8 @@ pub(super) struct Facts<'a> {
     pub(super) upstream: Option<&'a Name>,
     pub(super) method: &'a str,
     pub(super) target: &'a str,
+    /// How long the target was as it was received, in bytes.
+    pub(super) received: usize,
     pub(super) org: Option<&'a str>,
     pub(super) credential: Option<(&'a Name, u32)>,
     pub(super) rule: Option<&'a str>,
@@ -125,8 +135,11 @@ pub(super) struct Facts<'a> {
 impl Facts<'_> {
     pub(super) fn members(&self) -> Vec<u8> {
         let mut id = Uuid::encode_buffer();
+        let stranger = self.consumer.is_none();
         let shown = masked(self.target);
-        let (target, cut) = capped(&shown, MAX_TARGET);
+        let (target, cut) =
+            if stranger { fitting(&shown, STRANGERS_TARGET) } else { capped(&shown, MAX_TARGET) };
+        let method = capped(self.method, if stranger { STRANGERS_METHOD } else { MAX_TEXT }).0;
         // With room for what the outcome says more.
         let mut members = Members(Vec::with_capacity(768));
         members.word(key!("request_id"), Some(self.request_id.hyphenated().encode_lower(&mut id)));
@@ -140,9 +153,10 @@ impl Facts<'_> {
         members.word(key!("peer"), Some(&self.arrival.peer_text));
         members.word(key!("listener"), Some(&self.arrival.listener));
         members.word(key!("upstream"), self.upstream.map(Name::as_str));
-        members
-            .text(key!("method"), Some(capped(self.method, MAX_TEXT).0).filter(|method| !method.is_empty()));
+        members.text(key!("method"), Some(method).filter(|method| !method.is_empty()));
         members.text(key!("target"), Some(target).filter(|target| !target.is_empty()));
+        let whole = u64::try_from(self.received).ok().filter(|_| cut && stranger);
+        members.number(bare!("target_bytes"), whole);
         members.text(key!("org"), self.org.map(|org| capped(org, MAX_TEXT).0));
         members.word(key!("credential"), self.credential.map(|(name, _)| name.as_str()));
         members.number(bare!("credential_version"), self.credential.map(|(_, version)| u64::from(version)));
@@ -151,7 +165,9 @@ impl Facts<'_> {
         members.word(key!("decision"), Some(self.decision));
         if let Some(agent) = self.user_agent {
             let agent = agent.as_bytes();
-            members.text(key!("user_agent"), Some(&escaped(agent.get(..MAX_TEXT).unwrap_or(agent))));
+            let agent = escaped(agent.get(..MAX_TEXT).unwrap_or(agent));
+            let shown = if stranger { fitting(&agent, STRANGERS_AGENT).0 } else { &agent };
+            members.text(key!("user_agent"), Some(shown));
         }
         members.number(bare!("cut"), cut.then_some(1));
         members.0
@@ -199,7 +215,7 @@ impl<'a> Ending<'a> {
     pub(super) fn after(&self, facts: Vec<u8>) -> Vec<u8> {
         let mut members = Members(facts);
         members.word(key!("code"), self.code.map(Code::as_str));
-        members.text(key!("reason"), self.reason.map(|reason| capped(reason, MAX_TEXT).0));
+        members.text(key!("reason"), self.reason.map(|reason| fitting(reason, MAX_TEXT).0));
         members.text(key!("fingerprint"), self.fingerprint);
         members.number(bare!("status"), self.status.map(u64::from));
         members.number(bare!("upstream_status"), self.upstream_status.map(u64::from));
@@ -329,9 +345,46 @@ fn capped(text: &str, most: usize) -> (&str, bool) {
     (text.split_at_checked(end).map_or("", |(kept, _)| kept), true)
 }
 
+/// The longest beginning of `text` that takes no more than `most` bytes in a line, and whether that is not all of it.
+fn fitting(text: &str, most: usize) -> (&str, bool) {
+    if text.len() <= most && is_plain(text.as_bytes()) {
+        return (text, false);
+    }
+    let mut left = most;
+    for (at, character) in text.char_indices() {
+        let taken = match character {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\x08' | '\x0c' => 2,
+            ' '..='~' => 1,
+            '\0'..='\u{ffff}' => 6,
+            '\u{10000}'.. => 12,
+        };
+        let Some(rest) = left.checked_sub(taken) else {
+            return (text.get(..at).unwrap_or_default(), true);
+        };
+        left = rest;
+    }
+    (text, false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fits_into_a_line_is_measured_as_it_stands_there() {
+        for text in ["a".repeat(40), "\\".repeat(40), "\u{1}\n\"é\u{1F600}\u{7f}x".repeat(8), String::new()]
+        {
+            for most in 0..300 {
+                let (shown, cut) = fitting(&text, most);
+                let written = |text: &str| ascii_json(text).len() - 2;
+                assert!(text.starts_with(shown) && written(shown) <= most, "{text:?} {most}");
+                assert_eq!(cut, shown.len() < text.len(), "{text:?} {most}");
+                let next = text.chars().nth(shown.chars().count());
+                let more = next.map(|next| format!("{shown}{next}"));
+                assert!(more.is_none_or(|more| written(&more) > most), "{text:?} {most}: more would fit");
+            }
+        }
+    }
 
     #[test]
     fn text_from_outside_shows_nothing_but_what_it_is() {

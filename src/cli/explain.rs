@@ -131,7 +131,7 @@ fn explained(
                 bail!("the credential in the headers is of `{proven}`: leave it out, or name that consumer")
             }
             Ok((_, tried)) => tried,
-            Err(why) => return Ok(Err(received.unknown(why))),
+            Err(why) => return Ok(Err(received.unknown(snapshot, why))),
         },
     };
     if trial.is_by_body && is_unknown {

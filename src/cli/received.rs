@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::code::Code;
 use crate::framing::{Fault, HeadLimits, request_fields, request_head};
+use crate::gateway::Snapshot;
 use crate::gateway::trial::Call;
 use crate::inbound::{Dead, Unidentified};
 use crate::policy::Members;
@@ -132,7 +133,7 @@ impl Received {
     }
 
     /// What to say where nobody is known by its credential.
-    pub(super) fn unknown(&self, why: Unidentified) -> Unknown {
+    pub(super) fn unknown(&self, snapshot: &Snapshot, why: Unidentified) -> Unknown {
         let message =
             Message { method: self.method.as_str(), target: self.target.as_bytes(), headers: &self.headers };
         let code = match why {
@@ -149,7 +150,10 @@ impl Received {
             Unidentified::Dead(Dead::Expired, _) => "the credential has expired".into(),
             Unidentified::Dead(Dead::Revoked, _) => "the credential was revoked".into(),
             Unidentified::Dead(Dead::Disabled, _) => "the consumer is disabled".into(),
-            Unidentified::Forged(reason, detail, _) => detail.unwrap_or_else(|| reason.into()),
+            Unidentified::Forged(reason, more, sent) => {
+                let detail = more.then(|| snapshot.directory.explain(&sent, message)).flatten();
+                detail.unwrap_or_else(|| reason.into())
+            }
         };
         Unknown { code, reason, expected: self.expected(message) }
     }

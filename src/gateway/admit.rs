@@ -15,6 +15,7 @@ use crate::inbound::{Dead, Identity, Replay, Unidentified, identify};
 use crate::policy::{Members, Permit};
 use crate::route::Route;
 use crate::secret::Secret;
+use crate::signature::Message;
 
 /// A call that may be made.
 pub struct Admitted<'s> {
@@ -51,7 +52,7 @@ pub fn admit<'s>(
     let head = received.head(head);
     let identify = || match identify(head.message(), &snapshot.directory, now) {
         Ok(identity) => unused(snapshot, identity, now),
-        Err(unidentified) => Err(unknown_caller(snapshot, unidentified, arrival)),
+        Err(unidentified) => Err(unknown_caller(snapshot, unidentified, (arrival, head.message()))),
     };
     match decide(snapshot, head, identify, now)? {
         Decision::Granted(granted) => count(snapshot, granted).map(Step::Admitted),
@@ -117,8 +118,12 @@ fn replayed(replay: Replay, identity: &Identity) -> Box<Refusal> {
     Box::new(Refusal { retry_after: wait, ..*Refusal::new(code, known) })
 }
 
-fn unknown_caller(snapshot: &Snapshot, unidentified: Unidentified, arrival: &Arrival) -> Box<Refusal> {
-    let mut known = Known::default();
+fn unknown_caller(
+    snapshot: &Snapshot,
+    unidentified: Unidentified,
+    (arrival, message): (&Arrival, Message<'_>),
+) -> Box<Refusal> {
+    let (mut known, mut unverified) = (Known::default(), None);
     let code = match unidentified {
         Unidentified::Duplicate => return Refusal::new(Code::DuplicateCredential, known),
         Unidentified::Missing => {
@@ -139,15 +144,22 @@ fn unknown_caller(snapshot: &Snapshot, unidentified: Unidentified, arrival: &Arr
             known.fingerprint = Some(fingerprint(snapshot, &sent));
             Code::Unauthenticated
         }
-        Unidentified::Forged(reason, detail, sent) => {
-            (known.reason, known.detail) = (Some(reason), detail);
+        Unidentified::Forged(reason, more, sent) => {
+            known.reason = Some(reason);
             known.fingerprint = Some(fingerprint(snapshot, &sent));
+            unverified = more.then_some(sent);
             Code::Unauthenticated
         }
     };
     let most = snapshot.limits.auth_failures_per_minute;
-    match snapshot.failures.note(arrival.peer.ip(), most, Instant::now()) {
-        Attempt::Told => Refusal::new(code, known),
+    let now = Instant::now();
+    match snapshot.failures.note(arrival.peer.ip(), most, now) {
+        Attempt::Told => {
+            if let Some(sent) = unverified.filter(|_| snapshot.failures.may_explain(now)) {
+                known.detail = snapshot.directory.explain(&sent, message);
+            }
+            Refusal::new(code, known)
+        }
         attempt @ (Attempt::LockedOut | Attempt::Flood) => Box::new(Refusal {
             code: Code::TooManyFailures,
             known,

@@ -18,6 +18,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 const CONSUMER: u32 = 10;
 /// So many times the refusals of one address are told of all addresses together.
 const TOGETHER: u32 = 100;
+/// What a refusal may take of the trail, on the average, in bytes: who writes longer ones is told of less often.
+const REFUSAL: u64 = 1024;
+/// Wrong signatures that are explained in a minute, of all addresses together: each costs a millisecond.
+const EXPLAINED: u32 = 600;
 
 /// How a failed attempt to authenticate is to be treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub struct Failures {
     attempts: Windows,
     refusals: Windows,
     together: Mutex<Option<Window>>,
+    explained: Mutex<Option<Window>>,
 }
 
 impl Failures {
@@ -45,7 +50,7 @@ impl Failures {
         if most == 0 {
             return Attempt::Told;
         }
-        match self.attempts.count(Source::Address(network(address)), now) {
+        match self.attempts.count(Source::Address(network(address)), now).counted {
             failed if failed <= most => Attempt::Told,
             failed if failed == most + 1 => Attempt::LockedOut,
             _ => Attempt::Flood,
@@ -61,17 +66,38 @@ impl Failures {
         }
         let refused = self.refusals.count(source.clone(), now);
         match source {
-            Source::Consumer(_) => refused <= per_address.saturating_mul(CONSUMER),
+            Source::Consumer(_) => refused.is_within(per_address.saturating_mul(CONSUMER)),
             Source::Address(_) | Source::Others => {
-                refused <= per_address && self.together(now) <= per_address.saturating_mul(TOGETHER)
+                refused.is_within(per_address)
+                    && count(&self.together, now).is_within(per_address.saturating_mul(TOGETHER))
             }
         }
     }
 
-    fn together(&self, now: Instant) -> u32 {
-        let mut together = self.together.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        together.get_or_insert(Window { began: now, counted: 0 }).count(now)
+    /// Notes how many bytes of the trail a refusal took that it was told by itself.
+    pub fn wrote(&self, source: &Source, bytes: usize, now: Instant) {
+        self.refusals.wrote(source, bytes);
+        if !matches!(source, Source::Consumer(_)) {
+            with(&self.together, now, |together| together.wrote(bytes));
+        }
     }
+
+    /// Whether there is time to find out why one more signature does not verify. To be asked only of an address
+    /// whose failures are below the limit.
+    #[must_use]
+    pub fn may_explain(&self, now: Instant) -> bool {
+        count(&self.explained, now).counted <= EXPLAINED
+    }
+}
+
+/// Counts one more of this minute.
+fn count(window: &Mutex<Option<Window>>, now: Instant) -> Window {
+    with(window, now, |window| window.count(now))
+}
+
+fn with<T>(window: &Mutex<Option<Window>>, now: Instant, then: impl FnOnce(&mut Window) -> T) -> T {
+    let mut window = window.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    then(window.get_or_insert(Window::new(now)))
 }
 
 /// Counts of a minute, by source. Bounded: once full, what is over a minute old is forgotten, and while
@@ -83,31 +109,54 @@ struct Windows {
     swept: Mutex<Option<Instant>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Window {
     began: Instant,
     counted: u32,
+    /// What of it was written to the trail, in bytes.
+    written: u64,
 }
 
 impl Window {
-    fn count(&mut self, now: Instant) -> u32 {
+    fn new(began: Instant) -> Self {
+        Self { began, counted: 0, written: 0 }
+    }
+
+    fn count(&mut self, now: Instant) -> Self {
         if now.saturating_duration_since(self.began) >= MINUTE {
-            *self = Self { began: now, counted: 0 };
+            *self = Self::new(now);
         }
         self.counted = self.counted.saturating_add(1);
-        self.counted
+        *self
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Whether it is no more than so many, and what was written of them before no more than so many usual ones are.
+    fn is_within(self, most: u32) -> bool {
+        self.counted <= most && self.written < u64::from(most) * REFUSAL
     }
 }
 
 impl Windows {
-    fn count(&self, mut source: Source, now: Instant) -> u32 {
+    fn count(&self, mut source: Source, now: Instant) -> Window {
         if self.table.len() >= MOST_SOURCES && !self.table.contains_key(&source) {
             self.sweep(now);
             if self.table.len() >= MOST_SOURCES {
                 source = Source::Others;
             }
         }
-        self.table.entry(source).or_insert(Window { began: now, counted: 0 }).count(now)
+        self.table.entry(source).or_insert(Window::new(now)).count(now)
+    }
+
+    /// Notes what was written of what was counted last.
+    fn wrote(&self, source: &Source, bytes: usize) {
+        let known = self.table.get_mut(source).or_else(|| self.table.get_mut(&Source::Others));
+        if let Some(mut window) = known {
+            window.wrote(bytes);
+        }
     }
 
     /// Forgets minutes that are over. Not for every newcomer: a full table is a flood already.
@@ -155,6 +204,37 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(2), "each looks through all: {:?}", began.elapsed());
         assert_eq!(failures.note(address(MOST_SOURCES), 1, now + MINUTE), Attempt::Told);
         assert_eq!(failures.attempts.table.len(), 1);
+    }
+
+    #[test]
+    fn long_refusals_are_told_less_often() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let told = |source: &Source, bytes: usize| {
+            let tried = (0..1000).filter(|_| {
+                let told = failures.is_told(source, 10, now);
+                if told {
+                    failures.wrote(source, bytes, now);
+                }
+                told
+            });
+            tried.count()
+        };
+        let address = |number: u32| Source::Address(IpAddr::from(number.to_be_bytes()));
+        assert_eq!((told(&address(1), 700), told(&address(2), 2048)), (10, 5));
+        let consumer = Source::Consumer(Name::parse("tool").unwrap_or_else(|| unreachable!()));
+        assert_eq!(told(&consumer, 10 * 1024), 10);
+        // All addresses together write a hundred times what one may.
+        let written = (3..1000).map(|number| told(&address(number), 2048) * 2048).sum::<usize>();
+        assert!((900 * 1024..1000 * 1024).contains(&written), "{written}");
+        assert!(failures.is_told(&address(2), 10, now + MINUTE), "another minute");
+    }
+
+    #[test]
+    fn so_many_signatures_are_explained_in_a_minute() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let explained = (0..EXPLAINED + 100).filter(|_| failures.may_explain(now)).count();
+        assert_eq!(u32::try_from(explained), Ok(EXPLAINED));
+        assert!(failures.may_explain(now + MINUTE), "another minute");
     }
 
     #[test]

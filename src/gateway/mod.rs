@@ -210,11 +210,15 @@ fn refuse(
     let response = answer::problem(told, draft.request_id(), refusal.retry_after, close);
     let address = || Source::Address(network(arrival.peer.ip()));
     let source = refusal.known.consumer.map_or_else(address, Source::Consumer);
-    let most = snapshot.limits.refusals_per_minute;
-    if refusal.suppressed || !snapshot.failures.is_told(&source, most, Instant::now()) {
+    let (most, now) = (snapshot.limits.refusals_per_minute, Instant::now());
+    if refusal.suppressed || !snapshot.failures.is_told(&source, most, now) {
         return draft.answer_suppressed(refusal.code, source, response);
     }
-    draft.answer_refusal(refusal.code, &refusal.known, response)
+    let (response, written) = draft.answer_refusal(refusal.code, &refusal.known, response);
+    if most > 0 {
+        snapshot.failures.wrote(&source, written, now);
+    }
+    response
 }
 
 fn parties<'s>(snapshot: &'s Snapshot, permit: &Permit, route: &'s Route) -> Option<Parties<'s>> {

@@ -188,9 +188,15 @@ impl Directory {
     ) -> Result<(usize, &Consumer, Proven), Unproven> {
         let (held, once) = signed::prove(sent, message, &self.keys, now)?;
         let consumer = self.consumers.get(held.consumer);
-        let consumer = consumer.ok_or(Unproven::Forged("access key of nobody", None))?;
+        let consumer = consumer.ok_or(Unproven::Forged("access key of nobody", false))?;
         held.used.store(seconds(now), Ordering::Relaxed);
         Ok((held.consumer, consumer, Proven { key: held.key.id, once }))
+    }
+
+    /// Why a signature does not verify, for the trail. Far more work than finding that it does not.
+    #[must_use]
+    pub fn explain(&self, sent: &Secret, message: Message<'_>) -> Option<String> {
+        signed::explain(sent, message, &self.keys)
     }
 
     /// The directory that takes the place of `former`: what is known of the use of tokens goes on, and

@@ -129,9 +129,9 @@ pub enum Unidentified {
     Unknown(Secret),
     /// A token or access key was used that was ours and is not good any more.
     Dead(Dead, Secret),
-    /// A signature was sent that proves nobody: why, of which there are few words, more for the trail,
-    /// and what was sent.
-    Forged(&'static str, Option<String>, Secret),
+    /// A signature was sent that proves nobody: why, of which there are few words, whether
+    /// [`Directory::explain`] may know more, and what was sent.
+    Forged(&'static str, bool, Secret),
 }
 
 /// A credential as it was sent.
@@ -193,7 +193,7 @@ pub fn identify(
                     Ok(Identity { consumer, name, via, stored: true, proven: Some(Box::new(proven)) })
                 }
                 Err(Unproven::Dead(dead)) => Err(Unidentified::Dead(dead, sent)),
-                Err(Unproven::Forged(reason, detail)) => Err(Unidentified::Forged(reason, detail, sent)),
+                Err(Unproven::Forged(reason, more)) => Err(Unidentified::Forged(reason, more, sent)),
             };
         }
     };

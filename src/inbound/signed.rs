@@ -47,8 +47,8 @@ pub(super) struct Held {
 pub(super) enum Unproven {
     /// Its key was ours and is not good any more.
     Dead(Dead),
-    /// For this reason, of which there are few; and more for the trail.
-    Forged(&'static str, Option<String>),
+    /// For this reason, of which there are few; and whether it is worth asking [`explain`] why.
+    Forged(&'static str, bool),
 }
 
 impl From<Unreadable> for Unproven {
@@ -63,7 +63,7 @@ impl From<Unreadable> for Unproven {
             Unreadable::Uncovered => "signature without (request-target) or date",
             Unreadable::Base64 => "signature not in base64",
         };
-        Self::Forged(reason, None)
+        Self::Forged(reason, false)
     }
 }
 
@@ -78,24 +78,18 @@ pub(super) fn prove<'k>(
     let text = std::str::from_utf8(sent.expose()).map_err(|_| Unreadable::Form)?;
     let presented = Presented::parse(text)?;
     let found = Uuid::try_parse(&presented.key_id).ok().and_then(|id| keys.get(&id));
-    let unknown = Unproven::Forged("unknown access key", None);
+    let unknown = Unproven::Forged("unknown access key", true);
     let Some(held) = found.or_else(|| keys.values().next()) else { return Err(unknown) };
     let key = &held.key;
     let verified = match message.signing_string(&presented.parts, None) {
         Ok(string) => key.key.verify(presented.algorithm, &string, presented.signature()),
         Err(_) => false,
     };
-    let difference = if verified { None } else { Difference::find(&key.key, &presented, message) };
     if found.is_none() {
         return Err(unknown);
     }
     if !verified {
-        let told = difference.map_or_else(
-            || "no usual mistake in one line explains it: another secret, or several lines differ".to_owned(),
-            |difference| difference.to_string(),
-        );
-        let reason = "signature does not verify";
-        return Err(Unproven::Forged(reason, Some(format!("{reason}: {told} (access key {})", key.id))));
+        return Err(Unproven::Forged(UNVERIFIED, true));
     }
     // Only whoever holds the secret learns what became of its key.
     if let Some(dead) = key.dead {
@@ -105,9 +99,26 @@ pub(super) fn prove<'k>(
         return Err(Unproven::Dead(Dead::Expired));
     }
     if !key.algorithms.contains(&presented.algorithm) {
-        return Err(Unproven::Forged("signature by an algorithm that the key does not allow", None));
+        return Err(Unproven::Forged("signature by an algorithm that the key does not allow", false));
     }
     Ok((held, key.strict.map(|window| once(&presented, message, (key.id, window)))))
+}
+
+const UNVERIFIED: &str = "signature does not verify";
+
+/// Why a signature does not verify that [`prove`] has refused; `None` where its key is unknown. It costs as much as
+/// thousands of refusals, whether the key is known or not: the caller decides how often that may be.
+pub(super) fn explain(sent: &Secret, message: Message<'_>, keys: &HashMap<Uuid, Held>) -> Option<String> {
+    let presented = Presented::parse(std::str::from_utf8(sent.expose()).ok()?).ok()?;
+    let found = Uuid::try_parse(&presented.key_id).ok().and_then(|id| keys.get(&id));
+    let key = &found.or_else(|| keys.values().next())?.key;
+    let difference = Difference::find(&key.key, &presented, message);
+    found?;
+    let why = difference.map_or_else(
+        || "no usual mistake in one line explains it: another secret, or several lines differ".to_owned(),
+        |difference| difference.to_string(),
+    );
+    Some(format!("{UNVERIFIED}: {why} (access key {})", key.id))
 }
 
 /// What tells this signature from any other.

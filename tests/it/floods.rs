@@ -60,6 +60,50 @@ fn a_consumer_is_told_of_ten_times_as_often() {
     );
 }
 
+/// What a stranger says at length is cut, and what is written of it counts: so many bytes a minute are the most.
+#[test]
+fn a_stranger_fills_no_more_of_the_trail_by_long_requests() {
+    const MOST: usize = 20;
+    let limits = format!("[limits]\nrefusals_per_minute = {MOST}\nauth_failures_per_minute = 0");
+    let config = CONFIG.replace("[limits]", &limits);
+    let nobody = |target: &str| {
+        let agent = "\"".repeat(4000);
+        format!("GET {target} HTTP/1.1\r\nHost: gw.test\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n")
+    };
+    for (name, target, status, fewest) in [
+        ("backslashes", format!("/{}", "\\".repeat(8000)), 400, MOST / 2),
+        ("quotes in a query", format!("/?{}", "\"".repeat(8000)), 401, MOST / 2),
+        // Nothing is left of it, and so it is short.
+        ("a password before a host", format!("http://me:{}@gw.test/", "\\".repeat(7000)), 400, MOST),
+    ] {
+        let world = World::with(Upstream::ok(), &config);
+        for _call in 0..3 * MOST {
+            assert_eq!(world.exchange(nobody(&target)).status, status, "{name}");
+        }
+        let (outcomes, sums) = told(world);
+        let told_of = outcomes.len();
+        assert!(
+            (fewest..=MOST).contains(&told_of) && (told_of < MOST || fewest == MOST),
+            "{name}: {told_of}"
+        );
+        let [sum] = &sums[..] else { panic!("{name}: {sums:?}") };
+        assert_eq!(sum["refusals"], 3 * MOST - outcomes.len(), "{name}");
+        let sizes: Vec<usize> = outcomes.iter().map(|outcome| outcome.to_string().len()).collect();
+        assert!(sizes.iter().all(|size| *size < 2048), "{name}: {sizes:?}");
+        assert!(sizes.iter().sum::<usize>() < (MOST + 2) * 1024, "{name}: {sizes:?}");
+        for outcome in &outcomes {
+            assert!(!outcome.to_string().contains("me:"), "{name}: {outcome}");
+            if name == "backslashes" {
+                assert_eq!(
+                    (&outcome["cut"], &outcome["target_bytes"]),
+                    (&1.into(), &8001.into()),
+                    "{outcome}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn without_a_limit_every_refusal_is_told() {
     let config = CONFIG.replace("[limits]", &LIMITS.replace("= 3", "= 0"));

@@ -151,6 +151,28 @@ fn the_trail_names_the_line_that_differs() {
     assert_eq!(upstream.seen().len(), 1);
 }
 
+/// To find the line that differs costs a thousand times what a refusal does: nobody has it done beyond the limit.
+#[test]
+fn beyond_the_limit_of_failures_no_line_is_looked_for() {
+    let upstream = Upstream::ok();
+    let (site, _) = at_work(&upstream);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let limited = config.replace("auth_failures_per_minute = 0", "auth_failures_per_minute = 2");
+    assert_ne!(limited, config);
+    site.write(&limited);
+    let pair = site.pair(&[]);
+    let process = site.start();
+    assert_eq!(send(&process, &signed(&pair, "/api/", &today())).status, 200);
+    let wrong = signed_as(&pair, ("/jms/api/", "/api/"), &today());
+    for (status, explained) in [(401, true), (401, true), (429, false)] {
+        assert_eq!(send(&process, &wrong).status, status);
+        let outcome = site.last_outcome();
+        let reason = outcome["reason"].as_str().unwrap();
+        assert!(reason.starts_with("signature does not verify"), "{outcome}");
+        assert_eq!(reason.contains("line 1 differs"), explained, "{outcome}");
+    }
+}
+
 #[test]
 fn explain_tells_the_same_of_a_request_in_a_file() {
     let upstream = Upstream::ok();
