@@ -57,7 +57,7 @@ codes! {
     /// Every grant that would apply has expired.
     GrantExpired = "grant_expired", FORBIDDEN, "The grant for this has expired.";
     /// The caller tried to choose an organisation that is not granted.
-    OrgOverride = "org_override", FORBIDDEN, "This organisation is not granted.";
+    OrgOverride = "org_override", FORBIDDEN, "Name one of the organisations granted to this consumer, by its id in X-JMS-ORG (JumpCloud: x-org-id), or leave it out for the default one.";
     /// This consumer is frozen.
     ConsumerFrozen = "consumer_frozen", FORBIDDEN, "This consumer is frozen for now.";
     /// No route leads anywhere from this host and path.

@@ -221,6 +221,19 @@ impl Target {
         Cow::Owned(Self { text: format!("{base}{}", self.text), path_end: self.path_end + base.len() })
     }
 
+    /// The target without the query members that are written with this name; the others stay as they are.
+    #[must_use]
+    pub fn without_member(&self, name: &str) -> Self {
+        let is_other = |member: &&str| member.split_once('=').map_or(*member, |(written, _)| written) != name;
+        let left: Vec<&str> = self.query().split('&').filter(is_other).collect();
+        let (query, mut text) = (left.join("&"), self.path().to_owned());
+        if !query.is_empty() {
+            text.push('?');
+            text.push_str(&query);
+        }
+        Self { text, path_end: self.path_end }
+    }
+
     /// The target with a path that ends in a slash.
     #[must_use]
     pub fn with_trailing_slash(mut self) -> Self {
@@ -368,6 +381,9 @@ mod tests {
         let bare = Target::canonical(b"/jump?x=1").unwrap().strip_prefix("/jump").unwrap();
         assert_eq!((bare.path(), bare.query()), ("/", "x=1"));
         assert_eq!(bare.below("/jms/").as_str(), "/jms/?x=1");
+        let members = Target::canonical(b"/api?x=1&y&x&&%78=2").unwrap();
+        assert_eq!(members.without_member("x").as_str(), "/api?y&&%78=2");
+        assert_eq!(Target::canonical(b"/api?x=1").unwrap().without_member("x").as_str(), "/api");
         let slashed = Target::canonical(b"/api?x=1").unwrap().with_trailing_slash();
         assert_eq!((slashed.as_str(), slashed.path(), slashed.query()), ("/api/?x=1", "/api/", "x=1"));
     }

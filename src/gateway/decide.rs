@@ -14,7 +14,7 @@ use crate::audit::Known;
 use crate::code::Code;
 use crate::inbound::Identity;
 use crate::name::Name;
-use crate::policy::{Action, Allowed, Denial, Members, named_org};
+use crate::policy::{self, Action, Allowed, Denial, Members, Override, take_org};
 use crate::route::Route;
 use crate::signature::Message;
 use crate::target::Target;
@@ -147,6 +147,8 @@ pub struct Granted<'s, C> {
 pub struct Approach<'s, C> {
     caller: C,
     action: Action,
+    /// The target as it came, where something was taken off.
+    asked: Option<Target>,
     route: &'s Route,
 }
 
@@ -172,7 +174,7 @@ pub fn decide<'s, C: Caller>(
             return Err(refusal);
         }
     };
-    let (route, action) = match locate(snapshot, head, &target) {
+    let (route, action, asked) = match locate(snapshot, head, &target) {
         Ok(located) => located,
         Err((code, known)) => {
             let mut known = caller.known(*known);
@@ -180,7 +182,7 @@ pub fn decide<'s, C: Caller>(
             return Err(Refusal::new(code, known));
         }
     };
-    let approach = Approach { caller, action, route };
+    let approach = Approach { caller, action, asked, route };
     if snapshot.policy.looks_at_body(approach.caller.consumer(), &approach.action) {
         // Nobody's body is kept for a call that is not made in any case.
         let by = (approach.caller.consumer(), approach.action.upstream);
@@ -212,11 +214,14 @@ impl<'s, C: Caller> Approach<'s, C> {
     /// # Errors
     /// [`Refusal`], with all that is known for the trail.
     pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Granted<'s, C>, Box<Refusal>> {
-        let Self { caller, action, route } = self;
+        let Self { caller, action, asked, route } = self;
         match decide_on(snapshot, &caller, action, now) {
             Ok(allowed) => Ok(Granted { caller, allowed, route }),
             Err(mut refusal) => {
                 refusal.known.route = Some(route.label.clone());
+                if refusal.code == Code::OrgOverride && asked.is_some() {
+                    refusal.known.target = asked;
+                }
                 Err(refusal)
             }
         }
@@ -300,23 +305,24 @@ fn locate<'s>(
     snapshot: &'s Snapshot,
     Head { method, headers, .. }: Head<'_>,
     target: &Target,
-) -> Result<(&'s Route, Action), (Code, Box<Known>)> {
+) -> Result<(&'s Route, Action, Option<Target>), (Code, Box<Known>)> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let nowhere = || (Code::NoRoute, Box::default());
     let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;
     let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or_else(nowhere)?;
-    let target = upstream.with_its_slash(routed.target);
-    let org = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
+    let mut target = upstream.with_its_slash(routed.target);
+    let named = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
         (Err(refused), _) => Err(refused),
-        (Ok(()), None) => Ok(None),
-        (Ok(()), Some(pin)) => named_org(pin, headers, &target)
-            .map_err(|_| (Code::OrgOverride, "organisation named by query or twice")),
+        (Ok(()), None) => Ok(policy::Named::default()),
+        (Ok(()), Some(pin)) => {
+            take_org(pin, headers, &mut target).map_err(|Override(reason)| (Code::OrgOverride, reason))
+        }
     };
-    match org {
-        Ok(org) => {
+    match named {
+        Ok(policy::Named { org, asked }) => {
             let (upstream, method, body) = (routed.route.upstream, method.clone(), Members::none());
             let action = Action { upstream, method, target, org, body };
-            Ok((routed.route, action))
+            Ok((routed.route, action, asked))
         }
         Err((code, reason)) => {
             let (target, reason) = (Some(target), Some(reason));

@@ -9,7 +9,7 @@ mod pattern;
 mod rule;
 
 pub use members::{Members, Unread};
-pub use org::{OrgPin, named_org};
+pub use org::{Named, OrgPin, Override, take_org};
 pub use pattern::{Glob, PathPattern};
 pub use rule::{Asked, Rule};
 

@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::query::{may_name, same_query_name};
+use crate::query::decode_query;
+use crate::spelling;
 use crate::target::Target;
 
 /// How a product is told the organisation, and every way around that must be closed.
@@ -10,29 +11,179 @@ use crate::target::Target;
 pub struct OrgPin {
     /// The header that names it: `x-jms-org`. Sent exactly once, by us.
     pub header: HeaderName,
-    /// The query member that would overrule the header: `oid`.
+    /// The query member that would overrule the header: `oid`. It is never sent.
     pub query: Option<&'static str>,
+    /// The product's words for some ids, in lower case.
+    pub words: &'static [(&'static str, &'static str)],
+    /// Names of organisations, as the operator declares them, and their ids.
+    pub names: Vec<(String, String)>,
 }
 
-/// The caller tried a way around the pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Override;
+impl OrgPin {
+    /// The id of the organisation that is called so: by id, by a word of the product in any case, or by a
+    /// declared name.
+    #[must_use]
+    pub fn id_of<'n>(&'n self, called: &'n str) -> &'n str {
+        let word = self.words.iter().find(|(word, _)| word.eq_ignore_ascii_case(called));
+        let by_name = || self.names.iter().find(|(name, _)| name == called).map(|(_, id)| &**id);
+        word.map(|(_, id)| *id).or_else(by_name).unwrap_or(called)
+    }
+}
 
-/// The organisation that the request names, if any. An empty header counts as absent.
+/// The caller tried a way around the pin: the reason, for the trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Override(pub &'static str);
+
+/// The organisation that a request names.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Its id, if any is named.
+    pub org: Option<String>,
+    /// The target as it came, where the query named it and that member was taken off.
+    pub asked: Option<Target>,
+}
+
+/// The organisation that the request names, by header or query; the query member is taken off the target. An empty
+/// header counts as absent.
 ///
 /// # Errors
-/// [`Override`] where the query names one, or the header does so more than once.
-pub fn named_org(pin: &OrgPin, headers: &HeaderMap, target: &Target) -> Result<Option<String>, Override> {
-    if let Some(query) = pin.query
-        && may_name(target.query(), query)
-        && target.query_members().any(|(name, _)| same_query_name(name, query))
-    {
-        return Err(Override);
+/// [`Override`] where it is named twice, or so that another reader could understand something else.
+pub fn take_org(pin: &OrgPin, headers: &HeaderMap, target: &mut Target) -> Result<Named, Override> {
+    let taken = pin.query.map_or(Ok(None), |name| take_member(name, target))?;
+    let (queried, asked) = taken.unzip();
+    let queried = queried.as_deref().map(|called| pin.id_of(called).to_owned());
+    let mut lines = headers.get_all(&pin.header).iter().filter(|value| !value.is_empty());
+    let named = match (lines.next(), lines.next()) {
+        (None, _) => return Ok(Named { org: queried, asked }),
+        (Some(value), None) => value.to_str().map_err(|_| Override("organisation beyond ASCII"))?,
+        (Some(_), Some(_)) => return Err(Override("organisation named twice")),
+    };
+    let named = pin.id_of(named);
+    match queried {
+        Some(queried) if queried != named => {
+            Err(Override("another organisation named by query than by header"))
+        }
+        Some(_) | None => Ok(Named { org: Some(named.to_owned()), asked }),
     }
-    let mut named = headers.get_all(&pin.header).iter().filter(|value| !value.is_empty());
-    match (named.next(), named.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(|text| Some(text.to_owned())).map_err(|_| Override),
-        (Some(_), Some(_)) => Err(Override),
+}
+
+/// Takes the one member called `name` off the target; its decoded value, and the target as it was.
+fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target)>, Override> {
+    let query = target.query();
+    // At a glance: what may be read as the name begins with its first letter, or is encoded.
+    let first = name.as_bytes().first().copied().unwrap_or_default();
+    let glance = memchr::memchr3(first, first.to_ascii_uppercase(), b'%', query.as_bytes());
+    if glance.is_none() || !spelling::may_be_named(query, name) {
+        return Ok(None);
+    }
+    let doubt = Override("organisation named twice by query, or in another spelling");
+    let value = {
+        let mut values = target.query_members().filter(|(written, _)| *written == name);
+        let (Some((_, value)), None) = (values.next(), values.next()) else { return Err(doubt) };
+        decode_query(value).into_owned()
+    };
+    let rest = target.without_member(name);
+    if spelling::may_be_named(rest.query(), name) {
+        return Err(doubt);
+    }
+    if value.is_empty() {
+        return Err(Override("organisation named by query, without a value"));
+    }
+    Ok(Some((value, std::mem::replace(target, rest))))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pin() -> OrgPin {
+        let names = vec![("Sales & Co".to_owned(), "7".to_owned())];
+        let words = &[("default", "2"), ("root", "0")];
+        OrgPin { header: HeaderName::from_static("x-jms-org"), query: Some("oid"), words, names }
+    }
+
+    fn taken(target: &str, lines: &[&str]) -> Result<(Option<String>, String), &'static str> {
+        let mut target = Target::canonical(target.as_bytes()).unwrap();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("x-jms-org", line.parse().unwrap());
+        }
+        let named = take_org(&pin(), &headers, &mut target).map_err(|Override(reason)| reason)?;
+        Ok((named.org, target.to_string()))
+    }
+
+    #[test]
+    fn the_member_goes_and_the_others_stay_as_they_are() {
+        for (target, left) in [
+            ("/x/?oid=7", "/x/"),
+            ("/x/?oid=7&", "/x/?"),
+            ("/x/?a=1&oid=7", "/x/?a=1"),
+            ("/x/?oid=7&a=%41+b&c", "/x/?a=%41+b&c"),
+            ("/x/?a&&oid=7&b=;", "/x/?a&&b=;"),
+        ] {
+            let left = left.trim_end_matches('?').to_owned();
+            assert_eq!(taken(target, &[]), Ok((Some("7".into()), left)), "{target}");
+        }
+        assert_eq!(taken("/x/?void=1&oids=2", &[]), Ok((None, "/x/?void=1&oids=2".into())));
+    }
+
+    #[test]
+    fn a_word_and_a_declared_name_stand_for_an_id() {
+        for called in ["2", "default", "Default", "DEFAULT"] {
+            assert_eq!(taken(&format!("/x/?oid={called}"), &[]).unwrap().0.unwrap(), "2");
+            assert_eq!(taken("/x/", &[called]).unwrap().0.unwrap(), "2");
+            assert_eq!(taken("/x/?oid=2", &[called]).unwrap(), (Some("2".into()), "/x/".into()));
+        }
+        assert_eq!(taken("/x/?oid=Sales+%26%20Co", &["Sales & Co"]).unwrap().0.unwrap(), "7");
+        assert_eq!(taken("/x/", &["sales & co"]).unwrap().0.unwrap(), "sales & co", "a name has its case");
+    }
+
+    #[test]
+    fn two_that_differ_and_spellings_of_the_name_are_refused() {
+        let doubt = "organisation named twice by query, or in another spelling";
+        for target in [
+            "oid=7&oid=7",
+            "OID=7",
+            "Oid=7",
+            "o%69d=7",
+            "oid[]=7",
+            "oid[0]=7",
+            "%20oid=7",
+            "+oid=7",
+            "oid%00=7",
+            "oid%20=7",
+            "a=1;oid=7",
+            "oid=7&a;oid=8",
+            "oid=7&OID=7",
+            "oid=7&oid",
+            "a%26oid=7",
+            "oid%5B%5D=7",
+            "oid.=7",
+            "%256fid=7",
+        ] {
+            assert_eq!(taken(&format!("/x/?{target}"), &[]), Err(doubt), "{target}");
+        }
+        for target in ["oid", "oid=", "a&oid&b"] {
+            assert_eq!(
+                taken(&format!("/x/?{target}"), &[]),
+                Err("organisation named by query, without a value")
+            );
+        }
+        assert_eq!(taken("/x/?oid=7", &["2"]), Err("another organisation named by query than by header"));
+        assert_eq!(taken("/x/", &["2", "2"]), Err("organisation named twice"));
+        assert_eq!(taken("/x/?oid=7", &[""]).unwrap().0.unwrap(), "7");
+    }
+
+    proptest! {
+        /// Whatever is sent upstream, no reader finds the member in it.
+        #[test]
+        fn what_is_left_names_no_organisation(query in "([&;=%+.]|oid|OID|%6f|%69|a|7|\\[\\]|%00){0,12}") {
+            if let Ok((_, left)) = Target::canonical(format!("/x/?{query}").as_bytes()).map_err(|_| "").and_then(|target| taken(target.as_str(), &[])) {
+                let query = left.split_once('?').map_or("", |(_, query)| query);
+                prop_assert!(!spelling::may_be_named(query, "oid"), "{query}");
+            }
+        }
     }
 }

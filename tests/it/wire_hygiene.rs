@@ -147,6 +147,7 @@ fn an_organisation_is_one_that_is_granted_or_the_call_is_refused() {
     for (name, lines, wanted) in [
         ("unnamed", String::new(), ORG),
         ("empty", org(""), ORG),
+        ("by its word", org("Default"), ORG),
         ("the default", org(ORG), ORG),
         ("another granted one", org(OTHER_ORG), OTHER_ORG),
         ("twin dropped", format!("X_JMS_ORG: {OTHER_ORG}\r\n"), ORG),
@@ -170,7 +171,8 @@ fn an_organisation_is_one_that_is_granted_or_the_call_is_refused() {
         ("non-ASCII", "/api/", org("\u{e9}")),
         ("root by name", "/api/", org("ROOT")),
         ("query", "/api/?oid=22222222-2222-2222-2222-222222222222", String::new()),
-        ("query, granted", "/api/?a=1&oid=11111111-1111-1111-1111-111111111111", String::new()),
+        ("query, granted, beside another", "/api/?a=1&oid=11111111-1111-1111-1111-111111111111", org(ORG)),
+        ("query, in another spelling", "/api/?OID=11111111-1111-1111-1111-111111111111", String::new()),
         ("query, encoded name", "/api/?%6fid=x", String::new()),
         ("query, no value", "/api/?oid", org(ORG)),
     ] {

@@ -52,8 +52,22 @@ def test_a_grant_of_another_consumer_lends_nothing(gateway, upstream):
     assert (answer.status_code, upstream.seen()) == (403, []), explain(answer)
 
 
-@pytest.mark.parametrize("query", [f"oid={VAULT}", f"oid={DEFAULT}", f"limit=1&oid={BRANCH}", f"%6Fid={VAULT}", f"o%69%64={VAULT}", "oid=", "oid"])
-def test_an_org_in_the_query_is_always_403(gateway, script, upstream, query):
+@pytest.mark.parametrize(("query", "org"), [(f"oid={DEFAULT}", DEFAULT), (f"limit=1&oid={BRANCH}", BRANCH), ("oid=Default&limit=1", DEFAULT)])
+def test_a_granted_org_in_the_query_chooses_and_is_taken_off(gateway, script, upstream, query, org):
+    answer = script.get(f"{gateway.url}{CURRENT}?{query}")
+    assert (answer.status_code, answer.json().get("id")) == (200, org), explain(answer)
+    assert "oid" not in upstream.only()["target"]
+    assert_pinned(upstream, org)
+
+
+@pytest.mark.parametrize("word", ["default", "DEFAULT"])
+def test_the_word_for_a_granted_org_counts_as_its_id(gateway, script, upstream, word):
+    assert script.get(gateway.url + CURRENT, headers={"X-JMS-ORG": word}).json()["id"] == DEFAULT
+    assert_pinned(upstream, DEFAULT)
+
+
+@pytest.mark.parametrize("query", [f"oid={VAULT}", f"oid={DEFAULT}&oid={VAULT}", f"OID={BRANCH}", f"oid[]={BRANCH}", f"%6Fid={VAULT}", f"o%69%64={VAULT}", "oid=", "oid"])
+def test_any_other_org_in_the_query_is_403(gateway, script, upstream, query):
     answer = script.get(f"{gateway.url}{CURRENT}?{query}")
     assert (answer.status_code, answer.json()["by"], upstream.seen()) == (403, "claviger", []), explain(answer)
 

@@ -6,7 +6,7 @@ import pytest
 
 import wire
 from trail import broken_links
-from world import BRANCH, DEFAULT, SECRET, TOKENS, direct, explain, session_for
+from world import DEFAULT, SECRET, TOKENS, VAULT, direct, explain, session_for
 
 USERS = "/api/v1/users/users/"
 
@@ -50,7 +50,7 @@ def test_the_bytes_of_both_bodies_are_counted(gateway, script):
     ("stranger", USERS, 403),
     ("reader", "/api/v1/users/users/../users/", 400),
     ("reader", "/api/v1/orgs/orgs/current/", 403),
-    ("onboarding", f"{USERS}?oid={BRANCH}", 403),
+    ("onboarding", f"{USERS}?oid={VAULT}", 403),
 ])
 def test_a_refused_call_is_an_outcome_alone(gateway, upstream, consumer, path, status):
     token = TOKENS.get(consumer, "nobody-has-this-token")

@@ -195,8 +195,8 @@ fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
     let upstream = place(snapshot, &call.upstream)?;
     let target = Target::canonical(call.target.as_bytes()).ok()?;
     let method = Method::from_bytes(call.method.as_bytes()).ok()?;
-    let pins = snapshot.upstreams.get(upstream).is_some_and(|upstream| upstream.org.is_some());
-    let org = call.org.clone().filter(|_| pins);
+    let pin = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.org.as_ref());
+    let org = pin.and_then(|pin| Some(pin.id_of(call.org.as_deref()?).to_owned()));
     Some(Action { upstream, method, target, org, body: Members::none() })
 }
 

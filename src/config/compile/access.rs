@@ -238,26 +238,28 @@ impl Granting<'_> {
     }
 
     fn orgs(&mut self, grant: &file::Grant, declared: &file::Upstream, upstream: usize) -> Vec<Arc<str>> {
-        let pinned = self.upstreams.compiled.get(upstream).is_some_and(|upstream| upstream.org.is_some());
-        if !pinned {
+        let pin = self.upstreams.compiled.get(upstream).and_then(|upstream| upstream.org.as_ref());
+        let Some(pin) = pin else {
             if let Some(org) = grant.orgs.first() {
                 let title = "this upstream's product has no organisations";
                 self.problems.push(Problem::error(org.span, title).help("remove `orgs`"));
             }
             return Vec::new();
-        }
+        };
+        // By words and names nothing is sent, but the id alone.
+        let id = |org: &crate::config::At<String>| pin.id_of(&org.value).into();
         if !grant.orgs.is_empty() {
-            return grant.orgs.iter().map(|org| org.value.as_str().into()).collect();
+            return grant.orgs.iter().map(id).collect();
         }
         match &declared.org {
-            Some(org) if org.value == ROOT_ORG => {
+            Some(org) if pin.id_of(&org.value) == ROOT_ORG => {
                 let title = "the root organisation sees across all others: a grant must name it itself";
                 let help = format!("write `orgs = [\"{ROOT_ORG}\"]` in this grant, if that is meant");
                 self.problems
                     .push(Problem::error(grant.span, title).help(help).related(org.span, "the default"));
                 Vec::new()
             }
-            Some(org) => vec![org.value.as_str().into()],
+            Some(org) => vec![id(org)],
             None => {
                 let title =
                     "a call without an organisation lands in the default one, wherever it was meant for";

@@ -20,6 +20,13 @@ use crate::upstream::Upstream;
 /// `JumpServer`'s organisation that sees across all others.
 pub(super) const ROOT_ORG: &str = "00000000-0000-0000-0000-000000000000";
 
+/// The words that `JumpServer` has for organisations.
+const JUMPSERVER_ORGS: &[(&str, &str)] = &[
+    ("default", "00000000-0000-0000-0000-000000000002"),
+    ("root", ROOT_ORG),
+    ("system", "00000000-0000-0000-0000-000000000004"),
+];
+
 /// What Django of `JumpServer` 4.10.16 knows without a slash at its end, and what its nginx serves as files. A
 /// list ends in `.json`, `.csv` or `.xlsx` where it is asked for in that form: with or without a slash.
 const JUMPSERVER_SLASHLESS: &[&str] = &[
@@ -63,11 +70,13 @@ pub(super) struct Defaults {
 
 impl Defaults {
     pub(super) fn of(profile: Profile) -> Self {
-        let pin = |header, query| Some(OrgPin { header: HeaderName::from_static(header), query });
+        let pin = |header, query, words| {
+            Some(OrgPin { header: HeaderName::from_static(header), query, words, names: Vec::new() })
+        };
         let pages: &[&str] = &["next", "previous"];
         let (slash, links, org) = match profile {
-            Profile::JumpServer => (true, pages, pin("x-jms-org", Some("oid"))),
-            Profile::JumpCloud => (false, [].as_slice(), pin("x-org-id", None)),
+            Profile::JumpServer => (true, pages, pin("x-jms-org", Some("oid"), JUMPSERVER_ORGS)),
+            Profile::JumpCloud => (false, [].as_slice(), pin("x-org-id", None, &[])),
             Profile::Foresight => (true, pages, None),
             Profile::Plain => (false, [].as_slice(), None),
         };
@@ -116,9 +125,9 @@ pub(super) fn compile(
                 schemes::compile(upstream, problems, timeout),
             ),
         };
-        let slashless = slashless(upstream, problems);
+        let (slashless, org) = (slashless(upstream, problems), org_pin(upstream, problems));
         if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
-            let compiled = Upstream { slashless, ..put_together(called, upstream, endpoints, scheme) };
+            let compiled = Upstream { slashless, org, ..put_together(called, upstream, endpoints, scheme) };
             let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
@@ -144,6 +153,25 @@ fn slashless(upstream: &file::Upstream, problems: &mut Problems) -> Vec<PathPatt
         }
     }
     patterns
+}
+
+/// How the product is told the organisation, with the names that the file declares.
+fn org_pin(upstream: &file::Upstream, problems: &mut Problems) -> Option<OrgPin> {
+    let mut pin = Defaults::of(upstream.profile.value).org;
+    for (name, id) in &upstream.org_names {
+        let Some(pin) = &mut pin else {
+            let title = "this upstream's product has no organisations";
+            problems.push(Problem::error(name.span, title).help("remove `org_names`"));
+            return None;
+        };
+        if pin.id_of(&name.value) != name.value {
+            let title = format!("`{}` is the product's own word for an organisation", name.value);
+            problems.push(Problem::error(name.span, title).help("remove it: the word is known already"));
+        } else {
+            pin.names.push((name.value.clone(), id.value.clone()));
+        }
+    }
+    pin
 }
 
 fn put_together(
@@ -218,6 +246,25 @@ mod tests {
             for pattern in Defaults::of(profile).slashless {
                 assert!(PathPattern::parse(pattern).is_ok(), "{pattern}");
             }
+        }
+    }
+
+    /// The list of `JumpServer` 4.10.16's own paths: each is known there as it stands.
+    #[test]
+    fn a_path_of_jumpservers_gets_its_slash_where_it_is_known_with_one() {
+        let patterns: Vec<_> =
+            JUMPSERVER_SLASHLESS.iter().map(|pattern| PathPattern::parse(pattern)).collect();
+        let slashless = |path: &str| patterns.iter().flatten().any(|pattern| pattern.matches(path));
+        let table = include_str!("../../../tests/it/packs/jumpserver.paths");
+        let paths =
+            table.lines().filter_map(|line| line.split(' ').next()).filter(|path| path.starts_with('/'));
+        let (with, without): (Vec<_>, Vec<_>) = paths.partition(|path| path.ends_with('/'));
+        assert!(with.len() > 700 && without.len() > 5, "{} {}", with.len(), without.len());
+        for path in with.iter().filter(|path| **path != "/") {
+            assert!(!slashless(path.trim_end_matches('/')), "{path}");
+        }
+        for path in without {
+            assert!(slashless(path), "{path}");
         }
     }
 }

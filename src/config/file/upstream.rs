@@ -30,6 +30,8 @@ pub struct Upstream {
     pub allow_addresses: Vec<Network>,
     /// The organisation of grants that name none.
     pub org: Option<At<String>>,
+    /// Names of organisations, each with its id.
+    pub org_names: Vec<(At<String>, At<String>)>,
     /// The credential of grants that name none.
     pub credential: Option<At<String>>,
     /// Those who vouch for it instead of the public authorities, in PEM.
@@ -126,6 +128,7 @@ impl Upstream {
         let health = table.take("health", located(Health::read));
         let allow_addresses = table.take("allow_addresses", |node| node.list(network));
         let org = table.take("org", visible);
+        let org_names = table.take("org_names", |node| Table::of(node)?.pairs(visible));
         let credential = table.take("credential", name);
         let ca_file = table.take("ca_file", path);
         let trailing_slash = table.take("trailing_slash", word(&SLASHES));
@@ -148,6 +151,7 @@ impl Upstream {
             health: health?,
             allow_addresses: allow_addresses?.unwrap_or_default(),
             org: org?,
+            org_names: org_names?.unwrap_or_default(),
             credential: credential?,
             ca_file: ca_file?,
             trailing_slash: trailing_slash?,
