@@ -98,8 +98,9 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
             show::run(&dir, *last, request_id.as_deref(), output)
         }
         Verb::Verify { dir, key, head } => {
+            let folder = folder(path, dir.as_deref())?;
             let trusted = check::trusted(path, dir.as_deref(), (key, head))?;
-            check::run(&folder(path, dir.as_deref())?, &trusted, output)
+            check::run(&folder, &trusted, output)
         }
         Verb::Key => {
             let kept = public_key(&settings(path)?.state_dir.value);

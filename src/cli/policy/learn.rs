@@ -149,9 +149,11 @@ fn shown(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -
     let mut text = format!(
         "# What {consumer} did at {upstream}: {} calls. The trail has no bodies: conditions on them are those of the \
          rules that allowed the calls.\n",
-        done.calls
+        done.calls,
+        upstream = printable_value(upstream)
     );
     for lost in &done.lost {
+        let lost = printable_value(lost);
         writeln!(
             text,
             "# Not in the configuration as it was: {lost}. Add its conditions on the body, if it had any."
@@ -160,7 +162,7 @@ fn shown(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -
     }
     for unsaid in &done.unsaid {
         // Writing into a string cannot fail.
-        writeln!(text, "# Left out: {unsaid}").unwrap_or_default();
+        writeln!(text, "# Left out: {}", printable_value(unsaid)).unwrap_or_default();
     }
     writeln!(text, "[roles.{}]\nallow = [", quoted(&role)).unwrap_or_default();
     for (((query, body), methods), paths) in rules {
