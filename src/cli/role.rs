@@ -66,11 +66,16 @@ fn list(packs: &[Pack], own: &Named<file::Role>, output: Output) {
             say(&format!("{}\n", Value::from(roles)));
         }
         Output::Text => {
-            let first = |about: String| about.lines().next().unwrap_or_default().to_owned();
-            let rows = roles.map(|(name, from, about)| [name, from.to_owned(), first(about)]).collect();
+            let rows = roles.map(|(name, from, about)| [name, from.to_owned(), sentence(&about)]).collect();
             say(&table::table(["role", "where", "about"], rows, "there are no roles"));
         }
     }
+}
+
+/// The first sentence of a text.
+fn sentence(text: &str) -> String {
+    let line = text.replace('\n', " ");
+    line.split_once(". ").map_or_else(|| line.clone(), |(first, _)| format!("{first}."))
 }
 
 /// One role, with the denials that go with it.

@@ -473,6 +473,8 @@ fn roles_are_listed_and_shown_with_and_without_a_configuration() {
     assert!(
         shipped.iter().all(|name| said(&text).contains(name)) && said(&text).contains("no configuration")
     );
+    let printed = String::from_utf8_lossy(&text.stdout);
+    assert!(printed.lines().skip(1).all(|line| line.ends_with('.')), "whole sentences: {printed}");
 
     let shown = json(&run(&["role", "show", "jumpserver:users-admin", "--output", "json"]));
     let rules = |kind: &str| shown[kind].as_array().unwrap().clone();

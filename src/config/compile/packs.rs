@@ -59,7 +59,7 @@ impl Pack {
 
 /// The text of comment lines.
 fn comment<'t>(lines: impl Iterator<Item = &'t str>) -> String {
-    let lines = lines.map(|line| line.trim_start_matches('#').trim_start_matches(' '));
+    let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or_else(|| line.trim_start_matches('#')));
     lines.collect::<Vec<_>>().join("\n")
 }
 
