@@ -140,42 +140,113 @@ pub enum Naming {
 /// What a query member's name, as written in the query, may be read as, where `name` is wanted.
 #[must_use]
 pub fn query_naming(written: &str, name: &str) -> Naming {
-    // What almost every name is.
-    if written.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
-        return if is_same_name(written, trim(&fold(name))) { Naming::Same } else { Naming::Other };
-    }
-    naming(&decode_query(written), name)
+    NamePattern::literal(name).query_naming(written)
 }
 
-/// What a name may be read as, where `name` is wanted.
-#[must_use]
-pub fn naming(read: &str, name: &str) -> Naming {
-    let (name, Some(decodings)) = (fold(name), decodings(read)) else { return Naming::Part };
-    let whole = decodings.iter().map(Cow::as_ref);
-    let cut = whole.clone().map(until_control);
-    whole.chain(cut).map(|read| naming_once(read, trim(&name))).max().unwrap_or(Naming::Other)
+/// A name that is wanted; in a pattern `*` is any text.
+#[derive(Debug, Clone)]
+pub struct NamePattern<'t> {
+    text: Cow<'t, str>,
+    /// Folded, between the stars.
+    parts: Vec<Cow<'t, str>>,
 }
 
-/// What a name may be read as by servers that decode it no more.
-fn naming_once(read: &str, name: &str) -> Naming {
-    if read.contains(UNREADABLE) {
-        return Naming::Part;
+impl<'t> NamePattern<'t> {
+    /// The pattern in `text`.
+    #[must_use]
+    pub fn new(text: &str) -> NamePattern<'static> {
+        let parts = text.split('*').map(|part| Cow::Owned(fold(part).into_owned())).collect();
+        NamePattern { text: Cow::Owned(text.to_owned()), parts }
     }
-    let folded = fold(read);
-    let read = folded.trim_start_matches(|letter| letter == '?' || MARGINS.contains(&letter));
-    if is_same_name(trim(read), name) {
-        return Naming::Same;
+
+    fn literal(text: &'t str) -> Self {
+        Self { text: Cow::Borrowed(text), parts: vec![fold(text)] }
     }
-    // `action[]`, `action[0]`, `[action]`, `action.0` and what is no list: `action[$ne]`, `action.x`.
-    for borders in [&['[', ']'][..], &['.']] {
-        let mut parts = read.split(borders).map(trim).filter(|part| !part.is_empty());
-        if parts.next().is_some_and(|first| is_same_name(first, name)) {
-            let counts = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-            return if parts.all(counts) { Naming::Same } else { Naming::Part };
+
+    /// The name or pattern as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether any name at all is wanted.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.parts.len() > 1 && self.parts.iter().all(|part| part.is_empty())
+    }
+
+    /// What a query member's name, as written in the query, may be read as.
+    #[must_use]
+    pub fn query_naming(&self, written: &str) -> Naming {
+        if is_plain_name(written) { self.naming(written) } else { self.naming(&decode_query(written)) }
+    }
+
+    /// What a name may be read as.
+    #[must_use]
+    pub fn naming(&self, read: &str) -> Naming {
+        // What almost every name is.
+        if is_plain_name(read) {
+            return if self.is(read) { Naming::Same } else { Naming::Other };
+        }
+        let Some(decodings) = decodings(read) else { return Naming::Part };
+        let whole = decodings.iter().map(Cow::as_ref);
+        let cut = whole.clone().map(until_control);
+        whole.chain(cut).map(|read| self.naming_once(read)).max().unwrap_or(Naming::Other)
+    }
+
+    /// What a name may be read as by servers that decode it no more.
+    fn naming_once(&self, read: &str) -> Naming {
+        if read.contains(UNREADABLE) {
+            return Naming::Part;
+        }
+        let folded = fold(read);
+        let read = folded.trim_start_matches(|letter| letter == '?' || MARGINS.contains(&letter));
+        if self.is(trim(read)) {
+            return Naming::Same;
+        }
+        // `action[]`, `action[0]`, `[action]`, `action.0` and what is no list: `action[$ne]`, `action.x`.
+        for borders in [&['[', ']'][..], &['.']] {
+            let mut parts = read.split(borders).map(trim).filter(|part| !part.is_empty());
+            if parts.next().is_some_and(|first| self.is(first)) {
+                let counts = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+                return if parts.all(counts) { Naming::Same } else { Naming::Part };
+            }
+        }
+        // PHP makes `_` of `[`, too.
+        if self.is(&read.replace(['[', ']'], "_")) { Naming::Same } else { Naming::Other }
+    }
+
+    /// Whether some server may read a member of `query` as one of this name.
+    #[must_use]
+    pub fn may_be_in(&self, query: &str) -> bool {
+        query_members(query).any(|(written, _)| self.query_naming(&written) != Naming::Other)
+    }
+
+    /// Whether a folded name is the wanted one.
+    fn is(&self, folded: &str) -> bool {
+        match &*self.parts {
+            [name] => is_same_name(folded, trim(name)),
+            parts => match_parts(parts, folded) || match_parts(parts, &folded.replace(['-', '.', ' '], "_")),
         }
     }
-    // PHP makes `_` of `[`, too.
-    if is_same_name(&read.replace(['[', ']'], "_"), name) { Naming::Same } else { Naming::Other }
+}
+
+/// Whether a name is folded, without margins, and of one part.
+fn is_plain_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Whether `text` is these parts in their order, with any text between them.
+#[must_use]
+pub fn match_parts(parts: &[impl AsRef<str>], text: &str) -> bool {
+    let Some((first, rest)) = parts.split_first() else { return text.is_empty() };
+    let Some((last, middle)) = rest.split_last() else { return text == first.as_ref() };
+    let Some(mut text) = text.strip_prefix(first.as_ref()) else { return false };
+    for part in middle {
+        let Some((_, after)) = text.split_once(part.as_ref()) else { return false };
+        text = after;
+    }
+    text.ends_with(last.as_ref())
 }
 
 /// Whether two folded names are one: `user_id`, `user-id`, `user.id` and `userId` are to some frameworks.
@@ -219,7 +290,7 @@ fn split_members(query: &str) -> impl Iterator<Item = (&str, &str)> {
 /// Whether some server may read a member of `query` as one called `name`.
 #[must_use]
 pub fn may_be_named(query: &str, name: &str) -> bool {
-    query_members(query).any(|(written, _)| query_naming(&written, name) != Naming::Other)
+    NamePattern::literal(name).may_be_in(query)
 }
 
 /// The texts that a decoded value may be read as, folded and trimmed; `None` where it may be any.

@@ -56,6 +56,9 @@ pub fn admit<'s>(
     };
     match decide(snapshot, head, identify, now)? {
         Decision::Granted(granted) => count(snapshot, granted).map(Step::Admitted),
+        Decision::Body(approach) if !head.bodied => {
+            admit_with(snapshot, approach, Members::none(), now).map(Step::Admitted)
+        }
         Decision::Body(approach) => Ok(Step::Body(approach)),
     }
 }

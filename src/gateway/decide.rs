@@ -32,6 +32,8 @@ pub struct Head<'h> {
     pub target: &'h [u8],
     /// The header lines.
     pub headers: &'h HeaderMap,
+    /// Whether a body comes with it, or may.
+    pub bodied: bool,
 }
 
 impl<'h> Head<'h> {
@@ -183,7 +185,7 @@ pub fn decide<'s, C: Caller>(
         }
     };
     let approach = Approach { caller, action, asked, route };
-    if snapshot.policy.looks_at_body(approach.caller.consumer(), &approach.action) {
+    if snapshot.policy.looks_at_body(approach.caller.consumer(), &approach.action, head.bodied) {
         // Nobody's body is kept for a call that is not made in any case.
         let by = (approach.caller.consumer(), approach.action.upstream);
         if let Some((code, reason)) = snapshot.freezes.stops_early(by) {
@@ -260,7 +262,7 @@ pub fn rule_on<C: Caller>(
 ) -> Result<Allowed, Box<Refusal>> {
     snapshot.policy.decide(caller.consumer(), action, now).map_err(|denial| {
         let Denial { code, rule, shadow, org, action } = *denial;
-        let detail = action.body.why_unread().map(|why| why.to_string());
+        let detail = snapshot.policy.why_unjudged(caller.consumer(), &action);
         let upstream = name_of(snapshot, action.upstream);
         let target = Some(action.target);
         Refusal::new(

@@ -40,9 +40,9 @@ pub(super) async fn decide<'s>(
 /// What rules see of a body with such headers; `None` where it is too long to be judged.
 pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> Members {
     match (unreadable(headers), body) {
+        (_, Some([])) => Members::none(),
         (Some(why), _) => Members::unread(why),
         (None, None) => Members::unread(Unread::Long),
-        (None, Some([])) => Members::none(),
         (None, Some(body)) => Members::read(body),
     }
 }
@@ -70,16 +70,18 @@ fn unreadable(headers: &HeaderMap) -> Option<Unread> {
         return Some(Unread::Type);
     }
     let mut kinds = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(kind), None) = (kinds.next().and_then(|kind| kind.to_str().ok()), kinds.next()) else {
-        return Some(Unread::Type);
+    let (Some(kind), None) = (kinds.next(), kinds.next()) else { return Some(Unread::Type) };
+    (!is_json(kind.as_bytes())).then_some(Unread::Type)
+}
+
+/// Whether a content type is `application/json`, with at most the charset that JSON has. Of all others (`+json`, forms,
+/// lists of several) some server makes something else.
+fn is_json(kind: &[u8]) -> bool {
+    let mut parts = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let is = |part: Option<&[u8]>, wanted: &[&[u8]]| {
+        part.is_some_and(|part| wanted.iter().any(|wanted| part.eq_ignore_ascii_case(wanted)))
     };
-    let (kind, parameters) = kind.split_once(';').unwrap_or((kind, ""));
-    let kind = kind.trim().to_ascii_lowercase();
-    // Some readers cut it at a comma or a blank.
-    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
-    let sort = kind.strip_prefix("application/").filter(|sort| sort.bytes().all(sound)).unwrap_or_default();
-    let json = sort == "json" || sort.ends_with("+json");
-    let charset = parameters.trim().to_ascii_lowercase();
-    let plain = charset.is_empty() || charset.replace(['"', ' '], "") == "charset=utf-8";
-    (!json || !plain).then_some(Unread::Type)
+    is(parts.next(), &[b"application/json"])
+        && parts.next().is_none_or(|charset| is(Some(charset), &[b"charset=utf-8", b"charset=\"utf-8\""]))
+        && parts.next().is_none()
 }

@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::audit::{Arrival, Audited, Draft, Journal, Known, Meter, Parties, Source};
@@ -98,7 +99,12 @@ pub struct Received {
 impl Received {
     /// The head as it is decided on.
     fn head<'a>(&'a self, head: &'a Parts) -> Head<'a> {
-        Head { method: &head.method, target: &self.target, headers: &head.headers }
+        let said = |length: &HeaderValue| length.as_bytes() != b"0";
+        // In HTTP/2 a body may come unsaid.
+        let bodied = head.version >= Version::HTTP_2
+            || head.headers.contains_key(TRANSFER_ENCODING)
+            || head.headers.get(CONTENT_LENGTH).is_some_and(said);
+        Head { method: &head.method, target: &self.target, headers: &head.headers, bodied }
     }
 }
 

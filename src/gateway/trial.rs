@@ -108,7 +108,8 @@ pub fn attempt_proven(
 ) -> Result<(Option<Name>, (Trial, Verdict)), Unidentified> {
     let (mut nobody, mut name) = (None, None);
     let message =
-        Head { method: &call.method, target: call.target.as_bytes(), headers: &call.headers }.message();
+        Head { method: &call.method, target: call.target.as_bytes(), headers: &call.headers, bodied: false }
+            .message();
     let identify = || match identify(message, &snapshot.directory, now) {
         Ok(identity) => {
             name = Some(*identity.name());
@@ -136,7 +137,7 @@ fn attempt_by<C: Caller>(
     {
         headers.insert(HOST, host);
     }
-    let head = Head { method, target: target.as_bytes(), headers: &headers };
+    let head = Head { method, target: target.as_bytes(), headers: &headers, bodied: !body.is_none() };
     let (decided, is_by_body) = match decide(snapshot, head, identify, now) {
         Ok(Decision::Granted(granted)) => (Ok(granted), false),
         Ok(Decision::Body(approach)) => (approach.with(body.clone()).decide(snapshot, now), true),

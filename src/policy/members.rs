@@ -6,8 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::pattern::Glob;
-use crate::spelling::{Naming, naming};
+use crate::spelling::{NamePattern, Naming};
 
 /// The members of a JSON body, as rules judge them; cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,6 +40,9 @@ pub enum Unread {
     /// A member's name is beyond ASCII: some readers take other letters for the same, as `ſ` for `s`.
     #[error("a rule looks at the body, and a member's name is beyond ASCII")]
     Names,
+    /// A member's name has a control, or a blank at an end: some readers cut it off.
+    #[error("a rule looks at the body, and a member's name has a control, or a blank at an end")]
+    Blanks,
 }
 
 impl Members {
@@ -59,13 +61,15 @@ impl Members {
     /// Reads the members of a whole body.
     #[must_use]
     pub fn read(body: &[u8]) -> Self {
-        match serde_json::from_slice::<Object>(body) {
-            Ok(Object(members)) if members.iter().all(|(name, _)| name.is_ascii()) => {
-                Self(Seen::Members(members.into()))
-            }
-            Ok(_) => Self::unread(Unread::Names),
-            Err(_) => Self::unread(Unread::Form),
+        let Ok(Object(members)) = serde_json::from_slice(body) else { return Self::unread(Unread::Form) };
+        let blank = |name: &str| name.trim_matches(' ').len() < name.len() || name.contains(char::is_control);
+        if members.iter().any(|(name, _)| !name.is_ascii()) {
+            return Self::unread(Unread::Names);
         }
+        if members.iter().any(|(name, _)| blank(name)) {
+            return Self::unread(Unread::Blanks);
+        }
+        Self(Seen::Members(members.into()))
     }
 
     /// Why it cannot be judged.
@@ -83,6 +87,22 @@ impl Members {
         matches!(self.0, Seen::Nothing)
     }
 
+    /// Whether it was read, as JSON.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.0, Seen::Members(_))
+    }
+
+    /// Whether it is known to have no members: there is no body, or it is `{}`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Seen::Nothing => true,
+            Seen::Members(members) => members.is_empty(),
+            Seen::Unread(_) => false,
+        }
+    }
+
     fn named(&self) -> &[Named] {
         match &self.0 {
             Seen::Members(members) => members,
@@ -92,25 +112,18 @@ impl Members {
 
     /// The text of the member called `name` where it is there exactly once, in whatever spelling: of a
     /// string itself, of a number or a boolean its JSON.
-    pub(super) fn only(&self, name: &str) -> Option<&str> {
-        let mut named = self.named().iter().filter(|(written, _)| naming(written, name) != Naming::Other);
+    pub(super) fn only(&self, name: &NamePattern<'_>) -> Option<&str> {
+        let mut named = self.named().iter().filter(|(written, _)| name.naming(written) != Naming::Other);
         match (named.next(), named.next()) {
-            (Some((written, value)), None) if written == name => value.as_deref(),
+            (Some((written, value)), None) if written == name.as_str() => value.as_deref(),
             _ => None,
         }
     }
 
     /// Whether any value of a member that may be read as this one matches; where the body cannot be judged, it might.
-    /// In `name`, `*` is any text.
-    pub(super) fn any(&self, name: &str, mut matches: impl FnMut(&str) -> bool) -> bool {
-        let pattern = name.contains('*').then(|| Glob::new(name));
-        let naming = |written: &str| match &pattern {
-            Some(pattern) if pattern.may_match(written) => Naming::Same,
-            Some(_) => Naming::Other,
-            None => naming(written, name),
-        };
+    pub(super) fn any(&self, name: &NamePattern<'_>, mut matches: impl FnMut(&str) -> bool) -> bool {
         self.why_unread().is_some()
-            || self.named().iter().any(|(written, value)| match naming(written) {
+            || self.named().iter().any(|(written, value)| match name.naming(written) {
                 Naming::Other => false,
                 Naming::Same => value.as_deref().is_none_or(&mut matches),
                 Naming::Part => true,
@@ -203,7 +216,7 @@ mod tests {
     fn a_member_counts_that_is_there_once_and_is_a_scalar() {
         let body = br#" {"action":"add","n":1,"f":1.5,"b":true,"x":null,"l":["add"],"o":{"action":"no"},"d":1,"d":2,"\u0061\u0064":"q"} "#;
         let members = Members::read(body);
-        let only = |name| members.only(name);
+        let only = |name| members.only(&NamePattern::new(name));
         assert_eq!(
             (only("action"), only("n"), only("f"), only("b")),
             (Some("add"), Some("1"), Some("1.5"), Some("true"))
@@ -220,24 +233,43 @@ mod tests {
     fn any_value_of_a_name_in_any_case_may_be_the_one_that_is_read() {
         let members = Members::read(br#"{"action":"list","Action":"delete","data":{}}"#);
         assert!(
-            members.any("action", |value| value == "delete")
-                && members.any("action", |value| value == "list")
+            members.any(&NamePattern::new("action"), |value| value == "delete")
+                && members.any(&NamePattern::new("action"), |value| value == "list")
         );
-        assert!(!members.any("action", |value| value == "add") && !members.any("gone", |_| true));
+        assert!(
+            !members.any(&NamePattern::new("action"), |value| value == "add")
+                && !members.any(&NamePattern::new("gone"), |_| true)
+        );
         // What is no scalar may be read as anything.
-        assert!(members.any("data", |value| value == "delete"));
+        assert!(members.any(&NamePattern::new("data"), |value| value == "delete"));
         // Nor does such a twin hide behind the one that is judged.
-        assert_eq!(members.only("action"), None);
+        assert_eq!(members.only(&NamePattern::new("action")), None);
     }
 
     #[test]
-    fn a_name_may_be_a_pattern_where_any_value_counts() {
-        let members = Members::read(br#"{"Org_Roles":[],"name":"a","password":null}"#);
-        let present = |name| members.any(name, |_| true);
-        assert!(present("*role*") && present("*_roles") && present("passw*d") && present("*"));
-        assert!(!present("*key*") && !present("role*") && !members.any("na*", |value| value == "b"));
-        assert_eq!(members.only("na*"), None);
-        assert!(!Members::read(b"{}").any("*", |_| true) && !Members::none().any("*", |_| true));
+    fn a_name_is_looked_for_in_every_spelling_and_may_be_a_pattern() {
+        let members = Members::read(
+            br#"{"Org_Roles":[],"name":"a","password":null,"user[id]":1,"publicKey":2,"a%62":"c"}"#,
+        );
+        let present = |name| members.any(&NamePattern::new(name), |_| true);
+        for name in ["*role*", "*_roles", "passw*d", "*", "user", "public_key", "*key", "ab", "org-roles"] {
+            assert!(present(name), "{name}");
+        }
+        assert!(!present("*role") && !present("id") && !present("key") && !present("gone*"));
+        assert!(!members.any(&NamePattern::new("na*"), |value| value == "b"));
+        // Of a part of a member it is not known what its value is.
+        assert!(members.any(&NamePattern::new("user"), |_| false));
+        assert_eq!(members.only(&NamePattern::new("na*")), None);
+        assert!(!Members::read(b"{}").any(&NamePattern::new("*"), |_| true));
+    }
+
+    #[test]
+    fn what_another_reader_may_trim_is_unread() {
+        for name in [" a", "a ", r"a\u0000", r"a\tb", r"\u001fa", r"a\u007f", r"\u0020a"] {
+            let body = format!("{{\"{name}\":1}}");
+            assert_eq!(Members::read(body.as_bytes()).why_unread(), Some(Unread::Blanks), "{body}");
+        }
+        assert_eq!(Members::read(br#"{"a b":" ","":1}"#).why_unread(), None);
     }
 
     #[test]
@@ -257,14 +289,20 @@ mod tests {
         ] {
             let members = Members::read(body);
             assert_eq!(members.why_unread(), Some(Unread::Form), "{body:?}");
-            assert!(members.only("a").is_none() && members.any("a", |_| false));
+            assert!(
+                members.only(&NamePattern::new("a")).is_none()
+                    && members.any(&NamePattern::new("a"), |_| false)
+            );
         }
         let members = Members::read("{\"i\u{17f}_admin\":true}".as_bytes());
         assert_eq!(members.why_unread(), Some(Unread::Names));
         // However deep it is, nothing of it is kept.
         let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
         let members = Members::read(&[b"{\"a\":".to_vec(), deep, b",\"b\":1}".to_vec()].concat());
-        assert_eq!((members.only("a"), members.only("b")), (None, Some("1")));
-        assert!(!Members::none().any("a", |_| true));
+        assert_eq!(
+            (members.only(&NamePattern::new("a")), members.only(&NamePattern::new("b"))),
+            (None, Some("1"))
+        );
+        assert!(!Members::none().any(&NamePattern::new("a"), |_| true));
     }
 }

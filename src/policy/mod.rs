@@ -11,7 +11,7 @@ mod rule;
 pub use members::{Members, Unread};
 pub use org::{Named, OrgPin, Override, take_org};
 pub use pattern::{Glob, PathPattern};
-pub use rule::{Asked, Rule};
+pub use rule::{Asked, Condition, Rule};
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -282,18 +282,40 @@ impl Policy {
         }
     }
 
-    /// Whether a rule that could hold for this looks at the body, which must then be read before deciding.
+    /// Whether a rule that could hold for this looks at the body, which must then be read before deciding. `bodied` says
+    /// that there is one: a read with members in its body is refused where a rule looks at bodies of the same path.
     #[must_use]
-    pub fn looks_at_body(&self, consumer: usize, action: &Action) -> bool {
+    pub fn looks_at_body(&self, consumer: usize, action: &Action, bodied: bool) -> bool {
         if !self.has_body_rules {
             return false;
         }
         let asked = action.asked();
         self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles).any(|role| {
-            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(&asked);
-            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(&asked);
+            let read = |rule: &Rule| bodied && rule.looks_at_body_of_read(&asked);
+            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(&asked) || read(rule);
+            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(&asked) || read(rule);
             role.deny.iter().any(denies) || role.allow.iter().any(allows)
         })
+    }
+
+    /// Why a call was refused, where rules look at its body and could not see all of what servers may.
+    #[must_use]
+    pub fn why_unjudged(&self, consumer: usize, action: &Action) -> Option<String> {
+        if !self.has_body_rules {
+            return None;
+        }
+        if let Some(why) = action.body.why_unread() {
+            return Some(why.to_string());
+        }
+        let asked = action.asked();
+        let roles = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
+        let mut rules = roles.flat_map(|role| role.allow.iter().chain(&role.deny));
+        if asked.is_read_with_body() {
+            let looks = rules.any(|rule| rule.looks_at_body_of_read(&asked));
+            return looks.then(|| "a rule looks at bodies of this path, and a read has one".to_owned());
+        }
+        let doubled = rules.any(|rule| rule.is_in_conflict(&asked));
+        doubled.then(|| "a rule looks at the body, and the query has a member of the same name".to_owned())
     }
 
     /// Whether an allowing rule that looks at the body could hold for this, whatever else does: of a body that is
@@ -319,7 +341,7 @@ impl Policy {
         let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
         let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
         rules.any(|rule| {
-            rule.query.iter().any(|(name, _)| is_hidden(name))
+            rule.query.iter().any(|(name, _)| is_hidden(name.as_str()))
                 && rule.paths.iter().any(|pattern| pattern.may_match(&paths))
         })
     }
@@ -392,15 +414,20 @@ impl Policy {
         let applies = |grant: &&Grant| org.is_none_or(|org| grant.orgs.contains(org));
         let told = || org.map(ToString::to_string);
         let asked = action.asked();
-        let denying = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.deny);
+        let roles = || live().filter(applies).flat_map(|grant| &grant.roles);
+        let denying = roles().flat_map(|role| &role.deny);
         for rule in denying {
             if !rule.shadow && rule.denies(&asked) {
                 return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), told()));
             }
         }
+        let looks = |rule: &Rule| !rule.shadow && rule.looks_at_body_of_read(&asked);
+        let only_by_body =
+            asked.is_read_with_body() && roles().any(|role| role.allow.iter().chain(&role.deny).any(looks));
         for grant in live().filter(applies) {
             for rule in grant.roles.iter().flat_map(|role| &role.allow) {
-                if !rule.shadow && rule.allows(&asked) {
+                let counts = !rule.shadow && (!only_by_body || rule.is_for_bodies_of_reads());
+                if counts && rule.allows(&asked) {
                     let (credential, rule) = (grant.credential, rule.name.clone());
                     return Ok(Ruling { org: org.cloned(), credential, rule, shadow: None });
                 }

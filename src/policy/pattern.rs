@@ -136,12 +136,12 @@ impl Glob {
     /// Whether the whole of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        match_parts(&self.parts, text)
+        spelling::match_parts(&self.parts, text)
     }
 
     /// Whether the whole of a folded text without margins matches.
     fn matches_folded(&self, text: &str) -> bool {
-        match_parts(&self.folded, text)
+        spelling::match_parts(&self.folded, text)
     }
 
     /// Whether some server may read a value that matches in this decoded one.
@@ -155,17 +155,6 @@ impl Glob {
         read.iter()
             .any(|read| self.matches_folded(read) || wanted.iter().flatten().any(|wanted| wanted == read))
     }
-}
-
-fn match_parts(parts: &[String], text: &str) -> bool {
-    let Some((first, rest)) = parts.split_first() else { return text.is_empty() };
-    let Some((last, middle)) = rest.split_last() else { return text == first };
-    let Some(mut text) = text.strip_prefix(first.as_str()) else { return false };
-    for part in middle {
-        let Some((_, after)) = text.split_once(part.as_str()) else { return false };
-        text = after;
-    }
-    text.ends_with(last.as_str())
 }
 
 /// Two-pointer matching with one point to come back to: `**` only ever needs the latest one.

@@ -8,7 +8,7 @@ use http::Method;
 use super::members::Members;
 use super::pattern::{Glob, PathPattern};
 use crate::query::{decode_query, same_query_name};
-use crate::spelling::{self, Naming, Paths, query_naming};
+use crate::spelling::{self, NamePattern, Naming, Paths};
 use crate::target::Target;
 
 /// What rules judge of a request.
@@ -32,24 +32,35 @@ impl<'a> Asked<'a> {
         self.paths.get_or_init(|| spelling::paths(self.target.path()))
     }
 
+    /// Whether it only reads, by its method in any case: GET, HEAD, OPTIONS.
+    fn is_read(&self) -> bool {
+        [Method::GET, Method::HEAD, Method::OPTIONS].iter().any(|read| same_in_any_case(read, self.method))
+    }
+
+    /// Whether it only reads, and has members in its body: some servers look at them, and most do not.
+    pub(super) fn is_read_with_body(&self) -> bool {
+        self.is_read() && !self.body.is_empty()
+    }
+
     /// Whether a query condition of an allowing rule holds: its member is there exactly once, in the very spelling, not
     /// blank, and matches; and so it does by every border that some server takes for one.
-    fn has(&self, name: &str, glob: &Glob) -> bool {
+    fn has(&self, (name, glob): &Condition) -> bool {
+        let may_be = |written: &str| name.query_naming(written) != Naming::Other;
         let good = |written: &str, value: &str| {
             let value = decode_query(value);
-            same_query_name(written, name) && !spelling::is_blank(&value) && glob.matches(&value)
+            same_query_name(written, name.as_str()) && !spelling::is_blank(&value) && glob.matches(&value)
         };
-        let mut named = self.target.query_members().filter(|(written, _)| may_be(written, name));
+        let mut named = self.target.query_members().filter(|(written, _)| may_be(written));
         let (Some((written, value)), None) = (named.next(), named.next()) else { return false };
         good(written, value)
             && spelling::query_members(self.target.query())
-                .all(|(written, value)| !may_be(&written, name) || good(&written, &value))
+                .all(|(written, value)| !may_be(&written) || good(&written, &value))
     }
 
     /// Whether a query condition of a denying rule holds: some server may read such a member with such a value.
-    fn may_have(&self, name: &str, glob: &Glob) -> bool {
+    fn may_have(&self, (name, glob): &Condition) -> bool {
         spelling::query_members(self.target.query()).any(|(written, value)| {
-            match query_naming(&written, name) {
+            match name.query_naming(&written) {
                 Naming::Other => false,
                 Naming::Same => glob.may_match(&decode_query(&value)),
                 Naming::Part => true,
@@ -58,9 +69,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-fn may_be(written: &str, name: &str) -> bool {
-    query_naming(written, name) != Naming::Other
-}
+/// The name of a member, and what its value must match.
+pub type Condition = (NamePattern<'static>, Glob);
 
 /// One rule: which methods, which paths, under which conditions on query and body.
 #[derive(Debug, Clone)]
@@ -74,9 +84,10 @@ pub struct Rule {
     /// The paths it is for; one of them must match.
     pub paths: Vec<PathPattern>,
     /// Query members that must be there exactly once, not blank, and match.
-    pub query: Vec<(String, Glob)>,
-    /// Members of the JSON body that must be there exactly once, not blank, and match.
-    pub body: Vec<(String, Glob)>,
+    pub query: Vec<Condition>,
+    /// Members of the JSON body that must be there exactly once, not blank, and match. In a denial, `*` in a name is
+    /// any text.
+    pub body: Vec<Condition>,
 }
 
 impl Rule {
@@ -84,33 +95,60 @@ impl Rule {
     /// member is there exactly once, not blank, and matches: what is absent allows nothing.
     #[must_use]
     pub fn allows(&self, asked: &Asked<'_>) -> bool {
-        let holds = |(name, glob): &(String, Glob)| {
+        let holds = |(name, glob): &Condition| {
             asked.body.only(name).is_some_and(|value| !spelling::is_blank(value) && glob.matches(value))
         };
-        self.may_allow(asked) && self.body.iter().all(holds)
+        self.may_allow(asked) && self.body.iter().all(holds) && !self.is_doubled(asked)
     }
 
     /// The same by all but the body.
     pub(super) fn may_allow(&self, asked: &Asked<'_>) -> bool {
         (self.methods.is_empty() || self.methods.contains(asked.method))
             && self.paths.iter().any(|pattern| pattern.matches(asked.target.path()))
-            && self.query.iter().all(|(name, glob)| asked.has(name, glob))
+            && self.query.iter().all(|condition| asked.has(condition))
     }
 
     /// Whether the rule, as a denying one, is for this request as some server may read it: path, names and values in
     /// every spelling of which [`spelling`] knows, the method in any case. Of a member that is there twice, one match
-    /// suffices: nobody gets around a denial by repeating himself.
+    /// suffices, and so does one in the query of a name that is looked for in the body: some servers look at both.
     #[must_use]
     pub fn denies(&self, asked: &Asked<'_>) -> bool {
-        let holds = |(name, glob): &(String, Glob)| asked.body.any(name, |value| glob.may_match(value));
-        self.may_deny(asked) && self.body.iter().all(holds)
+        let holds = |(name, glob): &Condition| asked.body.any(name, |value| glob.may_match(value));
+        self.may_deny(asked) && (self.body.iter().all(holds) || self.is_doubled(asked))
     }
 
     /// The same by all but the body.
     pub(super) fn may_deny(&self, asked: &Asked<'_>) -> bool {
         (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, asked.method)))
-            && self.paths.iter().any(|pattern| pattern.may_match(asked.paths()))
-            && self.query.iter().all(|(name, glob)| asked.may_have(name, glob))
+            && self.may_be_for(asked)
+            && self.query.iter().all(|condition| asked.may_have(condition))
+    }
+
+    /// Whether the path may be one of the rule's.
+    fn may_be_for(&self, asked: &Asked<'_>) -> bool {
+        self.paths.iter().any(|pattern| pattern.may_match(asked.paths()))
+    }
+
+    /// Whether the query has a member of a name that is looked for in the body. A rule that forbids all members names none.
+    fn is_doubled(&self, asked: &Asked<'_>) -> bool {
+        self.body.iter().any(|(name, _)| !name.is_any() && name.may_be_in(asked.target.query()))
+    }
+
+    /// Whether the rule looks at the body of such a path by any method, and what is asked for only reads.
+    pub(super) fn looks_at_body_of_read(&self, asked: &Asked<'_>) -> bool {
+        asked.is_read() && !self.body.is_empty() && self.may_be_for(asked)
+    }
+
+    /// Whether the rule is about the bodies of a method that only reads: it names both.
+    pub(super) fn is_for_bodies_of_reads(&self) -> bool {
+        !self.body.is_empty() && !self.methods.is_empty()
+    }
+
+    /// Why it holds, or does not, where that is to be found in neither rule nor body.
+    pub(super) fn is_in_conflict(&self, asked: &Asked<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, asked.method)))
+            && self.is_doubled(asked)
+            && self.may_be_for(asked)
     }
 }
 
@@ -133,7 +171,7 @@ mod tests {
             shadow: false,
             methods: vec![Method::POST],
             paths: vec![PathPattern::parse("/api/users/*/keys").unwrap()],
-            query: vec![("action".into(), Glob::new("delete"))],
+            query: vec![(NamePattern::new("action"), Glob::new("delete"))],
             body: Vec::new(),
         }
     }
@@ -200,7 +238,7 @@ mod tests {
             {
                 let path: Vec<&str> = target.path().trim_end_matches('/').split('/').collect();
                 prop_assert!(matches!(path[..], ["", "api", "users", _, "keys"]), "{}", target);
-                let actions = spelling::query_members(target.query()).filter(|(name, _)| may_be(name, "action"));
+                let actions = spelling::query_members(target.query()).filter(|(name, _)| spelling::query_naming(name, "action") != Naming::Other);
                 let actions: Vec<_> = actions.map(|(name, value)| (decode_query(&name).into_owned(), decode_query(&value).into_owned())).collect();
                 prop_assert_eq!(actions, [("action".to_owned(), "delete".to_owned())], "{}", target);
             }

@@ -120,6 +120,10 @@ impl<'e> Outbound<'e> {
         let action = permit.action();
         let target = action.target.below(&manners.base);
         let mut headers = outgoing_headers(manners, received, permit.org().map(|org| &**org), date)?;
+        if action.body.is_read() {
+            // As it was judged, so that nobody reads it as anything else.
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         match body.length() {
             0 if !matches!(action.method, Method::POST | Method::PUT | Method::PATCH) => {}
             length => {

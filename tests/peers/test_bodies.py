@@ -75,7 +75,7 @@ AT_MOST = 64 * 1024
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("kind", [JSON, "application/json; charset=utf-8", "Application/JSON", "application/vnd.ops+json"])
+@pytest.mark.parametrize("kind", [JSON, "application/json; charset=utf-8", "Application/JSON", 'application/json;charset="UTF-8"'])
 @pytest.mark.parametrize("body", [
     LIST,
     b' \r\n\t{ "data" : [1, {"action": "delete"}], "action" :"list" }\n',
@@ -87,7 +87,7 @@ def test_a_body_that_is_named_is_let_through_as_it_was(gateway, upstream, body, 
     answer = post(gateway, "reader", body, kind, chunked)
     assert (answer.status_code, answer.json()) == (200, {"ok": True, "info": {"total": 25}}), explain(answer)
     arrived, = upstream.seen
-    assert (arrived.body, arrived.all("Content-Length"), arrived.all("Content-Type")) == (body, [str(len(body))], [kind])
+    assert (arrived.body, arrived.all("Content-Length"), arrived.all("Content-Type")) == (body, [str(len(body))], [JSON])
 
 
 UNREADABLE = {
@@ -98,6 +98,10 @@ UNREADABLE = {
     "no JSON": (b"action=list", JSON),
     "a form": (b"action=list", "application/x-www-form-urlencoded"),
     "JSON that is called text": (LIST, "text/plain"),
+    "JSON that Tornado takes for a form": (LIST, "application/x-www-form-urlencoded+json"),
+    "JSON of a product's own": (LIST, "application/vnd.ops+json"),
+    "a name that may be trimmed": (b'{"action": "list", " action": "delete"}', JSON),
+    "a name with a NUL": (rb'{"action": "list", "action\u0000": "delete"}', JSON),
     "JSON that is called nothing": (LIST, None),
     "more after it": (LIST + DELETE, JSON),
     "cut off": (LIST[:-1], JSON),
@@ -137,6 +141,23 @@ def test_a_body_that_could_be_read_in_two_ways_is_neither_allowed_nor_kept_from_
             continue  # No value of it is denied.
         answer = post(gateway, consumer, body, kind, chunked)
         assert (answer.status_code, answer.headers.get("Claviger-Error"), upstream.seen) == (403, code, []), explain(answer)
+
+
+@pytest.mark.parametrize("query", ["action=delete", "Action[]=delete", "x=1;action=delete", "%20action=list"])
+def test_an_action_in_the_query_beside_that_of_the_body_is_refused(gateway, upstream, query):
+    for consumer, code in [("reader", "denied"), ("onboarding", "denied_by_rule")]:
+        with session_for(consumer) as script:
+            answer = script.post(f"{gateway.url}{USERS}?{query}", data=LIST, headers={"Content-Type": JSON})
+        assert (answer.status_code, answer.headers.get("Claviger-Error"), upstream.seen) == (403, code, []), explain(answer)
+
+
+@pytest.mark.parametrize("body,status", [(b"{}", 200), (b"", 200), (DELETE, 403), (b'{"x": 1}', 403), (b"action=delete", 403)])
+def test_a_read_has_no_body_where_bodies_are_judged(gateway, upstream, body, status):
+    for consumer in ("reader", "onboarding"):
+        with session_for(consumer) as script:
+            answer = script.get(gateway.url + USERS, data=body, headers={"Content-Type": JSON})
+        assert (answer.status_code, len(upstream.seen)) == (status, 1 if status == 200 else 0), explain(answer)
+        upstream.seen.clear()
 
 
 @pytest.mark.parametrize("how", OTHERS)

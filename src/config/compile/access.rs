@@ -15,7 +15,8 @@ use crate::custody::Stored;
 use crate::gateway::Snapshot;
 use crate::inbound::{Consumer, Directory, Issued};
 use crate::origin::Origin;
-use crate::policy::{Glob, Grant, PathPattern, Policy, Role, Rule};
+use crate::policy::{Condition, Glob, Grant, PathPattern, Policy, Role, Rule};
+use crate::spelling::NamePattern;
 use crate::upstream::Upstream;
 
 /// Who may do what.
@@ -153,8 +154,10 @@ fn compile_rule(name: String, rule: &file::Rule, problems: &mut Problems) -> Rul
     let any = methods.clone().any(|method| method.value == "*");
     let methods =
         methods.filter(|_| !any).filter_map(|method| Method::from_bytes(method.value.as_bytes()).ok());
-    let conditions = |conditions: &[file::Condition]| -> Vec<(String, Glob)> {
-        let read = |wanted: &file::Condition| (wanted.name.value.clone(), Glob::new(&wanted.pattern.value));
+    let conditions = |conditions: &[file::Condition]| -> Vec<Condition> {
+        let read = |wanted: &file::Condition| {
+            (NamePattern::new(&wanted.name.value), Glob::new(&wanted.pattern.value))
+        };
         conditions.iter().map(read).collect()
     };
     let (query, body) = (conditions(&rule.query), conditions(&rule.body));
