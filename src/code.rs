@@ -86,6 +86,8 @@ codes! {
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";
     /// A transfer coding other than `chunked`.
     UnknownCoding = "unknown_coding", NOT_IMPLEMENTED, "Only the chunked transfer coding is understood.";
+    /// A websocket handshake (RFC 6455).
+    UpgradeUnsupported = "upgrade_unsupported", NOT_IMPLEMENTED, "Websockets are not forwarded.";
     /// No connection to the upstream could be made.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "The upstream cannot be reached.";
     /// The upstream's host name leads to no address.
@@ -127,6 +129,7 @@ mod tests {
                         | Code::Unrecorded
                         | Code::SpoolFailed
                         | Code::UnknownCoding
+                        | Code::UpgradeUnsupported
                         | Code::Frozen
                         | Code::CredentialUnavailable
                         | Code::StoreUnavailable

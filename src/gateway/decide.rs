@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT, CONTENT_LENGTH, EXPECT, HOST};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, UPGRADE};
 use http::{HeaderMap, Method};
 
 use super::Snapshot;
@@ -340,6 +340,9 @@ fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static 
     if expected.any(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err((Code::ExpectationFailed, "expect"));
     }
+    if is_websocket(headers) {
+        return Err((Code::UpgradeUnsupported, "websocket handshake"));
+    }
     if headers.get_all(ACCEPT).iter().any(|accept| !accept.as_bytes().is_ascii()) {
         return Err((Code::Malformed, "accept beyond ASCII"));
     }
@@ -348,4 +351,18 @@ fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static 
         return Err((Code::BodyTooLarge, "content-length"));
     }
     Ok(())
+}
+
+/// Whether a request is a websocket's handshake (RFC 6455 §4.1). Other upgrades are offers that may be passed
+/// over (RFC 9110 §7.8); of this one, whatever else is answered is an answer to another request.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    if !headers.contains_key(UPGRADE) {
+        return false;
+    }
+    let lists = |name: HeaderName, wanted: &[u8]| {
+        let listed =
+            headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        listed.into_iter().any(|one| one.trim_ascii().eq_ignore_ascii_case(wanted))
+    };
+    lists(UPGRADE, b"websocket") && lists(CONNECTION, b"upgrade")
 }

@@ -104,11 +104,35 @@ fn a_connection_ends_where_the_consumer_says_so() {
     ledger.check();
 }
 
+/// Whatever an upstream answers to the request without its upgrade says nothing to a websocket's client.
+#[test]
+fn a_websocket_handshake_is_refused_as_such_once_its_caller_is_known() {
+    let mut ledger = Ledger::new(World::new(Upstream::ok()));
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+    for lines in [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        "Connection: keep-alive, upgrade\r\nUpgrade: WebSocket\r\n",
+        "Connection: keep-alive\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: foo, websocket\r\n",
+    ] {
+        let call = request("GET", "/ws/terminal/", &format!("{lines}{key}"));
+        let outcome = ledger.denied(lines, &call, 501, "upgrade_unsupported");
+        assert_eq!(outcome.header("upgrade"), None, "{lines}");
+        ledger.denied("of nobody", call.replace("Bearer ", "Bearer x"), 401, "unauthenticated");
+    }
+    let outcomes = ledger.check();
+    let (refused, unknown) = (&outcomes[0], &outcomes[1]);
+    assert_eq!((refused["consumer"].as_str(), refused["upstream"].as_str()), (Some("tool"), Some("jms")));
+    assert_eq!(
+        (&refused["reason"], &unknown["consumer"]),
+        (&"websocket handshake".into(), &serde_json::Value::Null)
+    );
+}
+
 #[test]
 fn another_protocol_is_never_spoken() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
     for (name, lines) in [
-        ("websocket", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
+        ("websocket without its connection option", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
         (
             "h2c",
             "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
