@@ -1,6 +1,11 @@
 //! TLS settings for both sides, made from PEM files. Nothing here can turn verification off.
 
 mod own;
+mod reason;
+mod trust;
+
+pub use own::own_client;
+pub use reason::reason;
 
 use std::io;
 use std::path::Path;
@@ -13,7 +18,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::secret::Secret;
-pub use own::own_client;
+use trust::Trust;
 
 /// HTTP/2 as ALPN names it (RFC 7301, RFC 9113 §3.2).
 pub const HTTP2: &[u8] = b"h2";
@@ -32,19 +37,28 @@ pub enum Unusable {
     ClientCa(io::Error),
 }
 
-/// The TLS settings for an upstream. With `ca_file` (PEM) only what it holds is trusted, else the
-/// public roots.
+/// The TLS settings for an upstream. With `ca_file` (PEM) only what its authorities have signed and its own
+/// certificates are trusted, else what the public authorities have signed.
 ///
 /// # Errors
 /// Where the file cannot be read or holds no usable certificate.
 pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
-    let roots = match ca_file {
-        Some(path) => authorities(path)?,
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-    };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder.map_err(invalid)?.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.map_err(invalid)?;
+    let builder = match ca_file {
+        // "Dangerous" is a verifier that verifies less; this one does what rustls' own does, for a file that is
+        // not of authorities alone.
+        Some(path) => {
+            let trust = Trust::in_file(path, algorithms)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(trust))
+        }
+        None => {
+            builder.with_root_certificates(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+        }
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -118,9 +132,19 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
     let read = read.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     if read.is_empty() {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no certificate"))
+        return Err(io::Error::new(io::ErrorKind::InvalidData, without_certificates(&std::fs::read(path)?)));
+    }
+    Ok(read)
+}
+
+/// What a file holds that holds no certificate in PEM.
+fn without_certificates(bytes: &[u8]) -> &'static str {
+    if memchr::memmem::find(bytes, b"PRIVATE KEY-----").is_some() {
+        "it holds a key, and no certificate"
+    } else if bytes.first() == Some(&0x30) {
+        "it seems to be in DER: make PEM of it with `openssl x509 -inform der -in FILE`"
     } else {
-        Ok(read)
+        "it holds no certificate"
     }
 }
 

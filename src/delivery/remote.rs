@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::origin::Origin;
 use crate::secret::Secret;
+use crate::tls;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
@@ -35,7 +36,10 @@ impl Remote {
         prepare: impl FnOnce(&TcpStream) -> io::Result<()>,
     ) -> Result<Box<dyn Stream>, String> {
         let origin = &self.origin;
-        let told = |error: io::Error| format!("{}: {error}", origin.authority());
+        let told = |error: io::Error| {
+            let why = tls::reason(&error).unwrap_or_else(|| error.to_string());
+            format!("{}: {why}", origin.authority())
+        };
         let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(told)?;
         prepare(&tcp).map_err(told)?;
         if !origin.tls {

@@ -23,6 +23,7 @@ use super::standing::Standing;
 use crate::code::Code;
 use crate::deadline::Deadline;
 use crate::origin::Origin;
+use crate::tls;
 
 /// How long a connection may take to be free after an answer.
 const SETTLING: Duration = Duration::from_millis(20);
@@ -112,7 +113,8 @@ impl Endpoint {
         tcp.set_nodelay(true).unwrap_or_default();
         let Some((connector, name)) = &self.tls else { return Connection::new(tcp).await };
         let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
-            let reason = format!("TLS with {}: {error}", self.origin.authority());
+            let why = tls::reason(&error).unwrap_or_else(|| error.to_string());
+            let reason = format!("TLS with {}: {why}", self.origin.authority());
             Failure { code: Code::UpstreamTls, reason }
         })?;
         Connection::new(stream).await
@@ -195,6 +197,10 @@ impl Connection {
                 return Failure { code: fault.code, reason: fault.reason.clone() };
             }
             cause = found.source();
+        }
+        // An upstream that wants a client certificate says so only once the handshake is over (RFC 8446 §4.4.2).
+        if let Some(why) = tls::reason(error) {
+            return Failure { code: Code::UpstreamTls, reason: format!("TLS: {why}") };
         }
         let code = if error.is_parse() { Code::UpstreamInvalid } else { Code::UpstreamClosed };
         Failure { code, reason: root(error) }

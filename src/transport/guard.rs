@@ -28,6 +28,7 @@ struct State {
     heard: Cell<bool>,
     fault: Cell<Option<Fault>>,
     spoiled: Cell<bool>,
+    retired: Cell<bool>,
 }
 
 impl Watch {
@@ -48,9 +49,20 @@ impl Watch {
         self.0.fault.get()
     }
 
-    /// Whether the connection must not be used again.
+    /// Whether the connection must not be used again, and nothing more is read from it.
     pub(super) fn spoiled(&self) -> bool {
         self.0.spoiled.get()
+    }
+
+    /// The answer that is on its way is the connection's last: whoever speaks HTTP/1.0 would be asked in
+    /// HTTP/1.0 by the next request, which may be signed as one of HTTP/1.1.
+    pub(super) fn retire(&self) {
+        self.0.retired.set(true);
+    }
+
+    /// Whether another request may be sent once the answer has ended.
+    pub(super) fn may_serve_again(&self) -> bool {
+        !self.0.spoiled.get() && !self.0.retired.get()
     }
 }
 
@@ -186,9 +198,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
+impl<S> Guard<S> {
+    /// What comes of a write. One that fails while an answer is waited for is the reader's to tell: the upstream may
+    /// have answered before it closed, or said in TLS why it did.
+    fn written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(_)) if self.watch.0.asked.get() => Poll::Pending,
+            written => written,
+        }
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.written(written)
     }
 
     fn poll_write_vectored(
@@ -196,7 +221,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        gather::poll_write(&mut self.get_mut().socket, cx, slices)
+        let this = self.get_mut();
+        let written = gather::poll_write(&mut this.socket, cx, slices);
+        this.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -204,7 +231,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        this.written(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
