@@ -105,7 +105,7 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// Seconds from sending to the upstream's answer head.
     pub upstream_duration: Family<Upstream, Histogram, fn() -> Histogram>,
-    /// Whether each endpoint answers, as far as is known: 1 or 0.
+    /// Whether each endpoint answers: 1 or 0; none while nobody knows.
     pub endpoint_up: Family<Endpoint, Gauge>,
     /// Calls in flight of each endpoint of an upstream that has several.
     pub endpoint_in_flight: Family<Endpoint, Gauge>,

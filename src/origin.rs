@@ -37,7 +37,8 @@ impl Origin {
             None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
         };
         let port = match port {
-            None => {
+            // A port may be left out with its colon written (RFC 3986 §6.2.3).
+            None | Some("") => {
                 if tls {
                     443
                 } else {

@@ -88,7 +88,10 @@ impl Admin {
     /// The upstreams none of whose endpoints answers. That is no reason not to be ready: the others are served.
     fn away(&self) -> Vec<String> {
         let snapshot = self.current.load();
-        let is_away = |upstream: &&Upstream| upstream.ways().all(|way| !way.endpoint.standing.is_up());
+        let is_away = |upstream: &&Upstream| {
+            let alone = upstream.others.is_empty();
+            upstream.ways().all(|way| way.endpoint.standing.answers(alone) == Some(false))
+        };
         let name = |upstream: &Upstream| upstream.name.as_str().to_owned();
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
     }
@@ -126,7 +129,9 @@ impl Admin {
                 let (standing, endpoint) = (&way.endpoint.standing, way.endpoint.origin.to_string());
                 let name = NameLabel(Some(upstream.name));
                 let labels = Endpoint { upstream: name, endpoint: Text(endpoint.into()) };
-                up.get_or_create(&labels).set(i64::from(standing.is_up()));
+                if let Some(answers) = standing.answers(upstream.others.is_empty()) {
+                    up.get_or_create(&labels).set(i64::from(answers));
+                }
                 if !upstream.others.is_empty() {
                     in_flight.get_or_create(&labels).set(standing.in_flight());
                 }

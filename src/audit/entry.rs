@@ -66,6 +66,7 @@ struct Metered {
     bytes: Cell<u64>,
     whole: Cell<bool>,
     awaited: Cell<bool>,
+    moved: Cell<Option<tokio::time::Instant>>,
 }
 
 impl Meter {
@@ -85,6 +86,17 @@ impl Meter {
     #[must_use]
     pub fn awaited(&self) -> bool {
         self.0.awaited.get()
+    }
+
+    /// When some of the body was handed to the upstream's connection last.
+    #[must_use]
+    pub fn moved(&self) -> Option<tokio::time::Instant> {
+        self.0.moved.get()
+    }
+
+    /// Notes that some of the body was handed to the upstream's connection now.
+    pub fn set_moved(&self) {
+        self.0.moved.set(Some(tokio::time::Instant::now()));
     }
 
     /// Sets the bytes taken.
@@ -120,6 +132,8 @@ pub struct Progress {
     pub logins: u32,
     /// How often the upstream showed the credential that it was sent.
     pub scrubbed: u32,
+    /// Why a link was handed on that may lead past the gateway.
+    pub link_kept: Option<&'static str>,
 }
 
 impl Entry {
@@ -240,6 +254,7 @@ impl Call {
             attempts: self.progress.attempts,
             logins: self.progress.logins,
             scrubbed: self.progress.scrubbed,
+            link_kept: self.progress.link_kept,
             ended,
         };
         let status = ending.status.unwrap_or(0);

@@ -188,6 +188,7 @@ pub(super) struct Ending<'a> {
     pub(super) attempts: u32,
     pub(super) logins: u32,
     pub(super) scrubbed: u32,
+    pub(super) link_kept: Option<&'static str>,
     pub(super) ended: Ended,
 }
 
@@ -207,6 +208,7 @@ impl<'a> Ending<'a> {
             attempts: 0,
             logins: 0,
             scrubbed: 0,
+            link_kept: None,
             ended,
         }
     }
@@ -226,6 +228,7 @@ impl<'a> Ending<'a> {
         members.number(bare!("attempts"), Some(u64::from(self.attempts)));
         members.number(bare!("logins"), (self.logins > 0).then_some(u64::from(self.logins)));
         members.number(bare!("scrubbed"), (self.scrubbed > 0).then_some(u64::from(self.scrubbed)));
+        members.text(key!("link_kept"), self.link_kept);
         members.word(key!("ended"), Some(self.ended.as_str()));
         members.0
     }

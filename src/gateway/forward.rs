@@ -17,9 +17,11 @@ use crate::custody::Unsealed;
 use crate::route::Route;
 use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::signature::Message;
-use crate::transport::links::Face;
-use crate::transport::scrub;
-use crate::transport::{Answer, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered};
+use crate::transport::links::{Face, Round};
+use crate::transport::{
+    Answer, Endpoint, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered, excerpt,
+    remove_descriptions, scrub,
+};
 use crate::upstream::{Upstream, Way};
 
 /// A call that waited for so long is judged again: what permitted it may be no more.
@@ -321,17 +323,63 @@ fn refuse_slash(upstream: &Upstream, entry: &Entry, response: &Response<Answer>)
     }
 }
 
+/// Refuses a redirect that a consumer could follow for ever: led back to the gateway, it is the same request.
+fn refuse_round(
+    (upstream, endpoint): (&Upstream, &Endpoint),
+    entry: &Entry,
+    response: &Response<Answer>,
+) -> Result<(), Failure> {
+    if !response.status().is_redirection() {
+        return Ok(());
+    }
+    let Some(location) = response.headers().get(LOCATION) else { return Ok(()) };
+    let action = entry.permit().action();
+    let sent = action.target.below(&upstream.manners.base);
+    let (here, host) = (&endpoint.origin, &endpoint.origin.host);
+    let reason = match upstream.links.round(location, sent.as_str(), here) {
+        Some(Round::Https) => format!(
+            "the upstream redirects to https at the same place: it is served there alone; write https://{host} \
+             in this upstream's endpoint"
+        ),
+        Some(Round::Http) => format!(
+            "the upstream redirects from https to http at the same place; see why {host} takes what comes by \
+             https for http"
+        ),
+        // A cookie may make the difference, and many forms are followed by a redirect to their own page.
+        Some(Round::Itself) if upstream.manners.cookies || !repeats(&action.method, response.status()) => {
+            return Ok(());
+        }
+        Some(Round::Itself) => "the upstream redirects to the same target again".into(),
+        None => return Ok(()),
+    };
+    Err(Failure { code: Code::UpstreamInvalid, reason })
+}
+
+/// Whether following a redirect with this status repeats the request as it was (RFC 9110 §15.4).
+fn repeats(method: &Method, status: StatusCode) -> bool {
+    let kept = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&status);
+    kept || matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// An upstream's 401 is about our credential. Why, it may say: that is for the operator, not for the consumer.
+async fn refused(response: &mut Response<Answer>, shown: Option<&HeaderValue>) -> Failure {
+    let why = excerpt(response, shown).await.map(|why| format!(": {why}")).unwrap_or_default();
+    Failure { code: Code::UpstreamAuth, reason: format!("the upstream answered 401{why}") }
+}
+
 /// What of an upstream's answer the consumer sees.
 async fn relay(
-    Call { upstream, message, arrival, .. }: &Call<'_>,
+    Call { upstream, way, message, arrival, .. }: &Call<'_>,
     entry: &mut Entry,
     route: &Route,
     (mut response, shown): (Response<Answer>, Option<HeaderValue>),
 ) -> Result<Response<Answer>, Failure> {
     if response.status() == StatusCode::UNAUTHORIZED {
-        return Err(Failure { code: Code::UpstreamAuth, reason: "the upstream answered 401".into() });
+        // Boxed, since it is rare and large.
+        return Err(Box::pin(refused(&mut response, shown.as_ref())).await);
     }
     refuse_slash(upstream, entry, &response)?;
+    refuse_round((upstream, way.endpoint), entry, &response)?;
     // HTTP/1.0 may name no host: then it is the address that it came to.
     let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
     let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
@@ -339,22 +387,36 @@ async fn relay(
         scrub(entry, &mut response, &sent).await?;
     }
     clean(response.headers_mut(), upstream.manners.cookies)?;
-    upstream.links.rewrite_headers(response.headers_mut(), face);
-    // A part of a body has the length that its `Content-Range` says.
-    let whole = response.status() != StatusCode::PARTIAL_CONTENT;
-    if whole && upstream.links.concerns(response.headers()) && !response.body().is_read() {
-        Box::pin(upstream.links.rewrite_body(response.body_mut(), face)).await?;
-        let grown = response.body().grown();
-        let length =
-            response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if let Some(length) = length {
-            response
-                .headers_mut()
-                .insert(CONTENT_LENGTH, HeaderValue::from(length.saturating_add_signed(grown)));
-        }
+    if let Some(why) = lead_back(upstream, &mut response, face).await? {
+        entry.note(|progress| progress.link_kept = Some(why));
+        upstream.endpoint.standing.log("link_kept", why);
     }
     answer::put_request_id(response.headers_mut(), entry.request_id());
     Ok(response)
+}
+
+/// Leads the answer's links back to the gateway; why one stays as it is that may lead past it.
+async fn lead_back(
+    upstream: &Upstream,
+    response: &mut Response<Answer>,
+    face: Face<'_>,
+) -> Result<Option<&'static str>, Failure> {
+    let kept = upstream.links.rewrite_headers(response.headers_mut(), face);
+    if !upstream.links.concerns(response.headers()) || response.body().is_read() {
+        return Ok(kept);
+    }
+    let page = Box::pin(upstream.links.rewrite_body(response, face)).await?;
+    if page.changed {
+        remove_descriptions(response.headers_mut());
+        let grown = response.body().grown();
+        let length = response.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if let Some(length) = length {
+            let length = HeaderValue::from(length.saturating_add_signed(grown));
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+        }
+    }
+    Ok(kept.or(page.kept))
 }
 
 /// Keeps from the consumer what the upstream shows of the credential.
@@ -369,6 +431,7 @@ async fn scrub(
         found += Box::pin(scrub::scrub_body(response.body_mut(), sent)).await?;
     }
     if found > 0 {
+        remove_descriptions(response.headers_mut());
         entry.note(|progress| progress.scrubbed = found);
     }
     Ok(())

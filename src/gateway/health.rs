@@ -12,17 +12,18 @@ use crate::transport::check;
 /// How often it is looked whether a check is due.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Looks after the endpoints of `current` until dropped: those of upstreams that have several.
+/// Looks after the endpoints of `current` until dropped.
 pub async fn look_after(current: Arc<ArcSwap<Snapshot>>) {
     let mut checks = JoinSet::new();
     loop {
         tokio::time::sleep(LOOK).await;
         while checks.try_join_next().is_some() {}
         let (snapshot, now) = (current.load_full(), Instant::now());
-        for upstream in snapshot.upstreams.iter().filter(|upstream| !upstream.others.is_empty()) {
+        for upstream in &snapshot.upstreams {
             let Some(health) = &upstream.health else { continue };
+            let alone = upstream.others.is_empty();
             for way in upstream.ways() {
-                if !way.endpoint.standing.is_check_due(now, health.interval) {
+                if !way.endpoint.standing.is_check_due(now, health.interval, alone) {
                     continue;
                 }
                 let (endpoint, host) = (way.endpoint.clone(), way.manners.host.clone());

@@ -28,7 +28,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version};
 use hyper::body::Incoming;
 
-use crate::audit::{Arrival, Audited, Draft, Journal, Known, Meter, Parties, Source};
+use crate::audit::{Arrival, Audited, Draft, Entry, Journal, Known, Meter, Parties, Source};
 use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::Custody;
@@ -38,7 +38,7 @@ use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
 use crate::scheme::Slot;
 use crate::signature::HmacKey;
-use crate::transport::{Answer, Inflow, Transport};
+use crate::transport::{Answer, Failure, Inflow, Transport};
 use crate::upstream::Upstream;
 use answer::Challenge;
 use decide::Head;
@@ -185,6 +185,7 @@ impl Gateway {
         match self.forward(&snapshot, &mut entry, route, (&head, &received, inflow, &arrival)).await {
             Ok(response) => entry.answer(response),
             Err(failure) => {
+                log(&snapshot, &entry, &failure);
                 let close = !entry.meter().whole();
                 let told = (failure.code, Challenge::of(&head.headers));
                 let response = answer::problem(told, entry.request_id(), None, close);
@@ -203,6 +204,19 @@ impl Gateway {
         let draft = self.journal.draft(None, &HeaderMap::new(), Rc::default(), from);
         let refusal = Refusal::because(fault.code, fault.reason);
         drop(refuse(&snapshot, draft, (&refusal, arrival, Challenge::Token), true));
+    }
+}
+
+/// Logs what consumers can do nothing about, and are not told.
+fn log(snapshot: &Snapshot, entry: &Entry, failure: &Failure) {
+    let by_configuration = matches!(
+        failure.code,
+        Code::UpstreamTls | Code::UpstreamAuth | Code::UpstreamInvalid | Code::UpstreamDns
+    );
+    if let Some(upstream) =
+        snapshot.upstreams.get(entry.permit().action().upstream).filter(|_| by_configuration)
+    {
+        upstream.endpoint.standing.log(failure.code.as_str(), &failure.reason);
     }
 }
 

@@ -190,7 +190,7 @@ impl Drop for Relayed {
         if let Some((connection, transport)) = self.owner.take()
             && self.is_read()
             && self.meter.whole()
-            && !connection.watch.spoiled()
+            && connection.watch.may_serve_again()
         {
             transport.release(self.endpoint, self.pool_idle, connection);
         }

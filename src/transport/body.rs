@@ -248,6 +248,7 @@ impl Body for RequestBody {
             }
         };
         content.left = content.left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        this.meter.set_moved();
         this.meter.set_whole(content.left == 0);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }

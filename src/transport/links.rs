@@ -1,15 +1,22 @@
 //! Links in answers: an absolute link to the upstream would lead a script, and its token, past
-//! the gateway. Top-level members of JSON (`next`, `previous`), `Location` and `Link` are led back to it.
+//! the gateway. Top-level members of JSON (`next`, `previous`), `Location`, `Link` and the like are led back to it;
+//! what cannot be is left as it is, and the trail says so.
+
+mod scan;
+mod spans;
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LINK, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, HeaderValue, LINK, LOCATION, REFRESH};
+use http::{HeaderMap, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 
 use super::Answer;
 use crate::audit::Broken;
 use crate::origin::Origin;
+use scan::scan;
+use spans::{after_url, all_of, in_angles};
 
 /// How much of a body is held back until its links are seen.
 const HELD: usize = 64 * 1024;
@@ -36,37 +43,162 @@ pub struct Face<'a> {
     pub prefix: &'a str,
 }
 
+/// How a redirect leads back to the request that it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// From http to https, on whatever port.
+    Https,
+    /// From https to http.
+    Http,
+    /// To the same scheme, host, port, path and query.
+    Itself,
+}
+
+/// What becomes of a link.
+#[derive(Debug, PartialEq, Eq)]
+enum Led {
+    /// It leads to the gateway, perhaps as it was.
+    Back(String),
+    /// It leads, or may lead, to the upstream past the gateway: why it stays as it is.
+    Kept(&'static str),
+    /// It does not lead to this upstream, or is relative.
+    Elsewhere,
+}
+
+/// What became of the links of a body.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Whether the body is another than the upstream's.
+    pub changed: bool,
+    /// Why a link that may lead past the gateway stays as it is.
+    pub kept: Option<&'static str>,
+}
+
 impl Links {
-    /// The link as the consumer must see it, or `None` where it does not lead to this upstream.
+    /// The link as the consumer must see it, or `None` where it stays as it is.
     #[must_use]
     pub fn rewritten(&self, link: &str, face: Face<'_>) -> Option<String> {
-        // `//host/path` takes the scheme of the page it stands on; the scheme does not matter here.
-        let absolute = link.starts_with("//").then(|| format!("http:{link}"));
-        let (origin, rest) = Origin::split(absolute.as_deref().unwrap_or(link))?;
-        if !self.is_here(&origin) {
-            return None;
+        match self.led(link, face) {
+            Led::Back(new) => (new != link).then_some(new),
+            Led::Kept(_) | Led::Elsewhere => None,
         }
-        let below = self.below_base(rest)?;
-        let scheme = if face.tls { "https" } else { "http" };
-        Some(format!("{scheme}://{}{}{below}", face.host, face.prefix))
     }
 
-    /// Rewrites the links in `Location` and `Link` (RFC 8288), absolute or of a path alone.
-    pub fn rewrite_headers(&self, headers: &mut HeaderMap, face: Face<'_>) {
-        let location = headers.get(LOCATION).and_then(|value| self.led_back(value.to_str().ok()?, face));
-        if let Some(Ok(value)) = location.map(HeaderValue::try_from) {
-            headers.insert(LOCATION, value);
+    fn led(&self, link: &str, face: Face<'_>) -> Led {
+        // What clients pass over, and what is for them alone.
+        let link = link.trim_matches(|letter: char| letter <= ' ');
+        let at = link.find('#').unwrap_or(link.len());
+        let (link, fragment) = link.split_at_checked(at).unwrap_or((link, ""));
+        let is_path = link.starts_with('/') && !link.starts_with("//") && !link.starts_with("/\\");
+        if is_path {
+            return match self.below_base(link) {
+                Some(below) => Led::Back(format!("{}{below}{fragment}", face.prefix)),
+                None => Led::Kept(OUTSIDE),
+            };
         }
-        // Asked first, since looking for an entry makes room for one.
-        if headers.contains_key(LINK)
-            && let http::header::Entry::Occupied(mut lines) = headers.entry(LINK)
-        {
+        // `//host/path` takes the scheme of the page it stands on; the scheme does not matter here.
+        let absolute = link.starts_with("//").then(|| format!("http:{link}"));
+        let Some((mut origin, rest)) = Origin::split(absolute.as_deref().unwrap_or(link)) else {
+            return if self.names_host(link) {
+                Led::Kept("a link that names its host oddly")
+            } else {
+                Led::Elsewhere
+            };
+        };
+        if origin.host.ends_with('.') {
+            origin.host.pop();
+        }
+        if !self.is_here(&origin) {
+            let same_host = self.origins.iter().any(|own| own.host == origin.host);
+            return if same_host {
+                Led::Kept("a link to another port of the upstream")
+            } else {
+                Led::Elsewhere
+            };
+        }
+        let scheme = if face.tls { "https" } else { "http" };
+        match self.below_base(rest) {
+            Some(below) => Led::Back(format!("{scheme}://{}{}{below}{fragment}", face.host, face.prefix)),
+            None => Led::Kept(OUTSIDE),
+        }
+    }
+
+    /// Whether what is no URL by our rules names a host of the upstream by those of lax clients (WHATWG URL):
+    /// slashes either way, any number of them, a user before it, escapes in it.
+    fn names_host(&self, link: &str) -> bool {
+        let link: String = link.chars().filter(|letter| !letter.is_ascii_control()).collect();
+        let is_http =
+            |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+        let rest = match link.split_once(':') {
+            Some((scheme, rest)) if is_http(scheme) => rest,
+            Some(_) | None if link.starts_with(['/', '\\']) => link.as_str(),
+            Some(_) | None => return false,
+        };
+        let authority = rest.trim_start_matches(['/', '\\']).split(['/', '\\', '?', '#']).next();
+        let place = authority.and_then(|authority| authority.rsplit('@').next()).unwrap_or_default();
+        let place = percent_decode_str(place).decode_utf8_lossy().to_ascii_lowercase();
+        let host = match place.strip_prefix('[') {
+            Some(v6) => v6.split(']').next(),
+            None => place.split(':').next(),
+        };
+        let host = host.unwrap_or_default().trim_end_matches('.');
+        self.origins.iter().any(|own| own.host == host)
+    }
+
+    /// Leads back the links in `Location`, `Content-Location`, `Link` (RFC 8288) and `Refresh`, absolute or of a
+    /// path alone. Gives why one stays as it is that may lead past the gateway.
+    pub fn rewrite_headers(&self, headers: &mut HeaderMap, face: Face<'_>) -> Option<&'static str> {
+        let mut kept = None;
+        for name in [LOCATION, CONTENT_LOCATION, LINK, REFRESH] {
+            // Asked first, since looking for an entry makes room for one.
+            if !headers.contains_key(&name) {
+                continue;
+            }
+            let spans = if name == LINK {
+                in_angles
+            } else if name == REFRESH {
+                after_url
+            } else {
+                all_of
+            };
+            let http::header::Entry::Occupied(mut lines) = headers.entry(name) else { continue };
             for value in lines.iter_mut() {
-                if let Some(Ok(rewritten)) = self.each_led_back(value, face).map(HeaderValue::try_from) {
-                    *value = rewritten;
+                let Ok(text) = value.to_str() else {
+                    let text = String::from_utf8_lossy(value.as_bytes());
+                    let ours = self.origins.iter().any(|own| text.contains(own.host.as_str()));
+                    kept = kept.or(ours.then_some("a link beyond ASCII"));
+                    continue;
+                };
+                let new = self.each_led_back(text, spans(text), &mut kept, face);
+                if let Some(Ok(new)) = new.map(HeaderValue::try_from) {
+                    *value = new;
                 }
             }
         }
+        kept
+    }
+
+    /// The text with the links at `spans` led back; none where it stays as it is.
+    fn each_led_back(
+        &self,
+        text: &str,
+        spans: Vec<Range<usize>>,
+        kept: &mut Option<&'static str>,
+        face: Face<'_>,
+    ) -> Option<String> {
+        let (mut out, mut done) = (String::new(), 0);
+        for span in spans {
+            let link = text.get(span.clone()).unwrap_or_default();
+            match self.led(link, face) {
+                Led::Back(new) if new != link => {
+                    out.extend([text.get(done..span.start).unwrap_or_default(), &new]);
+                    done = span.end;
+                }
+                Led::Kept(why) => *kept = kept.or(Some(why)),
+                Led::Back(_) | Led::Elsewhere => {}
+            }
+        }
+        (done > 0).then(|| out + text.get(done..).unwrap_or_default())
     }
 
     /// Whether `location` is this same target but for a slash at the end of its path. Clients follow
@@ -84,49 +216,67 @@ impl Links {
         rest.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')) == Some(query)
     }
 
-    fn led_back(&self, link: &str, face: Face<'_>) -> Option<String> {
-        if link.starts_with('/') && !link.starts_with("//") {
-            return self.below_base(link).map(|below| format!("{}{below}", face.prefix));
+    /// How a redirect to `location` leads back to the `target` that was sent to `here`, if it does.
+    #[must_use]
+    pub fn round(&self, location: &HeaderValue, target: &str, here: &Origin) -> Option<Round> {
+        let location = location.to_str().ok()?;
+        let location = location.split_once('#').map_or(location, |(location, _)| location);
+        let scheme = if here.tls { "https:" } else { "http:" };
+        let absolute = location.starts_with("//").then(|| format!("{scheme}{location}"));
+        let Some((origin, rest)) = Origin::split(absolute.as_deref().unwrap_or(location)) else {
+            return (location == target).then_some(Round::Itself);
+        };
+        let path = |target: &str| {
+            let path = target.split_once('?').map_or(target, |(path, _)| path);
+            percent_decode_str(if path.is_empty() { "/" } else { path }).collect::<Vec<u8>>()
+        };
+        let is_here = origin.host == here.host || self.origins.iter().any(|own| own.host == origin.host);
+        if !is_here || path(rest) != path(target) {
+            return None;
         }
-        self.rewritten(link, face)
-    }
-
-    /// The value with every link between `<` and `>` led back.
-    fn each_led_back(&self, value: &HeaderValue, face: Face<'_>) -> Option<String> {
-        let mut rest = value.to_str().ok()?;
-        let mut out = String::with_capacity(rest.len());
-        while let Some((before, after)) = rest.split_once('<') {
-            let Some((link, left)) = after.split_once('>') else { break };
-            let new = self.led_back(link, face);
-            out.extend([before, "<", new.as_deref().unwrap_or(link), ">"]);
-            rest = left;
+        match (here.tls, origin.tls) {
+            (false, true) => Some(Round::Https),
+            (true, false) => Some(Round::Http),
+            (true, true) | (false, false) => {
+                (rest == target && origin.same_place(here)).then_some(Round::Itself)
+            }
         }
-        out.push_str(rest);
-        Some(out)
     }
 
     /// Whether a body with these headers has links to look for.
     #[must_use]
     pub fn concerns(&self, headers: &HeaderMap) -> bool {
-        if self.members.is_empty() {
-            return false;
-        }
-        is_plain_json(headers)
+        !self.members.is_empty() && is_json(headers)
     }
 
-    /// Reads the body until its links are seen, 64 KiB at most, and rewrites them; the rest streams.
+    /// Leads back the links of a body whose headers [concern](Self::concerns) us, as far as 64 KiB show them; the
+    /// rest streams. What is coded or a part of a body is left as it is, which the answer says.
     ///
     /// # Errors
     /// [`Broken`] where the upstream breaks off meanwhile.
-    pub async fn rewrite_body(&self, answer: &mut Answer, face: Face<'_>) -> Result<(), Broken> {
+    pub async fn rewrite_body(
+        &self,
+        response: &mut Response<Answer>,
+        face: Face<'_>,
+    ) -> Result<Page, Broken> {
+        let unread = |why| Ok(Page { changed: false, kept: Some(why) });
+        // A part of a body has the length that its `Content-Range` says.
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            return unread("links in a part of a body");
+        }
+        if !is_uncoded(response.headers()) {
+            return unread("links in a coded body");
+        }
+        let answer = response.body_mut();
         let mut held = BytesMut::new();
         let mut look_at = 0;
-        let found = loop {
+        let scan = loop {
             let end = answer.is_read();
             if held.len() >= look_at || end || held.len() >= HELD {
-                let scan = scan(&held, &self.members);
+                let mut scan = scan(&held, &self.members);
+                scan.unseen = !scan.done && !end;
                 if scan.done || end || held.len() >= HELD {
-                    break scan.found;
+                    break scan;
                 }
                 // Looking only after the text has doubled keeps the work in proportion to it.
                 look_at = held.len() * 2;
@@ -136,33 +286,49 @@ impl Links {
             }
         };
         let taken = held.len();
-        answer.put_front(self.replaced(held.freeze(), &found, face), taken);
-        Ok(())
+        let (text, mut page) = self.replaced(held.freeze(), &scan.found, face);
+        answer.put_front(text, taken);
+        if scan.unseen {
+            page.kept = page.kept.or(Some("links beyond 64 KiB of a body"));
+        }
+        Ok(page)
     }
 
     /// The text of a whole body, or of its beginning, with the links that are seen in it rewritten.
     #[must_use]
     pub fn rewritten_text(&self, text: Bytes, face: Face<'_>) -> Bytes {
         let found = scan(&text, &self.members).found;
-        self.replaced(text, &found, face)
+        self.replaced(text, &found, face).0
     }
 
-    fn replaced(&self, text: Bytes, found: &[Range<usize>], face: Face<'_>) -> Bytes {
-        let mut out = BytesMut::new();
+    fn replaced(&self, text: Bytes, found: &[Range<usize>], face: Face<'_>) -> (Bytes, Page) {
+        let (mut out, mut page) = (BytesMut::new(), Page::default());
         let mut done = 0;
         for range in found {
-            let link = text.get(range.clone()).and_then(|json| serde_json::from_slice::<String>(json).ok());
-            let Some(new) = link.and_then(|link| self.rewritten(&link, face)) else { continue };
-            let Ok(json) = serde_json::to_vec(&new) else { continue };
-            out.extend_from_slice(text.get(done..range.start).unwrap_or_default());
-            out.extend_from_slice(&json);
-            done = range.end;
+            let json = text.get(range.clone()).unwrap_or_default();
+            let Ok(link) = serde_json::from_slice::<String>(json) else {
+                let ours = |own: &Origin| memchr::memmem::find(json, own.host.as_bytes()).is_some();
+                let why = self.origins.iter().any(ours).then_some("a link that is no text");
+                page.kept = page.kept.or(why);
+                continue;
+            };
+            match self.led(&link, face) {
+                Led::Back(new) if new != link => {
+                    let Ok(json) = serde_json::to_vec(&new) else { continue };
+                    out.extend_from_slice(text.get(done..range.start).unwrap_or_default());
+                    out.extend_from_slice(&json);
+                    done = range.end;
+                }
+                Led::Kept(why) => page.kept = page.kept.or(Some(why)),
+                Led::Back(_) | Led::Elsewhere => {}
+            }
         }
         if done == 0 {
-            return text;
+            return (text, page);
         }
+        page.changed = true;
         out.extend_from_slice(text.get(done..).unwrap_or_default());
-        out.freeze()
+        (out.freeze(), page)
     }
 
     fn is_here(&self, origin: &Origin) -> bool {
@@ -177,126 +343,24 @@ impl Links {
     }
 }
 
+/// Why a link stays as it is that leads to the upstream's host, but not to what is behind the gateway.
+const OUTSIDE: &str = "a link outside the endpoint's path";
+
 /// Whether a body with these headers is JSON that can be read as it is.
 #[must_use]
 pub fn is_plain_json(headers: &HeaderMap) -> bool {
-    let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+    is_json(headers) && is_uncoded(headers)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-    });
-    let coding = headers.get(CONTENT_ENCODING);
-    json && coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    })
 }
 
-/// Where string values of the wanted top-level members stand.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Scan {
-    found: Vec<Range<usize>>,
-    /// Nothing more can be found: all are there, the object has ended, or it is none.
-    done: bool,
-}
-
-/// Walks the text of a JSON object as far as it goes.
-fn scan(text: &[u8], members: &[String]) -> Scan {
-    let mut scan = Scan::default();
-    let mut seen = 0;
-    let mut cursor = Cursor { text, at: 0 };
-    match cursor.next_token() {
-        Some(b'{') => cursor.at += 1,
-        Some(_) => {
-            scan.done = true;
-            return scan;
-        }
-        None => return scan,
-    }
-    loop {
-        match cursor.next_token() {
-            Some(b',') => cursor.at += 1,
-            Some(b'"') => {
-                let Some(name) = cursor.string() else { return scan };
-                if cursor.next_token() != Some(b':') {
-                    return scan;
-                }
-                cursor.at += 1;
-                let Some(start) = cursor.next_token() else { return scan };
-                let Some(value) = cursor.value() else { return scan };
-                let name = text.get(name).and_then(|json| serde_json::from_slice::<String>(json).ok());
-                if name.is_some_and(|name| members.contains(&name)) {
-                    seen += 1;
-                    if start == b'"' {
-                        scan.found.push(value);
-                    }
-                    if seen == members.len() {
-                        scan.done = true;
-                        return scan;
-                    }
-                }
-            }
-            Some(_) => {
-                scan.done = true;
-                return scan;
-            }
-            None => return scan,
-        }
-    }
-}
-
-struct Cursor<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn next_token(&mut self) -> Option<u8> {
-        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
-            self.at += 1;
-        }
-        self.text.get(self.at).copied()
-    }
-
-    /// The string that begins here, with its quotes; `None` where the text ends before it.
-    fn string(&mut self) -> Option<Range<usize>> {
-        let start = self.at;
-        self.at += 1;
-        loop {
-            let rest = self.text.get(self.at..)?;
-            let stop = memchr::memchr2(b'"', b'\\', rest)?;
-            let quote = rest.get(stop) == Some(&b'"');
-            self.at += stop + if quote { 1 } else { 2 };
-            if quote {
-                return Some(start..self.at);
-            }
-        }
-    }
-
-    /// The value that begins here; `None` where the text ends before it.
-    fn value(&mut self) -> Option<Range<usize>> {
-        let start = self.at;
-        let mut depth = 0_u32;
-        loop {
-            match self.text.get(self.at)? {
-                b'"' => {
-                    self.string()?;
-                    if depth == 0 {
-                        return Some(start..self.at);
-                    }
-                }
-                b'{' | b'[' => {
-                    depth += 1;
-                    self.at += 1;
-                }
-                b',' | b'}' | b']' if depth == 0 => return Some(start..self.at),
-                b'}' | b']' => {
-                    depth -= 1;
-                    self.at += 1;
-                    if depth == 0 {
-                        return Some(start..self.at);
-                    }
-                }
-                _ => self.at += 1,
-            }
-        }
-    }
+fn is_uncoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]
@@ -325,7 +389,13 @@ mod tests {
         assert_eq!(rewritten("https://jms.example.com/other/"), None);
         assert_eq!(rewritten("https://jms.example.com/jmsx/"), None);
         assert_eq!(rewritten("https://elsewhere.example.com/jms/"), None);
-        assert_eq!(rewritten("/jms/api/"), None);
+        assert_eq!(rewritten("/jms/api/?a=b#c").unwrap(), "/p/api/?a=b#c");
+        assert_eq!(rewritten(" https://jms.example.com:/jms/a#f\n").unwrap(), "http://gw:7070/p/a#f");
+        assert_eq!(rewritten("https://jms.example.com.:443/jms/a").unwrap(), "http://gw:7070/p/a");
+        assert_eq!(rewritten("//JMS.EXAMPLE.COM/jms/a").unwrap(), "http://gw:7070/p/a");
+        for relative in ["?offset=2", "page/2", "../x", "", "#f"] {
+            assert_eq!(links().led(relative, FACE), Led::Elsewhere, "{relative}");
+        }
     }
 
     #[test]
@@ -343,6 +413,61 @@ mod tests {
             links().rewrite_headers(&mut headers, FACE);
             assert_eq!(headers.get(LOCATION).unwrap(), wanted, "{location}");
         }
+    }
+
+    #[test]
+    fn knows_what_may_lead_past_the_gateway() {
+        for link in [
+            "https://jms.example.com/other/",
+            "/other/",
+            "https://jms.example.com/jms//evil.example/x",
+            "https://jms.example.com:8443/jms/a",
+            "https://user@jms.example.com/jms/a",
+            "https:/jms.example.com/jms/a",
+            "https:jms.example.com/jms/a",
+            "https:\\\\jms.example.com\\jms\\a",
+            "\\\\jms.example.com/jms/a",
+            "/\\jms.example.com/jms/a",
+            "///jms.example.com/jms/a",
+            "https://jms.example.co%6d/jms/a",
+            "ht\ttps://jms-2.example.com./jms/a",
+        ] {
+            assert!(matches!(links().led(link, FACE), Led::Kept(_)), "{link:?}");
+        }
+        for link in [
+            "https://elsewhere.example.com/?next=https://jms.example.com/",
+            "https://jms.example.com.evil.example/",
+            "https://jms.example.com@evil.example/",
+            "mailto:a@jms.example.com",
+            "jms.example.com/x",
+        ] {
+            assert_eq!(links().led(link, FACE), Led::Elsewhere, "{link}");
+        }
+    }
+
+    #[test]
+    fn rewrites_every_header_that_leads_somewhere() {
+        for (name, value, wanted) in [
+            ("content-location", "https://jms.example.com/jms/a/", "http://gw:7070/p/a/"),
+            ("refresh", "5; url=https://jms.example.com/jms/a/", "5; url=http://gw:7070/p/a/"),
+            ("refresh", "0;URL='/jms/a/'", "0;URL='/p/a/'"),
+            ("refresh", "5", "5"),
+            (
+                "link",
+                "<https://jms.example.com/jms/?p=2>; rel=\"next\", </jms/x>; rel=up, <https://else.example/>",
+                "<http://gw:7070/p/?p=2>; rel=\"next\", </p/x>; rel=up, <https://else.example/>",
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(links().rewrite_headers(&mut headers, FACE), None, "{value}");
+            assert_eq!(headers.get(name).unwrap(), wanted);
+            headers.insert(name, HeaderValue::from_str(&value.replace("/jms/", "/other/")).unwrap());
+            assert_eq!(links().rewrite_headers(&mut headers, FACE).is_some(), value != "5", "{value}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, HeaderValue::from_bytes(b"https://jms.example.com/jms/\xe9").unwrap());
+        assert!(links().rewrite_headers(&mut headers, FACE).is_some());
     }
 
     #[test]
@@ -368,24 +493,59 @@ mod tests {
     }
 
     #[test]
-    fn finds_members_of_the_top_level_alone() {
-        let members = links().members;
-        let found = |text: &str| {
-            let scan = scan(text.as_bytes(), &members);
-            (
-                scan.found.into_iter().map(|range| text.get(range).unwrap().to_owned()).collect::<Vec<_>>(),
-                scan.done,
-            )
+    fn knows_a_redirect_that_leads_round() {
+        let round = |location, here| {
+            let (here, _) = Origin::split(here).unwrap();
+            links().round(&HeaderValue::from_static(location), "/jms/a%20b/?x=1", &here)
         };
-        assert_eq!(
-            found(r#" {"count": 2, "next": "a\"b", "previous":null, "results":[{"next":"x"}]}"#),
-            (vec![r#""a\"b""#.into()], true)
-        );
-        assert_eq!(found(r#"{"results":[{"next":"x"}],"n\u0065xt":"y"}"#), (vec![r#""y""#.into()], true));
-        assert_eq!(found(r#"[{"next":"x"}]"#), (vec![], true));
-        assert_eq!(found(r#"{"next":"x","prev"#), (vec![r#""x""#.into()], false));
-        assert_eq!(found(""), (vec![], false));
-        assert_eq!(found(r#"{"a":"\"#), (vec![], false));
+        let (http, https) = ("http://jms.example.com:8080", "https://jms.example.com");
+        for location in [
+            "https://jms.example.com/jms/a%20b/?x=1",
+            "HTTPS://JMS.example.com:8443/jms/a%20b/?x=1",
+            "https://jms.example.com/jms/a%20b/",
+            "https://jms.example.com/jms/%61%20b/?x=1#f",
+            "https://jms-2.example.com/jms/a%20b/?x=1",
+        ] {
+            assert_eq!(round(location, http), Some(Round::Https), "{location}");
+        }
+        assert_eq!(round("http://jms.example.com/jms/a%20b/?x=1", https), Some(Round::Http));
+        for location in
+            ["https://jms.example.com/jms/a%20b/?x=1", "//jms.example.com/jms/a%20b/?x=1", "/jms/a%20b/?x=1"]
+        {
+            assert_eq!(round(location, https), Some(Round::Itself), "{location}");
+        }
+        for location in [
+            "https://elsewhere.example.com/jms/a%20b/?x=1",
+            "https://jms.example.com/jms/b/",
+            "/jms/a%20b/?x=2",
+            "/jms/a%20b/",
+            "?x=1",
+            "https://user@jms.example.com/jms/a%20b/?x=1",
+        ] {
+            assert_eq!(round(location, https), None, "{location}");
+        }
+        assert_eq!(round("http://jms.example.com/jms/a%20b/?x=1", http), None, "another port");
+    }
+
+    #[test]
+    fn says_what_stays_as_it_is() {
+        let page = |text: &str| {
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            let found = scan(&text, &links().members).found;
+            links().replaced(text, &found, FACE).1
+        };
+        let led = page(r#"{"next":"https://jms.example.com/jms/a","previous":null}"#);
+        assert_eq!(led, Page { changed: true, kept: None });
+        assert_eq!(page(r#"{"next":"?p=2","previous":"https://else.example/"}"#), Page::default());
+        for kept in [
+            r#"{"next":"https://jms.example.com/other/"}"#,
+            r#"{"next":"https:\/\/jms.example.com:8\/jms\/"}"#,
+            r#"{"next":{"href":"https://jms.example.com/jms/a"}}"#,
+            r#"{"next":"\ud800 https://jms.example.com/jms/a"}"#,
+        ] {
+            let Page { changed, kept: why } = page(kept);
+            assert!(!changed && why.is_some(), "{kept}");
+        }
     }
 
     #[test]

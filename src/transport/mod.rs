@@ -4,6 +4,8 @@ mod address;
 mod answer;
 mod body;
 mod connect;
+mod descriptions;
+mod excerpt;
 mod fetch;
 mod guard;
 mod health;
@@ -16,6 +18,8 @@ pub use address::{Network, NoNetwork, may_be_called};
 pub use answer::Answer;
 pub use body::{BodyFault, BodyLimits, Inflow, RequestBody};
 pub use connect::Endpoint;
+pub use descriptions::remove_descriptions;
+pub use excerpt::excerpt;
 pub use fetch::{Fetched, fetch};
 pub use health::{Health, check};
 pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
@@ -27,7 +31,8 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::{Method, Response};
+use http::{Method, Response, Version};
+use hyper::ext::ReasonPhrase;
 
 use crate::audit::{Broken, Meter};
 use crate::code::Code;
@@ -148,17 +153,24 @@ impl Transport {
                 }
                 Some(Ok(response)) => {
                     endpoint.standing.answered(endpoint.is_checked);
+                    if response.version() < Version::HTTP_11 {
+                        connection.watch.retire();
+                    }
                     let owner = (connection, Rc::clone(self));
                     let answer = |body| Answer::new(body, owner, (endpoint, load), meter.clone());
-                    return Ok(response.map(answer));
+                    return Ok(our_own_line(response).map(answer));
                 }
                 Some(Err(error)) => error,
             };
             match error.take_message() {
                 Some(unsent) if reused => request = unsent,
                 _ => {
-                    let stale = reused && !connection.watch.heard();
                     let failure = connection.failure(error.error());
+                    let refused = failure.code == Code::UpstreamTls;
+                    if refused {
+                        endpoint.standing.missed(&failure.reason);
+                    }
+                    let stale = reused && !refused && !connection.watch.heard();
                     return Err(Unanswered { failure, sent: true, stale, unsent: None });
                 }
             }
@@ -205,6 +217,15 @@ impl Transport {
     }
 }
 
+/// The answer without what its upstream's status line says beside the status. The version is one of the
+/// hop to the upstream (RFC 9110 §2.5): a body of HTTP/1.0 ends with its connection, and passed on as such it
+/// would look whole where it was cut. A phrase is for nobody, and may say anything.
+fn our_own_line<B>(mut response: Response<B>) -> Response<B> {
+    *response.version_mut() = Version::HTTP_11;
+    response.extensions_mut().remove::<ReasonPhrase>();
+    response
+}
+
 /// The idle connections of one endpoint.
 fn of(idle: &mut [(u64, Vec<Idle>)], endpoint: u64) -> Option<&mut Vec<Idle>> {
     idle.iter_mut().find(|(id, _)| *id == endpoint).map(|(_, kept)| kept)
@@ -220,18 +241,48 @@ fn within<T>(
     meter: &Meter,
     timeout: Duration,
 ) -> impl Future<Output = Option<T>> {
-    let mut before = meter.bytes();
     std::future::poll_fn(move |cx| {
         loop {
             if let Poll::Ready(answer) = answered.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
             }
             ready!(deadline.poll(cx, until));
-            if meter.bytes() == before && !meter.awaited() {
+            let Some(later) = extended(until, timeout, (meter.awaited(), meter.moved())) else {
                 return Poll::Ready(None);
-            }
-            before = meter.bytes();
-            until += timeout;
+            };
+            until = later;
         }
     })
+}
+
+/// Until when an answer is waited for that has not come `until` then: for one time-out since the body `moved`.
+fn extended(
+    until: tokio::time::Instant,
+    timeout: Duration,
+    (awaited, moved): (bool, Option<tokio::time::Instant>),
+) -> Option<tokio::time::Instant> {
+    if awaited {
+        return Some(until + timeout);
+    }
+    moved.map(|moved| moved + timeout).filter(|later| *later > until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_waited_for_one_time_out_after_the_body_moved() {
+        let (began, timeout) = (tokio::time::Instant::now(), Duration::from_secs(60));
+        let after = |seconds| began + Duration::from_secs(seconds);
+        // Without a body, or where all of it was there when the wait began.
+        assert_eq!(extended(after(60), timeout, (false, None)), None);
+        assert_eq!(extended(after(60), timeout, (false, Some(began))), None);
+        // Its last byte went at the first second: the wait ends at the sixty-first, not at the hundred-and-twentieth.
+        assert_eq!(extended(after(60), timeout, (false, Some(after(1)))), Some(after(61)));
+        assert_eq!(extended(after(61), timeout, (false, Some(after(1)))), None);
+        // It is the consumer that lets wait.
+        assert_eq!(extended(after(60), timeout, (true, Some(after(1)))), Some(after(120)));
+        assert_eq!(extended(after(60), timeout, (true, None)), Some(after(120)));
+    }
 }

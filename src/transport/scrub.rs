@@ -96,6 +96,11 @@ fn replace(text: &mut [u8], secret: &[u8]) -> u32 {
     found
 }
 
+/// Takes what was `sent` out of a text that is kept, however short it is; how often it was there.
+pub(super) fn scrub_text(text: &mut [u8], sent: &HeaderValue) -> u32 {
+    replace(text, secret(sent.as_bytes()))
+}
+
 /// Takes what was `sent` out of an answer's header values; how often it was there.
 pub fn scrub_headers(headers: &mut HeaderMap, sent: &HeaderValue) -> u32 {
     let secret = secret(sent.as_bytes());

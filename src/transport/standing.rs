@@ -13,6 +13,8 @@ const MOST_FAILURES: u32 = 3;
 const SHORTEST: Duration = Duration::from_secs(1);
 /// How long until it is tried, at most.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How often a kind of failure is logged.
+const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// The standing of one endpoint. A status never counts: only what does not answer is down.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub struct Standing {
     /// good standing share no lock.
     troubled: AtomicBool,
     down: AtomicBool,
+    /// Whether it has answered since its health was to be looked at last. Mostly only read, for the same reason.
+    heard: AtomicBool,
+    /// Whether it has ever answered.
+    known: AtomicBool,
     record: Mutex<Record>,
 }
 
@@ -38,6 +44,8 @@ struct Record {
     pause: Duration,
     /// When its health is to be looked at.
     check: Option<Instant>,
+    /// When each kind of failure was logged last.
+    logged: Vec<(&'static str, Instant)>,
 }
 
 /// A call in flight, counted until it is dropped.
@@ -54,14 +62,28 @@ impl Standing {
             in_flight: AtomicI64::new(0),
             troubled: AtomicBool::new(false),
             down: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+            known: AtomicBool::new(false),
             record: Mutex::default(),
         }
     }
 
-    /// Whether it answers, as far as is known.
+    /// Whether calls may go there: it is not down.
     #[must_use]
     pub fn is_up(&self) -> bool {
         !self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether it answers; none while nobody knows. One that is `alone`, has failed and never answered does not
+    /// answer: calls cannot avoid it, so nothing is waited for.
+    #[must_use]
+    pub fn answers(&self, alone: bool) -> Option<bool> {
+        let known = self.known.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed);
+        match (self.is_up(), known) {
+            (false, _) => Some(false),
+            (true, true) => Some(true),
+            (true, false) => (alone && self.troubled.load(Ordering::Relaxed)).then_some(false),
+        }
     }
 
     /// How many calls it has.
@@ -78,6 +100,9 @@ impl Standing {
 
     /// A call was answered. Where it is `checked`, what checks found stays.
     pub(super) fn answered(&self, checked: bool) {
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
         if self.troubled.load(Ordering::Relaxed) {
             let mut record = self.record();
             record.missed = 0;
@@ -97,10 +122,26 @@ impl Standing {
     pub fn checked(&self, ill: Option<&str>) {
         let mut record = self.record();
         match ill {
-            None => (record.missed, record.ill) = (0, 0),
+            None => {
+                self.known.store(true, Ordering::Relaxed);
+                (record.missed, record.ill) = (0, 0);
+            }
             Some(_) => record.ill = record.ill.saturating_add(1),
         }
         self.settle(record, ill.unwrap_or_default());
+    }
+
+    /// Logs what only whoever runs the gateway can mend, once in ten seconds of each kind: the trail has them all.
+    pub fn log(&self, code: &'static str, reason: &str) {
+        let (mut record, now) = (self.record(), Instant::now());
+        record.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_EVERY);
+        if record.logged.iter().any(|(logged, _)| *logged == code) {
+            return;
+        }
+        record.logged.push((code, now));
+        drop(record);
+        let upstream = &self.upstream;
+        tracing::warn!(upstream, code, reason, "the upstream, or how it is configured, needs a look");
     }
 
     /// Whether one that is down is to be tried now: true once, to whoever shall try it.
@@ -118,18 +159,21 @@ impl Standing {
         due
     }
 
-    /// Whether its health is to be looked at now: every `interval`, and where it is down as it may be tried.
+    /// Whether its health is to be looked at now: every `interval`, and where it is down as it may be tried. One
+    /// that is `alone` is not looked at while calls are answered: they tell as much, and lead nowhere else.
     #[must_use]
-    pub fn is_check_due(&self, now: Instant, interval: Duration) -> bool {
+    pub fn is_check_due(&self, now: Instant, interval: Duration, alone: bool) -> bool {
         if !self.is_up() {
             return self.may_be_tried(now);
         }
         let mut record = self.record();
-        let due = record.check.is_none_or(|check| check <= now);
-        if due {
+        let due = record.check.map_or(!alone, |check| check <= now);
+        if due || record.check.is_none() {
             record.check = now.checked_add(interval);
         }
-        due
+        let heard = due && self.heard.swap(false, Ordering::Relaxed);
+        self.known.fetch_or(heard, Ordering::Relaxed);
+        due && !(alone && heard)
     }
 
     /// Puts in force what the record says now, and tells of it where that is a change.
@@ -226,12 +270,48 @@ mod tests {
     #[test]
     fn a_check_is_due_once_an_interval() {
         let (standing, now, interval) = (standing(), Instant::now(), Duration::from_secs(5));
-        assert!(standing.is_check_due(now, interval) && !standing.is_check_due(now, interval));
-        assert!(standing.is_check_due(now + interval, interval));
+        let due = |standing: &Standing, now| standing.is_check_due(now, interval, false);
+        assert!(due(&standing, now) && !due(&standing, now));
+        assert!(due(&standing, now + interval));
         (0..3).for_each(|_| standing.missed("nobody"));
         let down = Instant::now();
-        assert!(!standing.is_check_due(now, interval));
-        assert!(standing.is_check_due(down + SHORTEST, interval));
+        assert!(!due(&standing, now));
+        assert!(due(&standing, down + SHORTEST));
+    }
+
+    #[test]
+    fn one_alone_is_looked_at_where_no_call_tells_how_it_stands() {
+        let (standing, now, interval) = (standing(), Instant::now(), Duration::from_secs(5));
+        let due = |after: u32| standing.is_check_due(now + interval * after, interval, true);
+        assert!(!due(0) && due(1) && !due(1) && due(2));
+        standing.answered(false);
+        assert!(!due(3), "a call was answered meanwhile");
+        assert!(due(4));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_neither_up_nor_away() {
+        let first_answers = standing();
+        assert_eq!(first_answers.answers(true), None);
+        first_answers.answered(false);
+        assert_eq!(first_answers.answers(true), Some(true));
+        first_answers.missed("nobody");
+        first_answers.missed("nobody");
+        assert_eq!(first_answers.answers(true), Some(true), "it takes three");
+        first_answers.missed("nobody");
+        assert_eq!(first_answers.answers(true), Some(false));
+
+        let first_fails = standing();
+        first_fails.missed("nobody");
+        assert_eq!((first_fails.answers(true), first_fails.answers(false)), (Some(false), None));
+        first_fails.checked(None);
+        assert_eq!(first_fails.answers(true), Some(true));
+        // What was heard stays known once its health was looked at.
+        let heard = standing();
+        heard.answered(false);
+        let now = Instant::now();
+        assert!(heard.is_check_due(now, Duration::from_secs(5), false));
+        assert_eq!(heard.answers(true), Some(true));
     }
 
     #[test]

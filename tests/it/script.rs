@@ -122,6 +122,11 @@ impl Line {
         ));
     }
 
+    /// From here on, the connection is reset where it ends.
+    pub fn resets(&self) {
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Leaves little room for what it does not read.
     pub fn has_little_room(&self) {
         socket2::SockRef::from(&self.socket).set_recv_buffer_size(4096).unwrap();

@@ -163,6 +163,13 @@ fn serve(socket: TcpStream, connection: usize, record: &Mutex<Vec<Seen>>, answer
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     let mut socket = socket;
     while let Some(mut seen) = read(&mut reader) {
+        // Nobody's call: the gateway asks for it where no call was made for a while.
+        if seen.target.ends_with("/api/health/") && seen.all("authorization").is_empty() {
+            if socket.write_all(&Reply::json("{}").bytes).is_err() {
+                return;
+            }
+            continue;
+        }
         seen.connection = connection;
         seen.unsigned = seen.signed_for(&seen.target).err();
         let reply = answer(&seen);

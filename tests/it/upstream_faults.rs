@@ -217,3 +217,23 @@ fn a_401_to_our_credential_is_not_shown_as_the_consumers() {
         ledger.note(case.name, answer, 502, failed("upstream_auth"));
     });
 }
+
+/// What moved while the first time-out ran is no reason to wait for a second one.
+#[test]
+fn a_call_with_a_body_waits_one_time_out_for_its_answer() {
+    let script = Script::start(|line| {
+        line.head();
+        line.until_closed();
+    });
+    let config = crate::world::CONFIG.replace("\"600ms\"", "\"3s\"");
+    let mut ledger = Ledger::new(script.world_with(&config));
+    for body in ["", "hi"] {
+        let began = Instant::now();
+        let lines = format!("Content-Length: {}\r\n", body.len());
+        let answer = ledger.world.exchange(request("POST", "/api/", &lines) + body);
+        let took = began.elapsed();
+        assert!((Duration::from_secs(3)..Duration::from_millis(5900)).contains(&took), "{body:?}: {took:?}");
+        ledger.note(body, &answer, 504, failed("upstream_timeout"));
+    }
+    ledger.check();
+}

@@ -260,6 +260,19 @@ impl Raw {
         }
     }
 
+    /// The head of the next answer, which has no body.
+    pub fn head(&mut self) -> Answer {
+        let end = loop {
+            if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.more(), "no head in {:?}", String::from_utf8_lossy(&self.unread));
+        };
+        let head = String::from_utf8(self.unread.drain(..end).collect()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, body: Vec::new(), whole: true }
+    }
+
     /// The next answer, which may be `100 Continue`; status 0 where the connection closed instead.
     pub fn any_answer(&mut self) -> Answer {
         let end = loop {

@@ -64,8 +64,11 @@ fn a_reload_leaves_the_standing_of_what_stays() {
     wait_up(&process, &a, 0);
     let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
     assert!(!metrics.contains(&b.address.to_string()), "{metrics}");
-    assert!(metrics.contains(&metric(&c, "up", 1)) && metrics.contains(&metric(&c, "in_flight", 0)));
+    assert!(metrics.contains(&metric(&c, "in_flight", 0)), "{metrics}");
+    let up_at_all = metric(&c, "up", 0).replace(" 0\n", "");
+    assert!(!metrics.contains(&up_at_all), "nobody knows yet: {metrics}");
     assert_eq!(process.get("/api/x/").status, 200);
+    wait_up(&process, &c, 1);
 
     b.kill();
     site.write(&config(&[&a, &b], never));
@@ -110,4 +113,52 @@ fn health_is_asked_for_without_a_credential_and_is_nobodys_call() {
     let calls = site.events().iter().filter(|event| event["event"] == "outcome").count();
     assert_eq!(calls, 10);
     site.verified();
+}
+
+/// Waits until `/readyz` names the upstream as away, or no longer.
+fn wait_away(process: &Process, away: bool) {
+    let until = Instant::now() + PATIENCE;
+    let wanted = if away { serde_json::json!(["jms"]) } else { serde_json::json!([]) };
+    while told(process)["away"] != wanted {
+        assert!(Instant::now() < until, "{}", told(process));
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_nobody_has_asked_yet_is_told_neither_up_nor_away() {
+    let mut alone = Standin::start();
+    alone.kill();
+    let site = Site::with(alone.address, &config(&[&alone], "health = { interval = \"60s\" }"));
+    let process = site.start();
+    let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
+    assert!(!metrics.contains("claviger_endpoint_up{"), "{metrics}");
+    assert_eq!(told(&process)["away"], serde_json::json!([]));
+    // The first call that finds nobody tells it.
+    assert_eq!(process.get("/api/x/").status, 502);
+    wait_up(&process, &alone, 0);
+    wait_away(&process, true);
+    assert_eq!(process.end().0, Some(0));
+}
+
+#[test]
+fn an_endpoint_alone_is_found_away_and_back_without_a_call() {
+    let mut alone = Standin::start();
+    alone.kill();
+    let site = Site::with(alone.address, &config(&[&alone], "health = { interval = \"1s\" }"));
+    let mut process = site.start();
+    wait_up(&process, &alone, 0);
+    wait_away(&process, true);
+    alone.revive();
+    wait_up(&process, &alone, 1);
+    wait_away(&process, false);
+    alone.kill();
+    wait_up(&process, &alone, 0);
+    wait_away(&process, true);
+    let asked = alone.requests().len();
+    assert!(asked > 0 && alone.count("GET /api/health/ ") == asked, "{:?}", alone.requests());
+    let ready = site.run(&["ready"]);
+    assert_eq!(String::from_utf8_lossy(&ready.stdout), "ready\n  jms: none of its endpoints answers\n");
+    assert_eq!(process.end().0, Some(0));
+    assert!(site.events().iter().all(|event| event["event"] != "intent"));
 }

@@ -1,0 +1,134 @@
+//! The few words with which an upstream says why it refuses the gateway's credential: for the trail and the log of
+//! whoever runs the gateway, and never for the consumer.
+
+use std::time::Duration;
+
+use http::Response;
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use serde_json::Value;
+
+use super::{Answer, scrub};
+
+/// How much of a body is read for it, in bytes, and for how long.
+const READ: usize = 4 * 1024;
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many bytes of a body's text, and of a challenge, are repeated.
+const LONGEST: usize = 256;
+const LONGEST_CHALLENGE: usize = 96;
+/// Members of JSON that say in words what is wrong, and those that name it.
+const WORDS: [&str; 5] = ["detail", "message", "msg", "error_description", "error"];
+const NAMES: [&str; 2] = ["code", "error"];
+
+/// What an upstream says in its answer, without what was `sent` to it; none where it says nothing that can be
+/// repeated: its body is coded, broken off, or does not come in time.
+pub async fn excerpt(response: &mut Response<Answer>, sent: Option<&HeaderValue>) -> Option<String> {
+    let challenge = response.headers().get(WWW_AUTHENTICATE).map(|challenge| challenge.as_bytes().to_vec());
+    let mut text = None;
+    if is_as_it_is(response.headers()) {
+        let read = tokio::time::timeout(PATIENCE, response.body_mut().read(READ)).await;
+        text = read.ok().and_then(Result::ok);
+    }
+    let text = text.map(|mut text| shown(&mut text, sent, LONGEST)).filter(|text| !text.is_empty());
+    let challenge = challenge.map(|mut challenge| shown(&mut challenge, sent, LONGEST_CHALLENGE));
+    match (text, challenge.filter(|challenge| !challenge.is_empty())) {
+        (Some(text), Some(challenge)) => Some(format!("{text}; it asks for {challenge}")),
+        (Some(text), None) => Some(text),
+        (None, challenge) => challenge.map(|challenge| format!("it asks for {challenge}")),
+    }
+}
+
+fn is_as_it_is(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// What of a text may be shown: a beginning of it, in which nothing controls a terminal.
+fn shown(text: &mut [u8], sent: Option<&HeaderValue>, longest: usize) -> String {
+    let without_secret = |text: &mut [u8]| sent.map_or(0, |sent| scrub::scrub_text(text, sent));
+    without_secret(text);
+    let mut words = in_words(text).into_bytes();
+    // What JSON had spelt in another way may be the secret only now.
+    without_secret(&mut words);
+    let words = String::from_utf8_lossy(&words);
+    let mut out = String::new();
+    for word in words.split_whitespace() {
+        out.extend((!out.is_empty()).then_some(' '));
+        for letter in word.chars() {
+            if matches!(letter, '"' | '\'' | '\\') {
+                out.push(letter);
+            } else {
+                out.extend(letter.escape_debug());
+            }
+        }
+        if out.len() > longest {
+            out.truncate(out.floor_char_boundary(longest));
+            out.push('…');
+            return out;
+        }
+    }
+    out
+}
+
+/// What JSON says in the members that say it, else the text itself.
+fn in_words(text: &[u8]) -> String {
+    let plain = || String::from_utf8_lossy(text).into_owned();
+    let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(text) else { return plain() };
+    let member = |names: &[&str]| {
+        names.iter().filter_map(|name| members.get(*name)).find_map(|value| match value {
+            Value::String(words) => (!words.trim().is_empty()).then(|| words.clone()),
+            Value::Null => None,
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Some(other.to_string())
+            }
+        })
+    };
+    match (member(&WORDS), member(&NAMES)) {
+        (Some(words), Some(name)) if words != name => format!("{words} ({name})"),
+        (Some(words), _) => words,
+        (None, Some(name)) => name,
+        (None, None) => plain(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> String {
+        shown(&mut text.as_bytes().to_vec(), Some(&HeaderValue::from_static("Bearer fake-s3cret")), LONGEST)
+    }
+
+    #[test]
+    fn what_says_why_is_taken_out_of_json() {
+        assert_eq!(
+            of(r#"{"detail":"Ip is not in access ip list.","code":"authentication_failed"}"#),
+            "Ip is not in access ip list. (authentication_failed)"
+        );
+        assert_eq!(of(r#"{"message":"Unauthorized"}"#), "Unauthorized");
+        assert_eq!(
+            of(r#"{"error":"invalid_token","error_description":"it expired"}"#),
+            "it expired (invalid_token)"
+        );
+        assert_eq!(of(r#"{"detail":"","code":401}"#), "401");
+        assert_eq!(of(r#"{"detail":{"why":"x"}}"#), r#"{"why":"x"}"#);
+        assert_eq!(of(r#"{"ok":false}"#), r#"{"ok":false}"#);
+        assert_eq!(of("<h1>401</h1>\r\n\r\n<p>no\u{a0}key"), "<h1>401</h1> <p>no key");
+        assert_eq!(of(" \n"), "");
+    }
+
+    #[test]
+    fn it_is_short_and_shows_neither_the_secret_nor_what_controls_a_terminal() {
+        assert_eq!(
+            of(r#"{"detail":"no fake-s3cret, no fake-\u00733cret"}"#),
+            "no ***********, no ****************"
+        );
+        assert_eq!(of("a\u{1b}[31m\u{202e}b\0c\u{200b}\u{7f}"), r"a\u{1b}[31m\u{202e}b\0c\u{200b}\u{7f}");
+        assert_eq!(of(r#"{"detail":"a\u202eb\u0007"}"#), r"a\u{202e}b\u{7}");
+        assert_eq!(of(r#"say "it's" \ and é"#), r#"say "it's" \ and é"#);
+        for long in ["x".repeat(5000), "é ".repeat(5000)] {
+            let shown = of(&long);
+            assert!(shown.len() <= LONGEST + '…'.len_utf8() && shown.ends_with('…'), "{shown}");
+        }
+        let short = HeaderValue::from_static("Bearer s3cr");
+        assert_eq!(shown(&mut b"it was s3cr".to_vec(), Some(&short), LONGEST), "it was ****");
+    }
+}
