@@ -6,6 +6,7 @@ mod trust;
 
 pub use own::own_client;
 pub use reason::reason;
+pub use trust::out_of_time;
 
 use std::io;
 use std::path::Path;

@@ -363,6 +363,8 @@ fn repeats(method: &Method, status: StatusCode) -> bool {
 
 /// An upstream's 401 is about our credential. Why, it may say: that is for the operator, not for the consumer.
 async fn refused(response: &mut Response<Answer>, shown: Option<&HeaderValue>) -> Failure {
+    // What an upstream refuses it may refuse to all that comes by the same connection.
+    response.body().retire();
     let why = excerpt(response, shown).await.map(|why| format!(": {why}")).unwrap_or_default();
     Failure { code: Code::UpstreamAuth, reason: format!("the upstream answered 401{why}") }
 }

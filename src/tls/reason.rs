@@ -1,4 +1,4 @@
-//! What went wrong with TLS, for the trail and the log of whoever runs the gateway.
+//! What went wrong with TLS, in words for the operator.
 
 use std::error::Error as StdError;
 use std::io;

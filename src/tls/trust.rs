@@ -1,8 +1,9 @@
-//! Whom a `ca_file` lets an upstream or a sink be: whoever has a certificate that one of its authorities has
-//! signed, and whoever has one of its certificates itself.
+//! What a `ca_file` trusts in an upstream or a sink: a certificate that one of its authorities has signed, and each of
+//! its own certificates.
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -52,6 +53,24 @@ impl Trust {
             Some(validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp())
         };
         self.pinned.iter().any(|pinned| pinned == certificate) && in_its_time() == Some(true)
+    }
+}
+
+/// What is to be said of a `ca_file` none of whose certificates is in its time; of one that cannot be read nothing is.
+#[must_use]
+pub fn out_of_time(path: &Path, now: SystemTime) -> Option<&'static str> {
+    let now = i64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    let (mut expired, mut any) = (false, false);
+    for certificate in super::certificates(path).ok()? {
+        let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+        let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
+        expired |= not_after.timestamp() < now;
+        any |= not_before.timestamp() <= now && now <= not_after.timestamp();
+    }
+    match (any, expired) {
+        (true, _) => None,
+        (false, true) => Some("every certificate of this file has expired"),
+        (false, false) => Some("no certificate of this file is valid yet"),
     }
 }
 

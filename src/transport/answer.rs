@@ -112,6 +112,13 @@ impl Answer {
         }
     }
 
+    /// Its connection serves no other call.
+    pub fn retire(&self) {
+        if let Some((connection, _)) = &self.0.owner {
+            connection.watch.retire();
+        }
+    }
+
     /// How many bytes longer the body became by [`put_front`](Self::put_front).
     #[must_use]
     pub fn grown(&self) -> i64 {

@@ -1,5 +1,5 @@
-//! The few words with which an upstream says why it refuses the gateway's credential: for the trail and the log of
-//! whoever runs the gateway, and never for the consumer.
+//! The few words with which an upstream says why it refuses the gateway's credential. The operator finds them on the
+//! trail and in the log; the consumer never gets them.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 use super::{Answer, scrub};
+use crate::printable::printable_value;
 
 /// How much of a body is read for it, in bytes, and for how long.
 const READ: usize = 4 * 1024;
@@ -52,13 +53,7 @@ fn shown(text: &mut [u8], sent: Option<&HeaderValue>, longest: usize) -> String 
     let mut out = String::new();
     for word in words.split_whitespace() {
         out.extend((!out.is_empty()).then_some(' '));
-        for letter in word.chars() {
-            if matches!(letter, '"' | '\'' | '\\') {
-                out.push(letter);
-            } else {
-                out.extend(letter.escape_debug());
-            }
-        }
+        out.push_str(&printable_value(word));
         if out.len() > longest {
             out.truncate(out.floor_char_boundary(longest));
             out.push('…');
@@ -121,8 +116,8 @@ mod tests {
             of(r#"{"detail":"no fake-s3cret, no fake-\u00733cret"}"#),
             "no ***********, no ****************"
         );
-        assert_eq!(of("a\u{1b}[31m\u{202e}b\0c\u{200b}\u{7f}"), r"a\u{1b}[31m\u{202e}b\0c\u{200b}\u{7f}");
-        assert_eq!(of(r#"{"detail":"a\u202eb\u0007"}"#), r"a\u{202e}b\u{7}");
+        assert_eq!(of("a\u{1b}[31m\u{202e}b\0c\u{200b}\u{7f}"), r"a\u001b[31m\u202eb\u0000c\u200b\u007f");
+        assert_eq!(of(r#"{"detail":"a\u202eb\u0007"}"#), r"a\u202eb\u0007");
         assert_eq!(of(r#"say "it's" \ and é"#), r#"say "it's" \ and é"#);
         for long in ["x".repeat(5000), "é ".repeat(5000)] {
             let shown = of(&long);

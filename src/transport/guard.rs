@@ -54,8 +54,7 @@ impl Watch {
         self.0.spoiled.get()
     }
 
-    /// The answer that is on its way is the connection's last: whoever speaks HTTP/1.0 would be asked in
-    /// HTTP/1.0 by the next request, which may be signed as one of HTTP/1.1.
+    /// The answer that is on its way is the connection's last.
     pub(super) fn retire(&self) {
         self.0.retired.set(true);
     }

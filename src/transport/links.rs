@@ -98,24 +98,23 @@ impl Links {
         }
         // `//host/path` takes the scheme of the page it stands on; the scheme does not matter here.
         let absolute = link.starts_with("//").then(|| format!("http:{link}"));
-        let Some((mut origin, rest)) = Origin::split(absolute.as_deref().unwrap_or(link)) else {
-            return if self.names_host(link) {
+        let split = Origin::split(absolute.as_deref().unwrap_or(link)).map(|(mut origin, rest)| {
+            if origin.host.ends_with('.') {
+                origin.host.pop();
+            }
+            (origin, rest)
+        });
+        let Some((_, rest)) = split.as_ref().filter(|(origin, _)| self.is_here(origin)) else {
+            let same_host =
+                |(origin, _): (Origin, &str)| self.origins.iter().any(|own| own.host == origin.host);
+            return if split.is_some_and(same_host) {
+                Led::Kept("a link to another port of the upstream")
+            } else if self.names_host(link) {
                 Led::Kept("a link that names its host oddly")
             } else {
                 Led::Elsewhere
             };
         };
-        if origin.host.ends_with('.') {
-            origin.host.pop();
-        }
-        if !self.is_here(&origin) {
-            let same_host = self.origins.iter().any(|own| own.host == origin.host);
-            return if same_host {
-                Led::Kept("a link to another port of the upstream")
-            } else {
-                Led::Elsewhere
-            };
-        }
         let scheme = if face.tls { "https" } else { "http" };
         match self.below_base(rest) {
             Some(below) => Led::Back(format!("{scheme}://{}{}{below}{fragment}", face.host, face.prefix)),

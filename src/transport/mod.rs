@@ -153,6 +153,7 @@ impl Transport {
                 }
                 Some(Ok(response)) => {
                     endpoint.standing.answered(endpoint.is_checked);
+                    // hyper would send the next request in HTTP/1.0 too, which may be signed as one of HTTP/1.1.
                     if response.version() < Version::HTTP_11 {
                         connection.watch.retire();
                     }

@@ -131,7 +131,7 @@ impl Standing {
         self.settle(record, ill.unwrap_or_default());
     }
 
-    /// Logs what only whoever runs the gateway can mend, once in ten seconds of each kind: the trail has them all.
+    /// Logs what only the operator can mend, once in ten seconds of each kind: the trail has them all.
     pub fn log(&self, code: &'static str, reason: &str) {
         let (mut record, now) = (self.record(), Instant::now());
         record.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_EVERY);

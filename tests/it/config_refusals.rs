@@ -125,6 +125,11 @@ fn place(folder: &Path, case: &Case) {
         match placed.text.as_deref() {
             None => std::fs::create_dir(&path).unwrap(),
             Some("{certificate}") => std::fs::write(&path, certificate.pem()).unwrap(),
+            Some("{expired certificate}") => {
+                let mut params = CertificateParams::new(vec!["jms.example.com".to_owned()]).unwrap();
+                params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+                std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
+            }
             Some("{key}") => std::fs::write(&path, key.serialize_pem()).unwrap(),
             Some("{another key}") => {
                 std::fs::write(&path, KeyPair::generate().unwrap().serialize_pem()).unwrap();

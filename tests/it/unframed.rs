@@ -147,7 +147,7 @@ fn the_upstreams_version_decides_nothing_else_either() {
 
 /// The next answer on a connection that stays; one to `HEAD` has no body whatever its head says.
 fn one(raw: &mut Raw, method: &str) -> Answer {
-    if method == "HEAD" { raw.head() } else { raw.answer() }
+    if method == "HEAD" { raw.head_alone() } else { raw.answer() }
 }
 
 /// Plays an upstream with TLS that ends its connection with a `close_notify` or without.

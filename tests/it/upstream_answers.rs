@@ -123,13 +123,15 @@ fn answers_without_a_body_are_whole() {
 /// What streams by is not looked at: then the trail says that links may be in it.
 #[test]
 fn links_beyond_what_is_held_are_said_on_the_trail() {
-    let first = |address: std::net::SocketAddr| format!("\"next\":\"http://{address}/api/?p=2\",\"previous\":null");
-    let many = format!("\"results\":[\"{}\"]", "x".repeat(100_000));
+    let first =
+        |address: std::net::SocketAddr| format!("\"next\":\"http://{address}/api/?p=2\",\"previous\":null");
+    let many = format!("\"results\":[\"{}\"]", "x".repeat(2_000_000));
     for (links_first, kept) in [(true, None), (false, Some("links beyond 64 KiB of a body"))] {
         let many = many.clone();
         let upstream = Upstream::start(move |seen| {
             let links = first(seen.one("host").parse().unwrap());
-            let body = if links_first { format!("{{{links},{many}}}") } else { format!("{{{many},{links}}}") };
+            let body =
+                if links_first { format!("{{{links},{many}}}") } else { format!("{{{many},{links}}}") };
             Reply::json(&body)
         });
         let mut ledger = Ledger::new(World::new(upstream));

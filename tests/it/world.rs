@@ -260,8 +260,8 @@ impl Raw {
         }
     }
 
-    /// The head of the next answer, which has no body.
-    pub fn head(&mut self) -> Answer {
+    /// The next answer, which has no body whatever its head says.
+    pub fn head_alone(&mut self) -> Answer {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;

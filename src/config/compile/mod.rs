@@ -119,6 +119,9 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     stored::credentials((around.stored, former), file, &upstreams, (&mut credentials, &mut freezes));
     credentials.sort_by_key(|(place, _)| *place);
     let sinks = sinks::compile(file, problems, &around);
+    if around.kept().is_none() {
+        warn_of_old_certificates(file, problems, around.now);
+    }
     if problems.has_errors() {
         return None;
     }
@@ -177,6 +180,18 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             .map(|one| one.address.value)
             .collect(),
     })
+}
+
+/// Says where nothing is left to trust: calls fail then, and a start does not, since another upstream may do.
+fn warn_of_old_certificates(file: &File, problems: &mut Problems, now: SystemTime) {
+    let of_upstreams = file.upstreams.iter().filter_map(|(_, upstream)| upstream.ca_file.as_ref());
+    let of_sinks = file.audit.sinks.iter().filter_map(|(_, sink)| sink.ca_file.as_ref());
+    for ca_file in of_upstreams.chain(of_sinks) {
+        if let Some(why) = tls::out_of_time(&ca_file.value, now) {
+            let help = "put the certificate that is in use now in its place";
+            problems.push(Problem::warning(ca_file.span, why).help(help));
+        }
+    }
 }
 
 fn limits(limits: &file::Limits) -> Limits {
