@@ -146,7 +146,7 @@ fn an_endpoint_alone_is_found_away_and_back_without_a_call() {
     let mut alone = Standin::start();
     alone.kill();
     let site = Site::with(alone.address, &config(&[&alone], "health = { interval = \"1s\" }"));
-    let mut process = site.start();
+    let process = site.start();
     wait_up(&process, &alone, 0);
     wait_away(&process, true);
     alone.revive();
