@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::audit::Journal;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::gateway::Snapshot;
 use crate::metrics::{Endpoint, Metrics, NameLabel, Text, UpstreamCredential};
@@ -98,7 +99,7 @@ impl Admin {
 
     /// The logins that upstreams refuse, and that are not tried until a person helps: of each, why.
     fn logins(&self) -> Vec<String> {
-        let (snapshot, now) = (self.current.load(), SystemTime::now());
+        let (snapshot, now) = (self.current.load(), SystemClock.now());
         let refused = |slot: &Arc<Slot>| {
             let (upstream, credential) = slot.names();
             Some(format!("{upstream}: credential {credential}: {}", slot.refusal(now)?))
@@ -110,7 +111,7 @@ impl Admin {
 
     /// Notes how endpoints and logins stand now.
     fn measure(&self) {
-        let (held, now) = (&self.metrics.login_held, SystemTime::now());
+        let (held, now) = (&self.metrics.login_held, SystemClock.now());
         held.clear();
         for slot in self.current.load().passes.values() {
             let (upstream, credential) = slot.names();

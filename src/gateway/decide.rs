@@ -299,6 +299,9 @@ fn led_by(snapshot: &Snapshot, route: &Route) -> Known {
     Known { upstream, route: Some(route.label.clone()), ..Known::default() }
 }
 
+/// The route, what is asked for, and the target as it came where something was taken off.
+type Located<'s> = (&'s Route, Action, Option<Target>);
+
 /// Finds out what is asked for, and of which upstream.
 ///
 /// # Errors
@@ -307,7 +310,7 @@ fn locate<'s>(
     snapshot: &'s Snapshot,
     Head { method, headers, .. }: Head<'_>,
     target: &Target,
-) -> Result<(&'s Route, Action, Option<Target>), (Code, Box<Known>)> {
+) -> Result<Located<'s>, (Code, Box<Known>)> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let nowhere = || (Code::NoRoute, Box::default());
     let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;

@@ -52,19 +52,15 @@ impl Gateway {
         route: &Route,
         (head, received, inflow, arrival): (&Parts, &Received, Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
-        let message = received.head(head).message();
-        let mut call = Call::new(snapshot, entry, (message, arrival))?;
-        let meter = entry.meter();
-        let mut body = self.taken(&call, entry, inflow).await?;
-        let streams = body.is_stream();
-        let began = Instant::now();
-        let (mut now, mut attempts, mut renewed, mut led_around) = (began, 0, false, false);
-        let (safe, may_repeat) = (is_safe(entry), is_repeatable(&call, entry));
-        let mut given_up = false;
+        let mut call = Call::new(snapshot, entry, (received.head(head).message(), arrival))?;
+        let (mut body, meter) = (self.taken(&call, entry, inflow).await?, entry.meter());
+        let (began, streams) = (Instant::now(), body.is_stream());
+        let (mut now, mut attempts) = (began, 0);
+        let (mut renewed, mut led_around, mut given_up) = (false, false, false);
+        let (is_read, may_repeat) = (is_safe(entry), is_repeatable(&call, entry));
         let mut shown;
         let response = loop {
-            let mut logins = 0;
-            let again = may_repeat.then(|| body.again()).flatten();
+            let (mut logins, again) = (0, may_repeat.then(|| body.again()).flatten());
             let unsealed = call.unseal(entry)?;
             let (mut signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
                 Applied::Signed(signed) => (signed, None),
@@ -97,20 +93,17 @@ impl Gateway {
             match (answered, again) {
                 (Ok(mut response), again) => {
                     let Some(pass) = pass else { break response };
-                    let first = !renewed;
-                    let again = again.filter(|_| first);
+                    given_up = !renewed && again.is_none();
+                    let again = again.filter(|_| !renewed);
                     renewed =
                         Box::pin(self.renewed(&call, entry, (&pass, &mut response), again.is_some())).await?;
-                    match again {
-                        Some(same) if renewed => (body, now) = (same, Instant::now()),
-                        kept => {
-                            given_up = first && kept.is_none();
-                            break response;
-                        }
+                    match again.filter(|_| renewed) {
+                        Some(same) => (body, now) = (same, Instant::now()),
+                        None => break response,
                     }
                 }
                 // Nothing was heard on a connection that had served before: it had been closed.
-                (Err(Unanswered { stale: true, .. }), Some(same)) if safe && attempts == 1 => {
+                (Err(Unanswered { stale: true, .. }), Some(same)) if is_read && attempts == 1 => {
                     self.still(&call, entry, now)?;
                     (body, now) = (same, Instant::now());
                 }

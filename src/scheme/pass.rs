@@ -348,11 +348,10 @@ impl Lease {
             }
             Err(fault) => {
                 kept.fail(&fault, now);
-                match kept.held(now).filter(|_| fault.most().is_some()) {
-                    Some(held) => {
-                        tracing::error!(%upstream, %credential, reason = %held.reason, "the upstream refuses the login")
-                    }
-                    None => tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login"),
+                if let Some(held) = kept.held(now).filter(|_| fault.most().is_some()) {
+                    tracing::error!(%upstream, %credential, reason = %held.reason, "the upstream refuses the login");
+                } else {
+                    tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login");
                 }
                 // It is as good as it was; the upstream will say so again if not.
                 kept.doubted = false;

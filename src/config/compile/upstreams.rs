@@ -125,9 +125,9 @@ pub(super) fn compile(
                 schemes::compile(upstream, problems, timeout),
             ),
         };
-        let (slashless, org) = (slashless(upstream, problems), org_pin(upstream, problems));
+        let (org, slashless) = (org_pin(upstream, problems), slashless(upstream, problems));
         if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
-            let compiled = Upstream { slashless, org, ..put_together(called, upstream, endpoints, scheme) };
+            let compiled = Upstream { org, slashless, ..put_together(called, upstream, endpoints, scheme) };
             let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
@@ -164,11 +164,11 @@ fn org_pin(upstream: &file::Upstream, problems: &mut Problems) -> Option<OrgPin>
             problems.push(Problem::error(name.span, title).help("remove `org_names`"));
             return None;
         };
-        if pin.id_of(&name.value) != name.value {
+        if pin.id_of(&name.value) == name.value {
+            pin.names.push((name.value.clone(), id.value.clone()));
+        } else {
             let title = format!("`{}` is the product's own word for an organisation", name.value);
             problems.push(Problem::error(name.span, title).help("remove it: the word is known already"));
-        } else {
-            pin.names.push((name.value.clone(), id.value.clone()));
         }
     }
     pin
