@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 
@@ -19,6 +19,8 @@ use super::writer::Shared;
 
 /// How often it looks. Neither compressing nor letting go is urgent.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often the last head is kept apart from the trail, where there is another.
+const KEEP_HEAD: Duration = Duration::from_millis(250);
 const LOWEST_PRIORITY: i32 = 19;
 
 /// How long what is closed is kept, and how.
@@ -55,34 +57,34 @@ struct Line<'a> {
 
 pub(super) struct Archivist {
     shared: Arc<Shared>,
-    /// What went wrong last, so that it is said once.
-    told: Option<String>,
+    /// What went wrong last with the head, and with closed segments, so that it is said once.
+    told: (Option<String>, Option<String>),
     /// How far the oldest segments were gone through, for the next time.
     passed: Option<Passed>,
 }
 
 impl Archivist {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, told: None, passed: None }
+        Self { shared, told: (None, None), passed: None }
     }
 
     /// Goes on until the other end of `stop` is dropped.
     pub(super) fn run(mut self, stop: &Receiver<()>) {
         // A thread's own on Linux. Refused, it is only less polite.
         rustix::process::setpriority_process(None, LOWEST_PRIORITY).unwrap_or_default();
-        while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        let mut looked = Instant::now();
+        while stop.recv_timeout(KEEP_HEAD) == Err(RecvTimeoutError::Timeout) {
             if !self.shared.healthy() {
                 continue;
             }
-            match self.look() {
-                Ok(()) => self.told = None,
-                Err(error) => {
-                    let error = error.to_string();
-                    if self.told.as_ref() != Some(&error) {
-                        tracing::error!(%error, "closed segments of the trail are neither compressed nor let go");
-                    }
-                    self.told = Some(error);
-                }
+            let kept = self.shared.keep_head();
+            let what = "the last head of the trail is not kept in the state folder: a cut of the trail may go unnoticed";
+            say_once(&mut self.told.0, kept, what);
+            if looked.elapsed() >= LOOK {
+                let archived = self.look();
+                let what = "closed segments of the trail are neither compressed nor let go";
+                say_once(&mut self.told.1, archived, what);
+                looked = Instant::now();
             }
         }
     }
@@ -149,6 +151,15 @@ impl Archivist {
         self.passed = Some(passed);
         Ok(())
     }
+}
+
+/// Logs what failed, unless it did so the last time as well.
+fn say_once(told: &mut Option<String>, done: io::Result<()>, what: &str) {
+    let error = done.err().map(|error| error.to_string());
+    if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(error)) {
+        tracing::error!(%error, "{what}");
+    }
+    *told = error;
 }
 
 impl Passed {

@@ -9,6 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::Advice;
 
+use super::last_head::LastHead;
+use crate::storage::private;
+
 /// What the kernel keeps of a file in memory is a multiple of this, in bytes.
 const PAGE: u64 = 4096;
 
@@ -49,6 +52,14 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// As the file system's.
     fn cut(&self, file: &File, len: u64) -> io::Result<()>;
+
+    /// Keeps the last head that is on the disk apart from the trail, where there is a place for it.
+    ///
+    /// # Errors
+    /// As the file system's.
+    fn keep_head(&self, _head: &LastHead) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A folder of the real file system.
@@ -76,6 +87,8 @@ impl Disk for Folder {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         let path = self.path.join(name);
         let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path)?;
+        // Made by root on the command line, it is the gateway's all the same.
+        private::hand_over(&file, &path)?;
         File::open(&self.path)?.sync_all()?;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((file.metadata()?.ino(), path));
         Ok(file)

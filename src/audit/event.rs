@@ -323,8 +323,12 @@ pub fn escaped(bytes: &[u8]) -> Cow<'_, str> {
 /// Text as a JSON string with every character beyond ASCII escaped, so that a line shows nothing
 /// but what it is.
 pub(super) fn ascii_json(text: &str) -> String {
+    ascii(&serde_json::Value::from(text).to_string())
+}
+
+/// The same of JSON.
+pub(super) fn ascii(json: &str) -> String {
     use std::fmt::Write as _;
-    let json = serde_json::Value::from(text).to_string();
     let mut out = String::with_capacity(json.len() + 32);
     let mut units = [0; 2];
     for character in json.chars() {

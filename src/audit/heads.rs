@@ -5,6 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::chain::Head;
+use super::last_head::Signed;
 use super::note::{Checkpoint, Signer, Verifier, shown};
 use super::tail::Tail;
 use super::tree::{Hash, Tree};
@@ -29,11 +30,13 @@ pub(super) struct Signing {
     signed: u64,
     /// Since when there are events that no head is over.
     since: Option<Instant>,
+    /// The last head, until all of it is on the disk.
+    latest: Option<Signed>,
 }
 
 impl Signing {
     pub(super) fn new(signer: Signer) -> Self {
-        Self { signer, tree: None, signed: 0, since: None }
+        Self { signer, tree: None, signed: 0, since: None, latest: None }
     }
 
     pub(super) fn verifier(&self) -> Verifier {
@@ -42,7 +45,7 @@ impl Signing {
 
     /// A signed head of another tree than that of all: of what is let go.
     pub(super) fn note(&self, tree: &Tree, now: SystemTime) -> String {
-        note(&self.signer, tree, now)
+        note(&self.signer, tree, now).1
     }
 
     /// Goes on with the tree over what a former run left, which ends at `head`.
@@ -73,11 +76,23 @@ impl Signing {
         }
         self.add(tail.leaves.drain(..));
         let Some(tree) = &self.tree else { return };
-        let members = signed(&self.signer, tree, now);
+        let (head, note) = note(&self.signer, tree, now);
+        let members = members(&note, tree);
         (self.signed, self.since, tail.head_due) = (tree.size() + 1, None, None);
         if tail.append("head", now, &[members.as_bytes()]).is_err() {
-            tracing::warn!("a head could not be recorded");
+            return tracing::warn!("a head could not be recorded");
         }
+        self.latest = tail.head.as_ref().map(|end| Signed {
+            events: end.next_seq - 1,
+            hash: String::from_utf8_lossy(&end.hash).into_owned(),
+            time: head.time,
+            note,
+        });
+    }
+
+    /// The last head, once all before `durable` is on the disk and it is among that: each time another.
+    pub(super) fn latest_before(&mut self, durable: u64) -> Option<Signed> {
+        self.latest.take_if(|latest| latest.events < durable)
     }
 
     /// An event of the journal's own that needs no head by itself: a segment was begun.
@@ -86,16 +101,18 @@ impl Signing {
     }
 }
 
-fn note(signer: &Signer, tree: &Tree, now: SystemTime) -> String {
+fn note(signer: &Signer, tree: &Tree, now: SystemTime) -> (Checkpoint, String) {
     let mut time = Vec::new();
     push_rfc3339(&mut time, now);
     let time = String::from_utf8_lossy(&time).into_owned();
-    signer.sign(&Checkpoint { size: tree.size(), root: tree.root(), time })
+    let head = Checkpoint { size: tree.size(), root: tree.root(), time };
+    let note = signer.sign(&head);
+    (head, note)
 }
 
 /// The members of a head of `tree`.
-fn signed(signer: &Signer, tree: &Tree, now: SystemTime) -> String {
-    let note = super::event::ascii_json(&note(signer, tree, now));
+fn members(note: &str, tree: &Tree) -> String {
+    let note = super::event::ascii_json(note);
     let peaks: Vec<String> = tree.peaks().iter().map(|peak| format!("\"{}\"", shown(peak))).collect();
     format!(",\"size\":{},\"note\":{note},\"peaks\":[{}]", tree.size(), peaks.join(","))
 }

@@ -21,6 +21,7 @@ use super::note::Signer;
 use super::writer::{PATIENCE, Shared};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::storage::Stamp;
 
 /// When an intent counts as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,16 @@ pub struct Settings {
     pub heads: Heads,
     /// How long closed segments are kept, and how.
     pub keep: Keep,
+}
+
+/// What the first segment tells beside what is found on the trail.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// By what the store was changed last.
+    pub store: Option<Stamp>,
+    /// What custodians did before: each has the members of an `admin` event. All are recorded with the first event,
+    /// before the head that is over it is kept apart from the trail.
+    pub changes: Vec<String>,
 }
 
 /// The call could not be recorded; it must not be made.
@@ -72,7 +83,21 @@ impl Journal {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, Flusher)> {
-        let shared = Arc::new(Shared::new((disk, signer), settings, clock, metrics));
+        Self::open_with(Opening::default(), (disk, signer), settings, clock, metrics)
+    }
+
+    /// The same, with what is to be told first.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open).
+    pub fn open_with(
+        opening: Opening,
+        kept: (Box<dyn Disk>, Signer),
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, Flusher)> {
+        let shared = Arc::new(Shared::new(kept, (settings, opening), clock, metrics));
         shared.turn();
         let own = Arc::clone(&shared);
         let flushing = std::thread::Builder::new().name("journal".into()).spawn(move || own.run())?;
@@ -144,11 +169,16 @@ impl Journal {
     }
 
     /// Records what custodians changed: each of `events` has the members of an `admin` event, each after a
-    /// comma. Comes back when all are on the disk, by one flush.
+    /// comma; `store` is the state that the store is in by them. Comes back when all are on the disk, by one flush.
     ///
     /// # Errors
     /// [`Unrecorded`]: all have to be tried again, though some may be recorded.
-    pub async fn admin<'e>(&self, events: impl IntoIterator<Item = &'e str>) -> Result<(), Unrecorded> {
+    pub async fn admin<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e str>,
+        store: Option<Stamp>,
+    ) -> Result<(), Unrecorded> {
+        let store = store.map_or(String::new(), |stamp| format!(",\"store\":\"{stamp}\""));
         let (waiter, durable) = oneshot::channel();
         {
             let mut tail = self.0.tail();
@@ -156,7 +186,7 @@ impl Journal {
                 return Err(Unrecorded);
             }
             for members in events {
-                tail.append("admin", self.0.clock.now(), &[members.as_bytes()])?;
+                tail.append("admin", self.0.clock.now(), &[members.as_bytes(), store.as_bytes()])?;
             }
             tail.waiters.push(waiter);
             self.0.rouse(&mut tail);
@@ -183,6 +213,14 @@ impl Journal {
         if flushing.join().is_err() | archiving.join().is_err() {
             tracing::error!("a thread of the journal had panicked");
         }
+        if let Err(error) = self.0.keep_head() {
+            tracing::warn!(%error, "the last head of the trail is not kept in the state folder");
+        }
+    }
+
+    /// Says what the store was changed by last, for the segments that are begun from now on.
+    pub fn knows_store(&self, stamp: Stamp) {
+        self.0.knows_store(stamp);
     }
 
     /// The `seq` before which all is on the disk: it may be taken elsewhere.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{GENESIS, hash_of, hex, split_line};
+use super::last_head::LastHead;
 use super::note::{Checkpoint, Verifier};
 use super::segment::{is_damage, named, open, read_line, segments};
 use super::stub::Stub;
@@ -101,19 +102,37 @@ const TRIES: u32 = 4;
 ///
 /// # Errors
 /// Where a file cannot be read; what is wrong inside is no error but a [`Finding`].
-pub fn verify(dir: &Path, trusted: &Trusted, mut progress: impl FnMut(u64)) -> io::Result<Report> {
+pub fn verify(dir: &Path, trusted: &Trusted, progress: impl FnMut(u64)) -> io::Result<Report> {
+    verify_against(None, dir, trusted, progress)
+}
+
+/// The same, where the trail must also hold what the `last` head names that the state folder has. It is read before.
+///
+/// # Errors
+/// As those of [`verify`].
+pub fn verify_against(
+    last: Option<&LastHead>,
+    dir: &Path,
+    trusted: &Trusted,
+    mut progress: impl FnMut(u64),
+) -> io::Result<Report> {
     for _ in 0..TRIES {
-        match verify_once(dir, trusted, &mut progress) {
+        match verify_once(last, dir, trusted, &mut progress) {
             // A running gateway has let it go, or compressed it, since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
             done => return done,
         }
     }
-    verify_once(dir, trusted, &mut progress)
+    verify_once(last, dir, trusted, &mut progress)
 }
 
-fn verify_once(dir: &Path, trusted: &Trusted, progress: &mut impl FnMut(u64)) -> io::Result<Report> {
-    let mut walk = Walk::new(trusted);
+fn verify_once(
+    last: Option<&LastHead>,
+    dir: &Path,
+    trusted: &Trusted,
+    progress: &mut impl FnMut(u64),
+) -> io::Result<Report> {
+    let mut walk = Walk::new(trusted, last);
     let mut report = Report::default();
     let mut paths = segments(dir)?;
     if let Some(stub) = Stub::latest(dir)? {
@@ -145,11 +164,7 @@ fn verify_once(dir: &Path, trusted: &Trusted, progress: &mut impl FnMut(u64)) ->
             return Ok(walk.close(report));
         }
     }
-    let ends = walk.reaches_all().and_then(|()| match report.events {
-        0 => Err("there is no event: nothing was verified".into()),
-        _ => Ok(()),
-    });
-    if let Err(problem) = ends {
+    if let Err(problem) = walk.reaches_all() {
         let last = paths.last().and_then(|path| path.file_name()).unwrap_or_default();
         report.finding = Some(walk.finding(last.to_string_lossy().into_owned(), 0, &problem));
     }
@@ -158,6 +173,7 @@ fn verify_once(dir: &Path, trusted: &Trusted, progress: &mut impl FnMut(u64)) ->
 
 struct Walk<'t> {
     trusted: &'t Trusted,
+    last: Option<&'t LastHead>,
     prev: Vec<u8>,
     next_seq: u64,
     /// Calls with an intent whose outcome was not read yet.
@@ -174,9 +190,10 @@ struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    fn new(trusted: &'t Trusted) -> Self {
+    fn new(trusted: &'t Trusted, last: Option<&'t LastHead>) -> Self {
         Self {
             trusted,
+            last,
             prev: GENESIS.to_vec(),
             next_seq: 1,
             calls: HashSet::new(),
@@ -306,6 +323,14 @@ impl<'t> Walk<'t> {
     /// Whether what was read so far is what it was when a head was kept.
     fn agrees(&self) -> Result<(), String> {
         let size = self.tree.size();
+        if let Some(last) = self.last.filter(|last| last.events == size)
+            && last.hash.as_bytes() != self.prev
+        {
+            let time = &last.time;
+            return Err(format!(
+                "replaced: event {size}, of {time}, is not the one that the state folder knows of"
+            ));
+        }
         match self.trusted.heads.iter().find(|head| head.size == size && head.root != self.tree.root()) {
             Some(head) => Err(format!(
                 "forked: the first {size} events are not those of the head that was kept, of {}",
@@ -328,6 +353,12 @@ impl<'t> Walk<'t> {
             let (all, time) = (head.size, &head.time);
             return Err(format!(
                 "cut off: the head that was kept, of {time}, is over {all} events, and there are {size}"
+            ));
+        }
+        if let Some(last) = self.last.filter(|last| last.events > size) {
+            let (all, time) = (last.events, &last.time);
+            return Err(format!(
+                "cut off: the state folder knows of {all} events, the last of {time}, and there are {size}"
             ));
         }
         if size > 0 && self.heads == 0 && self.retired.0 == 0 && !self.trusted.keys.is_empty() {

@@ -7,9 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
-use super::event::ascii_json;
+use super::event::{ascii, ascii_json};
 use super::heads::Signing;
-use super::journal::{Durability, Settings};
+use super::journal::{Durability, Opening, Settings};
+use super::last_head::{LastHead, Signed};
 use super::note::Signer;
 use super::own::own_members;
 use super::recover::{self, Recovered};
@@ -17,6 +18,7 @@ use super::segment::segment_name;
 use super::tail::{Tail, Waiting};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::storage::Stamp;
 
 /// How long a flush may take before calls are refused instead of waiting for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +45,12 @@ pub(super) struct Shared {
     written: AtomicU64,
     /// The `seq` before which all is to be in the file before consumers are sent more.
     owed: AtomicU64,
+    /// The last head that is on the disk, until it is kept apart.
+    kept: Mutex<Option<Signed>>,
+    /// What the store was changed by last, as far as is known.
+    store: Mutex<Option<Stamp>>,
+    /// What custodians did before the first segment was begun, to be told in it.
+    opening: Mutex<Vec<String>>,
     /// Taken before `signing`, and that before `tail`, where several are needed.
     segment: Mutex<Option<Segment>>,
     pub(super) signing: Mutex<Signing>,
@@ -69,7 +77,7 @@ impl Drop for Ended<'_> {
 impl Shared {
     pub(super) fn new(
         (disk, signer): (Box<dyn Disk>, Signer),
-        settings: Settings,
+        (settings, opening): (Settings, Opening),
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -87,6 +95,9 @@ impl Shared {
             durable: AtomicU64::new(0),
             written: AtomicU64::new(0),
             owed: AtomicU64::new(0),
+            kept: Mutex::default(),
+            store: Mutex::new(opening.store),
+            opening: Mutex::new(opening.changes),
             segment: Mutex::default(),
             signing: Mutex::new(Signing::new(signer)),
             tail: Mutex::default(),
@@ -131,6 +142,17 @@ impl Shared {
         if !std::mem::replace(&mut tail.failing, true) {
             tracing::error!("the audit journal's disk does not answer: every call is refused until it does");
         }
+    }
+
+    /// Keeps the last head apart from the trail, where another is on the disk since the last time.
+    pub(super) fn keep_head(&self) -> io::Result<()> {
+        let head = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        head.map_or(Ok(()), |head| self.disk.keep_head(&LastHead::of(head, self.disk.dir())?))
+    }
+
+    /// Says what the store was changed by last.
+    pub(super) fn knows_store(&self, stamp: Stamp) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp);
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -224,6 +246,9 @@ impl Shared {
                 tracing::error!(%error, "the audit journal cannot record: every call is refused until it can");
             }
         } else {
+            if let Some(head) = self.signing().latest_before(self.durable()) {
+                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+            }
             let (failing, unrecorded) = {
                 let mut tail = self.tail();
                 (std::mem::take(&mut tail.failing), std::mem::take(&mut tail.unrecorded))
@@ -339,12 +364,20 @@ impl Shared {
         // After a gap nobody knows which outcomes are gone: a start must look further back.
         let open = if what == "gap" { String::new() } else { format!(",\"open\":{open}") };
         let why = why.map_or(String::new(), |why| format!(",\"reason\":{}", ascii_json(why)));
-        let detail = format!("{why},\"torn_bytes\":{torn},\"lost\":{}{open},\"key\":\"{key}\"", lost.len());
+        // In the first line of each segment, so that it is known whatever is let go.
+        let store = *self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = store.map_or(String::new(), |stamp| format!(",\"store\":\"{stamp}\""));
+        let detail =
+            format!("{why},\"torn_bytes\":{torn},\"lost\":{}{open}{store},\"key\":\"{key}\"", lost.len());
         let mut told = tail.append("journal", now, &[own_members(what, &detail).as_bytes()]);
         for facts in &lost {
             told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
         }
+        for members in &*self.opening.lock().unwrap_or_else(PoisonError::into_inner) {
+            told = told.and(tail.append("admin", now, &[ascii(members).as_bytes()]));
+        }
         told.map_err(io::Error::other)?;
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if what == "rotated" {
             signing.pass_over();
         } else {

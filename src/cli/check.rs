@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Output, load, say, tell_problems};
+use super::{Output, load, say, store, tell_problems};
 use crate::config::{Problem, Span};
 use crate::server::StateDir;
 
@@ -11,7 +11,8 @@ pub(super) fn run(path: &Path, output: Output) -> bool {
     let (problems, ok) = match load(path) {
         Ok((file, _, mut problems)) => {
             let present = StateDir::check_present(&file.state_dir.value, &file.audit.dir.value);
-            let ill = present.map_err(|ill| problems.push(Problem::error(Span::NOWHERE, ill.to_string())));
+            let present = present.map_err(anyhow::Error::from).and_then(|()| store::known::check(&file));
+            let ill = present.map_err(|ill| problems.push(Problem::error(Span::NOWHERE, format!("{ill:#}"))));
             (problems, ill.is_ok())
         }
         Err(problems) => (problems, false),

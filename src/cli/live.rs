@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use anyhow::bail;
+
 use super::{environment, store, tell_problems};
 use crate::clock::Clock;
 use crate::config::{self, Compiled, File, Problems, Surroundings};
@@ -56,6 +58,8 @@ pub(super) struct Live {
     /// Whether calls that rest on the store are refused.
     lapsed: bool,
     told_use: (Instant, Seconds),
+    /// The state of the store that the trail knows, or will with the next event that says it.
+    known: Option<Stamp>,
 }
 
 /// What was read of the store.
@@ -83,6 +87,9 @@ impl Live {
         (file, problems): (File, Problems),
     ) -> anyhow::Result<Result<(Self, Compiled, Problems), Problems>> {
         let opened = store::stored(&file).await?;
+        if !problems.has_errors() {
+            store::known::agree(&file, opened.as_ref().map(|opened| &opened.store)).await?;
+        }
         let stored = opened.as_ref().map(|opened| &opened.stored);
         let around = kept.around((stored, None), false);
         let (compiled, told) = match config::compile(&file, problems.clone(), around) {
@@ -95,6 +102,7 @@ impl Live {
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             store::made::mark_if_possible(&store::path_of(&live.first));
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
+            live.known = Some(stamp);
             live.heard(&stored.rows);
             live.rows = Some((stored.rows, stamp));
         }
@@ -118,7 +126,13 @@ impl Live {
             trouble: None,
             lapsed: false,
             told_use,
+            known: None,
         }
+    }
+
+    /// The state of the store that is in force.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
     /// The key of fingerprints, which is known only once the state folder is ours.
@@ -243,10 +257,19 @@ impl Live {
         let Some(store) = &self.store else {
             return Ok(Read { stored: None, stamp: None, sealed: None });
         };
+        if let Some(known) = self.known
+            && !store.history().await?.holds(known)
+        {
+            bail!(
+                "an older state of it, or another store, was put in its place: `claviger store accept` says what it \
+                 would forget"
+            );
+        }
         let (rows, stamp) = match self.rows.take() {
             Some((rows, from)) => store.renew(rows, from).await?,
             None => store.read().await?,
         };
+        self.known = Some(stamp);
         self.heard(&rows);
         let (stored, sealed) = store::opened(file, rows, &mut self.key);
         Ok(Read { stored: Some(stored), stamp: Some(stamp), sealed })
@@ -264,10 +287,17 @@ impl Live {
     pub(super) async fn end(mut self, server: &Server) {
         if let Ok(stamp) = self.stamped().await
             && stamp != self.stamp
-            && let Some(store) = &self.store
-            && let Ok((rows, _)) = store.read().await
         {
-            self.heard(&rows);
+            let file = self.file.clone();
+            self.read(&file).await.map_or_else(
+                |why| {
+                    tracing::warn!(
+                        why = format!("{why:#}"),
+                        "what was changed last is told at the next start"
+                    )
+                },
+                drop,
+            );
         }
         while self.tell_trail(server).await {}
         self.tell_use(&server.snapshot()).await;

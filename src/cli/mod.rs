@@ -81,6 +81,9 @@ enum Verb {
     /// Issue and revoke access keys, by which scripts that sign are known
     #[command(subcommand)]
     AccessKey(store::access_key::Verb),
+    /// Look after the store as a whole
+    #[command(subcommand)]
+    Store(store::accept::Verb),
     /// Stop every call, or those to an upstream, of a consumer or with a credential, at once
     Freeze(store::freeze::Which),
     /// Let go on what was frozen
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Verb::Consumer(verb) => store::persistent(|| store::consumer::run(config, verb, output)),
         Verb::Token(verb) => store::persistent(|| store::token::run(config, verb, output)),
         Verb::AccessKey(verb) => store::persistent(|| store::access_key::run(config, verb, output)),
+        Verb::Store(verb) => store::persistent(|| store::accept::run(config, verb, output)),
         Verb::Freeze(which) => store::persistent(|| store::freeze::run(config, which, true, output)),
         Verb::Thaw(which) => store::persistent(|| store::freeze::run(config, which, false, output)),
         Verb::MasterKey(verb) => store::master::run(config, verb, output),

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::store::table;
-use super::{Output, say, tell};
+use super::{Output, say, tell, tell_problems};
 use crate::config::{self, Named, Pack, file, nearest};
 
 /// What may be asked.
@@ -45,7 +45,7 @@ fn own(path: &Path) -> Option<Named<file::Role>> {
     match config::read_file(path) {
         Ok((file, problems)) if !problems.has_errors() => Some(file.roles),
         Ok((_, problems)) | Err(problems) => {
-            tell(&problems.render(true));
+            tell_problems(&problems);
             None
         }
     }

@@ -145,6 +145,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     tell_problems(&problems);
     warn_of_clear(&file, &compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
+    compiled.store = live.stamp();
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());
     let admin_listener = TcpListener::bind(file.admin.address.value)
         .await

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::dictionary::Dictionary;
 use super::line::{BETWEEN, COLUMNS, KIND, Line, Text};
 use super::{Fault, INDEXES, Index, ROWS};
-use crate::audit::{Places, chain, open_at, read_line, segments, stem};
+use crate::audit::{Places, chain, named, open_at, read_line, segments, stem};
 
 /// Events read until what is known of them is written.
 const BATCH: u64 = 200_000;
@@ -35,6 +35,19 @@ struct Reached {
     last: Option<u64>,
     hash: String,
     events: u64,
+}
+
+/// What an index knows of.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// The first event that the trail has.
+    pub first: u64,
+    /// The last that was read.
+    pub last: u64,
+    /// When that was recorded (RFC 3339).
+    pub time: String,
+    /// How many came since.
+    pub newer: u64,
 }
 
 /// What was read and is not written yet.
@@ -105,6 +118,38 @@ impl Index {
         }
         sqlx::raw_sql(INDEXES).execute(&mut self.connection).await?;
         Ok(())
+    }
+
+    /// How far it was read, and what came since.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn reach(&mut self) -> Result<Reach, Fault> {
+        let (reached, paths) = (reached(&mut self.connection).await?, segments(&self.dir)?);
+        let mut reach = Reach::default();
+        if let Some(last) = reached.last {
+            let last = Places::of(&self.dir, &reached.stem)?.line(last)?;
+            if let Ok(last) = serde_json::from_slice::<Line<'_>>(&last) {
+                (reach.last, reach.time) = (last.seq, last.time.to_owned());
+            }
+        } else {
+            // A segment was begun in which no event is yet.
+            let last = sqlx::query("SELECT seq, time FROM events ORDER BY seq DESC LIMIT 1");
+            let Some(last) = last.fetch_optional(&mut self.connection).await? else { return Ok(reach) };
+            let time = Timestamp::from_microsecond(last.get(1)).unwrap_or_default();
+            (reach.last, reach.time) = (unsigned(last.get(0)), time.to_string());
+        }
+        reach.first = paths.first().and_then(|path| named(path)).map_or(1, |(first, _)| first);
+        let from = paths.iter().position(|path| stem(path) == reached.stem).unwrap_or(paths.len());
+        let mut at = reached.next;
+        for path in paths.iter().skip(from) {
+            let (mut reader, mut line) = (open_at(path, at)?, Vec::new());
+            while read_line(&mut reader, &mut line)? > 0 {
+                reach.newer += u64::from(line.ends_with(b"\n"));
+            }
+            at = 0;
+        }
+        Ok(reach)
     }
 
     /// Whether the trail still has what was read last.

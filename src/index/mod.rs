@@ -5,12 +5,15 @@ mod dictionary;
 mod fill;
 mod line;
 mod query;
+mod seal;
 
+pub use fill::Reach;
 pub use query::Wanted;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use seal::{Seal, beside};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
@@ -45,6 +48,8 @@ pub struct Index {
     dir: PathBuf,
     path: PathBuf,
     connection: SqliteConnection,
+    seal: Seal,
+    was_changed: bool,
 }
 
 impl Index {
@@ -56,13 +61,23 @@ impl Index {
         if anew {
             remove(path)?;
         }
-        let connection = connect(path).await?;
-        let mut index = Self { dir: dir.to_owned(), path: path.to_owned(), connection };
+        let is_new = !path.exists();
+        let (seal, is_as_left) = Seal::open(path)?;
+        let (connection, was_changed) = (connect(path).await?, !is_new && !is_as_left);
+        let (dir, path) = (dir.to_owned(), path.to_owned());
+        let mut index = Self { dir, path, connection, seal, was_changed };
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut index.connection).await?;
-        if version != VERSION {
+        if version != VERSION || was_changed {
             index.begin_anew().await?;
         }
+        index.seal.share()?;
         Ok(index)
+    }
+
+    /// Whether something else than a search had changed it, so that it was made anew.
+    #[must_use]
+    pub fn was_changed(&self) -> bool {
+        self.was_changed
     }
 
     /// Forgets all that it holds.
@@ -79,7 +94,8 @@ impl Index {
     /// # Errors
     /// [`Fault`].
     pub async fn close(self) -> Result<(), Fault> {
-        Ok(self.connection.close().await?)
+        self.connection.close().await?;
+        Ok(self.seal.close()?)
     }
 }
 
@@ -106,9 +122,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, Fault> {
 /// Removes an index, if there is one.
 fn remove(path: &Path) -> io::Result<()> {
     for end in ["", "-wal", "-shm"] {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(end);
-        match std::fs::remove_file(&beside) {
+        match std::fs::remove_file(beside(path, end)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

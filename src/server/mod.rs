@@ -30,7 +30,7 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use crate::audit::{Disk, Flusher, Journal, Signer};
+use crate::audit::{Disk, Flusher, Journal, Opening, Signer};
 use crate::clock::Clock;
 use crate::config::{self, Compiled, Listener};
 use crate::gateway::{Gateway, Snapshot};
@@ -83,7 +83,7 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             given => given,
         };
-        let Compiled { snapshot, mut listeners, admin, journal, .. } = setup.compiled;
+        let Compiled { snapshot, mut listeners, admin, journal, store, .. } = setup.compiled;
         let admin = admin.unwrap_or_else(|| config::Admin { tls: None, hosts: Vec::new() });
         let admin = Arc::new(ArcSwap::from_pointee(admin));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -94,8 +94,8 @@ impl Server {
             worker::probe(listener.address).map_err(|error| told(listener.address, &error))?;
         }
         let (clock, metrics) = (setup.clock, setup.metrics);
-        let journal =
-            Journal::open((setup.disk, setup.signer), journal, Arc::clone(&clock), Arc::clone(&metrics))?;
+        let (opening, kept) = (Opening { store, changes: Vec::new() }, (setup.disk, setup.signer));
+        let journal = Journal::open_with(opening, kept, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
         let settings = |listener: &Listener| {
             (listener.address, listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls))))
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
-use crate::audit::Signer;
+use crate::audit::{LastHead, Signer, Verifier};
 use crate::secret::Secret;
 use crate::signature::HmacKey;
 use crate::storage::private::{self, Ill, Keeper};
@@ -17,6 +17,8 @@ const FINGERPRINT_KEY: &str = "fingerprint.key";
 /// The file of the key that signs the trail's heads, and of its public part.
 const SIGNING_KEY: &str = "audit.key";
 const PUBLIC_KEY: &str = "audit.pub";
+/// The file of the last head of the trail.
+const LAST_HEAD: &str = "trail.head";
 /// Bytes of each key.
 const KEY_LEN: usize = 32;
 
@@ -78,7 +80,71 @@ impl StateDir {
                 }
             }
         }
-        if audit.is_dir() { Self::check_trail(state, audit) } else { Ok(()) }
+        if audit.is_dir() {
+            Self::check_trail(state, audit)?;
+        }
+        if state.is_dir() { Self::check_last_head(state, audit) } else { Ok(()) }
+    }
+
+    /// The last head of the trail that was kept here; `None` where none was yet.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or others may read it.
+    pub fn last_head(state: &Path) -> io::Result<Option<LastHead>> {
+        let path = state.join(LAST_HEAD);
+        let mut text = String::new();
+        match Keeper::of(state).open(&path) {
+            Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?.read_to_string(&mut text).map_err(|error| told(&path, &error))?,
+        };
+        LastHead::parse(&text).map(Some).map_err(|error| told(&path, &error))
+    }
+
+    /// Keeps the last head of the trail, in the place of the former.
+    pub(super) fn keep_last_head(state: &Path, head: &LastHead) -> io::Result<()> {
+        let path = state.join(LAST_HEAD);
+        private::replace(&path, head.text().as_bytes()).map_err(|error| told(&path, &error))
+    }
+
+    /// Knows nothing of the trail any more.
+    ///
+    /// # Errors
+    /// As the file system's.
+    pub fn forget_last_head(state: &Path) -> io::Result<()> {
+        let path = state.join(LAST_HEAD);
+        fs::remove_file(&path).map_err(|error| told(&path, &error))
+    }
+
+    /// What the trail in `audit` does not hold of what `head` names; `None` where it holds all.
+    pub(super) fn missing(state: &Path, audit: &Path, head: &LastHead) -> io::Result<Option<String>> {
+        // It is made by the first start, from the key that signs.
+        let key = fs::read_to_string(public_key(state)).ok().and_then(|key| Verifier::parse(&key).ok());
+        head.missing_in(audit, key.as_ref()).map_err(|error| told(audit, &error))
+    }
+
+    /// Checks that the trail holds what the last head names that was kept here.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn check_last_head(state: &Path, audit: &Path) -> io::Result<()> {
+        let remedy = "restore the trail; or, to continue without what is missing, run `claviger audit accept`, which records it";
+        let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"));
+        let head = Self::last_head(state).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => refused(error.to_string()),
+            _ => error,
+        })?;
+        let Some(head) = head else { return Ok(()) };
+        match Self::missing(state, audit, &head)? {
+            Some(missing) => {
+                let known = format!(
+                    "{} knows more of the trail in {}",
+                    state.join(LAST_HEAD).display(),
+                    audit.display()
+                );
+                Err(refused(format!("{known}: {missing}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks the folder of the trail, wherever it is: that nobody else may put or replace files in

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::StateDir;
 use super::state::lock;
-use crate::audit::{Disk, Folder};
+use crate::audit::{Disk, Folder, LastHead};
 use crate::storage::private;
 
 /// The folder of the trail of a running server.
@@ -20,6 +20,8 @@ pub struct Trail {
     held: Mutex<Option<File>>,
     /// Why it is not held was said: the journal asks again four times a second.
     told: AtomicBool,
+    /// Whether it must hold what the state folder knows of.
+    is_checked: bool,
 }
 
 impl Trail {
@@ -27,14 +29,36 @@ impl Trail {
     /// guarded once the journal can make it.
     ///
     /// # Errors
-    /// In words for the operator, where others may reach into it or another server writes there.
+    /// In words for the operator, where others may reach into it, another server writes there, or it does not hold
+    /// what it held.
     pub fn guard(state: &Path, audit: &Path) -> io::Result<Self> {
+        Self::hold(state, audit, true)
+    }
+
+    /// The same, whatever it holds.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub fn take(state: &Path, audit: &Path) -> io::Result<Self> {
+        Self::hold(state, audit, false)
+    }
+
+    /// What the trail does not hold of what `head` names, in words; `None` where it holds all.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn missing(&self, head: &LastHead) -> io::Result<Option<String>> {
+        StateDir::missing(&self.state, self.dir(), head)
+    }
+
+    fn hold(state: &Path, audit: &Path, is_checked: bool) -> io::Result<Self> {
         let made = private::create_folder(audit).is_ok();
         let trail = Self {
             folder: Folder::new(audit.to_owned()),
             state: state.to_owned(),
             held: Mutex::default(),
             told: AtomicBool::new(made),
+            is_checked,
         };
         if made {
             trail.prepare()?;
@@ -52,8 +76,15 @@ impl Disk for Trail {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.is_none() {
             private::create_folder(self.dir())?;
-            let locked = StateDir::check_trail(&self.state, self.dir()).and_then(|()| lock(self.dir()));
-            *held = Some(locked.inspect_err(|why| {
+            let locked = || {
+                StateDir::check_trail(&self.state, self.dir())?;
+                let locked = lock(self.dir())?;
+                if self.is_checked {
+                    StateDir::check_last_head(&self.state, self.dir())?;
+                }
+                Ok(locked)
+            };
+            *held = Some(locked().inspect_err(|why: &io::Error| {
                 if !self.told.swap(true, Ordering::Relaxed) {
                     tracing::error!(%why, "the trail is not for this gateway");
                 }
@@ -76,5 +107,9 @@ impl Disk for Trail {
 
     fn cut(&self, file: &File, len: u64) -> io::Result<()> {
         self.folder.cut(file, len)
+    }
+
+    fn keep_head(&self, head: &LastHead) -> io::Result<()> {
+        StateDir::keep_last_head(&self.state, head)
     }
 }

@@ -9,9 +9,12 @@ mod sqlite;
 
 pub use sqlite::Sqlite;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::future::Future;
+use std::num::ParseIntError;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// A time, in seconds since 1970.
 pub type Seconds = i64;
@@ -225,6 +228,8 @@ pub enum Change {
     Told(String),
     /// Sets the proof of the master key.
     Proof(Vec<u8>),
+    /// Gives up what the trail knows of, up to this state.
+    Accepted(Stamp),
 }
 
 /// Which state of the store it is. A change may be made for one, and fails where another came first.
@@ -235,6 +240,39 @@ pub struct Stamp {
     /// Drawn at the last change: by it the same count of another history is told apart, where an older
     /// state was put back.
     pub mark: i64,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.changes, self.mark)
+    }
+}
+
+impl FromStr for Stamp {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (changes, mark) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self { changes: changes.parse()?, mark: mark.parse()? })
+    }
+}
+
+/// The states that a store was in: by them one that was put back is told from one that was changed since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// The latest of its stamps. What came before them is not known.
+    pub stamps: BTreeMap<i64, i64>,
+    /// A stamp of what a custodian has given up.
+    pub accepted: Option<Stamp>,
+}
+
+impl History {
+    /// Whether the store was in this state, as far as it knows.
+    #[must_use]
+    pub fn holds(&self, stamp: Stamp) -> bool {
+        let is_before = self.stamps.first_key_value().is_some_and(|(first, _)| stamp.changes < *first);
+        is_before || self.stamps.get(&stamp.changes) == Some(&stamp.mark) || self.accepted == Some(stamp)
+    }
 }
 
 /// The store could not do it.
@@ -271,4 +309,36 @@ pub trait Storage {
     /// whichever process: it is another after any change by anybody but for [`Change::Used`],
     /// [`Change::Note`] and [`Change::Told`]. Cheap enough to be asked every quarter of a second.
     fn stamp(&self) -> impl Future<Output = Result<Stamp, StoreFault>>;
+
+    /// The states that it was in.
+    fn history(&self) -> impl Future<Output = Result<History, StoreFault>>;
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_known_by_its_mark() {
+        let stamp = |changes, mark| Stamp { changes, mark };
+        let accepted = Some(stamp(90, -9));
+        let history = History { stamps: [(10, -1), (11, 5), (12, i64::MIN)].into(), accepted };
+        for (known, held) in [
+            (stamp(12, i64::MIN), true),
+            (stamp(11, 5), true),
+            (stamp(11, 6), false),
+            (stamp(13, 5), false),
+            (stamp(9, 77), true),
+            (stamp(90, -9), true),
+            (stamp(90, 9), false),
+        ] {
+            assert_eq!(history.holds(known), held, "{known}");
+            assert_eq!(known.to_string().parse::<Stamp>().unwrap(), known);
+        }
+        assert!(!History::default().holds(stamp(0, 0)), "no store was in any state");
+        for wrong in ["", "1", "1:", ":1", "a:1"] {
+            assert!(wrong.parse::<Stamp>().is_err(), "{wrong}");
+        }
+    }
 }

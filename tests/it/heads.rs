@@ -191,7 +191,8 @@ fn a_trail_that_was_written_anew_without_the_key_is_found() {
     let (_other_site, other, other_key) = trail(12);
     let other = Copy::of(&other);
     let kept = copy.verify(&copy.lines, &trusted).checkpoint.unwrap();
-    let both = Trusted { keys: vec![key.clone(), other_key], heads: vec![key.open(&kept).unwrap()] };
+    let heads = vec![key.open(&kept).unwrap()];
+    let both = Trusted { keys: vec![key.clone(), other_key], heads };
     let problem = other.found(&other.lines, &both).1;
     assert!(problem.starts_with("forked"), "{problem}");
     let spliced: Vec<String> = copy.lines[..9].iter().chain(&other.lines[9..]).cloned().collect();
@@ -287,8 +288,9 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     let text: String =
         fs::read_to_string(path).unwrap().lines().take(3).map(|line| format!("{line}\n")).collect();
     fs::write(path, text).unwrap();
-    assert!(site.run(&["audit", "verify"]).status.success());
-    let told = site.run(&arguments);
+    let copy = ["audit", "verify", "--dir", dir.to_str().unwrap(), "--key", &key.shown()];
+    assert!(site.run(&copy).status.success());
+    let told = site.run(&[&copy[..], &["--head", head.to_str().unwrap()]].concat());
     let said = String::from_utf8(told.stderr).unwrap();
     assert!(!told.status.success() && said.contains("cut off: the head that was kept"), "{said}");
     // A head of another key is none.

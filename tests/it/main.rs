@@ -55,6 +55,7 @@ mod proofs;
 mod readme;
 mod reload;
 mod blocked;
+mod restored;
 mod retention;
 mod rsa;
 mod search;

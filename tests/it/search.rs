@@ -322,3 +322,80 @@ fn a_secret_in_hand_leads_to_the_calls_that_sent_it() {
     assert_eq!((&events[0]["fingerprint"], &events[0]["status"]), (&printed.trim().into(), &401.into()));
     assert_eq!(process.end().0, Some(0));
 }
+
+/// Changes the index as somebody would who has the folder.
+fn change(site: &Site, sql: &'static str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.audit().join("search.db"));
+        let mut connection = options.connect().await.unwrap();
+        assert!(sqlx::raw_sql(sql).execute(&mut connection).await.unwrap().rows_affected() > 0, "{sql}");
+        sqlx::Connection::close(connection).await.unwrap();
+    });
+}
+
+#[test]
+fn what_was_taken_out_of_the_index_is_found_all_the_same() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "");
+    let process = site.start();
+    calls(&process);
+    assert_eq!(process.end().0, Some(0));
+    let wanted = ["audit", "search", "--path", "/api/v1/users/3", "--output", "json"];
+    let all = found(&site, &["--last", "1000"]);
+    assert_eq!(found(&site, &wanted[2..4]).len(), 1);
+    for sql in [
+        "DELETE FROM events WHERE target = (SELECT id FROM targets WHERE path = 'api/v1/users/3')",
+        "DELETE FROM events",
+        "DELETE FROM targets WHERE path = 'api/v1/users/3'",
+        "UPDATE targets SET path = 'api/v1/users/x' WHERE path = 'api/v1/users/3'",
+        "DELETE FROM kinds",
+        "UPDATE kinds SET last = 1",
+        "UPDATE spans SET last = 1",
+        "UPDATE events SET seq = seq + 100000",
+    ] {
+        change(&site, sql);
+        let done = site.run(&wanted);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains("was changed by something else than a search"), "{sql}: {said}");
+        assert_eq!(String::from_utf8(done.stdout).unwrap().lines().count(), 1, "{sql}");
+        // Once it is anew, it is trusted.
+        let again = site.run(&wanted);
+        let said = String::from_utf8(again.stderr).unwrap();
+        assert!(again.status.success() && !said.contains("was changed"), "{sql}: {said}");
+    }
+    assert_eq!(found(&site, &["--last", "1000"]), all);
+    // Also one that another time has left: a copy, and one that was put back.
+    let db = site.audit().join("search.db");
+    let former = fs::read(&db).unwrap();
+    fs::write(&db, former).unwrap();
+    assert!(String::from_utf8_lossy(&site.run(&wanted).stderr).contains("was changed"));
+}
+
+#[test]
+fn a_search_says_how_far_it_reaches() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, SMALL);
+    let process = site.start();
+    calls(&process);
+    let reach = |arguments: &[&str]| {
+        let done = site.run(&[&["audit", "search"], arguments].concat());
+        let said = String::from_utf8(done.stderr).unwrap();
+        said.lines().find(|line| line.starts_with("searched ")).unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    assert!(reach(&[]).contains(" events, 1 to "));
+    assert_eq!(process.end().0, Some(0));
+    let events = site.events();
+    let last = &events[events.len() - 1];
+    for arguments in [&[] as &[&str], &["--consumer", "nobody"], &["--last", "1"]] {
+        let (all, seq, time) = (events.len(), &last["seq"], last["time"].as_str().unwrap());
+        assert_eq!(reach(arguments), format!("searched {all} events, 1 to {seq}, the last of {time}"));
+    }
+    // Many at once leave it as one would.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| reach(&["--status", "200"]));
+        }
+    });
+    assert!(!String::from_utf8_lossy(&site.run(&["audit", "search"]).stderr).contains("was changed"));
+}

@@ -233,7 +233,7 @@ fn nothing_of_a_hostile_trail_reaches_a_terminal_but_what_it_is() {
     };
     for (typed, lines) in [("audit show", 4), ("audit tail", 4), ("audit search", 3)] {
         let said = run(typed);
-        assert_eq!(said.lines().filter(|line| line.contains("2026-01-01")).count(), lines, "{said}");
+        assert_eq!(said.lines().filter(|line| line.contains("  2026-01-01")).count(), lines, "{said}");
         assert!(
             said.contains("\\u202e") && said.contains("\\u009b31m") && said.contains("\\u000aforged"),
             "{said}"

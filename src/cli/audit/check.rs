@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{Output, progress, row, say, settings, tell};
-use crate::audit::{Checkpoint, Finding, Proof, Report, Trusted, Verifier, adds_to, verify};
+use crate::audit::{
+    Checkpoint, Finding, LastHead, Proof, Report, Trusted, Verifier, adds_to, verify_against,
+};
 use crate::printable::printable_value;
 use crate::server::public_key;
 
@@ -107,8 +109,20 @@ struct Verified<'r> {
     report: &'r Report,
 }
 
-pub(super) fn run(dir: &Path, trusted: &Trusted, output: Output) -> anyhow::Result<bool> {
-    let report = verify(dir, trusted, progress(dir)).with_context(|| dir.display().to_string())?;
+pub(super) fn run(
+    dir: &Path,
+    (trusted, last): (&Trusted, Option<&LastHead>),
+    output: Output,
+) -> anyhow::Result<bool> {
+    let mut report =
+        verify_against(last, dir, trusted, progress(dir)).with_context(|| dir.display().to_string())?;
+    let nothing = (report.events == 0).then(|| Finding {
+        segment: String::new(),
+        line: 0,
+        seq: report.retired + 1,
+        problem: "there is no event: nothing was verified".into(),
+    });
+    report.finding = report.finding.or(nothing);
     let ok = report.finding.is_none();
     match (output, &report.finding) {
         (Output::Json, _) => {

@@ -1,5 +1,6 @@
 //! `claviger audit`: reading and verifying the trail, beside a running gateway or without one.
 
+mod accept;
 mod check;
 mod export;
 mod fingerprint;
@@ -15,9 +16,10 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
 use super::{Output, Printable, say, tell};
-use crate::audit::{prove, prove_addition, segments};
+use crate::audit::{LastHead, prove, prove_addition, segments};
+use crate::cli::store::Manner;
 use crate::config;
-use crate::server::public_key;
+use crate::server::{StateDir, public_key};
 
 /// What to do with the trail.
 #[derive(Subcommand)]
@@ -45,6 +47,11 @@ pub(super) enum Verb {
         /// A file with a head that was kept elsewhere: the trail must go on from there
         #[arg(long, value_name = "FILE")]
         head: Vec<PathBuf>,
+    },
+    /// Continue with a trail of which events are missing, and record who accepted that
+    Accept {
+        #[command(flatten)]
+        manner: Manner,
     },
     /// Print the public key that signs the trail's heads, for auditors
     Key,
@@ -98,10 +105,22 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
             show::run(&dir, *last, request_id.as_deref(), output)
         }
         Verb::Verify { dir, key, head } => {
-            let folder = folder(path, dir.as_deref())?;
+            let last = match dir {
+                Some(_) => None,
+                // Before the trail, which only grows.
+                None => StateDir::last_head(&settings(path)?.state_dir.value)?,
+            };
+            let found = folder(path, dir.as_deref());
+            let folder = match last.as_ref().filter(|_| found.is_err()) {
+                Some(LastHead { events, time, .. }) => {
+                    found.context(format!("the state folder knows of {events} events, the last of {time}"))?
+                }
+                None => found?,
+            };
             let trusted = check::trusted(path, dir.as_deref(), (key, head))?;
-            check::run(&folder, &trusted, output)
+            check::run(&folder, (&trusted, last.as_ref()), output)
         }
+        Verb::Accept { manner } => accept::run(path, *manner, output),
         Verb::Key => {
             let kept = public_key(&settings(path)?.state_dir.value);
             anyhow::ensure!(

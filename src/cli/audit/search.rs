@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Output, folder, progress, row, say, tell};
 use crate::cli::policy::moment_ago;
-use crate::index::{Index, Wanted};
+use crate::index::{Index, Reach, Wanted};
 use crate::policy::PathPattern;
 
 /// Which events.
@@ -104,12 +104,17 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
     let file = asked.index.clone().unwrap_or_else(|| dir.join("search.db"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let wanted = asked.which.wanted();
-    let lines = runtime.block_on(async {
+    let (lines, reach) = runtime.block_on(async {
         let mut index = Index::open(&file, &dir, asked.rebuild).await?;
+        if index.was_changed() {
+            let changed = "was changed by something else than a search, and is made anew, as by --rebuild";
+            tell(&format!("the index {} {changed}\n", file.display()));
+        }
         index.catch_up(progress(&dir)).await?;
         let found = index.find(&wanted, asked.last.saturating_add(1)).await?;
+        let reach = index.reach().await?;
         index.close().await?;
-        anyhow::Ok(found)
+        anyhow::Ok((found, reach))
     })?;
     // In the order in which they happened.
     for line in lines.iter().take(asked.last).rev() {
@@ -119,8 +124,25 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
             Output::Text => say(&row(&serde_json::from_str(&line)?)),
         }
     }
+    // For programs it is told where it is not all.
+    if output == Output::Text || reach.newer > 0 {
+        tell(&shown(&reach));
+    }
     if lines.len() > asked.last {
         tell("there are more, before these: give --last or --until\n");
     }
     Ok(!lines.is_empty())
+}
+
+/// How far the index reaches, for people.
+fn shown(reach: &Reach) -> String {
+    let Reach { first, last, time, newer } = reach;
+    let newer = match newer {
+        0 => String::new(),
+        newer => format!("; {newer} newer ones are not in the index yet"),
+    };
+    format!(
+        "searched {} events, {first} to {last}, the last of {time}{newer}\n",
+        (last + 1).saturating_sub(*first)
+    )
 }

@@ -47,7 +47,10 @@ impl Live {
         let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
         let events = some.iter().map(|note| note.members.as_str());
         let count = some.len();
-        let new = count > 0 && server.journal().admin(events).await.is_ok();
+        if let Some(known) = self.known {
+            server.journal().knows_store(known);
+        }
+        let new = count > 0 && server.journal().admin(events, self.known).await.is_ok();
         if new {
             self.told.extend(self.notes.drain(..count).map(|note| note.id));
         }

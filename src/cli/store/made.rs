@@ -35,11 +35,16 @@ pub(in crate::cli) fn is_there(store: &Path) -> anyhow::Result<bool> {
         return Ok(true);
     }
     bail!(
-        "{} is not there, and was: restore it from a back-up; or, if the consumers, tokens, credentials and \
-         freezes that were kept in it are to be forgotten, remove {}",
+        "{} is not there, and was: restore it from a back-up; or, if the consumers, tokens, credentials and freezes that \
+         were kept in it are to be forgotten, run `claviger store accept`, which records it ({} says that it was there)",
         store.display(),
         mark.display()
     )
+}
+
+/// Whether there was a store at `store`, as far as its mark says.
+pub(in crate::cli) fn was_there(store: &Path) -> bool {
+    mark_of(store).exists()
 }
 
 /// Notes durably that there is a store at `store`, which is there. Whoever is killed before this has

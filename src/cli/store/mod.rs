@@ -1,12 +1,14 @@
 //! What the command line changes in the store. Each change is one write, with the note that tells
 //! the trail of it; a running gateway sees it within a second.
 
+pub(super) mod accept;
 pub(super) mod access_key;
 pub(super) mod consumer;
 pub(super) mod credential;
 pub(super) mod freeze;
 pub(in crate::cli) mod given;
 mod keys;
+pub(in crate::cli) mod known;
 pub(super) mod made;
 pub(super) mod master;
 pub(super) mod table;
@@ -29,14 +31,14 @@ use crate::config::{self, File};
 use crate::custody::{MasterKey, Stored};
 use crate::name::Name;
 use crate::server::StateDir;
-use crate::storage::{Change, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault};
+use crate::storage::{Change, History, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault};
 
 /// How a change is made.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Manner {
     /// Say what would change, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(in crate::cli) dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -155,6 +157,19 @@ pub(super) fn opened(file: &File, rows: Rows, held: &mut Option<Rc<MasterKey>>) 
 impl Desk {
     /// Opens the store of the configuration at `config`; `None` where the file is wrong, which was told.
     fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+        Self::open_if(config, output, made::is_there)
+    }
+
+    /// The same, where a store that was there and is gone is none.
+    fn open_whatever_is_gone(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+        Self::open_if(config, output, |store| Ok(store.try_exists()?))
+    }
+
+    fn open_if(
+        config: &Path,
+        output: Output,
+        is_there: impl Fn(&Path) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Option<Self>> {
         let (file, problems) = match config::read_file(config) {
             Ok(read) => read,
             Err(problems) => {
@@ -170,12 +185,18 @@ impl Desk {
         let path = path_of(&file);
         let mut desk =
             Self { file, runtime, store: None, rows: Rows::default(), stamp: None, now: now(), output };
-        if made::is_there(&path)? {
+        if is_there(&path)? {
             StateDir::check(&desk.file.state_dir.value)?;
             desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
             desk.look_again()?;
         }
         Ok(Some(desk))
+    }
+
+    /// The states that the store was in; without one, none.
+    fn history(&self) -> anyhow::Result<History> {
+        let Some(store) = &self.store else { return Ok(History::default()) };
+        Ok(self.runtime.block_on(store.history())?)
     }
 
     /// Reads what the store holds now.
@@ -268,7 +289,7 @@ impl Drop for Desk {
 }
 
 /// Whether to go on with what cannot be undone.
-fn confirmed(question: &str, manner: Manner) -> anyhow::Result<bool> {
+pub(in crate::cli) fn confirmed(question: &str, manner: Manner) -> anyhow::Result<bool> {
     use std::io::{BufRead as _, IsTerminal as _};
     if manner.yes || manner.dry_run {
         return Ok(true);
@@ -294,7 +315,7 @@ pub(super) fn note((what, members): (&str, &[(&str, Value)]), (by, now): (String
 }
 
 /// Who is at the desk, as the system knows: the user's number, and the name it goes by.
-fn custodian() -> String {
+pub(in crate::cli) fn custodian() -> String {
     let number = rustix::process::getuid().as_raw();
     let name = environment("SUDO_USER").or_else(|| environment("LOGNAME")).or_else(|| environment("USER"));
     match name.as_deref().and_then(Name::parse) {
@@ -303,7 +324,7 @@ fn custodian() -> String {
     }
 }
 
-fn now() -> Seconds {
+pub(in crate::cli) fn now() -> Seconds {
     let since = SystemClock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX)
 }

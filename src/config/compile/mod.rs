@@ -35,6 +35,7 @@ use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
 use crate::secret::Secret;
 use crate::signature::HmacKey;
+use crate::storage::Stamp;
 use crate::storage::private::Keeper;
 use crate::target::Target;
 use crate::tls::{self, Unusable};
@@ -102,6 +103,8 @@ pub struct Compiled {
     pub in_clear: Vec<String>,
     /// Listeners without TLS that other machines can reach, to be named at every start.
     pub plaintext: Vec<SocketAddr>,
+    /// The state of the store, for the trail, where a server is started by it.
+    pub store: Option<Stamp>,
 }
 
 /// Compiles the file. `None` where there are errors; they are in `problems`.
@@ -179,6 +182,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             .filter(|one| is_plaintext(one))
             .map(|one| one.address.value)
             .collect(),
+        store: None,
     })
 }
 

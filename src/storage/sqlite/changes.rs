@@ -48,7 +48,8 @@ const fn counts(change: &Change) -> bool {
         | Change::NoVersion(..)
         | Change::Freeze(_)
         | Change::Thaw(_)
-        | Change::Proof(_) => true,
+        | Change::Proof(_)
+        | Change::Accepted(_) => true,
     }
 }
 
@@ -91,6 +92,9 @@ async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<(), Error> 
         }
         Change::Told(id) => {
             sqlx::query("DELETE FROM notes WHERE id = ?").bind(id).execute(db).await.map(drop)
+        }
+        Change::Accepted(stamp) => {
+            sqlx::query("UPDATE store SET accepted = ?").bind(stamp.to_string()).execute(db).await.map(drop)
         }
         Change::Proof(proof) => {
             sqlx::query("UPDATE store SET proof = ?").bind(proof).execute(db).await.map(drop)

@@ -18,15 +18,16 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
 use super::private::{self, Keeper};
-use super::{Change, Rows, Stamp, Storage, StoreFault};
+use super::{Change, History, Rows, Stamp, Storage, StoreFault};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("../schema/1.sql"),
     include_str!("../schema/2.sql"),
     include_str!("../schema/3.sql"),
     include_str!("../schema/4.sql"),
+    include_str!("../schema/5.sql"),
 ];
 /// In the file's header, so that another program's file is known as such: `clvg`.
 const APPLICATION: i64 = 0x636c_7667;
@@ -151,6 +152,12 @@ impl Storage for Sqlite {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
         rows::stamp(&mut connection).await.map_err(|error| self.broken(&error))
+    }
+
+    async fn history(&self) -> Result<History, StoreFault> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        rows::history(&mut connection).await.map_err(|error| self.broken(&error))
     }
 }
 

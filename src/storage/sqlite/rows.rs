@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Error, Row as _};
 
 use crate::storage::{
-    AccessKeyRow, ConsumerRow, CredentialRow, Frozen, Note, Rows, Stage, Stamp, TokenRow, VersionRow,
+    AccessKeyRow, ConsumerRow, CredentialRow, Frozen, History, Note, Rows, Stage, Stamp, TokenRow, VersionRow,
 };
 
 /// So many consumers touched are read faster with all others, in the order in which they lie.
@@ -109,6 +109,18 @@ pub(super) async fn stamp(connection: &mut SqliteConnection) -> Result<Stamp, Er
     let stamp = "SELECT changes, ifnull(mark, 0) FROM store LEFT JOIN marks ON marks.stamp = changes";
     let row = sqlx::query(stamp).fetch_one(connection).await?;
     Ok(Stamp { changes: row.try_get(0)?, mark: row.try_get(1)? })
+}
+
+/// The states that it was in.
+pub(super) async fn history(connection: &mut SqliteConnection) -> Result<History, Error> {
+    let mut moment = connection.begin().await?;
+    let stamps: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT stamp, mark FROM marks").fetch_all(&mut *moment).await?;
+    let accepted: Option<String> =
+        sqlx::query_scalar("SELECT accepted FROM store").fetch_one(&mut *moment).await?;
+    moment.rollback().await?;
+    let accepted = accepted.map(|stamp| stamp.parse().map_err(|_| ill("what was accepted"))).transpose()?;
+    Ok(History { stamps: stamps.into_iter().collect(), accepted })
 }
 
 /// What a row says but for its bytes, which stand in a column of their own. Each value that `SQLite` gives is

@@ -11,6 +11,7 @@ mod life;
 mod missing;
 mod owners;
 mod passes;
+mod restored;
 mod scale;
 mod signed;
 mod slow;

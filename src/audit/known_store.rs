@@ -1,0 +1,79 @@
+//! What the trail knows of the store: by what it was changed last. `journal` events that begin a segment say it, and
+//! each `admin` event, so that it is known whatever was let go.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::chain::proven;
+use super::last_head::each_whole;
+use super::segment::{each_line, segments};
+use crate::storage::Stamp;
+
+/// So many events are kept of those that a store does not know of.
+const MOST: usize = 100;
+
+/// What was recorded after the state that a store is in.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// How many changes.
+    pub changes: u64,
+    /// The lines of the latest of them, in order.
+    pub latest: VecDeque<Vec<u8>>,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    event: &'a str,
+    store: &'a str,
+}
+
+/// What a line says of the store, and whether it is of a change.
+fn said(line: &[u8]) -> Option<(Stamp, bool)> {
+    // Cheaper than reading every call. In a string the quotes would be escaped.
+    memchr::memmem::find(line, b",\"store\":\"")?;
+    proven(line)?;
+    let Line { event, store } = serde_json::from_slice(line).ok()?;
+    let is_change = event == "admin";
+    (is_change || event == "journal").then_some((store.parse().ok()?, is_change))
+}
+
+/// By what the store was changed last, as far as the trail in `dir` knows; `None` where it knows of no store.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn known_store(dir: &Path) -> io::Result<Option<Stamp>> {
+    for path in segments(dir)?.iter().rev() {
+        let mut last = None;
+        each_whole(path, |line| last = said(line).map(|(stamp, _)| stamp).or(last))?;
+        if last.is_some() {
+            return Ok(last);
+        }
+    }
+    Ok(None)
+}
+
+/// The changes on the trail in `dir` after the last state of the store that it `holds`.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn forgotten(dir: &Path, holds: impl Fn(Stamp) -> bool) -> io::Result<Forgotten> {
+    let mut found = Forgotten::default();
+    each_line(dir, |line| {
+        match said(line) {
+            Some((stamp, _)) if holds(stamp) => found = Forgotten::default(),
+            Some((_, true)) => {
+                found.changes += 1;
+                found.latest.push_back(line.to_vec());
+                if found.latest.len() > MOST {
+                    found.latest.pop_front();
+                }
+            }
+            Some((_, false)) | None => {}
+        }
+        true
+    })?;
+    Ok(found)
+}

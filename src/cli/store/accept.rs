@@ -1,0 +1,57 @@
+//! `store accept`: goes on with a store that does not know of what the trail knows of.
+
+use std::path::Path;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Desk, Manner, Output, confirmed, known, path_of};
+use crate::cli::tell;
+use crate::storage::Change;
+
+/// What to do with the store itself.
+#[derive(Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Continue with a store that was put back, or is gone: what the trail knows to be changed since is forgotten
+    Accept {
+        #[command(flatten)]
+        manner: Manner,
+    },
+}
+
+/// Does it.
+pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    let Verb::Accept { manner } = verb;
+    let Some(mut desk) = Desk::open_whatever_is_gone(config, output)? else { return Ok(false) };
+    accept(&mut desk, *manner)
+}
+
+fn accept(desk: &mut Desk, manner: Manner) -> anyhow::Result<bool> {
+    let history = desk.history()?;
+    let dir = desk.file.audit.dir.value.clone();
+    let forgotten = known::forgotten(&dir, &history)?;
+    let is_gone = desk.store.is_none() && super::made::was_there(&path_of(&desk.file));
+    let Some(forgotten) = forgotten.or_else(|| is_gone.then(known::Forgotten::default)) else {
+        let nothing = "the store has all that the trail knows of: there is nothing to accept\n";
+        desk.show(&json!({"forgotten": []}), nothing);
+        return Ok(true);
+    };
+    tell(&forgotten.text());
+    if !confirmed("Forget these changes?", manner)? {
+        return Ok(false);
+    }
+    let changes: Vec<Change> = forgotten.known.map(Change::Accepted).into_iter().collect();
+    let members = [
+        ("forgotten", Value::from(forgotten.changes.changes)),
+        ("trail_knew", forgotten.known.map(|known| known.to_string()).into()),
+        ("changes", forgotten.ids().into()),
+    ];
+    desk.change(("store accepted", &members), changes, manner)?;
+    let json = json!({"forgotten": forgotten.events()});
+    desk.done(
+        manner,
+        json,
+        "the store is accepted as it is; a running gateway or the next start records it\n",
+    );
+    Ok(true)
+}

@@ -1,0 +1,122 @@
+//! Whether the store has all that the trail knows to be changed in it. One that was put back has not: what it would
+//! bring back into force (a token that was revoked, a consumer that was disabled) is named, and nothing starts by it.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::audit::{self, known_store};
+use crate::cli::audit::row;
+use crate::config::File;
+use crate::server::StateDir;
+use crate::storage::{History, Sqlite, Stamp, Storage as _};
+
+/// So many changes are named.
+const NAMED: usize = 20;
+
+/// What the trail knows of and the store does not.
+#[derive(Default)]
+pub(in crate::cli) struct Forgotten {
+    /// By what the store was changed last, as far as the trail knows.
+    pub(super) known: Option<Stamp>,
+    pub(super) changes: audit::Forgotten,
+}
+
+/// What of the trail in `dir` is not in the history of the store; `None` where all of it is. Without a trail nothing
+/// is known.
+///
+/// # Errors
+/// Where the trail cannot be read.
+pub(in crate::cli) fn forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
+    let read = || -> io::Result<Option<Forgotten>> {
+        let Some(known) = known_store(dir)?.filter(|known| !history.holds(*known)) else { return Ok(None) };
+        let changes = audit::forgotten(dir, |stamp| history.holds(stamp))?;
+        Ok(Some(Forgotten { known: Some(known), changes }))
+    };
+    match read() {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(None)
+        }
+        found => found.with_context(|| dir.display().to_string()),
+    }
+}
+
+impl Forgotten {
+    /// What it would forget, for people.
+    pub(in crate::cli) fn text(&self) -> String {
+        let all = self.changes.changes;
+        let rows: String = self.events().iter().rev().take(NAMED).rev().map(row).collect();
+        let shown = rows.lines().count();
+        let some = if u64::try_from(shown).is_ok_and(|shown| shown < all) {
+            format!(", the latest {shown} of which are")
+        } else {
+            String::new()
+        };
+        match all {
+            0 => "the store is not the one that the trail knows, or an older state of it\n".into(),
+            _ => format!(
+                "the store is not the one that the trail knows, or an older state of it: it would forget {all} changes{some}\n{rows}"
+            ),
+        }
+    }
+
+    /// The same with what to do.
+    pub(in crate::cli) fn refusal(&self) -> String {
+        self.text()
+            + "restore the latest state of the store; or, to forget these changes, run `claviger store accept`, which records it"
+    }
+
+    /// The events of the latest changes.
+    pub(super) fn events(&self) -> Vec<Value> {
+        self.changes.latest.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    /// The ids of the latest changes.
+    pub(super) fn ids(&self) -> Vec<Value> {
+        self.events().iter().filter_map(|event| event.get("change")).cloned().collect()
+    }
+}
+
+/// Checks that store and trail have all that is known of them, before anything is made or put in force.
+///
+/// # Errors
+/// Where they have not, with what is missing or would be forgotten; where the store cannot be read.
+pub(in crate::cli) async fn agree(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
+    let dir = &file.audit.dir.value;
+    match StateDir::check_last_head(&file.state_dir.value, dir) {
+        Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
+        // What else is wrong is told where the trail is opened.
+        Ok(()) | Err(_) => {}
+    }
+    let history = match store {
+        Some(store) => store.history().await?,
+        None => History::default(),
+    };
+    match forgotten(dir, &history)? {
+        Some(forgotten) => bail!(forgotten.refusal()),
+        None => Ok(()),
+    }
+}
+
+/// The same for who does not serve.
+///
+/// # Errors
+/// As those of [`agree`].
+pub(in crate::cli) fn check(file: &File) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = super::open(file).await?;
+        let agree = agree(file, store.as_ref()).await;
+        if let Some(store) = store {
+            store.close().await;
+        }
+        agree
+    })
+}
