@@ -308,8 +308,8 @@ impl Policy {
             return Some(why.to_string());
         }
         let asked = action.asked();
-        let roles = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
-        let mut rules = roles.flat_map(|role| role.allow.iter().chain(&role.deny));
+        let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
+        let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
         if asked.is_read_with_body() {
             let looks = rules.any(|rule| rule.looks_at_body_of_read(&asked));
             return looks.then(|| "a rule looks at bodies of this path, and a read has one".to_owned());
