@@ -26,52 +26,58 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 fn words(error: &Error) -> String {
-    match error {
-        Error::InvalidCertificate(error) => of_certificate(error),
-        Error::AlertReceived(alert) => of_alert(*alert),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "what answers does not speak TLS".into(),
-        other => other.to_string(),
+    if let Error::InvalidCertificate(error) = error {
+        of_certificate(error)
+    } else if let Error::AlertReceived(alert) = error {
+        of_alert(*alert)
+    } else if matches!(error, Error::InvalidMessage(InvalidMessage::InvalidContentType)) {
+        "what answers does not speak TLS".into()
+    } else {
+        error.to_string()
     }
 }
 
 fn of_certificate(error: &CertificateError) -> String {
-    match error {
-        CertificateError::ExpiredContext { not_after, .. } => format!("its certificate expired {}", day(*not_after)),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("its certificate is not valid before {}", day(*not_before))
-        }
-        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
-            format!("its certificate names no host (subjectAltName), so it is not for {}", expected.to_str())
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let presented: Vec<&str> = presented.iter().take(NAMES).map(String::as_str).collect();
-            format!("its certificate is not for {}, but for {}", expected.to_str(), presented.join(", "))
-        }
-        CertificateError::UnknownIssuer => {
-            "no trusted authority has signed its certificate; `ca_file` can name that authority, or the certificate itself"
-                .into()
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "its certificate is not for servers".into()
-        }
-        CertificateError::Other(other) if is_authority(other) => {
-            "its certificate is an authority's (CA:TRUE); `ca_file` can name that certificate itself".into()
-        }
-        other => format!("its certificate is invalid: {other}"),
+    if let CertificateError::ExpiredContext { not_after, .. } = error {
+        return format!("its certificate expired {}", day(*not_after));
     }
+    if let CertificateError::NotValidYetContext { not_before, .. } = error {
+        return format!("its certificate is not valid before {}", day(*not_before));
+    }
+    if let CertificateError::NotValidForNameContext { expected, presented } = error {
+        let expected = expected.to_str();
+        if presented.is_empty() {
+            return format!("its certificate names no host (subjectAltName), so it is not for {expected}");
+        }
+        let presented: Vec<&str> = presented.iter().take(NAMES).map(String::as_str).collect();
+        return format!("its certificate is not for {expected}, but for {}", presented.join(", "));
+    }
+    if matches!(error, CertificateError::UnknownIssuer) {
+        return "no trusted authority has signed its certificate; `ca_file` can name that authority, or the certificate \
+                itself"
+            .into();
+    }
+    if matches!(error, CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. }) {
+        return "its certificate is not for servers".into();
+    }
+    if matches!(error, CertificateError::Other(other) if is_authority(other)) {
+        return "its certificate is an authority's (CA:TRUE); `ca_file` can name that certificate itself"
+            .into();
+    }
+    format!("its certificate is invalid: {error}")
 }
 
 /// The most names of a certificate that are repeated.
 const NAMES: usize = 4;
 
 fn of_alert(alert: AlertDescription) -> String {
-    match alert {
-        AlertDescription::CertificateRequired => "it wants a client certificate".into(),
+    if alert == AlertDescription::CertificateRequired {
+        "it wants a client certificate".into()
+    } else if [AlertDescription::HandshakeFailure, AlertDescription::BadCertificate].contains(&alert) {
         // TLS 1.2 has no alert of its own for that.
-        AlertDescription::HandshakeFailure | AlertDescription::BadCertificate => {
-            format!("it refused the handshake ({alert:?}); perhaps it wants a client certificate")
-        }
-        other => format!("it ended TLS with the alert {other:?}"),
+        format!("it refused the handshake ({alert:?}); perhaps it wants a client certificate")
+    } else {
+        format!("it ended TLS with the alert {alert:?}")
     }
 }
 

@@ -84,14 +84,13 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
 /// authority of the same name may have signed it, as far as a reader can tell before it verifies that.
 fn is_of_the_signer(error: &Error) -> bool {
     let Error::InvalidCertificate(error) = error else { return false };
-    match error {
+    matches!(
+        error,
         CertificateError::UnknownIssuer
-        | CertificateError::BadSignature
-        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => true,
-        CertificateError::Other(other) => super::reason::is_authority(other),
-        _ => false,
-    }
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    ) || matches!(error, CertificateError::Other(other) if super::reason::is_authority(other))
 }
 
 impl ServerCertVerifier for Trust {

@@ -201,10 +201,8 @@ impl<S> Guard<S> {
     /// What comes of a write. One that fails while an answer is waited for is the reader's to tell: the upstream may
     /// have answered before it closed, or said in TLS why it did.
     fn written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match written {
-            Poll::Ready(Err(_)) if self.watch.0.asked.get() => Poll::Pending,
-            written => written,
-        }
+        let failed = matches!(written, Poll::Ready(Err(_)));
+        if failed && self.watch.0.asked.get() { Poll::Pending } else { written }
     }
 }
 

@@ -167,11 +167,11 @@ impl Transport {
                 Some(unsent) if reused => request = unsent,
                 _ => {
                     let failure = connection.failure(error.error());
-                    let refused = failure.code == Code::UpstreamTls;
-                    if refused {
+                    let by_tls = failure.code == Code::UpstreamTls;
+                    if by_tls {
                         endpoint.standing.missed(&failure.reason);
                     }
-                    let stale = reused && !refused && !connection.watch.heard();
+                    let stale = reused && !by_tls && !connection.watch.heard();
                     return Err(Unanswered { failure, sent: true, stale, unsent: None });
                 }
             }

@@ -122,9 +122,6 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     stored::credentials((around.stored, former), file, &upstreams, (&mut credentials, &mut freezes));
     credentials.sort_by_key(|(place, _)| *place);
     let sinks = sinks::compile(file, problems, &around);
-    if around.kept().is_none() {
-        warn_of_old_certificates(file, problems, around.now);
-    }
     if problems.has_errors() {
         return None;
     }

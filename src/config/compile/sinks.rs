@@ -17,6 +17,7 @@ pub(super) fn compile(file: &File, problems: &mut Problems, around: &Surrounding
     if around.kept().is_some() {
         return Vec::new();
     }
+    super::warn_of_old_certificates(file, problems, around.now);
     let mut plans = Vec::new();
     for (name, sink) in file.audit.sinks.iter() {
         let kind = kind(file, sink, problems, around);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// All of `Location`.
 pub(super) fn all_of(text: &str) -> Vec<Range<usize>> {
-    vec![0..text.len()]
+    std::iter::once(0..text.len()).collect()
 }
 
 /// Where the targets of `Link` stand: between angles.
@@ -27,12 +27,13 @@ pub(super) fn after_url(text: &str) -> Vec<Range<usize>> {
     let Some(value) = rest.trim_start().strip_prefix('=') else { return Vec::new() };
     let value = value.trim_start();
     let start = text.len() - value.len();
-    match value.chars().next().filter(|quote| matches!(quote, '"' | '\'')) {
+    let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''));
+    let span = match quote {
         Some(quote) => {
-            let end =
-                value.get(1..).and_then(|rest| rest.find(quote)).map_or(text.len(), |end| start + 1 + end);
-            vec![start + 1..end]
+            let end = value.get(1..).and_then(|rest| rest.find(quote));
+            start + 1..end.map_or(text.len(), |end| start + 1 + end)
         }
-        None => vec![start..text.trim_end().len()],
-    }
+        None => start..text.trim_end().len(),
+    };
+    std::iter::once(span).collect()
 }
