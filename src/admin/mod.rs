@@ -156,6 +156,8 @@ impl Admin {
                         && let Some(connection) = oldest.pop_front()
                     {
                         connection.abort();
+                        // It has to end before another is accepted: a burst of them must not take the last files.
+                        tokio::task::yield_now().await;
                     }
                     oldest.push_back(connections.spawn_local(Rc::clone(&self).converse(socket, peer)));
                 }
