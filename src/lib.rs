@@ -6,6 +6,7 @@ pub mod name;
 pub mod printable;
 pub mod origin;
 pub mod secret;
+pub mod scanner;
 pub mod clock;
 pub mod deadline;
 pub mod gather;

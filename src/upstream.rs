@@ -8,7 +8,7 @@ use crate::policy::{OrgPin, PathPattern};
 use crate::scheme::Scheme;
 use crate::target::Target;
 use crate::transport::links::Links;
-use crate::transport::{Endpoint, Health, Manners};
+use crate::transport::{Endpoint, Health, Manners, RequestHeaders};
 
 /// Everything that the gateway knows of one upstream.
 pub struct Upstream {
@@ -18,6 +18,8 @@ pub struct Upstream {
     pub endpoint: Endpoint,
     /// What its product wants of a request, there.
     pub manners: Manners,
+    /// What of a consumer's header lines it receives.
+    pub request_headers: RequestHeaders,
     /// Where else it is reached, with what is wanted there: the host is another.
     pub others: Vec<(Endpoint, Manners)>,
     /// How the health of its endpoints is looked at, where it is.

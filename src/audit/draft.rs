@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use uuid::Uuid;
 
 use super::entry::Entry;
@@ -47,6 +47,8 @@ pub struct Parties<'a> {
     pub credential_version: u32,
     /// The route's prefix.
     pub route: &'a Arc<str>,
+    /// The consumer's header lines that do not reach the upstream.
+    pub dropped: &'a [HeaderName],
 }
 
 impl Journal {
@@ -80,6 +82,18 @@ impl Draft {
     #[must_use]
     pub fn request_id(&self) -> Uuid {
         self.0.as_ref().map(|received| received.request_id).unwrap_or_default()
+    }
+
+    /// Keeps off the trail what must not be on it: `concealed` gives a text without it, where it is there.
+    pub fn conceal(&mut self, concealed: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        let Some(received) = &mut self.0 else { return };
+        if let Some(target) = concealed(&received.raw_target) {
+            received.raw_target = target.into();
+        }
+        let agent = received.user_agent.as_ref().and_then(|agent| concealed(agent.as_bytes()));
+        if let Some(agent) = agent {
+            received.user_agent = HeaderValue::from_bytes(&agent).ok();
+        }
     }
 
     /// Records the refusal of this call; how many bytes of the trail that takes.
@@ -157,7 +171,9 @@ impl Received {
             rule: Some(permit.rule()),
             shadow: permit.shadow().map(|shadow| &**shadow),
             decision: "allowed",
-            user_agent: self.user_agent.as_ref(),
+            // What is dropped may hold the consumer's credential.
+            user_agent: self.user_agent.as_ref().filter(|_| !parties.dropped.contains(&USER_AGENT)),
+            dropped: parties.dropped,
         };
         facts.members()
     }
@@ -185,6 +201,7 @@ impl Received {
             shadow: known.shadow.as_deref(),
             decision: if code == Some(Code::Unrecorded) { "allowed" } else { "denied" },
             user_agent: self.user_agent.as_ref(),
+            dropped: &[],
         };
         let ending = Ending::early(ended, code, self.began.elapsed(), known);
         let members = ending.after(facts.members());

@@ -56,8 +56,8 @@ struct Call {
     kept: Option<Box<dyn Any>>,
 }
 
-/// How much of a consumer's body has come, and whether all of it; seen also by those who no
-/// longer hold the body itself.
+/// How much of a consumer's body has come, and whether all of it, and how often the answer showed the credential; seen
+/// also by those who no longer hold the body itself.
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Rc<Metered>);
 
@@ -67,6 +67,7 @@ struct Metered {
     whole: Cell<bool>,
     awaited: Cell<bool>,
     moved: Cell<Option<tokio::time::Instant>>,
+    scrubbed: Cell<u32>,
 }
 
 impl Meter {
@@ -97,6 +98,17 @@ impl Meter {
     /// Notes that some of the body was handed to the upstream's connection now.
     pub fn set_moved(&self) {
         self.0.moved.set(Some(tokio::time::Instant::now()));
+    }
+
+    /// How often the upstream has shown the credential that it was sent.
+    #[must_use]
+    pub fn scrubbed(&self) -> u32 {
+        self.0.scrubbed.get()
+    }
+
+    /// Adds to how often the upstream has shown the credential.
+    pub fn add_scrubbed(&self, times: u32) {
+        self.0.scrubbed.set(self.0.scrubbed.get().saturating_add(times));
     }
 
     /// Sets the bytes taken.
@@ -130,8 +142,6 @@ pub struct Progress {
     pub attempts: u32,
     /// How many logins were begun for it, whoever else waited for them.
     pub logins: u32,
-    /// How often the upstream showed the credential that it was sent.
-    pub scrubbed: u32,
     /// Why a link was handed on that may lead past the gateway.
     pub link_kept: Option<&'static str>,
 }
@@ -253,7 +263,7 @@ impl Call {
             upstream: self.progress.upstream,
             attempts: self.progress.attempts,
             logins: self.progress.logins,
-            scrubbed: self.progress.scrubbed,
+            scrubbed: self.meter.scrubbed(),
             link_kept: self.progress.link_kept,
             ended,
         };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::clock::push_rfc3339;
@@ -24,6 +24,9 @@ const MAX_TEXT: usize = 512;
 const STRANGERS_TARGET: usize = 512;
 const STRANGERS_AGENT: usize = 256;
 const STRANGERS_METHOD: usize = 32;
+/// How many names of dropped header lines are kept, and how much of each.
+const MAX_NAMES: usize = 32;
+const MAX_NAME: usize = 64;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +133,8 @@ pub(super) struct Facts<'a> {
     pub(super) shadow: Option<&'a str>,
     pub(super) decision: &'static str,
     pub(super) user_agent: Option<&'a HeaderValue>,
+    /// The header lines that do not reach the upstream.
+    pub(super) dropped: &'a [HeaderName],
 }
 
 impl Facts<'_> {
@@ -169,6 +174,7 @@ impl Facts<'_> {
             let shown = if stranger { fitting(&agent, STRANGERS_AGENT).0 } else { &agent };
             members.text(key!("user_agent"), Some(shown));
         }
+        members.names(bare!("dropped"), self.dropped);
         members.number(bare!("cut"), cut.then_some(1));
         members.0
     }
@@ -263,6 +269,25 @@ impl Members {
         self.0.extend_from_slice(key.as_bytes());
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(b'"');
+    }
+
+    /// A list of header names, in which nothing needs escaping. Of many the first, and how many more there are.
+    fn names(&mut self, key: &'static str, names: &[HeaderName]) {
+        if names.is_empty() {
+            return;
+        }
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.push(b'[');
+        for (at, name) in names.iter().take(MAX_NAMES).enumerate() {
+            let name = name.as_str().get(..MAX_NAME).unwrap_or(name.as_str());
+            self.0.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+            self.0.extend_from_slice(name.as_bytes());
+            self.0.push(b'"');
+        }
+        if let Some(more) = names.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
+            self.0.extend_from_slice(format!(",\"+{more}\"").as_bytes());
+        }
+        self.0.push(b']');
     }
 
     #[inline]

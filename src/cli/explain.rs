@@ -217,6 +217,7 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
     line("upstream", trial.upstream.as_deref());
     line("org", trial.org.as_deref());
     line("target", trial.target.as_deref());
+    line("dropped", Some(trial.dropped.join(", ")).as_deref().filter(|names| !names.is_empty()));
     if let Verdict::Allowed { credential, key_id, shown } = verdict {
         line("credential", Some(credential));
         line("key id", key_id.as_deref());
@@ -235,7 +236,7 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
 
 fn json(trial: &Trial, verdict: &Verdict) -> serde_json::Value {
     let mut value = serde_json::json!({
-        "rule": trial.rule, "shadow": trial.shadow, "upstream": trial.upstream, "org": trial.org, "target": trial.target,
+        "rule": trial.rule, "shadow": trial.shadow, "upstream": trial.upstream, "org": trial.org, "target": trial.target, "dropped": trial.dropped,
     });
     let more = match verdict {
         Verdict::Allowed { credential, key_id, shown: Shown::Signature(string) } => serde_json::json!({

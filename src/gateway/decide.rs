@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use super::Snapshot;
 use crate::audit::Known;
 use crate::code::Code;
-use crate::inbound::Identity;
+use crate::inbound::{Directory, Identity, Own};
 use crate::name::Name;
 use crate::policy::{self, Action, Allowed, Denial, Members, Override, take_org};
 use crate::route::Route;
@@ -54,6 +54,9 @@ pub trait Caller {
 
     /// What is known of a call by its caller, beside the rest.
     fn known(&self, rest: Known) -> Known;
+
+    /// The caller's own credential, where the headers have it.
+    fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>>;
 }
 
 impl Caller for Identity {
@@ -67,6 +70,10 @@ impl Caller for Identity {
 
     fn known(&self, rest: Known) -> Known {
         Known { consumer: Some(*self.name()), via: Some(self.via().as_str()), ..rest }
+    }
+
+    fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>> {
+        Own::of(self, headers, directory)
     }
 }
 
@@ -99,6 +106,10 @@ impl Caller for Named {
 
     fn known(&self, rest: Known) -> Known {
         Known { consumer: Some(self.name), ..rest }
+    }
+
+    fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>> {
+        Own::presented(headers, directory)
     }
 }
 
@@ -176,6 +187,11 @@ pub fn decide<'s, C: Caller>(
             return Err(refusal);
         }
     };
+    if caller.own(head.headers, &snapshot.directory).is_some_and(|own| own.is_in_target(&target)) {
+        let (target, reason) = (Some(target), Some("the consumer's credential in the target"));
+        let known = caller.known(Known { target, reason, ..Known::default() });
+        return Err(Refusal::new(Code::DuplicateCredential, known));
+    }
     let (route, action, asked) = match locate(snapshot, head, &target) {
         Ok(located) => located,
         Err((code, known)) => {

@@ -19,7 +19,7 @@ use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::signature::Message;
 use crate::transport::links::{Face, Round};
 use crate::transport::{
-    Answer, Endpoint, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered, excerpt,
+    Answer, Dropped, Endpoint, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered, excerpt,
     remove_descriptions, scrub,
 };
 use crate::upstream::{Upstream, Way};
@@ -37,6 +37,7 @@ struct Call<'s> {
     upstream: &'s Upstream,
     way: Way<'s>,
     message: Message<'s>,
+    dropped: &'s Dropped,
     arrival: &'s Arrival,
 }
 
@@ -50,9 +51,9 @@ impl Gateway {
         snapshot: &Snapshot,
         entry: &mut Entry,
         route: &Route,
-        (head, received, inflow, arrival): (&Parts, &Received, Inflow, &Rc<Arrival>),
+        ((head, received, dropped), inflow, arrival): ((&Parts, &Received, &Dropped), Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
-        let mut call = Call::new(snapshot, entry, (received.head(head).message(), arrival))?;
+        let mut call = Call::new(snapshot, entry, (received.head(head).message(), dropped, arrival))?;
         let (mut body, meter) = (self.taken(&call, entry, inflow).await?, entry.meter());
         let (began, streams) = (Instant::now(), body.is_stream());
         let (mut now, mut attempts) = (began, 0);
@@ -149,8 +150,9 @@ impl Gateway {
         body: RequestBody,
     ) -> Result<Applied<'e>, Failure> {
         let (manners, date) = (call.way.manners, http_date(self.clock.now()));
-        let mut outbound = Outbound::new(entry, manners, call.message.headers, date, body)
-            .map_err(|error| internal(&error))?;
+        let passed = call.upstream.request_headers.passed(call.message.headers, call.dropped);
+        let mut outbound =
+            Outbound::new(entry, manners, passed, date, body).map_err(|error| internal(&error))?;
         if manners.forwarded_for {
             outbound.tell_consumer(call.arrival.peer.ip());
         }
@@ -261,11 +263,11 @@ impl<'s> Call<'s> {
     fn new(
         snapshot: &'s Snapshot,
         entry: &Entry,
-        (message, arrival): (Message<'s>, &'s Arrival),
+        (message, dropped, arrival): (Message<'s>, &'s Dropped, &'s Arrival),
     ) -> Result<Self, Failure> {
         let upstream = snapshot.upstreams.get(entry.permit().action().upstream);
         let upstream = upstream.ok_or_else(|| internal("no upstream"))?;
-        Ok(Self { snapshot, upstream, way: upstream.way(), message, arrival })
+        Ok(Self { snapshot, upstream, way: upstream.way(), message, dropped, arrival })
     }
 
     /// Why a call is not made again whose login had ended, beside what its answer says.
@@ -339,7 +341,9 @@ fn refuse_round(
              https for http"
         ),
         // A cookie may make the difference, and many forms are followed by a redirect to their own page.
-        Some(Round::Itself) if upstream.manners.cookies || !repeats(&action.method, response.status()) => {
+        Some(Round::Itself)
+            if upstream.request_headers.cookies || !repeats(&action.method, response.status()) =>
+        {
             return Ok(());
         }
         Some(Round::Itself) => "the upstream redirects to the same target again".into(),
@@ -378,10 +382,14 @@ async fn relay(
     // HTTP/1.0 may name no host: then it is the address that it came to.
     let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
     let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
+    clean(response.headers_mut(), upstream.request_headers.cookies)?;
+    upstream.request_headers.withhold_cookies(response.headers_mut());
     if let Some(sent) = shown {
-        scrub(entry, &mut response, &sent).await?;
+        let found = scrub::scrub(&mut response, &sent, upstream.scheme.is_reusable())?;
+        if found > 0 {
+            entry.meter().add_scrubbed(found);
+        }
     }
-    clean(response.headers_mut(), upstream.manners.cookies)?;
     if let Some(why) = lead_back(upstream, &mut response, face).await? {
         entry.note(|progress| progress.link_kept = Some(why));
         upstream.endpoint.standing.log("link_kept", why);
@@ -412,24 +420,6 @@ async fn lead_back(
         }
     }
     Ok(kept.or(page.kept))
-}
-
-/// Keeps from the consumer what the upstream shows of the credential.
-async fn scrub(
-    entry: &mut Entry,
-    response: &mut Response<Answer>,
-    sent: &HeaderValue,
-) -> Result<(), Failure> {
-    let mut found = scrub::scrub_headers(response.headers_mut(), sent);
-    if scrub::concerns(response.status(), response.headers()) && !response.body().is_read() {
-        // Boxed, since it is for errors alone.
-        found += Box::pin(scrub::scrub_body(response.body_mut(), sent)).await?;
-    }
-    if found > 0 {
-        remove_descriptions(response.headers_mut());
-        entry.note(|progress| progress.scrubbed = found);
-    }
-    Ok(())
 }
 
 /// What `Connection` mostly says, and is no header that could be taken off.

@@ -33,12 +33,13 @@ use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::Custody;
 use crate::framing::Fault;
-use crate::inbound::{Directory, Nonces};
+use crate::inbound::{Directory, Nonces, Own};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
 use crate::scheme::Slot;
 use crate::signature::HmacKey;
-use crate::transport::{Answer, Failure, Inflow, Transport};
+use crate::target::Target;
+use crate::transport::{Answer, Dropped, Failure, Inflow, Transport};
 use crate::upstream::Upstream;
 use answer::Challenge;
 use decide::Head;
@@ -134,7 +135,7 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let now = self.clock.now();
         let (method, target) = (received.method.clone(), Rc::clone(&received.target));
-        let draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
+        let mut draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
         let (mut inflow, mut meter) = (Inflow::Untouched(body), None);
         let decided = match admit(&snapshot, &head, &received, &arrival, now) {
             Ok(Step::Admitted(admitted)) => Ok(admitted),
@@ -150,7 +151,10 @@ impl Gateway {
         };
         let Admitted { permit, route, place } = match decided {
             Ok(admitted) => admitted,
-            Err(refusal) => {
+            Err(mut refusal) => {
+                if let Some(own) = Own::presented(&head.headers, &snapshot.directory) {
+                    conceal(&own, &mut draft, &mut refusal);
+                }
                 let close = received.fault.is_some() || !inflow.is_over();
                 let challenge = Challenge::of(&head.headers);
                 let response = refuse(&snapshot, draft, (&refusal, &arrival, challenge), close);
@@ -161,7 +165,8 @@ impl Gateway {
                 return response;
             }
         };
-        let Some(parties) = parties(&snapshot, &permit, route) else {
+        let dropped = dropped(&snapshot, &permit, &head.headers);
+        let Some(parties) = parties(&snapshot, &permit, (route, &dropped)) else {
             let refusal = Refusal::new(Code::Internal, Known::default());
             return refuse(&snapshot, draft, (&refusal, &arrival, Challenge::Token), true);
         };
@@ -182,7 +187,10 @@ impl Gateway {
         if let Some(meter) = meter {
             entry.measure(meter);
         }
-        match self.forward(&snapshot, &mut entry, route, (&head, &received, inflow, &arrival)).await {
+        match self
+            .forward(&snapshot, &mut entry, route, ((&head, &received, &dropped), inflow, &arrival))
+            .await
+        {
             Ok(response) => entry.answer(response),
             Err(failure) => {
                 log(&snapshot, &entry, &failure);
@@ -241,7 +249,28 @@ fn refuse(
     response
 }
 
-fn parties<'s>(snapshot: &'s Snapshot, permit: &Permit, route: &'s Route) -> Option<Parties<'s>> {
+/// Keeps a credential off the trail that was sent in the target or as user agent too.
+fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
+    draft.conceal(|text| own.concealed(text));
+    let target = refusal.known.target.as_ref().and_then(|target| own.concealed(target.as_str().as_bytes()));
+    if let Some(target) = target {
+        // `*` may stand as it is in every part of a target.
+        refusal.known.target = Target::canonical(&target).ok();
+    }
+}
+
+/// What of the consumer's header lines the upstream does not receive.
+fn dropped(snapshot: &Snapshot, permit: &Permit, headers: &HeaderMap) -> Dropped {
+    let Some(upstream) = snapshot.upstreams.get(permit.action().upstream) else { return Dropped::default() };
+    let own = Own::of(permit.identity(), headers, &snapshot.directory);
+    upstream.request_headers.dropped(headers, permit.action().target.path(), own.as_ref())
+}
+
+fn parties<'s>(
+    snapshot: &'s Snapshot,
+    permit: &Permit,
+    (route, dropped): (&'s Route, &'s Dropped),
+) -> Option<Parties<'s>> {
     let upstream = snapshot.upstreams.get(permit.action().upstream)?;
     let credential = snapshot.custody.credential(permit.credential())?;
     Some(Parties {
@@ -249,5 +278,6 @@ fn parties<'s>(snapshot: &'s Snapshot, permit: &Permit, route: &'s Route) -> Opt
         credential: &credential.name,
         credential_version: credential.version,
         route: &route.label,
+        dropped: dropped.names(),
     })
 }

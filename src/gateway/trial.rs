@@ -10,7 +10,7 @@ use super::decide::{Caller, Decision, Granted, Head, Named, Refusal, decide};
 use super::{Snapshot, judged};
 use crate::audit::Known;
 use crate::code::Code;
-use crate::inbound::{Unidentified, identify};
+use crate::inbound::{Own, Unidentified, identify};
 use crate::name::Name;
 use crate::policy::Members;
 use crate::scheme::Shown;
@@ -31,6 +31,8 @@ pub struct Trial {
     pub target: Option<String>,
     /// Whether a rule looks at its body.
     pub is_by_body: bool,
+    /// The header lines that do not reach it, by their names.
+    pub dropped: Vec<String>,
 }
 
 /// The decision.
@@ -160,6 +162,7 @@ fn refused(Refusal { code, known, .. }: Refusal) -> (Trial, Verdict) {
         target: target.map(|target| target.to_string()),
         org,
         is_by_body: false,
+        dropped: Vec::new(),
     };
     (trial, Verdict::Denied { code, reason: reason.map(String::from).or(detail) })
 }
@@ -180,13 +183,19 @@ fn sent<C>(
         org: org.map(String::from),
         target: Some(action.target.to_string()),
         is_by_body: false,
+        dropped: Vec::new(),
     };
     let internal = |reason: &str| Verdict::Denied { code: Code::Internal, reason: Some(reason.into()) };
     let (Some(upstream), Some(credential)) = (upstream, snapshot.custody.credential(allowed.credential()))
     else {
         return (trial, internal("no upstream or no credential"));
     };
-    let Ok(outgoing) = outgoing_headers(&upstream.manners, headers, org, date.clone()) else {
+    let own = Own::presented(headers, &snapshot.directory);
+    let dropped = upstream.request_headers.dropped(headers, action.target.path(), own.as_ref());
+    let names = dropped.names().iter().map(|name| name.as_str().to_owned());
+    let trial = Trial { dropped: names.collect(), ..trial };
+    let passed = upstream.request_headers.passed(headers, &dropped);
+    let Ok(outgoing) = outgoing_headers(&upstream.manners, passed, org, date.clone()) else {
         return (trial, internal("a header cannot be sent"));
     };
     let signed_target = upstream.manners.signed_target(&action.target);

@@ -6,12 +6,14 @@
 mod api_key;
 mod bearer;
 mod directory;
+mod own;
 mod replay;
 mod signed;
 pub mod token;
 
 pub use bearer::is_signature;
 pub use directory::{Consumer, Dead, Directory, Holder, Issued};
+pub use own::Own;
 pub use replay::{Nonces, Once, Replay};
 pub use signed::AccessKey;
 

@@ -56,6 +56,8 @@ pub(super) struct Line<'a> {
     credential_version: Option<i64>,
     rule: Option<Text<'a>>,
     shadow: Option<Text<'a>>,
+    #[serde(default)]
+    dropped: Vec<Text<'a>>,
     decision: Option<Text<'a>>,
     code: Option<Text<'a>>,
     status: Option<i64>,
@@ -118,7 +120,8 @@ impl Line<'_> {
             &self.fingerprint,
         ];
         let texts = texts.into_iter().filter_map(|text| text.as_ref().map(|Text(text)| &**text));
-        for text in peer.into_iter().chain(texts) {
+        let dropped = self.dropped.iter().map(|Text(name)| &**name);
+        for text in peer.into_iter().chain(texts).chain(dropped) {
             out.push_str(text);
             out.push('\n');
         }

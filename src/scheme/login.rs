@@ -93,6 +93,19 @@ pub struct Refresh {
 }
 
 impl Login {
+    /// The cookies that hold what a login gives.
+    pub(super) fn cookies(&self) -> Vec<String> {
+        let found = match &self.found {
+            Found::Cookie(name) => Some(name.clone()),
+            Found::Token(_) => None,
+        };
+        let sent = match &self.carrier {
+            Carrier::Cookie(name) => Some(name.clone()),
+            Carrier::Bearer | Carrier::Token | Carrier::Header(_) => None,
+        };
+        found.into_iter().chain(sent).collect()
+    }
+
     pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
         let Material::Login { username, password } = errand.credential.material() else {
             return Err(Unsigned::Unfit);

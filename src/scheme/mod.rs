@@ -26,6 +26,7 @@ pub use source::Carrier;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Response};
 use zeroize::Zeroizing;
 
@@ -171,17 +172,40 @@ impl Scheme {
         self.source().zip(other.source()).is_some_and(|(one, other)| one.is_same(&other))
     }
 
-    /// Whether it looks into the bodies of answers, which must not be compressed then.
+    /// Whether what it puts on is good for other requests too: no signature.
     #[must_use]
-    pub fn reads_bodies(&self) -> bool {
+    pub fn is_reusable(&self) -> bool {
         match self {
-            Self::Login(login) => login.failed.is_some(),
+            Self::AccessKey(_) | Self::Rsa(_) => false,
+            Self::Header(_) | Self::Bearer | Self::Token | Self::Login(_) | Self::ClientCredentials(_) => {
+                true
+            }
+        }
+    }
+
+    /// The header that carries the credential.
+    #[must_use]
+    pub fn header(&self) -> HeaderName {
+        match self {
+            Self::Header(scheme) => scheme.name().clone(),
+            Self::Login(login) => login.carrier.header(),
+            Self::AccessKey(_) | Self::Rsa(_) | Self::Bearer | Self::Token | Self::ClientCredentials(_) => {
+                AUTHORIZATION
+            }
+        }
+    }
+
+    /// The cookies in which an upstream may give its credential away.
+    #[must_use]
+    pub fn cookies(&self) -> Vec<String> {
+        match self {
+            Self::Login(login) => login.cookies(),
             Self::AccessKey(_)
             | Self::Header(_)
             | Self::Bearer
             | Self::Token
             | Self::ClientCredentials(_)
-            | Self::Rsa(_) => false,
+            | Self::Rsa(_) => Vec::new(),
         }
     }
 

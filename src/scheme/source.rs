@@ -127,6 +127,11 @@ impl Carrier {
         }
     }
 
+    /// The header that carries it.
+    pub(super) fn header(&self) -> HeaderName {
+        self.before().0
+    }
+
     /// The header line, `…` standing for the pass.
     pub(super) fn shown(&self) -> String {
         let (name, before) = self.before();

@@ -78,6 +78,11 @@ impl VerifyingKey {
         Self { sha256: HmacKey::new(secret.expose()), secret }
     }
 
+    /// The secret, to be found where a consumer sends it itself.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
     /// Whether `signature` is that of `string`, in time that does not depend on where they differ.
     #[must_use]
     pub fn verify(&self, algorithm: Algorithm, string: &[u8], signature: &[u8]) -> bool {

@@ -17,6 +17,7 @@ use super::standing::Load;
 use crate::audit::{Broken, Meter};
 use crate::code::Code;
 use crate::deadline::Deadline;
+use crate::scanner::{Scanner, Stream};
 
 /// An answer's body. When it has ended, its connection goes back to the pool; dropped before, the
 /// connection is closed, so that no answer can reach another caller.
@@ -28,6 +29,8 @@ struct Relayed {
     /// Taken from the upstream already, to be handed over first.
     front: VecDeque<Bytes>,
     incoming: Incoming,
+    /// What keeps the credential from the consumer, where it may be in the body.
+    scrub: Option<Box<Stream>>,
     /// Whether the upstream's end was seen; a chunked body does not know it beforehand.
     ended: bool,
     /// How many bytes the front differs from what was taken from the upstream.
@@ -52,6 +55,7 @@ impl Answer {
         Self(Box::new(Relayed {
             front: VecDeque::new(),
             incoming,
+            scrub: None,
             ended: false,
             grown: 0,
             owner: Some(owner),
@@ -79,6 +83,21 @@ impl Answer {
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.0.front.is_empty() && self.0.is_read()
+    }
+
+    /// Replaces what `scanner` finds in the body from here on, and in what was put in front before.
+    pub fn scrub(&mut self, scanner: Scanner) {
+        let this = &mut *self.0;
+        this.scrub = Some(Box::new(Stream::new(scanner)));
+        let front = std::mem::take(&mut this.front);
+        let pieces = front.len();
+        for (at, piece) in front.into_iter().enumerate() {
+            let last = at + 1 == pieces && this.has_come();
+            let clean = this.clean(piece, last);
+            if !clean.is_empty() {
+                this.front.push_back(clean);
+            }
+        }
     }
 
     /// Reads the body to its end, or to more than `most` bytes.
@@ -127,12 +146,34 @@ impl Answer {
 }
 
 impl Relayed {
+    /// Whether all was given of what the upstream sent.
     fn is_read(&self) -> bool {
+        self.has_come() && self.held() == 0
+    }
+
+    /// Whether the upstream has sent all.
+    fn has_come(&self) -> bool {
         self.ended || self.incoming.is_end_stream()
+    }
+
+    fn held(&self) -> usize {
+        self.scrub.as_ref().map_or(0, |scrub| scrub.held())
+    }
+
+    fn clean(&mut self, piece: Bytes, last: bool) -> Bytes {
+        let Some(scrub) = &mut self.scrub else { return piece };
+        let (clean, found) = scrub.take(piece, last);
+        if found > 0 {
+            self.meter.add_scrubbed(found);
+        }
+        clean
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
             let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 return self.stalled(cx);
             };
@@ -140,11 +181,20 @@ impl Relayed {
             return Poll::Ready(match frame {
                 None => {
                     self.ended = true;
-                    None
+                    let rest = self.clean(Bytes::new(), true);
+                    (!rest.is_empty()).then_some(Ok(rest))
                 }
                 // Trailers end here, as on the way up.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Some(Ok(data)),
+                    Ok(data) => {
+                        let last = self.incoming.is_end_stream();
+                        let clean = self.clean(data, last);
+                        // All of it may be the beginning of the credential.
+                        if clean.is_empty() && !last {
+                            continue;
+                        }
+                        Some(Ok(clean))
+                    }
                     Err(_) => continue,
                 },
                 Some(Err(error)) => Some(Err(match &self.owner {
@@ -184,7 +234,7 @@ impl Body for Answer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let front: usize = self.0.front.iter().map(Bytes::len).sum();
+        let front = self.0.front.iter().map(Bytes::len).sum::<usize>() + self.0.held();
         match self.0.incoming.size_hint().exact() {
             Some(left) => SizeHint::with_exact(left.saturating_add(u64::try_from(front).unwrap_or(u64::MAX))),
             None => SizeHint::default(),
@@ -195,7 +245,7 @@ impl Body for Answer {
 impl Drop for Relayed {
     fn drop(&mut self) {
         if let Some((connection, transport)) = self.owner.take()
-            && self.is_read()
+            && self.has_come()
             && self.meter.whole()
             && connection.watch.may_serve_again()
         {

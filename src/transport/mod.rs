@@ -4,6 +4,7 @@ mod address;
 mod answer;
 mod body;
 mod connect;
+mod cookies;
 mod descriptions;
 mod excerpt;
 mod fetch;
@@ -11,6 +12,7 @@ mod guard;
 mod health;
 pub mod links;
 mod outbound;
+pub mod request_headers;
 pub mod scrub;
 mod standing;
 
@@ -23,6 +25,7 @@ pub use excerpt::excerpt;
 pub use fetch::{Fetched, fetch};
 pub use health::{Health, check};
 pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
+pub use request_headers::{Dropped, RequestHeaders};
 pub use standing::{Load, Standing};
 
 use std::cell::RefCell;

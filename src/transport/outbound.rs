@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, HOST, HeaderName,
-    HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderName, HeaderValue,
 };
 use http::{HeaderMap, Method, Request, Uri};
 use zeroize::Zeroizing;
@@ -18,7 +17,6 @@ use crate::target::Target;
 
 /// What a product wants of a request, beside its credential.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, named at every use")]
 pub struct Manners {
     /// The upstream's `Host`.
     pub host: HeaderValue,
@@ -30,14 +28,10 @@ pub struct Manners {
     pub org_header: Option<HeaderName>,
     /// `Accept` where the consumer sends none.
     pub accept: HeaderValue,
-    /// Whether cookies pass.
-    pub cookies: bool,
     /// Whether the consumer's address is told in `X-Forwarded-For`.
     pub forwarded_for: bool,
     /// `X-Forwarded-Proto`: the endpoint's own scheme.
     pub scheme: HeaderValue,
-    /// Whether answers may have to be rewritten, so that they must not be compressed.
-    pub identity_coding: bool,
 }
 
 impl Manners {
@@ -104,22 +98,22 @@ pub struct Signed<'e> {
 pub struct Unsendable(#[from] http::Error);
 
 impl<'e> Outbound<'e> {
-    /// Puts the request together: method, target and organisation from the entry's permit, of
-    /// `received` what hygiene lets pass.
+    /// Puts the request together: method, target and organisation from the entry's permit, of the
+    /// consumer's header lines those that [`passed`](super::RequestHeaders::passed).
     ///
     /// # Errors
     /// [`Unsendable`] where a header or the target has no valid form.
     pub fn new(
         entry: &'e Entry,
         manners: &Manners,
-        received: &HeaderMap,
+        passed: HeaderMap,
         date: HeaderValue,
         body: RequestBody,
     ) -> Result<Self, Unsendable> {
         let permit = entry.permit();
         let action = permit.action();
         let target = action.target.below(&manners.base);
-        let mut headers = outgoing_headers(manners, received, permit.org().map(|org| &**org), date)?;
+        let mut headers = outgoing_headers(manners, passed, permit.org().map(|org| &**org), date)?;
         if action.body.is_read() {
             // As it was judged, so that nobody reads it as anything else.
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -163,9 +157,8 @@ impl<'e> Outbound<'e> {
         (method, target): (Method, &str),
         date: HeaderValue,
     ) -> Result<Self, Unsendable> {
-        let mut headers = outgoing_headers(manners, &HeaderMap::new(), None, date)?;
+        let mut headers = outgoing_headers(manners, HeaderMap::new(), None, date)?;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let mut request = Box::new(Request::new(RequestBody::empty(Meter::default())));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(target).map_err(http::Error::from)?;
@@ -241,118 +234,49 @@ impl Signed<'_> {
     }
 }
 
-/// The headers of a request before its credential: of `received` what hygiene lets pass, and what
-/// we say.
+/// The headers of a request before its credential: those of the consumer that passed, and what the gateway says
+/// itself. No coding of the answer's content is asked for: a credential would not be found in it.
 ///
 /// # Errors
 /// [`Unsendable`] where a value has no valid form.
 pub fn outgoing_headers(
     manners: &Manners,
-    received: &HeaderMap,
+    passed: HeaderMap,
     org: Option<&str>,
     date: HeaderValue,
 ) -> Result<HeaderMap, Unsendable> {
-    let mut headers = passed(received, manners);
+    let mut headers = passed;
     headers.insert(HOST, manners.host.clone());
     headers.insert(DATE, date);
-    headers.insert(ACCEPT, accept(received, &manners.accept).map_err(http::Error::from)?);
-    headers.insert(HeaderName::from_static("x-forwarded-proto"), manners.scheme.clone());
-    if manners.identity_coding {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(accept) = accept(&headers, &manners.accept).map_err(http::Error::from)? {
+        headers.insert(ACCEPT, accept);
     }
+    headers.insert(HeaderName::from_static("x-forwarded-proto"), manners.scheme.clone());
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let (Some(name), Some(org)) = (&manners.org_header, org) {
         headers.insert(name, HeaderValue::from_str(org).map_err(http::Error::from)?);
     }
     Ok(headers)
 }
 
-/// The consumer's headers that may pass. Those named by `Connection` are taken out here, before
-/// anything of ours is put on.
-fn passed(received: &HeaderMap, manners: &Manners) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(received.len() + 8);
-    for (name, value) in received {
-        if passes(name.as_str())
-            && manners.org_header.as_ref() != Some(name)
-            && (manners.cookies || name != COOKIE)
-        {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    for list in received.get_all(CONNECTION) {
-        for named in list.as_bytes().split(|byte| *byte == b',') {
-            if let Ok(name) = HeaderName::from_bytes(named.trim_ascii()) {
-                headers.remove(name);
-            }
-        }
-    }
-    headers
-}
-
-/// Whether a request header of this name may come from a consumer.
-fn passes(name: &str) -> bool {
-    let ours = matches!(
-        name,
-        "host"
-            | "date"
-            | "accept"
-            | "content-length"
-            | "authorization"
-            | "x-api-key"
-            | "signature"
-            | "signature-input"
-            | "x-jms-org"
-            | "x-org-id"
-    );
-    let hop_by_hop = matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "http2-settings"
-    );
-    let meant_to_deceive = matches!(
-        name,
-        "forwarded"
-            | "x-real-ip"
-            | "x-source"
-            | "x-jms-svc"
-            | "x-jms-login-type"
-            | "x-http-method-override"
-            | "x-http-method"
-            | "x-method-override"
-            | "true-client-ip"
-            | "x-csrftoken"
-            | "x-original-url"
-            | "x-rewrite-url"
-    );
-    !(ours
-        || hop_by_hop
-        || meant_to_deceive
-        || name.starts_with("proxy-")
-        || name.starts_with("x-forwarded")
-        || name.starts_with("claviger-")
-        || name.contains('_'))
-}
-
-/// One `Accept` line, of however many came: signers and verifiers join several in different ways.
+/// One `Accept` line, of however many came: signers and verifiers join several in different ways. None where it is so
+/// already.
 fn accept(
-    received: &HeaderMap,
+    headers: &HeaderMap,
     default: &HeaderValue,
-) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-    let mut lines = received.get_all(ACCEPT).iter().filter(|line| !line.is_empty());
-    let Some(first) = lines.next() else { return Ok(default.clone()) };
-    let mut rest = lines.peekable();
-    if rest.peek().is_none() {
-        return Ok(first.clone());
+) -> Result<Option<HeaderValue>, http::header::InvalidHeaderValue> {
+    let mut all = headers.get_all(ACCEPT).iter();
+    if let (Some(first), None) = (all.next(), all.next())
+        && !first.is_empty()
+    {
+        return Ok(None);
     }
+    let mut lines = headers.get_all(ACCEPT).iter().filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else { return Ok(Some(default.clone())) };
     let mut joined = first.as_bytes().to_vec();
-    for line in rest {
+    for line in lines {
         joined.push(b',');
         joined.extend_from_slice(line.as_bytes());
     }
-    HeaderValue::from_bytes(&joined)
+    HeaderValue::from_bytes(&joined).map(Some)
 }

@@ -1,116 +1,109 @@
 //! What an upstream shows of the credential that it was sent, as debug pages and echoes do, is kept from the
-//! consumer.
+//! consumer: in whatever spelling a [`Scanner`] knows.
 //!
-//! Header values always; of bodies the first 64 KiB where the status is 400 or more and there is no content
-//! coding. What is replaced keeps its length, and so does the body.
+//! Header lines and the reason phrase always. Of bodies without a content coding, those of status 400 or more, and
+//! all where the credential is good for other requests too. What is replaced keeps its length, and so does the body.
+//! A coding is never asked for; an error that has one all the same could show anything, and is refused.
 
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 
-use super::Answer;
-use crate::audit::Broken;
+use super::{Answer, Failure, remove_descriptions};
+use crate::code::Code;
+use crate::scanner::{SHORTEST, Scanner};
 
-/// How much of a body is looked through.
-const MOST: usize = 64 * 1024;
-/// A shorter secret would be found in innocent text.
-const SHORTEST: usize = 8;
-
-/// The name of an entity, at most, and how long a byte's spelling can be with it.
-const LONGEST_ENTITY: usize = 8;
-const LONGEST_SPELLING: usize = LONGEST_ENTITY + 2;
-
-/// What of a header value that was sent is the secret: of a signature itself, else the last word, without
-/// the name of a cookie.
-fn secret(sent: &[u8]) -> &[u8] {
-    // The last that is quoted. Looked for from the end, since it is done for every call.
-    if sent.starts_with(b"Signature ") {
-        return sent.rsplit(|byte| *byte == b'"').nth(1).unwrap_or_default();
-    }
-    let word = sent.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    let name_end = word.iter().position(|byte| *byte == b'=').filter(|_| word.len() == sent.len());
-    let value = name_end.and_then(|at| word.get(at + 1..)).filter(|value| value.len() >= SHORTEST);
-    value.unwrap_or(word)
-}
-
-/// How many bytes at the beginning of `text` stand for `byte`: as it is, or as URLs, JSON or HTML write it.
-fn spelt(text: &[u8], byte: u8) -> Option<usize> {
-    let coded = match text {
-        [b'%', high, low, ..] => Some((hex(&[*high, *low])?, 3)),
-        [b'\\', b'u' | b'U', digits @ ..] => Some((hex(digits.get(..4)?)?, 6)),
-        [b'\\', escaped @ (b'/' | b'"' | b'\\'), ..] => Some((u32::from(*escaped), 2)),
-        [b'&', rest @ ..] => {
-            let end = rest.iter().take(LONGEST_ENTITY).position(|byte| *byte == b';')?;
-            Some((entity(rest.get(..end)?)?, end + 2))
+/// Takes the credential that was `sent` in this header value out of an answer; how often it was there, but for the
+/// body, which is scrubbed as it comes. `reusable` says that it is no signature, and good for other requests too.
+///
+/// # Errors
+/// [`Failure`] where it could not be found.
+pub fn scrub(response: &mut Response<Answer>, sent: &HeaderValue, reusable: bool) -> Result<u32, Failure> {
+    let is_error = response.status().as_u16() >= 400;
+    let mut concerns_body = (reusable || is_error) && !response.body().is_read();
+    if concerns_body && let Some(coding) = coding(response.headers()) {
+        if is_error {
+            let reason = format!("an error with the content coding {coding:?}, which was not asked for");
+            return Err(Failure { code: Code::UpstreamInvalid, reason });
         }
-        _ => None,
-    };
-    coded.filter(|(code, _)| *code == u32::from(byte)).map(|(_, length)| length)
+        concerns_body = false;
+    }
+    // Nearly always: a signature is longer than every line.
+    let shortest = if reusable { SHORTEST } else { signature(sent.as_bytes()).len() };
+    if !concerns_body && lines(response).all(|length| length < shortest) {
+        return Ok(0);
+    }
+    let scanner = Scanner::new(&secrets(sent.as_bytes(), reusable));
+    if scanner.is_empty() {
+        return Ok(0);
+    }
+    let found = scrub_head(response, &scanner);
+    if concerns_body {
+        response.body_mut().scrub(scanner);
+    }
+    // Of these two the validator and the range are the current ones of the resource.
+    let tells_of_another =
+        matches!(response.status(), StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE);
+    if found > 0 || (concerns_body && is_error && !tells_of_another) {
+        remove_descriptions(response.headers_mut());
+    }
+    Ok(found)
 }
 
-/// What these hexadecimal digits say.
-fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
-}
-
-/// The character of an HTML entity, without `&` and `;`.
-fn entity(name: &[u8]) -> Option<u32> {
-    Some(match name {
-        b"amp" => u32::from(b'&'),
-        b"lt" => u32::from(b'<'),
-        b"gt" => u32::from(b'>'),
-        b"quot" => u32::from(b'"'),
-        b"apos" => u32::from(b'\''),
-        [b'#', b'x' | b'X', digits @ ..] => hex(digits)?,
-        [b'#', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok()?,
-        _ => return None,
+/// A content coding that the body has; none where it can be read as it is.
+fn coding(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get_all(CONTENT_ENCODING).iter().find(|line| {
+        let codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.into_iter().any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
     })
 }
 
-/// How many bytes at the beginning of `text` are the secret, each of its bytes spelt in any way.
-fn shown(text: &[u8], secret: &[u8]) -> Option<usize> {
-    secret.iter().try_fold(0, |at, byte| {
-        let rest = text.get(at..)?;
-        let as_it_is = rest.first() == Some(byte);
-        Some(at + spelt(rest, *byte).or(as_it_is.then_some(1))?)
-    })
-}
-
-/// Replaces the secret in `text`, at its length; how often it was there.
-fn replace(text: &mut [u8], secret: &[u8]) -> u32 {
-    let (mut found, mut at) = (0, 0);
-    let Some(first) = secret.first() else { return found };
-    while let Some(next) = text
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|byte| byte == first || matches!(byte, b'%' | b'\\' | b'&')))
-    {
-        at += next;
-        let length = text.get(at..).and_then(|rest| shown(rest, secret));
-        if let Some(shown) = length.and_then(|length| text.get_mut(at..at + length)) {
-            shown.fill(b'*');
-            found += 1;
-        }
-        // Onwards: what was put there may look like the secret itself.
-        at += length.unwrap_or(1);
-    }
-    found
+/// How long the names and values of an answer's head are.
+fn lines<B>(response: &Response<B>) -> impl Iterator<Item = usize> {
+    let reason = response.extensions().get::<ReasonPhrase>().map_or(0, |reason| reason.as_bytes().len());
+    let lines = response.headers().iter().map(|(name, value)| name.as_str().len().max(value.len()));
+    lines.chain([reason])
 }
 
 /// Takes what was `sent` out of a text that is kept, however short it is; how often it was there.
 pub(super) fn scrub_text(text: &mut [u8], sent: &HeaderValue) -> u32 {
-    replace(text, secret(sent.as_bytes()))
+    let sent = sent.as_bytes();
+    let mut found = Scanner::new(&secrets(sent, !sent.starts_with(b"Signature "))).replace(text);
+    let last =
+        sent.rsplit(|byte| *byte == b' ').next().filter(|word| word.len() < SHORTEST && !word.is_empty());
+    if let Some(word) = last {
+        while let Some(at) = memchr::memmem::find(text, word) {
+            // Another character than any of it, so that it ends.
+            let stand_in = if word.contains(&b'*') { b'#' } else { b'*' };
+            text.iter_mut().skip(at).take(word.len()).for_each(|byte| *byte = stand_in);
+            found += 1;
+        }
+    }
+    found
 }
 
-/// Takes what was `sent` out of an answer's header values; how often it was there.
-pub fn scrub_headers(headers: &mut HeaderMap, sent: &HeaderValue) -> u32 {
-    let secret = secret(sent.as_bytes());
+/// Takes it out of an answer's header lines and reason phrase; how often it was there.
+fn scrub_head<B>(response: &mut Response<B>, scanner: &Scanner) -> u32 {
     let mut found = 0;
-    if secret.len() < SHORTEST || headers.values().all(|value| value.len() < secret.len()) {
-        return found;
+    if response.extensions().get::<ReasonPhrase>().is_some_and(|reason| scanner.is_in(reason.as_bytes())) {
+        response.extensions_mut().remove::<ReasonPhrase>();
+        found += 1;
     }
-    for value in headers.values_mut().filter(|value| value.len() >= secret.len()) {
+    let headers = response.headers_mut();
+    let named: Vec<_> =
+        headers.keys().filter(|name| scanner.is_in(name.as_str().as_bytes())).cloned().collect();
+    for name in named {
+        headers.remove(name);
+        found += 1;
+    }
+    for value in headers.values_mut() {
         let mut text = BytesMut::from(value.as_bytes());
-        let here = replace(&mut text, secret);
+        let here = scanner.replace(&mut text);
         if here > 0
             && let Ok(clean) = HeaderValue::from_maybe_shared(text.freeze())
         {
@@ -121,31 +114,36 @@ pub fn scrub_headers(headers: &mut HeaderMap, sent: &HeaderValue) -> u32 {
     found
 }
 
-/// Whether the body of such an answer is looked through.
-#[must_use]
-pub fn concerns(status: StatusCode, headers: &HeaderMap) -> bool {
-    status.as_u16() >= 400
-        && headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+/// What of a header value that was sent is secret: of a signature itself, else each word after the name of an
+/// authentication scheme, what it sets a name to, and what it has in base64.
+fn secrets(sent: &[u8], reusable: bool) -> Vec<Cow<'_, [u8]>> {
+    if !reusable {
+        return vec![Cow::Borrowed(signature(sent))];
+    }
+    let (scheme, words) =
+        match sent.iter().position(|byte| *byte == b' ').and_then(|at| sent.split_at_checked(at)) {
+            Some((scheme, words)) => (scheme, words),
+            None => (b"".as_slice(), sent),
+        };
+    let mut secrets = Vec::new();
+    for word in words.split(|byte| *byte == b' ') {
+        secrets.push(Cow::Borrowed(word));
+        let value = word.iter().position(|byte| *byte == b'=').and_then(|at| word.get(at + 1..));
+        secrets.extend(value.map(Cow::Borrowed));
+        if scheme.eq_ignore_ascii_case(b"basic")
+            && let Ok(pair) = STANDARD.decode(word)
+            && let Some(colon) = pair.iter().position(|byte| *byte == b':')
+        {
+            secrets.push(Cow::Owned(pair.get(colon + 1..).unwrap_or_default().to_vec()));
+        }
+    }
+    secrets.retain(|secret| secret.len() >= SHORTEST);
+    if secrets.is_empty() { vec![Cow::Borrowed(sent)] } else { secrets }
 }
 
-/// Takes what was `sent` out of the beginning of an answer's body; how often it was there.
-///
-/// # Errors
-/// [`Broken`] where the body breaks off or stalls.
-pub async fn scrub_body(answer: &mut Answer, sent: &HeaderValue) -> Result<u32, Broken> {
-    let secret = secret(sent.as_bytes());
-    if secret.len() < SHORTEST {
-        return Ok(0);
-    }
-    // What begins within it is seen whole.
-    let mut read = answer.read(MOST + secret.len() * LONGEST_SPELLING).await?;
-    let taken = read.len();
-    let found = replace(&mut read, secret);
-    answer.put_front(Bytes::from_owner(read), taken);
-    Ok(found)
+/// The last that is quoted in a header value. Looked for from the end, since it is done for every call.
+fn signature(sent: &[u8]) -> &[u8] {
+    sent.rsplit(|byte| *byte == b'"').nth(1).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -155,60 +153,49 @@ mod tests {
 
     #[test]
     fn knows_what_of_a_value_is_the_secret() {
-        for (sent, found) in [
-            ("Bearer abcdefgh", "abcdefgh"),
-            ("Token abcdefgh", "abcdefgh"),
-            ("abcdefgh==", "abcdefgh=="),
-            ("sessionid=abcdefgh", "abcdefgh"),
-            ("Signature keyId=\"k\",headers=\"date\",signature=\"c2ln+/==\"", "c2ln+/=="),
+        for (sent, reusable, found) in [
+            ("Bearer abcdefgh", true, vec!["abcdefgh"]),
+            ("BootstrapToken abcdefgh", true, vec!["abcdefgh"]),
+            ("abcdefgh==", true, vec!["abcdefgh=="]),
+            ("sessionid=abcdefgh", true, vec!["sessionid=abcdefgh", "abcdefgh"]),
+            ("GoogleLogin auth=abcdefgh", true, vec!["auth=abcdefgh", "abcdefgh"]),
+            ("Basic bWU6YWJjZGVmZ2g=", true, vec!["bWU6YWJjZGVmZ2g=", "abcdefgh"]),
+            ("abc defg", true, vec!["abc defg"]),
+            ("Signature keyId=\"k\",headers=\"date\",signature=\"c2ln+/==\"", false, vec!["c2ln+/=="]),
         ] {
-            assert_eq!(secret(sent.as_bytes()), found.as_bytes(), "{sent}");
+            let wanted: Vec<&[u8]> = found.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(secrets(sent.as_bytes(), reusable), wanted, "{sent}");
         }
     }
 
     #[test]
-    fn every_spelling_is_replaced_at_its_length() {
-        let sent = HeaderValue::from_static("Bearer ab+c/d=efgh");
-        for shown in [
-            "ab+c/d=efgh",
-            "ab%2Bc%2Fd%3Defgh",
-            "ab%2bc%2fd%3defgh",
-            "ab%2Bc/d%3Defgh",
-            "ab+c\\/d=efgh",
-            "ab+c/d\\u003defgh",
-            "ab\\u002Bc/d=efgh",
-            "ab+c&#x2F;d&#61;efgh",
-            "%61b+c/d=efg&#104;",
+    fn names_values_and_the_reason_are_scrubbed() {
+        let scanner = Scanner::new(&[Cow::Borrowed(b"fake-secret-1".as_slice())]);
+        let mut response = Response::new(());
+        response.headers_mut().insert("x-fake-secret-1", HeaderValue::from_static("a"));
+        response.headers_mut().insert("x-echo", HeaderValue::from_static("<fake-secret%2d1>"));
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"No fake-secret-1"));
+        assert_eq!(scrub_head(&mut response, &scanner), 3);
+        assert_eq!(response.headers().len(), 1);
+        assert_eq!(response.headers().get("x-echo").unwrap(), "<***************>");
+        assert!(response.extensions().get::<ReasonPhrase>().is_none());
+    }
+
+    #[test]
+    fn a_coding_is_any_but_identity() {
+        for (lines, coded) in [
+            (vec!["identity"], false),
+            (vec!["Identity, "], false),
+            (vec!["gzip"], true),
+            (vec!["identity, br"], true),
+            (vec!["identity", "x-own"], true),
+            (vec![""], false),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert("x-echo", HeaderValue::try_from(format!("<{shown}> {shown}")).unwrap());
-            assert_eq!(scrub_headers(&mut headers, &sent), 2, "{shown}");
-            let stars = "*".repeat(shown.len());
-            assert_eq!(headers.get("x-echo").unwrap(), &format!("<{stars}> {stars}"));
+            for line in &lines {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(line));
+            }
+            assert_eq!(coding(&headers).is_some(), coded, "{lines:?}");
         }
-        let mut headers = HeaderMap::new();
-        headers.insert("x-echo", HeaderValue::from_static("ab+c/d=efg and nothing of it"));
-        assert_eq!(scrub_headers(&mut headers, &sent), 0);
-        for near in [
-            "ab&plus;c/d=efgh",
-            "ab%2c/d=efghi",
-            "ab\\u00",
-            "ab&#x2Bc/d=efghij",
-            "%%%%%%%%%%%%",
-            "&&&&&&&&&&&&&",
-        ] {
-            headers.insert("x-echo", HeaderValue::from_static(near));
-            assert_eq!(scrub_headers(&mut headers, &sent), 0, "{near}");
-        }
-        let quoted = HeaderValue::from_static("ab\"c\\d<e>f&g'h");
-        headers.insert(
-            "x-echo",
-            HeaderValue::from_static(r#""ab\"c\\d<e>f&g'h" ab&quot;c\d&lt;e&gt;f&amp;g&apos;h"#),
-        );
-        assert_eq!(scrub_headers(&mut headers, &quoted), 2);
-        headers.insert("x-echo", HeaderValue::from_static("**********"));
-        assert!(scrub_headers(&mut headers, &HeaderValue::from_static("**********")) > 0, "and it ends");
-        headers.insert("x-echo", HeaderValue::from_static("short is short"));
-        assert_eq!(scrub_headers(&mut headers, &HeaderValue::from_static("short")), 0);
     }
 }

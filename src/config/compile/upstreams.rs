@@ -11,10 +11,10 @@ use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSl
 use crate::config::{Problem, Problems, Span};
 use crate::gateway::Snapshot;
 use crate::origin::Origin;
-use crate::policy::{OrgPin, PathPattern};
+use crate::policy::{Glob, OrgPin, PathPattern};
 use crate::scheme::Scheme;
 use crate::transport::links::Links;
-use crate::transport::{Endpoint, Manners};
+use crate::transport::{Endpoint, Manners, RequestHeaders};
 use crate::upstream::Upstream;
 
 /// `JumpServer`'s organisation that sees across all others.
@@ -60,6 +60,8 @@ pub(super) struct Defaults {
     /// Whether it answers 401 before it does anything.
     repeat_after_401: bool,
     links: &'static [&'static str],
+    /// What the product's clients send beside what every upstream receives.
+    client_headers: &'static [&'static str],
     pub(super) org: Option<OrgPin>,
     accept: &'static str,
     /// Below the time after which the product closes idle connections.
@@ -99,7 +101,12 @@ impl Defaults {
             Profile::JumpServer => Some("/api/health/"),
             Profile::JumpCloud | Profile::Foresight | Profile::Plain => None,
         };
-        Self { slash, slashless, repeat_after_401, links, org, accept, pool_idle, health }
+        let client_headers: &[&str] = match profile {
+            // By which its generated clients ask for the number of all objects.
+            Profile::JumpCloud => &["x-total-count"],
+            Profile::JumpServer | Profile::Foresight | Profile::Plain => &[],
+        };
+        Self { slash, slashless, repeat_after_401, links, client_headers, org, accept, pool_idle, health }
     }
 }
 
@@ -127,7 +134,9 @@ pub(super) fn compile(
         };
         let (org, slashless) = (org_pin(upstream, problems), slashless(upstream, problems));
         if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
-            let compiled = Upstream { org, slashless, ..put_together(called, upstream, endpoints, scheme) };
+            let request_headers = request_headers(upstream, &scheme, problems);
+            let made = put_together(called, upstream, endpoints, scheme);
+            let compiled = Upstream { org, slashless, request_headers, ..made };
             let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
@@ -191,10 +200,8 @@ fn put_together(
         sign_base_path: upstream.sign_base_path,
         org_header: defaults.org.as_ref().map(|pin| pin.header.clone()),
         accept: HeaderValue::from_static(defaults.accept),
-        cookies: upstream.cookies == Some(Cookies::Pass),
         forwarded_for: upstream.forwarded_for == ForwardedFor::Consumer,
         scheme: HeaderValue::from_static(if origin.tls { "https" } else { "http" }),
-        identity_coding: !members.is_empty() || scheme.reads_bodies(),
     };
     let origins = std::iter::once(&first).chain(&others).map(|endpoint| endpoint.origin.clone()).collect();
     let with_manners = |endpoint: Endpoint| {
@@ -207,6 +214,7 @@ fn put_together(
         name,
         endpoint,
         manners: own,
+        request_headers: RequestHeaders::default(),
         others,
         health,
         org: defaults.org,
@@ -215,6 +223,34 @@ fn put_together(
         repeat_after_401: upstream.repeat_after_401.unwrap_or(defaults.repeat_after_401),
         links: Links { members, origins, base },
         scheme,
+    }
+}
+
+/// What of a consumer's header lines the upstream receives.
+fn request_headers(upstream: &file::Upstream, scheme: &Scheme, problems: &mut Problems) -> RequestHeaders {
+    let defaults = Defaults::of(upstream.profile.value);
+    let credential = scheme.header();
+    for name in
+        upstream.pass_headers.iter().filter(|name| name.value.eq_ignore_ascii_case(credential.as_str()))
+    {
+        let title = format!("`{}` never passes: it carries the credential", name.value);
+        problems.push(Problem::error(name.span, title).help("leave it out"));
+    }
+    let mut range_paths = Vec::new();
+    for path in &upstream.range_paths {
+        match PathPattern::parse(&path.value) {
+            Ok(pattern) => range_paths.push(pattern),
+            Err(title) => problems.push(Problem::error(path.span, title)),
+        }
+    }
+    let pinned = defaults.org.as_ref().map(|pin| pin.header.as_str().to_owned());
+    RequestHeaders {
+        of_profile: defaults.client_headers,
+        added: upstream.pass_headers.iter().map(|name| Glob::new(&name.value.to_ascii_lowercase())).collect(),
+        cookies: upstream.cookies == Some(Cookies::Pass),
+        withheld_cookies: pinned.into_iter().chain(scheme.cookies()).collect(),
+        credential: Some(credential),
+        range_paths: scheme.is_reusable().then_some(range_paths),
     }
 }
 

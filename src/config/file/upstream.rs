@@ -11,6 +11,7 @@ use crate::config::decode::text::{line, name, path, visible};
 use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
+use crate::transport::request_headers::check_added;
 use crate::transport::{Network, NoNetwork};
 
 /// A product that calls are forwarded to.
@@ -48,6 +49,10 @@ pub struct Upstream {
     pub sign_base_path: bool,
     /// What happens to cookies; absent for the profile's way.
     pub cookies: Option<Cookies>,
+    /// Names of a consumer's headers that it receives beside the usual, `*` standing for any text.
+    pub pass_headers: Vec<At<String>>,
+    /// The paths at which it may be asked for a part of a body, although its credential is good for any request.
+    pub range_paths: Vec<At<String>>,
     /// Whether it is told whom a call is for.
     pub forwarded_for: ForwardedFor,
     /// How long an idle connection to it is kept; absent for the profile's time.
@@ -137,6 +142,8 @@ impl Upstream {
         let link_members = table.take("link_members", |node| node.list(line));
         let sign_base_path = table.take("sign_base_path", boolean);
         let cookies = table.take("cookies", word(&COOKIES));
+        let pass_headers = table.take("pass_headers", |node| node.list(pass_header));
+        let range_paths = table.take("range_paths", |node| node.list(line));
         let forwarded_for = table.take("forwarded_for", word(&FORWARDED_FOR));
         let pool_idle = table.take("pool_idle", duration(Duration::ZERO..=Duration::from_hours(24)));
         let insecure_plaintext = table.take("insecure_plaintext", located(boolean));
@@ -160,6 +167,8 @@ impl Upstream {
             link_members: link_members?,
             sign_base_path: sign_base_path?.unwrap_or(true),
             cookies: cookies?,
+            pass_headers: pass_headers?.unwrap_or_default(),
+            range_paths: range_paths?.unwrap_or_default(),
             forwarded_for: forwarded_for?.unwrap_or(ForwardedFor::None),
             pool_idle: pool_idle?,
             insecure_plaintext: insecure_plaintext?.unwrap_or(At::unwritten(false)),
@@ -192,6 +201,18 @@ fn network(node: &Node<'_>) -> Read<Network> {
         let problem = Problem::error(node.span(), format!("{} is no range of addresses", node.subject()));
         node.report(problem.help(format!("write {wanted}")))
     })
+}
+
+/// The name of a header that passes, or a pattern of such.
+fn pass_header(node: &Node<'_>) -> Read<At<String>> {
+    let name = visible(node)?;
+    match check_added(&name.value) {
+        Ok(()) => Ok(name),
+        Err(why) => {
+            let problem = Problem::error(node.span(), format!("`{}` {why}", name.value));
+            Err(node.report(problem.help("name headers of your own, as in \"x-acme-*\"")))
+        }
+    }
 }
 
 /// `endpoint`, or `endpoints`: the first, and the others.

@@ -304,3 +304,47 @@ fn keys_are_sealed_rotated_and_restored_with_the_store() {
     assert_eq!(removed["removed"], true);
     soon(&process, &signed(&pair, "/api/", &today()), 401);
 }
+
+/// As JumpServer's Java SDK does: key id and secret in lines of their own, beside the signature.
+#[test]
+fn the_secret_of_a_key_reaches_nobody_in_another_line() {
+    let upstream = Upstream::ok();
+    let (site, _) = at_work(&upstream);
+    let process = site.start();
+    let pair = site.pair(&[]);
+    let more = format!(
+        "keyId: {0}\r\nsecret: {1}\r\nalgorithm: HMAC_SHA256\r\nX-Request-ID: {1}\r\nUser-Agent: sdk ({1})\r\n\r\n",
+        pair.id, pair.secret
+    );
+    let request = signed(&pair, "/api/v1/users/users/", &today());
+    let answer = soon(&process, &request.replace("\r\n\r\n", &format!("\r\n{more}")), 200);
+    assert_eq!(answer.status, 200);
+    let seen = upstream.seen().pop().unwrap();
+    assert!(!seen.raw_head.contains(&pair.secret) && !seen.raw_head.contains(&pair.id), "{}", seen.raw_head);
+    let outcome = site.last_outcome();
+    assert_eq!(
+        outcome["dropped"],
+        serde_json::json!(["keyid", "secret", "algorithm", "x-request-id", "user-agent"])
+    );
+    assert!(!outcome.to_string().contains(&pair.secret), "{outcome}");
+
+    let target = format!("/api/v1/users/users/?secret={}", pair.secret);
+    let answer = send(&process, &signed(&pair, &target, &today()));
+    assert_eq!((answer.status, answer.code()), (400, "duplicate_credential".into()));
+    assert!(!site.last_outcome().to_string().contains(&pair.secret));
+
+    let found = site.done(&["audit", "search", "--text", "keyid"]);
+    assert!(found.to_string().contains("\"keyid\""), "{found}");
+    let explained = site.done(&[
+        "explain",
+        "--consumer",
+        "tool",
+        "-H",
+        "X-Remote-User: root",
+        "-H",
+        "Accept: */*",
+        "GET",
+        "/api/v1/users/users/",
+    ]);
+    assert_eq!(explained["dropped"], serde_json::json!(["x-remote-user"]));
+}

@@ -52,10 +52,8 @@ pub(super) fn compile(
         sign_base_path: true,
         org_header: None,
         accept: HeaderValue::from_static("application/json"),
-        cookies: false,
         forwarded_for: false,
         scheme: HeaderValue::from_static(if origin.tls { "https" } else { "http" }),
-        identity_coding: true,
     };
     let endpoint = match Endpoint::new(origin, tls, timeout, Duration::ZERO) {
         Ok(endpoint) => {

@@ -1,0 +1,121 @@
+//! The credential by which a consumer is known, so that it is found where else the consumer sends it.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::{Attempt, Directory, Identity, Sent, Via, api_key, bearer};
+use crate::query::decode_query;
+use crate::scanner::{SHORTEST, Scanner};
+use crate::signature::{Presented, VerifyingKey};
+use crate::target::Target;
+use uuid::Uuid;
+
+/// A run of so many letters and digits may be base64.
+const RUN: usize = 20;
+
+/// A consumer's own credential: its token, or the secret of its access key.
+pub struct Own<'h> {
+    kept: Kept<'h>,
+    /// Made when a text could have the credential in it, which hardly any has.
+    scanner: OnceCell<Scanner>,
+}
+
+enum Kept<'h> {
+    Sent(Sent<'h>),
+    Key(Arc<VerifyingKey>),
+}
+
+impl<'h> Own<'h> {
+    /// The credential by which this consumer proved itself, in a request with these headers.
+    #[must_use]
+    pub fn of(identity: &Identity, headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
+        match (identity.via(), identity.proven()) {
+            (Via::AccessKey, proven) => Some(Self::new(Kept::Key(directory.verifying(&proven?.key)?))),
+            (Via::ApiKey, _) => Self::token(api_key::attempt(headers).ok()??),
+            (Via::Bearer | Via::Token | Via::Basic, _) => Self::token(bearer::attempt(headers).ok()??),
+        }
+    }
+
+    /// The credential that was sent, good or not; of a signature, the secret of the key that it names.
+    #[must_use]
+    pub fn presented(headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
+        let attempt = bearer::attempt(headers).ok()?.or(api_key::attempt(headers).ok()?)?;
+        match attempt {
+            Attempt::Token(_, sent) => Some(Self::new(Kept::Sent(sent))),
+            Attempt::Signature(sent) => {
+                let presented = Presented::parse(std::str::from_utf8(sent.expose()).ok()?).ok()?;
+                let key = directory.verifying(&Uuid::try_parse(&presented.key_id).ok()?)?;
+                Some(Self::new(Kept::Key(key)))
+            }
+            Attempt::Unreadable(_) => None,
+        }
+    }
+
+    fn token(attempt: Attempt<'h>) -> Option<Self> {
+        match attempt {
+            Attempt::Token(_, sent) => Some(Self::new(Kept::Sent(sent))),
+            Attempt::Signature(_) | Attempt::Unreadable(_) => None,
+        }
+    }
+
+    fn new(kept: Kept<'h>) -> Self {
+        Self { kept, scanner: OnceCell::new() }
+    }
+
+    /// Whether it stands in `text`, as it is or in another spelling. One of less than eight bytes only where it is all
+    /// of the text.
+    #[must_use]
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        let own = self.expose();
+        if own.len() < SHORTEST {
+            return !own.is_empty() && text == own;
+        }
+        if text.len() < own.len() {
+            return false;
+        }
+        if is_spelled_plainly(text) {
+            return memchr::memmem::find(text, own).is_some();
+        }
+        self.scanner().is_in(text)
+    }
+
+    /// Whether it stands in a target, in whatever part of it.
+    #[must_use]
+    pub fn is_in_target(&self, target: &Target) -> bool {
+        if self.expose().len() >= SHORTEST {
+            return self.is_in(target.as_str().as_bytes());
+        }
+        target.query_members().any(|(_, value)| self.is_in(decode_query(value).as_bytes()))
+    }
+
+    /// The text with `*` in its place; none where it is not there.
+    #[must_use]
+    pub fn concealed(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut clean = self.is_in(text).then(|| text.to_vec())?;
+        self.scanner().replace(&mut clean);
+        Some(clean)
+    }
+
+    fn scanner(&self) -> &Scanner {
+        self.scanner.get_or_init(|| Scanner::new(&[Cow::Borrowed(self.expose())]))
+    }
+
+    fn expose(&self) -> &[u8] {
+        match &self.kept {
+            Kept::Sent(sent) => sent.expose(),
+            Kept::Key(key) => key.secret().expose(),
+        }
+    }
+}
+
+/// Whether nothing in `text` is an escape or could be base64.
+fn is_spelled_plainly(text: &[u8]) -> bool {
+    let mut run = 0;
+    text.iter().all(|byte| {
+        run = if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_') { run + 1 } else { 0 };
+        run < RUN && !matches!(byte, b'%' | b'\\')
+    })
+}

@@ -1,0 +1,87 @@
+//! Cookies, as servers read them: more differently than any other header.
+
+use http::HeaderValue;
+
+/// The pairs of a `Cookie` line, each with its blanks.
+pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b';')
+}
+
+/// A `Cookie` line without the pairs that are to go; none where nothing is left.
+pub(super) fn without(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
+    let kept: Vec<&[u8]> =
+        pairs(line.as_bytes()).filter(|pair| !goes(pair)).map(<[u8]>::trim_ascii).collect();
+    let kept = kept.join(b"; ".as_slice());
+    HeaderValue::from_bytes(&kept).ok().filter(|kept| !kept.is_empty())
+}
+
+/// Whether a `Set-Cookie` line, or a pair of a `Cookie` line, may set the cookie of this name for some reader.
+///
+/// Readers take a comma, a blank or `&` for the end of a pair, decode names, ignore case, quotes and what cannot
+/// stand in a name, or take `_`, `.` and `-` for each other.
+pub(super) fn may_set(pair: &[u8], name: &str) -> bool {
+    let wanted = letters(name.as_bytes());
+    if wanted.is_empty() {
+        return pair.split(|byte| *byte == b'=').any(|word| word.trim_ascii() == name.as_bytes());
+    }
+    let ends = |byte: &u8| matches!(byte, b',' | b'&' | b'=' | b';') || byte.is_ascii_whitespace();
+    let mut end = pair.len();
+    loop {
+        let before = pair.get(..end).unwrap_or_default().trim_ascii_end();
+        let word = before.rsplit(ends).next().unwrap_or_default();
+        if letters(word) == wanted {
+            return true;
+        }
+        match before.iter().rposition(|byte| *byte == b'=') {
+            Some(at) => end = at,
+            // What stands before the first `=`, with the blanks that a reader may take for a part of the name.
+            None => return letters(before) == wanted,
+        }
+    }
+}
+
+/// What of a name every reader sees: its letters and digits, decoded, in lower case.
+fn letters(name: &[u8]) -> Vec<u8> {
+    let decoded = percent_encoding::percent_decode(name);
+    decoded.filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_known_in_every_spelling() {
+        for pair in [
+            "X-JMS-ORG=1",
+            " x-jms-org = 1",
+            "X_JMS_ORG=1",
+            "\"X-JMS-ORG\"=1",
+            "X-JMS%2DORG=1",
+            "X-JMS-ORG",
+            "a=b,X-JMS-ORG=1",
+            "a=b X-JMS-ORG=1",
+            "a=b\tX-JMS-ORG =1",
+            "x.jms.org[]=1",
+            "$X-JMS-ORG=1",
+        ] {
+            assert!(may_set(pair.as_bytes(), "X-JMS-ORG"), "{pair}");
+        }
+        assert!(may_set(b"\xa0X-JMS-ORG=1", "x-jms-org") && may_set(b"X-JMS-ORG=a; Path=/", "x-jms-org"));
+        for other in ["a=1", "X-JMS-ORGS=1", "sessionid=X-JMS-ORG-1", "", "="] {
+            assert!(!may_set(other.as_bytes(), "X-JMS-ORG"), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_others_stay() {
+        let line = HeaderValue::from_static("a=1; X-JMS-ORG=2;b=3 ; x-jms-org=4");
+        let left = |name: &str| without(&line, |pair| may_set(pair, name));
+        assert_eq!(left("X-JMS-ORG").unwrap(), "a=1; b=3");
+        assert_eq!(
+            without(&HeaderValue::from_static(" x-jms-org=4"), |pair| may_set(pair, "x-jms-org")),
+            None
+        );
+    }
+}
