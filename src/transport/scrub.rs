@@ -1,7 +1,7 @@
 //! What an upstream shows of the credential that it was sent, as debug pages and echoes do, is kept from the
 //! consumer: in whatever spelling a [`Scanner`] knows.
 //!
-//! Header lines and the reason phrase always. Of bodies without a content coding, those of status 400 or more, and
+//! Header lines always; a reason phrase is never passed on. Of bodies without a content coding, those of status 400 or more, and
 //! all where the credential is good for other requests too. What is replaced keeps its length, and so does the body.
 //! A coding is never asked for; an error that has one all the same could show anything, and is refused.
 
@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use hyper::ext::ReasonPhrase;
 
 use super::{Answer, Failure, remove_descriptions};
 use crate::code::Code;
@@ -65,9 +64,7 @@ fn coding(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 /// How long the names and values of an answer's head are.
 fn lines<B>(response: &Response<B>) -> impl Iterator<Item = usize> {
-    let reason = response.extensions().get::<ReasonPhrase>().map_or(0, |reason| reason.as_bytes().len());
-    let lines = response.headers().iter().map(|(name, value)| name.as_str().len().max(value.len()));
-    lines.chain([reason])
+    response.headers().iter().map(|(name, value)| name.as_str().len().max(value.len()))
 }
 
 /// Takes what was `sent` out of a text that is kept, however short it is; how often it was there.
@@ -87,13 +84,9 @@ pub(super) fn scrub_text(text: &mut [u8], sent: &HeaderValue) -> u32 {
     found
 }
 
-/// Takes it out of an answer's header lines and reason phrase; how often it was there.
+/// Takes it out of an answer's header lines; how often it was there.
 fn scrub_head<B>(response: &mut Response<B>, scanner: &Scanner) -> u32 {
     let mut found = 0;
-    if response.extensions().get::<ReasonPhrase>().is_some_and(|reason| scanner.is_in(reason.as_bytes())) {
-        response.extensions_mut().remove::<ReasonPhrase>();
-        found += 1;
-    }
     let headers = response.headers_mut();
     let named: Vec<_> =
         headers.keys().filter(|name| scanner.is_in(name.as_str().as_bytes())).cloned().collect();
@@ -169,16 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn names_values_and_the_reason_are_scrubbed() {
+    fn names_and_values_are_scrubbed() {
         let scanner = Scanner::new(&[Cow::Borrowed(b"fake-secret-1".as_slice())]);
         let mut response = Response::new(());
         response.headers_mut().insert("x-fake-secret-1", HeaderValue::from_static("a"));
         response.headers_mut().insert("x-echo", HeaderValue::from_static("<fake-secret%2d1>"));
-        response.extensions_mut().insert(ReasonPhrase::from_static(b"No fake-secret-1"));
-        assert_eq!(scrub_head(&mut response, &scanner), 3);
+        assert_eq!(scrub_head(&mut response, &scanner), 2);
         assert_eq!(response.headers().len(), 1);
         assert_eq!(response.headers().get("x-echo").unwrap(), "<***************>");
-        assert!(response.extensions().get::<ReasonPhrase>().is_none());
     }
 
     #[test]
