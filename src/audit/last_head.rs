@@ -80,10 +80,10 @@ impl LastHead {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             found => found?,
         };
-        let stub = Stub::latest(dir).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(None),
-            _ => Err(error),
-        })?;
+        let stub = match Stub::latest(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            found => found?,
+        };
         let retired = match &stub {
             Some(stub) if verifier.is_some_and(|key| key.open(&stub.note).is_none()) => {
                 return Ok(Some("its stub is not signed by the key of this gateway".into()));

@@ -293,8 +293,8 @@ impl Live {
                 |why| {
                     tracing::warn!(
                         why = format!("{why:#}"),
-                        "what was changed last is told at the next start"
-                    )
+                        "what was changed last is recorded at the next start"
+                    );
                 },
                 drop,
             );

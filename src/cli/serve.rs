@@ -119,6 +119,13 @@ fn end(server: Server, delivery: Option<Delivery>) {
     delivery.into_iter().for_each(Delivery::stop);
 }
 
+/// When the store is looked at. A look that took long delays the next ones.
+fn looks() -> tokio::time::Interval {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
 async fn serve(path: &Path) -> anyhow::Result<bool> {
     // Signals first: from here on none of them ends the process by itself.
     let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
@@ -162,15 +169,14 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     };
     let server = Server::start(setup).context("listening")?;
     let delivery = deliver(&file, &sinks, &server)?;
-    let told_of = (server.journal().clone(), metrics);
-    let admin = Rc::new(Admin::new(told_of, server.current(), server.admin()));
+    let recorded = (server.journal().clone(), metrics);
+    let admin = Rc::new(Admin::new(recorded, server.current(), server.admin()));
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
     let own = tokio::task::spawn_local(Rc::clone(&admin).serve(admin_listener));
     let health = tokio::task::spawn_local(look_after(server.current()));
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = looks();
     loop {
         tokio::select! {
             _ = hangup.recv() => live.reload(&server).await,

@@ -129,10 +129,12 @@ impl StateDir {
     pub fn check_last_head(state: &Path, audit: &Path) -> io::Result<()> {
         let remedy = "restore the trail; or, to continue without what is missing, run `claviger audit accept`, which records it";
         let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"));
-        let head = Self::last_head(state).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => refused(error.to_string()),
-            _ => error,
-        })?;
+        let head = match Self::last_head(state) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(refused(error.to_string()));
+            }
+            found => found?,
+        };
         let Some(head) = head else { return Ok(()) };
         match Self::missing(state, audit, &head)? {
             Some(missing) => {

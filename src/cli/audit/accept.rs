@@ -30,7 +30,7 @@ pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result
         match output {
             Output::Json => say(&format!("{}\n", json!({"accepted": null}))),
             Output::Text => {
-                say("the trail holds all that the state folder knows of: there is nothing to accept\n")
+                say("the trail holds all that the state folder knows of: there is nothing to accept\n");
             }
         }
         return Ok(true);
@@ -54,7 +54,7 @@ pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result
     match output {
         Output::Json => say(&format!("{}\n", json!({"accepted": missing, "dry_run": manner.dry_run}))),
         Output::Text if manner.dry_run => {
-            say("would be done: the trail is continued without what is missing\n")
+            say("would be done: the trail is continued without what is missing\n");
         }
         Output::Text => say("the trail is continued without what is missing, and says so\n"),
     }

@@ -31,6 +31,7 @@ use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
 use crate::gateway::failures::Failures;
 use crate::gateway::limits::{Limits, Quota};
+use crate::inbound::Consumer;
 use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
 use crate::secret::Secret;
@@ -125,20 +126,11 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     if problems.has_errors() {
         return None;
     }
-    let quotas = access.directory.consumers().iter().map(|consumer| {
-        let per_minute = consumer.requests_per_minute.unwrap_or(file.limits.requests_per_minute);
-        let concurrency = consumer.concurrency.unwrap_or(file.limits.concurrency);
-        let used = around.former.as_ref().and_then(|former| former.quota(consumer.name.as_str()));
-        used.map_or_else(
-            || Arc::new(Quota::new(Some(per_minute), Some(concurrency))),
-            |used| used.under(per_minute, concurrency),
-        )
-    });
+    let quotas = quotas(file, access.directory.consumers(), former);
     let durability = match file.audit.durability {
         file::Durability::Sync => Durability::Sync,
         file::Durability::Batched => Durability::Batched,
     };
-    let quotas = quotas.collect();
     let nonces = around.former.as_ref().map(|former| Arc::clone(&former.nonces)).unwrap_or_default();
     let directory = match &around.former {
         Some(former) => access.directory.after(&former.directory),
@@ -181,6 +173,20 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             .collect(),
         store: None,
     })
+}
+
+/// What each consumer may use of its limits, with what it has used of them so far.
+fn quotas(file: &File, consumers: &[Consumer], former: Option<&Snapshot>) -> Vec<Arc<Quota>> {
+    let quota = |consumer: &Consumer| {
+        let per_minute = consumer.requests_per_minute.unwrap_or(file.limits.requests_per_minute);
+        let concurrency = consumer.concurrency.unwrap_or(file.limits.concurrency);
+        let used = former.and_then(|former| former.quota(consumer.name.as_str()));
+        used.map_or_else(
+            || Arc::new(Quota::new(Some(per_minute), Some(concurrency))),
+            |used| used.under(per_minute, concurrency),
+        )
+    };
+    consumers.iter().map(quota).collect()
 }
 
 /// Says where nothing is left to trust: calls fail then, and a start does not, since another upstream may do.

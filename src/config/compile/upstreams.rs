@@ -136,7 +136,7 @@ pub(super) fn compile(
         if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
             let request_headers = request_headers(upstream, &scheme, problems);
             let made = put_together(called, upstream, endpoints, scheme);
-            let compiled = Upstream { org, slashless, request_headers, ..made };
+            let compiled = Upstream { request_headers, org, slashless, ..made };
             let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
                 upstreams.in_clear.push(name.to_owned());
