@@ -13,7 +13,8 @@ use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::{Answer, Failure, remove_descriptions};
+use super::descriptions::{remove_descriptions, remove_digests};
+use super::{Answer, Failure};
 use crate::code::Code;
 use crate::scanner::{SHORTEST, Scanner};
 
@@ -50,6 +51,8 @@ pub fn scrub(response: &mut Response<Answer>, sent: &HeaderValue, reusable: bool
         matches!(response.status(), StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE);
     if found > 0 || (concerns_body && is_error && !tells_of_another) {
         remove_descriptions(response.headers_mut());
+    } else if concerns_body {
+        remove_digests(response.headers_mut());
     }
     Ok(found)
 }
