@@ -122,6 +122,9 @@ fn what_was_not_done_or_not_in_time_is_not_learned() {
     let between = jiff::Timestamp::now().to_string();
     assert_eq!(call(&process, "GET", "/api/v1/a*b/", "").status, 200);
     assert_eq!(call(&process, "DELETE", "/api/v1/x/?all=&name=*", "").status, 200);
+    for unknown in ["Get", "DELET"] {
+        assert_eq!(call(&process, unknown, "/api/v1/odd/", "").status, 200);
+    }
     assert_eq!(call(&process, "GET", "/api/v1/refused/", "33333333-3333-4333-8333-333333333333").status, 403);
     assert_eq!(process.end().0, Some(0));
     let toml =
@@ -132,6 +135,11 @@ fn what_was_not_done_or_not_in_time_is_not_learned() {
         "{toml}"
     );
     assert!(!toml.contains("\"DELETE\\\""), "what cannot be said is not allowed: {toml}");
+    for unknown in ["Get", "DELET"] {
+        let left_out = format!("Left out: {unknown} /api/v1/odd/: a rule cannot name its method");
+        assert!(toml.contains(&left_out), "`check` refuses such a rule: {toml}");
+    }
+    assert!(!toml.contains("methods = [\\\"Get") && !toml.contains("DELET\\\""), "{toml}");
     let nobody = site.run(&["policy", "learn", "--consumer", "other"]);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8(nobody.stderr).unwrap().contains("no call of `other` that was allowed"));

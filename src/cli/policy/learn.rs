@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Decided, Which, each_decided};
 use crate::cli::{Output, say};
-use crate::config::file::{Condition, Rule};
+use crate::config::file::{Condition, Rule, is_known_method};
 use crate::config::{At, File, allowing_rule, denying_rules};
 use crate::name::Name;
 use crate::policy::PathPattern;
@@ -48,6 +48,7 @@ impl Done {
         };
         let path = target.path();
         let unsaid = match conditions {
+            Ok(_) if !is_known_method(method) => "a rule cannot name its method".into(),
             Ok(conditions) if !path.contains(['*', '\\']) => {
                 let wanted = (conditions, body);
                 let methods = self.methods.entry((wanted, path.to_owned())).or_default();

@@ -168,6 +168,12 @@ fn read_method(node: &Node<'_>) -> Read<At<String>> {
     Err(node.report(Problem::error(node.span(), title).help_if(help)))
 }
 
+/// Whether a rule may name this method.
+#[must_use]
+pub fn is_known_method(method: &str) -> bool {
+    METHODS.contains(&method)
+}
+
 /// The methods that a rule may name: a misspelt one would match no call, and a denial of it would deny nothing.
 /// Source: the HTTP Method Registry of IANA, without `PRI` and `*`, and `PURGE`, which caches take. `CONNECT` and
 /// `TRACE` are never forwarded; a rule may deny them.

@@ -22,7 +22,7 @@ mod scheme;
 mod sink;
 mod upstream;
 
-pub use access::{Condition, Consumer, Grant, Role, Rule};
+pub use access::{Condition, Consumer, Grant, Role, Rule, is_known_method};
 pub use custody::{Credential, Custody, MasterKey, Material, Reference};
 pub use journal::{Audit, Durability};
 pub use limits::Limits;
