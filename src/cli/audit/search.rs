@@ -111,8 +111,13 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
             tell(&format!("the index {} {changed}\n", file.display()));
         }
         index.catch_up(progress(&dir)).await?;
+        let mut reach = index.reach().await?;
+        // What came meanwhile is little, unless the gateway is busy.
+        if reach.newer > 0 {
+            index.catch_up(progress(&dir)).await?;
+            reach = index.reach().await?;
+        }
         let found = index.find(&wanted, asked.last.saturating_add(1)).await?;
-        let reach = index.reach().await?;
         index.close().await?;
         anyhow::Ok((found, reach))
     })?;
