@@ -70,10 +70,7 @@ pub fn take_org(pin: &OrgPin, headers: &HeaderMap, target: &mut Target) -> Resul
 /// Takes the one member called `name` off the target; its decoded value, and the target as it was.
 fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target)>, Override> {
     let query = target.query();
-    // At a glance: what may be read as the name begins with its first letter, or is encoded.
-    let first = name.as_bytes().first().copied().unwrap_or_default();
-    let glance = memchr::memchr3(first, first.to_ascii_uppercase(), b'%', query.as_bytes());
-    if glance.is_none() || !spelling::may_be_named(query, name) {
+    if has_none_at_a_glance(query, name) || !spelling::may_be_named(query, name) {
         return Ok(None);
     }
     let doubt = Override("organisation named twice by query, or in another spelling");
@@ -90,6 +87,21 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
         return Err(Override("organisation named by query, without a value"));
     }
     Ok(Some((value, std::mem::replace(target, rest))))
+}
+
+/// Whether a query surely has no member that may be read as `name`: it is of plain letters, and none of its names begins
+/// with those of `name`. Looked for with every call.
+fn has_none_at_a_glance(query: &str, name: &str) -> bool {
+    let separates = |byte: &u8| matches!(byte, b'_' | b'-');
+    let is_plain = |byte: u8| {
+        separates(&byte)
+            || matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'=' | b'&' | b':' | b',' | b'/' | b'@')
+    };
+    let begins = |member: &str| {
+        let mut letters = member.bytes().filter(|byte| !separates(byte));
+        name.bytes().filter(|byte| !separates(byte)).all(|wanted| letters.next() == Some(wanted))
+    };
+    query.bytes().all(is_plain) && !query.split('&').any(begins)
 }
 
 #[cfg(test)]
@@ -127,6 +139,7 @@ mod tests {
             assert_eq!(taken(target, &[]), Ok((Some("7".into()), left)), "{target}");
         }
         assert_eq!(taken("/x/?void=1&oids=2", &[]), Ok((None, "/x/?void=1&oids=2".into())));
+        assert!(has_none_at_a_glance("offset=0&limit=100", "oid"), "most queries");
     }
 
     #[test]
@@ -177,6 +190,15 @@ mod tests {
     }
 
     proptest! {
+        /// A glance never misses what a close look finds.
+        #[test]
+        fn what_is_free_at_a_glance_is_free(query in "([&=:,/@_-]|oid|o|i|d|a|7){0,12}") {
+            prop_assert!(
+                !has_none_at_a_glance(&query, "oid") || !spelling::may_be_named(&query, "oid"),
+                "{query}"
+            );
+        }
+
         /// Whatever is sent upstream, no reader finds the member in it.
         #[test]
         fn what_is_left_names_no_organisation(query in "([&;=%+.]|oid|OID|%6f|%69|a|7|\\[\\]|%00){0,12}") {
