@@ -14,6 +14,7 @@ use crate::audit::{Arrival, Entry, Meter};
 use crate::clock::http_date;
 use crate::code::Code;
 use crate::custody::Unsealed;
+use crate::inbound::Own;
 use crate::route::Route;
 use crate::scheme::{Applied, Ended, Errand, Pass};
 use crate::signature::Message;
@@ -26,10 +27,9 @@ use crate::upstream::{Upstream, Way};
 
 /// A call that waited for so long is judged again: what permitted it may be no more.
 const LONG: Duration = Duration::from_secs(1);
-/// The longest body, in bytes, that is kept so that a read can be made again: some clients send `{}` with each.
+/// The longest body, in bytes, that is kept so that a read can be made again on another connection: some clients
+/// send `{}` with each. What a renewed login can repeat is kept whole.
 const KEPT_OF_READS: u64 = 4 * 1024;
-/// The same of a write, where it can be made again once its login is renewed.
-const KEPT_OF_WRITES: u64 = 64 * 1024;
 
 /// What a call is made with, beside its entry and its body.
 struct Call<'s> {
@@ -108,12 +108,12 @@ impl Gateway {
                     self.still(&call, entry, now)?;
                     (body, now) = (same, Instant::now());
                 }
-                // Nothing was sent: whatever it is, it may go elsewhere, once.
+                // Nothing was sent: whatever it is, it may go elsewhere, once, within the same time-out.
                 (Err(Unanswered { failure, unsent: Some(same), .. }), _) => {
                     let around = call.upstream.way_around(call.way).filter(|_| !led_around);
                     call.way = around.ok_or(failure)?;
                     self.still(&call, entry, now)?;
-                    (body, now, led_around) = (*same, Instant::now(), true);
+                    (body, led_around) = (*same, true);
                 }
                 (Err(Unanswered { failure, .. }), _) => return Err(failure),
             }
@@ -130,11 +130,9 @@ impl Gateway {
     /// The body as it can be passed on. What had to be waited for is judged again.
     async fn taken(&self, call: &Call<'_>, entry: &Entry, inflow: Inflow) -> Result<RequestBody, Failure> {
         let (limits, meter) = (judged::limits(call.snapshot), entry.meter());
-        let most = if is_safe(entry) { KEPT_OF_READS } else { KEPT_OF_WRITES };
-        let keep = inflow.is_at_most(most) && is_repeatable(call, entry);
-        // Boxed, since they are few.
-        let inflow = if keep { Box::pin(inflow.keep(limits, meter.clone())).await? } else { inflow };
-        let body = RequestBody::take(inflow, limits, &self.spool, meter).await?;
+        let by_login = call.upstream.scheme.has_passes() && is_repeatable(call, entry);
+        let keep = by_login || (is_safe(entry) && inflow.is_at_most(KEPT_OF_READS));
+        let body = RequestBody::take(inflow, limits, (&self.spool, keep), meter).await?;
         if body.was_awaited() {
             self.permitted(call, entry)?;
         }
@@ -276,7 +274,7 @@ impl<'s> Call<'s> {
             return failure;
         }
         let why = if self.upstream.repeat_after_401 {
-            "its body is too long to be kept"
+            "its body cannot be read again"
         } else {
             "some of it may have been done"
         };
@@ -359,23 +357,28 @@ fn repeats(method: &Method, status: StatusCode) -> bool {
 }
 
 /// An upstream's 401 is about our credential. Why, it may say: that is for the operator, not for the consumer.
-async fn refused(response: &mut Response<Answer>, shown: Option<&HeaderValue>) -> Failure {
+async fn refused(
+    response: &mut Response<Answer>,
+    (shown, own): (Option<&HeaderValue>, Option<&Own<'_>>),
+) -> Failure {
     // What an upstream refuses it may refuse to all that comes by the same connection.
     response.body().retire();
-    let why = excerpt(response, shown).await.map(|why| format!(": {why}")).unwrap_or_default();
+    let why = excerpt(response, (shown, own)).await.map(|why| format!(": {why}")).unwrap_or_default();
     Failure { code: Code::UpstreamAuth, reason: format!("the upstream answered 401{why}") }
 }
 
 /// What of an upstream's answer the consumer sees.
 async fn relay(
-    Call { upstream, way, message, arrival, .. }: &Call<'_>,
+    Call { snapshot, upstream, way, message, arrival, .. }: &Call<'_>,
     entry: &mut Entry,
     route: &Route,
     (mut response, shown): (Response<Answer>, Option<HeaderValue>),
 ) -> Result<Response<Answer>, Failure> {
     if response.status() == StatusCode::UNAUTHORIZED {
+        // It may repeat what the consumer sent, where that came through or is known to it from elsewhere.
+        let own = Own::of(entry.permit().identity(), message.headers, &snapshot.directory);
         // Boxed, since it is rare and large.
-        return Err(Box::pin(refused(&mut response, shown.as_ref())).await);
+        return Err(Box::pin(refused(&mut response, (shown.as_ref(), own.as_ref()))).await);
     }
     refuse_slash(upstream, entry, &response)?;
     refuse_round((upstream, way.endpoint), entry, &response)?;

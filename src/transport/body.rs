@@ -1,5 +1,6 @@
 //! The body of a request on its way up. Always of known length: a chunked body would reach
-//! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name.
+//! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name; and so is one that a
+//! renewed login may have to repeat.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -24,7 +25,7 @@ mod inflow;
 
 pub use inflow::Inflow;
 
-/// How much of a chunked body is kept in memory.
+/// How much of a body is kept in memory that is read whole.
 const IN_MEMORY: usize = 64 * 1024;
 /// How much is read of a spooled body at a time.
 const READ: usize = 64 * 1024;
@@ -91,15 +92,15 @@ impl RequestBody {
         Self::of((Source::Memory(bytes), length), (meter, false))
     }
 
-    /// Takes the consumer's body: as a stream where its length is known, else whole.
-    /// `spool` is the folder for what does not fit into memory.
+    /// Takes the consumer's body: as a stream where its length is known, else whole, and so where it is to be `kept`
+    /// in order to be sent again. `spool` is the folder for what does not fit into memory.
     ///
     /// # Errors
     /// [`BodyFault`] where it is too long, too slow, broken off, or cannot be kept.
     pub async fn take(
         inflow: Inflow,
         limits: BodyLimits,
-        spool: &Path,
+        (spool, kept): (&Path, bool),
         meter: Meter,
     ) -> Result<Self, BodyFault> {
         let awaited = matches!(inflow, Inflow::Begun(_));
@@ -116,9 +117,9 @@ impl RequestBody {
         };
         match known {
             Some(0) => Ok(Self { awaited, ..Self::empty(meter) }),
-            Some(length) => Ok(Self::of((Source::Stream(watched), length), (meter, awaited))),
+            Some(length) if !kept => Ok(Self::of((Source::Stream(watched), length), (meter, awaited))),
             // Boxed, since it is rare and large.
-            None => Box::pin(keep(*watched, spool, meter)).await,
+            Some(_) | None => Box::pin(keep(*watched, spool, meter)).await,
         }
     }
 
@@ -162,7 +163,7 @@ impl RequestBody {
     }
 }
 
-/// Reads a body of unknown length to its end.
+/// Reads a body to its end.
 async fn keep(mut body: Watched, spool: &Path, meter: Meter) -> Result<RequestBody, BodyFault> {
     let mut memory = BytesMut::new();
     let mut file: Option<File> = None;

@@ -96,9 +96,9 @@ impl Endpoint {
         Self { allowed, ..self }
     }
 
-    /// Makes a connection, within the endpoint's time-out.
-    pub(super) async fn connect(&self) -> Result<Box<Connection>, Failure> {
-        let patience = if self.is_one_of_several { self.timeout.min(NEXT_AFTER) } else { self.timeout };
+    /// Makes a connection, within the endpoint's time-out, of which so much is `left`.
+    pub(super) async fn connect(&self, left: Duration) -> Result<Box<Connection>, Failure> {
+        let patience = if self.is_one_of_several { shared(self.timeout, left) } else { left };
         // Boxed: it is rare and large, and every call's future would have room for it.
         let connecting = Box::pin(tokio::time::timeout(patience, self.connect_patiently()));
         connecting.await.unwrap_or_else(|_| {
@@ -152,6 +152,12 @@ impl Endpoint {
         let reason = format!("connecting to {}: {last}", self.origin.authority());
         Err(Failure { code: Code::UpstreamUnreachable, reason })
     }
+}
+
+/// How long connecting may take where another endpoint is to be tried within the same `timeout`, of which so much is
+/// `left`.
+fn shared(timeout: Duration, left: Duration) -> Duration {
+    left.min(NEXT_AFTER).min(timeout / 2)
 }
 
 /// One HTTP/1.1 connection. Dropping it closes the socket, whatever is on its way. Boxed: it is handed on
@@ -210,5 +216,22 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_endpoints_share_one_time_out() {
+        for seconds in [1, 4, 9, 10, 60, 600] {
+            let timeout = Duration::from_secs(seconds);
+            let first = shared(timeout, timeout);
+            let second = shared(timeout, timeout - first);
+            assert!(first + second <= timeout && second == first && !first.is_zero(), "{seconds}");
+        }
+        let left = Duration::from_millis(300);
+        assert_eq!(shared(Duration::from_secs(60), left), left);
     }
 }

@@ -8,6 +8,7 @@ use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 use super::{Answer, scrub};
+use crate::inbound::Own;
 use crate::printable::printable_value;
 
 /// How much of a body is read for it, in bytes, and for how long.
@@ -20,17 +21,20 @@ const LONGEST_CHALLENGE: usize = 96;
 const WORDS: [&str; 5] = ["detail", "message", "msg", "error_description", "error"];
 const NAMES: [&str; 2] = ["code", "error"];
 
-/// What an upstream says in its answer, without what was `sent` to it; none where it says nothing that can be
+/// What an upstream says in its answer, without what was `sent` to it and without its consumer's `own` credential; none where it says nothing that can be
 /// repeated: its body is coded, broken off, or does not come in time.
-pub async fn excerpt(response: &mut Response<Answer>, sent: Option<&HeaderValue>) -> Option<String> {
+pub async fn excerpt(
+    response: &mut Response<Answer>,
+    (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
+) -> Option<String> {
     let challenge = response.headers().get(WWW_AUTHENTICATE).map(|challenge| challenge.as_bytes().to_vec());
     let mut text = None;
     if is_as_it_is(response.headers()) {
         let read = tokio::time::timeout(PATIENCE, response.body_mut().read(READ)).await;
         text = read.ok().and_then(Result::ok);
     }
-    let text = text.map(|mut text| shown(&mut text, sent, LONGEST)).filter(|text| !text.is_empty());
-    let challenge = challenge.map(|mut challenge| shown(&mut challenge, sent, LONGEST_CHALLENGE));
+    let text = text.map(|mut text| shown(&mut text, (sent, own), LONGEST)).filter(|text| !text.is_empty());
+    let challenge = challenge.map(|mut challenge| shown(&mut challenge, (sent, own), LONGEST_CHALLENGE));
     match (text, challenge.filter(|challenge| !challenge.is_empty())) {
         (Some(text), Some(challenge)) => Some(format!("{text}; it asks for {challenge}")),
         (Some(text), None) => Some(text),
@@ -43,12 +47,23 @@ fn is_as_it_is(headers: &HeaderMap) -> bool {
 }
 
 /// What of a text may be shown: a beginning of it, in which nothing controls a terminal.
-fn shown(text: &mut [u8], sent: Option<&HeaderValue>, longest: usize) -> String {
-    let without_secret = |text: &mut [u8]| sent.map_or(0, |sent| scrub::scrub_text(text, sent));
-    without_secret(text);
+fn shown(
+    text: &mut Vec<u8>,
+    (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
+    longest: usize,
+) -> String {
+    let conceal = |text: &mut Vec<u8>| {
+        if let Some(sent) = sent {
+            scrub::scrub_text(text, sent);
+        }
+        if let Some(clean) = own.and_then(|own| own.concealed(text)) {
+            *text = clean;
+        }
+    };
+    conceal(text);
     let mut words = in_words(text).into_bytes();
     // What JSON had spelt in another way may be the secret only now.
-    without_secret(&mut words);
+    conceal(&mut words);
     let words = String::from_utf8_lossy(&words);
     let mut out = String::new();
     for word in words.split_whitespace() {
@@ -89,7 +104,8 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> String {
-        shown(&mut text.as_bytes().to_vec(), Some(&HeaderValue::from_static("Bearer fake-s3cret")), LONGEST)
+        let sent = HeaderValue::from_static("Bearer fake-s3cret");
+        shown(&mut text.as_bytes().to_vec(), (Some(&sent), None), LONGEST)
     }
 
     #[test]
@@ -124,6 +140,6 @@ mod tests {
             assert!(shown.len() <= LONGEST + '…'.len_utf8() && shown.ends_with('…'), "{shown}");
         }
         let short = HeaderValue::from_static("Bearer s3cr");
-        assert_eq!(shown(&mut b"it was s3cr".to_vec(), Some(&short), LONGEST), "it was ****");
+        assert_eq!(shown(&mut b"it was s3cr".to_vec(), (Some(&short), None), LONGEST), "it was ****");
     }
 }

@@ -45,7 +45,7 @@ async fn ask(endpoint: &Endpoint, host: HeaderValue, target: Uri) -> Result<Stat
     let mut request = Request::new(RequestBody::empty(Meter::default()));
     *request.uri_mut() = target;
     request.headers_mut().insert(HOST, host);
-    let mut connection = endpoint.connect().await?;
+    let mut connection = endpoint.connect(endpoint.timeout).await?;
     connection.watch.ask(false);
     let answered = connection.sender.send_request(request).await;
     answered.map(|response| response.status()).map_err(|error| connection.failure(&error))

@@ -92,6 +92,7 @@ impl Links {
         let is_path = link.starts_with('/') && !link.starts_with("//") && !link.starts_with("/\\");
         if is_path {
             return match self.below_base(link) {
+                Some(below) if has_dot_segments(below) => Led::Kept(DOTS),
                 Some(below) => Led::Back(format!("{}{below}{fragment}", face.prefix)),
                 None => Led::Kept(OUTSIDE),
             };
@@ -117,6 +118,7 @@ impl Links {
         };
         let scheme = if face.tls { "https" } else { "http" };
         match self.below_base(rest) {
+            Some(below) if has_dot_segments(below) => Led::Kept(DOTS),
             Some(below) => Led::Back(format!("{scheme}://{}{}{below}{fragment}", face.host, face.prefix)),
             None => Led::Kept(OUTSIDE),
         }
@@ -345,6 +347,16 @@ impl Links {
 /// Why a link stays as it is that leads to the upstream's host, but not to what is behind the gateway.
 const OUTSIDE: &str = "a link outside the endpoint's path";
 
+/// Why a link stays as it is that clients resolve to another path.
+const DOTS: &str = "a link with dot segments";
+
+/// Whether clients may take a segment of the path for `.` or `..`, in whatever spelling (WHATWG URL).
+fn has_dot_segments(target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let path: Vec<u8> = percent_decode_str(path).filter(|byte| !byte.is_ascii_control()).collect();
+    path.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
+}
+
 /// Whether a body with these headers is JSON that can be read as it is.
 #[must_use]
 pub fn is_plain_json(headers: &HeaderMap) -> bool {
@@ -445,11 +457,43 @@ mod tests {
     }
 
     #[test]
+    fn leads_no_dot_segments_back() {
+        for path in [
+            "/jms/../x",
+            "/jms/a/../../x",
+            "/jms/..",
+            "/jms/./a",
+            "/jms/%2e%2E/x",
+            "/jms/.%2e/x?y",
+            "/jms/a\\..\\..\\x",
+            "/jms/.\t./x",
+            "/jms/..%2fx",
+            "/jms/..#f",
+        ] {
+            for link in [path.to_owned(), format!("https://jms.example.com{path}")] {
+                assert_eq!(links().led(&link, FACE), Led::Kept(DOTS), "{link:?}");
+            }
+        }
+        for (link, wanted) in
+            [("/jms/v1.0/.a/..b/...", "/p/v1.0/.a/..b/..."), ("/jms/a?x=/../", "/p/a?x=/../")]
+        {
+            assert_eq!(links().led(link, FACE), Led::Back(wanted.into()), "{link}");
+        }
+    }
+
+    #[test]
     fn rewrites_every_header_that_leads_somewhere() {
         for (name, value, wanted) in [
             ("content-location", "https://jms.example.com/jms/a/", "http://gw:7070/p/a/"),
             ("refresh", "5; url=https://jms.example.com/jms/a/", "5; url=http://gw:7070/p/a/"),
             ("refresh", "0;URL='/jms/a/'", "0;URL='/p/a/'"),
+            ("refresh", "0;https://jms.example.com/jms/a/", "0;http://gw:7070/p/a/"),
+            ("refresh", " 0.5 , \"/jms/a/\" ", " 0.5 , \"/p/a/\" "),
+            ("refresh", "0 /jms/a/", "0 /p/a/"),
+            ("refresh", "0; URL = /jms/a/", "0; URL = /p/a/"),
+            ("refresh", "x;url=/jms/a/", "x;url=/p/a/"),
+            ("refresh", "url=/jms/a/", "url=/p/a/"),
+            ("refresh", "0;/jms/?url=/b/", "0;/p/?url=/b/"),
             ("refresh", "5", "5"),
             (
                 "link",

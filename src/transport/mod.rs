@@ -133,14 +133,17 @@ impl Transport {
         loop {
             let (mut connection, reused) = match self.reuse(endpoint, now).await {
                 Some(connection) => (connection, true),
-                None => match endpoint.connect().await {
-                    Ok(connection) => (connection, false),
-                    Err(failure) => {
-                        endpoint.standing.missed(&failure.reason);
-                        let unsent = Some(Box::new(request.into_body()));
-                        return Err(Unanswered { failure, sent: false, stale: false, unsent });
+                None => {
+                    match endpoint.connect(until.saturating_duration_since(tokio::time::Instant::now())).await
+                    {
+                        Ok(connection) => (connection, false),
+                        Err(failure) => {
+                            endpoint.standing.missed(&failure.reason);
+                            let unsent = Some(Box::new(request.into_body()));
+                            return Err(Unanswered { failure, sent: false, stale: false, unsent });
+                        }
                     }
-                },
+                }
             };
             connection.watch.ask(request.method() == Method::HEAD);
             let mut deadline = std::mem::take(&mut connection.deadline);

@@ -40,15 +40,6 @@ impl Inflow {
         !incoming.is_end_stream() && incoming.size_hint().exact().is_some_and(|known| known <= most)
     }
 
-    /// Reads all of it into memory: one that is known to be short.
-    ///
-    /// # Errors
-    /// [`BodyFault`] where it is too slow, or broken off.
-    pub async fn keep(self, limits: BodyLimits, meter: Meter) -> Result<Self, BodyFault> {
-        let (begun, read) = self.begin(usize::MAX, limits, meter).await;
-        read.map(|_| begun)
-    }
-
     /// Reads all of it, but no more than `most` bytes; what was read is handed on all the same. `None` where
     /// there is more.
     pub async fn begin(

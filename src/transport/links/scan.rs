@@ -6,7 +6,7 @@ use std::ops::Range;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     pub(super) found: Vec<Range<usize>>,
-    /// Nothing more can be found: all are there, the object has ended, or it is none.
+    /// Nothing more need be waited for: all are there, the object has ended, or it is none.
     pub(super) done: bool,
     /// There is more of it, which nobody looks at.
     pub(super) unseen: bool,
@@ -47,10 +47,8 @@ pub(super) fn scan(text: &[u8], members: &[String]) -> Scan {
                     if matches!(start, b'"' | b'{' | b'[') {
                         scan.found.push(value);
                     }
-                    if usize::try_from(seen.count_ones()) == Ok(members.len()) {
-                        scan.done = true;
-                        return scan;
-                    }
+                    // What is there is looked at all the same: one of them may come once more.
+                    scan.done |= usize::try_from(seen.count_ones()) == Ok(members.len());
                 }
             }
             Some(_) => {
@@ -146,6 +144,11 @@ mod tests {
             found(r#"{"next":"x","next":{"a":1},"previous":"y","count":1}"#),
             (vec![r#""x""#.into(), r#"{"a":1}"#.into(), r#""y""#.into()], true)
         );
+        assert_eq!(
+            found(r#"{"next":null,"previous":null,"results":[],"next":"x"}"#),
+            (vec![r#""x""#.into()], true)
+        );
+        assert_eq!(found(r#"{"next":null,"previous":"y","next":"x"#), (vec![r#""y""#.into()], true));
         assert_eq!(found(r#"{"next":"x","prev"#), (vec![r#""x""#.into()], false));
         assert_eq!(found(""), (vec![], false));
         assert_eq!(found(r#"{"a":"\"#), (vec![], false));

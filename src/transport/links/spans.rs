@@ -20,12 +20,23 @@ pub(super) fn in_angles(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// Where the URL of `Refresh` stands: `5; url=/x`, perhaps in quotes.
+/// Where the URL of `Refresh` stands: `5; url=/x`, perhaps in quotes, or `5; /x` (WHATWG HTML, shared declarative
+/// refresh steps).
 pub(super) fn after_url(text: &str) -> Vec<Range<usize>> {
-    let Some(at) = text.to_ascii_lowercase().find("url") else { return Vec::new() };
-    let rest = text.get(at + 3..).unwrap_or_default();
-    let Some(value) = rest.trim_start().strip_prefix('=') else { return Vec::new() };
-    let value = value.trim_start();
+    let time = text.trim_start().trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
+    let rest = time.trim_start();
+    let rest = match rest.strip_prefix([';', ',']) {
+        Some(rest) => rest.trim_start(),
+        // What is no time is passed over, since some clients do.
+        None if time.len() == rest.len() => {
+            rest.split_once([';', ',']).map_or(rest, |(_, rest)| rest.trim_start())
+        }
+        None => rest,
+    };
+    let value = after_name(rest).unwrap_or(rest);
+    if value.is_empty() {
+        return Vec::new();
+    }
     let start = text.len() - value.len();
     let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''));
     let span = match quote {
@@ -36,4 +47,11 @@ pub(super) fn after_url(text: &str) -> Vec<Range<usize>> {
         None => start..text.trim_end().len(),
     };
     std::iter::once(span).collect()
+}
+
+/// What stands after `url =`.
+fn after_name(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_at_checked(3)?;
+    let value = rest.trim_start().strip_prefix('=')?;
+    name.eq_ignore_ascii_case("url").then(|| value.trim_start())
 }

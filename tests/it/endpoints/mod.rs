@@ -3,6 +3,7 @@
 mod standin;
 mod told;
 
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
@@ -246,4 +247,22 @@ fn a_name_without_an_address_is_told_from_one_where_nobody_listens() {
     assert_eq!(world.get("/api/x/", "").code(), "upstream_dns");
     let outcome = world.trail_of(2)[1].clone();
     assert!(outcome["reason"].to_string().contains("no address for nowhere.invalid"), "{outcome}");
+}
+
+/// Connections are made, since the kernel makes them, and no handshake is answered.
+#[test]
+fn two_that_do_not_let_connect_share_one_time_out() {
+    let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [a, b] = silent.each_ref().map(|listener| listener.local_addr().unwrap());
+    let lines = format!("endpoints = [\"https://{a}\", \"https://{b}\"]\nhealth = {{ interval = \"0s\" }}");
+    let config = CONFIG.replace("endpoint = \"http://@UPSTREAM@\"", &lines).replace("\"600ms\"", "\"4s\"");
+    let world = World::with(Upstream::ok(), &config);
+    let began = Instant::now();
+    assert_eq!(world.get("/api/x/", "").code(), "upstream_timeout");
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(7), "{took:?}");
+    for listener in silent {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_ok(), "both are tried");
+    }
 }
