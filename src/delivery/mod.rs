@@ -10,7 +10,7 @@ mod syslog;
 mod witness;
 
 pub use http::Form;
-pub use place::folder;
+pub use place::{folder, lower};
 pub use remote::Remote;
 
 use std::io;

@@ -20,6 +20,27 @@ pub fn folder(state: &Path) -> PathBuf {
     state.join("sinks")
 }
 
+/// Has every sink get the events from `seq` on, also where its place is behind them: they are other events than it had
+/// with these numbers, because the trail was continued from before them.
+///
+/// # Errors
+/// Where a place cannot be read or replaced.
+pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
+    let entries = match fs::read_dir(folder(state)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        // What is no place is refused, with its name, where the sink starts.
+        let place = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if place.is_some_and(|next| next > seq) {
+            private::replace(&path, format!("{seq}\n").as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
 /// The places of all sinks, as they are kept: what is before all of them may be let go.
 pub(super) struct Kept {
     places: Vec<AtomicU64>,

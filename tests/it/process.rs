@@ -92,8 +92,13 @@ impl Site {
 
     /// Starts the gateway by a command of the test's own and waits until it listens.
     pub fn launch(&self, command: &mut Command) -> Process {
+        self.launch_to(command, Stdio::null())
+    }
+
+    /// The same, with what becomes of its standard output.
+    pub fn launch_to(&self, command: &mut Command, out: Stdio) -> Process {
         let log = self.folder.path().join("stderr.log");
-        let child = command.stderr(File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
+        let child = command.stderr(File::create(&log).unwrap()).stdout(out).spawn().unwrap();
         let mut process = Process { child, address: self.admin, admin: self.admin, log };
         let said = process.wait_said("listening address=");
         let address = said.split("listening address=").nth(1).unwrap().split_whitespace().next().unwrap();

@@ -224,6 +224,46 @@ fn an_older_trail_is_continued_once_a_custodian_accepts_it() {
     site.verified();
 }
 
+/// Takes events off the end of the trail, so many; the last segment must have more.
+fn cut(site: &Site, events: usize) {
+    let path = segments(&site.audit()).unwrap().pop().unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    assert!(lines.len() > events);
+    fs::write(&path, lines[..lines.len() - events].concat()).unwrap();
+}
+
+#[test]
+fn sinks_get_what_is_recorded_in_the_place_of_what_is_missing() {
+    let upstream = Upstream::ok();
+    let site = Site::new(upstream.address, "[audit.sinks.out]\nkind = \"stdout\"\n");
+    let out = site.folder.path().join("out");
+    let served = || {
+        let file = fs::File::create(&out).unwrap();
+        let process = site.launch_to(site.claviger().arg("serve"), file.into());
+        process.wait_ready();
+        assert_eq!(process.get("/api/v1/users/").status, 200);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(process.end().0, Some(0));
+        fs::read_to_string(&out).unwrap()
+    };
+    served();
+    for missing in [1, 2, 4] {
+        served();
+        let before = site.events().len();
+        cut(&site, missing);
+        assert_eq!(site.run(&["audit", "accept", "--yes"]).status.code(), Some(0));
+        let taken = served();
+        let events = site.events();
+        let fresh = &events[before - missing..];
+        assert!(fresh.iter().any(|event| event["what"] == "trail accepted"), "{fresh:?}");
+        for event in fresh.iter().filter(|event| event["event"] != "head" && event["what"] != "closed") {
+            let hash = event["hash"].as_str().unwrap();
+            assert!(taken.contains(hash), "{missing} missing: not delivered: {event}");
+        }
+    }
+}
+
 #[test]
 fn only_what_is_on_the_disk_is_missed() {
     let (_upstream, site) = trail(3);

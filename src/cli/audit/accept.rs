@@ -4,14 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::{Output, say, settings, tell};
-use crate::audit::{Disk, Durability, Heads, Journal, Keep, LastHead, Opening, Settings, known_store};
+use crate::audit::{
+    Disk, Durability, Heads, Journal, Keep, LastHead, Opening, Settings, known_store, named, segments,
+};
 use crate::cli::store::{Manner, confirmed, custodian, note, now};
 use crate::clock::SystemClock;
 use crate::config::File;
+use crate::delivery;
 use crate::metrics::Metrics;
 use crate::server::{StateDir, Trail};
 
@@ -61,7 +64,8 @@ pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result
     Ok(true)
 }
 
-/// Continues the trail by an event that says what was accepted, and keeps its head.
+/// Continues the trail by an event that says what was accepted, keeps its head, and has every sink get what is recorded
+/// from here on: a sink may be beyond it, and would take it for what it has.
 fn record(
     file: &File,
     trail: Trail,
@@ -79,10 +83,15 @@ fn record(
     let opening = Opening { store: known_store(&file.audit.dir.value)?, changes: vec![accepted] };
     let kept: (Box<dyn Disk>, _) = (Box::new(trail), held.signer(&file.audit.origin)?);
     let (clock, metrics) = (Arc::new(SystemClock), Arc::<Metrics>::default());
+    let before = segments(&file.audit.dir.value)?;
     let (journal, flusher) = Journal::open_with(opening, kept, settings, clock, metrics)?;
     let is_recorded = journal.healthy();
     journal.close(flusher);
     ensure!(is_recorded, "{dir}: the trail cannot be written, and nothing was accepted");
+    let added = segments(&file.audit.dir.value)?.into_iter().filter(|path| !before.contains(path));
+    if let Some(first) = added.filter_map(|path| named(&path)).map(|(first, _)| first).min() {
+        delivery::lower(state, first).with_context(|| delivery::folder(state).display().to_string())?;
+    }
     if StateDir::last_head(state).is_ok_and(|kept| kept == former) {
         // Of a trail that does not begin with its first event no head can be signed.
         StateDir::forget_last_head(state)?;
