@@ -22,6 +22,9 @@ pub struct Forgotten {
     pub changes: u64,
     /// The lines of the latest of them, in order.
     pub latest: VecDeque<Vec<u8>>,
+    /// When the gateway last saw the trail whole, where a custodian accepted since that events are missing: more
+    /// changes may have been among them.
+    pub until: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +41,19 @@ fn said(line: &[u8]) -> Option<(Stamp, bool)> {
     let Line { event, store } = serde_json::from_slice(line).ok()?;
     let is_change = event == "admin";
     (is_change || event == "journal").then_some((store.parse().ok()?, is_change))
+}
+
+/// When the trail had all, as a line says that tells that it is continued without some of it.
+fn accepted_until(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Accepted {
+        event: String,
+        until: String,
+    }
+    memchr::memmem::find(line, b"\"what\":\"trail accepted\"")?;
+    proven(line)?;
+    let Accepted { event, until } = serde_json::from_slice(line).ok()?;
+    (event == "admin").then_some(until)
 }
 
 /// By what the store was changed last, as far as the trail in `dir` knows; `None` where it knows of no store.
@@ -71,7 +87,8 @@ pub fn forgotten(dir: &Path, holds: impl Fn(Stamp) -> bool) -> io::Result<Forgot
                     found.latest.pop_front();
                 }
             }
-            Some((_, false)) | None => {}
+            Some((_, false)) => {}
+            None => found.until = accepted_until(line).or(found.until.take()),
         }
         true
     })?;

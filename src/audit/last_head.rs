@@ -6,12 +6,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::chain::proven;
 use super::note::Verifier;
 use super::segment::{is_damage, named, open, read_line, segments};
 use super::stub::Stub;
+use crate::storage::Stamp;
 
 /// What the trail was when the head was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -30,6 +31,9 @@ pub struct LastHead {
     pub segments: u64,
     /// The folder of the trail.
     pub dir: String,
+    /// What the store was changed by last, as far as was known by then; older files do not say it.
+    #[serde(default, deserialize_with = "stamp")]
+    pub store: Option<Stamp>,
 }
 
 /// A head that was signed, until it is on the disk and kept.
@@ -43,11 +47,12 @@ pub(super) struct Signed {
 
 impl LastHead {
     /// What is to be kept of a head that is on the disk, in `dir`.
-    pub(super) fn of(signed: Signed, dir: &Path) -> io::Result<Self> {
+    pub(super) fn of(signed: Signed, dir: &Path, store: Option<Stamp>) -> io::Result<Self> {
         let retired = Stub::latest(dir)?.map_or(0, |stub| stub.through);
         let Signed { events, hash, time, note } = signed;
         let segments = held(&segments(dir)?, retired, events);
-        Ok(Self { events, hash, time, note, retired, segments, dir: dir.to_string_lossy().into_owned() })
+        let dir = dir.to_string_lossy().into_owned();
+        Ok(Self { events, hash, time, note, retired, segments, dir, store })
     }
 
     /// Reads what [`Self::text`] gives.
@@ -62,9 +67,10 @@ impl LastHead {
     /// As its file has it: one line of JSON.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { events, hash, time, note, retired, segments, dir } = self;
+        let Self { events, hash, time, note, retired, segments, dir, store } = self;
         let text = serde_json::json!({
             "events": events, "hash": hash, "time": time, "note": note, "retired": retired, "segments": segments, "dir": dir,
+            "store": store.map(|stamp| stamp.to_string()),
         });
         format!("{text}\n")
     }
@@ -123,6 +129,11 @@ impl LastHead {
             "it had {events} events, the last of {time}, and has {last}, the last of {until}: {missing} are missing"
         )
     }
+}
+
+fn stamp<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Stamp>, D::Error> {
+    let text = Option::<String>::deserialize(value)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 /// How many segments begin after what was let go, and before the last event that is meant.

@@ -147,7 +147,8 @@ impl Shared {
     /// Keeps the last head apart from the trail, where another is on the disk since the last time.
     pub(super) fn keep_head(&self) -> io::Result<()> {
         let head = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        head.map_or(Ok(()), |head| self.disk.keep_head(&LastHead::of(head, self.disk.dir())?))
+        let store = *self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        head.map_or(Ok(()), |head| self.disk.keep_head(&LastHead::of(head, self.disk.dir(), store)?))
     }
 
     /// Says what the store was changed by last.

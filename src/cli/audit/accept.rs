@@ -48,6 +48,7 @@ pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result
             ("events", json!(last.events)),
             ("last", json!(last.hash)),
             ("note", json!(last.note)),
+            ("until", json!(last.time)),
         ]);
     }
     if !manner.dry_run {
@@ -80,7 +81,10 @@ fn record(
         // Nothing is compressed or let go by this.
         keep: Keep { plain: Duration::MAX, age: None, size: None },
     };
-    let opening = Opening { store: known_store(&file.audit.dir.value)?, changes: vec![accepted] };
+    // What is missing may have been of the store, whose last state is then known by the head alone.
+    let known = [known_store(&file.audit.dir.value)?, former.as_ref().and_then(|former| former.store)];
+    let store = known.into_iter().flatten().max_by_key(|stamp| stamp.changes);
+    let opening = Opening { store, changes: vec![accepted] };
     let kept: (Box<dyn Disk>, _) = (Box::new(trail), held.signer(&file.audit.origin)?);
     let (clock, metrics) = (Arc::new(SystemClock), Arc::<Metrics>::default());
     let before = segments(&file.audit.dir.value)?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Desk, Manner, Output, confirmed, known, path_of};
 use crate::cli::tell;
+use crate::server::StateDir;
 use crate::storage::Change;
 
 /// What to do with the store itself.
@@ -29,6 +30,8 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
 fn accept(desk: &mut Desk, manner: Manner) -> anyhow::Result<bool> {
     let history = desk.history()?;
     let dir = desk.file.audit.dir.value.clone();
+    // What a trail knows that misses events is not all: only its acceptance puts there what is known beside it.
+    StateDir::check_last_head(&desk.file.state_dir.value, &dir)?;
     let forgotten = known::forgotten(&dir, &history)?;
     let is_gone = desk.store.is_none() && super::made::was_there(&path_of(&desk.file));
     let Some(forgotten) = forgotten.or_else(|| is_gone.then(known::Forgotten::default)) else {

@@ -59,9 +59,12 @@ impl Forgotten {
         } else {
             String::new()
         };
-        match all {
-            0 => "the store is not the one that the trail knows, or an older state of it\n".into(),
-            _ => format!(
+        match (all, &self.changes.until) {
+            (0, Some(until)) => format!(
+                "the store is older than the gateway last saw it, at {until}: the changes since are among the events that the trail misses\n"
+            ),
+            (0, None) => "the store is not the one that the trail knows, or an older state of it\n".into(),
+            (_, _) => format!(
                 "the store is not the one that the trail knows, or an older state of it: it would forget {all} changes{some}\n{rows}"
             ),
         }

@@ -101,6 +101,48 @@ fn a_revoked_token_comes_back_only_where_a_custodian_accepts_it() {
 }
 
 #[test]
+fn a_store_that_is_put_back_together_with_the_trail_is_noticed_by_the_last_head() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    serve(&site, &token, 200);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let trail = elsewhere.path().join("audit");
+    copy(&site.audit(), &trail);
+    let before = kept(&site);
+    let id = id_of(&site, 0);
+    site.done(&["token", "revoke", &id]);
+    serve(&site, &token, 401);
+    put_back(&site, &before);
+    fs::remove_dir_all(site.audit()).unwrap();
+    copy(&trail, &site.audit());
+    assert!(refused_start(&site).contains("claviger audit accept"));
+    // What the trail knows is not all: which order is right is said.
+    let first = site.run(&["store", "accept", "--yes"]);
+    assert_eq!(first.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&first.stderr).contains("claviger audit accept"), "{first:?}");
+    site.done(&["audit", "accept", "--yes"]);
+    let accepted = site.events().into_iter().find(|event| event["what"] == "trail accepted").unwrap();
+    for _ in 0..2 {
+        let said = refused_start(&site);
+        let until = accepted["until"].as_str().unwrap();
+        for wanted in ["the store is older", until, "claviger store accept"] {
+            assert!(said.contains(wanted), "{wanted}: {said}");
+        }
+    }
+    site.done(&["store", "accept", "--yes"]);
+    serve(&site, &token, 200);
+    serve(&site, &token, 200);
+    // A head of an older version, which does not name the store, is as good.
+    let head = site.folder.path().join("state/trail.head");
+    let text = fs::read_to_string(&head).unwrap();
+    let mut older: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(older["store"].is_string(), "{older}");
+    older.as_object_mut().unwrap().remove("store");
+    fs::write(&head, format!("{older}\n")).unwrap();
+    serve(&site, &token, 200);
+}
+
+#[test]
 fn what_was_changed_after_it_was_put_back_makes_it_no_newer() {
     let upstream = upstream();
     let (site, token) = at_work(&upstream);
