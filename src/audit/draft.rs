@@ -90,6 +90,11 @@ impl Draft {
         if let Some(target) = concealed(&received.raw_target) {
             received.raw_target = target.into();
         }
+        let method = received.method.as_ref().and_then(|method| concealed(method.as_str().as_bytes()));
+        if let Some(method) = method {
+            // `*` may stand in a method.
+            received.method = Method::from_bytes(&method).ok();
+        }
         let agent = received.user_agent.as_ref().and_then(|agent| concealed(agent.as_bytes()));
         if let Some(agent) = agent {
             received.user_agent = HeaderValue::from_bytes(&agent).ok();

@@ -187,8 +187,10 @@ pub fn decide<'s, C: Caller>(
             return Err(refusal);
         }
     };
-    if caller.own(head.headers, &snapshot.directory).is_some_and(|own| own.is_in_target(&target)) {
-        let (target, reason) = (Some(target), Some("the consumer's credential in the target"));
+    if let Some(reason) =
+        caller.own(head.headers, &snapshot.directory).and_then(|own| sent_again(&own, head.method, &target))
+    {
+        let (target, reason) = (Some(target), Some(reason));
         let known = caller.known(Known { target, reason, ..Known::default() });
         return Err(Refusal::new(Code::DuplicateCredential, known));
     }
@@ -210,6 +212,17 @@ pub fn decide<'s, C: Caller>(
         return Ok(Decision::Body(approach));
     }
     approach.decide(snapshot, now).map(Decision::Granted)
+}
+
+/// Where else than in its header line the caller's own credential stands, as a reason to refuse.
+fn sent_again(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'static str> {
+    if own.is_in_target(target) {
+        Some("the consumer's credential in the target")
+    } else if own.is_in(method.as_str().as_bytes()) {
+        Some("the consumer's credential in the method")
+    } else {
+        None
+    }
 }
 
 impl<'s, C: Caller> Approach<'s, C> {

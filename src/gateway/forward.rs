@@ -1,6 +1,8 @@
 //! From a recorded entry to the upstream's answer: unseal, hygiene, credential, send, relay.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{
+    ACCEPT_RANGES, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use std::cell::Cell;
@@ -387,6 +389,10 @@ async fn relay(
     let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
     clean(response.headers_mut(), upstream.request_headers.cookies)?;
     upstream.request_headers.withhold_cookies(response.headers_mut());
+    if !upstream.request_headers.lets_parts(entry.permit().action().target.path()) {
+        // No part was asked for, and none will be.
+        response.headers_mut().remove(ACCEPT_RANGES);
+    }
     if let Some(sent) = shown {
         let found = scrub::scrub(&mut response, &sent, upstream.scheme.is_reusable())?;
         if found > 0 {

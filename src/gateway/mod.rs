@@ -249,7 +249,7 @@ fn refuse(
     response
 }
 
-/// Keeps a credential off the trail that was sent in the target or as user agent too.
+/// Keeps a credential off the trail that was sent in the method, the target or as user agent too.
 fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
     draft.conceal(|text| own.concealed(text));
     let target = refusal.known.target.as_ref().and_then(|target| own.concealed(target.as_str().as_bytes()));

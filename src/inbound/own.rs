@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::HeaderName;
 
 use super::{Attempt, Directory, Identity, Sent, Via, api_key, bearer};
 use crate::query::decode_query;
@@ -12,6 +13,7 @@ use crate::scanner::{SHORTEST, Scanner};
 use crate::signature::{Presented, VerifyingKey};
 use crate::target::Target;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// A run of so many letters and digits may be base64.
 const RUN: usize = 20;
@@ -82,6 +84,21 @@ impl<'h> Own<'h> {
         self.scanner().is_in(text)
     }
 
+    /// Whether it stands in the name of a header line, which has no upper case any more. One of less than eight bytes
+    /// only where it is all of the name.
+    #[must_use]
+    pub fn is_in_name(&self, name: &HeaderName) -> bool {
+        let (own, name) = (self.expose(), name.as_str().as_bytes());
+        if name.len() < own.len() || own.is_empty() {
+            return false;
+        }
+        if own.len() < SHORTEST {
+            return own.eq_ignore_ascii_case(name);
+        }
+        let own = Zeroizing::new(own.to_ascii_lowercase());
+        Scanner::new(&[Cow::Borrowed(&own)]).is_in(name)
+    }
+
     /// Whether it stands in a target, in whatever part of it.
     #[must_use]
     pub fn is_in_target(&self, target: &Target) -> bool {
@@ -113,9 +130,11 @@ impl<'h> Own<'h> {
 
 /// Whether nothing in `text` is an escape or could be base64.
 fn is_spelled_plainly(text: &[u8]) -> bool {
-    let mut run = 0;
+    let (mut run, mut refers) = (0, false);
     text.iter().all(|byte| {
+        refers |= *byte == b'&';
         run = if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_') { run + 1 } else { 0 };
-        run < RUN && !matches!(byte, b'%' | b'\\')
+        // A `;` ends a character reference, which the `&` of a query alone does not make.
+        run < RUN && !matches!(byte, b'%' | b'\\') && !(refers && *byte == b';')
     })
 }

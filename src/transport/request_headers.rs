@@ -33,21 +33,35 @@ pub struct Dropped {
     /// Which of the first header lines are the gateway's to say, a bit for each, so that they are judged once.
     replaced: u128,
     names: Vec<HeaderName>,
+    /// Those that the consumer's own credential stands in: among the names as `*`.
+    concealed: Vec<HeaderName>,
     /// Some of the cookies, while others pass.
     cookies: Option<Vec<HeaderValue>>,
 }
 
 impl Dropped {
-    /// The names of the header lines, each once.
+    /// The names of the header lines, each once; `*` for those that have the consumer's credential in them.
     #[must_use]
     pub fn names(&self) -> &[HeaderName] {
         &self.names
     }
 
     fn drop_line(&mut self, name: &HeaderName) {
-        if !self.names.contains(name) {
+        if !self.has(name) {
             self.names.push(name.clone());
         }
+    }
+
+    /// Drops a line whose name itself must not be shown.
+    fn conceal_line(&mut self, name: &HeaderName) {
+        if !self.concealed.contains(name) {
+            self.concealed.push(name.clone());
+            self.drop_line(&HeaderName::from_static("*"));
+        }
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.names.contains(name) || self.concealed.contains(name)
     }
 }
 
@@ -66,6 +80,10 @@ impl RequestHeaders {
     pub fn dropped(&self, received: &HeaderMap, path: &str, own: Option<&Own<'_>>) -> Dropped {
         let mut dropped = Dropped::default();
         for (at, (name, value)) in received.iter().enumerate() {
+            if own.is_some_and(|own| own.is_in_name(name)) {
+                dropped.conceal_line(name);
+                continue;
+            }
             let drops = match self.fate(name) {
                 Fate::Replaced => {
                     dropped.replaced |= bit(at);
@@ -118,7 +136,7 @@ impl RequestHeaders {
                 0 => self.fate(name) == Fate::Replaced,
                 bit => dropped.replaced & bit != 0,
             };
-            if !replaced && !dropped.names.contains(name) {
+            if !replaced && !dropped.has(name) {
                 headers.append(name.clone(), value.clone());
             }
         }
@@ -144,14 +162,15 @@ impl RequestHeaders {
         }
     }
 
+    /// Whether a part of a body of this canonical path may be asked for.
+    #[must_use]
+    pub fn lets_parts(&self, path: &str) -> bool {
+        self.range_paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(path)))
+    }
+
     /// Whether it asks for a part of a body where only the whole is scanned for the credential.
     fn is_part(&self, name: &HeaderName, path: &str) -> bool {
-        match &self.range_paths {
-            Some(paths) if name == RANGE || name == IF_RANGE => {
-                !paths.iter().any(|pattern| pattern.matches(path))
-            }
-            Some(_) | None => false,
-        }
+        (name == RANGE || name == IF_RANGE) && !self.lets_parts(path)
     }
 
     fn fate(&self, name: &HeaderName) -> Fate {
@@ -191,25 +210,26 @@ fn of_every_upstream(name: &str) -> Option<Fate> {
         5 => (name == "range", false),
         6 => (matches!(name, "accept" | "digest" | "pragma" | "prefer"), name == "expect"),
         7 => (false, name == "trailer"),
-        8 => (false, name == "x-org-id"),
+        8 => (matches!(name, "if-match" | "if-range"), name == "x-org-id"),
         9 => (false, matches!(name, "x-api-key" | "x-jms-org")),
         10 => (matches!(name, "user-agent" | "tracestate"), matches!(name, "connection" | "keep-alive")),
         11 => (matches!(name, "content-md5" | "repr-digest" | "traceparent"), false),
         12 => (matches!(name, "content-type" | "x-request-id"), false),
-        13 => (matches!(name, "cache-control" | "content-range"), name == "authorization"),
+        13 => (matches!(name, "cache-control" | "content-range" | "if-none-match"), name == "authorization"),
         14 => (name == "content-digest", matches!(name, "content-length" | "http2-settings")),
         15 => (name == "accept-language", name == "accept-encoding"),
         16 => (
             matches!(name, "content-encoding" | "content-language" | "x-requested-with"),
             name == "proxy-connection",
         ),
-        17 => (false, name == "transfer-encoding"),
-        19 => (name == "content-disposition", false),
+        17 => (name == "if-modified-since", name == "transfer-encoding"),
+        19 => (matches!(name, "content-disposition" | "if-unmodified-since"), false),
+        21 => (name == "if-schedule-tag-match", false),
         _ => (false, false),
     };
     if replaced {
         Some(Fate::Replaced)
-    } else if passes || (name.starts_with("if-") && !name.contains('_')) {
+    } else if passes {
         Some(Fate::Passes)
     } else {
         None
