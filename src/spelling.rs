@@ -11,7 +11,13 @@ use icu_normalizer::DecomposingNormalizerBorrowed;
 use icu_normalizer::properties::CanonicalCombiningClassMapBorrowed;
 use percent_encoding::percent_decode_str;
 
-use crate::query::decode_query;
+mod name;
+mod query;
+mod value;
+
+pub use name::{Name, NamePattern, Naming, Reading as NameReading};
+pub use query::{Query, QueryMember, may_be_named};
+pub use value::{Value, Wanted, is_blank};
 
 /// How often a text is decoded again. What is encoded deeper may be read as anything.
 const MOST_DECODINGS: usize = 4;
@@ -38,6 +44,12 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && !byte.is_ascii_uppercase() && byte != b'+';
     if text.bytes().all(plain) {
         return Cow::Borrowed(text);
+    }
+    if text.is_ascii() {
+        let shown = text.bytes().filter(|byte| !byte.is_ascii_control());
+        return Cow::Owned(
+            shown.map(|byte| if byte == b'+' { ' ' } else { byte.to_ascii_lowercase().into() }).collect(),
+        );
     }
     let (decomposed, classes) =
         (DecomposingNormalizerBorrowed::new_nfkd(), CanonicalCombiningClassMapBorrowed::new());
@@ -126,116 +138,6 @@ fn until_nul(text: &str) -> &str {
     text.split('\0').next().unwrap_or_default()
 }
 
-/// What a name may be read as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Naming {
-    /// As no spelling of the wanted one.
-    Other,
-    /// As the wanted one, with the value that is written.
-    Same,
-    /// As a part of the wanted one (`action[x]`), or as anything: its value is unknown.
-    Part,
-}
-
-/// What a query member's name, as written in the query, may be read as, where `name` is wanted.
-#[must_use]
-pub fn query_naming(written: &str, name: &str) -> Naming {
-    NamePattern::literal(name).query_naming(written)
-}
-
-/// A name that is wanted; in a pattern `*` is any text.
-#[derive(Debug, Clone)]
-pub struct NamePattern<'t> {
-    text: Cow<'t, str>,
-    /// Folded, between the stars.
-    parts: Vec<Cow<'t, str>>,
-}
-
-impl<'t> NamePattern<'t> {
-    /// The pattern in `text`.
-    #[must_use]
-    pub fn new(text: &str) -> NamePattern<'static> {
-        let parts = text.split('*').map(|part| Cow::Owned(fold(part).into_owned())).collect();
-        NamePattern { text: Cow::Owned(text.to_owned()), parts }
-    }
-
-    fn literal(text: &'t str) -> Self {
-        Self { text: Cow::Borrowed(text), parts: vec![fold(text)] }
-    }
-
-    /// The name or pattern as configured.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether any name at all is wanted.
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.parts.len() > 1 && self.parts.iter().all(|part| part.is_empty())
-    }
-
-    /// What a query member's name, as written in the query, may be read as.
-    #[must_use]
-    pub fn query_naming(&self, written: &str) -> Naming {
-        if is_plain_name(written) { self.naming(written) } else { self.naming(&decode_query(written)) }
-    }
-
-    /// What a name may be read as.
-    #[must_use]
-    pub fn naming(&self, read: &str) -> Naming {
-        // What almost every name is.
-        if is_plain_name(read) {
-            return if self.is(read) { Naming::Same } else { Naming::Other };
-        }
-        let Some(decodings) = decodings(read) else { return Naming::Part };
-        let whole = decodings.iter().map(Cow::as_ref);
-        let cut = whole.clone().map(until_control);
-        whole.chain(cut).map(|read| self.naming_once(read)).max().unwrap_or(Naming::Other)
-    }
-
-    /// What a name may be read as by servers that decode it no more.
-    fn naming_once(&self, read: &str) -> Naming {
-        if read.contains(UNREADABLE) {
-            return Naming::Part;
-        }
-        let folded = fold(read);
-        let read = folded.trim_start_matches(|letter| letter == '?' || MARGINS.contains(&letter));
-        if self.is(trim(read)) {
-            return Naming::Same;
-        }
-        // `action[]`, `action[0]`, `[action]`, `action.0` and what is no list: `action[$ne]`, `action.x`.
-        for borders in [&['[', ']'][..], &['.']] {
-            let mut parts = read.split(borders).map(trim).filter(|part| !part.is_empty());
-            if parts.next().is_some_and(|first| self.is(first)) {
-                let counts = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-                return if parts.all(counts) { Naming::Same } else { Naming::Part };
-            }
-        }
-        // PHP makes `_` of `[`, too.
-        if self.is(&read.replace(['[', ']'], "_")) { Naming::Same } else { Naming::Other }
-    }
-
-    /// Whether some server may read a member of `query` as one of this name.
-    #[must_use]
-    pub fn may_be_in(&self, query: &str) -> bool {
-        query_members(query).any(|(written, _)| self.query_naming(&written) != Naming::Other)
-    }
-
-    /// Whether a folded name is the wanted one.
-    fn is(&self, folded: &str) -> bool {
-        match &*self.parts {
-            [name] => is_same_name(folded, trim(name)),
-            parts => match_parts(parts, folded) || match_parts(parts, &folded.replace(['-', '.', ' '], "_")),
-        }
-    }
-}
-
-/// Whether a name is folded, without margins, and of one part.
-fn is_plain_name(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
 /// Whether `text` is these parts in their order, with any text between them.
 #[must_use]
 pub fn match_parts(parts: &[impl AsRef<str>], text: &str) -> bool {
@@ -247,111 +149,6 @@ pub fn match_parts(parts: &[impl AsRef<str>], text: &str) -> bool {
         text = after;
     }
     text.ends_with(last.as_ref())
-}
-
-/// Whether two folded names are one: `user_id`, `user-id`, `user.id` and `userId` are to some frameworks.
-fn is_same_name(one: &str, other: &str) -> bool {
-    fn letters(name: &str) -> impl Iterator<Item = char> {
-        const SEPARATORS: [char; 4] = ['_', '-', '.', ' '];
-        let from_first = name.trim_start_matches(SEPARATORS);
-        let before = name.strip_suffix(from_first).unwrap_or_default();
-        let inner = from_first.trim_end_matches(SEPARATORS);
-        let after = from_first.strip_prefix(inner).unwrap_or_default();
-        let inner = inner.chars().filter(|letter| !SEPARATORS.contains(letter));
-        before.chars().chain(inner).chain(after.chars())
-    }
-    letters(one).eq(letters(other))
-}
-
-/// The members of a query by each border that some server takes for one: name and value as written.
-pub fn query_members(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    // Few hide a border from servers that decode once.
-    let hides = |at: usize| query.as_bytes().get(at + 1..at + 3).is_some_and(is_border);
-    let hidden = memchr::memchr_iter(b'%', query.as_bytes()).any(hides);
-    let unknown = || vec![Cow::Borrowed(query), Cow::Owned(UNREADABLE.into())];
-    let decoded = if hidden { decodings(query).unwrap_or_else(unknown) } else { Vec::new() };
-    let again = decoded.into_iter().skip(1).flat_map(|query| {
-        let owned = |(name, value): (&str, &str)| (name.to_owned().into(), value.to_owned().into());
-        split_members(&query).map(owned).collect::<Vec<(Cow<'_, str>, Cow<'_, str>)>>()
-    });
-    split_members(query).map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value))).chain(again)
-}
-
-/// Whether `&`, `;`, `?`, `%` is encoded by these digits.
-fn is_border(digits: &[u8]) -> bool {
-    [b"26", b"3b", b"3f", b"25"].iter().any(|border| digits.eq_ignore_ascii_case(*border))
-}
-
-fn split_members(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let members = query.split(['&', ';', '?']).filter(|member| !member.is_empty());
-    members.map(|member| member.split_once('=').unwrap_or((member, "")))
-}
-
-/// Whether some server may read a member of `query` as one called `name`.
-#[must_use]
-pub fn may_be_named(query: &str, name: &str) -> bool {
-    NamePattern::literal(name).may_be_in(query)
-}
-
-/// The texts that a decoded value may be read as, folded and trimmed; `None` where it may be any.
-///
-/// A list (`list,delete`) is each of its elements, a number (`5.0`) each way to write it, and what forms write for true
-/// and false are `true` and `false`.
-#[must_use]
-pub fn values(value: &str) -> Option<Vec<String>> {
-    let mut all = Vec::new();
-    for value in decodings(value)? {
-        if value.contains(UNREADABLE) {
-            return None;
-        }
-        let elements = value.split(|letter: char| matches!(letter, ',' | ';') || letter.is_control());
-        for one in elements.chain([&*value]) {
-            let read = trim(&fold(one)).to_owned();
-            all.extend(equivalents(&read).into_iter().flatten());
-            all.push(read);
-        }
-    }
-    Some(all)
-}
-
-/// What a folded text is as a number, and as true or false.
-#[must_use]
-pub fn equivalents(read: &str) -> [Option<String>; 3] {
-    let number = number(read);
-    let (truth, digit) = match read {
-        "true" | "t" | "yes" | "y" | "on" => (Some("true"), Some("1")),
-        "false" | "f" | "no" | "n" | "off" | "null" | "none" | "nil" => (Some("false"), Some("0")),
-        // A flag: `?force`.
-        "" => (Some("true"), Some("false")),
-        _ => (number.map(|number| if number == 0.0 { "false" } else { "true" }), None),
-    };
-    [number.map(|number| number.to_string()), truth.map(str::to_owned), digit.map(str::to_owned)]
-}
-
-/// The number that some language reads: `5.0`, `05`, `5e0`, `5_0`, `0x5`.
-#[expect(clippy::cast_precision_loss, reason = "numbers that are near each other may be taken for equal")]
-fn number(read: &str) -> Option<f64> {
-    let digits = read.replace('_', "");
-    let (negative, plain) = digits.strip_prefix('-').map_or((false, &*digits), |plain| (true, plain));
-    let of = |prefix, radix| u64::from_str_radix(plain.strip_prefix(prefix)?, radix).ok();
-    let coded = of("0x", 16).or_else(|| of("0o", 8)).or_else(|| of("0b", 2));
-    let number = match coded {
-        Some(coded) if negative => -(coded as f64),
-        Some(coded) => coded as f64,
-        None => digits.parse().ok()?,
-    };
-    // No minus before nothing.
-    number.is_finite().then_some(number + 0.0)
-}
-
-/// Whether some server may find nothing in a decoded value, and so take it for absent.
-#[must_use]
-pub fn is_blank(value: &str) -> bool {
-    let nothing = |text: &str| {
-        text.chars().all(|letter| matches!(letter, ',' | ';' | '.') || MARGINS.contains(&letter))
-    };
-    decodings(value)
-        .is_none_or(|all| all.iter().any(|value| nothing(&fold(value)) || nothing(&fold(until_nul(value)))))
 }
 
 /// A path as servers may read it.

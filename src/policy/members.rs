@@ -6,14 +6,18 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::spelling::{NamePattern, Naming};
+use crate::spelling::{Name, NamePattern, NameReading, Naming, Value};
 
 /// The members of a JSON body, as rules judge them; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Members(Seen);
 
-/// Names and the text of their values, `None` for what is no scalar.
-type Named = (String, Option<String>);
+/// A name, as it may be read, and the text of each of its values, `None` for what is no scalar.
+#[derive(Debug)]
+struct Named {
+    name: Name<'static>,
+    values: Vec<Option<Value<'static>>>,
+}
 
 #[derive(Debug, Clone)]
 enum Seen {
@@ -43,6 +47,9 @@ pub enum Unread {
     /// A member's name has a control, or a blank at an end: some readers cut it off.
     #[error("a rule looks at the body, and a member's name has a control, or a blank at an end")]
     Blanks,
+    /// Too many names, or too long ones, have other characters than letters, digits, `_` and `-`.
+    #[error("a rule looks at the body, and too many member names have special characters")]
+    Special,
 }
 
 impl Members {
@@ -69,7 +76,7 @@ impl Members {
         if members.iter().any(|(name, _)| blank(name)) {
             return Self::unread(Unread::Blanks);
         }
-        Self(Seen::Members(members.into()))
+        named(members).map_or(Self::unread(Unread::Special), |named| Self(Seen::Members(named.into())))
     }
 
     /// Why it cannot be judged.
@@ -113,26 +120,41 @@ impl Members {
     /// The text of the member called `name` where it is there exactly once, in whatever spelling: of a
     /// string itself, of a number or a boolean its JSON.
     pub(super) fn only(&self, name: &NamePattern<'_>) -> Option<&str> {
-        let mut named = self.named().iter().filter(|(written, _)| name.naming(written) != Naming::Other);
-        match (named.next(), named.next()) {
-            (Some((written, value)), None) if written == name.as_str() => value.as_deref(),
+        let mut named = self.named().iter().filter(|named| name.naming(&named.name) != Naming::Other);
+        let (Some(one), None) = (named.next(), named.next()) else { return None };
+        match &*one.values {
+            [value] if one.name.written() == name.as_str() => value.as_ref().map(Value::as_str),
             _ => None,
         }
     }
 
     /// Whether any value of a member that may be read as this one matches; where the body cannot be judged, it might.
-    pub(super) fn any(&self, name: &NamePattern<'_>, mut matches: impl FnMut(&str) -> bool) -> bool {
+    pub(super) fn any(&self, name: &NamePattern<'_>, matches: impl Fn(&Value<'_>) -> bool) -> bool {
         self.why_unread().is_some()
-            || self.named().iter().any(|(written, value)| match name.naming(written) {
+            || self.named().iter().any(|named| match name.naming(&named.name) {
                 Naming::Other => false,
-                Naming::Same => value.as_deref().is_none_or(&mut matches),
+                Naming::Same => named.values.iter().any(|value| value.as_ref().is_none_or(&matches)),
                 Naming::Part => true,
             })
     }
 }
 
+/// Members by their names, each of which is read once; `None` where that is too much.
+fn named(mut members: Vec<(String, Option<String>)>) -> Option<Vec<Named>> {
+    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let (mut all, mut reading) = (Vec::<Named>::new(), NameReading::default());
+    for (name, value) in members {
+        let value = value.map(|value| Value::new(value.into()));
+        match all.last_mut() {
+            Some(named) if named.name.written() == name => named.values.push(value),
+            _ => all.push(Named { name: Name::read(name.into(), &mut reading)?, values: vec![value] }),
+        }
+    }
+    Some(all)
+}
+
 /// An object's members in their order, those of the same name too; `None` for what is no scalar.
-struct Object(Vec<Named>);
+struct Object(Vec<(String, Option<String>)>);
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -233,15 +255,15 @@ mod tests {
     fn any_value_of_a_name_in_any_case_may_be_the_one_that_is_read() {
         let members = Members::read(br#"{"action":"list","Action":"delete","data":{}}"#);
         assert!(
-            members.any(&NamePattern::new("action"), |value| value == "delete")
-                && members.any(&NamePattern::new("action"), |value| value == "list")
+            members.any(&NamePattern::new("action"), |value| value.as_str() == "delete")
+                && members.any(&NamePattern::new("action"), |value| value.as_str() == "list")
         );
         assert!(
-            !members.any(&NamePattern::new("action"), |value| value == "add")
+            !members.any(&NamePattern::new("action"), |value| value.as_str() == "add")
                 && !members.any(&NamePattern::new("gone"), |_| true)
         );
         // What is no scalar may be read as anything.
-        assert!(members.any(&NamePattern::new("data"), |value| value == "delete"));
+        assert!(members.any(&NamePattern::new("data"), |value| value.as_str() == "delete"));
         // Nor does such a twin hide behind the one that is judged.
         assert_eq!(members.only(&NamePattern::new("action")), None);
     }
@@ -256,7 +278,7 @@ mod tests {
             assert!(present(name), "{name}");
         }
         assert!(!present("*role") && !present("id") && !present("key") && !present("gone*"));
-        assert!(!members.any(&NamePattern::new("na*"), |value| value == "b"));
+        assert!(!members.any(&NamePattern::new("na*"), |value| value.as_str() == "b"));
         // Of a part of a member it is not known what its value is.
         assert!(members.any(&NamePattern::new("user"), |_| false));
         assert_eq!(members.only(&NamePattern::new("na*")), None);
@@ -270,6 +292,30 @@ mod tests {
             assert_eq!(Members::read(body.as_bytes()).why_unread(), Some(Unread::Blanks), "{body}");
         }
         assert_eq!(Members::read(br#"{"a b":" ","":1}"#).why_unread(), None);
+    }
+
+    #[test]
+    fn each_name_is_read_once_and_only_so_many_in_every_spelling() {
+        let body = |count: usize, end: &str| {
+            let members: Vec<_> = (0..count).map(|name| format!("\"a{name}{end}\":1")).collect();
+            Members::read(format!("{{{}}}", members.join(",")).as_bytes())
+        };
+        for end in ["", "A", "_B", "-c"] {
+            let members = body(5000, end);
+            assert_eq!((members.named().len(), members.why_unread()), (5000, None), "{end}");
+            assert!(!members.any(&NamePattern::new("*d*"), |_| true));
+        }
+        assert_eq!(body(256, ".x").why_unread(), None);
+        let many = body(257, ".x");
+        assert_eq!(many.why_unread(), Some(Unread::Special));
+        // A denial holds, and an allowance does not.
+        assert!(many.any(&NamePattern::new("gone"), |_| false));
+        assert_eq!(many.only(&NamePattern::new("a1.x")), None);
+        let same = Members::read(format!("{{{}\"B\":2}}", "\"A.\":1,".repeat(5000)).as_bytes());
+        assert_eq!((same.named().len(), same.why_unread()), (2, None));
+        assert!(same.any(&NamePattern::new("a"), |value| value.as_str() == "1"));
+        let long = Members::read(format!("{{\"{}\":2}}", "A.".repeat(30_000)).as_bytes());
+        assert_eq!(long.why_unread(), Some(Unread::Special));
     }
 
     #[test]

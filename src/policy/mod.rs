@@ -315,6 +315,11 @@ impl Policy {
             return looks.then(|| "a rule looks at bodies of this path, and a read has one".to_owned());
         }
         let doubled = rules.any(|rule| rule.is_in_conflict(&asked));
+        if doubled && asked.is_query_unknown() {
+            return Some(
+                "a rule looks at the body, and the query has too many members to be judged".to_owned(),
+            );
+        }
         doubled.then(|| "a rule looks at the body, and the query has a member of the same name".to_owned())
     }
 

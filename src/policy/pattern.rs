@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::spelling::{self, Paths};
+use crate::spelling::{self, Paths, Value, Wanted};
 use crate::target::Target;
 
 /// A path pattern: `*` is one segment or a part of one, `**` any number of segments, none
@@ -27,6 +27,8 @@ pub struct Glob {
     parts: Vec<String>,
     /// The same folded, for denials.
     folded: Vec<String>,
+    /// What else the whole is, where it has no `*`.
+    wanted: Wanted,
 }
 
 impl PathPattern {
@@ -130,7 +132,11 @@ impl Glob {
         if let Some(last) = folded.last_mut() {
             *last = spelling::trim_end(last).to_owned();
         }
-        Self { parts, folded }
+        let wanted = match &*folded {
+            [whole] => Wanted::new(whole),
+            _ => Wanted::default(),
+        };
+        Self { parts, folded, wanted }
     }
 
     /// Whether the whole of `text` matches.
@@ -144,16 +150,10 @@ impl Glob {
         spelling::match_parts(&self.folded, text)
     }
 
-    /// Whether some server may read a value that matches in this decoded one.
+    /// Whether some server may read a value that matches in this one.
     #[must_use]
-    pub fn may_match(&self, value: &str) -> bool {
-        let Some(read) = spelling::values(value) else { return true };
-        let wanted = match &*self.folded {
-            [whole] => spelling::equivalents(whole),
-            _ => Default::default(),
-        };
-        read.iter()
-            .any(|read| self.matches_folded(read) || wanted.iter().flatten().any(|wanted| wanted == read))
+    pub fn may_match(&self, value: &Value<'_>) -> bool {
+        value.may_be(&self.wanted, |text| self.matches_folded(text))
     }
 }
 

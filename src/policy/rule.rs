@@ -7,8 +7,8 @@ use http::Method;
 
 use super::members::Members;
 use super::pattern::{Glob, PathPattern};
-use crate::query::{decode_query, same_query_name};
-use crate::spelling::{self, NamePattern, Naming, Paths};
+use crate::query::same_query_name;
+use crate::spelling::{self, NamePattern, Naming, Paths, Query, QueryMember};
 use crate::target::Target;
 
 /// What rules judge of a request.
@@ -19,17 +19,28 @@ pub struct Asked<'a> {
     body: &'a Members,
     /// The path as denials see it: found out once, where there are any.
     paths: OnceCell<Paths<'a>>,
+    /// The query as conditions see it, likewise.
+    query: OnceCell<Query<'a>>,
 }
 
 impl<'a> Asked<'a> {
     /// A request of this method and target, with what is known of its body.
     #[must_use]
     pub fn new(method: &'a Method, target: &'a Target, body: &'a Members) -> Self {
-        Self { method, target, body, paths: OnceCell::new() }
+        Self { method, target, body, paths: OnceCell::new(), query: OnceCell::new() }
     }
 
     fn paths(&self) -> &Paths<'a> {
         self.paths.get_or_init(|| spelling::paths(self.target.path()))
+    }
+
+    fn query(&self) -> &Query<'a> {
+        self.query.get_or_init(|| Query::read(self.target.query()))
+    }
+
+    /// Whether nobody can tell what all the members of its query are.
+    pub(super) fn is_query_unknown(&self) -> bool {
+        matches!(self.query(), Query::Unknown)
     }
 
     /// Whether it only reads, by its method in any case: GET, HEAD, OPTIONS.
@@ -45,26 +56,23 @@ impl<'a> Asked<'a> {
     /// Whether a query condition of an allowing rule holds: its member is there exactly once, in the very spelling, not
     /// blank, and matches; and so it does by every border that some server takes for one.
     fn has(&self, (name, glob): &Condition) -> bool {
-        let may_be = |written: &str| name.query_naming(written) != Naming::Other;
-        let good = |written: &str, value: &str| {
-            let value = decode_query(value);
-            same_query_name(written, name.as_str()) && !spelling::is_blank(&value) && glob.matches(&value)
+        let Query::Members(members) = self.query() else { return false };
+        let named = || members.iter().filter(|member| name.naming(&member.name) != Naming::Other);
+        let good = |member: &QueryMember<'_>| {
+            let is = |value: &str| glob.matches(value) && !spelling::is_blank(value);
+            same_query_name(member.name.written(), name.as_str())
+                && member.values.iter().all(|value| is(value.as_str()))
         };
-        let mut named = self.target.query_members().filter(|(written, _)| may_be(written));
-        let (Some((written, value)), None) = (named.next(), named.next()) else { return false };
-        good(written, value)
-            && spelling::query_members(self.target.query())
-                .all(|(written, value)| !may_be(&written) || good(&written, &value))
+        named().map(|member| member.count).sum::<usize>() == 1 && named().all(good)
     }
 
     /// Whether a query condition of a denying rule holds: some server may read such a member with such a value.
     fn may_have(&self, (name, glob): &Condition) -> bool {
-        spelling::query_members(self.target.query()).any(|(written, value)| {
-            match name.query_naming(&written) {
-                Naming::Other => false,
-                Naming::Same => glob.may_match(&decode_query(&value)),
-                Naming::Part => true,
-            }
+        let Query::Members(members) = self.query() else { return true };
+        members.iter().any(|member| match name.naming(&member.name) {
+            Naming::Other => false,
+            Naming::Same => member.values.iter().any(|value| glob.may_match(value)),
+            Naming::Part => true,
         })
     }
 }
@@ -131,7 +139,7 @@ impl Rule {
 
     /// Whether the query has a member of a name that is looked for in the body. A rule that forbids all members names none.
     fn is_doubled(&self, asked: &Asked<'_>) -> bool {
-        self.body.iter().any(|(name, _)| !name.is_any() && name.may_be_in(asked.target.query()))
+        self.body.iter().any(|(name, _)| !name.is_any() && asked.query().has(name))
     }
 
     /// Whether the rule looks at the body of such a path by any method, and what is asked for only reads.
@@ -164,6 +172,7 @@ mod tests {
 
     use super::super::pattern::PathPattern;
     use super::*;
+    use crate::query::decode_query;
 
     fn rule() -> Rule {
         Rule {
@@ -238,8 +247,9 @@ mod tests {
             {
                 let path: Vec<&str> = target.path().trim_end_matches('/').split('/').collect();
                 prop_assert!(matches!(path[..], ["", "api", "users", _, "keys"]), "{}", target);
-                let actions = spelling::query_members(target.query()).filter(|(name, _)| spelling::query_naming(name, "action") != Naming::Other);
-                let actions: Vec<_> = actions.map(|(name, value)| (decode_query(&name).into_owned(), decode_query(&value).into_owned())).collect();
+                let Query::Members(members) = Query::read(target.query()) else { unreachable!("{target}") };
+                let actions = members.iter().filter(|member| NamePattern::new("action").naming(&member.name) != Naming::Other);
+                let actions: Vec<_> = actions.flat_map(|member| member.values.iter().map(|value| (decode_query(member.name.written()).into_owned(), value.as_str().to_owned()))).collect();
                 prop_assert_eq!(actions, [("action".to_owned(), "delete".to_owned())], "{}", target);
             }
         }

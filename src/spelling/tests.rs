@@ -1,7 +1,19 @@
 //! Every spelling that a test knows, and what must not be taken for one.
 
-use super::*;
+use std::time::{Duration, Instant};
+
 use proptest::prelude::*;
+
+use super::*;
+
+fn query_naming(written: &str, name: &str) -> Naming {
+    let read = Name::read_query(written.into(), &mut NameReading::default());
+    read.map_or(Naming::Part, |read| NamePattern::new(name).naming(&read))
+}
+
+fn may_be(value: &str, wanted: &str) -> bool {
+    Value::new(value.into()).may_be(&Wanted::new(wanted), |read| read == wanted)
+}
 
 #[test]
 fn what_servers_do_not_tell_apart_folds_to_one() {
@@ -121,8 +133,6 @@ fn a_query_has_a_member_by_every_border() {
 
 #[test]
 fn a_value_is_read_in_every_spelling() {
-    let has =
-        |value: &str, wanted: &str| values(value).is_none_or(|all| all.iter().any(|read| read == wanted));
     for (value, wanted) in [
         ("DELETE", "delete"),
         (" delete\t", "delete"),
@@ -148,13 +158,88 @@ fn a_value_is_read_in_every_spelling() {
         ("on", "1"),
         ("0", "false"),
         ("", "true"),
+        ("3", "true"),
+        ("0.0", "no"),
+        ("yes", "1"),
+        ("2.0", "0x2"),
+        ("on", "yes"),
     ] {
-        assert!(has(value, wanted), "{value:?} {wanted}");
+        assert!(may_be(value, wanted), "{value:?} {wanted}");
     }
-    for (value, other) in
-        [("deleted", "delete"), ("2", "1"), ("undelete", "delete"), ("de lete", "delete"), ("50", "5")]
-    {
-        assert!(!has(value, other), "{value:?} {other}");
+    for (value, other) in [
+        ("deleted", "delete"),
+        ("2", "1"),
+        ("undelete", "delete"),
+        ("de lete", "delete"),
+        ("50", "5"),
+        ("3", "2"),
+        ("3", "1"),
+        ("true", "2"),
+        ("1", "2"),
+        ("2", "0"),
+        ("-1", "1"),
+        ("3", ""),
+    ] {
+        assert!(!may_be(value, other), "{value:?} {other}");
+    }
+}
+
+#[test]
+fn a_value_is_read_by_every_border() {
+    let values = |query: &str| match Query::read(query) {
+        Query::Members(members) => {
+            let named = members.into_iter().filter(|member| member.name.written() == "action");
+            named.flat_map(|member| member.values).map(|value| value.as_str().to_owned()).collect::<Vec<_>>()
+        }
+        Query::Unknown => Vec::new(),
+    };
+    assert_eq!(values("action=x;delete"), ["x", "x;delete"]);
+    assert_eq!(values("a&action=x?delete"), ["x", "x?delete"]);
+    assert_eq!(values("a=1%26action=x;%64elete"), ["x", "x;delete"]);
+    assert_eq!(values("action=x&action=x"), ["x"]);
+}
+
+/// What attacks repeat up to the longest target, and what is asked for there.
+const REPEATED: [&str; 11] =
+    [";A", "A.&", "%26A", "%2526A", "%2541=&", "%EF%B7%BA", "%EF%B7%BA&", "[a]", "A.", "a=1&", ";"];
+
+#[test]
+fn each_name_is_read_once() {
+    for unit in REPEATED {
+        let query = unit.repeat(8192 / unit.len());
+        match Query::read(&query) {
+            Query::Members(members) => assert!(members.len() <= 4, "{unit}: {}", members.len()),
+            Query::Unknown => assert!(unit.starts_with('%'), "{unit}"),
+        }
+    }
+    let distinct = |count: usize, end: &str| {
+        let names: Vec<_> = (0..count).map(|name| format!("a{name}{end}=1")).collect();
+        names.join("&")
+    };
+    // Plain names, and such as are only of another case, are read however many there are.
+    for end in ["", "A", "_B", "-c"] {
+        let query = distinct(1000, end);
+        assert!(matches!(Query::read(&query), Query::Members(members) if members.len() == 1000), "{end}");
+        assert!(!may_be_named(&query, "wanted"));
+    }
+    assert!(matches!(Query::read(&distinct(256, ".x")), Query::Members(_)));
+    assert!(matches!(Query::read(&distinct(257, ".x")), Query::Unknown));
+    // Nor does their length cost much.
+    assert!(matches!(Query::read(&"A.".repeat(5000)), Query::Members(_)));
+    assert!(matches!(Query::read(&"A.".repeat(50_000)), Query::Unknown));
+    assert!(may_be_named(&distinct(257, ".x"), "wanted"));
+}
+
+#[test]
+fn a_long_query_costs_little_however_many_names_are_wanted() {
+    let wanted: Vec<_> = (0..40).map(|name| NamePattern::new(&format!("*name{name}"))).collect();
+    for unit in REPEATED {
+        let query = unit.repeat(8192 / unit.len());
+        let begun = Instant::now();
+        let read = Query::read(&query);
+        let found = wanted.iter().filter(|name| read.has(name)).count();
+        assert!(found == 0 || matches!(read, Query::Unknown), "{unit}");
+        assert!(begun.elapsed() < Duration::from_millis(500), "{unit}: {:?}", begun.elapsed());
     }
 }
 
