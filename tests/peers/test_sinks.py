@@ -229,10 +229,15 @@ url = "http://127.0.0.1:{receiver.port}/heads"
         report = gateway.told("audit", "verify", "--head", str(kept))
         assert kept.read_text() == report["checkpoint"]
         assert receiver.bodies[-1].decode() == report["checkpoint"] and receiver.heads[-1]["content-type"].startswith("text/plain")
-        # Without its last segment the trail alone looks whole.
+        # In its place, `verify` compares the trail with the head in the state folder; a copy without its last segment looks whole by the key alone.
         segments = sorted(path for path in (gateway.folder / "state" / "audit").iterdir() if path.name.startswith("audit-"))
         segments[-1].unlink()
-        assert gateway.told("audit", "verify")["finding"] is None
+        known = gateway.run("audit", "verify")
+        assert known.returncode == 1 and "cut off" in known.stderr, known
+        copy = tmp_path / "copy"
+        shutil.copytree(segments[-1].parent, copy)
+        alone = gateway.run("audit", "verify", "--dir", str(copy), "--key", str(key))
+        assert alone.returncode == 0, alone
         cut = gateway.run("audit", "verify", "--head", str(kept), "--key", str(key))
         assert cut.returncode == 1 and "cut off" in cut.stderr, cut
     finally:
