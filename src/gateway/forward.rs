@@ -55,7 +55,7 @@ impl Gateway {
         route: &Route,
         ((head, received, dropped), inflow, arrival): ((&Parts, &Received, &Dropped), Inflow, &Rc<Arrival>),
     ) -> Result<Response<Answer>, Failure> {
-        let mut call = Call::new(snapshot, entry, (received.head(head).message(), dropped, arrival))?;
+        let mut call = Call::new(snapshot, entry, (received.message(head), dropped, arrival))?;
         let (mut body, meter) = (self.taken(&call, entry, inflow).await?, entry.meter());
         let (began, streams) = (Instant::now(), body.is_stream());
         let (mut now, mut attempts) = (began, 0);

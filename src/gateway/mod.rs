@@ -37,7 +37,7 @@ use crate::inbound::{Directory, Nonces, Own};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
 use crate::scheme::Slot;
-use crate::signature::HmacKey;
+use crate::signature::{HmacKey, Message};
 use crate::target::Target;
 use crate::transport::{Answer, Dropped, Failure, Inflow, Transport};
 use crate::upstream::Upstream;
@@ -98,6 +98,11 @@ pub struct Received {
 }
 
 impl Received {
+    /// What a signature of the consumer's is about.
+    fn message<'a>(&'a self, head: &'a Parts) -> Message<'a> {
+        Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
+    }
+
     /// The head as it is decided on.
     fn head<'a>(&'a self, head: &'a Parts) -> Head<'a> {
         let said = |length: &HeaderValue| length.as_bytes() != b"0";

@@ -19,11 +19,11 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Uniden
     let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
     let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
     let sent = rest.trim_ascii();
-    if scheme.eq_ignore_ascii_case(b"signature") {
-        return Ok(Some(Attempt::Signature(Secret::new(sent.to_vec()))));
-    }
+    // What most send comes first.
     let token = if scheme.eq_ignore_ascii_case(b"bearer") {
         Some((Via::Bearer, Sent::Plain(sent)))
+    } else if scheme.eq_ignore_ascii_case(b"signature") {
+        return Ok(Some(Attempt::Signature(Secret::new(sent.to_vec()))));
     } else if scheme.eq_ignore_ascii_case(b"token") {
         Some((Via::Token, Sent::Plain(sent)))
     } else if scheme.eq_ignore_ascii_case(b"basic") {

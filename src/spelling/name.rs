@@ -128,7 +128,7 @@ impl Read {
         all.dedup();
         let mut forms = Vec::with_capacity(all.len());
         for read in all {
-            forms.push(forms_of(&*reading.fold(read)?));
+            forms.push(forms_of(&reading.fold(read)?));
         }
         forms.dedup();
         Some(Self::Any(forms))

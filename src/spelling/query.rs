@@ -54,13 +54,12 @@ impl<'t> Query<'t> {
         for (name, value, whole) in sorted {
             let same = read.last_mut().filter(|member| member.name.written() == name);
             let known = same.is_some() && last.as_ref() == Some(&value);
-            let member = match same {
-                Some(member) => member,
-                None => {
-                    let name = Name::read_query(name, &mut reading)?;
-                    read.push(QueryMember { name, values: Vec::new(), count: 0 });
-                    read.last_mut()?
-                }
+            let member = if let Some(member) = same {
+                member
+            } else {
+                let name = Name::read_query(name, &mut reading)?;
+                read.push(QueryMember { name, values: Vec::new(), count: 0 });
+                read.last_mut()?
             };
             member.count += usize::from(whole);
             if !known {
