@@ -1,6 +1,7 @@
 //! The members of an audit line, beside those of the chain.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -70,6 +71,8 @@ pub struct Arrival {
     pub tls: bool,
     /// What its calls were counted by last.
     pub recent: Recent,
+    /// Whether a request on it was authenticated.
+    pub authenticated: Cell<bool>,
 }
 
 /// What was found out about a call before it was refused. Absent where unknown.

@@ -51,7 +51,11 @@ pub fn admit<'s>(
     }
     let head = received.head(head);
     let identify = || match identify(head.message(), &snapshot.directory, now) {
-        Ok(identity) => unused(snapshot, identity, now),
+        Ok(identity) => {
+            let identity = unused(snapshot, identity, now)?;
+            arrival.authenticated.set(true);
+            Ok(identity)
+        }
         Err(unidentified) => Err(unknown_caller(snapshot, unidentified, (arrival, head.message()))),
     };
     match decide(snapshot, head, identify, now)? {

@@ -46,8 +46,8 @@ impl Drain {
         }
     }
 
-    /// Ends connections on which nothing was said yet, those first that wait longest: some at once, since finding
-    /// them means looking through all. How many there were.
+    /// Ends connections on which no request was authenticated yet, those first that wait longest: some at once, since
+    /// finding them means looking through all. How many there were.
     pub(super) fn make_room(&self) -> usize {
         let tasks = self.tasks.borrow();
         let most = tasks.len() / 64 + 1;

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::drain::Drain;
+use super::quiet::Quiet;
 use super::shared::Shared;
 use super::wire::{Pace, Wire};
 use crate::audit::{Arrival, Audited, Broken};
@@ -36,7 +37,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) {
     let limits = gateway.snapshot.load().limits.clone();
     let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let shared = Rc::new(Shared::default());
+    let quiet = Rc::new(Quiet::new(Rc::clone(&arrival)));
+    let shared = Rc::new(Shared::new(Rc::clone(&quiet)));
     let wire = Wire::new(socket, (gateway.journal.gate(), Rc::clone(&shared)), limits.head, pace);
     let queue = Rc::clone(&shared);
     let answers = service_fn(move |request: Request<Incoming>| {
@@ -48,8 +50,6 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     if limits.head.lines > 100 {
         builder.max_headers(limits.head.lines);
     }
-    let quiet = Rc::clone(&shared.quiet);
-    quiet.expect();
     let state = State::Silent(wire);
     let mut talk = Talk { state, answers, builder, shared, spoke: false, ending: false };
     if let Err(error) = drain.run(Pin::new(&mut talk), quiet, Talk::wind_up).await {
@@ -118,7 +118,6 @@ where
                 Pin::new(&mut *connection).graceful_shutdown();
             }
             (self.state, self.spoke) = (State::Spoken(connection), true);
-            self.shared.quiet.speak();
         }
     }
 }
@@ -137,7 +136,11 @@ where
             // Where it stands: moving it for every poll would be most of what this costs.
             match &mut this.state {
                 State::Spoken(_) if this.shared.quiet.is_due() => this.rest(),
-                State::Spoken(connection) => return Pin::new(&mut **connection).poll(cx),
+                State::Spoken(connection) => {
+                    let polled = Pin::new(&mut **connection).poll(cx);
+                    let over = polled.is_pending() && this.shared.quiet.is_unwanted();
+                    return if over { Poll::Ready(Ok(())) } else { polled };
+                }
                 State::Silent(wire) => {
                     if wire.poll_spoken(cx).is_pending() {
                         let over = this.shared.quiet.is_unwanted();

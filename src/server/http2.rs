@@ -81,13 +81,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_pending_accept_reset_streams(RESETS);
     let connection = Box::pin(builder.serve_connection(TokioIo::new(frames), answers));
     let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let (deadline, told, quiet) = (Deadline::default(), 0, Rc::new(Quiet::default()));
-    quiet.expect();
-    let unsaid = Rc::clone(&quiet);
+    let (deadline, told) = (Deadline::default(), 0);
+    let quiet = Rc::new(Quiet::new(Rc::clone(&arrival)));
+    let waits = Rc::clone(&quiet);
     let mut talk =
         Talk { connection, seen, streams, gateway, arrival, pace, deadline, quiet, doubt: None, told };
     // Its state is small beside that of TLS, and stays.
-    drain.run(Pin::new(&mut talk), unsaid, Talk::wind_up).await;
+    drain.run(Pin::new(&mut talk), waits, Talk::wind_up).await;
 }
 
 /// The requests of one connection.
@@ -361,9 +361,8 @@ where
                 ended.unwrap_or_else(|error| tracing::debug!(%error, "connection ended"));
                 return Poll::Ready(());
             }
-            if this.seen.begun() > 0 {
-                this.quiet.speak();
-            } else if this.quiet.is_unwanted() {
+            if this.quiet.is_unwanted() {
+                this.tell_refused(true);
                 return Poll::Ready(());
             }
             let Some((until, due)) = this.due() else { return Poll::Pending };

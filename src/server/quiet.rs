@@ -1,25 +1,31 @@
 //! Connections that wait for a request, and how those that wait for long, or in vain, are told.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::audit::Arrival;
 
 /// How long a connection is silent before it is parked: far longer than a busy one ever is.
 const LONG: Duration = Duration::from_secs(1);
 
 /// Whether one connection waits for a request to begin, and since when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Quiet {
+    arrival: Rc<Arrival>,
     since: Cell<Option<Instant>>,
     asked: Cell<bool>,
-    /// Nothing was asked on it yet.
-    fresh: Cell<bool>,
     /// Its place is wanted for another.
     unwanted: Cell<bool>,
 }
 
 impl Quiet {
+    pub(super) fn new(arrival: Rc<Arrival>) -> Self {
+        Self { arrival, since: Cell::default(), asked: Cell::default(), unwanted: Cell::default() }
+    }
+
     /// It waits since then, with nothing unread and nothing unsent.
     pub(super) fn begin(&self, since: Instant) {
         self.since.set(Some(since));
@@ -30,24 +36,15 @@ impl Quiet {
         self.since.set(None);
     }
 
-    /// Nothing was said yet.
-    pub(super) fn expect(&self) {
-        self.fresh.set(true);
-    }
-
-    /// Something was said.
-    pub(super) fn speak(&self) {
-        self.fresh.set(false);
-    }
-
-    /// Gives its place to another, where nothing was said on it yet; whether that is so, for the first time.
+    /// Gives its place to another, where no request on it was authenticated yet; whether that is so, for the first
+    /// time. A byte, or a request that is refused, is no claim to a place: both cost nothing.
     pub(super) fn yield_place(&self) -> bool {
-        self.fresh.get() && !self.unwanted.replace(true)
+        !self.arrival.authenticated.get() && !self.unwanted.replace(true)
     }
 
     /// Whether its place is another's.
     pub(super) fn is_unwanted(&self) -> bool {
-        self.fresh.get() && self.unwanted.get()
+        self.unwanted.get() && !self.arrival.authenticated.get()
     }
 
     /// Asks it to be parked if it has waited for long, once.

@@ -11,7 +11,7 @@ use super::quiet::Quiet;
 use crate::gateway::Received;
 
 /// What they tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     received: RefCell<VecDeque<Received>>,
     in_flight: Cell<bool>,
@@ -24,6 +24,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new(quiet: Rc<Quiet>) -> Self {
+        let (received, in_flight, finished) = Default::default();
+        let (cut, waker) = Default::default();
+        Self { received, in_flight, finished, cut, waker, quiet }
+    }
+
     /// A request passes on.
     pub(super) fn queue(&self, received: Received) {
         self.quiet.end();

@@ -1,10 +1,13 @@
 //! One worker: a thread with its own runtime, its own sockets and its own upstream connections.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,9 +17,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::drain::Drain;
+use super::quiet::Quiet;
 use super::{http1, http2};
 use crate::audit::Arrival;
 use crate::gateway::Gateway;
@@ -212,7 +217,8 @@ impl Host {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Lets a connection in. Where there is no room, those of this worker make it on which nothing was said.
+    /// Lets a connection in. Where there is no room, those of this worker make it on which no request
+    /// was authenticated.
     async fn admit(&self, peer: IpAddr) -> Option<Guest> {
         let snapshot = self.gateway.snapshot.load_full();
         let enter = || self.crowd.enter((peer, &snapshot.limits), &self.metrics);
@@ -237,7 +243,14 @@ impl Host {
 
 fn arrival(peer: SocketAddr, listener: &Arc<str>, tls: bool) -> Rc<Arrival> {
     let (peer_text, listener) = (peer.to_string(), Arc::clone(listener));
-    Rc::new(Arrival { peer, peer_text, listener, tls, recent: Recent::default() })
+    Rc::new(Arrival {
+        peer,
+        peer_text,
+        listener,
+        tls,
+        recent: Recent::default(),
+        authenticated: Cell::default(),
+    })
 }
 
 /// One connection, from its first byte to its last.
@@ -264,7 +277,8 @@ async fn encrypted(
     drain: Rc<Drain>,
 ) {
     let patience = gateway.snapshot.load().limits.header_timeout;
-    match tokio::time::timeout(patience, handshake).await {
+    let agreed = tokio::time::timeout(patience, agree(handshake, &arrival, &drain)).await;
+    match agreed {
         // Without a `close_notify` TLS itself tells that the end is none.
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
             http2::serve(gateway, stream, arrival, drain).await;
@@ -273,6 +287,23 @@ async fn encrypted(
         Ok(Err(error)) => tracing::debug!(%error, peer = arrival.peer_text, "TLS handshake failed"),
         Err(_) => tracing::debug!(peer = arrival.peer_text, "TLS handshake too slow"),
     }
+}
+
+/// Agrees on TLS. The connection may have to make room meanwhile.
+async fn agree(
+    mut handshake: Accept<TcpStream>,
+    arrival: &Rc<Arrival>,
+    drain: &Drain,
+) -> io::Result<TlsStream<TcpStream>> {
+    let quiet = Rc::new(Quiet::new(Rc::clone(arrival)));
+    let waits = Rc::clone(&quiet);
+    let mut agreed = std::future::poll_fn(move |cx| {
+        let polled = Pin::new(&mut handshake).poll(cx);
+        let over = polled.is_pending() && quiet.is_unwanted();
+        if over { Poll::Ready(Err(io::Error::other("its place is wanted"))) } else { polled }
+    });
+    // Where the worker ends it has its time all the same: a request may follow.
+    drain.run(Pin::new(&mut agreed), waits, |_| {}).await
 }
 
 /// Fails where another process listens on `address`, also one that would share it: two gateways on

@@ -1,9 +1,12 @@
 //! What is too large, too slow or too much, and connections that go on or do not.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::ledger::{ANSWERED, Ledger, denied, refused, request};
+use crate::process::patient;
+use crate::tls::{Authority, Encrypted, behind, speaking};
 use crate::upstream::{Reply, Upstream};
 use crate::world::{CONFIG, Raw, World};
 
@@ -167,7 +170,7 @@ fn own_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
 }
 
-/// Those on which nothing was said make room; those that were of use, or are busy, do not.
+/// Those on which nothing was said make room; those on which a request was authenticated do not.
 #[test]
 fn strangers_who_say_nothing_keep_nobody_out() {
     let config = CONFIG.replace("[limits]", "[limits]\nconnections = 4");
@@ -176,6 +179,8 @@ fn strangers_who_say_nothing_keep_nobody_out() {
     known.send(request("GET", "/api/", ""));
     ledger.note("known", &known.answer(), 200, ANSWERED);
     let mut slow = ledger.world.connect();
+    slow.send(request("GET", "/api/", ""));
+    ledger.note("slow, at first", &slow.answer(), 200, ANSWERED);
     slow.send("GET /api/ HT");
     std::thread::sleep(Duration::from_millis(50));
     let mut silent: Vec<Raw> = (0..20).map(|_| ledger.world.connect()).collect();
@@ -191,6 +196,70 @@ fn strangers_who_say_nothing_keep_nobody_out() {
     assert!(refused.contains("claviger_connections_refused_total{reason=\"all\"} "), "{refused}");
     assert!(refused.contains("claviger_connections_limit 4\n"), "{refused}");
     ledger.check();
+}
+
+/// Neither a byte nor a request that is refused is a claim to a place.
+#[test]
+fn a_word_that_proves_nothing_keeps_nobody_out() {
+    let config = patient(CONFIG).replace("[limits]", "[limits]\nconnections = 4");
+    let nobody = "GET /api/ HTTP/1.1\r\nHost: gw.test\r\n\r\n";
+    for (name, said) in [("a byte", "G"), ("half a head", nobody.trim_end()), ("no credential", nobody)] {
+        let world = World::with(Upstream::ok(), &config);
+        let strangers = (0..4).map(|_| {
+            let mut raw = world.connect();
+            raw.send(said);
+            if said == nobody {
+                assert_eq!(raw.answer().status, 401);
+            }
+            raw
+        });
+        let mut strangers: Vec<Raw> = strangers.collect();
+        std::thread::sleep(Duration::from_millis(100));
+        let mut good: Vec<Raw> = Vec::new();
+        for number in 0..4 {
+            let mut raw = world.connect();
+            raw.send(request("GET", "/api/", ""));
+            assert_eq!(raw.answer().status, 200, "{name}: call {number}");
+            good.push(raw);
+        }
+        assert!(strangers.iter_mut().all(Raw::closed), "{name}: those that waited longest");
+        assert!(world.connect().closed(), "{name}: those that were authenticated stay");
+        good.first_mut().unwrap().send(request("GET", "/api/", ""));
+        assert_eq!(good.first_mut().unwrap().answer().status, 200, "{name}");
+    }
+}
+
+/// Before, during and after the handshake.
+#[test]
+fn strangers_keep_nobody_out_of_a_tls_listener() {
+    let authority = Authority::new();
+    let config = patient(CONFIG).replace("[limits]", "[limits]\nconnections = 4");
+    let connect = |world: &World, protocol: &[u8]| speaking(protocol, world.address(), &authority, None);
+    for name in ["silent", "a byte", "agreed", "agreed on HTTP/2"] {
+        let world = behind(&authority, "", &config);
+        let strangers = (0..8).map(|_| {
+            if let Some(more) = name.strip_prefix("agreed") {
+                let mut stream = connect(&world, if more.is_empty() { b"http/1.1" } else { b"h2" });
+                stream.conn.complete_io(&mut stream.sock).unwrap();
+                return stream.sock;
+            }
+            let mut raw = world.connect();
+            raw.send(if name == "a byte" { "\x16" } else { "" });
+            raw.socket
+        });
+        let strangers: Vec<TcpStream> = strangers.collect();
+        std::thread::sleep(Duration::from_millis(100));
+        let good = (0..4).map(|number| {
+            let mut stream = connect(&world, b"http/1.1");
+            let sent = stream.write_all(request("GET", "/api/", "").as_bytes());
+            let mut answer = [0; 12];
+            let read = stream.read_exact(&mut answer);
+            assert_eq!(&answer, b"HTTP/1.1 200", "{name}: call {number}: {sent:?}, {read:?}");
+            stream
+        });
+        let good: Vec<Encrypted> = good.collect();
+        drop((strangers, good));
+    }
 }
 
 #[test]
