@@ -30,6 +30,10 @@ use crate::signature::HmacKey;
 /// How long calls in flight may take after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// What is logged where `CLAVIGER_LOG` is not set. The libraries that read what strangers send warn of it for each
+/// frame: that must not fill the log.
+const FILTER: &str = "info,h2=error,hyper=error,rustls=error";
+
 /// Serves until told to end; whether it could start.
 pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     log_to_stderr();
@@ -50,7 +54,7 @@ fn take_all_sockets() {
 }
 
 fn log_to_stderr() {
-    let filter = environment("CLAVIGER_LOG").unwrap_or_else(|| "info".into());
+    let filter = environment("CLAVIGER_LOG").unwrap_or_else(|| FILTER.into());
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(|| Printable(io::stderr()));

@@ -25,10 +25,13 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const PRIORITY_UPDATE: u8 = 16;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 /// The most frames that one head may come in.
@@ -40,6 +43,8 @@ const A_SECOND: u32 = 100 * FRAME;
 const FRAME: u32 = 10;
 /// What a stream reset costs.
 const RESET: u32 = 5 * FRAME;
+/// What an acknowledgement costs of what was never sent: h2 logs each.
+const UNASKED: u32 = 10 * FRAME;
 /// What a frame costs that brings a few bytes of a body: fewer than [`FEW`], beside its padding.
 const CRUMB: u32 = 1;
 const FEW: usize = 16;
@@ -141,6 +146,8 @@ pub(super) struct Frames<S> {
     late: u64,
     /// Streams that h2 has refused, and that were charged.
     refused: u64,
+    /// Settings and pings that were sent and not yet acknowledged.
+    asked: u32,
     /// What was sent in DATA and not yet acknowledged, in bytes; each stream that is opened counts too.
     sent: u64,
     budget: Budget,
@@ -253,8 +260,23 @@ impl<S> Frames<S> {
         let (reading, writing) = (At::Before, At::Between([0; 9], 0));
         let budget = Budget { left: AT_ONCE, since: Instant::now() };
         let (head, opens, wanted) = (None, false, Vec::new());
-        let (late, refused, sent) = (0, 0, 0);
-        Self { socket, gate, seen, reading, writing, most, head, opens, wanted, late, refused, sent, budget }
+        let (late, refused, asked, sent) = (0, 0, 0, 0);
+        Self {
+            socket,
+            gate,
+            seen,
+            reading,
+            writing,
+            most,
+            head,
+            opens,
+            wanted,
+            late,
+            refused,
+            asked,
+            sent,
+            budget,
+        }
     }
 
     /// Takes what was read.
@@ -300,6 +322,7 @@ impl<S> Frames<S> {
                 self.end_of(head.stream);
                 self.budget.spend(RESET, "connection abuse: streams reset")
             }
+            SETTINGS | PING if head.flags & ACK != 0 => self.acknowledgement(),
             _ => self.budget.spend(FRAME, IDLE),
         }
     }
@@ -365,6 +388,15 @@ impl<S> Frames<S> {
         Ok(())
     }
 
+    /// Settings or a ping of ours came, or so it says.
+    fn acknowledgement(&mut self) -> Result<(), Fault> {
+        match self.asked.checked_sub(1) {
+            Some(left) => self.asked = left,
+            None => self.budget.spend(UNASKED, "connection abuse: acknowledgements of nothing")?,
+        }
+        Ok(())
+    }
+
     /// No more is wanted of this stream's body; whether it was until now.
     fn end_of(&mut self, stream: u32) -> bool {
         let at = self.wanted.iter().position(|wanted| *wanted == stream);
@@ -377,6 +409,9 @@ impl<S> Frames<S> {
             let (used, passed) = self.writing.advance(bytes);
             match passed {
                 Passed::Head(head) if head.kind == DATA => self.sent += head.bytes(),
+                Passed::Head(head) if matches!(head.kind, SETTINGS | PING) && head.flags & ACK == 0 => {
+                    self.asked += 1;
+                }
                 Passed::Head(head) if head.kind == RST_STREAM => {
                     self.end_of(head.stream);
                 }

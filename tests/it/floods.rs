@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
+use crate::http2_frames::{Consumer, PING, read};
 use crate::ledger::request;
+use crate::process::{Site, patient};
+use crate::tls::Authority;
 use crate::upstream::Upstream;
-use crate::world::{CONFIG, World, events, verified};
+use crate::world::{CONFIG, TOKEN, World, events, verified};
 
 const LIMITS: &str = "[limits]\nrefusals_per_minute = 3\nauth_failures_per_minute = 0";
 
@@ -102,6 +105,31 @@ fn a_stranger_fills_no_more_of_the_trail_by_long_requests() {
             }
         }
     }
+}
+
+/// The libraries below warn of frames that make no sense; nobody may fill the log with them.
+#[test]
+fn a_stranger_fills_no_log_by_frames_that_make_no_sense() {
+    let (upstream, authority) = (Upstream::ok(), Authority::new());
+    let pair = authority.issue("gw.test", |_| {});
+    let listener = format!(
+        "address = \"127.0.0.1:0\"\ntls = {{ cert = \"{}\", key = \"{}\" }}",
+        pair.cert.display(),
+        pair.key.display()
+    );
+    let config = patient(CONFIG).replace("address = \"127.0.0.1:0\"", &listener);
+    let site = Site::with(upstream.address, &format!("{config}[admin]\naddress = \"@ADMIN@\"\n"));
+    let process = site.start();
+    for _connection in 0..5 {
+        let mut consumer = Consumer::to(process.address, &authority, b"");
+        for _frame in 0..90 {
+            consumer.send(PING, 1, 0, b"12345678");
+        }
+        consumer.ask(1, &read("/api/", &format!("Bearer {TOKEN}"), &[]), true);
+        assert_eq!(consumer.answer(1).1, "{\"ok\":true}", "all before it was read");
+    }
+    let (_, said) = process.end();
+    assert!(said.lines().count() < 20 && !said.contains("PING"), "{said}");
 }
 
 #[test]

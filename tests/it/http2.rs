@@ -294,6 +294,20 @@ fn who_makes_room_for_what_is_sent_is_never_cut_off() {
     }
 }
 
+/// h2 logs each of them.
+#[test]
+fn acknowledgements_of_nothing_soon_end_the_connection() {
+    const ACK: u8 = 1;
+    let (world, authority) = world();
+    let mut consumer = Consumer::new(&world, &authority);
+    consumer.send(SETTINGS, ACK, 0, b"");
+    for _ in 0..150 {
+        consumer.send(PING, ACK, 0, b"12345678");
+    }
+    assert!(consumer.ends());
+    assert_eq!(world.trail_of(1)[0]["reason"], "connection abuse: acknowledgements of nothing");
+}
+
 #[test]
 fn what_begins_and_does_not_go_on_is_cut_off() {
     let (world, authority) = world();

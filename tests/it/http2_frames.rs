@@ -2,6 +2,7 @@
 //! out (RFC 7541).
 
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::tls::{Authority, Encrypted, speaking};
@@ -34,15 +35,23 @@ pub struct Consumer {
 impl Consumer {
     /// Connects, with the preface and the settings said.
     pub fn new(world: &World, authority: &Authority) -> Self {
-        let mut consumer = Self::silent(world, authority);
+        Self::to(world.address(), authority, b"")
+    }
+
+    /// The same to any address, with settings.
+    pub fn to(address: SocketAddr, authority: &Authority, settings: &[u8]) -> Self {
+        let mut consumer = Self::unsaid(address, authority);
         consumer.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        consumer.send(SETTINGS, 0, 0, b"");
+        consumer.send(SETTINGS, 0, 0, settings);
         consumer
     }
 
     pub fn silent(world: &World, authority: &Authority) -> Self {
-        let stream = speaking(b"h2", world.address(), authority, None);
-        Self { stream, inbox: Vec::new() }
+        Self::unsaid(world.address(), authority)
+    }
+
+    fn unsaid(address: SocketAddr, authority: &Authority) -> Self {
+        Self { stream: speaking(b"h2", address, authority, None), inbox: Vec::new() }
     }
 
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
