@@ -16,10 +16,10 @@ fn page(length: usize) -> Bytes {
     let mut at = 0_u32;
     while text.len() < length {
         let id = at.wrapping_mul(2_654_435_761);
-        write!(
+        writeln!(
             text,
             "{{\"id\":\"{id:08x}-66f7-4584-af18-{at:012}\",\"name\":\"user-{at}\",\"email\":\"user{at}@example.com\",\
-             \"comment\":\"a \\\"quoted\\\" word, 100% & more\",\"date\":\"2026-11-30T08:20:12+0000\"}},\n"
+             \"comment\":\"a \\\"quoted\\\" word, 100% & more\",\"date\":\"2026-11-30T08:20:12+0000\"}},"
         )
         .unwrap();
         at += 1;

@@ -240,7 +240,7 @@ fn conditions_in_force_are_kept() {
 #[test]
 fn what_cannot_be_known_is_no_change() {
     let upstream = Upstream::ok();
-    let end = (jiff::Timestamp::now() + std::time::Duration::from_secs(3600)).to_string();
+    let end = (jiff::Timestamp::now() + std::time::Duration::from_hours(1)).to_string();
     let site = Site::with(upstream.address, &with_roles(CONDITIONS, ("", "")));
     let process = site.start();
     for (method, target, body) in DONE {

@@ -136,7 +136,7 @@ fn nothing_but_that_certificate_is_trusted_and_it_only_in_its_time_and_for_its_n
     let expired = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
     let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(2999, 1, 1);
     let for_clients = |params: &mut CertificateParams| {
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     };
     let kept = |made: Made| (made, None);
     for (name, (shown, file), why) in [
