@@ -3,15 +3,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::request::Parts;
-
-use super::decide::{Approach, Caller as _, Decision, Granted, Refusal, decide, refuse_allowed};
+use super::Snapshot;
+use super::decide::{Approach, Caller as _, Decision, Granted, Head, Refusal, decide, refuse_allowed};
 use super::failures::Attempt;
 use super::limits::Place;
-use super::{Received, Snapshot};
 use crate::audit::{Arrival, Known};
 use crate::code::Code;
-use crate::inbound::{Dead, Identity, Replay, Unidentified, identify};
+use crate::framing::Fault;
+use crate::inbound::{Dead, Identity, Own, Replay, Unidentified, identify};
 use crate::policy::{Members, Permit};
 use crate::route::Route;
 use crate::secret::Secret;
@@ -21,6 +20,8 @@ use crate::signature::Message;
 pub struct Admitted<'s> {
     /// The decision.
     pub permit: Permit,
+    /// The consumer's own credential.
+    pub own: Option<Own<'s>>,
     /// The route it took.
     pub route: &'s Route,
     /// Its place among the consumer's calls in flight.
@@ -35,21 +36,19 @@ pub enum Step<'s> {
     Body(Approach<'s, Identity>),
 }
 
-/// Decides on a request, if that can be done without its body.
+/// Decides on a request, if that can be done without its body. `fault` says why its head was refused.
 ///
 /// # Errors
 /// [`Refusal`], with all that is known for the trail.
 pub fn admit<'s>(
     snapshot: &'s Snapshot,
-    head: &Parts,
-    received: &Received,
+    (head, fault): (Head<'s>, Option<Fault>),
     arrival: &Arrival,
     now: SystemTime,
 ) -> Result<Step<'s>, Box<Refusal>> {
-    if let Some(fault) = received.fault {
+    if let Some(fault) = fault {
         return Err(Refusal::because(fault.code, fault.reason));
     }
-    let head = received.head(head);
     let identify = || match identify(head.message(), &snapshot.directory, now) {
         Ok(identity) => {
             let identity = unused(snapshot, identity, now)?;
@@ -83,7 +82,7 @@ pub(super) fn admit_with<'s>(
 /// Takes the call out of its consumer's quota: it is admitted.
 fn count<'s>(
     snapshot: &Snapshot,
-    Granted { caller, allowed, route }: Granted<'s, Identity>,
+    Granted { caller, own, allowed, route }: Granted<'s, Identity>,
 ) -> Result<Admitted<'s>, Box<Refusal>> {
     let place = match snapshot.quotas.get(caller.consumer()).map(|quota| quota.take()) {
         Some(Ok(place)) => place,
@@ -96,7 +95,7 @@ fn count<'s>(
     };
     let permit =
         allowed.permit(caller).ok_or_else(|| Refusal::because(Code::Internal, "another consumer"))?;
-    Ok(Admitted { permit, route, place })
+    Ok(Admitted { permit, own, route, place })
 }
 
 /// Uses up a signature that is good once.

@@ -150,6 +150,8 @@ pub enum Decision<'s, C> {
 pub struct Granted<'s, C> {
     /// Who calls.
     pub caller: C,
+    /// The caller's own credential.
+    pub own: Option<Own<'s>>,
     /// What policy allows.
     pub allowed: Allowed,
     /// The route it took.
@@ -159,6 +161,7 @@ pub struct Granted<'s, C> {
 /// A call as far as it is known before it is decided on.
 pub struct Approach<'s, C> {
     caller: C,
+    own: Option<Own<'s>>,
     action: Action,
     /// The target as it came, where something was taken off.
     asked: Option<Target>,
@@ -171,7 +174,7 @@ pub struct Approach<'s, C> {
 /// [`Refusal`], with all that is known for the trail.
 pub fn decide<'s, C: Caller>(
     snapshot: &'s Snapshot,
-    head: Head<'_>,
+    head: Head<'s>,
     identify: impl FnOnce() -> Result<C, Box<Refusal>>,
     now: SystemTime,
 ) -> Result<Decision<'s, C>, Box<Refusal>> {
@@ -187,9 +190,8 @@ pub fn decide<'s, C: Caller>(
             return Err(refusal);
         }
     };
-    if let Some(reason) =
-        caller.own(head.headers, &snapshot.directory).and_then(|own| sent_again(&own, head.method, &target))
-    {
+    let own = caller.own(head.headers, &snapshot.directory);
+    if let Some(reason) = own.as_ref().and_then(|own| sent_again(own, head.method, &target)) {
         let (target, reason) = (Some(target), Some(reason));
         let known = caller.known(Known { target, reason, ..Known::default() });
         return Err(Refusal::new(Code::DuplicateCredential, known));
@@ -202,7 +204,7 @@ pub fn decide<'s, C: Caller>(
             return Err(Refusal::new(code, known));
         }
     };
-    let approach = Approach { caller, action, asked, route };
+    let approach = Approach { caller, own, action, asked, route };
     if snapshot.policy.looks_at_body(approach.caller.consumer(), &approach.action, head.bodied) {
         // Nobody's body is kept for a call that is not made in any case.
         let by = (approach.caller.consumer(), approach.action.upstream);
@@ -245,9 +247,9 @@ impl<'s, C: Caller> Approach<'s, C> {
     /// # Errors
     /// [`Refusal`], with all that is known for the trail.
     pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Granted<'s, C>, Box<Refusal>> {
-        let Self { caller, action, asked, route } = self;
+        let Self { caller, own, action, asked, route } = self;
         match decide_on(snapshot, &caller, action, now) {
-            Ok(allowed) => Ok(Granted { caller, allowed, route }),
+            Ok(allowed) => Ok(Granted { caller, own, allowed, route }),
             Err(mut refusal) => {
                 refusal.known.route = Some(route.label.clone());
                 if refusal.code == Code::OrgOverride && asked.is_some() {
@@ -368,19 +370,23 @@ fn locate<'s>(
 
 /// What the headers ask that is refused after the caller is known and before its body is read.
 fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static str)> {
-    let mut expected = headers.get_all(EXPECT).iter();
-    if expected.any(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err((Code::ExpectationFailed, "expect"));
-    }
-    if is_websocket(headers) {
-        return Err((Code::UpgradeUnsupported, "websocket handshake"));
-    }
-    if headers.get_all(ACCEPT).iter().any(|accept| !accept.as_bytes().is_ascii()) {
-        return Err((Code::Malformed, "accept beyond ASCII"));
-    }
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > max_body) {
-        return Err((Code::BodyTooLarge, "content-length"));
+    // One pass costs less than four lookups.
+    for (name, value) in headers {
+        if *name == EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+            return Err((Code::ExpectationFailed, "expect"));
+        }
+        if *name == UPGRADE && is_websocket(headers) {
+            return Err((Code::UpgradeUnsupported, "websocket handshake"));
+        }
+        if *name == ACCEPT && !value.as_bytes().is_ascii() {
+            return Err((Code::Malformed, "accept beyond ASCII"));
+        }
+        if *name == CONTENT_LENGTH {
+            let length = value.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+            if length.is_some_and(|length| length > max_body) {
+                return Err((Code::BodyTooLarge, "content-length"));
+            }
+        }
     }
     Ok(())
 }
@@ -388,9 +394,6 @@ fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static 
 /// Whether a request is a websocket's handshake (RFC 6455 §4.1). Other upgrades are offers that may be passed
 /// over (RFC 9110 §7.8); of this one, whatever else is answered is an answer to another request.
 fn is_websocket(headers: &HeaderMap) -> bool {
-    if !headers.contains_key(UPGRADE) {
-        return false;
-    }
     let lists = |name: HeaderName, wanted: &[u8]| {
         let listed =
             headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));

@@ -23,9 +23,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::audit::{Arrival, Audited, Draft, Entry, Journal, Known, Meter, Parties, Source};
@@ -103,13 +102,8 @@ impl Received {
         Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
     }
 
-    /// The head as it is decided on.
-    fn head<'a>(&'a self, head: &'a Parts) -> Head<'a> {
-        let said = |length: &HeaderValue| length.as_bytes() != b"0";
-        // In HTTP/2 a body may come unsaid.
-        let bodied = head.version >= Version::HTTP_2
-            || head.headers.contains_key(TRANSFER_ENCODING)
-            || head.headers.get(CONTENT_LENGTH).is_some_and(said);
+    /// The head as it is decided on; `bodied` says whether a body comes with it, or may.
+    fn head<'a>(&'a self, head: &'a Parts, bodied: bool) -> Head<'a> {
         Head { method: &head.method, target: &self.target, headers: &head.headers, bodied }
     }
 }
@@ -142,7 +136,8 @@ impl Gateway {
         let (method, target) = (received.method.clone(), Rc::clone(&received.target));
         let mut draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
         let (mut inflow, mut meter) = (Inflow::Untouched(body), None);
-        let decided = match admit(&snapshot, &head, &received, &arrival, now) {
+        let asked = received.head(&head, !inflow.is_over());
+        let decided = match admit(&snapshot, (asked, received.fault), &arrival, now) {
             Ok(Step::Admitted(admitted)) => Ok(admitted),
             Ok(Step::Body(approach)) => {
                 let meter = meter.insert(Meter::default()).clone();
@@ -154,7 +149,7 @@ impl Gateway {
             }
             Err(refusal) => Err(refusal),
         };
-        let Admitted { permit, route, place } = match decided {
+        let Admitted { permit, own, route, place } = match decided {
             Ok(admitted) => admitted,
             Err(mut refusal) => {
                 if let Some(own) = Own::presented(&head.headers, &snapshot.directory) {
@@ -170,7 +165,7 @@ impl Gateway {
                 return response;
             }
         };
-        let dropped = dropped(&snapshot, &permit, &head.headers);
+        let dropped = dropped(&snapshot, &permit, (&head.headers, own));
         let Some(parties) = parties(&snapshot, &permit, (route, &dropped)) else {
             let refusal = Refusal::new(Code::Internal, Known::default());
             return refuse(&snapshot, draft, (&refusal, &arrival, Challenge::Token), true);
@@ -265,9 +260,8 @@ fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
 }
 
 /// What of the consumer's header lines the upstream does not receive.
-fn dropped(snapshot: &Snapshot, permit: &Permit, headers: &HeaderMap) -> Dropped {
+fn dropped(snapshot: &Snapshot, permit: &Permit, (headers, own): (&HeaderMap, Option<Own<'_>>)) -> Dropped {
     let Some(upstream) = snapshot.upstreams.get(permit.action().upstream) else { return Dropped::default() };
-    let own = Own::of(permit.identity(), headers, &snapshot.directory);
     upstream.request_headers.dropped(headers, permit.action().target.path(), own.as_ref())
 }
 

@@ -10,7 +10,7 @@ use super::decide::{Caller, Decision, Granted, Head, Named, Refusal, decide};
 use super::{Snapshot, judged};
 use crate::audit::Known;
 use crate::code::Code;
-use crate::inbound::{Own, Unidentified, identify};
+use crate::inbound::{Unidentified, identify};
 use crate::name::Name;
 use crate::policy::Members;
 use crate::scheme::Shown;
@@ -170,7 +170,7 @@ fn refused(Refusal { code, known, .. }: Refusal) -> (Trial, Verdict) {
 /// What would be sent for a call that may be made.
 fn sent<C>(
     snapshot: &Snapshot,
-    Granted { allowed, .. }: &Granted<'_, C>,
+    Granted { allowed, own, .. }: &Granted<'_, C>,
     headers: &HeaderMap,
     date: &HeaderValue,
 ) -> (Trial, Verdict) {
@@ -190,7 +190,6 @@ fn sent<C>(
     else {
         return (trial, internal("no upstream or no credential"));
     };
-    let own = Own::presented(headers, &snapshot.directory);
     let dropped = upstream.request_headers.dropped(headers, action.target.path(), own.as_ref());
     let names = dropped.names().iter().map(|name| name.as_str().to_owned());
     let trial = Trial { dropped: names.collect(), ..trial };

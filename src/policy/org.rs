@@ -90,18 +90,27 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
 }
 
 /// Whether a query surely has no member that may be read as `name`: it is of plain letters, and none of its names begins
-/// with those of `name`. Looked for with every call.
+/// with those of `name`, which has no separators. Looked for with every call.
 fn has_none_at_a_glance(query: &str, name: &str) -> bool {
-    let separates = |byte: &u8| matches!(byte, b'_' | b'-');
-    let is_plain = |byte: u8| {
-        separates(&byte)
-            || matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'=' | b'&' | b':' | b',' | b'/' | b'@')
-    };
-    let begins = |member: &str| {
-        let mut letters = member.bytes().filter(|byte| !separates(byte));
-        name.bytes().filter(|byte| !separates(byte)).all(|wanted| letters.next() == Some(wanted))
-    };
-    query.bytes().all(is_plain) && !query.split('&').any(begins)
+    // The letters that the present member and the name begin with alike; none once they differ.
+    let mut alike = Some(0);
+    for byte in query.bytes() {
+        match byte {
+            b'&' => alike = Some(0),
+            b'a'..=b'z' | b'0'..=b'9' | b'=' | b':' | b',' | b'/' | b'@' => {
+                if let Some(count) = alike {
+                    alike = (name.as_bytes().get(count) == Some(&byte)).then_some(count + 1);
+                }
+            }
+            // Separators do not count in a name.
+            b'_' | b'-' => {}
+            _ => return false,
+        }
+        if alike == Some(name.len()) {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]

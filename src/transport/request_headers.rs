@@ -78,8 +78,9 @@ impl RequestHeaders {
     /// What of these header lines does not pass, on a call of this canonical path; `own` is the consumer's credential.
     #[must_use]
     pub fn dropped(&self, received: &HeaderMap, path: &str, own: Option<&Own<'_>>) -> Dropped {
-        let mut dropped = Dropped::default();
+        let (mut dropped, mut has_connection) = (Dropped::default(), false);
         for (at, (name, value)) in received.iter().enumerate() {
+            has_connection |= *name == CONNECTION;
             if own.is_some_and(|own| own.is_in_name(name)) {
                 dropped.conceal_line(name);
                 continue;
@@ -100,7 +101,8 @@ impl RequestHeaders {
                 dropped.drop_line(name);
             }
         }
-        for list in received.get_all(CONNECTION) {
+        let lists = has_connection.then(|| received.get_all(CONNECTION));
+        for list in lists.into_iter().flatten() {
             for named in list.as_bytes().split(|byte| *byte == b',') {
                 if let Ok(name) = HeaderName::from_bytes(named.trim_ascii())
                     && name != ACCEPT
