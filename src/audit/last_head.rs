@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 
 use super::chain::proven;
+use super::misnamed::First;
 use super::note::Verifier;
-use super::segment::{is_damage, named, open, read_line, segments};
+use super::segment::{is_damage, is_packed, named, open, read_line, segments};
 use super::stub::Stub;
 use crate::storage::Stamp;
 
@@ -75,17 +76,18 @@ impl LastHead {
         format!("{text}\n")
     }
 
-    /// What of this the trail in `dir` does not hold, in words; `None` where it holds all. A stub counts where
-    /// `verifier`, if there is one, has signed it. Of what is before, only the number of segments is looked at:
-    /// the rest is for [`verify`](super::verify()).
+    /// What of this the trail in `dir`, of these segments, does not hold, in words; `None` where it holds all. A stub
+    /// counts where `verifier`, if there is one, has signed it. Of what is before, only the number of segments is looked
+    /// at: the rest is for [`verify`](super::verify()).
     ///
     /// # Errors
     /// Where a file cannot be read.
-    pub fn missing_in(&self, dir: &Path, verifier: Option<&Verifier>) -> io::Result<Option<String>> {
-        let paths = match segments(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            found => found?,
-        };
+    pub fn missing_in(
+        &self,
+        dir: &Path,
+        paths: &[PathBuf],
+        verifier: Option<&Verifier>,
+    ) -> io::Result<Option<String>> {
         let stub = match Stub::latest(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             found => found?,
@@ -96,15 +98,15 @@ impl LastHead {
             }
             stub => stub.as_ref().map_or(0, |stub| stub.through),
         };
-        let found = at(&paths, self.events)?;
+        let found = at(paths, self.events)?;
         if found.as_ref() != Some(&self.hash) {
-            let last = last_event(&paths)?;
-            let reaches_retired = last.as_ref().is_some_and(|(last, _)| *last >= retired);
+            let last = Last::of(paths)?;
+            let reaches_retired = last.as_ref().is_some_and(|last| last.seq >= retired);
             if found.is_some() || self.events > retired || !reaches_retired {
                 return Ok(Some(self.differs(dir, last)));
             }
         }
-        let (held, wanted) = (held(&paths, retired, self.events), self.segments);
+        let (held, wanted) = (held(paths, retired, self.events), self.segments);
         let has_hole = retired == self.retired && held < wanted;
         let hole = || {
             format!("its first {} events were in {wanted} segments, of which {held} are here", self.events)
@@ -112,10 +114,30 @@ impl LastHead {
         Ok(has_hole.then(hole))
     }
 
-    /// In which way a trail with this last event, and its time, is not what it was.
-    fn differs(&self, dir: &Path, last: Option<(u64, Option<String>)>) -> String {
+    /// The last of these segments of a trail that does not hold this head, where no chain may be continued from it:
+    /// nothing of it can be read, or its first event has the next number and does not follow the last event before.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn stray_end(&self, paths: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+        let Some((last, before)) = paths.split_last() else { return Ok(None) };
+        let is_stray = match First::of(last)? {
+            // A plain one may be torn in its first line; only whole lines are compressed.
+            None => is_packed(last),
+            Some(first) => {
+                let former =
+                    Last::of(before)?.filter(|former| (former.seq + 1, 0) == (first.seq, first.line));
+                former.is_some_and(|former| former.hash != first.prev)
+                    && at(std::slice::from_ref(last), self.events)?.as_ref() != Some(&self.hash)
+            }
+        };
+        Ok(is_stray.then(|| last.clone()))
+    }
+
+    /// In which way a trail with this last event is not what it was.
+    fn differs(&self, dir: &Path, last: Option<Last>) -> String {
         let Self { events, time, .. } = self;
-        let Some((last, until)) = last else {
+        let Some(Last { seq: last, time: until, .. }) = last else {
             let was = if Path::new(&self.dir) == dir { String::new() } else { format!(" in {}", self.dir) };
             return format!("it had {events} events{was}, the last of {time}, and none is here");
         };
@@ -163,26 +185,30 @@ fn at(paths: &[PathBuf], seq: u64) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The number and the time of the last event.
-fn last_event(paths: &[PathBuf]) -> io::Result<Option<(u64, Option<String>)>> {
-    #[derive(Deserialize)]
-    struct Line {
-        seq: u64,
-        time: Option<String>,
-    }
-    for path in paths.iter().rev() {
-        let mut last = Vec::new();
-        each_whole(path, |line| {
-            if proven(line).is_some() {
-                last.clear();
-                last.extend_from_slice(line);
+/// The last event of a trail.
+#[derive(Deserialize)]
+struct Last {
+    seq: u64,
+    time: Option<String>,
+    hash: String,
+}
+
+impl Last {
+    fn of(paths: &[PathBuf]) -> io::Result<Option<Self>> {
+        for path in paths.iter().rev() {
+            let mut last = Vec::new();
+            each_whole(path, |line| {
+                if proven(line).is_some() {
+                    last.clear();
+                    last.extend_from_slice(line);
+                }
+            })?;
+            if let Ok(last) = serde_json::from_slice(&last) {
+                return Ok(Some(last));
             }
-        })?;
-        if let Ok(Line { seq, time }) = serde_json::from_slice(&last) {
-            return Ok(Some((seq, time)));
         }
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// Hands over the whole lines of one segment, as far as it can be read.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::chain::{self, Head};
 use super::disk::Disk;
+use super::misnamed::misnamed;
 use super::note::Verifier;
 use super::segment::{is_damage, open, read_line, segments};
 use super::stub::Stub;
@@ -56,6 +57,10 @@ pub(super) fn recover(disk: &dyn Disk, verifier: &Verifier) -> io::Result<Recove
     let (mut last, mut reaches_back) = (true, false);
     let (mut tree, mut leaves): (Option<Tree>, Vec<Vec<Hash>>) = (None, Vec::new());
     for path in segments(disk.dir())?.iter().rev() {
+        if let Some(seq) = misnamed(path)? {
+            tracing::error!(segment = %path.display(), seq, "a segment does not begin with the event that its name says, and is left out");
+            continue;
+        }
         let scan = Scan::of(path, &mut outcomes, verifier)?;
         if tree.is_none() {
             tree = scan.tree;

@@ -14,7 +14,7 @@ mod unreadable;
 mod wire;
 mod worker;
 
-pub use state::{StateDir, public_key};
+pub use state::{Amiss, StateDir, public_key};
 pub use trail::Trail;
 
 use std::io;

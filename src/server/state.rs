@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
-use crate::audit::{LastHead, Signer, Verifier};
+use crate::audit::{LastHead, Signer, Sorted, Verifier};
 use crate::secret::Secret;
 use crate::signature::HmacKey;
 use crate::storage::private::{self, Ill, Keeper};
@@ -21,6 +21,35 @@ const PUBLIC_KEY: &str = "audit.pub";
 const LAST_HEAD: &str = "trail.head";
 /// Bytes of each key.
 const KEY_LEN: usize = 32;
+
+/// In which way a trail is not what it was.
+#[derive(Debug, Default)]
+pub struct Amiss {
+    /// What it does not hold of what the last head names, in words.
+    pub missing: Option<String>,
+    /// Segments that do not begin with the event that their names say, each with the number of its first.
+    pub misnamed: Vec<(PathBuf, u64)>,
+    /// The last segment, where the trail cannot be continued from it; only where something is missing.
+    pub stray_end: Option<PathBuf>,
+}
+
+impl Amiss {
+    /// In words; `None` where nothing is amiss.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        let misnamed = self.misnamed.iter().map(|(path, seq)| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            format!("{name} begins with event {seq}, which is not the one that its name says")
+        });
+        let all: Vec<String> = misnamed.chain(self.missing.clone()).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// The files from which the trail cannot be continued.
+    pub fn strays(&self) -> impl Iterator<Item = &PathBuf> {
+        self.misnamed.iter().map(|(path, _)| path).chain(&self.stray_end)
+    }
+}
 
 /// The state folder of a running server.
 #[derive(Debug)]
@@ -86,12 +115,18 @@ impl StateDir {
         if state.is_dir() { Self::check_last_head(state, audit) } else { Ok(()) }
     }
 
+    /// Where the last head of the trail is, in a state folder.
+    #[must_use]
+    pub fn path_of_last_head(state: &Path) -> PathBuf {
+        state.join(LAST_HEAD)
+    }
+
     /// The last head of the trail that was kept here; `None` where none was yet.
     ///
     /// # Errors
     /// Where it cannot be read, or others may read it.
     pub fn last_head(state: &Path) -> io::Result<Option<LastHead>> {
-        let path = state.join(LAST_HEAD);
+        let path = Self::path_of_last_head(state);
         let mut text = String::new();
         match Keeper::of(state).open(&path) {
             Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -102,7 +137,7 @@ impl StateDir {
 
     /// Keeps the last head of the trail, in the place of the former.
     pub(super) fn keep_last_head(state: &Path, head: &LastHead) -> io::Result<()> {
-        let path = state.join(LAST_HEAD);
+        let path = Self::path_of_last_head(state);
         private::replace(&path, head.text().as_bytes()).map_err(|error| told(&path, &error))
     }
 
@@ -111,42 +146,61 @@ impl StateDir {
     /// # Errors
     /// As the file system's.
     pub fn forget_last_head(state: &Path) -> io::Result<()> {
-        let path = state.join(LAST_HEAD);
+        let path = Self::path_of_last_head(state);
         fs::remove_file(&path).map_err(|error| told(&path, &error))
     }
 
-    /// What the trail in `audit` does not hold of what `head` names; `None` where it holds all.
-    pub(super) fn missing(state: &Path, audit: &Path, head: &LastHead) -> io::Result<Option<String>> {
-        // It is made by the first start, from the key that signs.
-        let key = fs::read_to_string(public_key(state)).ok().and_then(|key| Verifier::parse(&key).ok());
-        head.missing_in(audit, key.as_ref()).map_err(|error| told(audit, &error))
+    /// In which way the trail in `audit` is not what `head` and the names of its segments say.
+    pub(super) fn amiss(state: &Path, audit: &Path, head: Option<&LastHead>) -> io::Result<Amiss> {
+        let looked = || -> io::Result<Amiss> {
+            let Sorted { segments, misnamed } = Sorted::of(audit)?;
+            let mut amiss = Amiss { misnamed, ..Amiss::default() };
+            let Some(head) = head else { return Ok(amiss) };
+            // It is made by the first start, from the key that signs.
+            let key = fs::read_to_string(public_key(state)).ok().and_then(|key| Verifier::parse(&key).ok());
+            amiss.missing = head.missing_in(audit, &segments, key.as_ref())?;
+            if amiss.missing.is_some() {
+                amiss.stray_end = head.stray_end(&segments)?;
+            }
+            Ok(amiss)
+        };
+        looked().map_err(|error| told(audit, &error))
     }
 
-    /// Checks that the trail holds what the last head names that was kept here.
+    /// Why nothing starts on a trail, with what can be done.
+    #[must_use]
+    pub fn refusal(why: &str) -> io::Error {
+        let remedy = "restore the trail; or, to continue without what is missing, run `claviger audit accept`, which records it";
+        io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"))
+    }
+
+    /// Checks that the trail holds what the last head names that was kept here, and that its segments are what their
+    /// names say.
     ///
     /// # Errors
     /// In words for the operator.
     pub fn check_last_head(state: &Path, audit: &Path) -> io::Result<()> {
-        let remedy = "restore the trail; or, to continue without what is missing, run `claviger audit accept`, which records it";
-        let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"));
         let head = match Self::last_head(state) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(refused(error.to_string()));
+                return Err(Self::refusal(&error.to_string()));
             }
             found => found?,
         };
-        let Some(head) = head else { return Ok(()) };
-        match Self::missing(state, audit, &head)? {
-            Some(missing) => {
-                let known = format!(
-                    "{} knows more of the trail in {}",
-                    state.join(LAST_HEAD).display(),
-                    audit.display()
-                );
-                Err(refused(format!("{known}: {missing}")))
-            }
-            None => Ok(()),
-        }
+        let amiss = Self::amiss(state, audit, head.as_ref())?;
+        let Some(why) = amiss.why() else { return Ok(()) };
+        let whose = match &amiss.missing {
+            Some(_) => format!("{} knows more of the trail in", Self::path_of_last_head(state).display()),
+            None => "the trail was changed in".into(),
+        };
+        Err(Self::refusal(&format!("{whose} {}: {why}", audit.display())))
+    }
+
+    /// Whether nothing of a trail is left, neither in `audit` nor here. One that cannot be read is none of which this
+    /// is known.
+    #[must_use]
+    pub fn has_no_trail(state: &Path, audit: &Path) -> bool {
+        Self::last_head(state).is_ok_and(|head| head.is_none())
+            && crate::audit::is_empty(audit).is_ok_and(|is_empty| is_empty)
     }
 
     /// Checks the folder of the trail, wherever it is: that nobody else may put or replace files in

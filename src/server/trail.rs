@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::StateDir;
-use super::state::lock;
+use super::state::{Amiss, lock};
 use crate::audit::{Disk, Folder, LastHead};
 use crate::storage::private;
 
@@ -43,12 +43,12 @@ impl Trail {
         Self::hold(state, audit, false)
     }
 
-    /// What the trail does not hold of what `head` names, in words; `None` where it holds all.
+    /// In which way the trail is not what `head` and the names of its segments say.
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn missing(&self, head: &LastHead) -> io::Result<Option<String>> {
-        StateDir::missing(&self.state, self.dir(), head)
+    pub fn amiss(&self, head: Option<&LastHead>) -> io::Result<Amiss> {
+        StateDir::amiss(&self.state, self.dir(), head)
     }
 
     fn hold(state: &Path, audit: &Path, is_checked: bool) -> io::Result<Self> {

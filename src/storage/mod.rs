@@ -264,6 +264,8 @@ pub struct History {
     pub stamps: BTreeMap<i64, i64>,
     /// A stamp of what a custodian has given up.
     pub accepted: Option<Stamp>,
+    /// Whether a change of it was ever recorded on a trail. Where an older version alone has done so, this is false.
+    pub is_recorded: bool,
 }
 
 impl History {
@@ -323,7 +325,8 @@ mod tests {
     fn a_state_is_known_by_its_mark() {
         let stamp = |changes, mark| Stamp { changes, mark };
         let accepted = Some(stamp(90, -9));
-        let history = History { stamps: [(10, -1), (11, 5), (12, i64::MIN)].into(), accepted };
+        let history =
+            History { stamps: [(10, -1), (11, 5), (12, i64::MIN)].into(), accepted, is_recorded: true };
         for (known, held) in [
             (stamp(12, i64::MIN), true),
             (stamp(11, 5), true),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use claviger::audit::{Disk, Folder};
 use claviger::clock::SystemClock;
 use serde_json::Value;
 
@@ -218,6 +219,25 @@ fn a_torn_tail_is_told_even_where_the_first_segment_cannot_be_made_at_once() {
     }
     let events = events(&world.folder.path().join("state/audit"));
     assert_eq!((&events[0]["what"], &events[0]["torn_bytes"]), (&"opened".into(), &9.into()), "{events:#?}");
+}
+
+#[test]
+fn the_chain_is_not_continued_from_a_segment_under_a_wrong_name() {
+    let other = World::new(Upstream::ok());
+    let segment = claviger::audit::segments(&other.folder.path().join("state/audit")).unwrap().remove(0);
+    let stray = "audit-000000000900-20260101T000000.000000Z.jsonl";
+    let beside = |dir: std::path::PathBuf| -> Box<dyn Disk> {
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::copy(&segment, dir.join(stray)).unwrap();
+        Box::new(Folder::new(dir))
+    };
+    let world = World::on(Upstream::ok(), CONFIG, beside, Arc::new(SystemClock));
+    assert_eq!(world.get("/api/v1/users/", "").status, 200);
+    let dir = world.folder.path().join("state/audit");
+    std::fs::remove_file(dir.join(stray)).unwrap();
+    let report = verified(&dir).unwrap();
+    assert!(report.finding.is_none() && report.events > 0, "{report:#?}");
+    assert_eq!(events(&dir)[0]["seq"], 1);
 }
 
 #[test]

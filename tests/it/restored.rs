@@ -1,6 +1,7 @@
 //! A trail that is not what it was when the gateway ended: nothing starts on it unseen.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
@@ -224,6 +225,108 @@ fn an_older_trail_is_continued_once_a_custodian_accepts_it() {
     site.verified();
 }
 
+/// Why a start is refused, and what is done about it; the trail works afterwards, however often it is continued.
+fn mended(site: &Site) -> Value {
+    let said = refused_start(site);
+    assert!(said.contains("claviger audit accept"), "{said}");
+    let checked = site.run(&["check"]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    let accepted = site.run(&["audit", "accept", "--yes", "--output", "json"]);
+    assert_eq!(accepted.status.code(), Some(0), "{accepted:?}");
+    for calls in [1, 0, 2] {
+        run(site, calls);
+        site.verified();
+    }
+    let again = site.run(&["audit", "accept", "--yes"]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("nothing to accept"), "{again:?}");
+    assert!(site.events().iter().any(|event| event["what"] == "trail accepted"));
+    serde_json::from_slice(&accepted.stdout).unwrap()
+}
+
+/// Another content under a segment's name, plain or compressed, in the place of the plain one.
+fn put_in_place(path: &Path, content: &[u8], is_packed: bool) -> String {
+    fs::remove_file(path).unwrap();
+    let mut name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    if is_packed {
+        name.push_str(".zst");
+    }
+    let path = path.with_file_name(&name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    name
+}
+
+#[test]
+fn a_last_segment_that_was_replaced_is_set_aside_once_a_custodian_accepts_it() {
+    let (upstream, site) = trail(40);
+    run(&site, 5);
+    // As many events, of another gateway: the numbers are right.
+    let other = Site::new(upstream.address, SMALL);
+    run(&other, 40);
+    run(&other, 5);
+    let other = segments(&other.audit()).unwrap();
+    let whole = Whole::of(&site);
+    let head = fs::read(state(&site).join("trail.head")).unwrap();
+    let paths = segments(&site.audit()).unwrap();
+    assert!(paths.len() >= 4, "{paths:?}");
+    let (last, content) = (paths.last().unwrap(), |at: usize| fs::read(&paths[at]).unwrap());
+    let numbers = |path: &PathBuf| claviger::audit::named(path).unwrap().0;
+    assert_eq!(numbers(other.last().unwrap()), numbers(last));
+    let packed = |content: &[u8]| zstd::encode_all(content, 1).unwrap();
+    for (what, content, is_packed) in [
+        ("the first segment's", content(0), false),
+        ("the one before", content(paths.len() - 2), false),
+        ("the first segment's, compressed", packed(&content(0)), true),
+        ("no frame", b"no frame".to_vec(), true),
+        ("another gateway's", fs::read(other.last().unwrap()).unwrap(), false),
+    ] {
+        let name = put_in_place(last, &content, is_packed);
+        let told = mended(&site);
+        assert_eq!(told["aside"], serde_json::json!([format!("{name}.torn")]), "{what}: {told}");
+        let aside = site.audit().join(format!("{name}.torn"));
+        assert_eq!(fs::read(aside).unwrap(), content, "{what}");
+        let events = site.events();
+        let accepted = events.iter().find(|event| event["what"] == "trail accepted").unwrap();
+        assert_eq!(accepted["aside"], told["aside"], "{what}");
+        whole.put_back(&site);
+        fs::write(state(&site).join("trail.head"), &head).unwrap();
+    }
+    // What is no segment at all is cut off, and kept.
+    put_in_place(last, b"something else\n", false);
+    assert_eq!(mended(&site)["aside"], serde_json::json!([]));
+}
+
+#[test]
+fn a_segment_under_a_wrong_name_is_set_aside_though_nothing_is_missing() {
+    let (_upstream, site) = trail(40);
+    let paths = segments(&site.audit()).unwrap();
+    let name = "audit-000000000900-20261130T000000.000000Z.jsonl";
+    for is_known in [true, false] {
+        for name in [name, "audit-z.jsonl"] {
+            let stray = site.audit().join(name);
+            fs::copy(&paths[0], &stray).unwrap();
+            if !is_known {
+                // As of a former version.
+                fs::remove_file(state(&site).join("trail.head")).unwrap();
+            }
+            let said = refused_start(&site);
+            assert!(said.contains(&format!("{name} begins with event 1")), "{said}");
+            let dry = site.run(&["audit", "accept", "--dry-run"]);
+            let shown = String::from_utf8(dry.stdout).unwrap();
+            assert!(shown.contains(&format!("{name} is set aside")) && stray.exists(), "{shown}");
+            let aside = if is_known { format!("{name}.torn") } else { format!("{name}.1.torn") };
+            assert_eq!(mended(&site)["aside"], serde_json::json!([aside]));
+        }
+    }
+    // In the words of the command, with what stays as it is.
+    fs::copy(&paths[0], site.audit().join(name)).unwrap();
+    let done = String::from_utf8(site.run(&["audit", "accept", "--yes"]).stdout).unwrap();
+    assert!(done.contains(&format!("{name} is set aside as {name}.2.torn")), "{done}");
+    assert!(done.contains("`audit verify` keeps naming that hole, and exits with 1"), "{done}");
+    run(&site, 1);
+    site.verified();
+}
+
 /// Takes events off the end of the trail, so many; the last segment must have more.
 fn cut(site: &Site, events: usize) {
     let path = segments(&site.audit()).unwrap().pop().unwrap();
@@ -290,7 +393,6 @@ fn only_what_is_on_the_disk_is_missed() {
 
 #[test]
 fn the_last_head_is_kept_private_and_a_damaged_one_is_no_word_that_all_is_well() {
-    use std::os::unix::fs::PermissionsExt as _;
     let (_upstream, site) = trail(3);
     let path = state(&site).join("trail.head");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,35 +1,45 @@
 //! `audit accept`: goes on with a trail that does not hold what it held, and records that.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Output, say, settings, tell};
 use crate::audit::{
     Disk, Durability, Heads, Journal, Keep, LastHead, Opening, Settings, known_store, named, segments,
+    set_aside,
 };
-use crate::cli::store::{Manner, confirmed, custodian, note, now};
+use crate::cli::store::{Manner, confirmed, custodian, known, note, now};
 use crate::clock::SystemClock;
 use crate::config::File;
 use crate::delivery;
 use crate::metrics::Metrics;
 use crate::server::{StateDir, Trail};
 
+/// What no acceptance changes.
+const HOLE: &str =
+    "where a segment is missing in its middle, `audit verify` keeps naming that hole, and exits with 1\n";
+
+/// What is not as it was.
+struct Found {
+    /// In words.
+    why: String,
+    /// What the trail was, as far as is known.
+    last: Option<LastHead>,
+    /// Files from which the trail cannot be continued.
+    strays: Vec<PathBuf>,
+}
+
 pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result<bool> {
     let file = settings(path)?;
     let (state, audit) = (&file.state_dir.value, &file.audit.dir.value);
     let held = StateDir::open(state)?;
     let trail = Trail::take(state, audit)?;
-    let missing = match StateDir::last_head(state) {
-        Ok(None) => None,
-        Ok(Some(last)) => trail.missing(&last)?.map(|missing| (missing, Some(last))),
-        // Nobody knows any more what it was.
-        Err(why) => Some((why.to_string(), None)),
-    };
-    let Some((missing, last)) = missing else {
+    let Some(found) = find(&file, &trail)? else {
         match output {
             Output::Json => say(&format!("{}\n", json!({"accepted": null}))),
             Output::Text => {
@@ -38,31 +48,101 @@ pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result
         }
         return Ok(true);
     };
-    tell(&format!("{}: {missing}\n", audit.display()));
+    tell(&format!("{}: {}\n", audit.display(), found.why));
     if !confirmed("Continue the trail without what is missing?", manner)? {
         return Ok(false);
     }
-    let mut members = vec![("missing", json!(missing))];
-    if let Some(last) = &last {
-        members.extend([
-            ("events", json!(last.events)),
-            ("last", json!(last.hash)),
-            ("note", json!(last.note)),
-            ("until", json!(last.time)),
-        ]);
-    }
+    let mut aside = Vec::new();
     if !manner.dry_run {
-        let accepted = note(("trail accepted", &members), (custodian(), now()));
-        record(&file, trail, (&held, last), accepted.members)?;
+        let done = set_aside_all(&trail, found.strays.clone(), &mut aside);
+        let done = done.and_then(|()| {
+            let accepted = note(("trail accepted", &found.members(&aside)), (custodian(), now()));
+            record(&file, trail, (&held, found.last.as_ref()), accepted.members)
+        });
+        // What was not recorded was not accepted.
+        done.inspect_err(|_| aside.iter().for_each(|(from, to)| fs::rename(to, from).unwrap_or_default()))?;
     }
-    match output {
-        Output::Json => say(&format!("{}\n", json!({"accepted": missing, "dry_run": manner.dry_run}))),
-        Output::Text if manner.dry_run => {
-            say("would be done: the trail is continued without what is missing\n");
-        }
-        Output::Text => say("the trail is continued without what is missing, and says so\n"),
-    }
+    found.show(&aside, manner, output);
     Ok(true)
+}
+
+impl Found {
+    /// The members of the event that records its acceptance.
+    fn members(&self, aside: &[(PathBuf, PathBuf)]) -> Vec<(&'static str, Value)> {
+        let mut members = vec![("missing", json!(self.why))];
+        if !aside.is_empty() {
+            members.push(("aside", aside.iter().map(|(_, to)| name(to)).collect()));
+        }
+        if let Some(last) = &self.last {
+            members.extend([
+                ("events", json!(last.events)),
+                ("last", json!(last.hash)),
+                ("note", json!(last.note)),
+                ("until", json!(last.time)),
+            ]);
+        }
+        members
+    }
+
+    /// Says what was done, or would be.
+    fn show(&self, aside: &[(PathBuf, PathBuf)], Manner { dry_run, .. }: Manner, output: Output) {
+        let strays: Vec<String> = self.strays.iter().map(|path| name(path)).collect();
+        let moved: Vec<String> = aside.iter().map(|(_, to)| name(to)).collect();
+        let text = match output {
+            Output::Json => {
+                let aside = if dry_run { strays } else { moved };
+                format!("{}\n", json!({"accepted": self.why, "aside": aside, "dry_run": dry_run}))
+            }
+            Output::Text if dry_run => {
+                let aside = strays
+                    .iter()
+                    .fold(String::new(), |text, name| text + "would be done: " + name + " is set aside\n");
+                format!("{aside}would be done: the trail is continued without what is missing\n{HOLE}")
+            }
+            Output::Text => {
+                let aside = aside.iter().fold(String::new(), |text, (from, to)| {
+                    text + &name(from) + " is set aside as " + &name(to) + "\n"
+                });
+                format!("{aside}the trail is continued without what is missing, and says so\n{HOLE}")
+            }
+        };
+        say(&text);
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn find(file: &File, trail: &Trail) -> anyhow::Result<Option<Found>> {
+    let (unknown, last) = match StateDir::last_head(&file.state_dir.value) {
+        Ok(last) => (None, last),
+        // Nobody knows any more what it was.
+        Err(why) => (Some(why.to_string()), None),
+    };
+    let amiss = trail.amiss(last.as_ref())?;
+    let is_unheard_of = unknown.is_none() && last.is_none();
+    let gone = if is_unheard_of { known::lost_trail(file, &known::history(file)?) } else { None };
+    let all: Vec<String> = unknown.into_iter().chain(gone).chain(amiss.why()).collect();
+    let strays = amiss.strays().cloned().collect();
+    Ok((!all.is_empty()).then(|| Found { why: all.join("; "), last, strays }))
+}
+
+/// Takes files out of the trail, and tells `aside` of each: where it was, and where it is.
+fn set_aside_all(
+    trail: &Trail,
+    mut strays: Vec<PathBuf>,
+    aside: &mut Vec<(PathBuf, PathBuf)>,
+) -> anyhow::Result<()> {
+    while !strays.is_empty() {
+        for path in std::mem::take(&mut strays) {
+            let to = set_aside(&path).with_context(|| path.display().to_string())?;
+            aside.push((path, to));
+        }
+        // Where one was there twice, the compressed form now stands for the plain.
+        strays.extend(trail.amiss(None)?.strays().cloned());
+    }
+    Ok(())
 }
 
 /// Continues the trail by an event that says what was accepted, keeps its head, and has every sink get what is recorded
@@ -70,7 +150,7 @@ pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result
 fn record(
     file: &File,
     trail: Trail,
-    (held, former): (&StateDir, Option<LastHead>),
+    (held, former): (&StateDir, Option<&LastHead>),
     accepted: String,
 ) -> anyhow::Result<()> {
     let (state, dir) = (&file.state_dir.value, file.audit.dir.value.display());
@@ -82,7 +162,7 @@ fn record(
         keep: Keep { plain: Duration::MAX, age: None, size: None },
     };
     // What is missing may have been of the store, whose last state is then known by the head alone.
-    let known = [known_store(&file.audit.dir.value)?, former.as_ref().and_then(|former| former.store)];
+    let known = [known_store(&file.audit.dir.value)?, former.and_then(|former| former.store)];
     let store = known.into_iter().flatten().max_by_key(|stamp| stamp.changes);
     let opening = Opening { store, changes: vec![accepted] };
     let kept: (Box<dyn Disk>, _) = (Box::new(trail), held.signer(&file.audit.origin)?);
@@ -96,7 +176,7 @@ fn record(
     if let Some(first) = added.filter_map(|path| named(&path)).map(|(first, _)| first).min() {
         delivery::lower(state, first).with_context(|| delivery::folder(state).display().to_string())?;
     }
-    if StateDir::last_head(state).is_ok_and(|kept| kept == former) {
+    if StateDir::last_head(state).is_ok_and(|kept| kept.as_ref() == former) {
         // Of a trail that does not begin with its first event no head can be signed.
         StateDir::forget_last_head(state)?;
     }

@@ -87,6 +87,20 @@ impl Forgotten {
     }
 }
 
+/// Why nothing starts with this store where nothing of the trail is left on which changes of it were recorded; `None`
+/// where there is a trail, or the store knows of none.
+pub(in crate::cli) fn lost_trail(file: &File, history: &History) -> Option<String> {
+    let (state, dir) = (&file.state_dir.value, &file.audit.dir.value);
+    (history.is_recorded && StateDir::has_no_trail(state, dir)).then(|| {
+        format!(
+            "changes of {} were recorded on a trail, and nothing is left of it: neither {} nor a segment in {}",
+            super::path_of(file).display(),
+            StateDir::path_of_last_head(state).display(),
+            dir.display()
+        )
+    })
+}
+
 /// Checks that store and trail have all that is known of them, before anything is made or put in force.
 ///
 /// # Errors
@@ -98,28 +112,52 @@ pub(in crate::cli) async fn agree(file: &File, store: Option<&Sqlite>) -> anyhow
         // What else is wrong is told where the trail is opened.
         Ok(()) | Err(_) => {}
     }
-    let history = match store {
-        Some(store) => store.history().await?,
-        None => History::default(),
-    };
+    let history = history_of(store).await?;
+    if let Some(why) = lost_trail(file, &history) {
+        return Err(StateDir::refusal(&why).into());
+    }
     match forgotten(dir, &history)? {
         Some(forgotten) => bail!(forgotten.refusal()),
         None => Ok(()),
     }
 }
 
-/// The same for who does not serve.
+/// The states that the store was in; without one, none.
+async fn history_of(store: Option<&Sqlite>) -> anyhow::Result<History> {
+    match store {
+        Some(store) => Ok(store.history().await?),
+        None => Ok(History::default()),
+    }
+}
+
+/// The same of the store of this configuration.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(in crate::cli) fn history(file: &File) -> anyhow::Result<History> {
+    with_store(file, history_of)
+}
+
+/// Does `work` with the store, where there is one.
+fn with_store<T>(
+    file: &File,
+    work: impl AsyncFnOnce(Option<&Sqlite>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = super::open(file).await?;
+        let done = work(store.as_ref()).await;
+        if let Some(store) = store {
+            store.close().await;
+        }
+        done
+    })
+}
+
+/// As [`agree`], for who does not serve.
 ///
 /// # Errors
 /// As those of [`agree`].
 pub(in crate::cli) fn check(file: &File) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let store = super::open(file).await?;
-        let agree = agree(file, store.as_ref()).await;
-        if let Some(store) = store {
-            store.close().await;
-        }
-        agree
-    })
+    with_store(file, async |store| agree(file, store).await)
 }

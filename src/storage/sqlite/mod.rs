@@ -22,12 +22,13 @@ use super::{Change, History, Rows, Stamp, Storage, StoreFault};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("../schema/1.sql"),
     include_str!("../schema/2.sql"),
     include_str!("../schema/3.sql"),
     include_str!("../schema/4.sql"),
     include_str!("../schema/5.sql"),
+    include_str!("../schema/6.sql"),
 ];
 /// In the file's header, so that another program's file is known as such: `clvg`.
 const APPLICATION: i64 = 0x636c_7667;

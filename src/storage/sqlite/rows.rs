@@ -116,11 +116,11 @@ pub(super) async fn history(connection: &mut SqliteConnection) -> Result<History
     let mut moment = connection.begin().await?;
     let stamps: Vec<(i64, i64)> =
         sqlx::query_as("SELECT stamp, mark FROM marks").fetch_all(&mut *moment).await?;
-    let accepted: Option<String> =
-        sqlx::query_scalar("SELECT accepted FROM store").fetch_one(&mut *moment).await?;
+    let (accepted, is_recorded): (Option<String>, bool) =
+        sqlx::query_as("SELECT accepted, recorded FROM store").fetch_one(&mut *moment).await?;
     moment.rollback().await?;
     let accepted = accepted.map(|stamp| stamp.parse().map_err(|_| ill("what was accepted"))).transpose()?;
-    Ok(History { stamps: stamps.into_iter().collect(), accepted })
+    Ok(History { stamps: stamps.into_iter().collect(), accepted, is_recorded })
 }
 
 /// What a row says but for its bytes, which stand in a column of their own. Each value that `SQLite` gives is

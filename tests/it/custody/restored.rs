@@ -143,6 +143,47 @@ fn a_store_that_is_put_back_together_with_the_trail_is_noticed_by_the_last_head(
 }
 
 #[test]
+fn a_trail_that_is_gone_with_its_head_is_missed_by_the_store() {
+    let upstream = upstream();
+    // A store that commands alone have used knows of no trail.
+    let (site, token) = at_work(&upstream);
+    site.done(&["freeze"]);
+    site.done(&["thaw"]);
+    assert_eq!(site.run(&["check"]).status.code(), Some(0));
+    let nothing = site.run(&["audit", "accept", "--yes"]);
+    assert!(String::from_utf8_lossy(&nothing.stdout).contains("nothing to accept"), "{nothing:?}");
+    serve(&site, &token, 200);
+    for is_folder_left in [true, false] {
+        fs::remove_dir_all(site.audit()).unwrap();
+        fs::remove_file(site.state().join("trail.head")).unwrap();
+        if is_folder_left {
+            fs::create_dir(site.audit()).unwrap();
+        }
+        // Commands do not need it.
+        site.done(&["token", "list"]);
+        let head = site.state().join("trail.head");
+        let checked = String::from_utf8(site.run(&["check"]).stderr).unwrap();
+        for said in [refused_start(&site), refused_start(&site), checked] {
+            for wanted in [&site.store(), &head, &site.audit()].map(|path| path.to_str().unwrap()) {
+                assert!(said.contains(wanted), "{wanted}: {said}");
+            }
+            assert!(said.contains("claviger audit accept"), "{said}");
+        }
+        let dry = site.done(&["audit", "accept", "--dry-run"]);
+        assert!(dry["accepted"].as_str().unwrap().contains("nothing is left of it"), "{dry}");
+        assert!(refused_start(&site).contains("claviger audit accept"));
+        site.done(&["audit", "accept", "--yes"]);
+        let events = site.events();
+        assert_eq!((&events[0]["seq"], &events[1]["what"]), (&1.into(), &"trail accepted".into()));
+        assert!(events[1]["missing"].as_str().unwrap().contains("store.db"), "{}", events[1]);
+        for _ in 0..2 {
+            serve(&site, &token, 200);
+            site.verified();
+        }
+    }
+}
+
+#[test]
 fn what_was_changed_after_it_was_put_back_makes_it_no_newer() {
     let upstream = upstream();
     let (site, token) = at_work(&upstream);
