@@ -15,6 +15,8 @@ use crate::framing::HeadLimits;
 /// it is told loses nothing, since that is a second at least.
 pub const PAUSE: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_mins(1);
+/// How many connections one address may have where nothing else is written; never more than half of all.
+pub const USUAL_SHARE: u16 = 1024;
 
 /// The configured limits.
 #[derive(Debug, Clone)]
@@ -35,7 +37,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Consumers' connections, in all.
     pub connections: usize,
-    /// Consumers' connections from one address; 0: no limit.
+    /// Consumers' connections from one address; 0: no limit; [`USUAL_SHARE`]: that, or half of all where that is less.
     pub connections_per_address: usize,
     /// Networks whose addresses may have any number of connections.
     pub trusted_proxies: Arc<[IpNet]>,
@@ -46,11 +48,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As what the connections of `peer` are counted, and how many there may be; `None` where it may have any
-    /// number. This machine and trusted proxies bring the connections of others.
+    /// As what the connections of `peer` are counted, and how many there may be where there may be `all` of
+    /// everybody; `None` where it may have any number. This machine and trusted proxies bring the connections of
+    /// others.
     #[must_use]
-    pub fn share(&self, peer: IpAddr) -> Option<(IpAddr, usize)> {
-        let (peer, most) = (peer.to_canonical(), self.connections_per_address);
+    pub fn share(&self, peer: IpAddr, all: usize) -> Option<(IpAddr, usize)> {
+        let (peer, written) = (peer.to_canonical(), self.connections_per_address);
+        let usual = written == usize::from(USUAL_SHARE);
+        let most = if usual { written.min(all / 2).max(1) } else { written };
         let free =
             || peer.is_loopback() || self.trusted_proxies.iter().any(|trusted| trusted.contains(&peer));
         (most > 0 && !free()).then(|| (network(peer), most))

@@ -93,7 +93,7 @@ impl Crowd {
         self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).map_err(|_| Full::All)?;
         metrics.connections.inc();
         let mut guest = Guest { crowd: Arc::clone(self), address: None, metrics: Arc::clone(metrics) };
-        if let Some((peer, each)) = limits.share(peer) {
+        if let Some((peer, each)) = limits.share(peer, most) {
             let mut count = self.by_address.entry(peer).or_insert(0);
             if *count >= each {
                 drop(count);
@@ -363,6 +363,29 @@ mod tests {
         assert!(others.iter().all(Result::is_ok) && enter("192.0.2.1").is_err());
         drop(guests);
         assert!(enter("2001:db8::3:4").is_ok());
+    }
+
+    #[test]
+    fn one_address_has_no_more_than_half_by_default_and_else_what_is_written() {
+        let metrics = Arc::new(Metrics::default());
+        for (room, written, wanted) in [
+            (usize::MAX, 1024, 5),
+            (6, 1024, 3),
+            (3, 1024, 1),
+            (1, 1024, 1),
+            (usize::MAX, 1023, 10),
+            (6, 5, 5),
+            (usize::MAX, 0, 10),
+        ] {
+            let crowd = Arc::new(Crowd::new(room));
+            let enter = |peer: &str| crowd.enter((peer.parse().unwrap(), &limits(written)), &metrics);
+            let guests: Vec<_> = (0..20).map(|_| enter("192.0.2.1")).take_while(Result::is_ok).collect();
+            assert_eq!(guests.len(), wanted, "{written} of {room}");
+            let another = enter("192.0.2.2").is_ok();
+            assert_eq!(another, wanted < room.min(10), "{written} of {room}: the rest is for others");
+        }
+        let many = Limits { connections: 20_000, ..limits(1024) };
+        assert_eq!(many.share("192.0.2.1".parse().unwrap(), 20_000).map(|(_, most)| most), Some(1024));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::config::decode::scalar::integer;
 use crate::config::decode::text::network;
 use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
+use crate::gateway::limits::USUAL_SHARE;
 
 /// What nothing may exceed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// The number of connections in all.
     pub connections: u32,
-    /// The number of connections of one address; 0 for no limit.
+    /// The number of connections of one address; 0 for no limit; the default is at most half of all.
     pub connections_per_address: u32,
     /// Networks of front proxies, each of whose addresses may have any number of connections.
     pub trusted_proxies: Vec<IpNet>,
@@ -63,7 +64,7 @@ impl Default for Limits {
             upstream_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(2),
             connections: 20_000,
-            connections_per_address: 1024,
+            connections_per_address: USUAL_SHARE.into(),
             trusted_proxies: Vec::new(),
             auth_failures_per_minute: 60,
             refusals_per_minute: 600,
