@@ -51,8 +51,10 @@ const FEW: usize = 16;
 /// The most padding of a frame, with its length.
 const PADDING: usize = 256;
 const KIB: u64 = 1024;
-/// Updates of a window and of priorities are free once for each KiB of DATA that was sent, and so many times
-/// for each stream that is opened: some libraries widen its window, or say its priority, at once.
+/// Updates of a window and of priorities are free once for each KiB of DATA that was sent, and at least so many
+/// times for each frame of it: whoever has small windows widens both the stream's and the connection's each time.
+/// They are free as often for each stream that is opened: some libraries widen its window, or say its priority, at
+/// once.
 const FREE_UPDATES: u64 = 2;
 /// Streams at once on one connection.
 pub(super) const STREAMS: u32 = 100;
@@ -148,7 +150,8 @@ pub(super) struct Frames<S> {
     refused: u64,
     /// Settings and pings that were sent and not yet acknowledged.
     asked: u32,
-    /// What was sent in DATA and not yet acknowledged, in bytes; each stream that is opened counts too.
+    /// What was sent in DATA and not yet acknowledged, in bytes; a small frame counts as [`FREE_UPDATES`] KiB, and so
+    /// does each stream that is opened.
     sent: u64,
     budget: Budget,
 }
@@ -408,7 +411,9 @@ impl<S> Frames<S> {
         while !bytes.is_empty() {
             let (used, passed) = self.writing.advance(bytes);
             match passed {
-                Passed::Head(head) if head.kind == DATA => self.sent += head.bytes(),
+                Passed::Head(head) if head.kind == DATA && head.len > 0 => {
+                    self.sent += head.bytes().max(FREE_UPDATES * KIB);
+                }
                 Passed::Head(head) if matches!(head.kind, SETTINGS | PING) && head.flags & ACK == 0 => {
                     self.asked += 1;
                 }

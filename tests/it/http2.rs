@@ -294,6 +294,41 @@ fn who_makes_room_for_what_is_sent_is_never_cut_off() {
     }
 }
 
+/// As small devices do: a byte, or a KiB, is asked for at a time, of the stream and of the connection.
+#[test]
+fn who_has_small_windows_is_never_cut_off() {
+    const FRAMES: usize = 1500;
+    let authority = Authority::new();
+    let large = Upstream::start(|seen| {
+        let window: usize = seen.target.trim_matches('/').parse().unwrap();
+        Reply::json(&"z".repeat(window * FRAMES))
+    });
+    let config = CONFIG.replace("@UPSTREAM@", &large.address.to_string());
+    let world = behind(&authority, "", &crate::process::patient(&config));
+    let token = bearer();
+    for window in [1_u16, 100, 1024] {
+        let settings = [&[0, 4, 0, 0][..], &window.to_be_bytes()].concat();
+        let mut consumer = Consumer::to(world.address(), &authority, &settings);
+        consumer.stream.sock.set_read_timeout(Some(crate::process::PATIENCE)).unwrap();
+        let path = format!("/{window}/");
+        consumer.ask(1, &read(&path, &token, &[]), true);
+        let (mut taken, mut ended) = (0, false);
+        while !ended {
+            let frame =
+                consumer.frame().unwrap_or_else(|| panic!("window of {window}: cut off after {taken}"));
+            ended = frame.stream == 1 && frame.flags & END_STREAM != 0;
+            if frame.kind != DATA || frame.payload.is_empty() {
+                continue;
+            }
+            taken += frame.payload.len();
+            let room = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
+            consumer.send(WINDOW_UPDATE, 0, 1, &room);
+            consumer.send(WINDOW_UPDATE, 0, 0, &room);
+        }
+        assert_eq!(taken, usize::from(window) * FRAMES);
+    }
+}
+
 /// h2 logs each of them.
 #[test]
 fn acknowledgements_of_nothing_soon_end_the_connection() {

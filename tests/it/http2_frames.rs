@@ -51,7 +51,10 @@ impl Consumer {
     }
 
     fn unsaid(address: SocketAddr, authority: &Authority) -> Self {
-        Self { stream: speaking(b"h2", address, authority, None), inbox: Vec::new() }
+        let stream = speaking(b"h2", address, authority, None);
+        // Small frames that wait for each other would take seconds.
+        stream.sock.set_nodelay(true).unwrap();
+        Self { stream, inbox: Vec::new() }
     }
 
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
