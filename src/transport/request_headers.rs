@@ -258,6 +258,7 @@ pub fn reserved(name: &str) -> Option<&'static str> {
         "host" | "date" | "content-length" | "accept-encoding" | "x-org-id" => {
             Some("the gateway says it itself")
         }
+        "accept-charset" => Some("it asks for letters in which the credential might not be recognised"),
         "authorization" | "x-api-key" | "signature" | "signature-input" | "x-csrftoken" => {
             Some("it may carry a credential")
         }

@@ -159,6 +159,54 @@ fn a_secret_is_scrubbed_from_base64_and_digits() {
     }
 }
 
+type Widen = fn(u8) -> Vec<u8>;
+
+/// Nobody can have the credential hidden in wide characters, which the charset of an `Accept` asks of some servers.
+#[test]
+fn a_secret_is_scrubbed_from_wide_characters() {
+    let encodings: [(&str, Widen); 4] = [
+        ("utf-16le", |byte| vec![byte, 0]),
+        ("utf-16be", |byte| vec![0, byte]),
+        ("utf-32le", |byte| vec![byte, 0, 0, 0]),
+        ("utf-32be", |byte| vec![0, 0, 0, byte]),
+    ];
+    for (config, header, secret) in schemes() {
+        let reusable = !config.contains("access-key = {}");
+        for (charset, widen) in encodings {
+            for status in [200, 500] {
+                let shows = move |seen: &Seen| {
+                    let text = format!("\u{7f}{{\"detail\":\"you sent {}\"}}", sent(seen, header));
+                    let body: Vec<u8> = text.bytes().flat_map(widen).collect();
+                    let kind = format!("Content-Type: application/json; charset={charset}");
+                    let length = body.len();
+                    let head =
+                        format!("HTTP/1.1 {status} Status\r\n{kind}\r\nContent-Length: {length}\r\n\r\n");
+                    Reply { bytes: [head.as_bytes(), &body].concat(), close: false }
+                };
+                let world = World::with(Upstream::start(shows), &config);
+                let accept = format!("application/json; charset={charset}");
+                let answer =
+                    world.get("/api/", &format!("Accept: {accept}\r\nAccept-Charset: {charset}\r\n"));
+                let seen = world.upstream.seen().remove(0);
+                assert_eq!((seen.one("accept"), seen.all("accept-charset").len()), (&*accept, 0));
+                let secret = secret(&sent(&seen, header));
+                let text = |shown: &str| shown.bytes().flat_map(widen).collect::<Vec<u8>>();
+                let has = |shown: &str| {
+                    let wanted = text(shown);
+                    answer.body.windows(wanted.len()).any(|part| part == wanted)
+                };
+                // A signature is good for one target: a page that is no error streams as it is.
+                let kept = !reusable && status < 400;
+                assert_eq!((answer.status, has(&secret)), (status, kept), "{header} {charset}");
+                assert!(kept || has(&"*".repeat(secret.len())), "{header} {charset} {status}");
+                let outcome = world.trail_of(2).pop().unwrap();
+                assert_eq!(outcome["scrubbed"].as_u64().unwrap_or(0), u64::from(!kept), "{outcome:#}");
+                assert_eq!(outcome["dropped"], serde_json::json!(["accept-charset"]));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_secret_in_the_reason_or_in_a_name_does_not_pass() {
     let (config, ..) = &schemes()[0];
