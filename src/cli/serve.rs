@@ -117,6 +117,14 @@ fn deliver(file: &File, sinks: &[Plan], server: &Server) -> io::Result<Option<De
     Delivery::start(sinks, folders, server.journal(), server.metrics())
 }
 
+/// Takes from the state folder what is known only once it is ours.
+fn take_over(state: &StateDir, compiled: &mut Compiled, live: &mut Live) -> io::Result<()> {
+    compiled.snapshot.fingerprints = state.fingerprint_key()?;
+    live.fingerprint_by(compiled.snapshot.fingerprints.clone());
+    state.recall_logins(&compiled.snapshot);
+    Ok(())
+}
+
 fn end(server: Server, delivery: Option<Delivery>) {
     server.stop(DRAIN);
     // After the last event.
@@ -151,8 +159,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         }
     };
     let state = StateDir::open(&file.state_dir.value)?;
-    compiled.snapshot.fingerprints = state.fingerprint_key()?;
-    live.fingerprint_by(compiled.snapshot.fingerprints.clone());
+    take_over(&state, &mut compiled, &mut live)?;
     tell_problems(&problems);
     warn_of_clear(&file, &compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);

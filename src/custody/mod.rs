@@ -1,11 +1,13 @@
 //! Custody of the keys: credentials by name, unsealed only for a call that is recorded.
 
 pub mod keyfile;
+mod mark;
 mod master;
 mod material;
 mod seal;
 mod stored;
 
+pub use mark::Mark;
 pub use master::{KeyId, MasterKey, Proof, WrongKey};
 pub use material::{Kind, Material, Unusable};
 pub use seal::{Place, Unsealable, rewrap, seal, unseal};
@@ -74,6 +76,17 @@ impl Credential {
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.material.as_deref().and_then(Material::id)
+    }
+
+    /// Whether a mark is that of the secret of this login. Takes milliseconds.
+    #[must_use]
+    pub fn is_marked(&self, mark: &Mark) -> bool {
+        match self.material.as_deref() {
+            Some(Material::Login { password: secret, .. } | Material::Client { secret, .. }) => {
+                mark.is_of(secret.expose())
+            }
+            Some(Material::AccessKey { .. } | Material::Value(_) | Material::Rsa { .. }) | None => false,
+        }
     }
 
     /// Whether what was obtained with `former` may still be used for this one: the same version of the

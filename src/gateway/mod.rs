@@ -17,7 +17,8 @@ pub use admit::{Admitted, Step, admit};
 pub use decide::Refusal;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,13 +31,14 @@ use hyper::body::Incoming;
 use crate::audit::{Arrival, Audited, Draft, Entry, Journal, Known, Meter, Parties, Source};
 use crate::clock::Clock;
 use crate::code::Code;
-use crate::custody::Custody;
+use crate::custody::{Custody, Mark};
 use crate::framing::Fault;
 use crate::inbound::{Directory, Nonces, Own};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
-use crate::scheme::Slot;
+use crate::scheme::{RefusedLogins, Slot};
 use crate::signature::{HmacKey, Message};
+use crate::storage::private::Keeper;
 use crate::target::Target;
 use crate::transport::{Answer, Dropped, Failure, Inflow, Transport};
 use crate::upstream::Upstream;
@@ -59,6 +61,8 @@ pub struct Snapshot {
     pub custody: Custody,
     /// What upstreams gave for the credentials at these places: kept over reloads.
     pub passes: HashMap<usize, Arc<Slot>>,
+    /// Logins that were refused, kept over reloads and restarts.
+    pub refused_logins: Arc<RefusedLogins>,
     /// The upstreams, by their places.
     pub upstreams: Vec<Upstream>,
     /// What is frozen.
@@ -78,6 +82,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Keeps refused logins in the file at `path` from now on, and recalls those that it has. What it has of others,
+    /// or of what a credential was before, is forgotten.
+    ///
+    /// # Errors
+    /// Where it cannot be read, is damaged, or others may read or replace it: then nothing of it counts.
+    pub fn recall_logins(&self, path: &Path, keeper: Keeper) -> io::Result<()> {
+        self.refused_logins.open(path, keeper)?;
+        let is_marked = |place: &usize, mark: &Mark| {
+            self.custody.credential(*place).is_some_and(|credential| credential.is_marked(mark))
+        };
+        let recalled = self.passes.iter().filter(|(place, slot)| slot.recall(|mark| is_marked(place, mark)));
+        let names: Vec<_> = recalled.map(|(_, slot)| slot.names()).collect();
+        self.refused_logins.keep_only(&names);
+        Ok(())
+    }
+
     /// What the consumer called `name` has used of its limits.
     #[must_use]
     pub fn quota(&self, name: &str) -> Option<Arc<Quota>> {

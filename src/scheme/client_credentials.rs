@@ -54,6 +54,11 @@ impl ClientCredentials {
         of(self) == of(other)
     }
 
+    /// All that [`Self::is_same`] compares, in words.
+    pub(super) fn told(&self) -> String {
+        format!("{:?}", (&self.endpoint.origin, &self.target, &self.scope, self.auth))
+    }
+
     pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
         let Material::Client { id, secret } = errand.credential.material() else {
             return Err(Unsigned::Unfit);

@@ -128,6 +128,7 @@ impl Errand<'_, '_> {
 
 async fn fly(mut lease: Lease, (asked, source): (Vec<Asked>, Source), clock: Arc<dyn Clock>) {
     let mut landed: Result<Gained, Fault> = Err(Fault::unjudged("nothing was asked"));
+    let mut sent = None;
     for Asked { answer, secret, refresh } in asked {
         landed = match answer.await {
             Ok(fetched) => source.read(&fetched, clock.now(), &secret),
@@ -136,8 +137,16 @@ async fn fly(mut lease: Lease, (asked, source): (Vec<Asked>, Source), clock: Arc
         match &landed {
             Err(fault) if refresh && fault.verdict != Verdict::Unheard => lease.forget_refresh(),
             Err(fault) if fault.is_of_connecting() => {}
-            Ok(_) | Err(_) => break,
+            Ok(_) | Err(_) => {
+                sent = Some(secret);
+                break;
+            }
         }
+    }
+    if let (Err(fault), Some(secret)) = (&landed, sent)
+        && fault.counts()
+    {
+        lease.mark(secret).await;
     }
     lease.land(landed, clock.now());
 }

@@ -9,6 +9,7 @@ mod header;
 pub mod login;
 mod pass;
 mod reading;
+mod refused;
 mod rsa;
 mod source;
 mod token;
@@ -20,6 +21,7 @@ pub use header::Header;
 pub use login::Login;
 pub use pass::{Ended, Pass, Slot};
 pub use reading::Pointer;
+pub use refused::{Known, RefusedLogins};
 pub use rsa::Rsa;
 pub use source::Carrier;
 
@@ -170,6 +172,16 @@ impl Scheme {
     #[must_use]
     pub fn shares_passes(&self, other: &Self) -> bool {
         self.source().zip(other.source()).is_some_and(|(one, other)| one.is_same(&other))
+    }
+
+    /// How passes are obtained, in words that are the same only where [`Self::shares_passes`]; empty where there are none.
+    #[must_use]
+    pub fn told_passes(&self) -> String {
+        match self.source() {
+            Some(Source::Login(login)) => format!("{login:?}"),
+            Some(Source::Client(client)) => client.told(),
+            None => String::new(),
+        }
     }
 
     /// Whether what it puts on is good for other requests too: no signature.

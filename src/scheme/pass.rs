@@ -11,8 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
+use super::refused::{Known, Refusals};
 use crate::code::Code;
+use crate::custody::Mark;
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::transport::Failure;
@@ -116,6 +119,11 @@ impl Fault {
         Self { verdict: Verdict::Unjudged, ..Self::refused(reason) }
     }
 
+    /// Whether it counts against the account.
+    pub(super) fn counts(&self) -> bool {
+        self.most().is_some()
+    }
+
     /// How many such faults in a row claviger risks; `None` where they do not count against the account.
     fn most(&self) -> Option<u32> {
         match self.verdict {
@@ -158,8 +166,7 @@ pub enum Ended {
 
 /// The pass of one credential.
 pub struct Slot {
-    upstream: Name,
-    credential: Name,
+    known: Known,
     kept: Mutex<Kept>,
 }
 
@@ -211,13 +218,26 @@ pub(super) struct Lease {
     slot: Arc<Slot>,
     tell: watch::Sender<Option<Result<Arc<Pass>, Fault>>>,
     refresh: Option<Secret>,
+    /// The mark of the secret that was refused.
+    mark: Option<Mark>,
 }
 
 impl Slot {
-    /// An empty one. The names are for the log.
+    /// An empty one, for the login by which it is known.
     #[must_use]
-    pub fn new(upstream: Name, credential: Name) -> Self {
-        Self { upstream, credential, kept: Mutex::default() }
+    pub fn new(known: Known) -> Self {
+        Self { known, kept: Mutex::default() }
+    }
+
+    /// Recalls what was refused before a restart; whether anything was. `is_marked` says whether a mark is that of
+    /// the credential's secret.
+    pub fn recall(&self, is_marked: impl FnOnce(&Mark) -> bool) -> bool {
+        let Some(Refusals { count, at, fault }) = self.known.find(is_marked) else {
+            return false;
+        };
+        let mut kept = self.kept();
+        (kept.refused, kept.last) = (count, Some((at, fault)));
+        true
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -247,7 +267,7 @@ impl Slot {
     fn lease(self: &Arc<Self>, kept: &mut Kept, now: SystemTime) -> Lease {
         let (tell, flight) = watch::channel(None);
         kept.flight = Some((Flight(flight), now));
-        Lease { slot: Arc::clone(self), tell, refresh: kept.refresh.take() }
+        Lease { slot: Arc::clone(self), tell, refresh: kept.refresh.take(), mark: None }
     }
 
     /// The pass that is left where no other could be obtained.
@@ -258,7 +278,7 @@ impl Slot {
     /// The upstream's name, and the credential's.
     #[must_use]
     pub fn names(&self) -> (Name, Name) {
-        (self.upstream, self.credential)
+        self.known.names
     }
 
     /// Why no login is tried for an hour, where the upstream refused it.
@@ -337,9 +357,17 @@ impl Lease {
         self.refresh = None;
     }
 
+    /// Takes note of the secret that was refused, where it must be recognised after a restart.
+    pub(super) async fn mark(&mut self, secret: Zeroizing<Vec<u8>>) {
+        if self.slot.known.needs_mark() {
+            let marked = tokio::task::spawn_blocking(move || Mark::of(&secret)).await;
+            self.mark = marked.ok().flatten();
+        }
+    }
+
     /// Tells everybody how it ended.
     pub(super) fn land(mut self, landed: Result<Gained, Fault>, now: SystemTime) {
-        let (upstream, credential) = (&self.slot.upstream, &self.slot.credential);
+        let (upstream, credential) = self.slot.names();
         let mut kept = self.slot.kept();
         let landed = match landed {
             Ok(gained) => {
@@ -362,14 +390,23 @@ impl Lease {
             kept.refresh = self.refresh.take();
         }
         kept.flight = None;
+        let count = kept.refused;
         drop(kept);
+        match &landed {
+            Ok(_) => self.slot.known.forget(),
+            Err(fault) if fault.counts() => {
+                let refusals = Refusals { count, at: now, fault: fault.clone() };
+                self.slot.known.note(&refusals, self.mark.as_ref());
+            }
+            Err(_) => {}
+        }
         self.tell.send_replace(Some(landed));
     }
 }
 
 impl Kept {
     fn fail(&mut self, fault: &Fault, now: SystemTime) {
-        let counts = fault.most().is_some();
+        let counts = fault.counts();
         self.refused = self.refused.saturating_add(u32::from(counts));
         let sent = !counts && !fault.is_of_connecting();
         self.unheard = if sent { self.unheard.saturating_add(1) } else { 0 };

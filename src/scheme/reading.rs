@@ -58,9 +58,11 @@ pub(super) fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Opti
 /// Words by which an upstream says that it cannot judge a login now (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
 const NOT_NOW: [&str; 3] = ["server_error", "temporarily_unavailable", "slow_down"];
 
+const LOCKED: &str = "the account is locked: unlock it at the upstream";
+
 /// How the words begin that `JumpServer` has for what no second try can change, and what helps.
 const BARRED: [(&str, &str); 8] = [
-    ("block_", "the account is locked: unlock it at the upstream"),
+    ("block_", LOCKED),
     (
         "mfa_",
         "the account wants a second factor, which claviger cannot give: use another account, or an access key",
@@ -73,6 +75,11 @@ const BARRED: [(&str, &str); 8] = [
     ("account_", "the account is not usable: look at it at the upstream"),
 ];
 
+/// The verdict that comes with such advice.
+pub(super) fn barred(advice: &str) -> Option<Verdict> {
+    BARRED.into_iter().find(|(_, known)| *known == advice).map(|(_, known)| Verdict::Barred(known))
+}
+
 /// What an answer that gives no pass says of the credential.
 fn verdict(status: StatusCode, word: &str) -> Verdict {
     if status.is_server_error() || NOT_NOW.contains(&word) {
@@ -82,7 +89,7 @@ fn verdict(status: StatusCode, word: &str) -> Verdict {
         return Verdict::Barred(advice);
     }
     match status {
-        StatusCode::LOCKED => Verdict::Barred("the account is locked: unlock it at the upstream"),
+        StatusCode::LOCKED => Verdict::Barred(LOCKED),
         StatusCode::BAD_REQUEST
         | StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::audit::{LastHead, Signer, Sorted, Verifier};
+use crate::gateway::Snapshot;
 use crate::secret::Secret;
 use crate::signature::HmacKey;
 use crate::storage::private::{self, Ill, Keeper};
@@ -19,6 +20,8 @@ const SIGNING_KEY: &str = "audit.key";
 const PUBLIC_KEY: &str = "audit.pub";
 /// The file of the last head of the trail.
 const LAST_HEAD: &str = "trail.head";
+/// The file of the logins that upstreams refused.
+const REFUSED_LOGINS: &str = "logins.refused";
 /// Bytes of each key.
 const KEY_LEN: usize = 32;
 
@@ -222,6 +225,16 @@ impl StateDir {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.path.join("spool")
+    }
+
+    /// Recalls the logins that upstreams refused before this start, and keeps those of `snapshot` from now on. Where
+    /// the file cannot be used, nothing is recalled.
+    pub fn recall_logins(&self, snapshot: &Snapshot) {
+        let path = self.path.join(REFUSED_LOGINS);
+        if let Err(error) = snapshot.recall_logins(&path, Keeper::of(&self.path)) {
+            let path = path.display();
+            tracing::warn!(%path, %error, "logins that upstreams refused before this start are tried again");
+        }
     }
 
     /// The key under which wrong credentials are fingerprinted; made when it is missing.

@@ -138,7 +138,9 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     };
     let vouched = around.former.as_ref().map(|former| Arc::clone(&former.vouched)).unwrap_or_default();
     let custody = Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect());
-    let passes = passes::slots(&upstreams, &custody, around.former.as_deref());
+    let refused_logins =
+        around.former.as_ref().map(|former| Arc::clone(&former.refused_logins)).unwrap_or_default();
+    let passes = passes::slots(&upstreams, &custody, around.former.as_deref(), &refused_logins);
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
@@ -149,6 +151,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
             policy: access.policy,
             custody,
             passes,
+            refused_logins,
             upstreams: upstreams.compiled,
             limits,
             failures: around.failures,

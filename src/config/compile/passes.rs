@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
 use super::upstreams::Upstreams;
-use crate::custody::Custody;
+use crate::custody::{Credential, Custody};
 use crate::gateway::Snapshot;
-use crate::scheme::Slot;
+use crate::scheme::{Known, RefusedLogins, Slot};
+use crate::upstream::Upstream;
 
 /// A slot for each credential whose upstream gives something for it, by its place. Where login, upstream
 /// and settings are the same it is the one in use so far: a reload costs no login and ends no wait, and
@@ -15,6 +20,7 @@ pub(super) fn slots(
     upstreams: &Upstreams,
     custody: &Custody,
     former: Option<&Snapshot>,
+    refused: &Arc<RefusedLogins>,
 ) -> HashMap<usize, Arc<Slot>> {
     let mut slots = HashMap::new();
     for (name, (place, upstream)) in &upstreams.credentials {
@@ -36,8 +42,20 @@ pub(super) fn slots(
                 && credential.goes_on(before);
             former.passes.get(&at).filter(|_| goes_on).map(Arc::clone)
         });
-        let new = || Arc::new(Slot::new(upstream.name, credential.name));
+        let new = || {
+            let names = (upstream.name, credential.name);
+            let (login, versioned) = (login(upstream, credential), credential.stored);
+            Arc::new(Slot::new(Known { names, login, versioned, kept: Arc::clone(refused) }))
+        };
         slots.insert(*place, kept.unwrap_or_else(new));
     }
     slots
+}
+
+/// A digest of all that makes a login what it is, but for the secret; of the store's credentials with their version.
+fn login(upstream: &Upstream, credential: &Credential) -> String {
+    let version = credential.stored.then_some((credential.version, credential.since));
+    let (base, scheme) = (&upstream.manners.base, upstream.scheme.told_passes());
+    let told = format!("{:?}", (&credential.origins, base, scheme, credential.key_id(), version));
+    STANDARD_NO_PAD.encode(digest(&SHA256, told.as_bytes()))
 }

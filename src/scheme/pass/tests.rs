@@ -1,13 +1,20 @@
 //! Whose turn it is, and when.
 
 use super::*;
+use crate::scheme::RefusedLogins;
+use crate::storage::private::Keeper;
 use std::time::UNIX_EPOCH;
 
 const HOUR: Duration = Duration::from_hours(1);
 
 fn slot() -> Arc<Slot> {
+    slot_in(Arc::default(), "of no file", true)
+}
+
+fn slot_in(kept: Arc<RefusedLogins>, login: &str, versioned: bool) -> Arc<Slot> {
     let name = |text| Name::parse(text).unwrap();
-    Arc::new(Slot::new(name("jms"), name("key")))
+    let names = (name("jms"), name("key"));
+    Arc::new(Slot::new(Known { names, login: login.into(), versioned, kept }))
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -213,4 +220,86 @@ fn a_pass_that_has_ended_when_it_comes_is_of_another_clock() {
     let slot = slot();
     turn(&slot, at(0)).land(Ok(gained(UNIX_EPOCH, None)), at(0));
     assert_eq!([0, 26, 27, 30].map(|after| look(&slot, at(after))), ["good", "good", "due", "turn"]);
+}
+
+/// A slot after a restart with this file.
+fn restarted(path: &std::path::Path, login: &str, versioned: bool) -> (Arc<Slot>, Arc<RefusedLogins>) {
+    let kept = Arc::<RefusedLogins>::default();
+    kept.open(path, Keeper::of(path.parent().unwrap())).unwrap();
+    (slot_in(Arc::clone(&kept), login, versioned), kept)
+}
+
+#[test]
+fn what_was_refused_is_recalled_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("logins.refused");
+    let start = || {
+        let (slot, _) = restarted(&path, "of version 1", true);
+        (slot.recall(|_| false), slot)
+    };
+    let (recalled, slot) = start();
+    assert!(!recalled && !path.exists());
+    turn(&slot, at(0)).land(Err(Fault::refused("no")), at(0));
+    // One more, and no third.
+    let (recalled, slot) = start();
+    assert!(recalled);
+    turn(&slot, at(60)).land(Err(Fault::refused("still no")), at(60));
+    let told = slot.refusal(at(60)).unwrap();
+    for _ in 0..3 {
+        let (_, slot) = start();
+        assert_eq!(slot.refusal(at(61)).as_ref(), Some(&told), "{told}");
+        assert_eq!([61, 3659, 3660].map(|after| look(&slot, at(after))), ["held", "held", "turn"]);
+    }
+    let (_, slot) = start();
+    turn(&slot, at(3660)).land(Err(Fault::refused("no")), at(3660));
+    assert_eq!(look(&start().1, at(3661)), "held", "once an hour");
+    // What is no refusal says nothing.
+    let silent = Fault { verdict: Verdict::Unheard, ..Fault::refused("silence") };
+    turn(&start().1, at(7260)).land(Err(silent), at(7260));
+    assert_eq!(look(&start().1, at(7259)), "held");
+    turn(&start().1, at(7260)).land(Ok(gained(at(7300), None)), at(7260));
+    assert!(!path.exists(), "it is forgotten with the first that is taken");
+    // No second try where only a person can help.
+    let locked = Fault {
+        verdict: crate::scheme::reading::barred("the account is locked: unlock it at the upstream").unwrap(),
+        ..Fault::refused("locked")
+    };
+    turn(&start().1, at(0)).land(Err(locked), at(0));
+    let (_, slot) = start();
+    assert_eq!(
+        (look(&slot, at(1)), slot.refusal(at(1)).unwrap().ends_with("at the upstream): locked")),
+        ("held", true)
+    );
+    // Another version, or another setting, is tried at once; the file forgets what is no more.
+    let (other, kept) = restarted(&path, "of version 2", true);
+    assert!(!other.recall(|_| true) && look(&other, at(1)) == "turn" && path.exists());
+    kept.keep_only(&[]);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_secret_without_a_version_is_recalled_by_its_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("logins.refused");
+    let (slot, _) = restarted(&path, "of the file", false);
+    let mut lease = turn(&slot, at(0));
+    lease.mark = Mark::of(b"fake-password");
+    lease.land(Err(Fault::refused("no")), at(0));
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("password"));
+    for (secret, recalled) in [("fake-password", true), ("fake-passwort", false)] {
+        let (slot, _) = restarted(&path, "of the file", false);
+        assert_eq!(slot.recall(|mark| mark.is_of(secret.as_bytes())), recalled, "{secret}");
+    }
+    // Without a mark it is another.
+    let (slot, _) = restarted(&path, "of the file", false);
+    turn(&slot, at(0)).land(Err(Fault::refused("no")), at(0));
+    assert!(!restarted(&path, "of the file", false).0.recall(|_| true));
+    // What is damaged is said to be, and replaced by what comes.
+    std::fs::write(&path, "[{").unwrap();
+    let kept = RefusedLogins::default();
+    let error = kept.open(&path, Keeper::of(dir.path())).unwrap_err();
+    assert!(error.to_string().starts_with("it is damaged"), "{error}");
+    let slot = slot_in(Arc::new(kept), "of version 1", true);
+    turn(&slot, at(0)).land(Err(Fault::refused("no")), at(0));
+    assert!(restarted(&path, "of version 1", true).0.recall(|_| false));
 }

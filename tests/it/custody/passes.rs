@@ -1,6 +1,7 @@
 //! Credentials that are exchanged for something, or sign by RSA: taken into custody, used, rotated;
 //! and neither they nor what they are exchanged for are found anywhere.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -181,6 +182,68 @@ fn a_refused_login_waits_for_its_credential_to_change() {
     assert_eq!(asked(&upstream, "/api/login"), 3);
     assert_eq!(process.admin("/readyz").json()["logins"], serde_json::json!([]));
     assert!(metrics(&process).contains(&held(0)), "{}", metrics(&process));
+}
+
+/// However often it is started, and however it ends: the account would lock after seven.
+#[test]
+fn a_restart_repeats_no_login_that_was_refused() {
+    const WRONG: &str = "canary-of-a-wrong-password-1c0f";
+    let upstream = Upstream::start(reply);
+    let site = begun_with(&upstream, CONFIG);
+    done(&add(&site, "ops", &["--kind", "login", "--username", "svc"], WRONG));
+    let file = site.state().join("logins.refused");
+    for start in 0..4 {
+        let process = site.start();
+        if start > 0 {
+            let told = process.admin("/readyz").json()["logins"][0].as_str().unwrap().to_owned();
+            assert!(told.starts_with("ops: credential ops: no login now, but after "), "{told}");
+        }
+        for _ in 0..3 {
+            assert_eq!(known(&process, "ops"), "upstream_auth");
+        }
+        assert_eq!(asked(&upstream, "/api/login"), 2, "start {start}");
+        kept(&site, &[WRONG]);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        if start % 2 == 0 {
+            process.kill();
+        } else {
+            assert_eq!(process.end().0, Some(0));
+        }
+    }
+    // A new version is another credential; what was refused before it is forgotten.
+    done(&site.run_with(&["--output", "json", "credential", "rotate", "ops", "--username", "svc"], PASSWORD));
+    let process = site.start();
+    assert!(!file.exists());
+    assert_eq!((known(&process, "ops"), asked(&upstream, "/api/login")), (Value::from(0), 3));
+    assert_eq!(process.end().0, Some(0));
+}
+
+/// A secret of the file or of the environment has no version: it is recognised by itself.
+#[test]
+fn a_restart_recognises_a_refused_secret_that_has_no_version() {
+    const WRONG: &str = "canary-of-a-wrong-password-1c0f";
+    let upstream = Upstream::start(reply);
+    let login = "[credentials.ops]\nlogin = { username = \"svc\", password = { env = \"OPS\" } }\n";
+    let site = begun_with(&upstream, &format!("{CONFIG}{login}"));
+    let start = |password: &str| {
+        let process = site.launch(site.claviger().arg("serve").env("OPS", password));
+        process.wait_ready();
+        process
+    };
+    for _ in 0..3 {
+        let process = start(WRONG);
+        for _ in 0..3 {
+            assert_eq!(known(&process, "ops"), "upstream_auth");
+        }
+        assert_eq!(asked(&upstream, "/api/login"), 2);
+        process.kill();
+        let text = std::fs::read_to_string(site.state().join("logins.refused")).unwrap();
+        super::canary::clean("the file of refused logins", &text, &[WRONG]);
+    }
+    let process = start(PASSWORD);
+    assert_eq!((known(&process, "ops"), asked(&upstream, "/api/login")), (Value::from(0), 3));
+    assert!(!site.state().join("logins.refused").exists());
+    assert_eq!(process.end().0, Some(0));
 }
 
 fn genrsa(site: &Site, bits: &str) -> String {
