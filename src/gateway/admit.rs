@@ -80,6 +80,7 @@ pub(super) fn admit_with<'s>(
 }
 
 /// Takes the call out of its consumer's quota: it is admitted.
+#[inline]
 fn count<'s>(
     snapshot: &Snapshot,
     Granted { caller, own, allowed, route }: Granted<'s, Identity>,

@@ -246,6 +246,7 @@ impl<'s, C: Caller> Approach<'s, C> {
     ///
     /// # Errors
     /// [`Refusal`], with all that is known for the trail.
+    #[inline]
     pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Granted<'s, C>, Box<Refusal>> {
         let Self { caller, own, action, asked, route } = self;
         match decide_on(snapshot, &caller, action, now) {
@@ -265,6 +266,7 @@ impl<'s, C: Caller> Approach<'s, C> {
 ///
 /// # Errors
 /// [`Refusal`], with all that is known for the trail.
+#[inline]
 pub fn decide_on<C: Caller>(
     snapshot: &Snapshot,
     caller: &C,
@@ -285,6 +287,7 @@ pub fn decide_on<C: Caller>(
 ///
 /// # Errors
 /// [`Refusal`], with all that is known for the trail.
+#[inline]
 pub fn rule_on<C: Caller>(
     snapshot: &Snapshot,
     caller: &C,
@@ -337,6 +340,7 @@ type Located<'s> = (&'s Route, Action, Option<Target>);
 ///
 /// # Errors
 /// The code of the refusal, and what is known by then.
+#[inline]
 fn locate<'s>(
     snapshot: &'s Snapshot,
     Head { method, headers, .. }: Head<'_>,

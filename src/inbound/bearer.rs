@@ -16,9 +16,7 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Uniden
         return Err(Unidentified::Duplicate);
     }
     let line = line.as_bytes();
-    let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
-    let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
-    let sent = rest.trim_ascii();
+    let (scheme, sent) = split(line);
     // What most send comes first.
     let token = if scheme.eq_ignore_ascii_case(b"bearer") {
         Some((Via::Bearer, Sent::Plain(sent)))
@@ -35,6 +33,18 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Uniden
         Some((via, token)) => Attempt::Token(via, token),
         None => Attempt::Unreadable(Secret::new(line.to_vec())),
     }))
+}
+
+/// The token in `Authorization`, where [`attempt`] has found one in plain.
+pub(super) fn token(headers: &HeaderMap) -> Option<Sent<'_>> {
+    headers.get(AUTHORIZATION).map(|line| Sent::Plain(split(line.as_bytes()).1))
+}
+
+/// The authentication scheme and what follows it.
+fn split(line: &[u8]) -> (&[u8], &[u8]) {
+    let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+    let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
+    (scheme, rest.trim_ascii())
 }
 
 /// Whether what stands in `Authorization` claims to be a signature.

@@ -21,8 +21,9 @@ const RUN: usize = 20;
 /// A consumer's own credential: its token, or the secret of its access key.
 pub struct Own<'h> {
     kept: Kept<'h>,
-    /// Made when a text could have the credential in it, which hardly any has.
-    scanner: OnceCell<Scanner>,
+    /// Made when a text could have the credential in it, which hardly any has. Boxed, since the rest is moved with every
+    /// call.
+    scanner: OnceCell<Box<Scanner>>,
 }
 
 enum Kept<'h> {
@@ -37,7 +38,8 @@ impl<'h> Own<'h> {
         match (identity.via(), identity.proven()) {
             (Via::AccessKey, proven) => Some(Self::new(Kept::Key(directory.verifying(&proven?.key)?))),
             (Via::ApiKey, _) => Self::token(api_key::attempt(headers).ok()??),
-            (Via::Bearer | Via::Token | Via::Basic, _) => Self::token(bearer::attempt(headers).ok()??),
+            (Via::Bearer | Via::Token, _) => Some(Self::new(Kept::Sent(bearer::token(headers)?))),
+            (Via::Basic, _) => Self::token(bearer::attempt(headers).ok()??),
         }
     }
 
@@ -117,7 +119,7 @@ impl<'h> Own<'h> {
     }
 
     fn scanner(&self) -> &Scanner {
-        self.scanner.get_or_init(|| Scanner::new(&[Cow::Borrowed(self.expose())]))
+        self.scanner.get_or_init(|| Box::new(Scanner::new(&[Cow::Borrowed(self.expose())])))
     }
 
     fn expose(&self) -> &[u8] {

@@ -92,25 +92,17 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
 /// Whether a query surely has no member that may be read as `name`: it is of plain letters, and none of its names begins
 /// with those of `name`, which has no separators. Looked for with every call.
 fn has_none_at_a_glance(query: &str, name: &str) -> bool {
-    // The letters that the present member and the name begin with alike; none once they differ.
-    let mut alike = Some(0);
-    for byte in query.bytes() {
-        match byte {
-            b'&' => alike = Some(0),
-            b'a'..=b'z' | b'0'..=b'9' | b'=' | b':' | b',' | b'/' | b'@' => {
-                if let Some(count) = alike {
-                    alike = (name.as_bytes().get(count) == Some(&byte)).then_some(count + 1);
-                }
-            }
-            // Separators do not count in a name.
-            b'_' | b'-' => {}
-            _ => return false,
-        }
-        if alike == Some(name.len()) {
-            return false;
-        }
-    }
-    true
+    let is_plain = |byte: &u8| {
+        let is_mark = matches!(byte, b'=' | b'&' | b':' | b',' | b'/' | b'@' | b'_' | b'-');
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || is_mark
+    };
+    // Separators do not count in a name.
+    let begins = |member: &[u8]| {
+        let mut letters = member.iter().filter(|byte| !matches!(byte, b'_' | b'-'));
+        name.bytes().all(|wanted| letters.next() == Some(&wanted))
+    };
+    let query = query.as_bytes();
+    query.iter().all(is_plain) && !query.split(|byte| *byte == b'&').any(begins)
 }
 
 #[cfg(test)]

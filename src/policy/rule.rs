@@ -160,6 +160,7 @@ impl Rule {
     }
 }
 
+#[inline]
 fn same_in_any_case(one: &Method, other: &Method) -> bool {
     one.as_str().eq_ignore_ascii_case(other.as_str())
 }
