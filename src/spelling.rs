@@ -16,7 +16,7 @@ mod query;
 mod value;
 
 pub use name::{Name, NamePattern, Naming, Reading as NameReading};
-pub use query::{Query, QueryMember, may_be_named};
+pub use query::{Query, QueryMember, Unclear, may_be_named};
 pub use value::{Value, Wanted, is_blank};
 
 /// How often a text is decoded again. What is encoded deeper may be read as anything.

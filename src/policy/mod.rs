@@ -298,12 +298,22 @@ impl Policy {
         })
     }
 
-    /// Why a call was refused, where rules look at its body and could not see all of what servers may.
+    /// Why a call was refused, where rules look at its body or its query and could not see all of what servers may.
     #[must_use]
     pub fn why_unjudged(&self, consumer: usize, action: &Action) -> Option<String> {
-        if !self.has_body_rules {
-            return None;
+        if self.has_body_rules
+            && let Some(why) = self.why_body_unjudged(consumer, action)
+        {
+            return Some(why);
         }
+        let asked = action.asked();
+        let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
+        let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
+        let looks = rules.any(|rule| rule.looks_at_query(&asked));
+        looks.then(|| asked.why_query_unknown()).flatten().map(String::from)
+    }
+
+    fn why_body_unjudged(&self, consumer: usize, action: &Action) -> Option<String> {
         if let Some(why) = action.body.why_unread() {
             return Some(why.to_string());
         }
@@ -315,12 +325,8 @@ impl Policy {
             return looks.then(|| "a rule looks at bodies of this path, and a read has one".to_owned());
         }
         let doubled = rules.any(|rule| rule.is_in_conflict(&asked));
-        if doubled && asked.is_query_unknown() {
-            return Some(
-                "a rule looks at the body, and the query has too many members to be judged".to_owned(),
-            );
-        }
-        doubled.then(|| "a rule looks at the body, and the query has a member of the same name".to_owned())
+        let why = || asked.why_query_unknown().unwrap_or("the query has a member of the same name");
+        doubled.then(|| format!("a rule looks at the body, and {}", why()))
     }
 
     /// Whether an allowing rule that looks at the body could hold for this, whatever else does: of a body that is

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName};
 
 use crate::query::decode_query;
-use crate::spelling;
+use crate::spelling::{self, Query, Unclear};
 use crate::target::Target;
 
 /// How a product is told the organisation, and every way around that must be closed.
@@ -73,15 +73,16 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
     if has_none_at_a_glance(query, name) || !spelling::may_be_named(query, name) {
         return Ok(None);
     }
-    let doubt = Override("organisation named twice by query, or in another spelling");
+    let named_twice = "organisation named twice by query, or in another spelling";
+    let doubt = || Override(Query::read(query).unclear().map_or(named_twice, Unclear::as_str));
     let value = {
         let mut values = target.query_members().filter(|(written, _)| *written == name);
-        let (Some((_, value)), None) = (values.next(), values.next()) else { return Err(doubt) };
+        let (Some((_, value)), None) = (values.next(), values.next()) else { return Err(doubt()) };
         decode_query(value).into_owned()
     };
     let rest = target.without_member(name);
     if spelling::may_be_named(rest.query(), name) {
-        return Err(doubt);
+        return Err(doubt());
     }
     if value.is_empty() {
         return Err(Override("organisation named by query, without a value"));
@@ -179,6 +180,15 @@ mod tests {
         ] {
             assert_eq!(taken(&format!("/x/?{target}"), &[]), Err(doubt), "{target}");
         }
+        let many: Vec<_> = (0..257).map(|name| format!("a{name}.x")).collect();
+        for many in [many.join("&"), format!("oid=7&{}", many.join("&"))] {
+            assert_eq!(
+                taken(&format!("/x/?{many}"), &[]),
+                Err("the query has too many members to be judged")
+            );
+        }
+        let deep = (0..6).fold("%6fid".to_owned(), |deep, _| deep.replace('%', "%25"));
+        assert_eq!(taken(&format!("/x/?{deep}=7"), &[]), Err("the query is encoded too often to be judged"));
         for target in ["oid", "oid=", "a&oid&b"] {
             assert_eq!(
                 taken(&format!("/x/?{target}"), &[]),

@@ -8,7 +8,7 @@ use http::Method;
 use super::members::Members;
 use super::pattern::{Glob, PathPattern};
 use crate::query::same_query_name;
-use crate::spelling::{self, NamePattern, Naming, Paths, Query, QueryMember};
+use crate::spelling::{self, NamePattern, Naming, Paths, Query, QueryMember, Unclear};
 use crate::target::Target;
 
 /// What rules judge of a request.
@@ -38,9 +38,9 @@ impl<'a> Asked<'a> {
         self.query.get_or_init(|| Query::read(self.target.query()))
     }
 
-    /// Whether nobody can tell what all the members of its query are.
-    pub(super) fn is_query_unknown(&self) -> bool {
-        matches!(self.query(), Query::Unknown)
+    /// Why nobody can tell what all the members of its query are.
+    pub(super) fn why_query_unknown(&self) -> Option<&'static str> {
+        self.query().unclear().map(Unclear::as_str)
     }
 
     /// Whether it only reads, by its method in any case: GET, HEAD, OPTIONS.
@@ -127,7 +127,7 @@ impl Rule {
 
     /// The same by all but the body.
     pub(super) fn may_deny(&self, asked: &Asked<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, asked.method)))
+        self.has_method(asked)
             && self.may_be_for(asked)
             && self.query.iter().all(|condition| asked.may_have(condition))
     }
@@ -154,9 +154,17 @@ impl Rule {
 
     /// Why it holds, or does not, where that is to be found in neither rule nor body.
     pub(super) fn is_in_conflict(&self, asked: &Asked<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|denied| same_in_any_case(denied, asked.method)))
-            && self.is_doubled(asked)
-            && self.may_be_for(asked)
+        self.has_method(asked) && self.is_doubled(asked) && self.may_be_for(asked)
+    }
+
+    /// Whether the rule looks at the query of such a call.
+    pub(super) fn looks_at_query(&self, asked: &Asked<'_>) -> bool {
+        !self.query.is_empty() && self.has_method(asked) && self.may_be_for(asked)
+    }
+
+    /// Whether the method may be one of the rule's.
+    fn has_method(&self, asked: &Asked<'_>) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|method| same_in_any_case(method, asked.method))
     }
 }
 

@@ -13,7 +13,27 @@ pub enum Query<'t> {
     /// As these members, by each border that some server takes for one: every name once.
     Members(Vec<QueryMember<'t>>),
     /// In ways that nobody can tell, or in too many to look at them all.
-    Unknown,
+    Unknown(Unclear),
+}
+
+/// Why nobody can tell what the members of a query are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unclear {
+    /// They are too many, or too long, to be read in every spelling.
+    Many,
+    /// They are encoded too often.
+    Deep,
+}
+
+impl Unclear {
+    /// The same in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Many => "the query has too many members to be judged",
+            Self::Deep => "the query is encoded too often to be judged",
+        }
+    }
 }
 
 /// All members of one name.
@@ -36,7 +56,7 @@ impl<'t> Query<'t> {
     pub fn read(query: &'t str) -> Self {
         let mut all: Vec<Split<'t>> = members(query).collect();
         if hides_border(query) {
-            let Some(decoded) = decodings(query) else { return Self::Unknown };
+            let Some(decoded) = decodings(query) else { return Self::Unknown(Unclear::Deep) };
             for again in decoded.iter().skip(1) {
                 let owned = |(name, value, _): Split<'_>| {
                     (name.into_owned().into(), value.into_owned().into(), false)
@@ -45,7 +65,7 @@ impl<'t> Query<'t> {
             }
         }
         all.sort_unstable();
-        Self::of(all).map_or(Self::Unknown, Self::Members)
+        Self::of(all).map_or(Self::Unknown(Unclear::Many), Self::Members)
     }
 
     fn of(sorted: Vec<Split<'t>>) -> Option<Vec<QueryMember<'t>>> {
@@ -74,12 +94,21 @@ impl<'t> Query<'t> {
         Some(read)
     }
 
+    /// Why nobody can tell what its members are.
+    #[must_use]
+    pub fn unclear(&self) -> Option<Unclear> {
+        match self {
+            Self::Members(_) => None,
+            Self::Unknown(why) => Some(*why),
+        }
+    }
+
     /// Whether some server may read a member of it as one of this name.
     #[must_use]
     pub fn has(&self, name: &NamePattern<'_>) -> bool {
         match self {
             Self::Members(members) => members.iter().any(|member| name.naming(&member.name) != Naming::Other),
-            Self::Unknown => true,
+            Self::Unknown(_) => true,
         }
     }
 }

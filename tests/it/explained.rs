@@ -329,3 +329,31 @@ fn explain_asks_for_a_body_that_a_rule_looks_at() {
     let said = String::from_utf8(lower.stdout).unwrap();
     assert!(lower.status.code() == Some(1) && said.contains("GET"), "{said}");
 }
+
+/// Why nobody could judge a query stands on the trail, and `explain` says the same.
+#[test]
+fn a_query_that_cannot_be_judged_is_named_as_the_reason() {
+    let upstream = Upstream::ok();
+    let plain = |config: &str| {
+        let lines = config.lines().filter(|line| !line.starts_with("orgs")).map(|line| format!("{line}\n"));
+        lines.collect::<String>().replace("profile = \"jumpserver\"", "profile = \"plain\"")
+    };
+    let many = (0..257).map(|name| format!("a{name}.x")).collect::<Vec<_>>().join("&");
+    let site = site(&upstream);
+    let with_orgs = std::fs::read_to_string(site.config()).unwrap();
+    for (config, code) in [(with_orgs.clone(), "org_override"), (plain(&with_orgs), "denied_by_rule")] {
+        site.write(&config.replace("1KiB", "8KiB"));
+        let process = site.start();
+        let case = Case::new("GET", &format!("/api/users/?{many}"));
+        let credential = format!("Authorization: Bearer {TOKEN}\r\n");
+        let Decided(sent, _) = sent(&site, &process, &case.wire(&credential));
+        assert_eq!(sent.as_deref(), Some(code));
+        let event = site.events().into_iter().rfind(|event| event["event"] == "outcome").unwrap();
+        assert_eq!(event["reason"], "the query has too many members to be judged");
+        let done = site.run(&["explain", "--output", "json", "--consumer", "tool", "GET", &case.target]);
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((&json["code"], &json["reason"]), (&Value::from(code), &event["reason"]), "{json}");
+        assert_eq!(process.end().0, Some(0));
+    }
+    assert!(upstream.seen().is_empty());
+}
