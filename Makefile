@@ -1,5 +1,5 @@
 # What a contributor runs. CI runs `.ci/run`, which calls these.
-.PHONY: check test demo bench fuzz soak supply-chain
+.PHONY: check test docs demo bench fuzz soak supply-chain
 
 check:
 	cargo fmt --check
@@ -7,6 +7,10 @@ check:
 
 test:
 	tests/all
+
+# The documentation as a site, below target/docs-site
+docs:
+	docs/build
 
 demo:
 	cargo run --release -- demo

@@ -1,4 +1,4 @@
-//! What the README says under "Run it" is done as it stands there.
+//! What the README says under "Run it", and the page on JumpCloud, is done as it stands there.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,15 +8,17 @@ use std::process::{Command, Stdio};
 use crate::process::{Site, get};
 use crate::upstream::{KEY_ID, Reply, SECRET, Upstream};
 
-/// The texts of the README's code blocks in `language` between two of its headings.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let part = readme.split("\n## Run it\n").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
-    let fence = format!("```{language}\n");
-    part.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+/// The texts of the code blocks in `language` of a document, from one of its headings on.
+fn blocks(document: &str, heading: &str, language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = fs::read_to_string(path).unwrap();
+    let part = text.split(heading).nth(1).unwrap().to_owned();
+    let fence = format!("```{language}");
+    let after_fence = part.split(fence.as_str()).skip(1).map(|rest| rest.split_once('\n').unwrap().1);
+    after_fence.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// Runs lines of the README in a shell, in `folder`, and gives what they printed.
+/// Runs lines of a document in a shell, in `folder`, and gives what they printed.
 fn typed(folder: &Path, lines: &str, secret: &str) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_claviger")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
@@ -40,11 +42,13 @@ fn its_lines_lead_from_nothing_to_calls_that_jumpserver_and_jumpcloud_take() {
     const API_KEY: &str = "fake-jumpcloud-api-key";
     let upstream = Upstream::start(|_| Reply::json("{}"));
     let site = Site::new(upstream.address, "");
-    let (shells, files) = (blocks("sh"), blocks("toml"));
-    let ([jumpserver, jumpcloud], [more]) = (&shells[..], &files[..]) else { panic!("{shells:?} {files:?}") };
+    let jumpserver = &blocks("README.md", "\n## Run it\n", "sh")[0];
+    let (page, heading) = ("docs/en/upstreams/jumpcloud.md", "\n## With an API key\n");
+    let (jumpcloud, more) = (&blocks(page, heading, "sh")[0], &blocks(page, heading, "toml")[0]);
 
     // All but the last line, which serves until it is told to stop.
-    let lines = jumpserver.trim_end().strip_suffix("claviger serve").unwrap().replace("UUID", KEY_ID);
+    let until_it_serves = |lines: &str| lines.trim_end().strip_suffix("claviger serve").unwrap().to_owned();
+    let lines = until_it_serves(jumpserver).replace("UUID", KEY_ID);
     let printed = typed(site.folder.path(), &lines, SECRET);
     let script = token_in(&printed);
     assert!(
@@ -60,7 +64,7 @@ fn its_lines_lead_from_nothing_to_calls_that_jumpserver_and_jumpcloud_take() {
     let text =
         text.replace("127.0.0.1:7070", "127.0.0.1:0").replace("127.0.0.1:7071", &site.admin.to_string());
     fs::write(&config, text).unwrap();
-    let sync = token_in(&typed(&folder, jumpcloud, API_KEY));
+    let sync = token_in(&typed(&folder, &until_it_serves(jumpcloud), API_KEY));
 
     let process = site.launch(site.claviger().env("CLAVIGER_CONFIG", &config).arg("serve"));
     assert_eq!(get(process.address, "/api/v1/users/users/", &script).status, 200);

@@ -1,0 +1,11 @@
+"""Puts SECURITY.md and ARCHITECTURE.md, which stay at the tree's top, into the site."""
+import pathlib
+import re
+
+TREE = pathlib.Path(__file__).resolve().parent.parent
+INCLUDE = re.compile(r"<!-- include: (\w+\.md) -->")
+
+
+def on_page_markdown(markdown, **_):
+    """A page that has the line `<!-- include: NAME.md -->` gets that file of the tree's top in its place."""
+    return INCLUDE.sub(lambda found: (TREE / found[1]).read_text(), markdown)
