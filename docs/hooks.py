@@ -7,5 +7,6 @@ INCLUDE = re.compile(r"<!-- include: (\w+\.md) -->")
 
 
 def on_page_markdown(markdown, **_):
-    """A page that has the line `<!-- include: NAME.md -->` gets that file of the tree's top in its place."""
-    return INCLUDE.sub(lambda found: (TREE / found[1]).read_text(), markdown)
+    """A page that begins with the line `<!-- include: NAME.md -->` is that file of the tree's top."""
+    found = INCLUDE.match(markdown)
+    return (TREE / found[1]).read_text() if found else markdown
