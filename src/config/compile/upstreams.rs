@@ -291,7 +291,7 @@ mod tests {
         let patterns: Vec<_> =
             JUMPSERVER_SLASHLESS.iter().map(|pattern| PathPattern::parse(pattern)).collect();
         let slashless = |path: &str| patterns.iter().flatten().any(|pattern| pattern.matches(path));
-        let table = include_str!("../../../tests/it/packs/jumpserver.paths");
+        let table = include_str!("../../../tests/it/cases/packs/jumpserver.paths");
         let paths =
             table.lines().filter_map(|line| line.split(' ').next()).filter(|path| path.starts_with('/'));
         let (with, without): (Vec<_>, Vec<_>) = paths.partition(|path| path.ends_with('/'));

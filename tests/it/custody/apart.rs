@@ -7,8 +7,8 @@ use claviger::storage::{Change, Sqlite, Storage as _};
 use serde_json::Value;
 
 use super::{CONFIG, SOON, at_work, begun, code, issue, soon, verified};
-use crate::process::{Process, get};
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::process::{Process, get};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))

@@ -6,8 +6,8 @@ use std::time::Instant;
 use claviger::storage::{Change, Note, Sqlite, Storage as _};
 
 use super::{at_work, soon};
-use crate::process::PATIENCE;
-use crate::upstream::Upstream;
+use crate::support::process::PATIENCE;
+use crate::support::upstream::Upstream;
 
 const MANY: usize = 5_000;
 

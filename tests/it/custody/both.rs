@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{CONFIG, at_work, code, issue, refused, soon, verified};
-use crate::process::Site;
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::process::Site;
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 /// The file without the consumer `tool`; its grant stays.
 fn without_tool() -> String {

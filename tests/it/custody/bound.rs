@@ -5,8 +5,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::{CONFIG, SOON, at_work, code, issue, slow, soon, verified};
-use crate::process::{PATIENCE, Process, get};
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::process::{PATIENCE, Process, get};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 /// Beside what is in the store, consumers that the file declares; `fixed` needs nothing else.
 const DECLARED: &str = r#"

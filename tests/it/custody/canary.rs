@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::Signal;
 
 use super::{CONFIG, Site, soon, verified};
-use crate::canary::{forms, texts};
-use crate::upstream::{KEY_ID, Upstream};
+use crate::support::planted::{forms, texts};
+use crate::support::upstream::{KEY_ID, Upstream};
 
 const SECRET: &str = "canary-of-the-stored-key-71c0d9e2";
 const NEXT: &str = "canary-of-the-next-key-secret-a4f1";

@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::{CONFIG, SOON, add, at_work, begun, code, done, issue, soon, verified};
-use crate::process::{Site, get};
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::process::{Site, get};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
@@ -188,7 +188,7 @@ fn a_version_leaves_when_its_overlap_ends() {
     soon(&process, &token, 200);
     let versions = || site.done(&["credential", "show", "jms"])["versions"].as_array().unwrap().len();
     assert_eq!(versions(), 2);
-    let until = std::time::Instant::now() + crate::process::PATIENCE;
+    let until = std::time::Instant::now() + crate::support::process::PATIENCE;
     while versions() == 2 {
         assert!(std::time::Instant::now() < until, "{}", process.said());
         std::thread::sleep(SOON / 5);
@@ -219,7 +219,7 @@ fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
     for round in 1..=2 {
         process.signal(rustix::process::Signal::HUP);
         let told = || process.said().matches("configuration was not reloaded").count();
-        let until = std::time::Instant::now() + crate::process::PATIENCE;
+        let until = std::time::Instant::now() + crate::support::process::PATIENCE;
         while told() < round {
             assert!(std::time::Instant::now() < until, "{}", process.said());
             std::thread::sleep(SOON / 50);

@@ -8,9 +8,9 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{CONFIG, add, at_work, code, copy, done, issue, refused, soon, verified};
-use crate::process::{Site, get};
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use super::{CONFIG, add, at_work, code, done, issue, refused, soon, verified};
+use crate::support::process::{Site, copy, get};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))

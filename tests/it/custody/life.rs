@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{at_work, code, copy, done, issue, soon, verified};
-use crate::process::{Process, Site};
-use crate::upstream::{KEY_ID, OTHER_KEY_ID, SECRET, Upstream};
-use crate::world::Raw;
+use super::{at_work, code, done, issue, soon, verified};
+use crate::support::process::{Process, Site, copy};
+use crate::support::upstream::{KEY_ID, OTHER_KEY_ID, SECRET, Upstream};
+use crate::support::world::Raw;
 
 const NEXT_SECRET: &str = "fake-the-next-secret-000000000003";
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::{CONFIG, SECRET, at_work, begun, issue, refused, soon};
-use crate::process::Site;
-use crate::upstream::{KEY_ID, Upstream};
+use crate::support::process::Site;
+use crate::support::upstream::{KEY_ID, Upstream};
 
 /// The configuration with all that it needs in files: no store is needed.
 fn file_only() -> String {

@@ -11,25 +11,28 @@ mod life;
 mod missing;
 mod owners;
 mod passes;
+mod reload;
 mod restored;
 mod scale;
 mod signed;
 mod slow;
+mod state;
+mod storage;
 mod typed;
 mod verbs;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::process::{Process, Site, get};
-use crate::upstream::{KEY_ID, SECRET, Seen, Upstream};
-use crate::world::Answer;
+use crate::support::process::{Process, Site, get};
+use crate::support::upstream::{KEY_ID, SECRET, Seen, Upstream};
+use crate::support::world::Answer;
 
 /// Within this a change is in force.
 const SOON: Duration = Duration::from_secs(1);
@@ -164,16 +167,12 @@ fn code(answer: &Answer) -> String {
     body["code"].as_str().unwrap().to_owned()
 }
 
-/// Copies a folder with all that is in it.
-pub fn copy(from: &Path, to: &Path) {
-    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(copied.success());
-}
-
 /// The upstream's answer by whether the signature is by one of `keys`.
-fn verified(seen: &Seen, keys: &[(&str, &str)]) -> crate::upstream::Reply {
+fn verified(seen: &Seen, keys: &[(&str, &str)]) -> crate::support::upstream::Reply {
     match seen.signed_by(&seen.target, keys) {
-        Ok(place) => crate::upstream::Reply::json(&format!("{{\"key\":{place}}}")),
-        Err(_) => crate::upstream::Reply::raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+        Ok(place) => crate::support::upstream::Reply::json(&format!("{{\"key\":{place}}}")),
+        Err(_) => {
+            crate::support::upstream::Reply::raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        }
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::{CONFIG, add, at_work, done, issue, soon};
-use crate::process::Site;
-use crate::upstream::{SECRET, Upstream};
+use crate::support::process::Site;
+use crate::support::upstream::{SECRET, Upstream};
 
 /// Whom the gateway runs as.
 const GATEWAY: u32 = 65_534;

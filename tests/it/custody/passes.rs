@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::canary::{clean, kept, printed};
 use super::{SOON, begun_with, done, refused};
-use crate::process::{Process, Site, get};
-use crate::upstream::{Reply, Seen, Upstream};
-use crate::world::TOKEN;
+use crate::support::process::{Process, Site, get};
+use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::world::TOKEN;
 
 const PASSWORD: &str = "canary of-the-password-\"3f1c9a7e";
 const NEXT: &str = "canary-of-the-next-password-b2d8e0";

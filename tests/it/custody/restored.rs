@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{CONFIG, at_work, begun_with, code, copy, issue, soon, verified};
-use crate::process::Site;
-use crate::restored::refused_start;
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use super::{CONFIG, at_work, begun_with, code, issue, soon, verified};
+use crate::support::process::{Site, copy, refused_start};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
@@ -267,7 +266,7 @@ fn the_trail_knows_also_after_retention() {
     let process = site.start();
     site.done(&["token", "revoke", &id_of(&site, 0)]);
     soon(&process, &token, 401);
-    let until = std::time::Instant::now() + crate::process::PATIENCE;
+    let until = std::time::Instant::now() + crate::support::process::PATIENCE;
     let has_changes = || {
         let mut found = false;
         let look = |line: &[u8]| {
@@ -311,10 +310,14 @@ fn a_state_that_is_put_back_while_it_serves_is_not_put_in_force() {
     });
     let told = process.wait_readiness(503);
     assert!(String::from_utf8_lossy(&told.body).contains("claviger store accept"), "{told:?}");
-    assert_eq!(crate::process::get(process.address, "/api/v1/users/", &token).status, 401);
+    assert_eq!(crate::support::process::get(process.address, "/api/v1/users/", &token).status, 401);
     process.signal(rustix::process::Signal::HUP);
     std::thread::sleep(std::time::Duration::from_millis(600));
-    assert_eq!(crate::process::get(process.address, "/api/v1/users/", &token).status, 401, "nor by a reload");
+    assert_eq!(
+        crate::support::process::get(process.address, "/api/v1/users/", &token).status,
+        401,
+        "nor by a reload"
+    );
     site.done(&["store", "accept", "--yes"]);
     soon(&process, &token, 200);
     process.wait_ready();

@@ -9,8 +9,8 @@ use claviger::inbound::Directory;
 use claviger::storage::{Change, ConsumerRow, Sqlite, Storage as _, TokenRow};
 
 use super::{add, begun, code, verified};
-use crate::process::{Process, Site, get};
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::process::{Process, Site, get};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 const START: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });

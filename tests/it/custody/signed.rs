@@ -7,9 +7,9 @@ use claviger::signature::HmacKey;
 use serde_json::Value;
 
 use super::{Site, at_work, code, get};
-use crate::process::Process;
-use crate::upstream::{KEY_ID, SECRET, Upstream};
-use crate::world::{Answer, Raw};
+use crate::support::process::Process;
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::world::{Answer, Raw};
 
 /// An access key as it was issued.
 struct Pair {

@@ -1,9 +1,9 @@
 //! What is taken away while a call's body comes slowly is not used for it any more.
 
 use super::{CONFIG, SOON, add, at_work, begun_with as begun_site, issue, soon, verified};
-use crate::process::Process;
-use crate::upstream::{KEY_ID, SECRET, Upstream};
-use crate::world::Raw;
+use crate::support::process::Process;
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::world::Raw;
 
 /// Begins a call with a chunked body, which goes on once it is whole.
 pub(super) fn begun(process: &Process, token: &str) -> Raw {

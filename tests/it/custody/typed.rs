@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::{at_work, begun, soon, verified};
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 /// A terminal of util-linux's `script`: what is typed into it, and all that it showed.
-fn at_a_terminal(site: &crate::process::Site, line: &str, typed: &str) -> (bool, String) {
+fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) -> (bool, String) {
     let seen = site.folder.path().join("typescript");
     let mut command = Command::new("script");
     command.args(["--quiet", "--flush", "--return", "--command", line]).arg(&seen);
@@ -16,7 +16,7 @@ fn at_a_terminal(site: &crate::process::Site, line: &str, typed: &str) -> (bool,
     let mut child = command.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
     // Typed once the prompt is there, as people do.
-    let until = std::time::Instant::now() + crate::process::PATIENCE;
+    let until = std::time::Instant::now() + crate::support::process::PATIENCE;
     let asked = || {
         fs::read_to_string(&seen).is_ok_and(|shown| shown.contains("secret: ") || shown.contains("[y/N] "))
     };

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use super::{CONFIG, add, at_work, begun, done, issue, refused};
-use crate::process::Site;
-use crate::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::process::Site;
+use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 
 fn mode(path: &std::path::Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777

@@ -1,4 +1,4 @@
-//! What each target holds of any bytes. Used by libFuzzer (`main.rs`), and by the main suite (`tests/it/fuzzed.rs`) on the
+//! What each target holds of any bytes. Used by libFuzzer (`main.rs`), and by the main suite (`tests/it/server/fuzzed.rs`) on the
 //! kept inputs and on changes of them. A body that panics has found something.
 
 mod config;

@@ -1,0 +1,85 @@
+//! A disk that neither works nor fails.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use claviger::audit::{Disk, Folder};
+use claviger::clock::SystemClock;
+
+use crate::support::upstream::Upstream;
+use crate::support::world::{CONFIG, World};
+
+struct Hanging {
+    folder: Folder,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Disk for Hanging {
+    fn dir(&self) -> &Path {
+        self.folder.dir()
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        self.folder.create(name)
+    }
+
+    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        self.folder.append(file, bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        while self.hangs.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.folder.sync(file)
+    }
+
+    fn cut(&self, file: &File, len: u64) -> io::Result<()> {
+        self.folder.cut(file, len)
+    }
+}
+
+/// Lets the disk go on when the test ends, however it ends: the gateway waits for its disk.
+struct GoesOn(Arc<AtomicBool>);
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_flush_that_hangs_refuses_calls_until_it_is_done() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&hangs);
+    let disk = |dir| -> Box<dyn Disk> { Box::new(Hanging { folder: Folder::new(dir), hangs: told }) };
+    let world = World::on(Upstream::ok(), CONFIG, disk, Arc::new(SystemClock));
+    let goes_on = GoesOn(Arc::clone(&hangs));
+    assert_eq!(world.get("/before/", "").status, 200);
+    hangs.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    let waited = world.get("/during/", "");
+    assert_eq!((waited.status, waited.code().as_str()), (503, "unrecorded"));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(!world.server().journal().healthy(), "it is told to whoever asks");
+    let began = Instant::now();
+    assert_eq!(world.get("/after/", "").status, 503);
+    assert!(began.elapsed() < Duration::from_secs(1), "a hanging disk is not waited for again");
+    drop(goes_on);
+    let until = Instant::now() + Duration::from_secs(3);
+    while !world.server().journal().healthy() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(world.get("/again/", "").status, 200);
+    let targets: Vec<String> = world.upstream.seen().iter().map(|seen| seen.target.clone()).collect();
+    assert_eq!(targets, ["/before/", "/again/"], "nothing left meanwhile");
+    let journal = crate::support::world::events(&world.folder.path().join("state/audit"));
+    assert!(
+        journal.iter().any(|event| event["what"] == "resumed"),
+        "the trail tells of the gap: {journal:#?}"
+    );
+}

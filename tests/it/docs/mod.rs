@@ -1,0 +1,6 @@
+//! The documents, the shipped configurations and the sources are as they say.
+
+mod configs;
+mod proofs;
+mod readme;
+mod tidy;

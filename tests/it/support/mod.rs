@@ -1,0 +1,11 @@
+//! What the suites share: a gateway, in this process or as the binary, and what stands around it. No tests.
+
+pub mod faulty;
+pub mod frames;
+pub mod ledger;
+pub mod planted;
+pub mod process;
+pub mod script;
+pub mod tls;
+pub mod upstream;
+pub mod world;

@@ -1,0 +1,260 @@
+//! The real binary: a folder with a configuration, and what runs from it.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::upstream::SECRET;
+use crate::support::world::{Answer, CONFIG, Raw, TOKEN, events, fill};
+
+/// How long anything that must happen may take on a machine that does much else.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The trail is on the disk before anything is answered.
+pub const SYNC: &str = "[audit]\ndurability = \"sync\"\n";
+
+/// A folder with a configuration, from which the gateway is started as often as a test likes.
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub admin: SocketAddr,
+    upstream: SocketAddr,
+}
+
+impl Site {
+    /// The configuration that most tests use, with more lines at its end.
+    pub fn new(upstream: SocketAddr, more: &str) -> Self {
+        Self::with(upstream, &format!("{}[admin]\naddress = \"@ADMIN@\"\n{more}", patient(CONFIG)))
+    }
+
+    /// Another configuration. `@ADMIN@` is the admin listener's address.
+    pub fn with(upstream: SocketAddr, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("key.secret");
+        fs::write(&secret, SECRET).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let site = Self { folder, admin: free_address(), upstream };
+        site.write(config);
+        site
+    }
+
+    /// Puts another configuration in the place of the former.
+    pub fn write(&self, config: &str) {
+        let text = fill(config, self.upstream).replace("@ADMIN@", &self.admin.to_string());
+        let new = self.folder.path().join("claviger.toml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.config()).unwrap();
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("claviger.toml")
+    }
+
+    pub fn audit(&self) -> PathBuf {
+        self.folder.path().join("state/audit")
+    }
+
+    /// Every whole line of the trail.
+    pub fn events(&self) -> Vec<Value> {
+        events(&self.audit())
+    }
+
+    /// The binary, told where this configuration is.
+    pub fn claviger(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claviger"));
+        command.env_remove("CLAVIGER_LOG").env("CLAVIGER_CONFIG", self.config()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.claviger().args(arguments).output().unwrap()
+    }
+
+    /// Runs `audit verify`, which must find nothing.
+    pub fn verified(&self) -> Value {
+        let done = self.run(&["audit", "verify", "--output", "json"]);
+        let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{report:#}");
+        report
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub fn start(&self) -> Process {
+        let process = self.launch(self.claviger().arg("serve"));
+        process.wait_ready();
+        process
+    }
+
+    /// Starts the gateway by a command of the test's own and waits until it listens.
+    pub fn launch(&self, command: &mut Command) -> Process {
+        self.launch_to(command, Stdio::null())
+    }
+
+    /// The same, with what becomes of its standard output.
+    pub fn launch_to(&self, command: &mut Command, out: Stdio) -> Process {
+        let log = self.folder.path().join("stderr.log");
+        let child = command.stderr(File::create(&log).unwrap()).stdout(out).spawn().unwrap();
+        let mut process = Process { child, address: self.admin, admin: self.admin, log };
+        let said = process.wait_said("listening address=");
+        let address = said.split("listening address=").nth(1).unwrap().split_whitespace().next().unwrap();
+        process.address = address.parse().unwrap();
+        process
+    }
+}
+
+/// The configuration with time-outs that a busy machine does not reach.
+pub fn patient(config: &str) -> String {
+    config.replace("\"400ms\"", "\"10s\"").replace("\"600ms\"", "\"10s\"")
+}
+
+/// A port that nobody listens on, and that no system gives out by itself.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 9_000).unwrap();
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A running gateway.
+pub struct Process {
+    pub child: Child,
+    /// The data listener.
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    log: PathBuf,
+}
+
+impl Process {
+    /// A `GET` with the tool's token on a connection of its own.
+    pub fn get(&self, target: &str) -> Answer {
+        get(self.address, target, TOKEN)
+    }
+
+    /// A `GET` to the admin listener.
+    pub fn admin(&self, target: &str) -> Answer {
+        asked(self.admin, &self.admin.to_string(), target, "")
+    }
+
+    /// What it has said to stderr so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until it has said `text`; gives all that it said.
+    pub fn wait_said(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let said = self.said();
+            // A line may be half written.
+            if said.split_inclusive('\n').any(|line| line.ends_with('\n') && line.contains(text)) {
+                return said;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < until, "`{text}` was not said ({ended:?}): {said}");
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn wait_ready(&self) {
+        self.wait_readiness(200);
+    }
+
+    /// Waits until `/readyz` answers `status`; gives that answer.
+    pub fn wait_readiness(&self, status: u16) -> Answer {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.admin("/readyz");
+            if answer.status == status {
+                return answer;
+            }
+            assert!(Instant::now() < until, "never {status}: {answer:?} {}", self.said());
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it at once, without a chance to say or do anything.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end; gives its exit code and all that it said.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        self.signal(Signal::TERM);
+        (self.ended(), self.said())
+    }
+
+    /// Waits for its end; gives its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < until, "it does not end: {}", self.said());
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Only where a test failed is there anything left to end.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A `GET` on a connection of its own.
+pub fn get(address: SocketAddr, target: &str, token: &str) -> Answer {
+    asked(address, "gw.test", target, token)
+}
+
+fn asked(address: SocketAddr, host: &str, target: &str, token: &str) -> Answer {
+    let mut raw = Raw::to(address);
+    raw.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    raw.send(format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    ));
+    raw.answer()
+}
+
+/// Starts the gateway, which must refuse to; gives why.
+pub fn refused_start(site: &Site) -> String {
+    let mut command = site.claviger();
+    let mut child = command.arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("it starts");
+        }
+        sleep(Duration::from_millis(10));
+    }
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    String::from_utf8(done.stderr).unwrap()
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
