@@ -1,6 +1,7 @@
 """What the README and the pages of docs/ say is run as it stands there; `pages.py` says how. The Chinese pages have the same blocks."""
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -10,7 +11,7 @@ import oauth
 import ops
 import systems
 from pages import DOCS, KNOWN, Reader, before, blocks, missing, pages, plain
-from world import KEY_ID, PASSWORDS, PRIVATE_TOKEN, ROOT, SECRET, direct
+from world import CLAVIGER, KEY_ID, PASSWORDS, PRIVATE_TOKEN, ROOT, SECRET, direct
 
 MOST_NOT_RUN = 10
 EVERY = [ROOT / "README.md", *pages()]
@@ -77,6 +78,29 @@ def test_what_is_linked_is_there(page):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     gone = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not gone, gone
+
+
+def test_the_metrics_that_there_are_are_on_the_page(gateway):
+    told = re.findall(r"^# TYPE (\w+) (\w+)$", direct("GET", f"http://127.0.0.1:{gateway.admin_port}/metrics").text, re.M)
+    page = (DOCS / "en" / "operations.md").read_text()
+    every = [metric + ("_total" if kind == "counter" else "") for metric, kind in told]
+    assert len(every) > 5 and not [metric for metric in every if f"`{metric}`" not in page]
+
+
+def test_each_command_that_is_named_exists_with_its_options():
+    named = set()
+    for page in EVERY:
+        named.update(re.findall(r"`(claviger [a-z][^`\n]*)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)))
+    wrong = []
+    for command in sorted(named):
+        verb, *words = re.split(r"[\s,=]+", command.removeprefix("claviger "))
+        subs = words[0].split("|") if words and re.fullmatch(r"[a-z][a-z|-]*", words[0].replace("\\", "")) else [""]
+        for sub in (sub.strip("\\") for sub in subs):
+            done = subprocess.run([CLAVIGER, *filter(None, [verb, sub]), "--help"], capture_output=True, text=True)
+            lacking = [word for word in words if word.startswith("-") and word not in done.stdout]
+            if done.returncode or lacking:
+                wrong.append((command, sub, lacking, done.stderr))
+    assert len(named) > 40 and not wrong, wrong
 
 
 def keys(schema, place=()):
