@@ -17,6 +17,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import unicodedata
 
 from world import CLAVIGER, ROOT, free_port
 
@@ -69,9 +70,12 @@ def pages(language="en"):
 
 
 def blocks(page):
-    text = page.read_text()
-    found = [Block(**{**block.groupdict(), "norun": block["norun"]}) for block in FENCE.finditer(text)]
-    assert len(found) * 2 == len(re.findall("^```", text, re.M)), f"{page}: a block that is not read"
+    return blocks_in(page.read_text())
+
+
+def blocks_in(text):
+    found = [Block(**block.groupdict()) for block in FENCE.finditer(text)]
+    assert len(found) * 2 == len(re.findall("^```", text, re.M)), f"a block that is not read in\n{text}"
     return found
 
 
@@ -171,7 +175,52 @@ def missing(done, printed):
     return lacking
 
 
+COMMENTED = {"sh", "python", "toml"}
+HEADING = re.compile(r"^(?P<level>#+) (?P<title>.*?)(?: \{ #(?P<anchor>\S+) \})?$", re.M)
+CODE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+Shape = collections.namedtuple("Shape", "after headings anchors blocks tables code links numbers")
+
+
+def twins():
+    """The pages that exist in both languages, each in English and in Chinese, the README first."""
+    return [(ROOT / "README.md", ROOT / "README.zh.md"), *((DOCS / "en" / page.relative_to(DOCS / "zh"), page) for page in pages("zh"))]
+
+
 def plain(block):
     """A block without its comments, which differ between languages."""
-    lines = (re.sub(r"(^|\s+)#.*$", "", line).rstrip() for line in block.text.splitlines())
-    return block.language, block.title, [line for line in lines if line]
+    lines = block.text.splitlines()
+    if block.language in COMMENTED:
+        lines = [re.sub(r"(^|\s+)#.*$", "", line).rstrip() for line in lines]
+    return block.language, block.title, block.norun, [line for line in lines if line]
+
+
+def anchor(title):
+    """The anchor that Markdown gives to an English heading."""
+    ascii_alone = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", ascii_alone).strip().lower())
+
+
+def cells(line):
+    return re.split(r"(?<!\\)\|", line.strip())[1:-1]
+
+
+def shape(text):
+    """What a translated page has in common with its original. What stands in prose is compared section by section."""
+    prose = FENCE.sub("", text)
+    headings = list(HEADING.finditer(prose))
+    bounds = [0, *(heading.end() for heading in headings), len(prose)]
+    sections = [prose[begin:end] for begin, end in zip(bounds, bounds[1:])]
+    words = [LINK.sub("", CODE.sub("", section)) for section in sections]
+    return Shape(
+        after=AFTER.findall(text),
+        headings=[heading["level"] for heading in headings],
+        anchors=[heading["anchor"] or anchor(heading["title"]) for heading in headings[1:]],
+        blocks=list(map(plain, blocks_in(text))),
+        tables=[[sorted(CODE.findall(cell)) for cell in cells(line)] for line in prose.splitlines() if line.startswith("|")],
+        code=[set(CODE.findall(section)) for section in sections],
+        links=[sorted(LINK.findall(section)) for section in sections],
+        numbers=[set(NUMBER.findall(section)) for section in words],
+    )
