@@ -7,13 +7,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread::{self};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::process::{PATIENCE, SYNC, Site};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{lapse, until};
 use crate::support::world::{Raw, TOKEN, events, verified};
 
 /// To be appended to a configuration.
@@ -69,7 +70,7 @@ fn fifty_kills_lose_no_intent_and_no_outcome_that_was_seen() {
                 let (address, gone, answered) = (process.address, &gone, &answered);
                 scope.spawn(move || press(address, &format!("{round}-{client}"), gone, answered));
             }
-            sleep(Duration::from_millis(5 + round * 7 % 40));
+            lapse(Duration::from_millis(5 + round * 7 % 40), "each kill comes at another moment");
             process.kill();
             gone.store(true, Ordering::Relaxed);
         });
@@ -189,7 +190,7 @@ fn segments_are_rotated_by_size_and_the_chain_runs_through_them() {
 fn killed_with_an_old_call_open() -> Site {
     let upstream = Upstream::start(|seen| {
         if seen.target.contains("slow") {
-            sleep(PATIENCE);
+            lapse(PATIENCE, "it does not answer while the gateway lives");
         }
         Reply::json("{}")
     });
@@ -199,11 +200,7 @@ fn killed_with_an_old_call_open() -> Site {
     slow.send(format!(
         "GET /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
     ));
-    let until = Instant::now() + PATIENCE;
-    while of(&events(&site.audit()), "intent").next().is_none() {
-        assert!(Instant::now() < until, "the slow call never began");
-        sleep(Duration::from_millis(2));
-    }
+    until("the slow call's intent", || of(&events(&site.audit()), "intent").next().is_some());
     for call in 0..20 {
         assert_eq!(process.get(&format!("/api/v1/{call}/")).status, 200);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, sleep};
+use std::thread::{self};
 use std::time::{Duration, Instant};
 
 use claviger::audit::{Disk, Folder};
@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::support::faulty::{Act, Fate, Faulty, Notes};
 use crate::support::process::{PATIENCE, patient};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{found, lapse, until};
 use crate::support::world::{CONFIG, World, events, verified};
 
 /// A gateway on a disk, with the calls it was asked for.
@@ -54,11 +55,7 @@ impl Run {
     }
 
     fn wait_healthy(&self) {
-        let until = Instant::now() + PATIENCE;
-        while !self.world.server().journal().healthy() {
-            assert!(Instant::now() < until, "it never works again");
-            sleep(Duration::from_millis(2));
-        }
+        until("it works again", || self.world.server().journal().healthy());
     }
 
     /// Heals the disk and looks at what was recorded; whether anything had failed.
@@ -67,11 +64,13 @@ impl Run {
         self.notes.heal();
         self.wait_healthy();
         // A flush that began before may still fail, and with it the call that waits for it.
-        let until = Instant::now() + PATIENCE;
-        while !self.call() {
-            assert!(Instant::now() < until, "the disk works again");
-            self.wait_healthy();
-        }
+        until("a call on a disk that works again", || {
+            let recorded = self.call();
+            if !recorded {
+                self.wait_healthy();
+            }
+            recorded
+        });
         let seen: HashSet<String> = self.world.upstream.seen().into_iter().map(|seen| seen.target).collect();
         let (early, made, refused) = (self.early, self.made, self.refused);
         let dir = self.world.folder.path().join("state/audit");
@@ -128,7 +127,7 @@ fn each_once(durability: &'static str, act: Act, fate: Fate, cut_fails: bool) {
                             run.wait_healthy();
                         }
                         if durability == "batched" {
-                            sleep(Duration::from_millis(4));
+                            lapse(Duration::from_millis(4), "each call has a flush of its own");
                         }
                     }
                     // The first that is not reached is the end: a busy machine makes fewer of them.
@@ -212,11 +211,7 @@ fn a_torn_tail_is_told_even_where_the_first_segment_cannot_be_made_at_once() {
         faulty(dir)
     };
     let world = World::on(Upstream::ok(), &patient(CONFIG), torn, Arc::new(SystemClock));
-    let until = Instant::now() + PATIENCE;
-    while !world.server().journal().healthy() {
-        assert!(Instant::now() < until, "it never works");
-        sleep(Duration::from_millis(2));
-    }
+    until("it works", || world.server().journal().healthy());
     let events = events(&world.folder.path().join("state/audit"));
     assert_eq!((&events[0]["what"], &events[0]["torn_bytes"]), (&"opened".into(), &9.into()), "{events:#?}");
 }
@@ -249,15 +244,11 @@ fn calls_refused_before_the_folder_could_be_read_are_counted() {
     }
     run.notes.heal();
     run.wait_healthy();
-    let until = Instant::now() + PATIENCE;
-    let resumed = loop {
-        let events = events(&run.world.folder.path().join("state/audit"));
-        if let Some(event) = events.iter().find(|event| event["what"] == "resumed") {
-            break event.clone();
-        }
-        assert!(Instant::now() < until, "not told: {events:#?}");
-        sleep(Duration::from_millis(5));
-    };
+    let told = || events(&run.world.folder.path().join("state/audit"));
+    let resumed = found(
+        || told().into_iter().find(|event| event["what"] == "resumed"),
+        || format!("`resumed`: {:#?}", told()),
+    );
     assert_eq!(resumed["unrecorded"], 7, "{resumed}");
     assert!(run.check("sync"));
 }

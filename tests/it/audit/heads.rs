@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger::audit::{Checkpoint, Report, Signer, Trusted, Verifier, segments, verify};
 use serde_json::Value;
 
 use crate::support::process::Site;
 use crate::support::upstream::Upstream;
+use crate::support::wait::{lapse, until_or};
 
 const EVERY_TEN: &str = "[audit]\nrotate = \"64KiB\"\nhead_events = 10\norigin = \"gw.test/trail\"\n";
 
@@ -85,12 +86,8 @@ fn heads_are_signed_after_so_many_events_after_a_while_and_at_the_end() {
     let heads = || site.events().iter().filter(|event| event["event"] == "head").count();
     assert_eq!(heads(), 1, "with the first line");
     assert_eq!(process.get("/api/").status, 200);
-    let until = Instant::now() + Duration::from_secs(5);
-    while heads() < 2 {
-        assert!(Instant::now() < until, "{:#?}", site.events());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(Duration::from_millis(700));
+    until_or(|| heads() >= 2, || format!("{:#?}", site.events()));
+    lapse(Duration::from_millis(700), "another head would have come after 300 ms");
     assert_eq!(heads(), 2, "nothing came since");
     for _ in 0..20 {
         assert_eq!(process.get("/api/").status, 200);

@@ -3,14 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::Duration;
 
 use claviger::audit::{LastHead, segments};
 use claviger::server::Trail;
 use serde_json::Value;
 
-use crate::support::process::{PATIENCE, Site, copy, refused_start};
+use crate::support::process::{Site, copy, refused_start};
 use crate::support::upstream::Upstream;
+use crate::support::wait::{lapse, until};
 
 const SMALL: &str = "[audit]\nrotate = \"16KiB\"\nhead_events = 10\n";
 
@@ -327,7 +328,12 @@ fn sinks_get_what_is_recorded_in_the_place_of_what_is_missing() {
         let process = site.launch_to(site.claviger().arg("serve"), file.into());
         process.wait_ready();
         assert_eq!(process.get("/api/v1/users/").status, 200);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        let last = || site.events().into_iter().rfind(|event| event["event"] == "outcome").unwrap();
+        let delivered = || {
+            let out = fs::read_to_string(&out).unwrap();
+            last()["target"] == "/api/v1/users/" && out.contains(last()["hash"].as_str().unwrap())
+        };
+        until("the call is delivered", delivered);
         assert_eq!(process.end().0, Some(0));
         fs::read_to_string(&out).unwrap()
     };
@@ -353,7 +359,7 @@ fn only_what_is_on_the_disk_is_missed() {
     let (_upstream, site) = trail(3);
     // Events that no head was over when it was killed, lost with the machine.
     let process = site.start();
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    lapse(Duration::from_millis(600), "the head of its start is kept within 250 ms");
     let known = last_head(&site);
     for call in 0..3 {
         assert_eq!(process.get(&format!("/api/v1/{call}/")).status, 200);
@@ -404,12 +410,10 @@ fn what_was_let_go_is_not_missed_and_what_stands_for_it_is_not_enough() {
     let config = fs::read_to_string(site.config()).unwrap();
     site.write(&config.replace(SMALL, &format!("{SMALL}keep_size = \"24KiB\"\ncompress_after = \"0s\"\n")));
     let process = site.start();
-    let until = Instant::now() + PATIENCE;
-    while last_head(&site).retired == 0 {
-        assert!(Instant::now() < until, "nothing is let go");
+    until("something is let go", || {
         assert_eq!(process.get("/api/v1/more/").status, 200);
-        std::thread::sleep(std::time::Duration::from_millis(30));
-    }
+        last_head(&site).retired > 0
+    });
     process.kill();
     assert_eq!(site.start().end().0, Some(0));
     site.verified();

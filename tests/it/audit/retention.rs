@@ -3,22 +3,14 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use claviger::audit::{Report, Trusted, Verifier, is_packed, segments, verify};
 
-use crate::support::process::{PATIENCE, Process, Site};
+use crate::support::process::{Process, Site};
 use crate::support::upstream::Upstream;
+use crate::support::wait::until;
 
 const SMALL: &str = "[audit]\nrotate = \"16KiB\"\nhead_events = 10\ncompress_after = \"0s\"\n";
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-}
 
 fn call(process: &Process, count: usize) -> Vec<String> {
     let called = (0..count).map(|call| process.get(&format!("/api/v1/{call}/")));

@@ -12,6 +12,7 @@ use sqlx::{Column as _, ConnectOptions as _, Row as _, TypeInfo as _, ValueRef a
 
 use crate::support::process::{Process, Site, get};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::until;
 use crate::support::world::TOKEN;
 
 const SMALL: &str = "[audit]\nrotate = \"16KiB\"\nhead_events = 10\n";
@@ -171,11 +172,9 @@ fn compressed_and_departed_segments_are_followed() {
     let process = site.start();
     calls(&process);
     assert_eq!(found(&site, &["--path", "/api/v1/users/3"]).len(), 1);
-    let end = std::time::Instant::now() + crate::support::process::PATIENCE;
-    while !segments(&site.audit()).unwrap().iter().rev().skip(1).all(|path| is_packed(path)) {
-        assert!(std::time::Instant::now() < end);
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    let closed_are_packed =
+        || segments(&site.audit()).unwrap().iter().rev().skip(1).all(|path| is_packed(path));
+    until("closed segments are compressed", closed_are_packed);
     let third = found(&site, &["--path", "/api/v1/users/3"]);
     assert_eq!(third[0]["target"], "/api/v1/users/3/?limit=1");
     assert_eq!(process.end().0, Some(0));
@@ -183,11 +182,7 @@ fn compressed_and_departed_segments_are_followed() {
     let more = fs::read_to_string(site.config()).unwrap();
     site.write(&format!("{more}keep_size = \"6KiB\"\n"));
     let process = site.start();
-    let end = std::time::Instant::now() + crate::support::process::PATIENCE;
-    while site.events()[0]["seq"] == 1 {
-        assert!(std::time::Instant::now() < end);
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    until("the oldest is let go", || site.events()[0]["seq"] != 1);
     assert_eq!(process.get("/api/v1/users/new/").status, 200);
     assert_eq!(process.end().0, Some(0));
     assert!(found(&site, &["--path", "/api/v1/users/3"]).is_empty());

@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+
+use crate::support::wait::found;
 
 const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
 
@@ -93,16 +94,10 @@ impl Waiting {
     /// Sends it the signal and takes its exit code.
     fn end(mut self, signal: rustix::process::Signal) -> Option<i32> {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
-        let until = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                self.out.read_to_string(&mut self.said).unwrap();
-                assert!(self.said.ends_with("its folder is removed.\n"), "{}", self.said);
-                return status.code();
-            }
-            assert!(Instant::now() < until, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let status = found(|| self.child.try_wait().unwrap(), || "its end".to_owned());
+        self.out.read_to_string(&mut self.said).unwrap();
+        assert!(self.said.ends_with("its folder is removed.\n"), "{}", self.said);
+        status.code()
     }
 }
 

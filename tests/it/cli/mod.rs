@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::process::{Site, get};
 use crate::support::upstream::{Reply, SECRET, Seen, Upstream};
+use crate::support::wait::until_or;
 use crate::support::world::{CONFIG, ORG, OTHER_ORG, OTHER_TOKEN, TOKEN};
 
 const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
@@ -405,9 +406,11 @@ fn every_metric_of_the_contract_is_told() {
     assert_eq!(process.get("/api/v1/unauthorized/").status, 502);
     assert_eq!(get(process.address, "/api/v1/", OTHER_TOKEN).status, 403);
     assert_eq!(get(process.address, "/api/v1/", "clv_wrong").status, 401);
+    let metrics = || String::from_utf8(process.admin("/metrics").body).unwrap();
     // What is not durable yet is for a moment only.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let text = String::from_utf8(process.admin("/metrics").body).unwrap();
+    let is_over = |name: &str| metrics().contains(&format!("\nclaviger_{name} 0\n"));
+    until_or(|| ["audit_lag_events", "connections", "in_flight"].into_iter().all(is_over), metrics);
+    let text = metrics();
     for line in [
         "claviger_requests_total{route=\"/\",consumer=\"tool\",method=\"GET\",code=\"200\"} 1",
         "claviger_requests_total{route=\"/\",consumer=\"tool\",method=\"GET\",code=\"502\"} 1",

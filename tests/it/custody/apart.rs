@@ -1,7 +1,6 @@
 //! What cannot be put in force of the store holds up nothing else, is told, and is tried until it can be.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use claviger::storage::{Change, Sqlite, Storage as _};
 use serde_json::Value;
@@ -9,6 +8,7 @@ use serde_json::Value;
 use super::{CONFIG, SOON, at_work, begun, code, issue, soon, verified};
 use crate::support::process::{Process, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::{lapse, until_or};
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
@@ -21,13 +21,8 @@ fn unready(process: &Process) -> String {
     said["reasons"][0].as_str().unwrap().to_owned()
 }
 
-/// Within the time that may pass between two tries, and a little.
 fn works_again(process: &Process, token: &str) {
-    let until = Instant::now() + Duration::from_secs(2) + SOON;
-    while get(process.address, "/api/v1/", token).status != 200 {
-        assert!(Instant::now() < until, "{}", process.said());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_or(|| get(process.address, "/api/v1/", token).status == 200, || process.said());
     process.wait_readiness(200);
 }
 
@@ -52,7 +47,7 @@ fn a_master_key_that_is_away_is_told_and_tried_again() {
     soon(&process, &token, 401);
     site.done(&["consumer", "enable", "tool"]);
     soon(&process, &token, 503);
-    std::thread::sleep(2 * SOON);
+    lapse(2 * SOON, "it has tried again by then");
     assert_eq!(process.admin("/readyz").status, 503);
     assert_eq!(process.said().matches("not all that the store holds").count(), 1, "{}", process.said());
     fs::copy(&away, &key).unwrap();

@@ -1,13 +1,12 @@
 //! Notes that have gathered while nobody served are told bit by bit, and hold up nothing.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use claviger::storage::{Change, Note, Sqlite, Storage as _};
 
 use super::{at_work, soon};
-use crate::support::process::PATIENCE;
 use crate::support::upstream::Upstream;
+use crate::support::wait::until_or;
 
 const MANY: usize = 5_000;
 
@@ -31,11 +30,7 @@ fn a_revocation_does_not_wait_for_what_is_to_be_told() {
     site.done(&["token", "revoke", &id]);
     soon(&process, &token, 401);
     assert!(left() > 0, "the revocation came before all was told");
-    let until = Instant::now() + PATIENCE;
-    while left() > 0 {
-        assert!(Instant::now() < until, "{} are left: {}", left(), process.said());
-        std::thread::sleep(super::SOON / 10);
-    }
+    until_or(|| left() == 0, || format!("{} are left: {}", left(), process.said()));
     assert_eq!(process.end().0, Some(0));
     let told: Vec<String> =
         site.admin_events().iter().map(|event| event["change"].as_str().unwrap().to_owned()).collect();

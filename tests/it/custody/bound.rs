@@ -5,8 +5,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::{CONFIG, SOON, at_work, code, issue, slow, soon, verified};
-use crate::support::process::{PATIENCE, Process, get};
+use crate::support::process::{Process, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::{found, lapse};
 
 /// Beside what is in the store, consumers that the file declares; `fixed` needs nothing else.
 const DECLARED: &str = r#"
@@ -56,15 +57,10 @@ fn config() -> String {
 /// Calls until the store has been away for too long; gives how long that took.
 fn until_refused(process: &Process, token: &str) -> Duration {
     let began = Instant::now();
-    loop {
-        let answer = get(process.address, "/api/v1/", token);
-        if answer.status != 200 {
-            assert_eq!((answer.status, code(&answer).as_str()), (503, "store_unavailable"));
-            return began.elapsed();
-        }
-        assert!(began.elapsed() < PATIENCE, "{}", process.said());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let look = || Some(get(process.address, "/api/v1/", token)).filter(|answer| answer.status != 200);
+    let answer = found(look, || process.said());
+    assert_eq!((answer.status, code(&answer).as_str()), (503, "store_unavailable"));
+    began.elapsed()
 }
 
 #[test]
@@ -129,7 +125,7 @@ fn a_key_that_is_away_does_not_count() {
     site.write(&config());
     let said = process.wait_readiness(503);
     assert!(String::from_utf8_lossy(&said.body).contains("not all that it holds"), "{said:?}");
-    std::thread::sleep(3 * SOON);
+    lapse(3 * SOON, "`store_bound` is over by then");
     soon(&process, &token, 200);
     site.done(&["consumer", "disable", "tool"]);
     soon(&process, &token, 401);

@@ -1,10 +1,12 @@
 //! What the command line changes, in a gateway that runs: within a second, without a reload.
 
 use std::fs;
+use std::time::Instant;
 
 use super::{CONFIG, SOON, add, at_work, begun, code, done, issue, soon, verified};
 use crate::support::process::{Site, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::{lapse, until, until_or};
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
@@ -142,9 +144,27 @@ fn a_token_ends_at_its_time() {
     );
     let brief = brief["token"].as_str().unwrap();
     soon(&process, brief, 200);
-    std::thread::sleep(2 * SOON);
-    assert_eq!(get(process.address, "/api/v1/", brief).status, 401);
+    until("its time is over", || get(process.address, "/api/v1/", brief).status == 401);
     assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
+    assert_eq!(process.end().0, Some(0));
+}
+
+/// The same change a few times: a busy machine may be late with some, not with most.
+#[test]
+fn a_change_is_in_force_within_a_second() {
+    let upstream = upstream();
+    let (site, token) = at_work(&upstream);
+    let process = site.start();
+    let mut took = Vec::new();
+    for round in 0..6 {
+        let (typed, status) = if round % 2 == 0 { ("freeze", 503) } else { ("thaw", 200) };
+        site.done(&[typed]);
+        let began = Instant::now();
+        soon(&process, &token, status);
+        took.push(began.elapsed());
+    }
+    took.sort();
+    assert!(took[took.len() / 2] < SOON, "{took:?}");
     assert_eq!(process.end().0, Some(0));
 }
 
@@ -188,11 +208,7 @@ fn a_version_leaves_when_its_overlap_ends() {
     soon(&process, &token, 200);
     let versions = || site.done(&["credential", "show", "jms"])["versions"].as_array().unwrap().len();
     assert_eq!(versions(), 2);
-    let until = std::time::Instant::now() + crate::support::process::PATIENCE;
-    while versions() == 2 {
-        assert!(std::time::Instant::now() < until, "{}", process.said());
-        std::thread::sleep(SOON / 5);
-    }
+    until_or(|| versions() == 1, || process.said());
     soon(&process, &token, 200);
     assert!(site.refused(&["credential", "activate", "jms", "1"]).contains("no version 1"));
     assert_eq!(process.end().0, Some(0));
@@ -216,14 +232,9 @@ fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
     assert!(String::from_utf8_lossy(&answer.body).contains("store: "), "{answer:?}");
     assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
     // A reload that does not come about says so each time, whatever was said before.
-    for round in 1..=2 {
+    for before in 0..2 {
         process.signal(rustix::process::Signal::HUP);
-        let told = || process.said().matches("configuration was not reloaded").count();
-        let until = std::time::Instant::now() + crate::support::process::PATIENCE;
-        while told() < round {
-            assert!(std::time::Instant::now() < until, "{}", process.said());
-            std::thread::sleep(SOON / 50);
-        }
+        process.wait_said_again("configuration was not reloaded", before);
     }
     fs::rename(&away, site.store()).unwrap();
     process.wait_readiness(200);
@@ -298,7 +309,7 @@ fn a_use_is_told_whatever_changed_meanwhile() {
     runtime.block_on(sqlx::raw_sql(revoke).execute(&mut hanging)).unwrap();
     soon(&process, &token, 401);
     process.wait_said("what was changed in the store is in force");
-    std::thread::sleep(SOON / 2);
+    lapse(SOON / 2, "it would tell of the use, were the store free");
     runtime.block_on(hanging.close()).unwrap();
     assert_eq!(process.end().0, Some(0));
     let issued = site.done(&["token", "list"]);

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{CONFIG, add, at_work, code, done, issue, refused, soon, verified};
 use crate::support::process::{Site, copy, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::lapse;
 
 fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
@@ -196,7 +197,7 @@ fn a_key_may_come_from_a_variable() {
     assert!(process.said().contains("what was opened before stays in use"));
     process.wait_readiness(503);
     // One that was removed is not put back by its name, whatever the new one is.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    lapse(super::SOON, "it has looked at the store again");
     assert!(with(&two, &["credential", "remove", "jms", "--yes"]).status().unwrap().success());
     assert!(with(&two, &add).status().unwrap().success());
     assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");

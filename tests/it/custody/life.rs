@@ -3,14 +3,14 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, sleep};
-use std::time::Duration;
+use std::thread::{self};
 
 use serde_json::Value;
 
 use super::{at_work, code, done, issue, soon, verified};
 use crate::support::process::{Process, Site, copy};
 use crate::support::upstream::{KEY_ID, OTHER_KEY_ID, SECRET, Upstream};
+use crate::support::wait::{until, until_or};
 use crate::support::world::Raw;
 
 const NEXT_SECRET: &str = "fake-the-next-secret-000000000003";
@@ -48,9 +48,7 @@ impl Load {
     /// Waits for so many calls more.
     fn more(&self, calls: usize) {
         let wanted = self.made.load(Ordering::SeqCst) + calls;
-        while self.made.load(Ordering::SeqCst) < wanted && !self.thread.is_finished() {
-            sleep(Duration::from_millis(2));
-        }
+        until("more calls", || self.made.load(Ordering::SeqCst) >= wanted || self.thread.is_finished());
     }
 
     fn end(self) -> Vec<String> {
@@ -61,10 +59,9 @@ impl Load {
 
 /// Waits until the upstream was called with the key at `place`.
 fn wait_key(process: &Process, token: &str, place: usize) {
-    let until = std::time::Instant::now() + super::SOON;
-    while soon(process, token, 200).body != format!("{{\"key\":{place}}}").as_bytes() {
-        assert!(std::time::Instant::now() < until, "key {place} was not used: {}", process.said());
-    }
+    let wanted = format!("{{\"key\":{place}}}");
+    let missing = || format!("key {place}: {}", process.said());
+    until_or(|| soon(process, token, 200).body == wanted.as_bytes(), missing);
 }
 
 fn rotate(site: &Site) -> Value {

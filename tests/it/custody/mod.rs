@@ -25,13 +25,13 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::process::{Process, Site, get};
 use crate::support::upstream::{KEY_ID, SECRET, Seen, Upstream};
+use crate::support::wait::found;
 use crate::support::world::Answer;
 
 /// Within this a change is in force.
@@ -148,17 +148,11 @@ fn issue(site: &Site, consumer: &str) -> String {
     site.done(&["token", "issue", "--consumer", consumer])["token"].as_str().unwrap().to_owned()
 }
 
-/// Calls until the status is `status`, which must be soon; gives that answer.
+/// Calls until the status is `status`; gives that answer. How soon that must be, `changes` measures.
 fn soon(process: &Process, token: &str, status: u16) -> Answer {
-    let until = Instant::now() + SOON;
-    loop {
-        let answer = get(process.address, "/api/v1/users/", token);
-        if answer.status == status {
-            return answer;
-        }
-        assert!(Instant::now() < until, "not {status}: {answer:?} {}", process.said());
-        sleep(Duration::from_millis(20));
-    }
+    let call = || get(process.address, "/api/v1/users/", token);
+    let look = || Some(call()).filter(|answer| answer.status == status);
+    found(look, || format!("{status}: {:?} {}", call(), process.said()))
 }
 
 /// The code of one of our own answers.

@@ -8,9 +8,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::canary::{clean, kept, printed};
-use super::{SOON, begun_with, done, refused};
+use super::{begun_with, done, refused};
 use crate::support::process::{Process, Site, get};
 use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::wait::{Gate, lapse, until, until_or};
 use crate::support::world::TOKEN;
 
 const PASSWORD: &str = "canary of-the-password-\"3f1c9a7e";
@@ -103,9 +104,11 @@ fn reply(seen: &Seen) -> Reply {
 /// What was stopped while a call waited for a login stays unmade.
 #[test]
 fn a_call_that_waited_for_a_login_is_judged_again() {
-    let upstream = Upstream::start(|seen| {
+    let login = Gate::default();
+    let gate = login.clone();
+    let upstream = Upstream::start(move |seen| {
         if seen.target == "/api/login" {
-            std::thread::sleep(std::time::Duration::from_secs(3));
+            gate.pass();
         }
         reply(seen)
     });
@@ -114,9 +117,14 @@ fn a_call_that_waited_for_a_login_is_judged_again() {
     let process = site.start();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| get(process.address, "/ops/whoami", TOKEN));
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        login.reached(1);
         site.done(&["freeze", "--upstream", "ops"]);
-        assert!(!call.is_finished(), "the login is over already");
+        // The trail is told a moment after a change is in force.
+        until("the freeze is on the trail", || {
+            site.admin_events().iter().any(|event| event["what"] == "freeze")
+        });
+        lapse(super::SOON, "a call that waited for less is not judged again");
+        login.open();
         let answer = call.join().unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (503, "frozen"));
     });
@@ -265,11 +273,8 @@ fn known(process: &Process, upstream: &str) -> Value {
 }
 
 fn known_soon(process: &Process, upstream: &str, wanted: &Value) {
-    let until = std::time::Instant::now() + SOON * 2;
-    while known(process, upstream) != *wanted {
-        assert!(std::time::Instant::now() < until, "{upstream}: not {wanted}: {}", process.said());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let missing = || format!("{upstream}: {wanted}: {}", process.said());
+    until_or(|| known(process, upstream) == *wanted, missing);
 }
 
 /// How often the upstream was asked at this place.

@@ -2,15 +2,15 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, sleep};
+use std::thread::{self};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::support::process::{PATIENCE, Process, Site, get, patient};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{Gate, lapse, until, until_or};
 use crate::support::world::{CONFIG, OTHER_TOKEN, Raw, TOKEN};
 
 const ADMIN: &str = "[admin]\naddress = \"@ADMIN@\"\n";
@@ -23,15 +23,15 @@ fn base() -> String {
 
 /// Puts a configuration in place, asks for it, and waits until `said` was said once more.
 fn reload(site: &Site, process: &Process, config: &str, said: &str) {
-    let count = |process: &Process| process.said().matches(said).count();
-    let before = count(process);
     site.write(config);
+    hang_up(process, said);
+}
+
+/// Asks for the configuration to be taken again, and waits until `said` was said once more.
+fn hang_up(process: &Process, said: &str) {
+    let before = process.said().matches(said).count();
     process.signal(Signal::HUP);
-    let until = Instant::now() + PATIENCE;
-    while count(process) == before {
-        assert!(Instant::now() < until, "`{said}` was not said: {}", process.said());
-        sleep(Duration::from_millis(2));
-    }
+    until_or(|| process.said().matches(said).count() > before, || process.said());
 }
 
 fn keep_alive(target: &str) -> String {
@@ -39,12 +39,12 @@ fn keep_alive(target: &str) -> String {
 }
 
 /// An upstream that answers targets with `slow` only once it is let.
-fn slow() -> (Upstream, Arc<AtomicBool>) {
-    let let_go = Arc::new(AtomicBool::new(false));
-    let waited = Arc::clone(&let_go);
+fn slow() -> (Upstream, Gate) {
+    let let_go = Gate::default();
+    let gate = let_go.clone();
     let upstream = Upstream::start(move |seen| {
-        while seen.target.contains("slow") && !waited.load(Ordering::SeqCst) {
-            sleep(Duration::from_millis(2));
+        if seen.target.contains("slow") {
+            gate.pass();
         }
         Reply::json("{\"ok\":true}")
     });
@@ -56,12 +56,9 @@ fn begin_slow(site: &Site, process: &Process) -> Raw {
     let mut raw = Raw::to(process.address);
     raw.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     raw.send(keep_alive("/api/v1/slow/"));
-    let until = Instant::now() + PATIENCE;
-    while !site.events().iter().any(|event| event["event"] == "intent" && event["target"] == "/api/v1/slow/")
-    {
-        assert!(Instant::now() < until, "the slow call never began");
-        sleep(Duration::from_millis(2));
-    }
+    let is_intent =
+        |event: &serde_json::Value| event["event"] == "intent" && event["target"] == "/api/v1/slow/";
+    until("the slow call's intent", || site.events().iter().any(is_intent));
     raw
 }
 
@@ -104,7 +101,7 @@ fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
     };
     let before = taken(&process);
     assert_ne!(before, "0");
-    sleep(Duration::from_millis(1100));
+    lapse(Duration::from_millis(1100), "the metric of a later reload differs in its whole seconds");
     let revoked = base().replace("token_sha256 = [\"@TOKEN@\"]", "token_sha256 = []");
     for (bad, what) in [
         (revoked.replace("max_body", "max_bodi"), "unknown key `max_bodi`"),
@@ -126,8 +123,7 @@ fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
         assert_eq!(taken(&process), before, "{what}");
     }
     std::fs::remove_file(site.config()).unwrap();
-    process.signal(Signal::HUP);
-    sleep(Duration::from_millis(50));
+    hang_up(&process, KEPT);
     assert_eq!(process.get("/api/v1/").status, 200);
     reload(&site, &process, &base(), RELOADED);
     assert_ne!(taken(&process), before);
@@ -182,7 +178,9 @@ fn no_call_fails_during_twenty_reloads() {
             });
         }
         for round in 0..20 {
-            let_go.fetch_or(round == 5, Ordering::SeqCst);
+            if round == 5 {
+                let_go.open();
+            }
             let more = format!("[roles.of-round-{round}]\nallow = []\n");
             reload(&site, &process, &(base() + &more), RELOADED);
         }
@@ -206,7 +204,7 @@ fn what_a_consumer_has_in_flight_counts_under_other_limits_too() {
     reload(&site, &process, &limited(1), RELOADED);
     let refused = process.get("/api/v1/second/");
     assert_eq!((refused.status, refused.code().as_str()), (429, "concurrency_limited"));
-    let_go.store(true, Ordering::SeqCst);
+    let_go.open();
     assert_eq!(slow.answer().status, 200);
     let until = Instant::now() + PATIENCE;
     while process.get("/api/v1/second/").status != 200 {
@@ -227,14 +225,10 @@ fn an_end_waits_for_the_call_in_flight_and_takes_no_other() {
     process.signal(Signal::TERM);
     let unready = process.wait_readiness(503).json();
     assert!(unready["reasons"][0].as_str().unwrap().contains("draining"), "{unready}");
-    let until = Instant::now() + PATIENCE;
-    while TcpStream::connect(process.address).is_ok() {
-        assert!(Instant::now() < until, "it still takes connections");
-        sleep(Duration::from_millis(2));
-    }
+    until("it takes no more connections", || TcpStream::connect(process.address).is_err());
     idle.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(idle.closed(), "an idle connection is not waited for");
-    let_go.store(true, Ordering::SeqCst);
+    let_go.open();
     let answer = slow.answer();
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"{\"ok\":true}".as_slice()), "{answer:?}");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");

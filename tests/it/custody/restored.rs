@@ -295,7 +295,7 @@ fn the_trail_knows_also_after_retention() {
 fn a_state_that_is_put_back_while_it_serves_is_not_put_in_force() {
     let upstream = upstream();
     let (site, token) = at_work(&upstream);
-    let process = site.start();
+    let mut process = site.start();
     soon(&process, &token, 200);
     let id = id_of(&site, 0);
     site.done(&["token", "revoke", &id]);
@@ -312,7 +312,7 @@ fn a_state_that_is_put_back_while_it_serves_is_not_put_in_force() {
     assert!(String::from_utf8_lossy(&told.body).contains("claviger store accept"), "{told:?}");
     assert_eq!(crate::support::process::get(process.address, "/api/v1/users/", &token).status, 401);
     process.signal(rustix::process::Signal::HUP);
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    process.wait_said("reloaded");
     assert_eq!(
         crate::support::process::get(process.address, "/api/v1/users/", &token).status,
         401,

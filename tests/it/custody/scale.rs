@@ -11,6 +11,7 @@ use claviger::storage::{Change, ConsumerRow, Sqlite, Storage as _, TokenRow};
 use super::{add, begun, code, verified};
 use crate::support::process::{Process, Site, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::until_or;
 
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 const START: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
@@ -59,10 +60,8 @@ fn memory(process: &Process) -> u64 {
 /// How long it takes until the tool's calls are answered so.
 fn until_answered(process: &Process, status: u16) -> Duration {
     let began = Instant::now();
-    while get(process.address, "/api/v1/", &token(0)).status != status {
-        assert!(began.elapsed() < Duration::from_secs(20), "never {status}: {}", process.said());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let missing = || format!("{status}: {}", process.said());
+    until_or(|| get(process.address, "/api/v1/", &token(0)).status == status, missing);
     began.elapsed()
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Site, at_work, code, get};
 use crate::support::process::Process;
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::{found, until_or};
 use crate::support::world::{Answer, Raw};
 
 /// An access key as it was issued.
@@ -57,17 +58,10 @@ fn send(process: &Process, request: &str) -> Answer {
     raw.answer()
 }
 
-/// Sends until the status is `status`, which must be soon.
+/// Sends until the status is `status`.
 fn soon(process: &Process, request: &str, status: u16) -> Answer {
-    let until = std::time::Instant::now() + super::SOON;
-    loop {
-        let answer = send(process, request);
-        if answer.status == status {
-            return answer;
-        }
-        assert!(std::time::Instant::now() < until, "not {status}: {answer:?} {}", process.said());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let look = || Some(send(process, request)).filter(|answer| answer.status == status);
+    found(look, || format!("{status}: {:?} {}", send(process, request), process.said()))
 }
 
 #[test]
@@ -102,11 +96,7 @@ fn a_script_that_signs_changes_nothing_but_its_key() {
     assert_eq!(site.last_outcome()["reason"], "revoked credential");
     // The trail is told a moment after a change is in force.
     let told = || -> Vec<_> { site.admin_events().iter().map(|event| event["what"].clone()).collect() };
-    let until = std::time::Instant::now() + super::SOON;
-    while !told().contains(&"access key revoked".into()) {
-        assert!(std::time::Instant::now() < until, "{:?}", told());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    until_or(|| told().contains(&"access key revoked".into()), || format!("{:?}", told()));
     assert!(told().contains(&"access key issued".into()), "{:?}", told());
     assert_eq!(process.end().0, Some(0));
     let restarted = site.start();
@@ -267,8 +257,7 @@ fn a_key_may_only_what_it_was_issued_for() {
     soon(&process, &by_sha1(&wide), 200);
     assert_eq!(send(&process, &by_sha1(&ending)).status, 401);
     assert_eq!(site.last_outcome()["reason"], "signature by an algorithm that the key does not allow");
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    assert_eq!(send(&process, &signed(&ending, "/api/", &today())).status, 401);
+    soon(&process, &signed(&ending, "/api/", &today()), 401);
     assert_eq!(site.last_outcome()["reason"], "expired credential");
     site.done(&["consumer", "disable", "tool"]);
     soon(&process, &signed(&wide, "/api/", &today()), 401);

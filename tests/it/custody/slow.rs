@@ -1,8 +1,9 @@
 //! What is taken away while a call's body comes slowly is not used for it any more.
 
-use super::{CONFIG, SOON, add, at_work, begun_with as begun_site, issue, soon, verified};
+use super::{CONFIG, add, at_work, begun_with as begun_site, issue, soon, verified};
 use crate::support::process::Process;
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::{until, until_read};
 use crate::support::world::Raw;
 
 /// Begins a call with a chunked body, which goes on once it is whole.
@@ -11,13 +12,27 @@ pub(super) fn begun(process: &Process, token: &str) -> Raw {
 }
 
 fn begun_with(process: &Process, token: &str, rest: &str) -> Raw {
+    let in_flight = || {
+        let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
+        let now = metrics.lines().find_map(|line| line.strip_prefix("claviger_in_flight "));
+        now.unwrap().parse::<u32>().unwrap()
+    };
+    until("no other call is in flight", || in_flight() == 0);
     let mut raw = Raw::to(process.address);
     raw.send(format!(
         "POST /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\n{rest}"
     ));
-    // Admitted by what is in force now.
-    std::thread::sleep(SOON / 4);
+    until_read(&raw.socket);
+    // It is admitted by what is in force now, or refused already.
+    until("it is judged", || in_flight() == 1 || has_answer(&raw));
     raw
+}
+
+fn has_answer(raw: &Raw) -> bool {
+    raw.socket.set_nonblocking(true).unwrap();
+    let seen = raw.socket.peek(&mut [0]);
+    raw.socket.set_nonblocking(false).unwrap();
+    seen.is_ok()
 }
 
 pub(super) fn ended(mut raw: Raw) -> (u16, String) {

@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::ledger::request;
 use crate::support::process::Site;
 use crate::support::upstream::Upstream;
+use crate::support::wait::{found, lapse, until, until_read};
 use crate::support::world::World;
 
 fn mode(path: &Path) -> u32 {
@@ -102,14 +103,11 @@ fn one_trail_is_kept_by_one_gateway_also_where_its_folder_comes_later() {
     }
     fs::remove_file(&away).unwrap();
     fs::create_dir(&away).unwrap();
-    let until = Instant::now() + crate::support::process::PATIENCE;
-    while one.admin("/readyz").status != 200 {
+    until("one is ready", || {
         std::mem::swap(&mut one, &mut other);
-        assert!(Instant::now() < until, "{}", one.said());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // By now it would have tried again, more than once.
-    std::thread::sleep(Duration::from_millis(2500));
+        one.admin("/readyz").status == 200
+    });
+    lapse(Duration::from_millis(2500), "the other has tried again by then, more than once");
     assert_eq!((one.get("/api/").status, other.get("/api/").status), (200, 503));
     assert!(other.said().contains("in use by another claviger"), "{}", other.said());
     assert_eq!(one.end().0, Some(0));
@@ -143,17 +141,10 @@ fn a_large_chunked_body_is_kept_in_a_file_without_a_name() {
     let mut raw = world.connect();
     raw.send(request("POST", "/api/", "Transfer-Encoding: chunked\r\n"));
     raw.send(format!("f000\r\n{}\r\n", "a".repeat(0xf000)));
-    std::thread::sleep(Duration::from_millis(50));
+    until_read(&raw.socket);
     assert_eq!(opened(&spool), [], "60 KiB stay in memory");
     raw.send(format!("f000\r\n{}\r\n", "b".repeat(0xf000)));
-    let until = Instant::now() + Duration::from_secs(2);
-    let kept = loop {
-        let kept = opened(&spool);
-        if !kept.is_empty() || Instant::now() > until {
-            break kept;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    let kept = found(|| Some(opened(&spool)).filter(|kept| !kept.is_empty()), || "a file".to_owned());
     assert!(matches!(kept.as_slice(), [(_, 0o600, 0)]), "{kept:?}");
     assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
     raw.send("0\r\n\r\n");

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::{at_work, begun, soon, verified};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::until;
 
 /// A terminal of util-linux's `script`: what is typed into it, and all that it showed.
 fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) -> (bool, String) {
@@ -16,13 +17,10 @@ fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) 
     let mut child = command.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
     // Typed once the prompt is there, as people do.
-    let until = std::time::Instant::now() + crate::support::process::PATIENCE;
     let asked = || {
         fs::read_to_string(&seen).is_ok_and(|shown| shown.contains("secret: ") || shown.contains("[y/N] "))
     };
-    while !asked() && std::time::Instant::now() < until {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    until("the prompt", asked);
     keyboard.write_all(typed.as_bytes()).unwrap();
     let status = child.wait().unwrap();
     drop(keyboard);

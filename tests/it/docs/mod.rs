@@ -3,4 +3,5 @@
 mod configs;
 mod proofs;
 mod readme;
+mod suite;
 mod tidy;

@@ -4,15 +4,16 @@
 mod slow;
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 use crate::support::frames::{
     CONTINUATION, Consumer, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, read,
 };
 use crate::support::ledger::{ANSWERED, only_call};
+use crate::support::process::PATIENCE;
 use crate::support::tls::{Authority, behind};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{Gate, until_or};
 use crate::support::world::{CONFIG, TOKEN, World};
 
 fn bearer() -> String {
@@ -246,11 +247,8 @@ fn floods_end_the_connection_and_are_on_the_trail_once() {
         let abuse = |event: &serde_json::Value| {
             event["reason"].as_str().is_some_and(|reason| reason.starts_with("connection abuse"))
         };
-        let until = Instant::now() + Duration::from_secs(2);
-        while !world.trail()[before..].iter().any(abuse) {
-            assert!(Instant::now() < until, "{name}: {:#?}", &world.trail()[before..]);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let missing = || format!("{name}: {:#?}", &world.trail()[before..]);
+        until_or(|| world.trail()[before..].iter().any(abuse), missing);
         assert_eq!(world.trail()[before..].iter().filter(|event| abuse(event)).count(), 1, "{name}");
     }
     // Whoever behaves is served.
@@ -411,8 +409,10 @@ fn an_idle_connection_is_told_to_go_and_leaves_no_trace() {
 #[test]
 fn a_consumer_that_leaves_leaves_its_call_abandoned() {
     let authority = Authority::new();
-    let slow = Upstream::start(|_| {
-        std::thread::sleep(Duration::from_millis(300));
+    let answers = Gate::default();
+    let gate = answers.clone();
+    let slow = Upstream::start(move |_| {
+        gate.pass();
         Reply::json("{}")
     });
     let config = CONFIG.replace("http://@UPSTREAM@", &format!("http://{}", slow.address));
@@ -426,6 +426,7 @@ fn a_consumer_that_leaves_leaves_its_call_abandoned() {
     world.trail_of(3);
     drop(consumer);
     assert_eq!(world.trail_of(4)[3]["ended"], "abandoned");
+    answers.open();
 }
 
 #[test]
@@ -448,8 +449,10 @@ fn a_cut_answer_never_looks_whole() {
 #[test]
 fn a_worker_that_ends_finishes_what_is_in_flight() {
     let authority = Authority::new();
-    let slow = Upstream::start(|_| {
-        std::thread::sleep(Duration::from_millis(300));
+    let answers = Gate::default();
+    let gate = answers.clone();
+    let slow = Upstream::start(move |_| {
+        gate.pass();
         Reply::json("{}")
     });
     let config = CONFIG.replace("http://@UPSTREAM@", &format!("http://{}", slow.address));
@@ -458,7 +461,9 @@ fn a_worker_that_ends_finishes_what_is_in_flight() {
     consumer.ask(1, &read("/api/", &bearer(), &[]), true);
     world.trail_of(1);
     let server = world.server.take().unwrap();
-    let ended = std::thread::spawn(move || server.stop(Duration::from_secs(5)));
+    let ended = std::thread::spawn(move || server.stop(PATIENCE));
+    consumer.until(|frame| frame.kind == GOAWAY);
+    answers.open();
     assert_eq!(consumer.answer(1), (OK, "{}".into()));
     assert!(consumer.ends());
     ended.join().unwrap();

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crate::support::frames::{
     Consumer, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, read,
 };
+use crate::support::process::PATIENCE;
 use crate::support::tls::{Authority, behind};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{lapse, until};
 use crate::support::world::{CONFIG, TOKEN, World};
 
 const MEGABYTE: usize = 1 << 20;
@@ -61,7 +63,7 @@ fn an_answer_that_is_taken_slowly_but_steadily_arrives_whole() {
             taken += frame.payload.len();
         }
         if taken == given {
-            std::thread::sleep(Duration::from_millis(100));
+            lapse(Duration::from_millis(100), "it takes the answer slowly");
             give(&mut consumer, 1, 16_384);
             given += 16_384;
         }
@@ -89,7 +91,7 @@ fn a_slow_connection_takes_what_all_its_streams_have() {
             (taken, since) = (taken + frame.payload.len(), since + frame.payload.len());
         }
         if since > 2 * MEGABYTE {
-            std::thread::sleep(Duration::from_millis(200));
+            lapse(Duration::from_millis(200), "it takes the answers slowly");
             since = 0;
         }
     }
@@ -104,10 +106,7 @@ fn a_connection_of_which_nothing_is_taken_ends() {
     let mut consumer = greedy(&world, &authority);
     consumer.ask(1, &read("/api/", &bearer(), &[]), true);
     // Until the buffers of both sockets are full.
-    let until = Instant::now() + Duration::from_secs(20);
-    while world.trail().len() < 2 && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("its call has an outcome", || world.trail().len() >= 2);
     assert_eq!(world.trail_of(2)[1]["ended"], "abandoned");
     let mut taken = 0;
     while let Ok(read @ 1..) = consumer.stream.read(&mut [0; 65_536]) {
@@ -128,19 +127,19 @@ fn what_is_read_late_is_not_refused() {
     for stream in streams {
         consumer.ask(stream, &read("/api/", &token, &[]), true);
     }
-    std::thread::sleep(Duration::from_millis(500));
+    lapse(Duration::from_millis(500), "the buffers of both sockets are full");
     consumer.send(PING, 0, 0, b"12345678");
     let late = [7, 9];
     for stream in late {
         consumer.ask(stream, &read("/api/", &token, &[]), true);
     }
-    std::thread::sleep(Duration::from_millis(1500));
+    lapse(Duration::from_millis(1500), "it reads late");
     let (mut open, began) = (streams.len() + late.len(), Instant::now());
-    while open > 0 && began.elapsed() < Duration::from_secs(20) {
+    while open > 0 && began.elapsed() < PATIENCE {
         let frame = consumer.frame().unwrap();
         open -= usize::from(frame.kind == DATA && frame.flags & END_STREAM != 0);
     }
-    std::thread::sleep(Duration::from_millis(1200));
+    lapse(Duration::from_millis(1200), "what is refused would be on the trail");
     let events = world.trail_of(10);
     assert!(events.iter().all(|event| event["code"] != "malformed"), "{events:#?}");
 }
@@ -155,7 +154,7 @@ fn whoever_is_told_to_go_and_asks_on_does_not_keep_the_connection() {
     let (token, began) = (bearer(), Instant::now());
     // It never answers the PING that asks whether it has understood.
     let mut stream = 1;
-    while began.elapsed() < Duration::from_secs(12) {
+    while began.elapsed() < PATIENCE {
         consumer.ask(stream, &read("/api/", &token, &[]), true);
         let mut answered = false;
         while let Some(frame) = consumer.frame() {
@@ -168,10 +167,10 @@ fn whoever_is_told_to_go_and_asks_on_does_not_keep_the_connection() {
             break;
         }
         stream += 2;
-        std::thread::sleep(Duration::from_millis(100));
+        lapse(Duration::from_millis(100), "it asks on until the gateway ends it");
     }
     let took = began.elapsed();
-    assert!(stream > 1 && took > Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+    assert!(stream > 1 && took > Duration::from_secs(1) && took < PATIENCE, "{took:?}");
 }
 
 /// Uploads whose upstream reads nothing do not take all of a connection's window.

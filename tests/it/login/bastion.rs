@@ -1,14 +1,15 @@
 //! An upstream that gives tokens for a password, counts, and can be told to do otherwise.
 
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use claviger::audit::Folder;
 use claviger::clock::Clock;
 use serde_json::{Value, json};
 
+use crate::support::process::PATIENCE;
 use crate::support::upstream::{Reply, SECRET, Seen, Upstream};
+use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, World};
 
 /// How the upstream behaves.
@@ -99,10 +100,9 @@ impl Bastion {
 
     pub fn wait_logins(&self, wanted: usize) {
         let (state, turned) = &*self.0;
-        let waited = turned
-            .wait_timeout_while(state.lock().unwrap(), Duration::from_secs(5), |state| state.logins < wanted);
+        let waited =
+            turned.wait_timeout_while(state.lock().unwrap(), PATIENCE, |state| state.logins < wanted);
         assert_eq!(waited.unwrap().0.logins, wanted);
-        sleep(Duration::from_millis(50));
     }
 
     /// Moves the gateway's clock on.
@@ -137,7 +137,7 @@ impl Bastion {
         }
         drop(held);
         if hands.slow {
-            sleep(Duration::from_millis(150));
+            lapse(Duration::from_millis(150), "others come while it is under way");
         }
         let ends = jiff::Timestamp::try_from(ends).unwrap().strftime("%Y/%m/%d %H:%M:%S +0000").to_string();
         match (hands.login, ops) {

@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::bastion::{Bastion, ops};
-use super::{call, eight, last_reason};
+use super::{call, eight, reason_of};
 use crate::support::upstream::{Reply, SECRET, Upstream};
+use crate::support::wait::lapse;
 use crate::support::world::World;
 
 /// What gives tokens.
@@ -26,7 +27,7 @@ impl Giver {
         let (status, given) = (Arc::new(AtomicU64::new(200)), Arc::new(AtomicUsize::new(0)));
         let (told, count) = (Arc::clone(&status), Arc::clone(&given));
         let upstream = Upstream::start(move |_| {
-            std::thread::sleep(Duration::from_millis(50));
+            lapse(Duration::from_millis(50), "others come while it is under way");
             let number = count.fetch_add(1, Ordering::SeqCst) + 1;
             let status = told.load(Ordering::SeqCst);
             let body = match status {
@@ -122,8 +123,9 @@ fn a_client_that_is_refused_is_tried_twice_and_again_after_an_hour() {
     for _ in 0..3 {
         assert_eq!(eight(&world, "GET", "/a"), [502; 8]);
     }
-    assert_eq!(call(&world, "GET", "/a", "").code(), "upstream_auth");
-    let reason = last_reason(&world);
+    let refused = call(&world, "GET", "/a", "");
+    assert_eq!(refused.code(), "upstream_auth");
+    let reason = reason_of(&world, &refused);
     assert!(reason.ends_with("answered 401 (invalid_client)"), "{reason}");
     assert_eq!((giver.given(), world.upstream.seen().len()), (2, 0));
     giver.status.store(200, Ordering::SeqCst);

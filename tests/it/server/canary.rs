@@ -7,8 +7,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::support::planted::{forms, texts};
 use crate::support::process::{PATIENCE, Process, Site, patient};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::until_read;
 use crate::support::world::{Answer, CONFIG, Raw};
 
 const TOKEN: &str = "clv_canary-of-the-consumer-4d1f0a9e";
@@ -288,7 +287,7 @@ fn call(process: &Process, roots: &RootCertStore) {
     // And a consumer that leaves in the middle of its body.
     let mut leaving = Raw::to(process.address);
     leaving.send(head("POST", "/api/v1/", TOKEN, "Content-Length: 999\r\n") + BODY);
-    sleep(Duration::from_millis(100));
+    until_read(&leaving.socket);
     crate::support::ledger::reset(leaving);
 }
 

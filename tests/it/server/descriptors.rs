@@ -2,10 +2,10 @@
 
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::support::process::Site;
 use crate::support::upstream::Upstream;
+use crate::support::wait::until;
 
 #[test]
 fn strangers_never_take_the_last_file() {
@@ -21,7 +21,10 @@ fn strangers_never_take_the_last_file() {
     let connect = |address| TcpStream::connect(address).unwrap();
     let mut strangers: Vec<TcpStream> = (0..300).map(|_| connect(process.address)).collect();
     strangers.extend((0..300).map(|_| connect(process.admin)));
-    std::thread::sleep(Duration::from_millis(200));
+    until("they have what they get", || {
+        let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
+        metrics.contains("\nclaviger_connections 64\n")
+    });
     for number in 0..3 {
         assert_eq!(process.get("/api/").status, 200, "call {number}: {}", process.said());
         assert_eq!(process.admin("/readyz").status, 200, "{}", process.said());

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use claviger::inbound::Directory;
@@ -11,6 +11,7 @@ use claviger::inbound::Directory;
 use crate::support::ledger::request;
 use crate::support::process::{PATIENCE, Process, Site, patient};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, Raw, TOKEN};
 
 const NOISY: usize = 8;
@@ -102,7 +103,7 @@ fn watched(process: &Process) -> Duration {
 #[test]
 fn eight_noisy_consumers_do_not_slow_a_quiet_one() {
     let upstream = Upstream::start(|_| {
-        sleep(Duration::from_millis(5));
+        lapse(Duration::from_millis(5), "an upstream takes its time");
         Reply::json("{}")
     });
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -118,7 +119,7 @@ fn eight_noisy_consumers_do_not_slow_a_quiet_one() {
                 let (noise, process) = (&noise, &process);
                 scope.spawn(move || noise.make(process, lane % NOISY));
             }
-            sleep(Duration::from_millis(200));
+            lapse(Duration::from_millis(200), "it is loud for a while before the quiet one asks");
             beside.push(quiet(&process));
             admin.push(watched(&process));
             noise.over.store(true, Ordering::Relaxed);

@@ -1,15 +1,17 @@
 //! TLS on both sides, with certificates made here.
 
-use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 
 use crate::support::ledger::{ANSWERED, Ledger, failed, only_call, request};
+use crate::support::port::Port;
 use crate::support::process::Site;
 use crate::support::script::Script;
 use crate::support::tls::{Authority, before, behind, consumer, consumer_of, encrypted_upstream, said};
 use crate::support::upstream::Upstream;
+use crate::support::wait::Gate;
 use crate::support::world::{CONFIG, Raw, World};
 
 #[test]
@@ -137,8 +139,8 @@ fn a_listener_that_wants_a_certificate_serves_nobody_without() {
 fn a_listener_goes_on_wanting_a_certificate_where_another_is_put_before_it() {
     let (authority, upstream) = (Authority::new(), Upstream::ok());
     let pair = authority.issue("gw.test", |_| {});
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (guarded, other) = (free(), free());
+    let ports = [Port::claim(), Port::claim()];
+    let [guarded, other] = ports.each_ref().map(|port| port.address);
     let listener = |address: SocketAddr, more: &str| {
         let (cert, key) = (pair.cert.display(), pair.key.display());
         format!(
@@ -180,16 +182,24 @@ fn a_listener_with_tls_hears_nothing_in_clear() {
 #[test]
 fn a_cut_answer_has_no_end_in_tls_either() {
     let authority = Authority::new();
-    let script = Script::start(|line| {
+    let begun = Gate::default();
+    let cut = begun.clone();
+    let script = Script::start(move |line| {
         line.head();
         line.say(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n",
         );
-        std::thread::sleep(Duration::from_millis(30));
+        cut.pass();
     });
     let world = behind(&authority, "", &CONFIG.replace("@UPSTREAM@", &script.address.to_string()));
     let old = request("GET", "/api/", "").replace("HTTP/1.1", "HTTP/1.0");
-    let (text, ended) = said(&mut consumer(&world, &authority, None), &old);
-    assert!(text.starts_with("HTTP/1.0 200 OK\r\n") && ended.is_err(), "{text} {ended:?}");
+    let mut stream = consumer(&world, &authority, None);
+    stream.write_all(old.as_bytes()).unwrap();
+    let mut begin = [0; 17];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.0 200 OK\r\n");
+    begun.open();
+    let ended = stream.read_to_end(&mut Vec::new());
+    assert!(ended.is_err(), "{ended:?}");
     only_call(&world, failed("upstream_closed"));
 }

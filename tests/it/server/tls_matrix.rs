@@ -14,6 +14,7 @@ use rustls::{
 };
 
 use crate::support::ledger::{ANSWERED, Ledger, failed, only_call, request};
+use crate::support::port::Port;
 use crate::support::process::Site;
 use crate::support::script::Script;
 use crate::support::tls::{Authority, Pair, before, behind, said, serving, speaking};
@@ -201,7 +202,8 @@ fn a_consumers_certificate_must_be_sound_where_one_is_wanted() {
 fn a_renewed_certificate_is_in_force_for_new_connections_and_old_ones_go_on() {
     let (authority, upstream) = (Authority::new(), Upstream::ok());
     let (first, second) = (authority.issue("gw.test", |_| {}), authority.issue("gw.test", |_| {}));
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::claim();
+    let address = port.address;
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("gw.crt"), folder.path().join("gw.key"));
     let place = |pair: &Pair| {

@@ -1,18 +1,18 @@
 //! The real binary: a folder with a configuration, and what runs from it.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::support::port::Port;
 use crate::support::upstream::SECRET;
+use crate::support::wait;
 use crate::support::world::{Answer, CONFIG, Raw, TOKEN, events, fill};
 
 /// How long anything that must happen may take on a machine that does much else.
@@ -26,6 +26,7 @@ pub struct Site {
     pub folder: tempfile::TempDir,
     pub admin: SocketAddr,
     upstream: SocketAddr,
+    _port: Port,
 }
 
 impl Site {
@@ -40,7 +41,8 @@ impl Site {
         let secret = folder.path().join("key.secret");
         fs::write(&secret, SECRET).unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-        let site = Self { folder, admin: free_address(), upstream };
+        let port = Port::claim();
+        let site = Self { folder, admin: port.address, upstream, _port: port };
         site.write(config);
         site
     }
@@ -115,19 +117,6 @@ pub fn patient(config: &str) -> String {
     config.replace("\"400ms\"", "\"10s\"").replace("\"600ms\"", "\"10s\"")
 }
 
-/// A port that nobody listens on, and that no system gives out by itself.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 9_000).unwrap();
-    loop {
-        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
 /// A running gateway.
 pub struct Process {
     pub child: Child,
@@ -155,17 +144,24 @@ impl Process {
 
     /// Waits until it has said `text`; gives all that it said.
     pub fn wait_said(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let said = self.said();
+        self.wait_said_again(text, 0)
+    }
+
+    /// Waits until it has said `text` more often than `before`; gives all that it said.
+    pub fn wait_said_again(&mut self, text: &str, before: usize) -> String {
+        let log = self.log.clone();
+        let look = || {
+            let said = fs::read_to_string(&log).unwrap();
             // A line may be half written.
-            if said.split_inclusive('\n').any(|line| line.ends_with('\n') && line.contains(text)) {
-                return said;
-            }
+            let whole = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let often: usize = whole.map(|line| line.matches(text).count()).sum();
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < until, "`{text}` was not said ({ended:?}): {said}");
-            sleep(Duration::from_millis(2));
-        }
+            assert!(often > before || ended.is_none(), "`{text}` was not said ({ended:?}): {said}");
+            (often > before).then_some(said)
+        };
+        wait::found(look, || {
+            format!("`{text}`, more than {before} times: {}", fs::read_to_string(&log).unwrap())
+        })
     }
 
     pub fn wait_ready(&self) {
@@ -174,15 +170,8 @@ impl Process {
 
     /// Waits until `/readyz` answers `status`; gives that answer.
     pub fn wait_readiness(&self, status: u16) -> Answer {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.admin("/readyz");
-            if answer.status == status {
-                return answer;
-            }
-            assert!(Instant::now() < until, "never {status}: {answer:?} {}", self.said());
-            sleep(Duration::from_millis(5));
-        }
+        let look = || Some(self.admin("/readyz")).filter(|answer| answer.status == status);
+        wait::found(look, || format!("{status}: {:?} {}", self.admin("/readyz"), self.said()))
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -203,14 +192,9 @@ impl Process {
 
     /// Waits for its end; gives its exit code.
     pub fn ended(&mut self) -> Option<i32> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < until, "it does not end: {}", self.said());
-            sleep(Duration::from_millis(5));
-        }
+        let log = self.log.clone();
+        let look = || self.child.try_wait().unwrap();
+        wait::found(look, || format!("its end: {}", fs::read_to_string(&log).unwrap())).code()
     }
 }
 
@@ -240,13 +224,9 @@ fn asked(address: SocketAddr, host: &str, target: &str, token: &str) -> Answer {
 pub fn refused_start(site: &Site) -> String {
     let mut command = site.claviger();
     let mut child = command.arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let until = Instant::now() + PATIENCE;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > until {
-            child.kill().unwrap();
-            panic!("it starts");
-        }
-        sleep(Duration::from_millis(10));
+    if !wait::comes_within(PATIENCE, || child.try_wait().unwrap().is_some()) {
+        child.kill().unwrap();
+        panic!("it starts");
     }
     let done = child.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(1), "{done:?}");

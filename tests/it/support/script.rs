@@ -4,9 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::support::process::PATIENCE;
 use crate::support::upstream::Upstream;
+use crate::support::wait::{comes_within, until, until_read};
 use crate::support::world::{CONFIG, World};
 
 /// What one connection brought so far, and whether the gateway ended it.
@@ -14,6 +16,8 @@ use crate::support::world::{CONFIG, World};
 pub struct Heard {
     pub bytes: Vec<u8>,
     pub closed: bool,
+    /// Whether the script has ended it.
+    pub left: bool,
 }
 
 /// The scripted upstream.
@@ -43,7 +47,11 @@ impl Script {
                 let Ok(socket) = socket else { return };
                 record.lock().unwrap().push(Heard::default());
                 let (heard, play) = (Arc::clone(&record), Arc::clone(&play));
-                thread::spawn(move || play(&mut Line { socket, number, heard, taken: 0 }));
+                thread::spawn(move || {
+                    let record = Arc::clone(&heard);
+                    play(&mut Line { socket, number, heard, taken: 0 });
+                    record.lock().unwrap()[number].left = true;
+                });
             }
         });
         Self { address, heard }
@@ -69,16 +77,14 @@ impl Script {
         self.heard().iter().map(|heard| String::from_utf8_lossy(&heard.bytes).matches(text).count()).sum()
     }
 
-    /// Waits until the gateway has ended connection `number`; whether it did within two seconds.
+    /// Waits until the gateway has ended connection `number`; whether it did.
     pub fn ended(&self, number: usize) -> bool {
-        let until = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < until {
-            if self.heard().get(number).is_some_and(|heard| heard.closed) {
-                return true;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        false
+        comes_within(PATIENCE, || self.heard().get(number).is_some_and(|heard| heard.closed))
+    }
+
+    /// Waits until the script has closed connection `number`.
+    pub fn left(&self, number: usize) {
+        until("the script has come to its end", || self.heard().get(number).is_some_and(|heard| heard.left));
     }
 }
 
@@ -120,6 +126,11 @@ impl Line {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
         ));
+    }
+
+    /// Waits until the gateway has read all that was said.
+    pub fn until_read(&self) {
+        until_read(&self.socket);
     }
 
     /// From here on, the connection is reset where it ends.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use claviger::audit::{Disk, Folder};
 use claviger::clock::{Clock, SystemClock};
@@ -16,6 +16,7 @@ use claviger::server::{Server, Setup, StateDir};
 use serde_json::Value;
 
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait;
 
 pub const TOKEN: &str = "clv_fake_token_of_the_tool";
 pub const OTHER_TOKEN: &str = "clv_fake_token_of_another";
@@ -150,20 +151,22 @@ impl World {
             .collect()
     }
 
-    /// The trail once it holds `count` events; fails after two seconds without them.
+    /// The trail once it holds `count` events, and no more.
     pub fn trail_of(&self, count: usize) -> Vec<Value> {
-        let until = Instant::now() + Duration::from_secs(2);
-        loop {
-            let trail = self.trail();
-            if trail.len() == count {
-                std::thread::sleep(Duration::from_millis(30));
-                let trail = self.trail();
-                assert_eq!(trail.len(), count, "{trail:#?}");
-                return trail;
-            }
-            assert!(trail.len() < count && Instant::now() < until, "{count} events wanted: {trail:#?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let missing = || format!("{count} events of {:#?}", self.trail());
+        wait::until_or(|| self.trail().len() >= count, missing);
+        wait::lapse(Duration::from_millis(30), "an event too many would come at once");
+        let trail = self.trail();
+        assert_eq!(trail.len(), count, "{trail:#?}");
+        trail
+    }
+
+    /// What is on the trail of the call that was answered so, once it is there.
+    pub fn outcome_of(&self, answer: &Answer) -> Value {
+        let id = answer.header("x-request-id").unwrap();
+        let is_it = |event: &Value| event["event"] == "outcome" && event["request_id"] == id;
+        let look = || self.trail().into_iter().find(is_it);
+        wait::found(look, || format!("the outcome of {id}: {:#?}", self.trail()))
     }
 
     /// The one outcome of a call that was never forwarded.

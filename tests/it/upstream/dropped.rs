@@ -2,24 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use claviger::clock::SystemClock;
 
 use crate::support::faulty::{Fate, Faulty, Notes};
 use crate::support::ledger::{abandoned, only_call, request, reset};
-use crate::support::process::{PATIENCE, patient};
+use crate::support::process::patient;
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{lapse, until};
 use crate::support::world::{CONFIG, World};
-
-fn wait(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !happened() {
-        assert!(Instant::now() < until, "never: {what}");
-        sleep(Duration::from_millis(1));
-    }
-}
 
 #[test]
 fn leaving_while_the_intent_is_flushed_is_one_abandoned_call_and_nothing_upstream() {
@@ -28,10 +21,10 @@ fn leaving_while_the_intent_is_flushed_is_one_abandoned_call_and_nothing_upstrea
     notes.hold(true);
     let mut raw = world.connect();
     raw.send(request("GET", "/api/v1/leaving/", ""));
-    wait("the intent is written", || notes.written("/api/v1/leaving/"));
+    until("the intent is written", || notes.written("/api/v1/leaving/"));
     assert_eq!(world.server().metrics().in_flight.get(), 1);
     reset(raw);
-    wait("the call has ended", || world.server().metrics().in_flight.get() == 0);
+    until("the call has ended", || world.server().metrics().in_flight.get() == 0);
     notes.hold(false);
     let outcome = only_call(&world, abandoned(None));
     assert_eq!(
@@ -49,11 +42,11 @@ fn stopping_while_an_intent_is_flushed_leaves_one_outcome() {
     notes.hold(true);
     let mut raw = world.connect();
     raw.send(request("GET", "/api/v1/leaving/", ""));
-    wait("the intent is written", || notes.written("/api/v1/leaving/"));
+    until("the intent is written", || notes.written("/api/v1/leaving/"));
     let server = world.server.take().unwrap();
     thread::scope(|scope| {
         scope.spawn(|| server.stop(Duration::from_millis(50)));
-        wait("the call was cut off", || !raw_open(&mut raw));
+        until("the call was cut off", || !raw_open(&mut raw));
         notes.hold(false);
     });
     only_call(&world, abandoned(None));
@@ -70,11 +63,11 @@ fn raw_open(raw: &mut crate::support::world::Raw) -> bool {
 fn leaving_at_any_moment_leaves_one_outcome() {
     for durability in ["sync", "batched"] {
         let upstream = Upstream::start(|_| {
-            sleep(Duration::from_millis(4));
+            lapse(Duration::from_millis(4), "consumers leave meanwhile");
             Reply::raw(&format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000)))
         });
         let notes = Notes::new(|_, _| {
-            sleep(Duration::from_millis(1));
+            lapse(Duration::from_millis(1), "consumers leave meanwhile");
             Fate::Works
         });
         let config = format!("{}[audit]\ndurability = \"{durability}\"\n", patient(CONFIG));
@@ -91,18 +84,21 @@ fn leaving_at_any_moment_leaves_one_outcome() {
                         raw.send(
                             [&request(method, &format!("/api/v1/{lane}-{step}/"), lines), body].concat(),
                         );
-                        sleep(Duration::from_micros(step * 300 + lane * 100));
+                        lapse(
+                            Duration::from_micros(step * 300 + lane * 100),
+                            "each leaves at another moment",
+                        );
                         reset(raw);
                     }
                 });
             }
         });
         // Calls that were not even accepted when their consumers left come to an end as well.
-        wait("every one of many calls has one outcome", || {
+        until("every one of many calls has one outcome", || {
             let calls = counted(&world);
             calls.len() > 20 && calls.values().all(|(_, outcomes)| *outcomes == 1)
         });
-        sleep(Duration::from_millis(50));
+        lapse(Duration::from_millis(50), "an outcome too many would come at once");
         let more = counted(&world).into_values().any(|(intents, outcomes)| intents > 1 || outcomes > 1);
         assert!(!more, "{:#?}", world.trail());
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::ledger::{ANSWERED, Fate, Ledger, failed, request};
+use crate::support::port::Port;
 use crate::support::script::{Line, Script};
 use crate::support::world::{Answer, World};
 
@@ -198,7 +199,8 @@ fn a_stalling_upstream_is_a_504_or_a_cut_answer() {
 
 #[test]
 fn an_upstream_that_is_not_there_is_a_502() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::claim();
+    let gone = port.address;
     let config = crate::support::world::CONFIG.replace("@UPSTREAM@", &gone.to_string());
     let mut ledger = Ledger::new(World::with(crate::support::upstream::Upstream::ok(), &config));
     for method in ["GET", "POST"] {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::ledger::{ANSWERED, Ledger, failed, request};
 use crate::support::script::{Line, Script};
+use crate::support::wait::{Gate, lapse};
 use crate::support::world::{CONFIG, World};
 
 const LONG: &str = "X-A: b\r\n";
@@ -122,7 +123,7 @@ fn a_connection_that_was_closed_meanwhile_is_not_used() {
             line.answer("0");
         });
         let mut ledger = warmed(&script);
-        std::thread::sleep(Duration::from_millis(50));
+        script.left(0);
         let answer = ledger.world.exchange(bytes(method, ""));
         ledger.note(method, &answer, 200, ANSWERED);
         assert_eq!((answer.body.as_slice(), script.count(" /again/ ")), (b"1".as_slice(), 1), "{method}");
@@ -133,13 +134,15 @@ fn a_connection_that_was_closed_meanwhile_is_not_used() {
 #[test]
 fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
     let pool = CONFIG.replace("credential = \"key\"", "credential = \"key\"\npool_idle = \"100ms\"");
-    for (name, config, said, pause) in [
-        ("close", CONFIG, "Connection: close\r\n", 0),
-        ("HTTP/1.0", CONFIG, "", 0),
-        ("idle for too long", pool.as_str(), "", 250),
-        ("bytes afterwards", CONFIG, "", 50),
-        ("bytes behind a chunked answer", CONFIG, "Transfer-Encoding: chunked\r\n", 0),
+    for (name, config, said) in [
+        ("close", CONFIG, "Connection: close\r\n"),
+        ("HTTP/1.0", CONFIG, ""),
+        ("idle for too long", pool.as_str(), ""),
+        ("bytes afterwards", CONFIG, ""),
+        ("bytes behind a chunked answer", CONFIG, "Transfer-Encoding: chunked\r\n"),
     ] {
+        let (answered, forged) = (Gate::default(), Gate::default());
+        let (wait, told) = (answered.clone(), forged.clone());
         let script = Script::start(move |line| {
             let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{said}\r\nhi");
             if name == "HTTP/1.0" {
@@ -151,8 +154,9 @@ fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
             while called(line) {
                 line.say(&answer);
                 if name == "bytes afterwards" {
-                    std::thread::sleep(Duration::from_millis(10));
+                    wait.pass();
                     line.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged");
+                    told.open();
                 }
             }
         });
@@ -161,7 +165,12 @@ fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
             let answer = ledger.world.get("/api/", "");
             assert_eq!(answer.body, b"hi", "{name}");
             ledger.note(name, &answer, 200, ANSWERED);
-            std::thread::sleep(Duration::from_millis(pause));
+            answered.open();
+            match name {
+                "idle for too long" => lapse(Duration::from_millis(250), "longer than `pool_idle`"),
+                "bytes afterwards" => forged.pass(),
+                _ => {}
+            }
         }
         assert_eq!(script.heard().len(), 2, "{name}");
         ledger.check();
@@ -175,9 +184,9 @@ fn a_connection_that_takes_nothing_holds_nobody_up() {
     let script = Script::start(|line| {
         line.has_little_room();
         line.head();
-        std::thread::sleep(Duration::from_millis(60));
+        lapse(Duration::from_millis(60), "the upload fills the buffers meanwhile");
         line.answer("early");
-        std::thread::sleep(Duration::from_secs(4));
+        lapse(Duration::from_secs(4), "it reads nothing for long");
     });
     let config = CONFIG
         .replace("max_body = \"256KiB\"", "max_body = \"16MiB\"")
@@ -218,16 +227,20 @@ fn an_answer_that_ends_with_its_connection_is_whole() {
 /// An old consumer knows the end of a body by the end of the connection: a cut must look otherwise.
 #[test]
 fn a_cut_answer_is_no_whole_one_to_an_old_consumer_either() {
-    let script = Script::start(|line| {
+    let begun = Gate::default();
+    let cut = begun.clone();
+    let script = Script::start(move |line| {
         called(line);
         line.say(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf \r\n",
         );
-        std::thread::sleep(Duration::from_millis(30));
+        cut.pass();
     });
     let world: World = script.world();
     let mut raw = world.connect();
     raw.send(request("GET", "/api/", "").replace("HTTP/1.1", "HTTP/1.0"));
+    assert_eq!(raw.head().status, 200);
+    begun.open();
     let mut answer = Vec::new();
     let read = std::io::Read::read_to_end(&mut raw.socket, &mut answer);
     assert!(read.is_err(), "{read:?}: {}", String::from_utf8_lossy(&answer));

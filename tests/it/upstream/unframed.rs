@@ -3,8 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::thread::{self, sleep};
-use std::time::Duration;
+use std::thread::{self};
 
 use rustls::{ServerConnection, StreamOwned};
 
@@ -25,7 +24,7 @@ fn play(line: &mut Line, head: &str, end: &str) {
     match end {
         "is reset" => {
             // What was said must have been read: a reset discards the rest.
-            sleep(Duration::from_millis(100));
+            line.until_read();
             line.resets();
         }
         "stalls" => line.until_closed(),

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use crate::support::ledger::{
     ANSWERED, BEHIND, Ledger, abandoned, denied, half_close, only_call, request, reset,
 };
-use crate::support::process::patient as in_time;
+use crate::support::process::{PATIENCE, patient as in_time};
 use crate::support::script::{Line, Script};
 use crate::support::upstream::{Reply, Upstream};
+use crate::support::wait::{lapse, until};
 use crate::support::world::{CONFIG, World};
 
 /// Answers each call with its number on the connection and the connection's.
@@ -57,10 +58,7 @@ fn a_consumer_that_resets_in_its_body_leaves_nothing_open() {
         raw.send(request("POST", "/api/", lines) + "4\r\nhi");
         let known = lines.starts_with("Content");
         world.trail_of(1);
-        let until = Instant::now() + Duration::from_secs(2);
-        while script.count("4\r\nhi") == 0 && known && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("its beginning is with the upstream", || script.count("4\r\nhi") > 0 || !known);
         reset(raw);
         let trail = world.trail_of(2);
         assert_eq!(
@@ -95,14 +93,15 @@ fn a_chunked_body_that_breaks_off_never_reaches_the_upstream() {
 #[test]
 fn an_upstream_has_its_time_after_a_long_upload() {
     let slow = Upstream::start(|_| {
-        std::thread::sleep(Duration::from_millis(300));
+        lapse(Duration::from_millis(300), "an upstream takes its time, less than it may");
         Reply::json("{}")
     });
     let mut ledger = Ledger::new(World::new(slow));
     let mut raw = ledger.world.connect();
     raw.send(request("POST", "/api/", "Content-Length: 4400\r\n"));
     for piece in 0..4 {
-        std::thread::sleep(Duration::from_millis(if piece == 0 { 0 } else { 180 }));
+        let pause = Duration::from_millis(if piece == 0 { 0 } else { 180 });
+        lapse(pause, "all of it takes longer than `upstream_timeout`");
         raw.send("x".repeat(1100));
     }
     ledger.note("a long upload", &raw.answer(), 200, ANSWERED);
@@ -163,19 +162,16 @@ fn what_is_left_of_a_refused_body_is_never_a_request() {
 fn what_is_left_of_a_refused_body_is_not_read_for_ever() {
     use std::io::Write as _;
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
-    for (name, piece, pause, most) in
-        [("flood", 65536, Duration::ZERO, 900), ("drip", 1, Duration::from_millis(50), 3500)]
-    {
+    for (name, piece, pause) in [("flood", 65536, Duration::ZERO), ("drip", 1, Duration::from_millis(50))] {
         let mut raw = ledger.world.connect();
         raw.send(request("POST", "/api/", "Content-Length: 300000000\r\n"));
         ledger.note(name, &raw.answer(), 413, denied("body_too_large"));
         let (began, mut sent) = (Instant::now(), 0);
         while raw.socket.write_all(&vec![b'x'; piece]).is_ok() {
             sent += piece;
-            assert!(sent < 64 << 20 && began.elapsed() < Duration::from_secs(4), "{name}: {sent} bytes");
-            std::thread::sleep(pause);
+            assert!(sent < 64 << 20 && began.elapsed() < PATIENCE, "{name}: {sent} bytes");
+            lapse(pause, "it drips");
         }
-        assert!(began.elapsed() < Duration::from_millis(most), "{name}: {:?}", began.elapsed());
     }
     ledger.check();
 }
@@ -276,7 +272,7 @@ fn who_half_closes_and_reads_late_has_the_whole_answer() {
             (size, raw)
         })
         .collect();
-    std::thread::sleep(Duration::from_secs(1));
+    lapse(Duration::from_secs(1), "they read late");
     for (size, raw) in &mut readers {
         let answer = raw.answer();
         assert!(answer.whole && answer.body.len() == *size, "{size}: {}", answer.body.len());
@@ -286,7 +282,7 @@ fn who_half_closes_and_reads_late_has_the_whole_answer() {
 #[test]
 fn half_closing_after_a_whole_request_is_not_leaving() {
     let mut ledger = Ledger::new(World::new(Upstream::start(|_| {
-        std::thread::sleep(Duration::from_millis(80));
+        lapse(Duration::from_millis(80), "it answers after the other half is closed");
         Reply::json("{}")
     })));
     for (name, bytes) in [
@@ -353,9 +349,7 @@ fn a_consumer_that_leaves_before_the_answer_is_noticed() {
     );
     let mut raw = world.connect();
     raw.send(request("GET", "/api/", ""));
-    while script.count("GET /api/") == 0 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until("it is with the upstream", || script.count("GET /api/") > 0);
     reset(raw);
     assert!(script.ended(0), "the upstream's connection is closed");
     only_call(&world, abandoned(None));

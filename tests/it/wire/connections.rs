@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::support::ledger::{ANSWERED, BEHIND, Ledger, denied, request};
 use crate::support::upstream::{Reply, Seen, Upstream};
+use crate::support::wait::{lapse, until, until_read};
 use crate::support::world::{CONFIG, Raw, TOKEN, World};
 
 /// Answers with the target, the later the shorter.
 fn echo() -> Upstream {
     Upstream::start(|seen| {
         if seen.target.contains("slow") {
-            std::thread::sleep(Duration::from_millis(60));
+            lapse(Duration::from_millis(60), "it answers late");
         }
         Reply::json(&format!("\"{} {}\"", seen.target, seen.body.len()))
     })
@@ -59,7 +60,7 @@ fn a_head_may_come_in_any_pieces() {
     let mut raw = ledger.world.connect();
     for piece in whole.as_bytes().chunks(37) {
         raw.send(piece);
-        std::thread::sleep(Duration::from_millis(3));
+        lapse(Duration::from_millis(3), "each piece comes by itself");
     }
     ledger.note("pieces", &raw.answer(), 200, ANSWERED);
     assert_eq!(ledger.world.upstream.only().body, b"hi");
@@ -171,12 +172,12 @@ fn a_reset_in_the_middle_of_a_head_is_on_the_trail() {
     let world = World::new(Upstream::ok());
     let mut raw = world.connect();
     raw.send(request("GET", "/api/", "").trim_end());
-    std::thread::sleep(Duration::from_millis(30));
+    until_read(&raw.socket);
     crate::support::ledger::reset(raw);
     let outcome = world.only_outcome();
     assert_eq!((&outcome["code"], &outcome["target"]), (&"malformed".into(), &"/api/".into()), "{outcome}");
     crate::support::ledger::reset(world.connect());
-    std::thread::sleep(Duration::from_millis(30));
+    until("it is gone", || world.server().metrics().connections.get() == 0);
     assert_eq!(world.trail().len(), 1, "a connection without a byte is no call");
 }
 
@@ -186,18 +187,18 @@ fn a_connection_that_was_silent_for_long_goes_on() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
     let mut raw = ledger.world.connect();
     for pause in [0, 2200, 0, 1800] {
-        std::thread::sleep(Duration::from_millis(pause));
+        lapse(Duration::from_millis(pause), "it is put away after a second or two");
         raw.send(request("GET", "/api/", ""));
         let answer = raw.answer();
         ledger.note(&format!("after {pause} ms"), &answer, 200, ANSWERED);
     }
-    std::thread::sleep(Duration::from_millis(1800));
+    lapse(Duration::from_millis(1800), "it is put away");
     raw.send("GET /api/ HTTP/1.1\r\n");
-    std::thread::sleep(Duration::from_millis(100));
+    until_read(&raw.socket);
     raw.send(request("GET", "/api/", "").trim_start_matches("GET /api/ HTTP/1.1\r\n"));
     let answer = raw.answer();
     ledger.note("in two pieces", &answer, 200, ANSWERED);
-    std::thread::sleep(Duration::from_millis(1800));
+    lapse(Duration::from_millis(1800), "it is put away");
     raw.send("nonsense\r\n\r\n");
     let answer = raw.answer();
     ledger.note("malformed", &answer, 400, denied("malformed"));

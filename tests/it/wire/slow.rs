@@ -1,12 +1,13 @@
 //! Bodies that come slowly: too little in a while, or for too long in all.
 
 use std::io::Write as _;
-use std::thread::{JoinHandle, sleep, spawn};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use crate::support::ledger::{Ledger, abandoned, request};
 use crate::support::script::{Line, Script};
 use crate::support::upstream::Upstream;
+use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, Raw, World};
 
 /// Sends `piece` again and again, every 30 ms, as long as it is taken.
@@ -14,7 +15,7 @@ fn drip(raw: &Raw, piece: String, times: usize) -> JoinHandle<bool> {
     let mut socket = raw.socket.try_clone().unwrap();
     spawn(move || {
         (0..times).all(|_| {
-            sleep(Duration::from_millis(30));
+            lapse(Duration::from_millis(30), "it drips");
             socket.write_all(piece.as_bytes()).is_ok()
         })
     })
@@ -26,9 +27,7 @@ fn a_body_that_drips_is_cut_off() {
     let mut raw = ledger.world.connect();
     raw.send(request("POST", "/api/", "Content-Length: 2000\r\n"));
     let dripping = drip(&raw, "drip".into(), 25);
-    let began = Instant::now();
     ledger.note("drip", &raw.answer(), 408, abandoned(Some("body_timeout")));
-    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
     dripping.join().unwrap();
     drop(raw);
     assert!(ledger.world.upstream.seen().is_empty());
@@ -51,7 +50,8 @@ fn a_body_that_goes_on_and_on_is_cut_off() {
         let began = Instant::now();
         ledger.note(name, &raw.answer(), 408, abandoned(Some("body_timeout")));
         let took = began.elapsed();
-        assert!(took > Duration::from_millis(500) && took < Duration::from_millis(2500), "{name}: {took:?}");
+        // Before `body_timeout`, and not before its own time.
+        assert!(took > Duration::from_millis(500) && took < Duration::from_secs(10), "{name}: {took:?}");
         dripping.join().unwrap();
         assert!(name == "kept" || script.ended(0), "{name}");
         drop(raw);

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::custody::CONFIG;
 use crate::support::process::{Site, copy, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
+use crate::support::wait::until;
 
 /// How an operation goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,9 +312,8 @@ fn beside_a_running_gateway_nothing_is_lost_either() {
         let found = ground.tokens();
         assert!(issued.iter().all(|(id, _)| found.contains(id)), "{fault:?}: {:?}", run.operations);
         if !run.struck {
-            std::thread::sleep(Duration::from_secs(1));
             for (_, token) in &*issued {
-                assert_eq!(get(process.address, "/api/v1/", token).status, 200);
+                until(token, || get(process.address, "/api/v1/", token).status == 200);
             }
             process.signal(rustix::process::Signal::TERM);
         }
@@ -343,8 +342,7 @@ fn a_gateway_that_cannot_write_its_store_still_follows_it() {
         let process = ground.site.launch(&mut serve);
         let issue = ground.site.run(&["token", "issue", "--consumer", "tool", "--output", "json"]);
         let token = json(&issue)["token"].as_str().unwrap().to_owned();
-        std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
+        until("it follows", || get(process.address, "/api/v1/", &token).status == 200);
         struck += usize::from(fs::read_to_string(log).unwrap().contains(" FAULT"));
         let (code, said) = process.end();
         assert_eq!(code, Some(0), "{said}");

@@ -6,10 +6,11 @@ mod told;
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::upstream::Upstream;
+use crate::support::wait::{lapse, until, until_or};
 use crate::support::world::{CONFIG, World};
 use standin::{Mood, Standin};
 
@@ -70,22 +71,14 @@ fn a_call_goes_where_there_is_less_to_do() {
         for call in 0..20 {
             let world = &world;
             scope.spawn(move || assert_eq!(world.get(&format!("/api/{call}/"), "").status, 200));
-            let until = Instant::now() + Duration::from_secs(5);
-            while a.requests().len() + b.requests().len() <= call {
-                assert!(Instant::now() < until, "{call}");
-                sleep(Duration::from_millis(1));
-            }
+            until("the call has come", || a.requests().len() + b.requests().len() > call);
         }
         assert_eq!((a.requests().len(), b.requests().len()), (10, 10));
         assert_eq!(loads(&world), [10, 10]);
         a.set(Mood::Answers);
         b.set(Mood::Answers);
     });
-    let until = Instant::now() + Duration::from_secs(2);
-    while loads(&world) != [0, 0] {
-        assert!(Instant::now() < until, "{:?}", loads(&world));
-        sleep(Duration::from_millis(1));
-    }
+    until_or(|| loads(&world) == [0, 0], || format!("no load: {:?}", loads(&world)));
 }
 
 #[test]
@@ -110,12 +103,10 @@ fn one_that_is_killed_under_load_costs_no_call_that_begins_after() {
                 })
             })
             .collect();
-        while a.requests().len() < 20 {
-            sleep(Duration::from_millis(1));
-        }
+        until("it is under load", || a.requests().len() >= 20);
         a.kill();
         let killed = Instant::now();
-        sleep(Duration::from_millis(1500));
+        lapse(Duration::from_millis(1500), "many calls begin after its end");
         over.store(true, Ordering::SeqCst);
         let made: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
         for (began, answer) in failed.lock().unwrap().iter() {
@@ -147,17 +138,15 @@ fn one_that_times_out_is_left_out_until_a_call_finds_it_again() {
     }
     assert_eq!(a.requests().len(), before, "nobody asks it");
     // The first that tries it again has to wait in vain, the others do not.
-    sleep(Duration::from_millis(700));
+    lapse(Duration::from_millis(700), "the second is over for which it is left out");
     assert_eq!(world.get("/api/x/", "").status, 504);
     assert_eq!(world.get("/api/x/", "").status, 200);
     assert_eq!(a.requests().len(), before + 1);
     a.set(Mood::Answers);
-    let until = Instant::now() + Duration::from_secs(6);
-    while up(&world) != [true, true] {
-        assert!(Instant::now() < until, "it never comes back");
+    until("it comes back", || {
         assert_eq!(world.get("/api/x/", "").status, 200);
-        sleep(Duration::from_millis(10));
-    }
+        up(&world) == [true, true]
+    });
 }
 
 #[test]
@@ -260,7 +249,10 @@ fn two_that_do_not_let_connect_share_one_time_out() {
     let began = Instant::now();
     assert_eq!(world.get("/api/x/", "").code(), "upstream_timeout");
     let took = began.elapsed();
-    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(7), "{took:?}");
+    assert!(
+        took > Duration::from_secs(2) && took < Duration::from_secs(7),
+        "two time-outs would be 8 s: {took:?}"
+    );
     for listener in silent {
         listener.set_nonblocking(true).unwrap();
         assert!(listener.accept().is_ok(), "both are tried");

@@ -5,7 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+
+use crate::support::port::Port;
+use crate::support::process::PATIENCE;
+use crate::support::wait::comes_within;
 
 /// What it does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub struct Standin {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     accepting: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+    _port: Port,
 }
 
 struct Shared {
@@ -38,9 +42,10 @@ impl Standin {
     pub fn start() -> Self {
         let shared =
             Shared { mood: Mutex::new(Mood::Answers), requests: Mutex::default(), sockets: Mutex::default() };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut standin = Self { address, shared: Arc::new(shared), accepting: None };
+        let port = Port::claim();
+        let address = port.address;
+        let listener = TcpListener::bind(address).unwrap();
+        let mut standin = Self { address, _port: port, shared: Arc::new(shared), accepting: None };
         standin.accept(listener);
         standin
     }
@@ -102,9 +107,8 @@ impl Shared {
             let asked = request.0.contains("/api/health/");
             self.requests.lock().unwrap().push(request);
             let mood = *self.mood.lock().unwrap();
-            while *self.mood.lock().unwrap() == Mood::Hangs {
-                thread::sleep(Duration::from_millis(5));
-            }
+            // Until the gateway has given it up, or the test is over.
+            comes_within(PATIENCE, || *self.mood.lock().unwrap() != Mood::Hangs);
             let status = match mood {
                 Mood::Closes => {
                     let _closed = socket.shutdown(Shutdown::Both);

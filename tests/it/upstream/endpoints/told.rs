@@ -1,12 +1,12 @@
 //! What operators are told of endpoints, how health is looked at, and what a reload leaves as it is.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use super::standin::{Mood, Standin};
 use crate::support::process::{PATIENCE, Process, Site, patient};
+use crate::support::wait::until_or;
 use crate::support::world::CONFIG;
 
 fn config(endpoints: &[&Standin], more: &str) -> String {
@@ -20,15 +20,8 @@ fn config(endpoints: &[&Standin], more: &str) -> String {
 /// Waits until `/metrics` says that the endpoint is up (1) or not (0).
 fn wait_up(process: &Process, standin: &Standin, up: u8) {
     let line = metric(standin, "up", up);
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
-        if metrics.contains(&line) {
-            return;
-        }
-        assert!(Instant::now() < until, "`{line}` in {metrics}");
-        sleep(Duration::from_millis(20));
-    }
+    let metrics = || String::from_utf8(process.admin("/metrics").body).unwrap();
+    until_or(|| metrics().contains(&line), || format!("`{line}` in {}", metrics()));
 }
 
 fn metric(standin: &Standin, name: &str, value: u8) -> String {
@@ -117,12 +110,8 @@ fn health_is_asked_for_without_a_credential_and_is_nobodys_call() {
 
 /// Waits until `/readyz` names the upstream as away, or no longer.
 fn wait_away(process: &Process, away: bool) {
-    let until = Instant::now() + PATIENCE;
     let wanted = if away { serde_json::json!(["jms"]) } else { serde_json::json!([]) };
-    while told(process)["away"] != wanted {
-        assert!(Instant::now() < until, "{}", told(process));
-        sleep(Duration::from_millis(20));
-    }
+    until_or(|| told(process)["away"] == wanted, || told(process).to_string());
 }
 
 #[test]
