@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger::audit::{Checkpoint, Report, Signer, Trusted, Verifier, segments, verify};
 use serde_json::Value;
 
-use crate::support::process::Site;
+use crate::support::process::{Site, in_memory};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{lapse, until_or};
 
@@ -41,7 +41,7 @@ impl Copy {
     fn of(dir: &Path) -> Self {
         let text: String =
             segments(dir).unwrap().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-        Self { lines: text.lines().map(ToOwned::to_owned).collect(), dir: tempfile::tempdir().unwrap() }
+        Self { lines: text.lines().map(ToOwned::to_owned).collect(), dir: in_memory() }
     }
 
     fn verify(&self, lines: &[String], trusted: &Trusted) -> Report {

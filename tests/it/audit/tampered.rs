@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use claviger::audit::{Finding, Report, segments};
 
-use crate::support::process::Site;
+use crate::support::process::{Site, in_memory};
 use crate::support::upstream::Upstream;
 use crate::support::world::verified;
 
@@ -47,8 +47,11 @@ impl Copy {
         let copy = Self {
             names: paths.iter().map(name).collect(),
             lines: paths.iter().map(lines).collect(),
-            dir: tempfile::tempdir().unwrap(),
+            dir: in_memory(),
         };
+        for segment in 0..copy.names.len() {
+            copy.write(segment, &copy.lines[segment].concat());
+        }
         assert!(copy.names.len() >= 3 && copy.lines.iter().all(|lines| !lines.is_empty()));
         copy
     }
@@ -61,11 +64,14 @@ impl Copy {
 
     /// Verifies the trail with one segment's bytes changed.
     fn verify(&self, segment: usize, changed: &[u8]) -> Report {
-        for (at, name) in self.names.iter().enumerate() {
-            let bytes = if at == segment { changed.to_vec() } else { self.lines[at].concat() };
-            fs::write(self.dir.path().join(name), bytes).unwrap();
-        }
-        verified(self.dir.path()).unwrap()
+        self.write(segment, changed);
+        let report = verified(self.dir.path()).unwrap();
+        self.write(segment, &self.lines[segment].concat());
+        report
+    }
+
+    fn write(&self, segment: usize, bytes: &[u8]) {
+        fs::write(self.dir.path().join(&self.names[segment]), bytes).unwrap();
     }
 
     fn assert_found(&self, report: &Report, place: Place, what: &str) -> String {

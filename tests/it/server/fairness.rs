@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use claviger::inbound::Directory;
 
 use crate::support::ledger::request;
-use crate::support::process::{PATIENCE, Process, Site, patient};
+use crate::support::process::{PATIENCE, Process, Site, in_memory, patient};
 use crate::support::upstream::{Reply, Upstream};
 use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, Raw, TOKEN};
@@ -106,7 +106,7 @@ fn eight_noisy_consumers_do_not_slow_a_quiet_one() {
         lapse(Duration::from_millis(5), "an upstream takes its time");
         Reply::json("{}")
     });
-    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let memory = in_memory();
     let site = Site::with(upstream.address, &config(&memory.path().join("audit")));
     let process = site.start();
     let noise = Noise::default();

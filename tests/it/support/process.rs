@@ -37,7 +37,11 @@ impl Site {
 
     /// Another configuration. `@ADMIN@` is the admin listener's address.
     pub fn with(upstream: SocketAddr, config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), upstream, config)
+    }
+
+    /// The same, in a folder of the test's own.
+    pub fn within(folder: tempfile::TempDir, upstream: SocketAddr, config: &str) -> Self {
         let secret = folder.path().join("key.secret");
         fs::write(&secret, SECRET).unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
@@ -231,6 +235,11 @@ pub fn refused_start(site: &Site) -> String {
     let done = child.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(1), "{done:?}");
     String::from_utf8(done.stderr).unwrap()
+}
+
+/// A folder in memory, for those who make so many that a disk would take most of the time.
+pub fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap()
 }
 
 /// Copies a folder with all that is in it.

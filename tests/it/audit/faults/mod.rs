@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 
 use crate::custody::CONFIG;
-use crate::support::process::{Site, copy, get};
+use crate::support::process::{Site, copy, get, in_memory};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 use crate::support::wait::until;
 
@@ -110,7 +110,8 @@ struct Ground {
 impl Ground {
     fn new() -> Self {
         let upstream = Upstream::ok();
-        let site = Site::with(upstream.address, CONFIG);
+        // What fails is the shim's to say, whatever is below it.
+        let site = Site::within(in_memory(), upstream.address, CONFIG);
         fs::create_dir(site.folder.path().join("state")).unwrap();
         Self { site, _upstream: upstream }
     }
@@ -121,7 +122,7 @@ impl Ground {
 
     /// The state folder as a try finds it.
     fn keep(&self) -> Kept {
-        let kept = tempfile::tempdir().unwrap();
+        let kept = in_memory();
         copy(&self.state(), &kept.path().join("state"));
         Kept(kept)
     }
