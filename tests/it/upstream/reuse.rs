@@ -141,7 +141,7 @@ fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
         ("bytes afterwards", CONFIG, ""),
         ("bytes behind a chunked answer", CONFIG, "Transfer-Encoding: chunked\r\n"),
     ] {
-        let (answered, forged) = (Gate::default(), Gate::default());
+        let (answered, forged) = (<[Gate; 2]>::default(), <[Gate; 2]>::default());
         let (wait, told) = (answered.clone(), forged.clone());
         let script = Script::start(move |line| {
             let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{said}\r\nhi");
@@ -154,21 +154,21 @@ fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
             while called(line) {
                 line.say(&answer);
                 if name == "bytes afterwards" {
-                    wait.pass();
+                    wait[line.number].pass();
                     line.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged");
-                    told.open();
+                    told[line.number].open();
                 }
             }
         });
         let mut ledger = Ledger::new(script.world_with(config));
-        for _call in 0..2 {
+        for call in 0..2 {
             let answer = ledger.world.get("/api/", "");
             assert_eq!(answer.body, b"hi", "{name}");
             ledger.note(name, &answer, 200, ANSWERED);
-            answered.open();
+            answered[call].open();
             match name {
                 "idle for too long" => lapse(Duration::from_millis(250), "longer than `pool_idle`"),
-                "bytes afterwards" => forged.pass(),
+                "bytes afterwards" => forged[call].pass(),
                 _ => {}
             }
         }
