@@ -213,7 +213,9 @@ fn a_word_that_proves_nothing_keeps_nobody_out() {
             raw
         });
         let mut strangers: Vec<Raw> = strangers.collect();
-        strangers.iter().for_each(|stranger| until_read(&stranger.socket));
+        for stranger in &strangers {
+            until_read(&stranger.socket);
+        }
         let mut good: Vec<Raw> = Vec::new();
         for number in 0..4 {
             let mut raw = world.connect();
