@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::custody::{MasterKey, Place, seal, unseal};
-use claviger::gateway::freeze::Freezes;
-use claviger::inbound::{Consumer, Dead, Directory, Issued, identify};
+use claviger::custody::{Binding, MasterKey, seal, unseal};
+use claviger::gateway::freezes::Freezes;
+use claviger::inbound::{Consumer, Directory, Ended, TokenRecord, identify};
 use claviger::name::Name;
-use claviger::policy::{Action, Grant, Members, PathPattern, Policy, Role, Rule};
+use claviger::policy::{Action, BodyMembers, Grant, PathPattern, Policy, Role, Rule};
 use claviger::signature::Message;
 use claviger::target::Target;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -27,9 +27,9 @@ fn crowd() -> (Directory, Policy) {
         let digest = Directory::digest(token(number).as_bytes());
         let id = Some(Uuid::from_u128(u128::try_from(number).unwrap()));
         // One in ten was revoked.
-        let dead = number.is_multiple_of(10).then_some(Dead::Revoked);
+        let dead = number.is_multiple_of(10).then_some(Ended::Revoked);
         let name = Name::parse(&format!("consumer-{number}")).unwrap();
-        (Consumer::new(name), vec![Issued { digest, id, expires: None, dead }])
+        (Consumer::new(name), vec![TokenRecord { digest, id, expires: None, dead }])
     };
     let directory = Directory::new((0..CONSUMERS).map(entry).collect()).unwrap();
     let ruled = |name: &str, path: &str| Rule {
@@ -70,7 +70,7 @@ fn decide(c: &mut Criterion) {
                 method: Method::GET,
                 target: target.clone(),
                 org: None,
-                body: Members::none(),
+                body: BodyMembers::none(),
             };
             (headers, action)
         };
@@ -82,7 +82,7 @@ fn decide(c: &mut Criterion) {
             let permit = allowed.permit(identity).unwrap();
             assert!(
                 freezes
-                    .stops((permit.identity().consumer(), permit.action().upstream, permit.credential()))
+                    .blocked_by((permit.identity().consumer(), permit.action().upstream, permit.credential()))
                     .is_none()
             );
             (permit, headers)
@@ -92,8 +92,8 @@ fn decide(c: &mut Criterion) {
 }
 
 fn sealing(c: &mut Criterion) {
-    let key = MasterKey::fresh().unwrap();
-    let place = Place { table: "versions", row: "jms/1", column: "sealed" };
+    let key = MasterKey::generate().unwrap();
+    let place = Binding { table: "versions", row: "jms/1", column: "sealed" };
     let sealed = seal(&key, place, b"fake-d6ed1a06-66f7-4584-af18-000000000002").unwrap();
     c.bench_function("unseal", |bench| bench.iter(|| unseal(&key, place, &sealed).unwrap()));
 }

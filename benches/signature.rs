@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use claviger::inbound::{AccessKey, Consumer, Directory, Issued, identify};
+use claviger::inbound::{AccessKey, Consumer, Directory, TokenRecord, identify};
 use claviger::name::Name;
 use claviger::secret::Secret;
 use claviger::signature::{Algorithm, HmacKey, Message, Part, VerifyingKey, authorization, signing_string};
@@ -36,7 +36,7 @@ fn known(c: &mut Criterion) {
     let entry = |number: u128| {
         let name = Name::parse(&format!("consumer-{number}")).unwrap();
         let digest = Directory::digest(token(number).as_bytes());
-        (Consumer::new(name), vec![Issued { digest, id: None, expires: None, dead: None }])
+        (Consumer::new(name), vec![TokenRecord { digest, id: None, expires: None, dead: None }])
     };
     let secret = |number: u128| format!("{number:036}");
     let key = |number: u128| {

@@ -8,8 +8,8 @@ pub mod origin;
 pub mod secret;
 pub mod scanner;
 pub mod clock;
-pub mod deadline;
-pub mod gather;
+pub mod timer;
+pub mod vectored;
 pub mod code;
 pub mod query;
 pub mod spelling;
@@ -26,13 +26,13 @@ pub mod route;
 pub mod policy;
 
 pub mod audit;
-pub mod index;
+pub mod trail_index;
 pub mod custody;
 
 pub mod transport;
 pub mod scheme;
 pub mod upstream;
-pub mod delivery;
+pub mod sinks;
 
 pub mod gateway;
 

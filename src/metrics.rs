@@ -24,30 +24,30 @@ pub struct NameLabel(pub Option<Name>);
 
 /// A label value from a closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Word(pub &'static str);
+pub struct StaticLabel(pub &'static str);
 
 /// The labels of `claviger_requests_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
     /// The route's prefix; `-` where none was found.
-    pub route: Text,
+    pub route: TextLabel,
     /// The consumer; `-` where none was proven.
     pub consumer: NameLabel,
     /// The method, `other` where it is none of the well-known.
-    pub method: Word,
+    pub method: StaticLabel,
     /// The status of the answer.
     pub code: u16,
 }
 
 /// A label value that is configured text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Text(pub Arc<str>);
+pub struct TextLabel(pub Arc<str>);
 
 /// One label `reason`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
     /// A code or reason of the closed sets.
-    pub reason: Word,
+    pub reason: StaticLabel,
 }
 
 /// One label `upstream`.
@@ -70,7 +70,7 @@ pub struct Endpoint {
     /// The upstream's name.
     pub upstream: NameLabel,
     /// The endpoint's origin.
-    pub endpoint: Text,
+    pub endpoint: TextLabel,
 }
 
 /// One label `credential`.
@@ -92,7 +92,7 @@ pub struct UpstreamCredential {
 /// What the calls of one connection were counted by last. They rarely differ, so that the next is
 /// counted without building and hashing its labels.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct CachedSeries {
     requests: RefCell<Option<(Request, Counter)>>,
     upstream: RefCell<Option<(Name, Histogram)>>,
 }
@@ -177,7 +177,7 @@ impl Metrics {
     /// Counts a call that was answered with the status `code`.
     pub fn count_request(
         &self,
-        recent: &Recent,
+        recent: &CachedSeries,
         (route, consumer): (&Arc<str>, Option<&Name>),
         method: &str,
         code: u16,
@@ -194,7 +194,7 @@ impl Metrics {
             counter.inc();
             return;
         }
-        let (route, consumer) = (Text(Arc::clone(route)), NameLabel(consumer.copied()));
+        let (route, consumer) = (TextLabel(Arc::clone(route)), NameLabel(consumer.copied()));
         let labels = Request { route, consumer, method, code };
         let counter = self.requests.get_or_create_owned(&labels);
         counter.inc();
@@ -202,7 +202,7 @@ impl Metrics {
     }
 
     /// Notes how long the upstream called `name` took to answer, in seconds.
-    pub fn observe_upstream(&self, recent: &Recent, name: &Name, seconds: f64) {
+    pub fn observe_upstream(&self, recent: &CachedSeries, name: &Name, seconds: f64) {
         let mut last = recent.upstream.borrow_mut();
         if let Some((_, histogram)) = last.as_ref().filter(|(last, _)| last == name) {
             histogram.observe(seconds);
@@ -278,9 +278,9 @@ impl Metrics {
 
 /// The label of a method: the well-known by name, `other` for the rest.
 #[must_use]
-pub fn method_label(method: &str) -> Word {
+pub fn method_label(method: &str) -> StaticLabel {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
-    Word(KNOWN.iter().find(|known| **known == method).copied().unwrap_or("other"))
+    StaticLabel(KNOWN.iter().find(|known| **known == method).copied().unwrap_or("other"))
 }
 
 impl EncodeLabelValue for NameLabel {
@@ -289,13 +289,13 @@ impl EncodeLabelValue for NameLabel {
     }
 }
 
-impl EncodeLabelValue for Word {
+impl EncodeLabelValue for StaticLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
         self.0.encode(encoder)
     }
 }
 
-impl EncodeLabelValue for Text {
+impl EncodeLabelValue for TextLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
         self.0.as_ref().encode(encoder)
     }

@@ -57,7 +57,7 @@ impl Origin {
     /// terminator builds its links with a scheme of its own; the default ports of both schemes
     /// count as one.
     #[must_use]
-    pub fn same_place(&self, other: &Self) -> bool {
+    pub fn same_authority(&self, other: &Self) -> bool {
         let default = |origin: &Self| origin.port == if origin.tls { 443 } else { 80 };
         self.host == other.host && (self.port == other.port || (default(self) && default(other)))
     }
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn the_same_place_whatever_the_scheme() {
         let at = |url: &str| Origin::split(url).unwrap().0;
-        assert!(at("http://h").same_place(&at("https://h")));
-        assert!(at("http://h:81").same_place(&at("https://H:81")));
-        assert!(!at("http://h:81").same_place(&at("http://h")));
-        assert!(!at("http://h").same_place(&at("http://g")));
+        assert!(at("http://h").same_authority(&at("https://h")));
+        assert!(at("http://h:81").same_authority(&at("https://H:81")));
+        assert!(!at("http://h:81").same_authority(&at("http://h")));
+        assert!(!at("http://h").same_authority(&at("http://g")));
     }
 }

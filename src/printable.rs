@@ -7,17 +7,17 @@ use std::fmt::Write as _;
 /// `\uNNNN`, line ends and tabs aside. That is how JSON and TOML spell it inside a string, so they stay what they are.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, |character| !matches!(character, '\n' | '\t') && deceives(character))
+    escape(text, |character| !matches!(character, '\n' | '\t') && is_deceptive(character))
 }
 
 /// The same of a value, which is part of one line.
 #[must_use]
 pub fn printable_value(text: &str) -> Cow<'_, str> {
-    escaped(text, deceives)
+    escape(text, is_deceptive)
 }
 
 /// Whether a character does something to a terminal, or to who reads it, beside being seen.
-fn deceives(character: char) -> bool {
+fn is_deceptive(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -32,7 +32,7 @@ fn deceives(character: char) -> bool {
         )
 }
 
-fn escaped(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
+fn escape(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&bad) {
         return Cow::Borrowed(text);
     }

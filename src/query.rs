@@ -20,7 +20,7 @@ pub fn same_query_name(written: &str, name: &str) -> bool {
 
 /// Whether a member of `query` could be called `name`: seen at a glance, before members are taken apart.
 #[must_use]
-pub fn may_name(query: &str, name: &str) -> bool {
+pub fn may_contain(query: &str, name: &str) -> bool {
     query.contains(name) || is_encoded(query)
 }
 
@@ -33,12 +33,12 @@ fn is_encoded(text: &str) -> bool {
 /// speak of secrets are masked. Some readers take `;` for the border of a member, and a target that
 /// is refused may have a fragment: what looks like a name behind such a border is one.
 #[must_use]
-pub fn masked(text: &str) -> Cow<'_, str> {
+pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     let begins = memchr::memchr2(b'?', b'#', text.as_bytes());
     let Some((path, query)) = begins.and_then(|at| text.split_at_checked(at + 1)) else {
         return Cow::Borrowed(text);
     };
-    if (!is_encoded(query) && !speaks_of_secrets(query))
+    if (!is_encoded(query) && !is_sensitive_name(query))
         || query.split('&').all(|part| until_secret(part).is_none())
     {
         return Cow::Borrowed(text);
@@ -61,7 +61,7 @@ fn until_secret(member: &str) -> Option<&str> {
     let mut begin = 0;
     for part in member.split_inclusive([';', '?', '#']) {
         if let Some((name, _)) = part.split_once('=')
-            && speaks_of_secrets(&decode_query(name))
+            && is_sensitive_name(&decode_query(name))
         {
             return member.get(..begin + name.len());
         }
@@ -72,7 +72,7 @@ fn until_secret(member: &str) -> Option<&str> {
 
 /// Whether the value of a query member of this name is masked on the trail.
 #[must_use]
-pub fn speaks_of_secrets(text: &str) -> bool {
+pub fn is_sensitive_name(text: &str) -> bool {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         rest = after;
@@ -100,12 +100,12 @@ mod tests {
     #[test]
     fn masks_values_of_speaking_names() {
         assert_eq!(
-            masked("/a?user=x&api_ke%79=abc&Token=t&flag;secret=s&sign="),
+            mask_secrets("/a?user=x&api_ke%79=abc&Token=t&flag;secret=s&sign="),
             "/a?user=x&api_ke%79=***&Token=***&flag;secret=***&sign=***"
         );
-        assert_eq!(masked("/a?token=a=b?c;d&x=1;key=abc;y&z=2"), "/a?token=***&x=1;key=***&z=2");
-        assert_eq!(masked("/a#token=abc"), "/a#token=***");
-        assert_eq!(masked("/a?x=1#token=abc"), "/a?x=1#token=***");
-        assert_eq!(masked("/a;x=1?token"), "/a;x=1?token");
+        assert_eq!(mask_secrets("/a?token=a=b?c;d&x=1;key=abc;y&z=2"), "/a?token=***&x=1;key=***&z=2");
+        assert_eq!(mask_secrets("/a#token=abc"), "/a#token=***");
+        assert_eq!(mask_secrets("/a?x=1#token=abc"), "/a?x=1#token=***");
+        assert_eq!(mask_secrets("/a;x=1?token"), "/a;x=1?token");
     }
 }

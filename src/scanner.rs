@@ -282,7 +282,7 @@ impl Pattern {
     /// The ways in which `secret` may stand in text.
     fn all(secret: &[u8]) -> impl Iterator<Item = Self> {
         let hex: Vec<u8> = secret.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
-        let base64 = (0..3).map(|before| Self::new(encoded(secret, before), Form::Base64));
+        let base64 = (0..3).map(|before| Self::new(encode(secret, before), Form::Base64));
         [Self::new(secret.to_vec(), Form::Plain), Self::new(hex, Form::Hex)].into_iter().chain(base64)
     }
 
@@ -430,7 +430,7 @@ impl Seen {
 
 /// The characters of the base64 of a text that has `secret` in it, `before` bytes (modulo 3) after its beginning, as
 /// far as they depend on the secret alone.
-fn encoded(secret: &[u8], before: usize) -> Vec<u8> {
+fn encode(secret: &[u8], before: usize) -> Vec<u8> {
     let mut text = Zeroizing::new(vec![0; before]);
     text.extend_from_slice(secret);
     let coded = Zeroizing::new(STANDARD_NO_PAD.encode(&*text));

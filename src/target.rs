@@ -126,10 +126,10 @@ impl Target {
     /// # Errors
     /// [`NonCanonical`] where there is none.
     pub fn canonical(raw: &[u8]) -> Result<Self, NonCanonical> {
-        Self::already(raw).map_or_else(|| Self::by_the_rules(raw), Ok)
+        Self::parse_canonical(raw).map_or_else(|| Self::canonicalize(raw), Ok)
     }
 
-    fn by_the_rules(raw: &[u8]) -> Result<Self, NonCanonical> {
+    fn canonicalize(raw: &[u8]) -> Result<Self, NonCanonical> {
         let raw = std::str::from_utf8(raw).map_err(|_| NonCanonical::RawByte)?;
         if !raw.starts_with('/') {
             return Err(NonCanonical::NotOriginForm);
@@ -153,7 +153,7 @@ impl Target {
 
     /// What almost every target is: canonical as it came, and plainly so. One look at each byte
     /// settles it; whatever is not plain is left to the rules.
-    fn already(raw: &[u8]) -> Option<Self> {
+    fn parse_canonical(raw: &[u8]) -> Option<Self> {
         let end = memchr::memchr(b'?', raw).unwrap_or(raw.len());
         let (path, query) = raw.split_at_checked(end)?;
         let mut before = 0;
@@ -213,7 +213,7 @@ impl Target {
 
     /// The target below `base` (`/jms`), which may be empty.
     #[must_use]
-    pub fn below(&self, base: &str) -> Cow<'_, Self> {
+    pub fn with_base(&self, base: &str) -> Cow<'_, Self> {
         let base = base.trim_end_matches('/');
         if base.is_empty() {
             return Cow::Borrowed(self);
@@ -380,7 +380,7 @@ mod tests {
         assert!(target.strip_prefix("/ju").is_none());
         let bare = Target::canonical(b"/jump?x=1").unwrap().strip_prefix("/jump").unwrap();
         assert_eq!((bare.path(), bare.query()), ("/", "x=1"));
-        assert_eq!(bare.below("/jms/").as_str(), "/jms/?x=1");
+        assert_eq!(bare.with_base("/jms/").as_str(), "/jms/?x=1");
         let members = Target::canonical(b"/api?x=1&y&x&&%78=2").unwrap();
         assert_eq!(members.without_member("x").as_str(), "/api?y&&%78=2");
         assert_eq!(Target::canonical(b"/api?x=1").unwrap().without_member("x").as_str(), "/api");
@@ -391,8 +391,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_plainly_canonical_is_what_the_rules_make(raw in "/[a-zA-Z0-9/.;=%?&@:~+#-]{0,40}") {
-            if let Some(already) = Target::already(raw.as_bytes()) {
-                prop_assert_eq!(Target::by_the_rules(raw.as_bytes()), Ok(already));
+            if let Some(already) = Target::parse_canonical(raw.as_bytes()) {
+                prop_assert_eq!(Target::canonicalize(raw.as_bytes()), Ok(already));
             }
         }
 

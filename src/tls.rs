@@ -6,7 +6,7 @@ mod trust;
 
 pub use own::own_client;
 pub use reason::reason;
-pub use trust::out_of_time;
+pub use trust::validity_problem;
 
 use std::io;
 use std::path::Path;
@@ -75,7 +75,7 @@ pub fn server_config(
     key: &Secret,
     client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, Unusable> {
-    let mut config = listening(cert, key, (client_ca, |_, others| others))?;
+    let mut config = build_server_config(cert, key, (client_ca, |_, others| others))?;
     config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -90,7 +90,7 @@ pub fn admin_config(
     key: &Secret,
     client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, Unusable> {
-    let mut config = listening(cert, key, (client_ca, own::or_own))?;
+    let mut config = build_server_config(cert, key, (client_ca, own::or_pinned))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -98,7 +98,7 @@ pub fn admin_config(
 /// Who is let in beside those that a verifier knows, by the listener's own certificate.
 type Widened = fn(CertificateDer<'static>, Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier>;
 
-fn listening(
+fn build_server_config(
     cert: &Path,
     key: &Secret,
     (client_ca, widened): (Option<&Path>, Widened),
@@ -120,7 +120,7 @@ fn listening(
         }
     };
     let config = builder.with_single_cert(chain, key);
-    config.map_err(|error| Unusable::Certificate(mismatched(error)))
+    config.map_err(|error| Unusable::Certificate(key_mismatch(error)))
 }
 
 /// The one certificate that is shown itself; a chain that was read has it.
@@ -168,7 +168,7 @@ fn unreadable(error: pem::Error) -> io::Error {
     }
 }
 
-fn mismatched(error: rustls::Error) -> io::Error {
+fn key_mismatch(error: rustls::Error) -> io::Error {
     if matches!(error, rustls::Error::InconsistentKeys(_)) {
         io::Error::new(io::ErrorKind::InvalidData, "the key belongs to another certificate")
     } else {

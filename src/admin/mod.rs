@@ -31,8 +31,8 @@ use crate::audit::Journal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::gateway::Snapshot;
-use crate::metrics::{Endpoint, Metrics, NameLabel, Text, UpstreamCredential};
-use crate::scheme::Slot;
+use crate::metrics::{Endpoint, Metrics, NameLabel, TextLabel, UpstreamCredential};
+use crate::scheme::TokenSlot;
 use crate::upstream::Upstream;
 use host::Misdirected;
 use paced::Paced;
@@ -74,7 +74,7 @@ impl Admin {
 
     /// Why the gateway is not ready to serve; empty where it is.
     #[must_use]
-    pub fn unready(&self) -> Vec<Cow<'static, str>> {
+    pub fn unready_reasons(&self) -> Vec<Cow<'static, str>> {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Acquire) {
             reasons.push("draining: no new connections are accepted".into());
@@ -87,11 +87,11 @@ impl Admin {
     }
 
     /// The upstreams none of whose endpoints answers. That is no reason not to be ready: the others are served.
-    fn away(&self) -> Vec<String> {
+    fn unreachable(&self) -> Vec<String> {
         let snapshot = self.current.load();
         let is_away = |upstream: &&Upstream| {
             let alone = upstream.others.is_empty();
-            upstream.ways().all(|way| way.endpoint.standing.answers(alone) == Some(false))
+            upstream.destinations().all(|way| way.endpoint.standing.answers(alone) == Some(false))
         };
         let name = |upstream: &Upstream| upstream.name.as_str().to_owned();
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
@@ -100,7 +100,7 @@ impl Admin {
     /// The logins that upstreams refuse, and that are not tried until a person helps: of each, why.
     fn logins(&self) -> Vec<String> {
         let (snapshot, now) = (self.current.load(), SystemClock.now());
-        let refused = |slot: &Arc<Slot>| {
+        let refused = |slot: &Arc<TokenSlot>| {
             let (upstream, credential) = slot.names();
             Some(format!("{upstream}: credential {credential}: {}", slot.refusal(now)?))
         };
@@ -126,10 +126,10 @@ impl Admin {
         up.clear();
         in_flight.clear();
         for upstream in &self.current.load().upstreams {
-            for way in upstream.ways() {
+            for way in upstream.destinations() {
                 let (standing, endpoint) = (&way.endpoint.standing, way.endpoint.origin.to_string());
                 let name = NameLabel(Some(upstream.name));
-                let labels = Endpoint { upstream: name, endpoint: Text(endpoint.into()) };
+                let labels = Endpoint { upstream: name, endpoint: TextLabel(endpoint.into()) };
                 if let Some(answers) = standing.answers(upstream.others.is_empty()) {
                     up.get_or_create(&labels).set(i64::from(answers));
                 }
@@ -159,7 +159,8 @@ impl Admin {
                         // It has to end before another is accepted: a burst of them must not take the last files.
                         tokio::task::yield_now().await;
                     }
-                    oldest.push_back(connections.spawn_local(Rc::clone(&self).converse(socket, peer)));
+                    oldest
+                        .push_back(connections.spawn_local(Rc::clone(&self).serve_connection(socket, peer)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin: cannot accept");
@@ -169,25 +170,25 @@ impl Admin {
         }
     }
 
-    async fn converse(self: Rc<Self>, socket: TcpStream, peer: SocketAddr) {
+    async fn serve_connection(self: Rc<Self>, socket: TcpStream, peer: SocketAddr) {
         let settings = self.settings.load_full();
-        let Some(tls) = &settings.tls else { return self.speak(socket, peer, settings).await };
+        let Some(tls) = &settings.tls else { return self.serve_http(socket, peer, settings).await };
         let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(socket);
         match tokio::time::timeout(PATIENCE, handshake).await {
-            Ok(Ok(stream)) => self.speak(stream, peer, settings).await,
+            Ok(Ok(stream)) => self.serve_http(stream, peer, settings).await,
             Ok(Err(error)) => tracing::debug!(%error, %peer, "admin: TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "admin: TLS handshake too slow"),
         }
     }
 
-    async fn speak<S>(self: Rc<Self>, socket: S, peer: SocketAddr, settings: Arc<config::Admin>)
+    async fn serve_http<S>(self: Rc<Self>, socket: S, peer: SocketAddr, settings: Arc<config::Admin>)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let service = service_fn(move |request: Request<Incoming>| {
             let response = match host::check(&request, &settings.hosts) {
                 Ok(()) => self.respond(request.method(), request.uri().path()),
-                Err(why) => misdirected(why),
+                Err(why) => misdirected_response(why),
             };
             async move { Ok::<_, Infallible>(response) }
         });
@@ -208,25 +209,25 @@ impl Admin {
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n".into()),
             "/readyz" => {
-                let reasons = self.unready();
+                let reasons = self.unready_reasons();
                 let ready = reasons.is_empty();
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                let (away, logins) = (self.away(), self.logins());
+                let (away, logins) = (self.unreachable(), self.logins());
                 let body =
                     serde_json::json!({ "ready": ready, "reasons": reasons, "away": away, "logins": logins });
-                typed(status, "application/json", format!("{body}\n"))
+                response(status, "application/json", format!("{body}\n"))
             }
             "/metrics" => {
                 self.measure();
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                typed(StatusCode::OK, kind, self.metrics.text())
+                response(StatusCode::OK, kind, self.metrics.text())
             }
             _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
         }
     }
 }
 
-fn misdirected(why: Misdirected) -> Response<Full<Bytes>> {
+fn misdirected_response(why: Misdirected) -> Response<Full<Bytes>> {
     let (status, code, detail) = match why {
         Misdirected::Twice => (StatusCode::BAD_REQUEST, "malformed", "there are two Host lines"),
         Misdirected::Missing => (StatusCode::BAD_REQUEST, "malformed", "there is no Host line"),
@@ -238,16 +239,16 @@ fn misdirected(why: Misdirected) -> Response<Full<Bytes>> {
         ),
     };
     let body = serde_json::json!({ "detail": detail, "code": code, "by": "claviger" });
-    let mut response = typed(status, "application/json", format!("{body}\n"));
+    let mut response = response(status, "application/json", format!("{body}\n"));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    typed(status, "text/plain; charset=utf-8", body)
+    response(status, "text/plain; charset=utf-8", body)
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::deadline::Deadline;
+use crate::timer::LazyTimer;
 
 /// A socket that fails once something has waited to be written for too long: all of it must be taken in time,
 /// so that a little now and then is not enough.
 pub(super) struct Paced<S> {
     socket: S,
     patience: Duration,
-    writing: Deadline,
+    writing: LazyTimer,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(socket: S, patience: Duration) -> Self {
-        Self { socket, patience, writing: Deadline::default() }
+        Self { socket, patience, writing: LazyTimer::default() }
     }
 
     fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             return polled;
         }
-        let until = self.writing.started() + self.patience;
+        let until = self.writing.start() + self.patience;
         ready!(self.writing.poll(cx, until));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

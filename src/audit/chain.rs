@@ -5,7 +5,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::tree::Hash;
+use super::merkle::Hash;
 
 /// What stands before the hash in a line.
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
@@ -20,20 +20,20 @@ pub const GENESIS: Hex = [b'0'; 64];
 
 /// The end of a chain, ready for the next line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct ChainHead {
     /// The `seq` of the next line.
     pub next_seq: u64,
     /// The `hash` of the last line.
     pub hash: Hex,
 }
 
-impl Default for Head {
+impl Default for ChainHead {
     fn default() -> Self {
         Self { next_seq: 1, hash: GENESIS }
     }
 }
 
-impl Head {
+impl ChainHead {
     /// Appends one line to `out`: what `members` writes (JSON members without braces) between `seq`,
     /// `prev` and `hash`. Gives the hash.
     pub fn append(&mut self, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) -> Hash {
@@ -70,7 +70,7 @@ pub fn hash_of(body: &[u8]) -> Hash {
 
 /// What a line says of its hash, if it is the right one: the line's body, and the hash.
 #[must_use]
-pub fn proven(line: &[u8]) -> Option<(&[u8], Hash)> {
+pub fn verified_line(line: &[u8]) -> Option<(&[u8], Hash)> {
     let (body, carried) = split_line(line)?;
     let hash = hash_of(body);
     (hex(&hash) == carried).then_some((body, hash))
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn lines_link_and_split() {
-        let mut head = Head::default();
+        let mut head = ChainHead::default();
         let mut out = Vec::new();
         head.append(&mut out, |out| out.extend(b"\"event\":\"a\""));
         head.append(&mut out, |out| out.extend(b"\"event\":\"b\""));
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(hex(&hash_of(first)), first_hash);
         assert!(second.starts_with([br#"{"seq":2,"prev":""#, first_hash].concat().as_slice()));
         assert_eq!(hex(&hash_of(second)), second_hash);
-        assert_eq!(head, Head { next_seq: 3, hash: second_hash.try_into().unwrap() });
+        assert_eq!(head, ChainHead { next_seq: 3, hash: second_hash.try_into().unwrap() });
         assert_eq!(split_line(b"{}"), None);
     }
 }

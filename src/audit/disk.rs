@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::Advice;
 
 use super::last_head::LastHead;
-use crate::storage::private;
+use crate::storage::trust;
 
 /// What the kernel keeps of a file in memory is a multiple of this, in bytes.
 const PAGE: u64 = 4096;
@@ -88,7 +88,7 @@ impl Disk for Folder {
         let path = self.path.join(name);
         let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path)?;
         // Made by root on the command line, it is the gateway's all the same.
-        private::hand_over(&file, &path)?;
+        trust::hand_over(&file, &path)?;
         File::open(&self.path)?.sync_all()?;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((file.metadata()?.ino(), path));
         Ok(file)

@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use uuid::Uuid;
 
 use super::entry::Entry;
-use super::event::{self, Arrival, Ended, Ending, Facts, Known};
-use super::flood::Source;
+use super::fields::{self, CallFields, Outcome, OutcomeFields, Peer, RefusalFields};
 use super::journal::{Journal, Unrecorded};
+use super::suppressed::RefusalSource;
 use crate::code::Code;
-use crate::metrics::{Metrics, Reason, Word};
+use crate::metrics::{Metrics, Reason, StaticLabel};
 use crate::name::Name;
 use crate::policy::Permit;
 use crate::target::Target;
@@ -27,7 +27,7 @@ pub struct Draft(Option<Received>);
 
 struct Received {
     journal: Journal,
-    arrival: Rc<Arrival>,
+    arrival: Rc<Peer>,
     began: Instant,
     time: SystemTime,
     request_id: Uuid,
@@ -38,7 +38,7 @@ struct Received {
 
 /// What the trail calls the parties of a permit.
 #[derive(Debug)]
-pub struct Parties<'a> {
+pub struct CallNames<'a> {
     /// The upstream's name.
     pub upstream: &'a Name,
     /// The credential's name.
@@ -60,7 +60,7 @@ impl Journal {
         method: Option<Method>,
         headers: &HeaderMap,
         raw_target: Rc<[u8]>,
-        (time, arrival): (SystemTime, Rc<Arrival>),
+        (time, arrival): (SystemTime, Rc<Peer>),
     ) -> Draft {
         self.metrics().in_flight.inc();
         let received = Received {
@@ -68,7 +68,7 @@ impl Journal {
             arrival,
             began: Instant::now(),
             time,
-            request_id: event::request_id(time),
+            request_id: fields::request_id(time),
             method,
             raw_target,
             user_agent: headers.get(USER_AGENT).cloned(),
@@ -102,16 +102,16 @@ impl Draft {
     }
 
     /// Records the refusal of this call; how many bytes of the trail that takes.
-    pub fn refuse(mut self, code: Code, known: &Known) -> usize {
-        self.0.take().map_or(0, |received| received.refused(code, known))
+    pub fn refuse(mut self, code: Code, known: &RefusalFields) -> usize {
+        self.0.take().map_or(0, |received| received.record_refusal(code, known))
     }
 
     /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail is told
     /// in sum.
-    pub fn suppress(mut self, code: Code, source: Source) {
+    pub fn suppress(mut self, code: Code, source: RefusalSource) {
         if let Some(received) = self.0.take() {
             received.journal.suppressed(source, received.time);
-            received.count(code.status().as_u16(), &Known::default());
+            received.count(code.status().as_u16(), &RefusalFields::default());
             count_refusal(received.journal.metrics(), code, None);
         }
     }
@@ -120,13 +120,17 @@ impl Draft {
     ///
     /// # Errors
     /// [`Unrecorded`]: the call must not be made. Its outcome says so.
-    pub async fn commit(mut self, permit: Permit, parties: Parties<'_>) -> Result<Entry, (Unrecorded, Uuid)> {
+    pub async fn commit(
+        mut self,
+        permit: Permit,
+        parties: CallNames<'_>,
+    ) -> Result<Entry, (Unrecorded, Uuid)> {
         let Some(received) = self.0.take() else { return Err((Unrecorded, Uuid::nil())) };
-        let facts = received.permitted(&permit, &parties);
+        let facts = received.intent_line(&permit, &parties);
         let request_id = received.request_id;
         let Ok(durable) = received.journal.intent(received.time, &facts) else {
             let known = known_of(&permit, &parties);
-            received.refused(Code::Unrecorded, &known);
+            received.record_refusal(Code::Unrecorded, &known);
             return Err((Unrecorded, request_id));
         };
         // From here on, a caller that goes away drops an entry, which closes itself.
@@ -136,12 +140,12 @@ impl Draft {
             None => return Ok(entry),
             // Boxed: without it every call's future would have room for a timer.
             Some(durable) => {
-                if Box::pin(entry.journal().lasts(durable)).await {
+                if Box::pin(entry.journal().wait_durable(durable)).await {
                     return Ok(entry);
                 }
             }
         }
-        entry.unrecorded();
+        entry.mark_unrecorded();
         Err((Unrecorded, request_id))
     }
 }
@@ -149,7 +153,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if let Some(received) = self.0.take() {
-            received.ended(Ended::Abandoned, None, &Known::default());
+            received.record_end(Outcome::Abandoned, None, &RefusalFields::default());
         }
     }
 }
@@ -159,9 +163,9 @@ impl Received {
         self.method.as_ref().map_or("", Method::as_str)
     }
 
-    fn permitted(&self, permit: &Permit, parties: &Parties<'_>) -> Vec<u8> {
+    fn intent_line(&self, permit: &Permit, parties: &CallNames<'_>) -> Vec<u8> {
         let identity = permit.identity();
-        let facts = Facts {
+        let facts = CallFields {
             request_id: self.request_id,
             consumer: Some(identity.name()),
             via: Some(identity.via().as_str()),
@@ -183,14 +187,14 @@ impl Received {
         facts.members()
     }
 
-    fn refused(self, code: Code, known: &Known) -> usize {
-        self.ended(Ended::Refused, Some(code), known)
+    fn record_refusal(self, code: Code, known: &RefusalFields) -> usize {
+        self.record_end(Outcome::Refused, Some(code), known)
     }
 
     /// Writes the outcome of a call that has no intent; how many bytes that takes.
-    fn ended(self, ended: Ended, code: Option<Code>, known: &Known) -> usize {
-        let raw = without_userinfo(event::escaped(&self.raw_target));
-        let facts = Facts {
+    fn record_end(self, ended: Outcome, code: Option<Code>, known: &RefusalFields) -> usize {
+        let raw = without_userinfo(fields::escape(&self.raw_target));
+        let facts = CallFields {
             request_id: self.request_id,
             consumer: known.consumer.as_ref(),
             via: known.via,
@@ -208,17 +212,17 @@ impl Received {
             user_agent: self.user_agent.as_ref(),
             dropped: &[],
         };
-        let ending = Ending::early(ended, code, self.began.elapsed(), known);
+        let ending = OutcomeFields::early(ended, code, self.began.elapsed(), known);
         let members = ending.after(facts.members());
         self.journal.outcome(&members, false);
         self.count(ending.status.unwrap_or(0), known);
         if let Some(code) = code {
             count_refusal(self.journal.metrics(), code, known.reason);
         }
-        members.len() + event::CHAINED
+        members.len() + fields::CHAINED
     }
 
-    fn count(&self, status: u16, known: &Known) {
+    fn count(&self, status: u16, known: &RefusalFields) {
         let metrics = self.journal.metrics();
         metrics.in_flight.dec();
         metrics.request_duration.observe(self.began.elapsed().as_secs_f64());
@@ -243,18 +247,18 @@ fn without_userinfo(target: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn count_refusal(metrics: &Metrics, code: Code, reason: Option<&'static str>) {
-    metrics.denied.get_or_create(&Reason { reason: Word(code.as_str()) }).inc();
+    metrics.denied.get_or_create(&Reason { reason: StaticLabel(code.as_str()) }).inc();
     if matches!(
         code,
         Code::Unauthenticated | Code::Replayed | Code::DuplicateCredential | Code::TooManyFailures
     ) {
-        let reason = Word(reason.unwrap_or(code.as_str()));
+        let reason = StaticLabel(reason.unwrap_or(code.as_str()));
         metrics.inbound_auth_failures.get_or_create(&Reason { reason }).inc();
     }
 }
 
-fn known_of(permit: &Permit, parties: &Parties<'_>) -> Known {
-    Known {
+fn known_of(permit: &Permit, parties: &CallNames<'_>) -> RefusalFields {
+    RefusalFields {
         consumer: Some(*permit.identity().name()),
         via: Some(permit.identity().via().as_str()),
         upstream: Some(*parties.upstream),
@@ -263,6 +267,6 @@ fn known_of(permit: &Permit, parties: &Parties<'_>) -> Known {
         org: permit.org().map(ToString::to_string),
         rule: Some(permit.rule().clone()),
         shadow: permit.shadow().cloned(),
-        ..Known::default()
+        ..RefusalFields::default()
     }
 }

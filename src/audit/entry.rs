@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::draft::Parties;
-use super::event::{Arrival, Ended, Ending};
+use super::draft::CallNames;
+use super::fields::{Outcome, OutcomeFields, Peer};
 use super::journal::Journal;
 use crate::code::Code;
 use crate::metrics::{NameLabel, UpstreamCredential};
@@ -44,7 +44,7 @@ struct Call {
     /// Its outcome was said.
     over: bool,
     journal: Journal,
-    arrival: Rc<Arrival>,
+    arrival: Rc<Peer>,
     began: Instant,
     request_id: Uuid,
     facts: Vec<u8>,
@@ -79,19 +79,19 @@ impl Meter {
 
     /// Whether the whole body was handed to the upstream's connection.
     #[must_use]
-    pub fn whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.0.whole.get()
     }
 
     /// Whether the upstream would take more of the body than the consumer has sent.
     #[must_use]
-    pub fn awaited(&self) -> bool {
+    pub fn is_awaited(&self) -> bool {
         self.0.awaited.get()
     }
 
     /// When some of the body was handed to the upstream's connection last.
     #[must_use]
-    pub fn moved(&self) -> Option<tokio::time::Instant> {
+    pub fn last_progress(&self) -> Option<tokio::time::Instant> {
         self.0.moved.get()
     }
 
@@ -150,8 +150,8 @@ impl Entry {
     /// Opens an entry whose intent was appended, with the facts that its outcome repeats.
     pub(super) fn open(
         permit: Permit,
-        parties: &Parties<'_>,
-        (journal, arrival): (Journal, Rc<Arrival>),
+        parties: &CallNames<'_>,
+        (journal, arrival): (Journal, Rc<Peer>),
         (began, request_id): (Instant, Uuid),
         facts: Vec<u8>,
     ) -> Self {
@@ -196,44 +196,44 @@ impl Entry {
     }
 
     /// Goes on with the meter of a body that was begun before.
-    pub fn measure(&mut self, meter: Meter) {
+    pub fn use_meter(&mut self, meter: Meter) {
         self.call.meter = meter;
     }
 
     /// Keeps `what` until the call has ended: its place among those in flight.
-    pub fn keep(&mut self, what: impl Any) {
+    pub fn attach_guard(&mut self, what: impl Any) {
         self.call.kept = Some(Box::new(what));
     }
 
     /// Notes how far the call came.
-    pub fn note(&mut self, note: impl FnOnce(&mut Progress)) {
+    pub fn update(&mut self, note: impl FnOnce(&mut Progress)) {
         note(&mut self.call.progress);
     }
 
     /// Says how the call ended. The first word counts.
-    pub(super) fn end(&mut self, ended: Ended, code: Option<Code>, reason: Option<&str>) {
+    pub(super) fn end(&mut self, ended: Outcome, code: Option<Code>, reason: Option<&str>) {
         if !std::mem::replace(&mut self.call.over, true) {
             self.call.end(ended, code, reason);
         }
     }
 
     /// The intent could not be made durable: the call is not made.
-    pub(super) fn unrecorded(mut self) {
-        self.note(|progress| progress.status = Some(Code::Unrecorded.status().as_u16()));
-        self.end(Ended::Refused, Some(Code::Unrecorded), None);
+    pub(super) fn mark_unrecorded(mut self) {
+        self.update(|progress| progress.status = Some(Code::Unrecorded.status().as_u16()));
+        self.end(Outcome::Refused, Some(Code::Unrecorded), None);
     }
 
     /// The call failed and `code` is what the consumer is told.
     pub fn fail(mut self, code: Code, reason: &str) {
         let ended = if matches!(code, Code::BodyIncomplete | Code::BodyTimeout) {
             // The consumer left in the middle of its request, or might as well have.
-            Ended::Abandoned
+            Outcome::Abandoned
         } else if code.status().is_server_error() {
-            Ended::Failed
+            Outcome::Failed
         } else {
-            Ended::Refused
+            Outcome::Refused
         };
-        self.note(|progress| progress.status = Some(code.status().as_u16()));
+        self.update(|progress| progress.status = Some(code.status().as_u16()));
         self.end(ended, Some(code), Some(reason));
     }
 }
@@ -241,17 +241,17 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.end(Ended::Failed, Some(Code::Internal), Some("panic"));
+            self.end(Outcome::Failed, Some(Code::Internal), Some("panic"));
         } else {
-            self.end(Ended::Abandoned, None, None);
+            self.end(Outcome::Abandoned, None, None);
         }
     }
 }
 
 impl Call {
-    fn end(&mut self, ended: Ended, code: Option<Code>, reason: Option<&str>) {
+    fn end(&mut self, ended: Outcome, code: Option<Code>, reason: Option<&str>) {
         let duration = self.began.elapsed();
-        let ending = Ending {
+        let ending = OutcomeFields {
             code,
             reason,
             fingerprint: None,

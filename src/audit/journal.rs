@@ -13,15 +13,15 @@ use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use super::archive::{Archivist, Keep};
+use super::checkpoint::Signer;
+use super::checkpoints::CheckpointPolicy;
 use super::disk::Disk;
-use super::flood::Source;
-use super::heads::Heads;
-use super::note::Signer;
-use super::writer::{PATIENCE, Shared};
+use super::retention::{Archiver, Retention};
+use super::suppressed::RefusalSource;
+use super::writer::{JournalCore, PATIENCE};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::storage::Stamp;
+use crate::storage::Revision;
 
 /// When an intent counts as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +40,16 @@ pub struct Settings {
     /// The size at which a new segment is begun, in bytes.
     pub rotate: u64,
     /// How often heads are signed.
-    pub heads: Heads,
+    pub heads: CheckpointPolicy,
     /// How long closed segments are kept, and how.
-    pub keep: Keep,
+    pub keep: Retention,
 }
 
 /// What the first segment tells beside what is found on the trail.
 #[derive(Debug, Default)]
 pub struct Opening {
     /// By what the store was changed last.
-    pub store: Option<Stamp>,
+    pub store: Option<Revision>,
     /// What custodians did before: each has the members of an `admin` event. All are recorded with the first event,
     /// before the head that is over it is kept apart from the trail.
     pub changes: Vec<String>,
@@ -62,11 +62,11 @@ pub struct Unrecorded;
 
 /// The journal. Cheap to clone; [`Journal::close`] ends it.
 #[derive(Clone)]
-pub struct Journal(Arc<Shared>);
+pub struct Journal(Arc<JournalCore>);
 
 /// The thread that flushes and the one that keeps what is closed, ended by [`Journal::close`].
 #[derive(Debug)]
-pub struct Flusher {
+pub struct JournalThreads {
     flushing: JoinHandle<()>,
     archiving: (mpsc::Sender<()>, JoinHandle<()>),
 }
@@ -82,7 +82,7 @@ impl Journal {
         settings: Settings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-    ) -> io::Result<(Self, Flusher)> {
+    ) -> io::Result<(Self, JournalThreads)> {
         Self::open_with(Opening::default(), (disk, signer), settings, clock, metrics)
     }
 
@@ -96,16 +96,16 @@ impl Journal {
         settings: Settings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-    ) -> io::Result<(Self, Flusher)> {
-        let shared = Arc::new(Shared::new(kept, (settings, opening), clock, metrics));
-        shared.turn();
+    ) -> io::Result<(Self, JournalThreads)> {
+        let shared = Arc::new(JournalCore::new(kept, (settings, opening), clock, metrics));
+        shared.flush_once();
         let own = Arc::clone(&shared);
         let flushing = std::thread::Builder::new().name("journal".into()).spawn(move || own.run())?;
         let (stop, stopped) = mpsc::channel();
-        let archivist = Archivist::new(Arc::clone(&shared));
+        let archivist = Archiver::new(Arc::clone(&shared));
         let archiving = std::thread::Builder::new().name("archivist".into());
         let archiving = archiving.spawn(move || archivist.run(&stopped))?;
-        Ok((Self(shared), Flusher { flushing, archiving: (stop, archiving) }))
+        Ok((Self(shared), JournalThreads { flushing, archiving: (stop, archiving) }))
     }
 
     /// Whether calls can be recorded now.
@@ -137,7 +137,7 @@ impl Journal {
             }
             Durability::Batched => None,
         };
-        self.0.rouse(&mut tail);
+        self.0.wake_writer(&mut tail);
         Ok(durable)
     }
 
@@ -155,16 +155,16 @@ impl Journal {
             tail.unrecorded += 1;
             return;
         }
-        self.0.owe(&tail);
-        self.0.rouse(&mut tail);
+        self.0.require_written(&tail);
+        self.0.wake_writer(&mut tail);
     }
 
     /// Counts a refusal that came at `time` and is told in sum, within about a minute.
-    pub(super) fn suppressed(&self, source: Source, time: SystemTime) {
+    pub(super) fn suppressed(&self, source: RefusalSource, time: SystemTime) {
         let mut tail = self.0.tail();
         // Only the first sets the time by which the thread must look again.
         if tail.floods.count(source, (time, Instant::now())) {
-            self.0.rouse(&mut tail);
+            self.0.wake_writer(&mut tail);
         }
     }
 
@@ -176,7 +176,7 @@ impl Journal {
     pub async fn admin<'e>(
         &self,
         events: impl IntoIterator<Item = &'e str>,
-        store: Option<Stamp>,
+        store: Option<Revision>,
     ) -> Result<(), Unrecorded> {
         let store = store.map_or(String::new(), |stamp| format!(",\"store\":\"{stamp}\""));
         let (waiter, durable) = oneshot::channel();
@@ -189,24 +189,24 @@ impl Journal {
                 tail.append("admin", self.0.clock.now(), &[members.as_bytes(), store.as_bytes()])?;
             }
             tail.waiters.push(waiter);
-            self.0.rouse(&mut tail);
+            self.0.wake_writer(&mut tail);
         }
-        if self.lasts(durable).await { Ok(()) } else { Err(Unrecorded) }
+        if self.wait_durable(durable).await { Ok(()) } else { Err(Unrecorded) }
     }
 
     /// Waits until what was appended is on the disk; whether it is. A flush that is waited for in vain
     /// is waited for by nobody else.
-    pub(super) async fn lasts(&self, durable: oneshot::Receiver<bool>) -> bool {
+    pub(super) async fn wait_durable(&self, durable: oneshot::Receiver<bool>) -> bool {
         let told = tokio::time::timeout(PATIENCE, durable).await;
         if told.is_err() {
-            self.0.hangs();
+            self.0.mark_hung();
         }
         matches!(told, Ok(Ok(true)))
     }
 
     /// Flushes what is there and ends the journal's threads.
-    pub fn close(&self, flusher: Flusher) {
-        let Flusher { flushing, archiving: (stop, archiving) } = flusher;
+    pub fn close(&self, flusher: JournalThreads) {
+        let JournalThreads { flushing, archiving: (stop, archiving) } = flusher;
         drop(stop);
         self.0.tail().stop = true;
         self.0.wake.notify_all();
@@ -219,7 +219,7 @@ impl Journal {
     }
 
     /// Says what the store was changed by last, for the segments that are begun from now on.
-    pub fn knows_store(&self, stamp: Stamp) {
+    pub fn knows_store(&self, stamp: Revision) {
         self.0.knows_store(stamp);
     }
 
@@ -230,8 +230,8 @@ impl Journal {
     }
 
     /// Says that events from this `seq` on may not be let go yet. Until this is said, none may.
-    pub fn needs(&self, seq: u64) {
-        self.0.needs(seq);
+    pub fn set_retention_floor(&self, seq: u64) {
+        self.0.set_retention_floor(seq);
     }
 
     pub(super) fn is_written(&self) -> bool {

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::chain::proven;
+use super::chain::verified_line;
 use super::last_head::each_whole;
 use super::segment::{each_line, segments};
-use crate::storage::Stamp;
+use crate::storage::Revision;
 
 /// So many events are kept of those that a store does not know of.
 const MOST: usize = 100;
@@ -34,10 +34,10 @@ struct Line<'a> {
 }
 
 /// What a line says of the store, and whether it is of a change.
-fn said(line: &[u8]) -> Option<(Stamp, bool)> {
+fn parse_stamp(line: &[u8]) -> Option<(Revision, bool)> {
     // Cheaper than reading every call. In a string the quotes would be escaped.
     memchr::memmem::find(line, b",\"store\":\"")?;
-    proven(line)?;
+    verified_line(line)?;
     let Line { event, store } = serde_json::from_slice(line).ok()?;
     let is_change = event == "admin";
     (is_change || event == "journal").then_some((store.parse().ok()?, is_change))
@@ -51,7 +51,7 @@ fn accepted_until(line: &[u8]) -> Option<String> {
         until: String,
     }
     memchr::memmem::find(line, b"\"what\":\"trail accepted\"")?;
-    proven(line)?;
+    verified_line(line)?;
     let Accepted { event, until } = serde_json::from_slice(line).ok()?;
     (event == "admin").then_some(until)
 }
@@ -60,10 +60,10 @@ fn accepted_until(line: &[u8]) -> Option<String> {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn known_store(dir: &Path) -> io::Result<Option<Stamp>> {
+pub fn known_store(dir: &Path) -> io::Result<Option<Revision>> {
     for path in segments(dir)?.iter().rev() {
         let mut last = None;
-        each_whole(path, |line| last = said(line).map(|(stamp, _)| stamp).or(last))?;
+        each_whole(path, |line| last = parse_stamp(line).map(|(stamp, _)| stamp).or(last))?;
         if last.is_some() {
             return Ok(last);
         }
@@ -75,10 +75,10 @@ pub fn known_store(dir: &Path) -> io::Result<Option<Stamp>> {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn forgotten(dir: &Path, holds: impl Fn(Stamp) -> bool) -> io::Result<Forgotten> {
+pub fn find_forgotten(dir: &Path, holds: impl Fn(Revision) -> bool) -> io::Result<Forgotten> {
     let mut found = Forgotten::default();
     each_line(dir, |line| {
-        match said(line) {
+        match parse_stamp(line) {
             Some((stamp, _)) if holds(stamp) => found = Forgotten::default(),
             Some((_, true)) => {
                 found.changes += 1;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use super::chain::proven;
+use super::chain::verified_line;
+use super::checkpoint::CheckpointKey;
 use super::misnamed::First;
-use super::note::Verifier;
-use super::segment::{is_damage, is_packed, named, open, read_line, segments};
-use super::stub::Stub;
-use crate::storage::Stamp;
+use super::retired::RetiredStub;
+use super::segment::{is_compressed, is_damage, open, parse_segment_name, read_line, segments};
+use crate::storage::Revision;
 
 /// What the trail was when the head was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -34,7 +34,7 @@ pub struct LastHead {
     pub dir: String,
     /// What the store was changed by last, as far as was known by then; older files do not say it.
     #[serde(default, deserialize_with = "stamp")]
-    pub store: Option<Stamp>,
+    pub store: Option<Revision>,
 }
 
 /// A head that was signed, until it is on the disk and kept.
@@ -48,10 +48,10 @@ pub(super) struct Signed {
 
 impl LastHead {
     /// What is to be kept of a head that is on the disk, in `dir`.
-    pub(super) fn of(signed: Signed, dir: &Path, store: Option<Stamp>) -> io::Result<Self> {
-        let retired = Stub::latest(dir)?.map_or(0, |stub| stub.through);
+    pub(super) fn of(signed: Signed, dir: &Path, store: Option<Revision>) -> io::Result<Self> {
+        let retired = RetiredStub::latest(dir)?.map_or(0, |stub| stub.through);
         let Signed { events, hash, time, note } = signed;
-        let segments = held(&segments(dir)?, retired, events);
+        let segments = count_held(&segments(dir)?, retired, events);
         let dir = dir.to_string_lossy().into_owned();
         Ok(Self { events, hash, time, note, retired, segments, dir, store })
     }
@@ -86,9 +86,9 @@ impl LastHead {
         &self,
         dir: &Path,
         paths: &[PathBuf],
-        verifier: Option<&Verifier>,
+        verifier: Option<&CheckpointKey>,
     ) -> io::Result<Option<String>> {
-        let stub = match Stub::latest(dir) {
+        let stub = match RetiredStub::latest(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             found => found?,
         };
@@ -106,7 +106,7 @@ impl LastHead {
                 return Ok(Some(self.differs(dir, last)));
             }
         }
-        let (held, wanted) = (held(paths, retired, self.events), self.segments);
+        let (held, wanted) = (count_held(paths, retired, self.events), self.segments);
         let has_hole = retired == self.retired && held < wanted;
         let hole = || {
             format!("its first {} events were in {wanted} segments, of which {held} are here", self.events)
@@ -123,7 +123,7 @@ impl LastHead {
         let Some((last, before)) = paths.split_last() else { return Ok(None) };
         let is_stray = match First::of(last)? {
             // A plain one may be torn in its first line; only whole lines are compressed.
-            None => is_packed(last),
+            None => is_compressed(last),
             Some(first) => {
                 let former =
                     Last::of(before)?.filter(|former| (former.seq + 1, 0) == (first.seq, first.line));
@@ -153,32 +153,34 @@ impl LastHead {
     }
 }
 
-fn stamp<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Stamp>, D::Error> {
+fn stamp<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Revision>, D::Error> {
     let text = Option::<String>::deserialize(value)?;
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 /// How many segments begin after what was let go, and before the last event that is meant.
-fn held(paths: &[PathBuf], retired: u64, events: u64) -> u64 {
-    let firsts = paths.iter().filter_map(|path| named(path)).map(|(first, _)| first);
+fn count_held(paths: &[PathBuf], retired: u64, events: u64) -> u64 {
+    let firsts = paths.iter().filter_map(|path| parse_segment_name(path)).map(|(first, _)| first);
     u64::try_from(firsts.filter(|first| (retired + 1..=events).contains(first)).count()).unwrap_or(u64::MAX)
 }
 
 /// The hash of the event with this number; `None` where it is not there, or was altered.
 fn at(paths: &[PathBuf], seq: u64) -> io::Result<Option<String>> {
     let opening = format!("{{\"seq\":{seq},");
-    for path in paths.iter().rev().filter(|path| named(path).is_none_or(|(first, _)| first <= seq)) {
+    for path in
+        paths.iter().rev().filter(|path| parse_segment_name(path).is_none_or(|(first, _)| first <= seq))
+    {
         let (mut found, mut ends) = (None, false);
         each_whole(path, |line| {
             ends |= line.starts_with(b"{\"seq\":");
             if line.starts_with(opening.as_bytes()) {
-                found = proven(line).map(|(_, hash)| super::chain::hex(&hash));
+                found = verified_line(line).map(|(_, hash)| super::chain::hex(&hash));
             }
         })?;
         if let Some(hash) = found {
             return Ok(Some(String::from_utf8_lossy(&hash).into_owned()));
         }
-        if ends && named(path).is_some() {
+        if ends && parse_segment_name(path).is_some() {
             return Ok(None);
         }
     }
@@ -198,7 +200,7 @@ impl Last {
         for path in paths.iter().rev() {
             let mut last = Vec::new();
             each_whole(path, |line| {
-                if proven(line).is_some() {
+                if verified_line(line).is_some() {
                     last.clear();
                     last.extend_from_slice(line);
                 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::chain::proven;
-use super::segment::{is_damage, named, open, read_line, segments};
-use super::stub::Stub;
-use crate::storage::private;
+use super::chain::verified_line;
+use super::retired::RetiredStub;
+use super::segment::{is_damage, open, parse_segment_name, read_line, segments};
+use crate::storage::trust;
 
 /// The first event of a segment that carries its own hash.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl First {
                 read => read?,
             };
             let Some(whole) = bytes.strip_suffix(b"\n") else { continue };
-            if proven(whole).is_some()
+            if verified_line(whole).is_some()
                 && let Ok(Line { seq, prev }) = serde_json::from_slice(whole)
             {
                 return Ok(Some(Self { line, seq, prev }));
@@ -53,12 +53,12 @@ impl First {
 
     /// Whether a segment of this name may begin so.
     fn is_of(&self, path: &Path) -> bool {
-        named(path).is_some_and(|(first, _)| first.checked_add(self.line) == Some(self.seq))
+        parse_segment_name(path).is_some_and(|(first, _)| first.checked_add(self.line) == Some(self.seq))
     }
 }
 
 /// The number of the first event of the segment at `path`, where it is not the one that the name says.
-pub(super) fn misnamed(path: &Path) -> io::Result<Option<u64>> {
+pub(super) fn find_misnamed(path: &Path) -> io::Result<Option<u64>> {
     Ok(First::of(path)?.filter(|first| !first.is_of(path)).map(|first| first.seq))
 }
 
@@ -83,7 +83,7 @@ impl Sorted {
         };
         let mut sorted = Self::default();
         for path in paths {
-            match misnamed(&path)? {
+            match find_misnamed(&path)? {
                 Some(seq) => sorted.misnamed.push((path, seq)),
                 None => sorted.segments.push(path),
             }
@@ -99,7 +99,7 @@ impl Sorted {
 pub fn is_empty(dir: &Path) -> io::Result<bool> {
     match segments(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        found => Ok(found?.is_empty() && Stub::latest(dir)?.is_none()),
+        found => Ok(found?.is_empty() && RetiredStub::latest(dir)?.is_none()),
     }
 }
 
@@ -122,7 +122,7 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         fs::rename(path, &aside)?;
-        File::open(private::folder(path))?.sync_all()?;
+        File::open(trust::folder(path))?.sync_all()?;
         return Ok(aside);
     }
     Err(io::ErrorKind::AlreadyExists.into())

@@ -18,12 +18,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::chain::proven;
-use super::consistent::{Consistency, is_consistent};
-use super::note::{Checkpoint, Verifier, hash, shown};
+use super::chain::verified_line;
+use super::checkpoint::{Checkpoint, CheckpointKey, encode_hash, hash};
+use super::consistency::{Consistency, is_consistent};
+use super::merkle::{Hash, Inclusion, root_from_proof};
+use super::retired::RetiredStub;
 use super::segment::each_line;
-use super::stub::Stub;
-use super::tree::{Hash, Inclusion, led_to};
 
 const FORM: &str = "c2sp.org/tlog-proof@v1";
 
@@ -42,7 +42,7 @@ pub struct Proof {
 
 /// Why a proof shows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unproven {
+pub enum ProofError {
     /// The text is not one.
     #[error("not a proof of the form c2sp.org/tlog-proof@v1")]
     Form,
@@ -62,15 +62,15 @@ impl Proof {
     #[must_use]
     pub fn text(&self) -> String {
         let (extra, index) = (STANDARD.encode(&self.line), self.index);
-        let hashes: String = self.hashes.iter().map(|hash| shown(hash) + "\n").collect();
+        let hashes: String = self.hashes.iter().map(|hash| encode_hash(hash) + "\n").collect();
         format!("{FORM}\nextra {extra}\nindex {index}\n{hashes}\n{}", self.note)
     }
 
     /// Reads what [`Self::text`] gives.
     ///
     /// # Errors
-    /// [`Unproven::Form`].
-    pub fn parse(text: &str) -> Result<Self, Unproven> {
+    /// [`ProofError::Form`].
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
         let parsed = || {
             let (proof, note) = text.split_once("\n\n")?;
             let rest = proof.strip_prefix(FORM)?.strip_prefix("\nextra ")?;
@@ -80,18 +80,18 @@ impl Proof {
             let hashes: Option<Vec<Hash>> = lines.map(hash).collect();
             Some(Self { line: STANDARD.decode(extra).ok()?, index, hashes: hashes?, note: note.to_owned() })
         };
-        parsed().ok_or(Unproven::Form)
+        parsed().ok_or(ProofError::Form)
     }
 
     /// The head that shows the event to be on the trail.
     ///
     /// # Errors
-    /// [`Unproven`].
-    pub fn check(&self, key: &Verifier) -> Result<Checkpoint, Unproven> {
-        let (_, leaf) = proven(&self.line).ok_or(Unproven::Line)?;
-        let head = key.open(&self.note).ok_or(Unproven::Signature)?;
-        let root = led_to(&leaf, (self.index, head.size), &self.hashes);
-        if root == Some(head.root) { Ok(head) } else { Err(Unproven::Elsewhere) }
+    /// [`ProofError`].
+    pub fn check(&self, key: &CheckpointKey) -> Result<Checkpoint, ProofError> {
+        let (_, leaf) = verified_line(&self.line).ok_or(ProofError::Line)?;
+        let head = key.open(&self.note).ok_or(ProofError::Signature)?;
+        let root = root_from_proof(&leaf, (self.index, head.size), &self.hashes);
+        if root == Some(head.root) { Ok(head) } else { Err(ProofError::Elsewhere) }
     }
 }
 
@@ -109,7 +109,7 @@ struct Line<'a> {
 /// # Errors
 /// Where a file cannot be read.
 pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static str>> {
-    let start = Stub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
+    let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
     let (mut found, mut head) = (None, None);
     each_line(dir, |line| {
         if let Ok(told) = serde_json::from_slice::<Line>(line) {
@@ -123,7 +123,8 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     })?;
     let Some((index, line)) = found else { return Ok(Err("no event of this call is on the trail")) };
     let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
-    let inclusion = Checkpoint::unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
+    let inclusion =
+        Checkpoint::parse_unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
     let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
     let intact = each_leaf(dir, start.size(), |leaf| {
         inclusion.push(leaf);
@@ -138,12 +139,12 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
 ///
 /// # Errors
 /// Where a file cannot be read.
-pub fn prove_addition(
+pub fn prove_consistency(
     dir: &Path,
     earlier: &Checkpoint,
     later: &Checkpoint,
 ) -> io::Result<Result<String, &'static str>> {
-    let start = Stub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
+    let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
     let Some(mut gathered) = Consistency::after(&start, earlier.size, later.size) else {
         return Ok(Err("the second head is not over all of the first, or the first is over what was let go"));
     };
@@ -155,13 +156,13 @@ pub fn prove_addition(
         return Ok(Err("the trail is not intact, or ends before the second head: verify it"));
     };
     let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
-    let text = hashes.iter().map(|hash| shown(hash) + "\n").collect();
+    let text = hashes.iter().map(|hash| encode_hash(hash) + "\n").collect();
     Ok(if is_consistent(old, new, &hashes) { Ok(text) } else { Err("the heads are not both of this trail") })
 }
 
 /// Whether such a proof shows that the later head only adds to the earlier one.
 #[must_use]
-pub fn adds_to(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
+pub fn check_consistency(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
     let hashes: Option<Vec<Hash>> = proof.lines().map(hash).collect();
     let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
     hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
@@ -176,7 +177,7 @@ fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(&Hash) -> bool) -> io::
         if skipping {
             return true;
         }
-        let leaf = proven(line).map(|(_, leaf)| leaf);
+        let leaf = verified_line(line).map(|(_, leaf)| leaf);
         intact = leaf.is_some();
         leaf.is_some_and(|leaf| take(&leaf))
     })?;

@@ -8,13 +8,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::chain::{self, Head};
+use super::chain::{self, ChainHead};
+use super::checkpoint::CheckpointKey;
 use super::disk::Disk;
-use super::misnamed::misnamed;
-use super::note::Verifier;
+use super::merkle::{Hash, MerkleTree};
+use super::misnamed::find_misnamed;
+use super::retired::RetiredStub;
 use super::segment::{is_damage, open, read_line, segments};
-use super::stub::Stub;
-use super::tree::{Hash, Tree};
 
 /// No chain comes so far: what says so was put there, and there must be numbers left to go on with.
 const LAST_SEQ: u64 = u64::MAX / 2;
@@ -23,13 +23,13 @@ const LAST_SEQ: u64 = u64::MAX / 2;
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     /// Where the chain goes on.
-    pub(super) head: Head,
+    pub(super) head: ChainHead,
     /// Bytes cut off the last segment because they are no whole line.
     pub(super) torn: u64,
     /// The members of each intent that has no outcome.
     pub(super) lost: Vec<Vec<u8>>,
     /// The tree over all that is there.
-    pub(super) tree: Tree,
+    pub(super) tree: MerkleTree,
 }
 
 /// The members of a line that recovery and verification read.
@@ -50,14 +50,14 @@ struct HeadLine {
 
 /// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it). Goes back
 /// to where no call was open, and to a head that `verifier` vouches for.
-pub(super) fn recover(disk: &dyn Disk, verifier: &Verifier) -> io::Result<Recovered> {
+pub(super) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io::Result<Recovered> {
     disk.prepare()?;
     let mut recovered = Recovered::default();
     let mut outcomes: HashSet<String> = HashSet::new();
     let (mut last, mut reaches_back) = (true, false);
-    let (mut tree, mut leaves): (Option<Tree>, Vec<Vec<Hash>>) = (None, Vec::new());
+    let (mut tree, mut leaves): (Option<MerkleTree>, Vec<Vec<Hash>>) = (None, Vec::new());
     for path in segments(disk.dir())?.iter().rev() {
-        if let Some(seq) = misnamed(path)? {
+        if let Some(seq) = find_misnamed(path)? {
             tracing::error!(segment = %path.display(), seq, "a segment does not begin with the event that its name says, and is left out");
             continue;
         }
@@ -87,11 +87,12 @@ pub(super) fn recover(disk: &dyn Disk, verifier: &Verifier) -> io::Result<Recove
             break;
         }
     }
-    if let Some(stub) = Stub::latest(disk.dir())?.filter(|_| tree.is_none()) {
+    if let Some(stub) = RetiredStub::latest(disk.dir())?.filter(|_| tree.is_none()) {
         // What is there goes on from what was let go, and so does a trail of which nothing else is left.
         tree = stub.tree();
         if last {
-            recovered.head = Head { next_seq: stub.through + 1, hash: stub.hash().unwrap_or(chain::GENESIS) };
+            recovered.head =
+                ChainHead { next_seq: stub.through + 1, hash: stub.hash().unwrap_or(chain::GENESIS) };
         }
     }
     recovered.tree = tree.unwrap_or_default();
@@ -107,17 +108,17 @@ struct Scan {
     len: u64,
     /// The end of the last whole line that carries its own hash.
     good_end: u64,
-    head: Option<Head>,
+    head: Option<ChainHead>,
     lost: Vec<Vec<u8>>,
     /// A line says that no call was open at that point: earlier segments hold no orphan.
     reaches_back: bool,
     /// The tree of the last head in it, and the hashes of the lines from that head on; of all where it has none.
-    tree: Option<Tree>,
+    tree: Option<MerkleTree>,
     leaves: Vec<Hash>,
 }
 
 impl Scan {
-    fn of(path: &Path, outcomes: &mut HashSet<String>, verifier: &Verifier) -> io::Result<Self> {
+    fn of(path: &Path, outcomes: &mut HashSet<String>, verifier: &CheckpointKey) -> io::Result<Self> {
         let mut reader = open(path)?;
         let (mut scan, mut line) = (Self::default(), Vec::new());
         let mut intents: Vec<(String, Vec<u8>)> = Vec::new();
@@ -132,15 +133,15 @@ impl Scan {
             };
             scan.len += u64::try_from(read).unwrap_or(u64::MAX);
             let Some(whole) = line.strip_suffix(b"\n") else { continue };
-            let Some((body, hash)) = chain::proven(whole) else { continue };
+            let Some((body, hash)) = chain::verified_line(whole) else { continue };
             let Ok(told) = serde_json::from_slice::<Line>(whole) else { continue };
             if told.seq > LAST_SEQ {
                 continue;
             }
             scan.good_end = scan.len;
-            scan.head = Some(Head { next_seq: told.seq + 1, hash: chain::hex(&hash) });
+            scan.head = Some(ChainHead { next_seq: told.seq + 1, hash: chain::hex(&hash) });
             if told.event == "head"
-                && let Some(tree) = vouched_for(whole, told.seq, verifier)
+                && let Some(tree) = verified_checkpoint(whole, told.seq, verifier)
             {
                 (scan.tree, scan.leaves) = (Some(tree), Vec::new());
             }
@@ -160,7 +161,7 @@ impl Scan {
 }
 
 /// The tree before the head in this line, if our key has signed its root.
-fn vouched_for(line: &[u8], seq: u64, verifier: &Verifier) -> Option<Tree> {
+fn verified_checkpoint(line: &[u8], seq: u64, verifier: &CheckpointKey) -> Option<MerkleTree> {
     let HeadLine { note, peaks } = serde_json::from_slice(line).ok()?;
     let head = verifier.open(&note)?;
     head.tree(&peaks).filter(|_| head.size + 1 == seq)

@@ -30,7 +30,7 @@ pub(super) fn segment_name(seq: u64, time: SystemTime) -> String {
 
 /// The first `seq` and the time in a segment's name.
 #[must_use]
-pub fn named(path: &Path) -> Option<(u64, SystemTime)> {
+pub fn parse_segment_name(path: &Path) -> Option<(u64, SystemTime)> {
     let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
     let (seq, rest) = rest.split_once('-')?;
     let (moment, _) = rest.split_once('Z')?;
@@ -45,7 +45,7 @@ fn has_extension(path: &Path, wanted: &str) -> bool {
 
 /// Whether it is a compressed one.
 #[must_use]
-pub fn is_packed(path: &Path) -> bool {
+pub fn is_compressed(path: &Path) -> bool {
     has_extension(path, PACKED)
 }
 
@@ -57,7 +57,7 @@ pub fn stem(path: &Path) -> String {
 }
 
 /// Where the compressed form of a segment is.
-pub(super) fn packed(path: &Path) -> PathBuf {
+pub(super) fn compressed(path: &Path) -> PathBuf {
     path.with_extension(format!("{PLAIN}.{PACKED}"))
 }
 
@@ -71,7 +71,8 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
         let path = entry?.path();
         let is_plain = has_extension(&path, PLAIN);
         if is_plain
-            || (is_packed(&path) && path.file_stem().is_some_and(|stem| has_extension(stem.as_ref(), PLAIN)))
+            || (is_compressed(&path)
+                && path.file_stem().is_some_and(|stem| has_extension(stem.as_ref(), PLAIN)))
         {
             found.push(path);
         }
@@ -89,12 +90,12 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// [`io::ErrorKind::UnexpectedEof`] where its end is missing.
 pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_packed(path) => {
-            return unpacked(File::open(packed(path)).map_err(|_| error)?);
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_compressed(path) => {
+            return decompress(File::open(compressed(path)).map_err(|_| error)?);
         }
         file => file?,
     };
-    if is_packed(path) { unpacked(file) } else { Ok(Box::new(BufReader::with_capacity(1 << 16, file))) }
+    if is_compressed(path) { decompress(file) } else { Ok(Box::new(BufReader::with_capacity(1 << 16, file))) }
 }
 
 /// The same from a byte on.
@@ -102,7 +103,7 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
 /// # Errors
 /// As those of [`open`].
 pub fn open_at(path: &Path, at: u64) -> io::Result<Box<dyn BufRead + Send>> {
-    if !is_packed(path)
+    if !is_compressed(path)
         && let Ok(mut file) = File::open(path)
     {
         file.seek(SeekFrom::Start(at))?;
@@ -113,7 +114,7 @@ pub fn open_at(path: &Path, at: u64) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(reader)
 }
 
-fn unpacked(file: File) -> io::Result<Box<dyn BufRead + Send>> {
+fn decompress(file: File) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(1 << 16, Decoder::new(file)?)))
 }
 
@@ -157,14 +158,14 @@ pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<
 }
 
 /// The lines of one segment at certain places.
-pub struct Places {
+pub struct SegmentReader {
     packed: Option<Vec<u8>>,
     file: BufReader<File>,
     /// The frame that was unpacked last: where it begins, and what is in it.
     frame: (u64, Vec<u8>),
 }
 
-impl Places {
+impl SegmentReader {
     /// Of the segment with this [`stem`] in `dir`.
     ///
     /// # Errors
@@ -173,7 +174,7 @@ impl Places {
         let plain = dir.join(format!("{stem}.{PLAIN}"));
         let (packed, file) = match File::open(&plain) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut file = File::open(packed(&plain))?;
+                let mut file = File::open(compressed(&plain))?;
                 let mut bytes = Vec::new();
                 file.read_to_end(&mut bytes)?;
                 (Some(bytes), file)
@@ -229,7 +230,7 @@ impl Places {
 }
 
 /// The compressed form of all that `reader` has.
-pub(super) fn pack(reader: &mut impl BufRead, out: &mut impl io::Write) -> io::Result<()> {
+pub(super) fn compress(reader: &mut impl BufRead, out: &mut impl io::Write) -> io::Result<()> {
     let mut frame = Vec::with_capacity(FRAME);
     loop {
         let read = reader.take(u64::try_from(FRAME).unwrap_or(u64::MAX)).read_to_end(&mut frame)?;
@@ -252,11 +253,11 @@ mod tests {
     fn a_name_tells_the_first_event_and_the_time() {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(1_900_000_000_123_456);
         let name = segment_name(42, time);
-        assert_eq!(named(Path::new(&name)), Some((42, time)), "{name}");
-        assert_eq!(named(&packed(Path::new(&name))), Some((42, time)));
-        assert_eq!(stem(Path::new(&name)), stem(&packed(Path::new(&name))));
+        assert_eq!(parse_segment_name(Path::new(&name)), Some((42, time)), "{name}");
+        assert_eq!(parse_segment_name(&compressed(Path::new(&name))), Some((42, time)));
+        assert_eq!(stem(Path::new(&name)), stem(&compressed(Path::new(&name))));
         for other in ["audit-000000000001.jsonl", "audit-x-20260101T000000.000000Z.jsonl", "x"] {
-            assert_eq!(named(Path::new(other)), None, "{other}");
+            assert_eq!(parse_segment_name(Path::new(other)), None, "{other}");
         }
     }
 
@@ -273,7 +274,7 @@ mod tests {
         }
         fs::write(&path, &text).unwrap();
         let look = |form: &str| {
-            let mut lines = Places::of(dir.path(), "audit-000000000001-x").unwrap();
+            let mut lines = SegmentReader::of(dir.path(), "audit-000000000001-x").unwrap();
             for number in [0, 1, 59_999, 30_000, 29_999, 3] {
                 let line = lines.line(*places.get(number).unwrap()).unwrap();
                 let wanted = format!("line {number} of a segment that has several frames");
@@ -283,15 +284,15 @@ mod tests {
         };
         look("plain");
         let mut frames = Vec::new();
-        pack(&mut text.as_slice(), &mut frames).unwrap();
-        fs::write(packed(&path), &frames).unwrap();
+        compress(&mut text.as_slice(), &mut frames).unwrap();
+        fs::write(compressed(&path), &frames).unwrap();
         assert_eq!(segments(dir.path()).unwrap(), [path.as_path()], "there twice, told once");
         fs::remove_file(&path).unwrap();
         look("several frames");
         let mut again = Vec::new();
         open(&path).unwrap().read_to_end(&mut again).unwrap();
         assert_eq!(again, text);
-        fs::write(packed(&path), zstd::encode_all(text.as_slice(), 1).unwrap()).unwrap();
+        fs::write(compressed(&path), zstd::encode_all(text.as_slice(), 1).unwrap()).unwrap();
         look("one frame without a size");
     }
 }

@@ -7,11 +7,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{GENESIS, hash_of, hex, split_line};
+use super::checkpoint::{Checkpoint, CheckpointKey};
 use super::last_head::LastHead;
-use super::note::{Checkpoint, Verifier};
-use super::segment::{is_damage, named, open, read_line, segments};
-use super::stub::Stub;
-use super::tree::Tree;
+use super::merkle::MerkleTree;
+use super::retired::RetiredStub;
+use super::segment::{is_damage, open, parse_segment_name, read_line, segments};
 
 /// The first thing that is wrong with a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,19 +73,19 @@ struct HeadLine {
 
 /// What an auditor trusts.
 #[derive(Debug, Default)]
-pub struct Trusted {
+pub struct TrustAnchors {
     /// Public keys of the gateway: each head must be signed by one. None: signatures are not looked at.
-    pub keys: Vec<Verifier>,
+    pub keys: Vec<CheckpointKey>,
     /// Heads that were kept elsewhere: the trail must be what it was then, and go on from there.
     pub heads: Vec<Checkpoint>,
 }
 
-impl Trusted {
+impl TrustAnchors {
     /// What a head says, where a trusted key has signed it; where none is given, whoever has.
     #[must_use]
     pub fn open(&self, note: &str) -> Option<Checkpoint> {
         match self.keys.as_slice() {
-            [] => Checkpoint::unverified(note),
+            [] => Checkpoint::parse_unverified(note),
             keys => keys.iter().find_map(|key| key.open(note)),
         }
     }
@@ -102,7 +102,7 @@ const TRIES: u32 = 4;
 ///
 /// # Errors
 /// Where a file cannot be read; what is wrong inside is no error but a [`Finding`].
-pub fn verify(dir: &Path, trusted: &Trusted, progress: impl FnMut(u64)) -> io::Result<Report> {
+pub fn verify(dir: &Path, trusted: &TrustAnchors, progress: impl FnMut(u64)) -> io::Result<Report> {
     verify_against(None, dir, trusted, progress)
 }
 
@@ -113,7 +113,7 @@ pub fn verify(dir: &Path, trusted: &Trusted, progress: impl FnMut(u64)) -> io::R
 pub fn verify_against(
     last: Option<&LastHead>,
     dir: &Path,
-    trusted: &Trusted,
+    trusted: &TrustAnchors,
     mut progress: impl FnMut(u64),
 ) -> io::Result<Report> {
     for _ in 0..TRIES {
@@ -129,23 +129,22 @@ pub fn verify_against(
 fn verify_once(
     last: Option<&LastHead>,
     dir: &Path,
-    trusted: &Trusted,
+    trusted: &TrustAnchors,
     progress: &mut impl FnMut(u64),
 ) -> io::Result<Report> {
-    let mut walk = Walk::new(trusted, last);
+    let mut walk = TrailVerifier::new(trusted, last);
     let mut report = Report::default();
     let mut paths = segments(dir)?;
-    if let Some(stub) = Stub::latest(dir)? {
+    if let Some(stub) = RetiredStub::latest(dir)? {
         if let Err(problem) = walk.go_on_from(&stub) {
-            report.finding = Some(walk.finding("the stub".into(), 0, problem));
+            report.finding = Some(walk.new_finding("the stub".into(), 0, problem));
             return Ok(walk.close(report));
         }
         report.retired = stub.through;
         // Nobody had the time to remove them.
-        let gone = paths
-            .iter()
-            .zip(paths.iter().skip(1))
-            .take_while(|(_, next)| named(next).is_some_and(|(first, _)| first <= stub.through + 1));
+        let gone = paths.iter().zip(paths.iter().skip(1)).take_while(|(_, next)| {
+            parse_segment_name(next).is_some_and(|(first, _)| first <= stub.through + 1)
+        });
         let gone = gone.count();
         paths.drain(..gone);
     }
@@ -160,25 +159,25 @@ fn verify_once(
             progress(bytes_read);
         };
         if let Err((line, problem)) = walk.segment((path, is_last), &mut report, &mut told)? {
-            report.finding = Some(walk.finding(name, line, &problem));
+            report.finding = Some(walk.new_finding(name, line, &problem));
             return Ok(walk.close(report));
         }
     }
     if let Err(problem) = walk.reaches_all() {
         let last = paths.last().and_then(|path| path.file_name()).unwrap_or_default();
-        report.finding = Some(walk.finding(last.to_string_lossy().into_owned(), 0, &problem));
+        report.finding = Some(walk.new_finding(last.to_string_lossy().into_owned(), 0, &problem));
     }
     Ok(walk.close(report))
 }
 
-struct Walk<'t> {
-    trusted: &'t Trusted,
+struct TrailVerifier<'t> {
+    trusted: &'t TrustAnchors,
     last: Option<&'t LastHead>,
     prev: Vec<u8>,
     next_seq: u64,
     /// Calls with an intent whose outcome was not read yet.
     calls: HashSet<String>,
-    tree: Tree,
+    tree: MerkleTree,
     heads: u64,
     /// Events since the last head.
     unsigned: u64,
@@ -189,15 +188,15 @@ struct Walk<'t> {
     times: (Option<String>, String),
 }
 
-impl<'t> Walk<'t> {
-    fn new(trusted: &'t Trusted, last: Option<&'t LastHead>) -> Self {
+impl<'t> TrailVerifier<'t> {
+    fn new(trusted: &'t TrustAnchors, last: Option<&'t LastHead>) -> Self {
         Self {
             trusted,
             last,
             prev: GENESIS.to_vec(),
             next_seq: 1,
             calls: HashSet::new(),
-            tree: Tree::default(),
+            tree: MerkleTree::default(),
             heads: 0,
             unsigned: 0,
             checkpoint: None,
@@ -207,7 +206,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Goes on after what was let go.
-    fn go_on_from(&mut self, stub: &Stub) -> Result<(), &'static str> {
+    fn go_on_from(&mut self, stub: &RetiredStub) -> Result<(), &'static str> {
         let head = self.trusted.open(&stub.note);
         let head = head.ok_or("forged: the stub is not signed by a key that is trusted")?;
         let (Some(tree), Some(last)) = (stub.tree_of(&head), stub.hash()) else {
@@ -215,7 +214,8 @@ impl<'t> Walk<'t> {
         };
         (self.prev, self.next_seq, self.tree) = (last.to_vec(), stub.through + 1, tree);
         self.retired.0 = stub.through;
-        self.agrees().map_err(|_| "forked: what was let go is not what the head that was kept is over")
+        self.check_agreement()
+            .map_err(|_| "forked: what was let go is not what the head that was kept is over")
     }
 
     /// Takes the lines of one segment. `Ok(Err(_))` names the first that is wrong, by its number, and why.
@@ -280,7 +280,7 @@ impl<'t> Walk<'t> {
         }
         (self.prev, self.next_seq) = (carried.to_vec(), self.next_seq + 1);
         self.tree.push(&hash);
-        self.agrees()?;
+        self.check_agreement()?;
         if (told.event, told.what) == ("journal", Some("retired")) {
             self.retired.1 = self.retired.1.max(told.through.unwrap_or(0));
         }
@@ -321,7 +321,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Whether what was read so far is what it was when a head was kept.
-    fn agrees(&self) -> Result<(), String> {
+    fn check_agreement(&self) -> Result<(), String> {
         let size = self.tree.size();
         if let Some(last) = self.last.filter(|last| last.events == size)
             && last.hash.as_bytes() != self.prev
@@ -367,7 +367,7 @@ impl<'t> Walk<'t> {
         Ok(())
     }
 
-    fn finding(&self, segment: String, line: u64, problem: &str) -> Finding {
+    fn new_finding(&self, segment: String, line: u64, problem: &str) -> Finding {
         Finding { segment, line, seq: self.next_seq, problem: problem.to_owned() }
     }
 

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::buffer::{EventBuffer, WakeOn};
+use super::checkpoint::Signer;
+use super::checkpoints::CheckpointSigner;
 use super::disk::Disk;
-use super::event::{ascii, ascii_json};
-use super::heads::Signing;
+use super::fields::{ascii_json, escape_non_ascii};
 use super::journal::{Durability, Opening, Settings};
 use super::last_head::{LastHead, Signed};
-use super::note::Signer;
-use super::own::own_members;
+use super::own_events::journal_event;
 use super::recover::{self, Recovered};
 use super::segment::segment_name;
-use super::tail::{Tail, Waiting};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::storage::Stamp;
+use crate::storage::Revision;
 
 /// How long a flush may take before calls are refused instead of waiting for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// the processor's cache still holds it, and no thread has to be woken.
 const WRITE: usize = 192 << 10;
 
-pub(super) struct Shared {
+pub(super) struct JournalCore {
     pub(super) disk: Box<dyn Disk>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
@@ -44,17 +44,17 @@ pub(super) struct Shared {
     /// The `seq` before which all is in the file.
     written: AtomicU64,
     /// The `seq` before which all is to be in the file before consumers are sent more.
-    owed: AtomicU64,
+    required_seq: AtomicU64,
     /// The last head that is on the disk, until it is kept apart.
     kept: Mutex<Option<Signed>>,
     /// What the store was changed by last, as far as is known.
-    store: Mutex<Option<Stamp>>,
+    store: Mutex<Option<Revision>>,
     /// What custodians did before the first segment was begun, to be told in it.
     opening: Mutex<Vec<String>>,
     /// Taken before `signing`, and that before `tail`, where several are needed.
     segment: Mutex<Option<Segment>>,
-    pub(super) signing: Mutex<Signing>,
-    pub(super) tail: Mutex<Tail>,
+    pub(super) signing: Mutex<CheckpointSigner>,
+    pub(super) tail: Mutex<EventBuffer>,
     pub(super) wake: Condvar,
 }
 
@@ -66,15 +66,15 @@ struct Segment {
 }
 
 /// However the thread ends, nothing is recorded after it.
-struct Ended<'s>(&'s Shared);
+struct Outcome<'s>(&'s JournalCore);
 
-impl Drop for Ended<'_> {
+impl Drop for Outcome<'_> {
     fn drop(&mut self) {
         self.0.healthy.store(false, Ordering::Release);
     }
 }
 
-impl Shared {
+impl JournalCore {
     pub(super) fn new(
         (disk, signer): (Box<dyn Disk>, Signer),
         (settings, opening): (Settings, Opening),
@@ -94,18 +94,18 @@ impl Shared {
             needed: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            owed: AtomicU64::new(0),
+            required_seq: AtomicU64::new(0),
             kept: Mutex::default(),
             store: Mutex::new(opening.store),
             opening: Mutex::new(opening.changes),
             segment: Mutex::default(),
-            signing: Mutex::new(Signing::new(signer)),
+            signing: Mutex::new(CheckpointSigner::new(signer)),
             tail: Mutex::default(),
             wake: Condvar::new(),
         }
     }
 
-    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
+    pub(super) fn tail(&self) -> MutexGuard<'_, EventBuffer> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,11 +121,11 @@ impl Shared {
     }
 
     /// Events from this `seq` on may not be let go.
-    pub(super) fn needed(&self) -> u64 {
+    pub(super) fn retention_floor(&self) -> u64 {
         self.needed.load(Ordering::Acquire)
     }
 
-    pub(super) fn needs(&self, seq: u64) {
+    pub(super) fn set_retention_floor(&self, seq: u64) {
         self.needed.store(seq, Ordering::Release);
     }
 
@@ -136,7 +136,7 @@ impl Shared {
 
     /// Refuses calls until a flush has ended well. Should one have done so just now, the next turn
     /// finds out.
-    pub(super) fn hangs(&self) {
+    pub(super) fn mark_hung(&self) {
         let mut tail = self.tail();
         self.healthy.store(false, Ordering::Release);
         if !std::mem::replace(&mut tail.failing, true) {
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Says what the store was changed by last.
-    pub(super) fn knows_store(&self, stamp: Stamp) {
+    pub(super) fn knows_store(&self, stamp: Revision) {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp);
     }
 
@@ -161,24 +161,24 @@ impl Shared {
     }
 
     /// Wakes the thread if this is what it waits for.
-    pub(super) fn rouse(&self, tail: &mut Tail) {
+    pub(super) fn wake_writer(&self, tail: &mut EventBuffer) {
         if tail.is_waited_for() {
-            tail.waiting = Waiting::Nothing;
+            tail.waiting = WakeOn::Nothing;
             self.wake.notify_one();
         }
     }
 
     /// Has an outcome that was appended written before consumers are sent more, and all before it: with `sync` always,
     /// with `batched` once it is worth it.
-    pub(super) fn owe(&self, tail: &Tail) {
+    pub(super) fn require_written(&self, tail: &EventBuffer) {
         if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
-            self.owed.store(tail.next_seq(), Ordering::Release);
+            self.required_seq.store(tail.next_seq(), Ordering::Release);
         }
     }
 
     /// Whether consumers may be sent more.
     pub(super) fn is_written(&self) -> bool {
-        self.written.load(Ordering::Acquire) >= self.owed.load(Ordering::Acquire) || !self.healthy()
+        self.written.load(Ordering::Acquire) >= self.required_seq.load(Ordering::Acquire) || !self.healthy()
     }
 
     /// Writes what is pending, without waiting for the thread.
@@ -188,19 +188,19 @@ impl Shared {
         self.write_out().unwrap_or_default();
         let mut tail = self.tail();
         tail.unflushed = true;
-        self.rouse(&mut tail);
+        self.wake_writer(&mut tail);
     }
 
     pub(super) fn run(&self) {
-        let _ended = Ended(self);
+        let _ended = Outcome(self);
         loop {
             let stop = self.wait();
-            self.tell_floods(stop);
+            self.append_suppressed(stop);
             if stop {
                 self.append_own("closed", "");
             }
             self.sign_head(stop);
-            self.turn();
+            self.flush_once();
             if stop {
                 self.end();
                 return;
@@ -211,7 +211,7 @@ impl Shared {
     /// What the last turn told of itself is written as well, and what is not recorded is at least said.
     fn end(&self) {
         if !self.tail().pending.is_empty() {
-            self.turn();
+            self.flush_once();
         }
         let tail = self.tail();
         if tail.pending_events + tail.unrecorded > 0 {
@@ -225,7 +225,7 @@ impl Shared {
     }
 
     /// One turn: flush, tell those who wait, and notice how the disk fares.
-    pub(super) fn turn(&self) {
+    pub(super) fn flush_once(&self) {
         let began = Instant::now();
         let mut waiters = {
             let mut tail = self.tail();
@@ -279,7 +279,7 @@ impl Shared {
                     }
                     let why = slot.as_ref().and_then(|broken| broken.broken.clone());
                     let segment =
-                        self.begin(if slot.is_some() { "gap" } else { "opened" }, why.as_deref())?;
+                        self.open_segment(if slot.is_some() { "gap" } else { "opened" }, why.as_deref())?;
                     Arc::clone(&slot.insert(segment).file)
                 }
             }
@@ -298,11 +298,11 @@ impl Shared {
     fn sync(&self, file: &File) -> io::Result<()> {
         self.disk.sync(file).inspect_err(|why| {
             // What the kernel could not write it may have forgotten: never go on with this file.
-            self.breaks(why);
+            self.mark_broken(why);
         })
     }
 
-    fn breaks(&self, why: &io::Error) {
+    fn mark_broken(&self, why: &io::Error) {
         if let Some(segment) = self.segment().as_mut() {
             segment.broken.get_or_insert_with(|| why.to_string());
         }
@@ -341,7 +341,7 @@ impl Shared {
     }
 
     /// Begins a segment: at the first time after reading what a former run left.
-    fn begin(&self, what: &str, why: Option<&str>) -> io::Result<Segment> {
+    fn open_segment(&self, what: &str, why: Option<&str>) -> io::Result<Segment> {
         let mut kept = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
         if self.tail().head.is_none() && kept.is_none() {
             let verifier = self.signing().verifier();
@@ -358,7 +358,7 @@ impl Shared {
         if let Some(found) = recovered {
             signing.go_on(found.tree.clone(), tail.head.as_ref());
         }
-        let key = signing.verifier().shown();
+        let key = signing.verifier().to_text();
         let Recovered { torn, lost, .. } = kept.take().unwrap_or_default();
         // Lost calls are open until the lines after this one are on the disk as well.
         let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
@@ -370,12 +370,12 @@ impl Shared {
         let store = store.map_or(String::new(), |stamp| format!(",\"store\":\"{stamp}\""));
         let detail =
             format!("{why},\"torn_bytes\":{torn},\"lost\":{}{open}{store},\"key\":\"{key}\"", lost.len());
-        let mut told = tail.append("journal", now, &[own_members(what, &detail).as_bytes()]);
+        let mut told = tail.append("journal", now, &[journal_event(what, &detail).as_bytes()]);
         for facts in &lost {
             told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
         }
         for members in &*self.opening.lock().unwrap_or_else(PoisonError::into_inner) {
-            told = told.and(tail.append("admin", now, &[ascii(members).as_bytes()]));
+            told = told.and(tail.append("admin", now, &[escape_non_ascii(members).as_bytes()]));
         }
         told.map_err(io::Error::other)?;
         self.opening.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -394,12 +394,12 @@ impl Shared {
         self.write_out()?;
         let next = {
             let mut slot = self.segment();
-            let next = self.begin("rotated", None)?;
+            let next = self.open_segment("rotated", None)?;
             slot.replace(next)
         };
         drop(next);
         // Those who wait for lines in the old file are told only after the next turn.
         // Lines of the old file may be gone, and the next one tells of that.
-        self.disk.sync(old).inspect_err(|why| self.breaks(why))
+        self.disk.sync(old).inspect_err(|why| self.mark_broken(why))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Output, load, say, store, tell_problems};
+use super::{Output, load, print, store, tell_problems};
 use crate::config::{Problem, Span};
 use crate::server::StateDir;
 
@@ -19,11 +19,11 @@ pub(super) fn run(path: &Path, output: Output) -> bool {
     };
     match output {
         Output::Json => {
-            say(&format!("{}\n", serde_json::json!({ "ok": ok, "problems": problems.to_json() })));
+            print(&format!("{}\n", serde_json::json!({ "ok": ok, "problems": problems.to_json() })));
         }
         Output::Text => {
             tell_problems(&problems);
-            say(&format!(
+            print(&format!(
                 "{}: {}\n",
                 path.display(),
                 if ok && problems.is_empty() { "ok".into() } else { problems.summary() }

@@ -8,16 +8,16 @@ use clap::Args;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::received::{Received, Unknown, is_credentialed};
-use super::{Output, load, say, tell_problems};
+use super::request_file::{Received, Unknown, is_credentialed};
+use super::{Output, load, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock, http_date};
 use crate::code::Code;
 use crate::framing::{Fault, HeadLimits};
 use crate::gateway::Snapshot;
-use crate::gateway::trial::{self, Trial, Verdict};
+use crate::gateway::explain::{self, Explanation, Verdict};
 use crate::origin::Origin;
-use crate::policy::Unread;
-use crate::scheme::Shown;
+use crate::policy::BodyUnreadable;
+use crate::scheme::Preview;
 
 /// The call in question.
 #[derive(Args)]
@@ -67,31 +67,31 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
     let limits = &snapshot.limits.head;
     let received = match &question.received {
         Some(path) => Received::read(path, limits)?,
-        None => typed(question, body.as_deref(), limits)?,
+        None => explain_typed(question, body.as_deref(), limits)?,
     };
     let asked = match received {
         Ok(received) => explained(snapshot, question.consumer.as_deref(), &received, body)?,
         Err(Fault { code, reason }) => {
-            Ok((Trial::default(), Verdict::Denied { code, reason: Some(reason.into()) }))
+            Ok((Explanation::default(), Verdict::Denied { code, reason: Some(reason.into()) }))
         }
     };
-    let (trial, verdict) = match asked {
+    let (explanation, verdict) = match asked {
         Ok(tried) => tried,
         Err(unknown) => {
-            unproven(&unknown, output);
+            print_unproven(&unknown, output);
             return Ok(false);
         }
     };
     let allowed = matches!(verdict, Verdict::Allowed { .. });
     match output {
-        Output::Json => say(&format!("{}\n", json(&trial, &verdict))),
-        Output::Text => say(&text(&trial, &verdict)),
+        Output::Json => print(&format!("{}\n", json(&explanation, &verdict))),
+        Output::Text => print(&text(&explanation, &verdict)),
     }
     Ok(allowed)
 }
 
 /// The request that was asked about.
-fn typed(
+fn explain_typed(
     question: &Question,
     body: Option<&[u8]>,
     limits: &HeadLimits,
@@ -107,7 +107,7 @@ fn typed(
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     }
     let body = body.unwrap_or_default().to_vec();
-    Ok(Received::typed((method.clone(), &url.target, &url.host), headers, body, limits))
+    Ok(Received::from_args((method.clone(), &url.target, &url.host), headers, body, limits))
 }
 
 /// What would happen to it; the inner error says why nobody is known by its credential.
@@ -116,17 +116,17 @@ fn explained(
     consumer: Option<&str>,
     received: &Received,
     body: Option<Vec<u8>>,
-) -> anyhow::Result<Result<(Trial, Verdict), Unknown>> {
+) -> anyhow::Result<Result<(Explanation, Verdict), Unknown>> {
     let now = SystemClock.now();
     let when = (now, &http_date(now));
     let body = body.or_else(|| received.body().map(<[u8]>::to_vec));
-    let members = trial::members(snapshot, &received.headers, body.as_deref());
-    let is_unknown = body.is_none() && members.why_unread() == Some(Unread::Long);
+    let members = explain::members(snapshot, &received.headers, body.as_deref());
+    let is_unknown = body.is_none() && members.why_unread() == Some(BodyUnreadable::Long);
     let call = received.call(members);
-    let (trial, verdict) = match consumer.filter(|_| !is_credentialed(&call.headers)) {
-        Some(consumer) => trial::attempt(snapshot, consumer, &call, when)
+    let (explanation, verdict) = match consumer.filter(|_| !is_credentialed(&call.headers)) {
+        Some(consumer) => explain::attempt(snapshot, consumer, &call, when)
             .with_context(|| format!("there is no consumer `{consumer}`"))?,
-        None => match trial::attempt_proven(snapshot, &call, when) {
+        None => match explain::attempt_proven(snapshot, &call, when) {
             Ok((Some(proven), _)) if consumer.is_some_and(|named| named != proven.as_str()) => {
                 bail!("the credential in the headers is of `{proven}`: leave it out, or name that consumer")
             }
@@ -134,14 +134,14 @@ fn explained(
             Err(why) => return Ok(Err(received.unknown(snapshot, why))),
         },
     };
-    if trial.is_by_body && is_unknown {
+    if explanation.is_by_body && is_unknown {
         bail!("a rule looks at the body of this call: give it with --body FILE");
     }
-    Ok(Ok((trial, meant(&call.method, verdict))))
+    Ok(Ok((explanation, with_method_hint(&call.method, verdict))))
 }
 
 /// The verdict, and where the method alone may be what was mistyped, that.
-fn meant(method: &Method, verdict: Verdict) -> Verdict {
+fn with_method_hint(method: &Method, verdict: Verdict) -> Verdict {
     let upper = method.as_str().to_ascii_uppercase();
     match verdict {
         Verdict::Denied { code: Code::Denied, reason: None } if upper != method.as_str() => {
@@ -153,13 +153,13 @@ fn meant(method: &Method, verdict: Verdict) -> Verdict {
 }
 
 /// Says why nobody is known by what was received.
-fn unproven(Unknown { code, reason, expected }: &Unknown, output: Output) {
+fn print_unproven(Unknown { code, reason, expected }: &Unknown, output: Output) {
     if output == Output::Json {
         let json = serde_json::json!({
             "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,
             "expected": expected,
         });
-        return say(&format!("{json}\n"));
+        return print(&format!("{json}\n"));
     }
     let mut text = format!("decision    denied\ncode        {}\nbecause     {reason}\n", code.as_str());
     if let Some(expected) = expected {
@@ -169,7 +169,7 @@ fn unproven(Unknown { code, reason, expected }: &Unknown, output: Output) {
             writeln!(text, "    {line}").unwrap_or_default();
         }
     }
-    say(&text);
+    print(&text);
 }
 
 fn method(typed: &str) -> Result<Method, String> {
@@ -195,7 +195,7 @@ fn header(typed: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?))
 }
 
-fn text(trial: &Trial, verdict: &Verdict) -> String {
+fn text(explanation: &Explanation, verdict: &Verdict) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -212,18 +212,18 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
             line("because", reason.as_deref().or(Some(code.detail())));
         }
     }
-    line("rule", trial.rule.as_deref());
-    line("shadow", trial.shadow.as_deref());
-    line("upstream", trial.upstream.as_deref());
-    line("org", trial.org.as_deref());
-    line("target", trial.target.as_deref());
-    line("dropped", Some(trial.dropped.join(", ")).as_deref().filter(|names| !names.is_empty()));
+    line("rule", explanation.rule.as_deref());
+    line("shadow", explanation.shadow.as_deref());
+    line("upstream", explanation.upstream.as_deref());
+    line("org", explanation.org.as_deref());
+    line("target", explanation.target.as_deref());
+    line("dropped", Some(explanation.dropped.join(", ")).as_deref().filter(|names| !names.is_empty()));
     if let Verdict::Allowed { credential, key_id, shown } = verdict {
         line("credential", Some(credential));
         line("key id", key_id.as_deref());
         match shown {
-            Shown::Line(put_on) => line("put on", Some(put_on)),
-            Shown::Signature(string) => {
+            Preview::Line(put_on) => line("put on", Some(put_on)),
+            Preview::Signature(string) => {
                 out.push_str("string to sign (date is now's)\n");
                 for signed in string.lines() {
                     writeln!(out, "    {signed}").unwrap_or_default();
@@ -234,15 +234,15 @@ fn text(trial: &Trial, verdict: &Verdict) -> String {
     out
 }
 
-fn json(trial: &Trial, verdict: &Verdict) -> serde_json::Value {
+fn json(explanation: &Explanation, verdict: &Verdict) -> serde_json::Value {
     let mut value = serde_json::json!({
-        "rule": trial.rule, "shadow": trial.shadow, "upstream": trial.upstream, "org": trial.org, "target": trial.target, "dropped": trial.dropped,
+        "rule": explanation.rule, "shadow": explanation.shadow, "upstream": explanation.upstream, "org": explanation.org, "target": explanation.target, "dropped": explanation.dropped,
     });
     let more = match verdict {
-        Verdict::Allowed { credential, key_id, shown: Shown::Signature(string) } => serde_json::json!({
+        Verdict::Allowed { credential, key_id, shown: Preview::Signature(string) } => serde_json::json!({
             "decision": "allowed", "credential": credential, "key_id": key_id, "signing_string": string,
         }),
-        Verdict::Allowed { credential, key_id: _, shown: Shown::Line(line) } => serde_json::json!({
+        Verdict::Allowed { credential, key_id: _, shown: Preview::Line(line) } => serde_json::json!({
             "decision": "allowed", "credential": credential, "header_line": line,
         }),
         Verdict::Denied { code, reason } => serde_json::json!({

@@ -8,11 +8,11 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::store::made;
-use super::{Output, say};
-use crate::custody::keyfile;
+use super::store::store_marker;
+use super::{Output, print};
+use crate::custody::key_file;
 use crate::server::StateDir;
-use crate::storage::{Sqlite, private};
+use crate::storage::{Sqlite, trust};
 
 /// What a new configuration says.
 const STARTER: &str = include_str!("../../config/starter.toml");
@@ -32,17 +32,17 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     if config.try_exists()? {
         bail!("{} is not overwritten", config.display());
     }
-    private::create_folder(dir).with_context(|| dir.display().to_string())?;
+    trust::create_folder(dir).with_context(|| dir.display().to_string())?;
     StateDir::prepare(&state)?;
     let (key, store) = (state.join("master.key"), state.join("store.db"));
     // A store that is there already may be sealed with a key that is kept elsewhere.
-    if !made::is_there(&store)? {
-        keyfile::make(&key).with_context(|| key.display().to_string())?;
+    if !store_marker::store_exists(&store)? {
+        key_file::create(&key).with_context(|| key.display().to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let empty = runtime.block_on(Sqlite::create(&store))?;
         runtime.block_on(empty.close());
     }
-    made::mark(&store)?;
+    store_marker::write_marker(&store)?;
     // Last: where this is, the rest is whole.
     write(&config).with_context(|| config.display().to_string())?;
     let told = json!({"config": config, "state_dir": state, "master_key": key});
@@ -54,8 +54,8 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
         key.display(),
     );
     match output {
-        Output::Json => say(&format!("{told}\n")),
-        Output::Text => say(&text),
+        Output::Json => print(&format!("{told}\n")),
+        Output::Text => print(&text),
     }
     Ok(true)
 }
@@ -67,10 +67,10 @@ fn write(config: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = private::create(&new)?;
+    let mut file = trust::create(&new)?;
     file.write_all(STARTER.as_bytes())?;
     file.sync_all()?;
     fs::hard_link(&new, config)?;
     fs::remove_file(&new)?;
-    File::open(private::folder(config))?.sync_all()
+    File::open(trust::folder(config))?.sync_all()
 }

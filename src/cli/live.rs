@@ -1,7 +1,7 @@
 //! What keeps a running gateway in step with its file and its store.
 
-mod telling;
-mod trouble;
+mod publish;
+mod degraded;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ use anyhow::bail;
 
 use super::{environment, store, tell_problems};
 use crate::clock::Clock;
-use crate::config::{self, Compiled, File, Problems, Surroundings};
-use crate::custody::{MasterKey, Stored};
+use crate::config::{self, CompileInputs, Compiled, File, Problems};
+use crate::custody::{MasterKey, UnsealedStore};
 use crate::gateway::Snapshot;
-use crate::gateway::failures::Failures;
+use crate::gateway::failure_limiter::FailureLimiter;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::signature::HmacKey;
-use crate::storage::{Note, Rows, Seconds, Sqlite, Stamp, Storage as _};
-use telling::TELL_USE;
-use trouble::{Extent, Trouble};
+use crate::storage::{PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _};
+use degraded::{Degraded, Extent};
+use publish::TELL_USE;
 
 /// How often the store is asked whether it was changed.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -31,53 +31,53 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Kept {
     pub(super) path: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) failures: Arc<Failures>,
+    pub(super) failures: Arc<FailureLimiter>,
     pub(super) fingerprints: HmacKey,
     pub(super) metrics: Arc<Metrics>,
 }
 
 /// The file and the store that are in force.
-pub(super) struct Live {
+pub(super) struct Follower {
     kept: Kept,
     first: File,
     file: File,
     problems: Problems,
     store: Option<Sqlite>,
     /// The stamp of what is in force; none where that is not all of the store.
-    stamp: Option<Stamp>,
+    stamp: Option<Revision>,
     /// What was read last, from which what is changed is followed.
-    rows: Option<(Rows, Stamp)>,
+    rows: Option<(Rows, Revision)>,
     key: Option<Rc<MasterKey>>,
     /// What the trail was not told yet.
-    notes: Vec<Note>,
+    notes: Vec<PendingAuditEvent>,
     /// Notes that the trail has and the store still holds.
     told: HashSet<String>,
     /// Versions whose overlap ends: credential, version and when.
     leaving: Vec<(String, u32, Seconds)>,
-    trouble: Option<Trouble>,
+    trouble: Option<Degraded>,
     /// Whether calls that rest on the store are refused.
-    lapsed: bool,
+    lease_expired: bool,
     told_use: (Instant, Seconds),
     /// The state of the store that the trail knows, or will with the next event that says it.
-    known: Option<Stamp>,
+    known: Option<Revision>,
 }
 
 /// What was read of the store.
 struct Read {
-    stored: Option<Stored>,
-    stamp: Option<Stamp>,
+    stored: Option<UnsealedStore>,
+    stamp: Option<Revision>,
     /// Why not all of it could be opened.
     sealed: Option<String>,
 }
 
 impl Read {
     /// From which the next change is followed.
-    fn rows(self) -> Option<(Rows, Stamp)> {
+    fn rows(self) -> Option<(Rows, Revision)> {
         self.stored.map(|stored| stored.rows).zip(self.stamp)
     }
 }
 
-impl Live {
+impl Follower {
     /// Opens the store, and compiles it with the file.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Live {
     ) -> anyhow::Result<Result<(Self, Compiled, Problems), Problems>> {
         let opened = store::stored(&file).await?;
         if !problems.has_errors() {
-            store::known::agree(&file, opened.as_ref().map(|opened| &opened.store)).await?;
+            store::known::check_against_trail(&file, opened.as_ref().map(|opened| &opened.store)).await?;
         }
         let stored = opened.as_ref().map(|opened| &opened.stored);
         let around = kept.around((stored, None), false);
@@ -100,10 +100,10 @@ impl Live {
         compiled.snapshot.vouched.renew(file.custody.store_bound);
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
-            store::made::mark_if_possible(&store::path_of(&live.first));
+            store::store_marker::mark_if_possible(&store::path_of(&live.first));
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
             live.known = Some(stamp);
-            live.heard(&stored.rows);
+            live.take_pending(&stored.rows);
             live.rows = Some((stored.rows, stamp));
         }
         Ok(Ok((live, compiled, told)))
@@ -124,14 +124,14 @@ impl Live {
             told: HashSet::new(),
             leaving: Vec::new(),
             trouble: None,
-            lapsed: false,
+            lease_expired: false,
             told_use,
             known: None,
         }
     }
 
     /// The state of the store that is in force.
-    pub(super) fn stamp(&self) -> Option<Stamp> {
+    pub(super) fn stamp(&self) -> Option<Revision> {
         self.stamp
     }
 
@@ -154,7 +154,7 @@ impl Live {
                 // Somebody asked for this, and is told each time; the trouble itself only once.
                 let why = format!("{why:#}");
                 tracing::error!(%why, "the configuration was not reloaded: the former one stays");
-                return self.troubled(Extent::Unread, why);
+                return self.mark_degraded(Extent::Unread, why);
             }
         };
         let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), false);
@@ -167,7 +167,7 @@ impl Live {
                 server.replace(compiled);
                 self.kept.metrics.last_reload.set(self.kept.seconds());
                 (self.file, self.problems) = (file, problems);
-                self.settled(read);
+                self.mark_synced(read);
                 tracing::info!("configuration reloaded");
             }
             Err(problems) => {
@@ -178,49 +178,49 @@ impl Live {
     }
 
     /// Looks whether the store was changed, and puts in force what it holds now.
-    pub(super) async fn look(&mut self, server: &Server) {
-        match self.stamped().await {
-            Ok(stamp) if stamp == self.stamp => self.untroubled(),
+    pub(super) async fn poll_store(&mut self, server: &Server) {
+        match self.current_revision().await {
+            Ok(stamp) if stamp == self.stamp => self.clear_degraded(),
             Ok(stamp) if self.trouble.as_ref().is_some_and(|trouble| trouble.may_wait(stamp)) => {}
             Ok(_) => self.follow(server).await,
-            Err(why) => self.troubled(Extent::Unread, format!("{why:#}")),
+            Err(why) => self.mark_degraded(Extent::Unread, format!("{why:#}")),
         }
-        self.vouch(server);
-        self.tell_trail(server).await;
-        self.tell_ages(server);
+        self.renew_lease(server);
+        self.publish_changes(server).await;
+        self.update_age_metrics(server);
         if self.told_use.0.elapsed() >= TELL_USE {
-            self.tell_use(&server.snapshot()).await;
+            self.flush_last_used(&server.snapshot()).await;
             server.snapshot().nonces.tidy(self.kept.clock.now());
-            self.let_go().await;
+            self.expire_versions().await;
         }
     }
 
     /// Why nobody should rely on what is in force, where that is so.
-    pub(super) fn apart(&self) -> Option<String> {
-        self.trouble.as_ref()?.unready(self.lapsed)
+    pub(super) fn unready_reason(&self) -> Option<String> {
+        self.trouble.as_ref()?.unready(self.lease_expired)
     }
 
     /// Lets what came from the store be good for longer where it could be read.
-    fn vouch(&mut self, server: &Server) {
+    fn renew_lease(&mut self, server: &Server) {
         let snapshot = server.snapshot();
-        if self.trouble.as_ref().is_none_or(Trouble::is_followed) {
+        if self.trouble.as_ref().is_none_or(Degraded::is_followed) {
             snapshot.vouched.renew(self.file.custody.store_bound);
         }
-        let lapsed = !snapshot.vouched.stands();
-        if lapsed && !self.lapsed {
+        let lapsed = !snapshot.vouched.is_valid();
+        if lapsed && !self.lease_expired {
             tracing::error!(
                 "the store could not be followed for too long: calls that rest on it are refused"
             );
         }
-        self.lapsed = lapsed;
+        self.lease_expired = lapsed;
     }
 
     /// The stamp of what the store holds now; none where there never was a store.
-    async fn stamped(&mut self) -> anyhow::Result<Option<Stamp>> {
+    async fn current_revision(&mut self) -> anyhow::Result<Option<Revision>> {
         if self.store.is_none() {
             self.store = store::open(&self.first).await?;
             if self.store.is_some() {
-                store::made::mark_if_possible(&store::path_of(&self.first));
+                store::store_marker::mark_if_possible(&store::path_of(&self.first));
             }
         }
         let Some(store) = &self.store else { return Ok(None) };
@@ -231,29 +231,29 @@ impl Live {
         let file = self.file.clone();
         let read = match self.read(&file).await {
             Ok(read) => read,
-            Err(why) => return self.troubled(Extent::Unread, format!("{why:#}")),
+            Err(why) => return self.mark_degraded(Extent::Unread, format!("{why:#}")),
         };
         if self.is_in_force_but_for(&read) {
-            return self.settled(read);
+            return self.mark_synced(read);
         }
         let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
-                self.settled(read);
+                self.mark_synced(read);
                 tracing::info!("what was changed in the store is in force");
             }
             Err(problems) => {
                 let extent = read.stamp.map_or(Extent::Unread, Extent::Unfit);
                 self.rows = read.rows();
-                self.troubled(extent, problems.summary());
+                self.mark_degraded(extent, problems.summary());
             }
         }
     }
 
     /// What the store holds now. What of it cannot be opened comes as a reason, and is not used.
     async fn read(&mut self, file: &File) -> anyhow::Result<Read> {
-        self.stamped().await?;
+        self.current_revision().await?;
         let Some(store) = &self.store else {
             return Ok(Read { stored: None, stamp: None, sealed: None });
         };
@@ -266,12 +266,12 @@ impl Live {
             );
         }
         let (rows, stamp) = match self.rows.take() {
-            Some((rows, from)) => store.renew(rows, from).await?,
+            Some((rows, from)) => store.read_since(rows, from).await?,
             None => store.read().await?,
         };
         self.known = Some(stamp);
-        self.heard(&rows);
-        let (stored, sealed) = store::opened(file, rows, &mut self.key);
+        self.take_pending(&rows);
+        let (stored, sealed) = store::unseal_rows(file, rows, &mut self.key);
         Ok(Read { stored: Some(stored), stamp: Some(stamp), sealed })
     }
 
@@ -285,7 +285,7 @@ impl Live {
 
     /// Tells what is left to tell, and closes the store.
     pub(super) async fn end(mut self, server: &Server) {
-        if let Ok(stamp) = self.stamped().await
+        if let Ok(stamp) = self.current_revision().await
             && stamp != self.stamp
         {
             let file = self.file.clone();
@@ -299,33 +299,33 @@ impl Live {
                 drop,
             );
         }
-        while self.tell_trail(server).await {}
-        self.tell_use(&server.snapshot()).await;
+        while self.publish_changes(server).await {}
+        self.flush_last_used(&server.snapshot()).await;
         if let Some(store) = self.store {
             store.close().await;
         }
     }
 
     /// What was read is in force, but for what is `sealed`: that is tried again.
-    fn settled(&mut self, read: Read) {
+    fn mark_synced(&mut self, read: Read) {
         match (read.stamp, &read.sealed) {
             (Some(stamp), Some(why)) => {
                 self.stamp = None;
-                self.troubled(Extent::Sealed(stamp), why.clone());
+                self.mark_degraded(Extent::Sealed(stamp), why.clone());
             }
             (stamp, _) => {
                 self.stamp = stamp;
-                self.untroubled();
+                self.clear_degraded();
             }
         }
         self.rows = read.rows();
     }
 
-    fn troubled(&mut self, extent: Extent, why: String) {
-        self.trouble = Some(Trouble::after(self.trouble.as_ref(), (extent, why)));
+    fn mark_degraded(&mut self, extent: Extent, why: String) {
+        self.trouble = Some(Degraded::after(self.trouble.as_ref(), (extent, why)));
     }
 
-    fn untroubled(&mut self) {
+    fn clear_degraded(&mut self) {
         if self.trouble.take().is_some() {
             tracing::info!("the store is followed again");
         }
@@ -340,10 +340,10 @@ fn not_reloaded(problems: &Problems) {
 impl Kept {
     fn around<'a>(
         &self,
-        (stored, former): (Option<&'a Stored>, Option<Arc<Snapshot>>),
+        (stored, former): (Option<&'a UnsealedStore>, Option<Arc<Snapshot>>),
         following: bool,
-    ) -> Surroundings<'a> {
-        Surroundings {
+    ) -> CompileInputs<'a> {
+        CompileInputs {
             environment: &environment,
             now: self.clock.now(),
             failures: Arc::clone(&self.failures),
@@ -379,7 +379,7 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     compare("listeners", addresses(first) == addresses(now));
     let admin = |file: &File| (file.admin.address.value, file.admin.tls.is_some());
     compare("admin", admin(first) == admin(now));
-    compare("audit", first.audit.said() == now.audit.said());
+    compare("audit", first.audit.settings() == now.audit.settings());
     changed
 }
 

@@ -8,7 +8,7 @@ mod init;
 mod live;
 mod policy;
 mod ready;
-mod received;
+mod request_file;
 mod role;
 mod serve;
 mod store;
@@ -21,15 +21,15 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{self, Compiled, File, Problem, Problems, Span, Surroundings};
-use crate::gateway::failures::Failures;
+use crate::config::{self, CompileInputs, Compiled, File, Problem, Problems, Span};
+use crate::gateway::failure_limiter::FailureLimiter;
 use crate::printable::printable;
 use crate::signature::HmacKey;
 
 /// The keeper of the keys: a credential-custody gateway for bastions and directories.
 #[derive(Parser)]
 #[command(name = "claviger", version, max_term_width = 100)]
-struct Typed {
+struct Cli {
     /// The configuration file
     #[arg(
         long,
@@ -43,7 +43,7 @@ struct Typed {
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Command,
 }
 
 /// How results are printed.
@@ -56,9 +56,9 @@ enum Output {
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     /// Show a whole gateway at work on a stand-in JumpServer, in a temporary folder
-    Demo(demo::Asked),
+    Demo(demo::Args),
     /// Make a folder to begin in: configuration, state and master key
     Init(init::Asked),
     /// Check the configuration offline, as start-up would; tells all that is wrong at once
@@ -80,7 +80,7 @@ enum Verb {
     Token(store::token::Verb),
     /// Issue and revoke access keys, by which scripts that sign are known
     #[command(subcommand)]
-    AccessKey(store::access_key::Verb),
+    AccessKey(store::access_key::Command),
     /// Look after the store as a whole
     #[command(subcommand)]
     Store(store::accept::Verb),
@@ -90,52 +90,54 @@ enum Verb {
     Thaw(store::freeze::Which),
     /// Look after the key by which the store is sealed
     #[command(subcommand)]
-    MasterKey(store::master::Verb),
+    MasterKey(store::master_key::Verb),
     /// See the roles that ship, and those of the configuration; needs no configuration
     #[command(subcommand)]
     Role(role::Verb),
     /// Learn roles from the trail, and try a configuration on it
     #[command(subcommand)]
-    Policy(policy::Verb),
+    Policy(policy::Command),
     /// Read and verify the audit trail
     #[command(subcommand)]
-    Audit(audit::Verb),
+    Audit(audit::Command),
 }
 
 /// Runs what the command line asks for. Exit code 0: done; 1: refused or found wanting; 2: usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let typed = Typed::parse();
+    let typed = Cli::parse();
     keep_secrets_in_memory();
     let (config, output) = (typed.config.as_path(), typed.output);
     // The gateway of these two keeps a log of its own, or none.
-    if !matches!(typed.verb, Verb::Serve | Verb::Demo(_)) {
+    if !matches!(typed.verb, Command::Serve | Command::Demo(_)) {
         warn_on_stderr();
     }
     let done = match &typed.verb {
-        Verb::Demo(asked) => demo::run(asked, output),
-        Verb::Init(asked) => init::run(asked, output),
-        Verb::Check => Ok(check::run(config, output)),
-        Verb::Serve => serve::run(config),
-        Verb::Ready => ready::run(config, output),
-        Verb::Explain(question) => explain::run(config, question, output),
-        Verb::Credential(verb) => store::credential::run(config, verb, output),
-        Verb::Consumer(verb) => store::persistent(|| store::consumer::run(config, verb, output)),
-        Verb::Token(verb) => store::persistent(|| store::token::run(config, verb, output)),
-        Verb::AccessKey(verb) => store::persistent(|| store::access_key::run(config, verb, output)),
-        Verb::Store(verb) => store::persistent(|| store::accept::run(config, verb, output)),
-        Verb::Freeze(which) => store::persistent(|| store::freeze::run(config, which, true, output)),
-        Verb::Thaw(which) => store::persistent(|| store::freeze::run(config, which, false, output)),
-        Verb::MasterKey(verb) => store::master::run(config, verb, output),
-        Verb::Role(verb) => role::run(config, verb, output),
-        Verb::Policy(verb) => policy::run(config, verb, output),
-        Verb::Audit(verb) => audit::run(config, verb, output),
+        Command::Demo(asked) => demo::run(asked, output),
+        Command::Init(asked) => init::run(asked, output),
+        Command::Check => Ok(check::run(config, output)),
+        Command::Serve => serve::run(config),
+        Command::Ready => ready::run(config, output),
+        Command::Explain(question) => explain::run(config, question, output),
+        Command::Credential(verb) => store::credential::run(config, verb, output),
+        Command::Consumer(verb) => store::retry_on_conflict(|| store::consumer::run(config, verb, output)),
+        Command::Token(verb) => store::retry_on_conflict(|| store::token::run(config, verb, output)),
+        Command::AccessKey(verb) => store::retry_on_conflict(|| store::access_key::run(config, verb, output)),
+        Command::Store(verb) => store::retry_on_conflict(|| store::accept::run(config, verb, output)),
+        Command::Freeze(which) => {
+            store::retry_on_conflict(|| store::freeze::run(config, which, true, output))
+        }
+        Command::Thaw(which) => store::retry_on_conflict(|| store::freeze::run(config, which, false, output)),
+        Command::MasterKey(verb) => store::master_key::run(config, verb, output),
+        Command::Role(verb) => role::run(config, verb, output),
+        Command::Policy(verb) => policy::run(config, verb, output),
+        Command::Audit(verb) => audit::run(config, verb, output),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            tell(&format!("claviger: {error:#}\n"));
+            eprint(&format!("claviger: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -161,10 +163,10 @@ fn load(path: &Path) -> Result<(File, Compiled, Problems), Problems> {
         problems.push(Problem::error(Span::NOWHERE, format!("the store cannot be used: {why:#}")));
         None
     });
-    let around = Surroundings {
+    let around = CompileInputs {
         environment: &environment,
         now: SystemClock.now(),
-        failures: Arc::new(Failures::default()),
+        failures: Arc::new(FailureLimiter::default()),
         former: None,
         fingerprints: HmacKey::new(b"offline"),
         stored: stored.as_ref(),
@@ -181,7 +183,7 @@ fn keep_secrets_in_memory() {
     if setrlimit(Resource::Core, none).is_err()
         || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
     {
-        tell("claviger: core dumps could not be turned off\n");
+        eprint("claviger: core dumps could not be turned off\n");
     }
 }
 
@@ -200,12 +202,12 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// Prints a result, in which nothing reaches a terminal as a command. A reader that has gone away is no error of ours.
-fn say(text: &str) {
+fn print(text: &str) {
     anstream::stdout().write_all(printable(text).as_bytes()).unwrap_or_default();
 }
 
 /// Prints what went wrong, in the same way.
-fn tell(text: &str) {
+fn eprint(text: &str) {
     anstream::stderr().write_all(printable(text).as_bytes()).unwrap_or_default();
 }
 

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::{Output, say, tell, tell_problems};
+use super::{Output, eprint, print, tell_problems};
 use crate::config;
 use crate::config::file::Tls;
-use crate::storage::private::Keeper;
+use crate::storage::trust::TrustedOwner;
 use crate::tls::own_client;
 
 /// How long the answer may take.
@@ -30,21 +30,23 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let told = || format!("no answer from the admin listener at {address}");
     let answer = match &file.admin.tls {
         None => ask(connect(address).with_context(told)?, address).with_context(told)?,
-        Some(tls) => ask_encrypted(tls, Keeper::of(&file.state_dir.value), address).with_context(told)?,
+        Some(tls) => {
+            ask_encrypted(tls, TrustedOwner::of(&file.state_dir.value), address).with_context(told)?
+        }
     };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let ready = head.split(' ').nth(1) == Some("200");
     let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     match output {
-        Output::Json => say(body),
+        Output::Json => print(body),
         Output::Text if ready => {
             let away = texts(&told, "away").map(|name| format!("  {name}: none of its endpoints answers\n"));
             let logins = texts(&told, "logins").map(|reason| format!("  {reason}\n"));
-            say(&format!("ready\n{}", away.chain(logins).collect::<String>()));
+            print(&format!("ready\n{}", away.chain(logins).collect::<String>()));
         }
         Output::Text => {
             let reasons = texts(&told, "reasons").map(|reason| format!("  {reason}\n"));
-            tell(&format!("not ready\n{}", reasons.collect::<String>()));
+            eprint(&format!("not ready\n{}", reasons.collect::<String>()));
         }
     }
     Ok(ready)
@@ -74,9 +76,9 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// Asks a listener that speaks TLS, which must have exactly the certificate that the file names. Where it wants a
 /// certificate of who asks, its own is shown to it.
-fn ask_encrypted(tls: &Tls, keeper: Keeper, address: SocketAddr) -> anyhow::Result<String> {
+fn ask_encrypted(tls: &Tls, keeper: TrustedOwner, address: SocketAddr) -> anyhow::Result<String> {
     let cert = &tls.cert.value;
-    let key = tls.client_ca.as_ref().map(|_| config::kept(&tls.key.value, keeper));
+    let key = tls.client_ca.as_ref().map(|_| config::read_secret_file(&tls.key.value, keeper));
     let key = key.transpose().map_err(|ill| anyhow::anyhow!("{ill}"))?;
     let settings = own_client(cert, key.as_ref()).with_context(|| cert.display().to_string())?;
     let session = ClientConnection::new(settings, ServerName::IpAddress(address.ip().into()))?;

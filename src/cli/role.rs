@@ -9,8 +9,8 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::store::table;
-use super::{Output, say, tell, tell_problems};
-use crate::config::{self, Named, Pack, file, nearest};
+use super::{Output, eprint, print, tell_problems};
+use crate::config::{self, Declared, Pack, did_you_mean, file};
 
 /// What may be asked.
 #[derive(Subcommand)]
@@ -27,7 +27,7 @@ pub(super) enum Verb {
 
 /// Answers. No configuration is needed: without one, only the roles that ship are known.
 pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(own) = own(path) else { return Ok(false) };
+    let Some(own) = configured_roles(path) else { return Ok(false) };
     let packs: Vec<Pack> = Pack::all().collect();
     match verb {
         Verb::List => list(&packs, &own, output),
@@ -37,10 +37,10 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
 }
 
 /// The roles of the file at `path`, none where there is no such file; `None` where it cannot be read.
-fn own(path: &Path) -> Option<Named<file::Role>> {
+fn configured_roles(path: &Path) -> Option<Declared<file::Role>> {
     if std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        tell(&format!("no configuration at {}: only the roles that ship are known\n", path.display()));
-        return Some(Named::default());
+        eprint(&format!("no configuration at {}: only the roles that ship are known\n", path.display()));
+        return Some(Declared::default());
     }
     match config::read_file(path) {
         Ok((file, problems)) if !problems.has_errors() => Some(file.roles),
@@ -51,11 +51,11 @@ fn own(path: &Path) -> Option<Named<file::Role>> {
     }
 }
 
-fn list(packs: &[Pack], own: &Named<file::Role>, output: Output) {
+fn list(packs: &[Pack], own: &Declared<file::Role>, output: Output) {
     let own = own.names().map(|name| (name.to_owned(), "in the configuration", String::new()));
     let shipped = packs.iter().flat_map(|pack| {
         let named = pack.roles.names();
-        named.map(|name| (format!("{}:{name}", pack.product), "ships", pack.about_role(name)))
+        named.map(|name| (format!("{}:{name}", pack.product), "ships", pack.describe_role(name)))
     });
     let roles = shipped.chain(own);
     match output {
@@ -63,11 +63,11 @@ fn list(packs: &[Pack], own: &Named<file::Role>, output: Output) {
             let roles: Vec<Value> = roles
                 .map(|(name, from, about)| json!({ "name": name, "ships": from == "ships", "about": about }))
                 .collect();
-            say(&format!("{}\n", Value::from(roles)));
+            print(&format!("{}\n", Value::from(roles)));
         }
         Output::Text => {
             let rows = roles.map(|(name, from, about)| [name, from.to_owned(), sentence(&about)]).collect();
-            say(&table::table(["role", "where", "about"], rows, "there are no roles"));
+            print(&table::table(["role", "where", "about"], rows, "there are no roles"));
         }
     }
 }
@@ -87,7 +87,7 @@ struct Shown<'r> {
     with: Option<(String, &'r file::Role)>,
 }
 
-fn show(packs: &[Pack], own: &Named<file::Role>, name: &str, output: Output) -> anyhow::Result<()> {
+fn show(packs: &[Pack], own: &Declared<file::Role>, name: &str, output: Output) -> anyhow::Result<()> {
     let known = || {
         let shipped = packs.iter();
         let shipped =
@@ -98,7 +98,7 @@ fn show(packs: &[Pack], own: &Named<file::Role>, name: &str, output: Output) -> 
         let pack = packs.iter().find(|pack| pack.product == product)?;
         let role = pack.roles.find(short)?;
         let with = pack.goes_with(short).map(|with| (format!("{product}:{}", with.name.value), with));
-        let about = format!("{}\n\n{}", pack.about_role(short), pack.about);
+        let about = format!("{}\n\n{}", pack.describe_role(short), pack.about);
         Some(Shown { name: name.to_owned(), about, role, with })
     });
     let own = || {
@@ -107,14 +107,14 @@ fn show(packs: &[Pack], own: &Named<file::Role>, name: &str, output: Output) -> 
     };
     let Some(shown) = shipped.or_else(own) else {
         let known = known();
-        match nearest(name, known.iter().map(String::as_str)) {
+        match did_you_mean(name, known.iter().map(String::as_str)) {
             Some(meant) => bail!("there is no role `{name}`; did you mean `{meant}`?"),
             None => bail!("there is no role `{name}`; `claviger role list` names those there are"),
         }
     };
     match output {
-        Output::Json => say(&format!("{}\n", shown.json())),
-        Output::Text => say(&shown.text()),
+        Output::Json => print(&format!("{}\n", shown.json())),
+        Output::Text => print(&shown.text()),
     }
     Ok(())
 }

@@ -14,18 +14,18 @@ use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
-use super::live::{Kept, LOOK, Live};
+use super::live::{Follower, Kept, LOOK};
 use super::{Printable, environment, tell_problems};
 use crate::admin::Admin;
 use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
-use crate::delivery::{self, Delivery, Plan};
 use crate::gateway::Snapshot;
-use crate::gateway::health::look_after;
+use crate::gateway::health_checks::look_after;
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup, StateDir, Trail};
 use crate::signature::HmacKey;
+use crate::sinks::{self, Delivery, SinkConfig};
 
 /// How long calls in flight may take after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -88,12 +88,12 @@ fn remember_signatures(compiled: &Compiled, trail: &Path, now: SystemTime) {
 }
 
 /// Reads the file and the store. Nothing is made or locked by the word of a file that cannot be used.
-async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Live, Compiled, Problems), Problems>> {
+async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Follower, Compiled, Problems), Problems>> {
     let (file, problems) = match config::read_file(&kept.path) {
         Ok(read) => read,
         Err(problems) => return Ok(Err(problems)),
     };
-    let started = Live::start(kept, (file.clone(), problems)).await?;
+    let started = Follower::start(kept, (file.clone(), problems)).await?;
     Ok(started.map(|(live, compiled, problems)| (file, live, compiled, problems)))
 }
 
@@ -111,14 +111,14 @@ fn warn_of_clear(file: &File, compiled: &Compiled) {
 }
 
 /// Begins to take events to the sinks.
-fn deliver(file: &File, sinks: &[Plan], server: &Server) -> io::Result<Option<Delivery>> {
-    let places = delivery::folder(&file.state_dir.value);
+fn deliver(file: &File, sinks: &[SinkConfig], server: &Server) -> io::Result<Option<Delivery>> {
+    let places = sinks::folder(&file.state_dir.value);
     let folders = (file.audit.dir.value.as_path(), places.as_path());
     Delivery::start(sinks, folders, server.journal(), server.metrics())
 }
 
 /// Takes from the state folder what is known only once it is ours.
-fn take_over(state: &StateDir, compiled: &mut Compiled, live: &mut Live) -> io::Result<()> {
+fn take_over(state: &StateDir, compiled: &mut Compiled, live: &mut Follower) -> io::Result<()> {
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     state.recall_logins(&compiled.snapshot);
@@ -132,7 +132,7 @@ fn end(server: Server, delivery: Option<Delivery>) {
 }
 
 /// When the store is looked at. A look that took long delays the next ones.
-fn looks() -> tokio::time::Interval {
+fn poll_interval() -> tokio::time::Interval {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looks
@@ -187,13 +187,13 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     }
     let own = tokio::task::spawn_local(Rc::clone(&admin).serve(admin_listener));
     let health = tokio::task::spawn_local(look_after(server.current()));
-    let mut looks = looks();
+    let mut looks = poll_interval();
     loop {
         tokio::select! {
             _ = hangup.recv() => live.reload(&server).await,
             _ = looks.tick() => {
-                live.look(&server).await;
-                admin.apart.replace(live.apart());
+                live.poll_store(&server).await;
+                admin.apart.replace(live.unready_reason());
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

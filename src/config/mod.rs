@@ -10,20 +10,22 @@ use std::thread;
 pub mod compile;
 mod decode;
 pub mod file;
-mod named;
-mod nearest;
+mod declared;
+mod suggest;
 mod problem;
 mod redact;
 mod render;
 mod span;
 mod syntax;
 
-pub use compile::{Admin, Compiled, Listener, Pack, Surroundings, allowing_rule, denying_rules, kept};
+pub use compile::{
+    Admin, CompileInputs, Compiled, Listener, Pack, allowing_rule, denying_rules, read_secret_file,
+};
+pub use declared::Declared;
 pub use file::File;
-pub use named::Named;
-pub use nearest::nearest;
 pub use problem::{Level, Problem, Problems};
-pub use span::{At, Span};
+pub use span::{Span, Spanned};
+pub use suggest::did_you_mean;
 
 /// The largest file that is read, in bytes.
 pub const LONGEST: usize = 4 << 20;
@@ -31,7 +33,7 @@ pub const LONGEST: usize = 4 << 20;
 /// Reads the text of the configuration file at `path`, in whose folder relative paths start.
 ///
 /// The file is there whenever the text is TOML, even if problems were found: what could not be read is left out of it
-/// (see [`Named`]) or has its default, so that later checks can add their own. It must not be used when
+/// (see [`Declared`]) or has its default, so that later checks can add their own. It must not be used when
 /// [`Problems::has_errors`].
 #[must_use]
 pub fn parse(text: &str, path: &Path) -> (Option<File>, Problems) {
@@ -46,7 +48,7 @@ pub fn parse(text: &str, path: &Path) -> (Option<File>, Problems) {
 }
 
 /// Reads the file at `path`. What is wrong with it comes beside it, to be told together with what
-/// [`compile`] finds; it must be asked for before anything is done by the file's word.
+/// [`compile`](fn@compile) finds; it must be asked for before anything is done by the file's word.
 ///
 /// # Errors
 /// [`Problems`], where the file cannot be read or is no TOML.
@@ -72,7 +74,7 @@ pub fn read_file(path: &Path) -> Result<(File, Problems), Problems> {
 pub fn compile(
     file: &File,
     mut problems: Problems,
-    around: Surroundings<'_>,
+    around: CompileInputs<'_>,
 ) -> Result<(Compiled, Problems), Problems> {
     match compile::compile(file, &mut problems, around) {
         Some(compiled) => Ok((compiled, problems)),
@@ -83,8 +85,8 @@ pub fn compile(
 /// Reads and compiles the file at `path`.
 ///
 /// # Errors
-/// As those of [`read_file`] and [`compile`].
-pub fn load(path: &Path, around: Surroundings<'_>) -> Result<(File, Compiled, Problems), Problems> {
+/// As those of [`read_file`] and [`compile`](fn@compile).
+pub fn load(path: &Path, around: CompileInputs<'_>) -> Result<(File, Compiled, Problems), Problems> {
     let (file, problems) = read_file(path)?;
     let (compiled, problems) = compile(&file, problems, around)?;
     Ok((file, compiled, problems))

@@ -65,11 +65,11 @@ fn table(table: &DeTable<'_>, parent: &str, vault: bool, hide: &mut dyn FnMut(Sp
     for (key, value) in table {
         let key = key.get_ref().as_ref();
         let vault = vault || (parent.is_empty() && is_vault(key)) || hints(key);
-        within(value, (parent, key), vault, hide);
+        with_deadline(value, (parent, key), vault, hide);
     }
 }
 
-fn within(
+fn with_deadline(
     value: &Spanned<DeValue<'_>>,
     (parent, key): (&str, &str),
     vault: bool,
@@ -77,7 +77,9 @@ fn within(
 ) {
     match value.get_ref() {
         DeValue::Table(inner) => table(inner, key, vault, hide),
-        DeValue::Array(list) => list.iter().for_each(|value| within(value, (parent, key), vault, hide)),
+        DeValue::Array(list) => {
+            list.iter().for_each(|value| with_deadline(value, (parent, key), vault, hide))
+        }
         DeValue::String(text) => {
             let named = matches!(key, "key" | "value") && parent != "tls"
                 || key.starts_with("endpoint") && text.contains('@');
@@ -154,7 +156,7 @@ const FENCES: [&str; 2] = ["\"\"\"", "'''"];
 mod tests {
     use super::*;
 
-    fn shown(text: &str, find: fn(&str, &mut dyn FnMut(Span))) -> String {
+    fn redact(text: &str, find: fn(&str, &mut dyn FnMut(Span))) -> String {
         let mut bytes = text.as_bytes().to_vec();
         find(text, &mut |span| {
             bytes
@@ -185,7 +187,7 @@ note = "clv_hunter2"
 [consumers.a]
 token_sha256 = ["hunter2"]
 "#;
-        let shown = shown(text, |text, hide| document(DeTable::parse_recoverable(text).0.get_ref(), hide));
+        let shown = redact(text, |text, hide| document(DeTable::parse_recoverable(text).0.get_ref(), hide));
         assert!(!shown.contains("hunter2"), "{shown}");
         for kept in ["AKID", "b.secret", "server.key"] {
             assert!(shown.contains(kept), "{kept} in {shown}");
@@ -195,7 +197,7 @@ token_sha256 = ["hunter2"]
     #[test]
     fn a_broken_text_shows_no_literal_secret() {
         let text = "a = 1\n[credentials.a]\nvalue = \"hunter2\nhunter2\n[limits]\nmax = 1\nsecret : hunter2\nnote = '''\nhunter2\n''' # b\nc = 2\nx = { token = hunter2\ny = https://me:hunter2@x\ncredentials.b.value = hunter2\n";
-        let shown = shown(text, lines);
+        let shown = redact(text, lines);
         assert!(!shown.contains("hunter2"), "{shown}");
         for kept in ["a = 1", "[limits]\nmax = 1", "c = 2", "[credentials.a]\nvalue ="] {
             assert!(shown.contains(kept), "{kept} in {shown}");

@@ -16,7 +16,7 @@ pub(super) fn text(problems: &Problems, colour: bool) -> String {
     let path = printable_value(&path);
     let page = Page::new(&problems.text, &problems.hidden);
     let mut written = String::new();
-    for problem in problems.sorted().into_iter().map(shown) {
+    for problem in problems.sorted().into_iter().map(redact_problem) {
         if !written.is_empty() {
             written.push_str("\n\n");
         }
@@ -37,7 +37,7 @@ pub(super) fn json(problems: &Problems) -> Value {
 
 /// The same as it may be shown on a terminal: it may quote what the file or the system says. (The file's own lines are
 /// made harmless where they are rendered.)
-fn shown(problem: &Problem) -> Problem {
+fn redact_problem(problem: &Problem) -> Problem {
     let text = |text: &String| printable(text).into_owned();
     let mut shown = problem.clone();
     shown.title = text(&shown.title);

@@ -36,27 +36,27 @@ impl From<Range<usize>> for Span {
 
 /// A value and where it was written, so that a later check can point at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At<T> {
+pub struct Spanned<T> {
     /// What was written.
     pub value: T,
     /// Where; [`Span::NOWHERE`] for a default.
     pub span: Span,
 }
 
-impl<T> At<T> {
+impl<T> Spanned<T> {
     /// Pairs a value with its place.
     pub fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }
 
     /// A value that the file leaves out.
-    pub fn unwritten(value: T) -> Self {
+    pub fn synthetic(value: T) -> Self {
         Self { value, span: Span::NOWHERE }
     }
 
     /// The same place with another value.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
-        At { value: change(self.value), span: self.span }
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned { value: change(self.value), span: self.span }
     }
 }
 

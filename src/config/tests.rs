@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::file::{
     Durability, ForwardedFor, Limits, MasterKey, Material, Profile, Reference, Scheme, TrailingSlash,
 };
-use super::{At, File, Level, Problems, Span, parse};
+use super::{File, Level, Problems, Span, Spanned, parse};
 
 const COMPLETE: &str = include_str!("tests/complete.toml");
 const BROKEN: &str = include_str!("tests/broken.toml");
@@ -34,7 +34,7 @@ fn whole(text: &str) -> File {
 }
 
 /// What is said, as `line:column message (help)`.
-fn said(text: &str) -> Vec<String> {
+fn settings(text: &str) -> Vec<String> {
     let json = read(text).1.to_json();
     let line = |problem: &serde_json::Value| {
         let place = format!("{}:{}", problem["line"], problem["column"]);
@@ -47,7 +47,7 @@ fn said(text: &str) -> Vec<String> {
 #[test]
 fn an_empty_file_is_all_defaults() {
     let file = whole("");
-    assert_eq!(file.state_dir, At::unwritten("/etc/claviger/state".into()));
+    assert_eq!(file.state_dir, Spanned::synthetic("/etc/claviger/state".into()));
     assert_eq!(file.workers, 0);
     let listeners: Vec<_> =
         file.listeners.iter().map(|listener| listener.address.value.to_string()).collect();
@@ -56,7 +56,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(file.audit.dir.value, Path::new("/etc/claviger/state/audit"));
     assert_eq!((file.audit.durability, file.audit.rotate), (Durability::Sync, 128 << 20));
     let key = MasterKey::File("/etc/claviger/state/master.key".into());
-    assert_eq!(file.custody.master_key, At::unwritten(key));
+    assert_eq!(file.custody.master_key, Spanned::synthetic(key));
     assert_eq!(file.custody.store_bound, Duration::from_mins(1));
     assert_eq!(file.limits, Limits::default());
     assert!(file.upstreams.is_empty() && file.credentials.is_empty() && file.roles.is_empty());
@@ -69,7 +69,7 @@ fn a_bound_that_any_look_would_miss_is_refused() {
     assert_eq!(whole(&bound("0s")).custody.store_bound, Duration::ZERO);
     assert_eq!(whole(&bound("1s")).custody.store_bound, Duration::from_secs(1));
     let refused = "2:15 `custody.store_bound` must be at least 1s, or 0s for never";
-    assert_eq!(said(&bound("999ms")), [refused]);
+    assert_eq!(settings(&bound("999ms")), [refused]);
     assert!(read(&bound("25h")).1.has_errors());
 }
 
@@ -154,19 +154,22 @@ fn every_problem_is_told_at_once() {
     assert_eq!(problems.render(false), SAID, "tests/broken.txt is to be:\n{}", problems.render(false));
     let file = file.unwrap();
     assert!(file.upstreams.declares("second") && file.upstreams.find("second").is_none());
-    assert_eq!(file.upstreams.nearest("secnod"), Some("second"));
+    assert_eq!(file.upstreams.did_you_mean("secnod"), Some("second"));
     assert!(problems.has_errors() && problems.count(Level::Warning) == 0);
 }
 
 #[test]
 fn one_mistake_is_told_once() {
     let missing = "[[routes]]\nperfix = \"/\"\nupstream = \"a\"\n";
-    assert_eq!(said(missing), ["2:1 unknown key `perfix` in `routes` (did you mean `prefix`?)"]);
+    assert_eq!(settings(missing), ["2:1 unknown key `perfix` in `routes` (did you mean `prefix`?)"]);
     let misplaced = "[admin]\nworkers = 2\n";
     let expected = "2:1 unknown key `workers` in `admin` (`workers` is a key of the top level: write it above the first [table])";
-    assert_eq!(said(misplaced), [expected]);
+    assert_eq!(settings(misplaced), [expected]);
     let single = "[routes]\nprefix = \"/\"\n";
-    assert_eq!(said(single), ["1:1 `routes` must be a list of tables, found a table (write `[[routes]]`)"]);
+    assert_eq!(
+        settings(single),
+        ["1:1 `routes` must be a list of tables, found a table (write `[[routes]]`)"]
+    );
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn errors_of_syntax_are_told_together_with_the_rest() {
     let text = "state_dir = \"a\nworkers =\n[admin]\naddress = 3\naddress = 4\n[admin]\nfoo bar\n";
     let (file, problems) = read(text);
     assert!(file.is_none());
-    let starts = |part: &str| said(text).iter().any(|said| said.starts_with(part));
+    let starts = |part: &str| settings(text).iter().any(|said| said.starts_with(part));
     for part in
         ["1:15 not valid", "2:10 not valid", "4:11 `admin.address` must", "5:1 `address` is defined twice"]
     {
@@ -236,9 +239,9 @@ fn several_endpoints_are_read_in_their_order() {
     let others: Vec<&str> = upstream.others.iter().map(|other| other.value.as_str()).collect();
     assert_eq!((upstream.endpoint.value.as_str(), others), ("https://a", vec!["https://b", "https://c"]));
     let both = text.replace("scheme", "endpoint = \"https://d\"\nscheme");
-    assert_eq!(said(&both), ["4:12 `endpoint` and `endpoints` are both given (keep one of them)"]);
+    assert_eq!(settings(&both), ["4:12 `endpoint` and `endpoints` are both given (keep one of them)"]);
     let none = text.replace("\"https://a\", \"https://b\", \"https://c\"", "");
-    assert_eq!(said(&none), ["3:13 `upstreams.a.endpoints` must not be empty"]);
+    assert_eq!(settings(&none), ["3:13 `upstreams.a.endpoints` must not be empty"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Mark([u8; SALT], [u8; DIGEST]);
 impl Mark {
     /// The mark of a secret, with a fresh salt; `None` where the system gives no random bytes. Takes milliseconds.
     #[must_use]
-    pub fn of(secret: &[u8]) -> Option<Self> {
+    pub fn new(secret: &[u8]) -> Option<Self> {
         let (mut salt, mut digest) = ([0; SALT], [0; DIGEST]);
         rand::fill(&mut salt).ok()?;
         pbkdf2::derive(PBKDF2_HMAC_SHA256, ROUNDS, &salt, secret, &mut digest);
@@ -56,10 +56,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_recognised_and_another_is_not() {
-        let mark = Mark::of(b"fake-password").unwrap();
+        let mark = Mark::new(b"fake-password").unwrap();
         assert_eq!(Mark::parse(&mark.to_string()), Some(mark.clone()));
         assert!(mark.is_of(b"fake-password") && !mark.is_of(b"fake-password ") && !mark.is_of(b""));
-        assert_ne!(Mark::of(b"fake-password").unwrap(), mark, "the salt is another");
+        assert_ne!(Mark::new(b"fake-password").unwrap(), mark, "the salt is another");
         for text in ["", "AAAA", "?", &format!("{mark}AA")] {
             assert_eq!(Mark::parse(text), None, "{text}");
         }

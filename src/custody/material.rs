@@ -83,7 +83,7 @@ pub enum Material {
 
 /// Why material cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum MaterialError {
     /// This version knows no such kind.
     #[error("this version knows no credential of this kind")]
     Kind,
@@ -124,16 +124,16 @@ impl Material {
     /// an RSA key or a client, the user name of a login, and empty for a value; `uuid` says that the product's key ids are UUIDs.
     ///
     /// # Errors
-    /// [`Unusable`], which never shows the secret.
-    pub fn of_kind(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
+    /// [`MaterialError`], which never shows the secret.
+    pub fn parse(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, MaterialError> {
         match Kind::parse(kind) {
             Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
-            Some(Kind::Value) if !id.is_empty() => Err(Unusable::IdOfValue),
+            Some(Kind::Value) if !id.is_empty() => Err(MaterialError::IdOfValue),
             Some(Kind::Value) => Self::value(secret),
             Some(Kind::Login) => Self::login(id, secret),
             Some(Kind::Rsa) => Self::rsa(id, secret),
             Some(Kind::Client) => Self::client(id, secret),
-            None => Err(Unusable::Kind),
+            None => Err(MaterialError::Kind),
         }
     }
 
@@ -141,35 +141,35 @@ impl Material {
     /// the secret, as editors leave it, is not part of it.
     ///
     /// # Errors
-    /// [`Unusable`], which never shows the secret.
-    pub fn access_key(id: &str, secret: &Secret, uuid: bool) -> Result<Self, Unusable> {
+    /// [`MaterialError`], which never shows the secret.
+    pub fn access_key(id: &str, secret: &Secret, uuid: bool) -> Result<Self, MaterialError> {
         if uuid && (id.len() != 36 || Uuid::try_parse(id).is_err()) {
-            return Err(Unusable::KeyId);
+            return Err(MaterialError::KeyId);
         }
         check_key_id(id)?;
-        Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(alone(secret)?) })
+        Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(lock(secret)?) })
     }
 
     /// Takes a secret that is sent as it is. One line end after it is not part of it.
     ///
     /// # Errors
-    /// [`Unusable`], which never shows the secret.
-    pub fn value(secret: &Secret) -> Result<Self, Unusable> {
-        Ok(Self::Value(Secret::new(alone(secret)?.to_vec())))
+    /// [`MaterialError`], which never shows the secret.
+    pub fn value(secret: &Secret) -> Result<Self, MaterialError> {
+        Ok(Self::Value(Secret::new(lock(secret)?.to_vec())))
     }
 
     /// Takes name and password of a login. One line end after the password is not part of it.
     ///
     /// # Errors
-    /// [`Unusable`], which never shows the password.
-    pub fn login(username: &str, password: &Secret) -> Result<Self, Unusable> {
+    /// [`MaterialError`], which never shows the password.
+    pub fn login(username: &str, password: &Secret) -> Result<Self, MaterialError> {
         if username.is_empty() || username.len() > 255 || username.chars().any(char::is_control) {
-            return Err(Unusable::Username);
+            return Err(MaterialError::Username);
         }
         let password = first_line(password)?;
-        let text = std::str::from_utf8(password).map_err(|_| Unusable::Password)?;
+        let text = std::str::from_utf8(password).map_err(|_| MaterialError::Password)?;
         if text.chars().any(char::is_control) {
-            return Err(Unusable::Password);
+            return Err(MaterialError::Password);
         }
         Ok(Self::Login { username: username.to_owned(), password: Secret::new(password.to_vec()) })
     }
@@ -177,8 +177,8 @@ impl Material {
     /// Takes id and key of a system that signs by RSA, in PEM.
     ///
     /// # Errors
-    /// [`Unusable`], which never shows the key.
-    pub fn rsa(id: &str, pem: &Secret) -> Result<Self, Unusable> {
+    /// [`MaterialError`], which never shows the key.
+    pub fn rsa(id: &str, pem: &Secret) -> Result<Self, MaterialError> {
         check_key_id(id)?;
         Ok(Self::Rsa { id: id.to_owned(), key: RsaKey::parse(pem.expose())? })
     }
@@ -186,13 +186,13 @@ impl Material {
     /// Takes id and secret of an OAuth 2.0 client. One line end after the secret is not part of it.
     ///
     /// # Errors
-    /// [`Unusable`], which never shows the secret.
-    pub fn client(id: &str, secret: &Secret) -> Result<Self, Unusable> {
+    /// [`MaterialError`], which never shows the secret.
+    pub fn client(id: &str, secret: &Secret) -> Result<Self, MaterialError> {
         let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         if id.is_empty() || id.len() > 255 || !id.bytes().all(printable) {
-            return Err(Unusable::ClientId);
+            return Err(MaterialError::ClientId);
         }
-        Ok(Self::Client { id: id.to_owned(), secret: Secret::new(alone(secret)?.to_vec()) })
+        Ok(Self::Client { id: id.to_owned(), secret: Secret::new(lock(secret)?.to_vec()) })
     }
 
     /// Its kind.
@@ -245,31 +245,31 @@ fn same(one: &Secret, other: &Secret) -> bool {
 }
 
 /// An id that stands in quotes in a header.
-fn check_key_id(id: &str) -> Result<(), Unusable> {
+fn check_key_id(id: &str) -> Result<(), MaterialError> {
     let quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if id.is_empty() || id.len() > 255 || !id.bytes().all(quotable) {
-        Err(Unusable::KeyIdBytes)
+        Err(MaterialError::KeyIdBytes)
     } else {
         Ok(())
     }
 }
 
 /// The secret without the line end that editors leave after it.
-fn first_line(secret: &Secret) -> Result<&[u8], Unusable> {
+fn first_line(secret: &Secret) -> Result<&[u8], MaterialError> {
     let secret = secret.expose();
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    if secret.is_empty() { Err(Unusable::Empty) } else { Ok(secret) }
+    if secret.is_empty() { Err(MaterialError::Empty) } else { Ok(secret) }
 }
 
 /// The same where it can stand in a header.
-fn alone(secret: &Secret) -> Result<&[u8], Unusable> {
+fn lock(secret: &Secret) -> Result<&[u8], MaterialError> {
     let secret = first_line(secret)?;
     if secret.trim_ascii_start().len() < secret.len() || matches!(secret.last(), Some(b' ' | b'\t')) {
-        return Err(Unusable::Blank);
+        return Err(MaterialError::Blank);
     }
     if !secret.iter().all(u8::is_ascii_graphic) {
-        return Err(Unusable::NotAscii);
+        return Err(MaterialError::NotAscii);
     }
     Ok(secret)
 }
@@ -297,15 +297,15 @@ mod tests {
             |id: &str, secret: &str| Material::access_key(id, &Secret::new(secret.into()), true).map(|_| ());
         assert_eq!(take(ID, "fake-secret\n"), Ok(()));
         assert_eq!(take(ID, "fake-secret\r\n"), Ok(()));
-        assert_eq!(take("f7373851ea6147bb8357000000000001", "x"), Err(Unusable::KeyId));
-        assert_eq!(take("key", "x"), Err(Unusable::KeyId));
-        assert_eq!(take(ID, ""), Err(Unusable::Empty));
-        assert_eq!(take(ID, "\n"), Err(Unusable::Empty));
-        assert_eq!(take(ID, "a b"), Err(Unusable::NotAscii));
-        assert_eq!(take(ID, "fake-secret \n"), Err(Unusable::Blank));
-        assert_eq!(take(ID, "x\n\n"), Err(Unusable::NotAscii));
+        assert_eq!(take("f7373851ea6147bb8357000000000001", "x"), Err(MaterialError::KeyId));
+        assert_eq!(take("key", "x"), Err(MaterialError::KeyId));
+        assert_eq!(take(ID, ""), Err(MaterialError::Empty));
+        assert_eq!(take(ID, "\n"), Err(MaterialError::Empty));
+        assert_eq!(take(ID, "a b"), Err(MaterialError::NotAscii));
+        assert_eq!(take(ID, "fake-secret \n"), Err(MaterialError::Blank));
+        assert_eq!(take(ID, "x\n\n"), Err(MaterialError::NotAscii));
         let odd = Material::access_key("a\"b", &Secret::new(b"x".to_vec()), false).map(|_| ());
-        assert_eq!(odd, Err(Unusable::KeyIdBytes));
+        assert_eq!(odd, Err(MaterialError::KeyIdBytes));
     }
 
     #[test]
@@ -314,13 +314,13 @@ mod tests {
         let Ok(Material::Value(kept)) = take("fake-key==\r\n") else { unreachable!("no value") };
         assert_eq!(kept.expose(), b"fake-key==");
         for (secret, why) in [
-            ("", Unusable::Empty),
-            ("\r\n", Unusable::Empty),
-            ("Bearer abc", Unusable::NotAscii),
-            ("a\tb", Unusable::NotAscii),
-            ("a\r\nx-org-id: b", Unusable::NotAscii),
-            ("schlüssel", Unusable::NotAscii),
-            ("a\0", Unusable::NotAscii),
+            ("", MaterialError::Empty),
+            ("\r\n", MaterialError::Empty),
+            ("Bearer abc", MaterialError::NotAscii),
+            ("a\tb", MaterialError::NotAscii),
+            ("a\r\nx-org-id: b", MaterialError::NotAscii),
+            ("schlüssel", MaterialError::NotAscii),
+            ("a\0", MaterialError::NotAscii),
         ] {
             assert_eq!(take(secret).map(|_| ()), Err(why), "{secret:?}");
         }
@@ -333,13 +333,13 @@ mod tests {
         };
         assert_eq!(take("svc", "fake pässwörd\r\n".as_bytes()), Ok("Login(svc, …)".into()));
         for (name, password, why) in [
-            ("", b"x".as_slice(), Unusable::Username),
-            ("a\nb", b"x", Unusable::Username),
-            (&*"n".repeat(256), b"x", Unusable::Username),
-            ("svc", b"", Unusable::Empty),
-            ("svc", b"\n", Unusable::Empty),
-            ("svc", b"a\nb", Unusable::Password),
-            ("svc", b"a\xff", Unusable::Password),
+            ("", b"x".as_slice(), MaterialError::Username),
+            ("a\nb", b"x", MaterialError::Username),
+            (&*"n".repeat(256), b"x", MaterialError::Username),
+            ("svc", b"", MaterialError::Empty),
+            ("svc", b"\n", MaterialError::Empty),
+            ("svc", b"a\nb", MaterialError::Password),
+            ("svc", b"a\xff", MaterialError::Password),
         ] {
             assert_eq!(take(name, password), Err(why), "{name:?} {password:?}");
         }
@@ -366,14 +366,14 @@ mod tests {
                 // What is taken for one is shown beside its parser.
                 Kind::Rsa => continue,
             };
-            let made = Material::of_kind(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);
+            let made = Material::parse(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);
             assert_eq!(made.as_ref().map(Material::kind), Ok(kind));
             assert!(!format!("{made:?}").contains("hunter2"));
         }
         let secret = Secret::new(b"x".to_vec());
-        let signing = Material::of_kind("value", "an-id", &secret, false);
-        assert_eq!(signing.map(|_| ()), Err(Unusable::IdOfValue));
-        let unknown = Material::of_kind("Value", "", &Secret::new(b"x".to_vec()), false);
-        assert_eq!(unknown.map(|_| ()), Err(Unusable::Kind));
+        let signing = Material::parse("value", "an-id", &secret, false);
+        assert_eq!(signing.map(|_| ()), Err(MaterialError::IdOfValue));
+        let unknown = Material::parse("Value", "", &Secret::new(b"x".to_vec()), false);
+        assert_eq!(unknown.map(|_| ()), Err(MaterialError::Kind));
     }
 }

@@ -1,18 +1,19 @@
 //! Custody of the keys: credentials by name, unsealed only for a call that is recorded.
 
-pub mod keyfile;
+pub mod key_file;
 mod mark;
-mod master;
+mod master_key;
 mod material;
 mod seal;
-mod stored;
+mod unsealed_store;
 
 pub use mark::Mark;
-pub use master::{KeyId, MasterKey, Proof, WrongKey};
-pub use material::{Kind, Material, Unusable};
-pub use seal::{Place, Unsealable, rewrap, seal, unseal};
-pub use stored::{
-    Broken, Opened, Sealed, Stored, rewrap_access_key, rewrap_version, seal_access_key, seal_version,
+pub use master_key::{KeyCheck, KeyId, MasterKey, MasterKeyError};
+pub use material::{Kind, Material, MaterialError};
+pub use seal::{Binding, UnsealError, rewrap, seal, unseal};
+pub use unsealed_store::{
+    SealedRecord, UnsealFailure, UnsealedStore, UnsealedVersion, rewrap_access_key, rewrap_version,
+    seal_access_key, seal_version,
 };
 
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Credential {
 
     /// The same, known to be what it is since then.
     #[must_use]
-    pub fn known_since(self, since: Option<SystemTime>) -> Self {
+    pub fn with_start(self, since: Option<SystemTime>) -> Self {
         Self { since, ..self }
     }
 
@@ -61,13 +62,13 @@ impl Credential {
 
     /// A credential that grants name and that is not to be had now.
     #[must_use]
-    pub fn absent(name: Name, origins: Vec<Origin>) -> Self {
+    pub fn new_unavailable(name: Name, origins: Vec<Origin>) -> Self {
         Self { name, version: 0, origins, since: None, stored: false, material: None }
     }
 
     /// The same material, in custody of another snapshot.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn share(&self) -> Self {
         let (name, origins, material) = (self.name, self.origins.clone(), self.material.clone());
         Self { name, version: self.version, origins, since: self.since, stored: self.stored, material }
     }
@@ -92,7 +93,7 @@ impl Credential {
     /// Whether what was obtained with `former` may still be used for this one: the same version of the
     /// same login, for the same origin.
     #[must_use]
-    pub fn goes_on(&self, former: &Self) -> bool {
+    pub fn is_same_login_as(&self, former: &Self) -> bool {
         let known = |held: &Self| (held.name, held.version, held.since);
         let same = |(one, other): (&Arc<Material>, &Arc<Material>)| one.is_same_login(other);
         known(self) == known(former)
@@ -125,7 +126,7 @@ pub struct Unsealed<'e> {
 /// The credential is not to be had, or not for that origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the credential is not to be had, or is bound to another origin")]
-pub struct NotFor;
+pub struct CredentialUnavailable;
 
 impl Custody {
     /// Takes credentials into custody.
@@ -160,12 +161,16 @@ impl Custody {
     /// Unseals the credential that the entry's permit names, to be sent to `origin`.
     ///
     /// # Errors
-    /// [`NotFor`] where the credential is bound elsewhere.
-    pub fn unseal<'e>(&'e self, entry: &'e Entry, origin: &Origin) -> Result<Unsealed<'e>, NotFor> {
-        let credential = self.credential(entry.permit().credential()).ok_or(NotFor)?;
+    /// [`CredentialUnavailable`] where the credential is bound elsewhere.
+    pub fn unseal<'e>(
+        &'e self,
+        entry: &'e Entry,
+        origin: &Origin,
+    ) -> Result<Unsealed<'e>, CredentialUnavailable> {
+        let credential = self.credential(entry.permit().credential()).ok_or(CredentialUnavailable)?;
         match &credential.material {
             Some(material) if credential.origins.contains(origin) => Ok(Unsealed { material }),
-            Some(_) | None => Err(NotFor),
+            Some(_) | None => Err(CredentialUnavailable),
         }
     }
 }

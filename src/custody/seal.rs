@@ -12,7 +12,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
-use super::master::{KEY_LEN, KeyId, MasterKey};
+use super::master_key::{KEY_LEN, KeyId, MasterKey};
 use crate::secret::Secret;
 
 /// The form of a sealed record.
@@ -25,7 +25,7 @@ const WRAPPED: usize = NONCE_LEN + KEY_LEN + TAG;
 
 /// Where a sealed record is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct Binding<'a> {
     /// The table.
     pub table: &'a str,
     /// The row, by its key.
@@ -36,7 +36,7 @@ pub struct Place<'a> {
 
 /// Why a record does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unsealable {
+pub enum UnsealError {
     /// It is too short, or of a form that this version does not know.
     #[error("what is stored is no sealed record of a known form")]
     Form,
@@ -59,97 +59,97 @@ pub enum Unsealable {
 /// Seals `content` to be kept at `place`.
 ///
 /// # Errors
-/// [`Unsealable::Random`].
-pub fn seal(master: &MasterKey, place: Place<'_>, content: &[u8]) -> Result<Vec<u8>, Unsealable> {
+/// [`UnsealError::Random`].
+pub fn seal(master: &MasterKey, place: Binding<'_>, content: &[u8]) -> Result<Vec<u8>, UnsealError> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
-    rand::fill(key.as_mut()).map_err(|_| Unsealable::Random)?;
-    let mut sealed = wrapped(master, place, key.as_ref())?;
-    sealed.extend(encrypted(key.as_ref(), &bound("content", place), content)?);
+    rand::fill(key.as_mut()).map_err(|_| UnsealError::Random)?;
+    let mut sealed = wrap_key(master, place, key.as_ref())?;
+    sealed.extend(encrypt(key.as_ref(), &bound("content", place), content)?);
     Ok(sealed)
 }
 
 /// Opens what was sealed to be kept at `place`.
 ///
 /// # Errors
-/// [`Unsealable`]; never anything of the content.
-pub fn unseal(master: &MasterKey, place: Place<'_>, sealed: &[u8]) -> Result<Secret, Unsealable> {
-    let (key, content) = opened(master, place, sealed)?;
-    decrypted(key.expose(), &bound("content", place), content)
+/// [`UnsealError`]; never anything of the content.
+pub fn unseal(master: &MasterKey, place: Binding<'_>, sealed: &[u8]) -> Result<Secret, UnsealError> {
+    let (key, content) = open_parts(master, place, sealed)?;
+    decrypt(key.expose(), &bound("content", place), content)
 }
 
 /// Wraps the data key of a sealed record for another master key. The content stays as it is.
 ///
 /// # Errors
-/// [`Unsealable`], also where the content does not open: what is broken is not carried on.
+/// [`UnsealError`], also where the content does not open: what is broken is not carried on.
 pub fn rewrap(
     from: &MasterKey,
     to: &MasterKey,
-    place: Place<'_>,
+    place: Binding<'_>,
     sealed: &[u8],
-) -> Result<Vec<u8>, Unsealable> {
+) -> Result<Vec<u8>, UnsealError> {
     unseal(from, place, sealed)?;
-    let (key, content) = opened(from, place, sealed)?;
-    let mut fresh = wrapped(to, place, key.expose())?;
+    let (key, content) = open_parts(from, place, sealed)?;
+    let mut fresh = wrap_key(to, place, key.expose())?;
     fresh.extend_from_slice(content);
     Ok(fresh)
 }
 
 /// The header and the wrapped data key.
-fn wrapped(master: &MasterKey, place: Place<'_>, key: &[u8]) -> Result<Vec<u8>, Unsealable> {
+fn wrap_key(master: &MasterKey, place: Binding<'_>, key: &[u8]) -> Result<Vec<u8>, UnsealError> {
     let mut sealed = vec![VERSION];
     sealed.extend_from_slice(master.id());
-    sealed.extend(encrypted(master.expose(), &bound("key", place), key)?);
+    sealed.extend(encrypt(master.expose(), &bound("key", place), key)?);
     Ok(sealed)
 }
 
 /// The data key of a sealed record, and its content still encrypted.
-fn opened<'s>(
+fn open_parts<'s>(
     master: &MasterKey,
-    place: Place<'_>,
+    place: Binding<'_>,
     sealed: &'s [u8],
-) -> Result<(Secret, &'s [u8]), Unsealable> {
-    let (header, rest) = sealed.split_at_checked(HEADER).ok_or(Unsealable::Form)?;
-    let (key, content) = rest.split_at_checked(WRAPPED).ok_or(Unsealable::Form)?;
-    let (version, id) = header.split_first().ok_or(Unsealable::Form)?;
+) -> Result<(Secret, &'s [u8]), UnsealError> {
+    let (header, rest) = sealed.split_at_checked(HEADER).ok_or(UnsealError::Form)?;
+    let (key, content) = rest.split_at_checked(WRAPPED).ok_or(UnsealError::Form)?;
+    let (version, id) = header.split_first().ok_or(UnsealError::Form)?;
     if *version != VERSION {
-        return Err(Unsealable::Form);
+        return Err(UnsealError::Form);
     }
     if id != master.id() {
-        let (sealed_with, held) = (super::master::shown(id), master.shown_id());
-        return Err(Unsealable::WrongKey { sealed_with, held });
+        let (sealed_with, held) = (super::master_key::to_hex(id), master.shown_id());
+        return Err(UnsealError::WrongKey { sealed_with, held });
     }
-    let key = decrypted(master.expose(), &bound("key", place), key)?;
+    let key = decrypt(master.expose(), &bound("key", place), key)?;
     if key.expose().len() != KEY_LEN {
-        return Err(Unsealable::Form);
+        return Err(UnsealError::Form);
     }
     Ok((key, content))
 }
 
-fn encrypted(key: &[u8], bound: &[u8], content: &[u8]) -> Result<Vec<u8>, Unsealable> {
-    let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| Unsealable::Random)?;
+fn encrypt(key: &[u8], bound: &[u8], content: &[u8]) -> Result<Vec<u8>, UnsealError> {
+    let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| UnsealError::Random)?;
     // With room for the tag, so that no copy of the content is left behind in another place.
     let mut text = Zeroizing::new(Vec::with_capacity(content.len() + TAG));
     text.extend_from_slice(content);
     let nonce =
-        cipher.seal_in_place_append_tag(Aad::from(bound), &mut *text).map_err(|_| Unsealable::Random)?;
+        cipher.seal_in_place_append_tag(Aad::from(bound), &mut *text).map_err(|_| UnsealError::Random)?;
     let mut sealed = Vec::with_capacity(NONCE_LEN + text.len());
     sealed.extend_from_slice(nonce.as_ref());
     sealed.extend_from_slice(&text);
     Ok(sealed)
 }
 
-fn decrypted(key: &[u8], bound: &[u8], sealed: &[u8]) -> Result<Secret, Unsealable> {
-    let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(Unsealable::Form)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unsealable::Form)?;
-    let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| Unsealable::Altered)?;
+fn decrypt(key: &[u8], bound: &[u8], sealed: &[u8]) -> Result<Secret, UnsealError> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(UnsealError::Form)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| UnsealError::Form)?;
+    let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| UnsealError::Altered)?;
     let mut text = Zeroizing::new(text.to_vec());
-    let clear = cipher.open_in_place(nonce, Aad::from(bound), &mut text).map_err(|_| Unsealable::Altered)?;
+    let clear = cipher.open_in_place(nonce, Aad::from(bound), &mut text).map_err(|_| UnsealError::Altered)?;
     Ok(Secret::new(clear.to_vec()))
 }
 
 /// What an encryption is bound to: what it is, the form, and the place. Each part has its length
 /// before it, so that no two places read alike.
-fn bound(what: &str, place: Place<'_>) -> Vec<u8> {
+fn bound(what: &str, place: Binding<'_>) -> Vec<u8> {
     let mut bound = vec![VERSION];
     for part in [what, place.table, place.row, place.column] {
         bound.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -163,7 +163,7 @@ fn bound(what: &str, place: Place<'_>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const HERE: Place<'_> = Place { table: "versions", row: "jms/1", column: "sealed" };
+    const HERE: Binding<'_> = Binding { table: "versions", row: "jms/1", column: "sealed" };
 
     fn master(byte: u8) -> MasterKey {
         MasterKey::new(Zeroizing::new(vec![byte; KEY_LEN]))
@@ -208,18 +208,18 @@ mod tests {
     fn one_that_was_moved_does_not_open() {
         let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
         for elsewhere in [
-            Place { row: "jms/2", ..HERE },
-            Place { row: "jms", ..HERE },
-            Place { table: "tokens", ..HERE },
-            Place { column: "note", ..HERE },
-            Place { table: "version", row: "sjms/1", ..HERE },
+            Binding { row: "jms/2", ..HERE },
+            Binding { row: "jms", ..HERE },
+            Binding { table: "tokens", ..HERE },
+            Binding { column: "note", ..HERE },
+            Binding { table: "version", row: "sjms/1", ..HERE },
         ] {
-            assert_eq!(unseal(&master(1), elsewhere, &sealed).unwrap_err(), Unsealable::Altered);
+            assert_eq!(unseal(&master(1), elsewhere, &sealed).unwrap_err(), UnsealError::Altered);
         }
         // Nor does one whose content was put behind another's key.
         let other = seal(&master(1), HERE, b"fake-other").unwrap();
         let spliced = [&sealed[..HEADER + WRAPPED], &other[HEADER + WRAPPED..]].concat();
-        assert_eq!(unseal(&master(1), HERE, &spliced).unwrap_err(), Unsealable::Altered);
+        assert_eq!(unseal(&master(1), HERE, &spliced).unwrap_err(), UnsealError::Altered);
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
         let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
         let why = unseal(&master(2), HERE, &sealed).unwrap_err();
         let (sealed_with, held) = (master(1).shown_id(), master(2).shown_id());
-        assert_eq!(why, Unsealable::WrongKey { sealed_with, held });
+        assert_eq!(why, UnsealError::WrongKey { sealed_with, held });
     }
 
     #[test]
@@ -237,6 +237,6 @@ mod tests {
         assert_eq!(unseal(&master(2), HERE, &fresh).unwrap().expose(), b"fake-secret");
         assert!(unseal(&master(1), HERE, &fresh).is_err());
         assert!(rewrap(&master(1), &master(2), HERE, &fresh).is_err());
-        assert!(rewrap(&master(1), &master(2), Place { row: "x", ..HERE }, &sealed).is_err());
+        assert!(rewrap(&master(1), &master(2), Binding { row: "x", ..HERE }, &sealed).is_err());
     }
 }

@@ -2,12 +2,12 @@
 //! nothing that two readers could take differently. Both the consumers' side and the upstreams'
 //! side of the gateway read by these rules before hyper sees a byte.
 
-mod chunks;
-mod fields;
-mod plain;
+mod chunked;
+mod http2_fields;
+mod fast_path;
 
-pub use chunks::Chunks;
-pub use fields::request_fields;
+pub use chunked::Chunks;
+pub use http2_fields::request_fields;
 
 use std::mem::MaybeUninit;
 
@@ -91,7 +91,7 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
     if line.splitn(3, |byte| *byte == b' ').nth(1).is_some_and(|target| target.len() > limits.target) {
         return Err(Fault { code: Code::TargetTooLong, reason: "target" });
     }
-    match plain::request(bytes, line_end, limits) {
+    match fast_path::request(bytes, line_end, limits) {
         Some(head) => Ok(Some(head)),
         None => parsed_request(bytes, line_end, limits),
     }
@@ -138,7 +138,7 @@ pub fn answer_head(bytes: &[u8], to_head: bool, limits: &HeadLimits) -> Result<O
         return Err(Fault { code: Code::HeadersTooLarge, reason: "status line" });
     }
     let Some(line_end) = line_end else { return Ok(None) };
-    match plain::answer(bytes, line_end, to_head, limits) {
+    match fast_path::answer(bytes, line_end, to_head, limits) {
         Some(head) => Ok(Some(head)),
         None => parsed_answer(bytes, line_end, to_head, limits),
     }
@@ -180,14 +180,14 @@ impl Facts {
     fn of(headers: &[httparse::Header<'_>]) -> Result<Self, Fault> {
         let mut facts = Self::default();
         for header in headers {
-            facts.note(header.name.as_bytes(), header.value)?;
+            facts.record(header.name.as_bytes(), header.value)?;
         }
         Ok(facts)
     }
 
     /// Takes one header line in.
     #[inline]
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+    fn record(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.replace(content_length(value.trim_ascii())?).is_some() {
                 return Err(malformed("two content-length"));

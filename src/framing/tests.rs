@@ -74,7 +74,7 @@ proptest! {
     #[test]
     fn a_plain_head_is_what_the_parser_takes_it_for(bytes in head(REQUEST)) {
         let line_end = memchr::memchr(b'\n', &bytes).unwrap_or(0);
-        if let Some(plain) = plain::request(&bytes, line_end, &LIMITS) {
+        if let Some(plain) = fast_path::request(&bytes, line_end, &LIMITS) {
             prop_assert_eq!(parsed_request(&bytes, line_end, &LIMITS), Ok(Some(plain)));
         }
     }
@@ -82,7 +82,7 @@ proptest! {
     #[test]
     fn so_is_a_plain_answer(bytes in head(ANSWER), to_head in any::<bool>()) {
         let line_end = memchr::memchr(b'\n', &bytes).unwrap_or(0);
-        if let Some(plain) = plain::answer(&bytes, line_end, to_head, &LIMITS) {
+        if let Some(plain) = fast_path::answer(&bytes, line_end, to_head, &LIMITS) {
             prop_assert_eq!(parsed_answer(&bytes, line_end, to_head, &LIMITS), Ok(Some(plain)));
         }
     }
@@ -91,7 +91,7 @@ proptest! {
 #[test]
 fn the_usual_heads_are_plain() {
     let line_end = memchr::memchr(b'\n', REQUEST).unwrap();
-    assert!(plain::request(REQUEST, line_end, &LIMITS).is_some());
+    assert!(fast_path::request(REQUEST, line_end, &LIMITS).is_some());
     let line_end = memchr::memchr(b'\n', ANSWER).unwrap();
-    assert!(plain::answer(ANSWER, line_end, false, &LIMITS).is_some());
+    assert!(fast_path::answer(ANSWER, line_end, false, &LIMITS).is_some());
 }

@@ -4,14 +4,16 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Snapshot;
-use super::decide::{Approach, Caller as _, Decision, Granted, Head, Refusal, decide, refuse_allowed};
-use super::failures::Attempt;
-use super::limits::Place;
-use crate::audit::{Arrival, Known};
+use super::decide::{
+    Caller as _, Decision, Granted, Head, PendingAdmission, Refusal, decide, refuse_allowed,
+};
+use super::failure_limiter::AuthFailure;
+use super::limits::ConcurrencyPermit;
+use crate::audit::{Peer, RefusalFields};
 use crate::code::Code;
 use crate::framing::Fault;
-use crate::inbound::{Dead, Identity, Own, Replay, Unidentified, identify};
-use crate::policy::{Members, Permit};
+use crate::inbound::{AuthError, Ended, Identity, Own, ReplayError, identify};
+use crate::policy::{BodyMembers, Permit};
 use crate::route::Route;
 use crate::secret::Secret;
 use crate::signature::Message;
@@ -25,15 +27,15 @@ pub struct Admitted<'s> {
     /// The route it took.
     pub route: &'s Route,
     /// Its place among the consumer's calls in flight.
-    pub place: Option<Place>,
+    pub place: Option<ConcurrencyPermit>,
 }
 
 /// How far a call came without its body.
-pub enum Step<'s> {
+pub enum Admission<'s> {
     /// It may be made.
     Admitted(Admitted<'s>),
     /// A rule looks at its body: it is to be read first.
-    Body(Approach<'s, Identity>),
+    NeedsBody(PendingAdmission<'s, Identity>),
 }
 
 /// Decides on a request, if that can be done without its body. `fault` says why its head was refused.
@@ -43,26 +45,26 @@ pub enum Step<'s> {
 pub fn admit<'s>(
     snapshot: &'s Snapshot,
     (head, fault): (Head<'s>, Option<Fault>),
-    arrival: &Arrival,
+    arrival: &Peer,
     now: SystemTime,
-) -> Result<Step<'s>, Box<Refusal>> {
+) -> Result<Admission<'s>, Box<Refusal>> {
     if let Some(fault) = fault {
         return Err(Refusal::because(fault.code, fault.reason));
     }
     let identify = || match identify(head.message(), &snapshot.directory, now) {
         Ok(identity) => {
-            let identity = unused(snapshot, identity, now)?;
+            let identity = use_nonce(snapshot, identity, now)?;
             arrival.authenticated.set(true);
             Ok(identity)
         }
         Err(unidentified) => Err(unknown_caller(snapshot, unidentified, (arrival, head.message()))),
     };
     match decide(snapshot, head, identify, now)? {
-        Decision::Granted(granted) => count(snapshot, granted).map(Step::Admitted),
-        Decision::Body(approach) if !head.bodied => {
-            admit_with(snapshot, approach, Members::none(), now).map(Step::Admitted)
+        Decision::Granted(granted) => take_quota(snapshot, granted).map(Admission::Admitted),
+        Decision::NeedsBody(approach) if !head.bodied => {
+            admit_with(snapshot, approach, BodyMembers::none(), now).map(Admission::Admitted)
         }
-        Decision::Body(approach) => Ok(Step::Body(approach)),
+        Decision::NeedsBody(approach) => Ok(Admission::NeedsBody(approach)),
     }
 }
 
@@ -72,16 +74,16 @@ pub fn admit<'s>(
 /// [`Refusal`], with all that is known for the trail.
 pub(super) fn admit_with<'s>(
     snapshot: &'s Snapshot,
-    approach: Approach<'s, Identity>,
-    body: Members,
+    approach: PendingAdmission<'s, Identity>,
+    body: BodyMembers,
     now: SystemTime,
 ) -> Result<Admitted<'s>, Box<Refusal>> {
-    count(snapshot, approach.with(body).decide(snapshot, now)?)
+    take_quota(snapshot, approach.with(body).decide(snapshot, now)?)
 }
 
 /// Takes the call out of its consumer's quota: it is admitted.
 #[inline]
-fn count<'s>(
+fn take_quota<'s>(
     snapshot: &Snapshot,
     Granted { caller, own, allowed, route }: Granted<'s, Identity>,
 ) -> Result<Admitted<'s>, Box<Refusal>> {
@@ -89,7 +91,7 @@ fn count<'s>(
         Some(Ok(place)) => place,
         Some(Err((code, wait))) => {
             let refusal = refuse_allowed(snapshot, &caller, &allowed, code);
-            let known = Known { route: Some(route.label.clone()), ..refusal.known };
+            let known = RefusalFields { route: Some(route.label.clone()), ..refusal.known };
             return Err(Box::new(Refusal { known, retry_after: Some(wait), ..*refusal }));
         }
         None => None,
@@ -100,7 +102,7 @@ fn count<'s>(
 }
 
 /// Uses up a signature that is good once.
-pub(super) fn unused(
+pub(super) fn use_nonce(
     snapshot: &Snapshot,
     identity: Identity,
     now: SystemTime,
@@ -114,44 +116,44 @@ pub(super) fn unused(
 }
 
 /// The refusal of a signature that is good once.
-fn replayed(replay: Replay, identity: &Identity) -> Box<Refusal> {
+fn replayed(replay: ReplayError, identity: &Identity) -> Box<Refusal> {
     let (code, reason, wait) = match replay {
-        Replay::Stale => (Code::Replayed, "date out of the key's window", None),
-        Replay::Used => (Code::Replayed, "signature used before", None),
-        Replay::Unknown => (Code::Replayed, "dated before what is known of earlier signatures", None),
-        Replay::Full => (Code::RateLimited, "no room for more signatures", Some(Duration::from_secs(1))),
+        ReplayError::Stale => (Code::Replayed, "date out of the key's window", None),
+        ReplayError::Used => (Code::Replayed, "signature used before", None),
+        ReplayError::Unknown => (Code::Replayed, "dated before what is known of earlier signatures", None),
+        ReplayError::Full => (Code::RateLimited, "no room for more signatures", Some(Duration::from_secs(1))),
     };
-    let known = identity.known(Known { reason: Some(reason), ..Known::default() });
+    let known = identity.known(RefusalFields { reason: Some(reason), ..RefusalFields::default() });
     Box::new(Refusal { retry_after: wait, ..*Refusal::new(code, known) })
 }
 
 fn unknown_caller(
     snapshot: &Snapshot,
-    unidentified: Unidentified,
-    (arrival, message): (&Arrival, Message<'_>),
+    unidentified: AuthError,
+    (arrival, message): (&Peer, Message<'_>),
 ) -> Box<Refusal> {
-    let (mut known, mut unverified) = (Known::default(), None);
+    let (mut known, mut unverified) = (RefusalFields::default(), None);
     let code = match unidentified {
-        Unidentified::Duplicate => return Refusal::new(Code::DuplicateCredential, known),
-        Unidentified::Missing => {
+        AuthError::Duplicate => return Refusal::new(Code::DuplicateCredential, known),
+        AuthError::Missing => {
             known.reason = Some("no credential");
             Code::Unauthenticated
         }
-        Unidentified::Unknown(sent) => {
+        AuthError::Unknown(sent) => {
             known.reason = Some("unknown credential");
             known.fingerprint = Some(fingerprint(snapshot, &sent));
             Code::Unauthenticated
         }
-        Unidentified::Dead(dead, sent) => {
+        AuthError::Dead(dead, sent) => {
             known.reason = Some(match dead {
-                Dead::Expired => "expired credential",
-                Dead::Revoked => "revoked credential",
-                Dead::Disabled => "disabled consumer",
+                Ended::Expired => "expired credential",
+                Ended::Revoked => "revoked credential",
+                Ended::Disabled => "disabled consumer",
             });
             known.fingerprint = Some(fingerprint(snapshot, &sent));
             Code::Unauthenticated
         }
-        Unidentified::Forged(reason, more, sent) => {
+        AuthError::BadSignature(reason, more, sent) => {
             known.reason = Some(reason);
             known.fingerprint = Some(fingerprint(snapshot, &sent));
             unverified = more.then_some(sent);
@@ -160,18 +162,18 @@ fn unknown_caller(
     };
     let most = snapshot.limits.auth_failures_per_minute;
     let now = Instant::now();
-    match snapshot.failures.note(arrival.peer.ip(), most, now) {
-        Attempt::Told => {
+    match snapshot.failures.record(arrival.peer.ip(), most, now) {
+        AuthFailure::Counted => {
             if let Some(sent) = unverified.filter(|_| snapshot.failures.may_explain(now)) {
                 known.detail = snapshot.directory.explain(&sent, message);
             }
             Refusal::new(code, known)
         }
-        attempt @ (Attempt::LockedOut | Attempt::Flood) => Box::new(Refusal {
+        attempt @ (AuthFailure::LockedOut | AuthFailure::AlreadyLocked) => Box::new(Refusal {
             code: Code::TooManyFailures,
             known,
             retry_after: Some(Duration::from_mins(1)),
-            suppressed: attempt == Attempt::Flood,
+            suppressed: attempt == AuthFailure::AlreadyLocked,
         }),
     }
 }

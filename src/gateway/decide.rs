@@ -1,7 +1,7 @@
 //! The decision on a call: target, caller, route, policy, freezes. No I/O, nothing async.
 //!
-//! One chain serves admission ([`admit`](super::admit)), the second look at a call that waited
-//! (`gateway/still.rs`), `claviger explain` ([`trial`](super::trial)) and `claviger policy diff`. What differs
+//! One chain serves admission ([`admit`](mod@super::admit)), the second look at a call that waited
+//! (`gateway/reauthorize.rs`), `claviger explain` ([`trial`](super::explain)) and `claviger policy diff`. What differs
 //! between them comes in: how the caller is known, and what is known of the body.
 
 use std::time::{Duration, SystemTime};
@@ -10,11 +10,11 @@ use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName,
 use http::{HeaderMap, Method};
 
 use super::Snapshot;
-use crate::audit::Known;
+use crate::audit::RefusalFields;
 use crate::code::Code;
 use crate::inbound::{Directory, Identity, Own};
 use crate::name::Name;
-use crate::policy::{self, Action, Allowed, Denial, Members, Override, take_org};
+use crate::policy::{self, Action, Allowed, BodyMembers, Denial, Override, take_org};
 use crate::route::Route;
 use crate::signature::Message;
 use crate::target::Target;
@@ -53,7 +53,7 @@ pub trait Caller {
     fn is_stored(&self) -> bool;
 
     /// What is known of a call by its caller, beside the rest.
-    fn known(&self, rest: Known) -> Known;
+    fn known(&self, rest: RefusalFields) -> RefusalFields;
 
     /// The caller's own credential, where the headers have it.
     fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>>;
@@ -68,8 +68,8 @@ impl Caller for Identity {
         Self::is_stored(self)
     }
 
-    fn known(&self, rest: Known) -> Known {
-        Known { consumer: Some(*self.name()), via: Some(self.via().as_str()), ..rest }
+    fn known(&self, rest: RefusalFields) -> RefusalFields {
+        RefusalFields { consumer: Some(*self.name()), via: Some(self.via().as_str()), ..rest }
     }
 
     fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>> {
@@ -104,8 +104,8 @@ impl Caller for Named {
         self.stored
     }
 
-    fn known(&self, rest: Known) -> Known {
-        Known { consumer: Some(self.name), ..rest }
+    fn known(&self, rest: RefusalFields) -> RefusalFields {
+        RefusalFields { consumer: Some(self.name), ..rest }
     }
 
     fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>> {
@@ -119,7 +119,7 @@ pub struct Refusal {
     /// What the caller is told.
     pub code: Code,
     /// What was found out on the way.
-    pub known: Known,
+    pub known: RefusalFields,
     /// How long until asking again makes sense.
     pub retry_after: Option<Duration>,
     /// One of a flood: counted, not recorded by itself.
@@ -129,12 +129,12 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with this code and what is known of the call.
     #[must_use]
-    pub fn new(code: Code, known: Known) -> Box<Self> {
+    pub fn new(code: Code, known: RefusalFields) -> Box<Self> {
         Box::new(Self { code, known, retry_after: None, suppressed: false })
     }
 
     pub(super) fn because(code: Code, reason: &'static str) -> Box<Self> {
-        Self::new(code, Known { reason: Some(reason), ..Known::default() })
+        Self::new(code, RefusalFields { reason: Some(reason), ..RefusalFields::default() })
     }
 }
 
@@ -143,7 +143,7 @@ pub enum Decision<'s, C> {
     /// The call may be made.
     Granted(Granted<'s, C>),
     /// A rule looks at its body: it is to be read first.
-    Body(Approach<'s, C>),
+    NeedsBody(PendingAdmission<'s, C>),
 }
 
 /// A call that may be made.
@@ -159,7 +159,7 @@ pub struct Granted<'s, C> {
 }
 
 /// A call as far as it is known before it is decided on.
-pub struct Approach<'s, C> {
+pub struct PendingAdmission<'s, C> {
     caller: C,
     own: Option<Own<'s>>,
     action: Action,
@@ -179,7 +179,7 @@ pub fn decide<'s, C: Caller>(
     now: SystemTime,
 ) -> Result<Decision<'s, C>, Box<Refusal>> {
     if NEVER.iter().any(|name| head.method.as_str().eq_ignore_ascii_case(name)) {
-        return Err(Refusal::new(Code::MethodNotAllowed, Known::default()));
+        return Err(Refusal::new(Code::MethodNotAllowed, RefusalFields::default()));
     }
     let target = Target::canonical(head.target)
         .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
@@ -191,9 +191,9 @@ pub fn decide<'s, C: Caller>(
         }
     };
     let own = caller.own(head.headers, &snapshot.directory);
-    if let Some(reason) = own.as_ref().and_then(|own| sent_again(own, head.method, &target)) {
+    if let Some(reason) = own.as_ref().and_then(|own| find_second_use(own, head.method, &target)) {
         let (target, reason) = (Some(target), Some(reason));
-        let known = caller.known(Known { target, reason, ..Known::default() });
+        let known = caller.known(RefusalFields { target, reason, ..RefusalFields::default() });
         return Err(Refusal::new(Code::DuplicateCredential, known));
     }
     let (route, action, asked) = match locate(snapshot, head, &target) {
@@ -204,20 +204,23 @@ pub fn decide<'s, C: Caller>(
             return Err(Refusal::new(code, known));
         }
     };
-    let approach = Approach { caller, own, action, asked, route };
-    if snapshot.policy.looks_at_body(approach.caller.consumer(), &approach.action, head.bodied) {
+    let approach = PendingAdmission { caller, own, action, asked, route };
+    if snapshot.policy.needs_body(approach.caller.consumer(), &approach.action, head.bodied) {
         // Nobody's body is kept for a call that is not made in any case.
         let by = (approach.caller.consumer(), approach.action.upstream);
-        if let Some((code, reason)) = snapshot.freezes.stops_early(by) {
-            return Err(Refusal::new(code, Known { reason: Some(reason), ..approach.known(snapshot) }));
+        if let Some((code, reason)) = snapshot.freezes.blocked_before_body(by) {
+            return Err(Refusal::new(
+                code,
+                RefusalFields { reason: Some(reason), ..approach.known(snapshot) },
+            ));
         }
-        return Ok(Decision::Body(approach));
+        return Ok(Decision::NeedsBody(approach));
     }
     approach.decide(snapshot, now).map(Decision::Granted)
 }
 
 /// Where else than in its header line the caller's own credential stands, as a reason to refuse.
-fn sent_again(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'static str> {
+fn find_second_use(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'static str> {
     if own.is_in_target(target) {
         Some("the consumer's credential in the target")
     } else if own.is_in(method.as_str().as_bytes()) {
@@ -227,19 +230,19 @@ fn sent_again(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'stati
     }
 }
 
-impl<'s, C: Caller> Approach<'s, C> {
+impl<'s, C: Caller> PendingAdmission<'s, C> {
     /// The same, with what rules see of the body.
     #[must_use]
-    pub fn with(mut self, body: Members) -> Self {
+    pub fn with(mut self, body: BodyMembers) -> Self {
         self.action.body = body;
         self
     }
 
     /// What is known of it where its body does not come.
     #[must_use]
-    pub fn known(&self, snapshot: &Snapshot) -> Known {
+    pub fn known(&self, snapshot: &Snapshot) -> RefusalFields {
         let target = Some(self.action.target.clone());
-        self.caller.known(Known { target, ..led_by(snapshot, self.route) })
+        self.caller.known(RefusalFields { target, ..with_route(snapshot, self.route) })
     }
 
     /// Decides.
@@ -274,11 +277,14 @@ pub fn decide_on<C: Caller>(
     now: SystemTime,
 ) -> Result<Allowed, Box<Refusal>> {
     let allowed = rule_on(snapshot, caller, action, now)?;
-    match snapshot.stops(caller, (allowed.action().upstream, allowed.credential())) {
+    match snapshot.blocked_by(caller, (allowed.action().upstream, allowed.credential())) {
         None => Ok(allowed),
         Some((code, reason)) => {
             let refusal = refuse_allowed(snapshot, caller, &allowed, code);
-            Err(Box::new(Refusal { known: Known { reason: Some(reason), ..refusal.known }, ..*refusal }))
+            Err(Box::new(Refusal {
+                known: RefusalFields { reason: Some(reason), ..refusal.known },
+                ..*refusal
+            }))
         }
     }
 }
@@ -301,7 +307,15 @@ pub fn rule_on<C: Caller>(
         let target = Some(action.target);
         Refusal::new(
             code,
-            caller.known(Known { upstream, target, org, rule, shadow, detail, ..Known::default() }),
+            caller.known(RefusalFields {
+                upstream,
+                target,
+                org,
+                rule,
+                shadow,
+                detail,
+                ..RefusalFields::default()
+            }),
         )
     })
 }
@@ -313,12 +327,12 @@ pub(super) fn refuse_allowed<C: Caller>(
     allowed: &Allowed,
     code: Code,
 ) -> Box<Refusal> {
-    let known = Known {
+    let known = RefusalFields {
         upstream: name_of(snapshot, allowed.action().upstream),
         target: Some(allowed.action().target.clone()),
         org: allowed.org().map(ToString::to_string),
         rule: Some(allowed.rule().clone()),
-        ..Known::default()
+        ..RefusalFields::default()
     };
     Refusal::new(code, caller.known(known))
 }
@@ -328,9 +342,9 @@ fn name_of(snapshot: &Snapshot, upstream: usize) -> Option<Name> {
 }
 
 /// What is known of a call by its route.
-fn led_by(snapshot: &Snapshot, route: &Route) -> Known {
+fn with_route(snapshot: &Snapshot, route: &Route) -> RefusalFields {
     let upstream = name_of(snapshot, route.upstream);
-    Known { upstream, route: Some(route.label.clone()), ..Known::default() }
+    RefusalFields { upstream, route: Some(route.label.clone()), ..RefusalFields::default() }
 }
 
 /// The route, what is asked for, and the target as it came where something was taken off.
@@ -345,7 +359,7 @@ fn locate<'s>(
     snapshot: &'s Snapshot,
     Head { method, headers, .. }: Head<'_>,
     target: &Target,
-) -> Result<Located<'s>, (Code, Box<Known>)> {
+) -> Result<Located<'s>, (Code, Box<RefusalFields>)> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let nowhere = || (Code::NoRoute, Box::default());
     let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;
@@ -360,13 +374,13 @@ fn locate<'s>(
     };
     match named {
         Ok(policy::Named { org, asked }) => {
-            let (upstream, method, body) = (routed.route.upstream, method.clone(), Members::none());
+            let (upstream, method, body) = (routed.route.upstream, method.clone(), BodyMembers::none());
             let action = Action { upstream, method, target, org, body };
             Ok((routed.route, action, asked))
         }
         Err((code, reason)) => {
             let (target, reason) = (Some(target), Some(reason));
-            let known = Known { target, reason, ..led_by(snapshot, routed.route) };
+            let known = RefusalFields { target, reason, ..with_route(snapshot, routed.route) };
             Err((code, Box::new(known)))
         }
     }

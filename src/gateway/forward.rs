@@ -11,36 +11,36 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Gateway, Received, Snapshot, answer, judged, still};
-use crate::audit::{Arrival, Entry, Meter};
+use super::{Gateway, RawHead, Snapshot, body_rules, error_response, reauthorize};
+use crate::audit::{Entry, Meter, Peer};
 use crate::clock::http_date;
 use crate::code::Code;
 use crate::custody::Unsealed;
 use crate::inbound::Own;
 use crate::route::Route;
-use crate::scheme::{Applied, Ended, Errand, Pass};
+use crate::scheme::{LoginContext, Prepared, Rejection, UpstreamToken};
 use crate::signature::Message;
-use crate::transport::links::{Face, Round};
+use crate::transport::link_rewrite::{PublicUrl, Round};
 use crate::transport::{
-    Answer, Dropped, Endpoint, Failure, Inflow, Outbound, RequestBody, Signed, Unanswered, excerpt,
-    remove_descriptions, scrub,
+    Dropped, Endpoint, Failure, IncomingBody, Outbound, RequestBody, SendError, Signed, UpstreamBody,
+    excerpt, remove_descriptions, scrub,
 };
-use crate::upstream::{Upstream, Way};
+use crate::upstream::{Destination, Upstream};
 
 /// A call that waited for so long is judged again: what permitted it may be no more.
-const LONG: Duration = Duration::from_secs(1);
+const RECHECK_AFTER: Duration = Duration::from_secs(1);
 /// The longest body, in bytes, that is kept so that a read can be made again on another connection: some clients
 /// send `{}` with each. What a renewed login can repeat is kept whole.
 const KEPT_OF_READS: u64 = 4 * 1024;
 
 /// What a call is made with, beside its entry and its body.
-struct Call<'s> {
+struct Exchange<'s> {
     snapshot: &'s Snapshot,
     upstream: &'s Upstream,
-    way: Way<'s>,
+    way: Destination<'s>,
     message: Message<'s>,
     dropped: &'s Dropped,
-    arrival: &'s Arrival,
+    arrival: &'s Peer,
 }
 
 impl Gateway {
@@ -53,29 +53,29 @@ impl Gateway {
         snapshot: &Snapshot,
         entry: &mut Entry,
         route: &Route,
-        ((head, received, dropped), inflow, arrival): ((&Parts, &Received, &Dropped), Inflow, &Rc<Arrival>),
-    ) -> Result<Response<Answer>, Failure> {
-        let mut call = Call::new(snapshot, entry, (received.message(head), dropped, arrival))?;
-        let (mut body, meter) = (self.taken(&call, entry, inflow).await?, entry.meter());
+        ((head, received, dropped), inflow, arrival): ((&Parts, &RawHead, &Dropped), IncomingBody, &Rc<Peer>),
+    ) -> Result<Response<UpstreamBody>, Failure> {
+        let mut call = Exchange::new(snapshot, entry, (received.message(head), dropped, arrival))?;
+        let (mut body, meter) = (self.take_body(&call, entry, inflow).await?, entry.meter());
         let (began, streams) = (Instant::now(), body.is_stream());
         let (mut now, mut attempts) = (began, 0);
         let (mut renewed, mut led_around, mut given_up) = (false, false, false);
         let (is_read, may_repeat) = (is_safe(entry), is_repeatable(&call, entry));
         let mut shown;
         let response = loop {
-            let (mut logins, again) = (0, may_repeat.then(|| body.again()).flatten());
+            let (mut logins, again) = (0, may_repeat.then(|| body.try_clone()).flatten());
             let unsealed = call.unseal(entry)?;
-            let (mut signed, pass) = match self.applied(&call, entry, &unsealed, body)? {
-                Applied::Signed(signed) => (signed, None),
-                Applied::Later(outbound) => {
+            let (mut signed, pass) = match self.prepare(&call, entry, &unsealed, body)? {
+                Prepared::Signed(signed) => (signed, None),
+                Prepared::Deferred(outbound) => {
                     // Boxed: it is rare and large, and every call's future would have room for it.
                     let parts = (&*entry, &unsealed);
-                    let finished = Box::pin(self.finished(&call, parts, outbound, &mut logins)).await;
+                    let finished = Box::pin(self.sign_deferred(&call, parts, outbound, &mut logins)).await;
                     now = Instant::now();
                     match finished {
                         Ok(finished) => finished,
                         Err(failure) => {
-                            entry.note(|progress| progress.logins += logins);
+                            entry.update(|progress| progress.logins += logins);
                             return Err(failure);
                         }
                     }
@@ -84,12 +84,12 @@ impl Gateway {
             shown = signed.credential();
             let answered = if streams {
                 // Boxed: few have a body, and every call's future would have room for it.
-                Box::pin(self.sent_while_permitted(&call, entry, (signed, &meter, now))).await
+                Box::pin(self.send_streaming(&call, entry, (signed, &meter, now))).await
             } else {
                 self.transport.send(call.way.endpoint, signed, &meter, now).await
             };
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
-            entry.note(|progress| {
+            entry.update(|progress| {
                 progress.attempts = attempts;
                 progress.logins += logins;
             });
@@ -99,29 +99,30 @@ impl Gateway {
                     given_up = !renewed && again.is_none();
                     let again = again.filter(|_| !renewed);
                     renewed =
-                        Box::pin(self.renewed(&call, entry, (&pass, &mut response), again.is_some())).await?;
+                        Box::pin(self.refresh_token(&call, entry, (&pass, &mut response), again.is_some()))
+                            .await?;
                     match again.filter(|_| renewed) {
                         Some(same) => (body, now) = (same, Instant::now()),
                         None => break response,
                     }
                 }
                 // Nothing was heard on a connection that had served before: it had been closed.
-                (Err(Unanswered { stale: true, .. }), Some(same)) if is_read && attempts == 1 => {
-                    self.still(&call, entry, now)?;
+                (Err(SendError { stale: true, .. }), Some(same)) if is_read && attempts == 1 => {
+                    self.recheck_if_slow(&call, entry, now)?;
                     (body, now) = (same, Instant::now());
                 }
                 // Nothing was sent: whatever it is, it may go elsewhere, once, within the same time-out.
-                (Err(Unanswered { failure, unsent: Some(same), .. }), _) => {
-                    let around = call.upstream.way_around(call.way).filter(|_| !led_around);
+                (Err(SendError { failure, unsent: Some(same), .. }), _) => {
+                    let around = call.upstream.alternative(call.way).filter(|_| !led_around);
                     call.way = around.ok_or(failure)?;
-                    self.still(&call, entry, now)?;
+                    self.recheck_if_slow(&call, entry, now)?;
                     (body, led_around) = (*same, true);
                 }
-                (Err(Unanswered { failure, .. }), _) => return Err(failure),
+                (Err(SendError { failure, .. }), _) => return Err(failure),
             }
         };
         let took = began.elapsed();
-        entry.note(|progress| {
+        entry.update(|progress| {
             progress.upstream = Some(took);
             progress.upstream_status = Some(response.status().as_u16());
         });
@@ -130,50 +131,55 @@ impl Gateway {
     }
 
     /// The body as it can be passed on. What had to be waited for is judged again.
-    async fn taken(&self, call: &Call<'_>, entry: &Entry, inflow: Inflow) -> Result<RequestBody, Failure> {
-        let (limits, meter) = (judged::limits(call.snapshot), entry.meter());
-        let by_login = call.upstream.scheme.has_passes() && is_repeatable(call, entry);
+    async fn take_body(
+        &self,
+        call: &Exchange<'_>,
+        entry: &Entry,
+        inflow: IncomingBody,
+    ) -> Result<RequestBody, Failure> {
+        let (limits, meter) = (body_rules::limits(call.snapshot), entry.meter());
+        let by_login = call.upstream.scheme.uses_tokens() && is_repeatable(call, entry);
         let keep = by_login || (is_safe(entry) && inflow.is_at_most(KEPT_OF_READS));
         let body = RequestBody::take(inflow, limits, (&self.spool, keep), meter).await?;
-        if body.was_awaited() {
-            self.permitted(call, entry)?;
+        if body.was_buffered() {
+            self.reauthorize(call, entry)?;
         }
         Ok(body)
     }
 
     /// The request with its credential on, unless that takes time.
-    fn applied<'e>(
+    fn prepare<'e>(
         &self,
-        call: &Call<'_>,
+        call: &Exchange<'_>,
         entry: &'e Entry,
         unsealed: &Unsealed<'e>,
         body: RequestBody,
-    ) -> Result<Applied<'e>, Failure> {
+    ) -> Result<Prepared<'e>, Failure> {
         let (manners, date) = (call.way.manners, http_date(self.clock.now()));
         let passed = call.upstream.request_headers.passed(call.message.headers, call.dropped);
         let mut outbound =
             Outbound::new(entry, manners, passed, date, body).map_err(|error| internal(&error))?;
         if manners.forwarded_for {
-            outbound.tell_consumer(call.arrival.peer.ip());
+            outbound.set_forwarded_for(call.arrival.peer.ip());
         }
         Ok(call.upstream.scheme.apply(outbound, unsealed)?)
     }
 
-    fn errand<'e, 's>(
+    fn login_context<'e, 's>(
         &'s self,
-        call: &Call<'s>,
+        call: &Exchange<'s>,
         entry: &'e Entry,
         credential: &'s Unsealed<'e>,
-    ) -> Errand<'e, 's> {
-        Errand {
+    ) -> LoginContext<'e, 's> {
+        LoginContext {
             entry,
             credential,
             slot: call.snapshot.passes.get(&entry.permit().credential()),
             endpoint: call.way.endpoint,
             manners: call.way.manners,
-            around: match call.upstream.scheme.elsewhere() {
+            around: match call.upstream.scheme.token_endpoint() {
                 Some(_) => None,
-                None => call.upstream.way_around(call.way).map(|way| (way.endpoint, way.manners)),
+                None => call.upstream.alternative(call.way).map(|way| (way.endpoint, way.manners)),
             },
             clock: &self.clock,
             logins: Cell::new(0),
@@ -181,45 +187,50 @@ impl Gateway {
     }
 
     /// The request with a credential on that takes time; adds up the logins that were begun for it.
-    async fn finished<'e>(
+    async fn sign_deferred<'e>(
         &self,
-        call: &Call<'_>,
+        call: &Exchange<'_>,
         (entry, unsealed): (&'e Entry, &Unsealed<'e>),
         outbound: Outbound<'e>,
         logins: &mut u32,
-    ) -> Result<(Signed<'e>, Option<Arc<Pass>>), Failure> {
-        let (errand, began) = (self.errand(call, entry, unsealed), Instant::now());
-        let finished = call.upstream.scheme.finish(outbound, &errand).await;
+    ) -> Result<(Signed<'e>, Option<Arc<UpstreamToken>>), Failure> {
+        let (errand, began) = (self.login_context(call, entry, unsealed), Instant::now());
+        let finished = call.upstream.scheme.sign_deferred(outbound, &errand).await;
         *logins += errand.logins.get();
-        finished.and_then(|finished| self.still(call, entry, began).map(|()| finished))
+        finished.and_then(|finished| self.recheck_if_slow(call, entry, began).map(|()| finished))
     }
 
     /// Whether a call that began to wait then is still permitted.
-    fn still(&self, call: &Call<'_>, entry: &Entry, began: Instant) -> Result<(), Failure> {
-        if began.elapsed() < LONG { Ok(()) } else { self.permitted(call, entry) }
+    fn recheck_if_slow(&self, call: &Exchange<'_>, entry: &Entry, began: Instant) -> Result<(), Failure> {
+        if began.elapsed() < RECHECK_AFTER { Ok(()) } else { self.reauthorize(call, entry) }
     }
 
     /// Whether a call is permitted by what is in force now.
-    fn permitted(&self, call: &Call<'_>, entry: &Entry) -> Result<(), Failure> {
+    fn reauthorize(&self, call: &Exchange<'_>, entry: &Entry) -> Result<(), Failure> {
         let current = self.snapshot.load_full();
         let bodied = entry.meter().bytes() > 0;
-        still::permitted(entry.permit(), call.message, call.snapshot, (&current, self.clock.now(), bodied))
+        reauthorize::reauthorize(
+            entry.permit(),
+            call.message,
+            call.snapshot,
+            (&current, self.clock.now(), bodied),
+        )
     }
 
     /// Sends a request whose body comes as slowly as its consumer likes: while it does, what permits it is
     /// looked at again and again, and the upstream's connection ends where nothing does any more.
-    async fn sent_while_permitted<'e>(
+    async fn send_streaming<'e>(
         &self,
-        call: &Call<'_>,
+        call: &Exchange<'_>,
         entry: &'e Entry,
         (signed, meter, now): (Signed<'e>, &Meter, Instant),
-    ) -> Result<Response<Answer>, Unanswered> {
+    ) -> Result<Response<UpstreamBody>, SendError> {
         let mut sending = pin!(self.transport.send(call.way.endpoint, signed, meter, now));
         loop {
-            match tokio::time::timeout(LONG, sending.as_mut()).await {
+            match tokio::time::timeout(RECHECK_AFTER, sending.as_mut()).await {
                 Ok(answered) => return answered,
-                Err(_) if meter.whole() => {}
-                Err(_) => self.permitted(call, entry).map_err(Unanswered::halfway)?,
+                Err(_) if meter.is_whole() => {}
+                Err(_) => self.reauthorize(call, entry).map_err(SendError::aborted)?,
             }
         }
     }
@@ -227,47 +238,47 @@ impl Gateway {
     /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
     /// not be made again, the next call obtains it. `kept` says that it could be: a write only where its
     /// answer leaves no doubt.
-    async fn renewed(
+    async fn refresh_token(
         &self,
-        call: &Call<'_>,
+        call: &Exchange<'_>,
         entry: &mut Entry,
-        (pass, response): (&Arc<Pass>, &mut Response<Answer>),
+        (pass, response): (&Arc<UpstreamToken>, &mut Response<UpstreamBody>),
         kept: bool,
     ) -> Result<bool, Failure> {
         let status = response.status().as_u16();
-        entry.note(|progress| progress.upstream_status = Some(status));
-        let Some(ended) = call.upstream.scheme.ended(response).await? else {
-            pass.was_good();
+        entry.update(|progress| progress.upstream_status = Some(status));
+        let Some(ended) = call.upstream.scheme.rejection(response).await? else {
+            pass.mark_accepted();
             return Ok(false);
         };
-        let may_repeat = kept && (ended == Ended::Surely || is_safe(entry));
+        let may_repeat = kept && (ended == Rejection::Definite || is_safe(entry));
         let slot = call.snapshot.passes.get(&entry.permit().credential());
-        if !slot.is_some_and(|slot| slot.note(pass, ended, self.clock.now())) || !may_repeat {
+        if !slot.is_some_and(|slot| slot.report_rejection(pass, ended, self.clock.now())) || !may_repeat {
             return Ok(false);
         }
         let (unsealed, began) = (call.unseal(entry)?, Instant::now());
-        let errand = self.errand(call, entry, &unsealed);
-        let renewed = call.upstream.scheme.renewed(pass, &errand).await;
+        let errand = self.login_context(call, entry, &unsealed);
+        let renewed = call.upstream.scheme.refresh(pass, &errand).await;
         let logins = errand.logins.get();
-        entry.note(|progress| progress.logins += logins);
+        entry.update(|progress| progress.logins += logins);
         match (renewed, ended) {
-            (Ok(renewed), _) => Ok(renewed && self.still(call, entry, began).is_ok()),
-            (Err(failure), Ended::Surely) => Err(failure),
+            (Ok(renewed), _) => Ok(renewed && self.recheck_if_slow(call, entry, began).is_ok()),
+            (Err(failure), Rejection::Definite) => Err(failure),
             // It may have been about something else.
-            (Err(_), Ended::Perhaps) => Ok(false),
+            (Err(_), Rejection::Possible) => Ok(false),
         }
     }
 }
 
-impl<'s> Call<'s> {
+impl<'s> Exchange<'s> {
     fn new(
         snapshot: &'s Snapshot,
         entry: &Entry,
-        (message, dropped, arrival): (Message<'s>, &'s Dropped, &'s Arrival),
+        (message, dropped, arrival): (Message<'s>, &'s Dropped, &'s Peer),
     ) -> Result<Self, Failure> {
         let upstream = snapshot.upstreams.get(entry.permit().action().upstream);
         let upstream = upstream.ok_or_else(|| internal("no upstream"))?;
-        Ok(Self { snapshot, upstream, way: upstream.way(), message, dropped, arrival })
+        Ok(Self { snapshot, upstream, way: upstream.pick(), message, dropped, arrival })
     }
 
     /// Why a call is not made again whose login had ended, beside what its answer says.
@@ -288,14 +299,14 @@ impl<'s> Call<'s> {
     where
         's: 'e,
     {
-        let origin = &self.upstream.scheme.elsewhere().unwrap_or(self.way.endpoint).origin;
+        let origin = &self.upstream.scheme.token_endpoint().unwrap_or(self.way.endpoint).origin;
         self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
     }
 }
 
 /// Whether the call may be made twice, at least once its login is renewed.
-fn is_repeatable(call: &Call<'_>, entry: &Entry) -> bool {
-    is_safe(entry) || (call.upstream.repeat_after_401 && call.upstream.scheme.has_passes())
+fn is_repeatable(call: &Exchange<'_>, entry: &Entry) -> bool {
+    is_safe(entry) || (call.upstream.repeat_after_401 && call.upstream.scheme.uses_tokens())
 }
 
 /// Whether the call may be made twice.
@@ -304,11 +315,15 @@ fn is_safe(entry: &Entry) -> bool {
 }
 
 /// Refuses a redirect that only adds a slash, where following it would lose what was sent.
-fn refuse_slash(upstream: &Upstream, entry: &Entry, response: &Response<Answer>) -> Result<(), Failure> {
+fn refuse_slash(
+    upstream: &Upstream,
+    entry: &Entry,
+    response: &Response<UpstreamBody>,
+) -> Result<(), Failure> {
     if !response.status().is_redirection() || is_safe(entry) {
         return Ok(());
     }
-    let sent = entry.permit().action().target.below(&upstream.manners.base);
+    let sent = entry.permit().action().target.with_base(&upstream.manners.base);
     match response.headers().get(LOCATION) {
         Some(location) if upstream.links.only_adds_slash(location, sent.as_str()) => {
             let reason = "the upstream redirects to the same path with a slash".into();
@@ -322,14 +337,14 @@ fn refuse_slash(upstream: &Upstream, entry: &Entry, response: &Response<Answer>)
 fn refuse_round(
     (upstream, endpoint): (&Upstream, &Endpoint),
     entry: &Entry,
-    response: &Response<Answer>,
+    response: &Response<UpstreamBody>,
 ) -> Result<(), Failure> {
     if !response.status().is_redirection() {
         return Ok(());
     }
     let Some(location) = response.headers().get(LOCATION) else { return Ok(()) };
     let action = entry.permit().action();
-    let sent = action.target.below(&upstream.manners.base);
+    let sent = action.target.with_base(&upstream.manners.base);
     let (here, host) = (&endpoint.origin, &endpoint.origin.host);
     let reason = match upstream.links.round(location, sent.as_str(), here) {
         Some(Round::Https) => format!(
@@ -342,7 +357,7 @@ fn refuse_round(
         ),
         // A cookie may make the difference, and many forms are followed by a redirect to their own page.
         Some(Round::Itself)
-            if upstream.request_headers.cookies || !repeats(&action.method, response.status()) =>
+            if upstream.request_headers.cookies || !asks_to_repeat(&action.method, response.status()) =>
         {
             return Ok(());
         }
@@ -353,14 +368,14 @@ fn refuse_round(
 }
 
 /// Whether following a redirect with this status repeats the request as it was (RFC 9110 §15.4).
-fn repeats(method: &Method, status: StatusCode) -> bool {
+fn asks_to_repeat(method: &Method, status: StatusCode) -> bool {
     let kept = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&status);
     kept || matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// An upstream's 401 is about our credential. Why, it may say: that is for the operator, not for the consumer.
-async fn refused(
-    response: &mut Response<Answer>,
+async fn refused_by_upstream(
+    response: &mut Response<UpstreamBody>,
     (shown, own): (Option<&HeaderValue>, Option<&Own<'_>>),
 ) -> Failure {
     // What an upstream refuses it may refuse to all that comes by the same connection.
@@ -371,23 +386,23 @@ async fn refused(
 
 /// What of an upstream's answer the consumer sees.
 async fn relay(
-    Call { snapshot, upstream, way, message, arrival, .. }: &Call<'_>,
+    Exchange { snapshot, upstream, way, message, arrival, .. }: &Exchange<'_>,
     entry: &mut Entry,
     route: &Route,
-    (mut response, shown): (Response<Answer>, Option<HeaderValue>),
-) -> Result<Response<Answer>, Failure> {
+    (mut response, shown): (Response<UpstreamBody>, Option<HeaderValue>),
+) -> Result<Response<UpstreamBody>, Failure> {
     if response.status() == StatusCode::UNAUTHORIZED {
         // It may repeat what the consumer sent, where that came through or is known to it from elsewhere.
         let own = Own::of(entry.permit().identity(), message.headers, &snapshot.directory);
         // Boxed, since it is rare and large.
-        return Err(Box::pin(refused(&mut response, (shown.as_ref(), own.as_ref()))).await);
+        return Err(Box::pin(refused_by_upstream(&mut response, (shown.as_ref(), own.as_ref()))).await);
     }
     refuse_slash(upstream, entry, &response)?;
     refuse_round((upstream, way.endpoint), entry, &response)?;
     // HTTP/1.0 may name no host: then it is the address that it came to.
     let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
-    let face = Face { tls: arrival.tls, host, prefix: &route.prefix };
-    clean(response.headers_mut(), upstream.request_headers.cookies)?;
+    let face = PublicUrl { tls: arrival.tls, host, prefix: &route.prefix };
+    strip_response_headers(response.headers_mut(), upstream.request_headers.cookies)?;
     upstream.request_headers.withhold_cookies(response.headers_mut());
     if !upstream.request_headers.lets_parts(entry.permit().action().target.path()) {
         // No part was asked for, and none will be.
@@ -400,27 +415,27 @@ async fn relay(
         }
     }
     if let Some(why) = lead_back(upstream, &mut response, face).await? {
-        entry.note(|progress| progress.link_kept = Some(why));
+        entry.update(|progress| progress.link_kept = Some(why));
         upstream.endpoint.standing.log("link_kept", why);
     }
-    answer::put_request_id(response.headers_mut(), entry.request_id());
+    error_response::put_request_id(response.headers_mut(), entry.request_id());
     Ok(response)
 }
 
 /// Leads the answer's links back to the gateway; why one stays as it is that may lead past it.
 async fn lead_back(
     upstream: &Upstream,
-    response: &mut Response<Answer>,
-    face: Face<'_>,
+    response: &mut Response<UpstreamBody>,
+    face: PublicUrl<'_>,
 ) -> Result<Option<&'static str>, Failure> {
     let kept = upstream.links.rewrite_headers(response.headers_mut(), face);
-    if !upstream.links.concerns(response.headers()) || response.body().is_read() {
+    if !upstream.links.applies_to(response.headers()) || response.body().is_exhausted() {
         return Ok(kept);
     }
     let page = Box::pin(upstream.links.rewrite_body(response, face)).await?;
     if page.changed {
         remove_descriptions(response.headers_mut());
-        let grown = response.body().grown();
+        let grown = response.body().length_delta();
         let length = response.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if let Some(length) = length {
@@ -435,7 +450,7 @@ async fn lead_back(
 const KNOWN_OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
 
 /// Takes off what concerns the hop to the upstream, and what only claims to be ours.
-fn clean(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
+fn strip_response_headers(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
         if name == CONNECTION {
@@ -443,7 +458,7 @@ fn clean(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
             let names = listed.filter(|name| !KNOWN_OPTIONS.contains(name));
             let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
             doomed.extend(names.filter(|name| *name != CONTENT_LENGTH));
-        } else if stays_behind(name.as_str()) || (!cookies && name == SET_COOKIE) {
+        } else if is_stripped(name.as_str()) || (!cookies && name == SET_COOKIE) {
             if name == "x-accel-redirect" {
                 return Err(Failure { code: Code::UpstreamInvalid, reason: "x-accel-redirect".into() });
             }
@@ -458,7 +473,7 @@ fn clean(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
 }
 
 /// Whether a header of an answer is not for the consumer.
-fn stays_behind(name: &str) -> bool {
+fn is_stripped(name: &str) -> bool {
     matches!(
         name,
         "transfer-encoding" | "keep-alive" | "te" | "trailer" | "upgrade" | "alt-svc" | "claviger-error"

@@ -13,7 +13,7 @@ use crate::framing::HeadLimits;
 /// How long the answer is held back that tells somebody to come later. Whoever asks on at once,
 /// whatever it is told, would otherwise fill the workers and the trail with refusals; whoever waits as
 /// it is told loses nothing, since that is a second at least.
-pub const PAUSE: Duration = Duration::from_millis(250);
+pub const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_mins(1);
 /// How many connections one address may have where nothing else is written; never more than half of all.
 pub const USUAL_SHARE: u16 = 1024;
@@ -98,7 +98,7 @@ struct Used {
 
 /// One call in flight; dropping it gives the place back.
 #[derive(Debug)]
-pub struct Place(Arc<Used>);
+pub struct ConcurrencyPermit(Arc<Used>);
 
 impl Quota {
     /// A quota of so many requests a minute, and so many in flight.
@@ -112,7 +112,7 @@ impl Quota {
     /// The same consumer's quota from now on. What was used of the former counts: the same part of a
     /// minute's requests, and every call that was counted and is still in flight.
     #[must_use]
-    pub fn under(self: Arc<Self>, per_minute: u32, concurrency: u32) -> Arc<Self> {
+    pub fn with_limits(self: Arc<Self>, per_minute: u32, concurrency: u32) -> Arc<Self> {
         if (self.per_minute.unwrap_or(0), self.concurrency.unwrap_or(0)) == (per_minute, concurrency) {
             return self;
         }
@@ -124,7 +124,7 @@ impl Quota {
     ///
     /// # Errors
     /// The code, and how long until it makes sense to ask again.
-    pub fn take(&self) -> Result<Option<Place>, (Code, Duration)> {
+    pub fn take(&self) -> Result<Option<ConcurrencyPermit>, (Code, Duration)> {
         let place = match self.concurrency {
             None => None,
             Some(most) => {
@@ -133,7 +133,7 @@ impl Quota {
                     .in_flight
                     .fetch_update(Ordering::AcqRel, Ordering::Acquire, claim)
                     .map_err(|_| (Code::ConcurrencyLimited, Duration::from_secs(1)))?;
-                Some(Place(Arc::clone(&self.used)))
+                Some(ConcurrencyPermit(Arc::clone(&self.used)))
             }
         };
         let Some(per_minute) = self.per_minute else { return Ok(place) };
@@ -155,7 +155,7 @@ impl Quota {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
@@ -190,11 +190,11 @@ mod tests {
         let quota = Arc::new(Quota::new(Some(2), Some(2)));
         let place = quota.take();
         assert!(place.is_ok());
-        let fewer = Arc::clone(&quota).under(2, 1);
+        let fewer = Arc::clone(&quota).with_limits(2, 1);
         assert!(matches!(fewer.take(), Err((Code::ConcurrencyLimited, _))));
         drop(place);
         assert!(fewer.take().is_ok());
-        let more = fewer.under(60, 0);
+        let more = fewer.with_limits(60, 0);
         let refused = more.take().map(|_| ()).err();
         assert!(
             matches!(refused, Some((Code::RateLimited, wait)) if wait <= Duration::from_secs(1)),

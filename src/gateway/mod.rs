@@ -1,19 +1,19 @@
 //! The way of one request. [`Gateway::handle`] is all of its control flow.
 
 mod admit;
-pub mod answer;
+pub mod error_response;
 pub mod decide;
-pub mod failures;
+pub mod failure_limiter;
 mod forward;
-pub mod freeze;
-pub mod health;
-mod judged;
+pub mod freezes;
+pub mod health_checks;
+mod body_rules;
 pub mod limits;
-mod still;
-pub mod trial;
-pub mod vouch;
+mod reauthorize;
+pub mod explain;
+pub mod store_lease;
 
-pub use admit::{Admitted, Step, admit};
+pub use admit::{Admission, Admitted, admit};
 pub use decide::Refusal;
 
 use std::collections::HashMap;
@@ -28,26 +28,26 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
-use crate::audit::{Arrival, Audited, Draft, Entry, Journal, Known, Meter, Parties, Source};
+use crate::audit::{Audited, CallNames, Draft, Entry, Journal, Meter, Peer, RefusalFields, RefusalSource};
 use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::{Custody, Mark};
 use crate::framing::Fault;
-use crate::inbound::{Directory, Nonces, Own};
+use crate::inbound::{Directory, Own, ReplayCache};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
-use crate::scheme::{RefusedLogins, Slot};
+use crate::scheme::{RefusedLogins, TokenSlot};
 use crate::signature::{HmacKey, Message};
-use crate::storage::private::Keeper;
+use crate::storage::trust::TrustedOwner;
 use crate::target::Target;
-use crate::transport::{Answer, Dropped, Failure, Inflow, Transport};
+use crate::transport::{Dropped, Failure, IncomingBody, Transport, UpstreamBody};
 use crate::upstream::Upstream;
-use answer::Challenge;
 use decide::Head;
-use failures::Failures;
-use freeze::Freezes;
+use error_response::Challenge;
+use failure_limiter::FailureLimiter;
+use freezes::Freezes;
 use limits::{Limits, Quota, network};
-use vouch::Vouched;
+use store_lease::StoreLease;
 
 /// The configuration, compiled. A request sees one of them from beginning to end.
 pub struct Snapshot {
@@ -60,7 +60,7 @@ pub struct Snapshot {
     /// The credentials.
     pub custody: Custody,
     /// What upstreams gave for the credentials at these places: kept over reloads.
-    pub passes: HashMap<usize, Arc<Slot>>,
+    pub passes: HashMap<usize, Arc<TokenSlot>>,
     /// Logins that were refused, kept over reloads and restarts.
     pub refused_logins: Arc<RefusedLogins>,
     /// The upstreams, by their places.
@@ -68,15 +68,15 @@ pub struct Snapshot {
     /// What is frozen.
     pub freezes: Freezes,
     /// How long what came from the store is good.
-    pub vouched: Arc<Vouched>,
+    pub vouched: Arc<StoreLease>,
     /// The limits.
     pub limits: Limits,
     /// What each consumer has used, by its place.
     pub quotas: Vec<Arc<Quota>>,
     /// Failed attempts and refusals, kept over reloads.
-    pub failures: Arc<Failures>,
+    pub failures: Arc<FailureLimiter>,
     /// Signatures that were used and are good once, kept over reloads.
-    pub nonces: Arc<Nonces>,
+    pub nonces: Arc<ReplayCache>,
     /// The key of the fingerprints under which wrong credentials are recorded.
     pub fingerprints: HmacKey,
 }
@@ -87,12 +87,12 @@ impl Snapshot {
     ///
     /// # Errors
     /// Where it cannot be read, is damaged, or others may read or replace it: then nothing of it counts.
-    pub fn recall_logins(&self, path: &Path, keeper: Keeper) -> io::Result<()> {
+    pub fn recall_logins(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
         self.refused_logins.open(path, keeper)?;
         let is_marked = |place: &usize, mark: &Mark| {
             self.custody.credential(*place).is_some_and(|credential| credential.is_marked(mark))
         };
-        let recalled = self.passes.iter().filter(|(place, slot)| slot.recall(|mark| is_marked(place, mark)));
+        let recalled = self.passes.iter().filter(|(place, slot)| slot.restore(|mark| is_marked(place, mark)));
         let names: Vec<_> = recalled.map(|(_, slot)| slot.names()).collect();
         self.refused_logins.keep_only(&names);
         Ok(())
@@ -107,7 +107,7 @@ impl Snapshot {
 
 /// What was received, as the socket gave it: hyper has seen only what passed the strict framer.
 #[derive(Debug)]
-pub struct Received {
+pub struct RawHead {
     /// The method; absent where the head was not readable.
     pub method: Option<Method>,
     /// The target's bytes; of an unreadable head, its first ones.
@@ -116,7 +116,7 @@ pub struct Received {
     pub fault: Option<Fault>,
 }
 
-impl Received {
+impl RawHead {
     /// What a signature of the consumer's is about.
     fn message<'a>(&'a self, head: &'a Parts) -> Message<'a> {
         Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
@@ -147,23 +147,23 @@ impl Gateway {
     pub async fn handle(
         &self,
         request: Request<Incoming>,
-        received: Received,
-        arrival: Rc<Arrival>,
-    ) -> Response<Audited<Answer>> {
+        received: RawHead,
+        arrival: Rc<Peer>,
+    ) -> Response<Audited<UpstreamBody>> {
         let snapshot = self.snapshot.load_full();
         let (head, body) = request.into_parts();
         let now = self.clock.now();
         let (method, target) = (received.method.clone(), Rc::clone(&received.target));
         let mut draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
-        let (mut inflow, mut meter) = (Inflow::Untouched(body), None);
+        let (mut inflow, mut meter) = (IncomingBody::Unread(body), None);
         let asked = received.head(&head, !inflow.is_over());
         let decided = match admit(&snapshot, (asked, received.fault), &arrival, now) {
-            Ok(Step::Admitted(admitted)) => Ok(admitted),
-            Ok(Step::Body(approach)) => {
+            Ok(Admission::Admitted(admitted)) => Ok(admitted),
+            Ok(Admission::NeedsBody(approach)) => {
                 let meter = meter.insert(Meter::default()).clone();
                 let body = (&head.headers, inflow, meter);
                 // Boxed, since it is rare and large.
-                let (begun, decided) = Box::pin(judged::decide(&snapshot, approach, body, now)).await;
+                let (begun, decided) = Box::pin(body_rules::decide(&snapshot, approach, body, now)).await;
                 inflow = begun;
                 decided
             }
@@ -180,20 +180,20 @@ impl Gateway {
                 let response = refuse(&snapshot, draft, (&refusal, &arrival, challenge), close);
                 if refusal.retry_after.is_some() {
                     // Boxed: without it every call's future would have room for a timer.
-                    Box::pin(tokio::time::sleep(limits::PAUSE)).await;
+                    Box::pin(tokio::time::sleep(limits::REFUSAL_DELAY)).await;
                 }
                 return response;
             }
         };
-        let dropped = dropped(&snapshot, &permit, (&head.headers, own));
+        let dropped = drop_headers(&snapshot, &permit, (&head.headers, own));
         let Some(parties) = parties(&snapshot, &permit, (route, &dropped)) else {
-            let refusal = Refusal::new(Code::Internal, Known::default());
+            let refusal = Refusal::new(Code::Internal, RefusalFields::default());
             return refuse(&snapshot, draft, (&refusal, &arrival, Challenge::Token), true);
         };
         let mut entry = match draft.commit(permit, parties).await {
             Ok(entry) => entry,
             Err((unrecorded, request_id)) => {
-                return unrecorded.answer(answer::problem(
+                return unrecorded.answer(error_response::problem(
                     (Code::Unrecorded, Challenge::Token),
                     request_id,
                     None,
@@ -202,10 +202,10 @@ impl Gateway {
             }
         };
         if let Some(place) = place {
-            entry.keep(place);
+            entry.attach_guard(place);
         }
         if let Some(meter) = meter {
-            entry.measure(meter);
+            entry.use_meter(meter);
         }
         match self
             .forward(&snapshot, &mut entry, route, ((&head, &received, &dropped), inflow, &arrival))
@@ -214,9 +214,9 @@ impl Gateway {
             Ok(response) => entry.answer(response),
             Err(failure) => {
                 log(&snapshot, &entry, &failure);
-                let close = !entry.meter().whole();
+                let close = !entry.meter().is_whole();
                 let told = (failure.code, Challenge::of(&head.headers));
-                let response = answer::problem(told, entry.request_id(), None, close);
+                let response = error_response::problem(told, entry.request_id(), None, close);
                 entry.answer_failure(failure.code, &failure.reason, response)
             }
         }
@@ -226,7 +226,7 @@ impl Gateway {
 impl Gateway {
     /// Records what was refused before it was a request, and has no answer: a connection that was
     /// abused, or a stream of it.
-    pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Arrival>) {
+    pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Peer>) {
         let snapshot = self.snapshot.load_full();
         let from = (self.clock.now(), Rc::clone(arrival));
         let draft = self.journal.draft(None, &HeaderMap::new(), Rc::default(), from);
@@ -251,28 +251,28 @@ fn log(snapshot: &Snapshot, entry: &Entry, failure: &Failure) {
 fn refuse(
     snapshot: &Snapshot,
     draft: Draft,
-    (refusal, arrival, challenge): (&Refusal, &Arrival, Challenge),
+    (refusal, arrival, challenge): (&Refusal, &Peer, Challenge),
     close: bool,
-) -> Response<Audited<Answer>> {
+) -> Response<Audited<UpstreamBody>> {
     let told = (refusal.code, challenge);
-    let response = answer::problem(told, draft.request_id(), refusal.retry_after, close);
-    let address = || Source::Address(network(arrival.peer.ip()));
-    let source = refusal.known.consumer.map_or_else(address, Source::Consumer);
+    let response = error_response::problem(told, draft.request_id(), refusal.retry_after, close);
+    let address = || RefusalSource::Address(network(arrival.peer.ip()));
+    let source = refusal.known.consumer.map_or_else(address, RefusalSource::Consumer);
     let (most, now) = (snapshot.limits.refusals_per_minute, Instant::now());
-    if refusal.suppressed || !snapshot.failures.is_told(&source, most, now) {
+    if refusal.suppressed || !snapshot.failures.is_recorded(&source, most, now) {
         return draft.answer_suppressed(refusal.code, source, response);
     }
     let (response, written) = draft.answer_refusal(refusal.code, &refusal.known, response);
     if most > 0 {
-        snapshot.failures.wrote(&source, written, now);
+        snapshot.failures.add_written(&source, written, now);
     }
     response
 }
 
 /// Keeps a credential off the trail that was sent in the method, the target or as user agent too.
 fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
-    draft.conceal(|text| own.concealed(text));
-    let target = refusal.known.target.as_ref().and_then(|target| own.concealed(target.as_str().as_bytes()));
+    draft.conceal(|text| own.conceal(text));
+    let target = refusal.known.target.as_ref().and_then(|target| own.conceal(target.as_str().as_bytes()));
     if let Some(target) = target {
         // `*` may stand as it is in every part of a target.
         refusal.known.target = Target::canonical(&target).ok();
@@ -280,7 +280,11 @@ fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
 }
 
 /// What of the consumer's header lines the upstream does not receive.
-fn dropped(snapshot: &Snapshot, permit: &Permit, (headers, own): (&HeaderMap, Option<Own<'_>>)) -> Dropped {
+fn drop_headers(
+    snapshot: &Snapshot,
+    permit: &Permit,
+    (headers, own): (&HeaderMap, Option<Own<'_>>),
+) -> Dropped {
     let Some(upstream) = snapshot.upstreams.get(permit.action().upstream) else { return Dropped::default() };
     upstream.request_headers.dropped(headers, permit.action().target.path(), own.as_ref())
 }
@@ -289,10 +293,10 @@ fn parties<'s>(
     snapshot: &'s Snapshot,
     permit: &Permit,
     (route, dropped): (&'s Route, &'s Dropped),
-) -> Option<Parties<'s>> {
+) -> Option<CallNames<'s>> {
     let upstream = snapshot.upstreams.get(permit.action().upstream)?;
     let credential = snapshot.custody.credential(permit.credential())?;
-    Some(Parties {
+    Some(CallNames {
         upstream: &upstream.name,
         credential: &credential.name,
         credential_version: credential.version,

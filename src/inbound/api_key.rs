@@ -2,16 +2,16 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::{Attempt, Sent, Unidentified, Via};
+use super::{AuthError, Presented, SentToken, Via};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The token in `x-api-key`. An empty one counts as absent.
-pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Attempt<'_>>, Unidentified> {
+pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Presented<'_>>, AuthError> {
     let mut lines = headers.get_all(X_API_KEY).iter().filter(|line| !line.is_empty());
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
-        return Err(Unidentified::Duplicate);
+        return Err(AuthError::Duplicate);
     }
-    Ok(Some(Attempt::Token(Via::ApiKey, Sent::Plain(line.as_bytes()))))
+    Ok(Some(Presented::Token(Via::ApiKey, SentToken::Plain(line.as_bytes()))))
 }

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::Proven;
-use super::signed::{self, AccessKey, Unproven};
+use super::access_key::{self, AccessKey, SignatureError};
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::signature::{Message, VerifyingKey};
@@ -42,7 +42,7 @@ impl Consumer {
 
 /// A token that a consumer may present.
 #[derive(Debug, Clone)]
-pub struct Issued {
+pub struct TokenRecord {
     /// The SHA-256 of the token.
     pub digest: [u8; 32],
     /// Its id in the store; none where the file declares it.
@@ -50,13 +50,13 @@ pub struct Issued {
     /// When it ends.
     pub expires: Option<SystemTime>,
     /// Why it is not good any more, whatever the time.
-    pub dead: Option<Dead>,
+    pub dead: Option<Ended>,
 }
 
 /// Why a token that was ours is not good any more. For the trail alone: the caller is told what
 /// everybody is told who has no good token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dead {
+pub enum Ended {
     /// Its time has come.
     Expired,
     /// It was revoked.
@@ -65,7 +65,7 @@ pub enum Dead {
     Disabled,
 }
 
-impl From<[u8; 32]> for Issued {
+impl From<[u8; 32]> for TokenRecord {
     fn from(digest: [u8; 32]) -> Self {
         Self { digest, id: None, expires: None, dead: None }
     }
@@ -78,25 +78,25 @@ pub struct Directory {
     /// Places of consumers, by their names.
     places: HashTable<usize>,
     names: RandomState,
-    tokens: HashTable<Held>,
-    keys: HashMap<Uuid, signed::Held>,
+    tokens: HashTable<TokenEntry>,
+    keys: HashMap<Uuid, access_key::TokenEntry>,
 }
 
 /// A token and its holder, in one cache line, since a call seldom finds it near.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Held {
+struct TokenEntry {
     digest: [u8; 32],
     consumer: u32,
-    dead: Option<Dead>,
+    dead: Option<Ended>,
     /// Whether it or its consumer is the store's.
     stored: bool,
     expires: Option<SystemTime>,
     /// None where the file declares it.
-    own: Option<Arc<OfStore>>,
+    own: Option<Arc<StoredToken>>,
 }
 
-impl Held {
+impl TokenEntry {
     fn place(&self) -> usize {
         usize::try_from(self.consumer).unwrap_or(usize::MAX)
     }
@@ -105,7 +105,7 @@ impl Held {
 /// What is kept of a token of the store, by all directories that know it: a call may look into a former
 /// one, and all count.
 #[derive(Debug)]
-struct OfStore {
+struct StoredToken {
     id: Uuid,
     /// When it was last presented, in seconds since 1970; 0 for not since the first of the directories.
     used: AtomicI64,
@@ -113,11 +113,11 @@ struct OfStore {
 
 /// Who holds a token.
 #[derive(Debug)]
-pub enum Holder<'d> {
+pub enum TokenMatch<'d> {
     /// This consumer, at its place; and whether it or the token is the store's.
     Consumer(usize, &'d Name, bool),
     /// A consumer whose token is not good any more.
-    Dead(Dead),
+    Dead(Ended),
     /// Nobody.
     Nobody,
 }
@@ -127,14 +127,14 @@ impl Directory {
     ///
     /// # Errors
     /// The two names, where two consumers have one token.
-    pub fn new(entries: Vec<(Consumer, Vec<Issued>)>) -> Result<Self, Box<(Name, Name)>> {
+    pub fn new(entries: Vec<(Consumer, Vec<TokenRecord>)>) -> Result<Self, Box<(Name, Name)>> {
         let mut directory = Self::default();
         directory.consumers.reserve_exact(entries.len());
         directory.places.reserve(entries.len(), |_| 0);
         directory.tokens.reserve(entries.iter().map(|(_, tokens)| tokens.len()).sum(), |_| 0);
         for (consumer, tokens) in entries {
             let place = directory.consumers.len();
-            for Issued { digest, id, expires, dead } in tokens {
+            for TokenRecord { digest, id, expires, dead } in tokens {
                 if let Some(held) = directory.token(&digest) {
                     match directory.consumers.get(held.place()) {
                         Some(other) => return Err(Box::new((other.name, consumer.name))),
@@ -142,11 +142,11 @@ impl Directory {
                         None => continue,
                     }
                 }
-                let own = id.map(|id| Arc::new(OfStore { id, used: AtomicI64::default() }));
+                let own = id.map(|id| Arc::new(StoredToken { id, used: AtomicI64::default() }));
                 let stored = own.is_some() || consumer.stored;
                 // No machine has room for so many that their places do not fit.
                 let place = u32::try_from(place).unwrap_or(u32::MAX);
-                let held = Held { digest, consumer: place, dead, stored, expires, own };
+                let held = TokenEntry { digest, consumer: place, dead, stored, expires, own };
                 directory.tokens.insert_unique(hash_of(&digest), held, |held| hash_of(&held.digest));
             }
             directory.consumers.push(consumer);
@@ -161,7 +161,7 @@ impl Directory {
     #[must_use]
     pub fn with_keys(mut self, keys: impl IntoIterator<Item = (usize, AccessKey)>) -> Self {
         let held = |(consumer, key): (usize, AccessKey)| {
-            (key.id, signed::Held { consumer, key, used: Arc::default() })
+            (key.id, access_key::TokenEntry { consumer, key, used: Arc::default() })
         };
         self.keys.extend(keys.into_iter().map(held));
         self
@@ -185,10 +185,10 @@ impl Directory {
         sent: &Secret,
         message: Message<'_>,
         now: SystemTime,
-    ) -> Result<(usize, &Consumer, Proven), Unproven> {
-        let (held, once) = signed::prove(sent, message, &self.keys, now)?;
+    ) -> Result<(usize, &Consumer, Proven), SignatureError> {
+        let (held, once) = access_key::prove(sent, message, &self.keys, now)?;
         let consumer = self.consumers.get(held.consumer);
-        let consumer = consumer.ok_or(Unproven::Forged("access key of nobody", false))?;
+        let consumer = consumer.ok_or(SignatureError::BadSignature("access key of nobody", false))?;
         held.used.store(seconds(now), Ordering::Relaxed);
         Ok((held.consumer, consumer, Proven { key: held.key.id, once }))
     }
@@ -196,14 +196,14 @@ impl Directory {
     /// Why a signature does not verify, for the trail. Far more work than finding that it does not.
     #[must_use]
     pub fn explain(&self, sent: &Secret, message: Message<'_>) -> Option<String> {
-        signed::explain(sent, message, &self.keys)
+        access_key::explain(sent, message, &self.keys)
     }
 
     /// The directory that takes the place of `former`: what is known of the use of tokens goes on, and
     /// whoever still looks into the former one adds to it.
     #[must_use]
     pub fn after(mut self, former: &Self) -> Self {
-        for Held { digest, own, .. } in &mut self.tokens {
+        for TokenEntry { digest, own, .. } in &mut self.tokens {
             let Some(own) = own else { continue };
             if let Some(before) = former.token(digest).and_then(|held| held.own.as_ref())
                 && before.id == own.id
@@ -225,26 +225,26 @@ impl Directory {
         Sha256::digest(token).into()
     }
 
-    fn token(&self, digest: &[u8; 32]) -> Option<&Held> {
+    fn token(&self, digest: &[u8; 32]) -> Option<&TokenEntry> {
         self.tokens.find(hash_of(digest), |held| held.digest.ct_eq(digest).into())
     }
 
     /// Who holds `token`. What the look-up's time tells is about the digest of what was sent, which
     /// nobody can steer; the match itself is compared in constant time.
     #[must_use]
-    pub fn find(&self, token: &[u8], now: SystemTime) -> Holder<'_> {
-        let Some(held) = self.token(&Self::digest(token)) else { return Holder::Nobody };
+    pub fn find(&self, token: &[u8], now: SystemTime) -> TokenMatch<'_> {
+        let Some(held) = self.token(&Self::digest(token)) else { return TokenMatch::Nobody };
         if let Some(dead) = held.dead {
-            return Holder::Dead(dead);
+            return TokenMatch::Dead(dead);
         }
         if held.expires.is_some_and(|end| end <= now) {
-            return Holder::Dead(Dead::Expired);
+            return TokenMatch::Dead(Ended::Expired);
         }
-        let Some(consumer) = self.consumers.get(held.place()) else { return Holder::Nobody };
+        let Some(consumer) = self.consumers.get(held.place()) else { return TokenMatch::Nobody };
         if let Some(own) = &held.own {
             own.used.store(seconds(now), Ordering::Relaxed);
         }
-        Holder::Consumer(held.place(), &consumer.name, held.stored)
+        TokenMatch::Consumer(held.place(), &consumer.name, held.stored)
     }
 
     /// The tokens of the store that were presented, and when last, in seconds since 1970.
@@ -258,7 +258,7 @@ impl Directory {
 
     /// The access keys that were used, and when last, in seconds since 1970.
     pub fn used_keys(&self) -> impl Iterator<Item = (Uuid, i64)> {
-        let used = |held: &signed::Held| (held.key.id, held.used.load(Ordering::Relaxed));
+        let used = |held: &access_key::TokenEntry| (held.key.id, held.used.load(Ordering::Relaxed));
         self.keys.values().map(used).filter(|(_, used)| *used > 0)
     }
 
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     fn directory(tokens: &[(&[u8], Option<u128>)]) -> Directory {
-        let issued = |(token, id): &(&[u8], Option<u128>)| Issued {
+        let issued = |(token, id): &(&[u8], Option<u128>)| TokenRecord {
             id: id.map(Uuid::from_u128),
             ..Directory::digest(token).into()
         };
@@ -321,9 +321,9 @@ mod tests {
     #[test]
     fn a_token_is_one_consumers() {
         let named = |name| Consumer::new(Name::parse(name).unwrap());
-        let token = || Issued::from(Directory::digest(b"one"));
+        let token = || TokenRecord::from(Directory::digest(b"one"));
         let twice = Directory::new(vec![(named("tool"), vec![token(), token()])]).unwrap();
-        assert!(matches!(twice.find(b"one", UNIX_EPOCH), Holder::Consumer(0, ..)));
+        assert!(matches!(twice.find(b"one", UNIX_EPOCH), TokenMatch::Consumer(0, ..)));
         let both = Directory::new(vec![(named("tool"), vec![token()]), (named("other"), vec![token()])]);
         let (one, other) = *both.unwrap_err();
         assert_eq!((one.as_str(), other.as_str()), ("tool", "other"));
@@ -334,11 +334,11 @@ mod tests {
     fn what_a_former_directory_sees_is_known_to_the_next() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let former = directory(&[(b"one", Some(1)), (b"two", Some(2)), (b"gone", Some(3)), (b"file", None)]);
-        assert!(matches!(former.find(b"one", at(10)), Holder::Consumer(..)));
+        assert!(matches!(former.find(b"one", at(10)), TokenMatch::Consumer(..)));
         let next = directory(&[(b"one", Some(1)), (b"two", Some(2)), (b"file", None)]).after(&former);
         assert_eq!(used(&next), [(1, 10)]);
         for token in [b"two" as &[u8], b"gone", b"file"] {
-            assert!(matches!(former.find(token, at(20)), Holder::Consumer(..)));
+            assert!(matches!(former.find(token, at(20)), TokenMatch::Consumer(..)));
         }
         assert_eq!(used(&next), [(1, 10), (2, 20)]);
         // One that was issued anew under the same digest is another.

@@ -4,18 +4,18 @@
 //! another kind, and two credentials at once are refused, whichever of them is good.
 
 mod api_key;
-mod bearer;
+mod authorization;
 mod directory;
-mod own;
+mod caller_credential;
 mod replay;
-mod signed;
+mod access_key;
 pub mod token;
 
-pub use bearer::is_signature;
-pub use directory::{Consumer, Dead, Directory, Holder, Issued};
-pub use own::Own;
-pub use replay::{Nonces, Once, Replay};
-pub use signed::AccessKey;
+pub use access_key::AccessKey;
+pub use authorization::is_signature;
+pub use caller_credential::Own;
+pub use directory::{Consumer, Directory, Ended, TokenMatch, TokenRecord};
+pub use replay::{Nonce, ReplayCache, ReplayError};
 
 use std::time::SystemTime;
 
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::signature::Message;
-use signed::Unproven;
+use access_key::SignatureError;
 
 /// How a consumer proved itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub struct Proven {
     /// The access key's id.
     pub key: Uuid,
     /// What is to be used up, where a signature of this key is good once.
-    pub once: Option<Once>,
+    pub once: Option<Nonce>,
 }
 
 impl Identity {
@@ -122,7 +122,7 @@ impl Identity {
 
 /// Why nobody was identified.
 #[derive(Debug)]
-pub enum Unidentified {
+pub enum AuthError {
     /// No credential was sent.
     Missing,
     /// More than one credential was sent.
@@ -130,16 +130,16 @@ pub enum Unidentified {
     /// A credential was sent that is none of ours; what was sent, for its fingerprint.
     Unknown(Secret),
     /// A token or access key was used that was ours and is not good any more.
-    Dead(Dead, Secret),
+    Dead(Ended, Secret),
     /// A signature was sent that proves nobody: why, of which there are few words, whether
     /// [`Directory::explain`] may know more, and what was sent.
-    Forged(&'static str, bool, Secret),
+    BadSignature(&'static str, bool, Secret),
 }
 
 /// A credential as it was sent.
-enum Attempt<'h> {
+enum Presented<'h> {
     /// In a form that we read.
-    Token(Via, Sent<'h>),
+    Token(Via, SentToken<'h>),
     /// What stands after `Signature`.
     Signature(Secret),
     /// In another form: wrong, whatever it holds.
@@ -147,13 +147,13 @@ enum Attempt<'h> {
 }
 
 /// A token as it was sent.
-enum Sent<'h> {
+enum SentToken<'h> {
     /// As it stands in its header.
     Plain(&'h [u8]),
     Decoded(Secret),
 }
 
-impl Sent<'_> {
+impl SentToken<'_> {
     fn expose(&self) -> &[u8] {
         match self {
             Self::Plain(token) => token,
@@ -162,11 +162,11 @@ impl Sent<'_> {
     }
 }
 
-impl From<Sent<'_>> for Secret {
-    fn from(sent: Sent<'_>) -> Self {
+impl From<SentToken<'_>> for Secret {
+    fn from(sent: SentToken<'_>) -> Self {
         match sent {
-            Sent::Plain(token) => Self::new(token.to_vec()),
-            Sent::Decoded(token) => token,
+            SentToken::Plain(token) => Self::new(token.to_vec()),
+            SentToken::Decoded(token) => token,
         }
     }
 }
@@ -174,37 +174,35 @@ impl From<Sent<'_>> for Secret {
 /// Finds out who calls.
 ///
 /// # Errors
-/// [`Unidentified`]; never says how near a wrong token came.
-pub fn identify(
-    message: Message<'_>,
-    directory: &Directory,
-    now: SystemTime,
-) -> Result<Identity, Unidentified> {
-    let attempt = match (bearer::attempt(message.headers)?, api_key::attempt(message.headers)?) {
-        (None, None) => return Err(Unidentified::Missing),
-        (Some(_), Some(_)) => return Err(Unidentified::Duplicate),
+/// [`AuthError`]; never says how near a wrong token came.
+pub fn identify(message: Message<'_>, directory: &Directory, now: SystemTime) -> Result<Identity, AuthError> {
+    let attempt = match (authorization::attempt(message.headers)?, api_key::attempt(message.headers)?) {
+        (None, None) => return Err(AuthError::Missing),
+        (Some(_), Some(_)) => return Err(AuthError::Duplicate),
         (Some(attempt), None) | (None, Some(attempt)) => attempt,
     };
     let (via, token) = match attempt {
-        Attempt::Token(via, token) => (via, token),
-        Attempt::Unreadable(sent) => return Err(Unidentified::Unknown(sent)),
-        Attempt::Signature(sent) => {
+        Presented::Token(via, token) => (via, token),
+        Presented::Unreadable(sent) => return Err(AuthError::Unknown(sent)),
+        Presented::Signature(sent) => {
             return match directory.prove(&sent, message, now) {
                 Ok((consumer, found, proven)) => {
                     let (name, via) = (found.name, Via::AccessKey);
                     Ok(Identity { consumer, name, via, stored: true, proven: Some(Box::new(proven)) })
                 }
-                Err(Unproven::Dead(dead)) => Err(Unidentified::Dead(dead, sent)),
-                Err(Unproven::Forged(reason, more)) => Err(Unidentified::Forged(reason, more, sent)),
+                Err(SignatureError::Dead(dead)) => Err(AuthError::Dead(dead, sent)),
+                Err(SignatureError::BadSignature(reason, more)) => {
+                    Err(AuthError::BadSignature(reason, more, sent))
+                }
             };
         }
     };
     match directory.find(token.expose(), now) {
-        Holder::Consumer(consumer, name, stored) => {
+        TokenMatch::Consumer(consumer, name, stored) => {
             Ok(Identity { consumer, name: *name, via, stored, proven: None })
         }
-        Holder::Dead(dead) => Err(Unidentified::Dead(dead, token.into())),
-        Holder::Nobody => Err(Unidentified::Unknown(token.into())),
+        TokenMatch::Dead(dead) => Err(AuthError::Dead(dead, token.into())),
+        TokenMatch::Nobody => Err(AuthError::Unknown(token.into())),
     }
 }
 
@@ -218,7 +216,7 @@ mod tests {
 
     fn directory() -> Directory {
         let consumer = Consumer::new(Name::parse("tool").unwrap());
-        let end = |token: &str, expires, dead| Issued {
+        let end = |token: &str, expires, dead| TokenRecord {
             digest: Directory::digest(token.as_bytes()),
             id: None,
             expires,
@@ -227,8 +225,8 @@ mod tests {
         let tokens = vec![
             Directory::digest(TOKEN.as_bytes()).into(),
             end("clv_ended", Some(SystemTime::UNIX_EPOCH), None),
-            end("clv_revoked", Some(SystemTime::UNIX_EPOCH), Some(Dead::Revoked)),
-            end("clv_disabled", None, Some(Dead::Disabled)),
+            end("clv_revoked", Some(SystemTime::UNIX_EPOCH), Some(Ended::Revoked)),
+            end("clv_disabled", None, Some(Ended::Disabled)),
         ];
         Directory::new(vec![(consumer, tokens)]).unwrap()
     }
@@ -241,13 +239,13 @@ mod tests {
         let message = Message { method: "GET", target: b"/", headers: &headers };
         match identify(message, &directory(), SystemTime::UNIX_EPOCH) {
             Ok(identity) => identity.via().as_str(),
-            Err(Unidentified::Missing) => "missing",
-            Err(Unidentified::Duplicate) => "duplicate",
-            Err(Unidentified::Unknown(_)) => "unknown",
-            Err(Unidentified::Dead(Dead::Expired, _)) => "expired",
-            Err(Unidentified::Dead(Dead::Revoked, _)) => "revoked",
-            Err(Unidentified::Dead(Dead::Disabled, _)) => "disabled",
-            Err(Unidentified::Forged(reason, ..)) => reason,
+            Err(AuthError::Missing) => "missing",
+            Err(AuthError::Duplicate) => "duplicate",
+            Err(AuthError::Unknown(_)) => "unknown",
+            Err(AuthError::Dead(Ended::Expired, _)) => "expired",
+            Err(AuthError::Dead(Ended::Revoked, _)) => "revoked",
+            Err(AuthError::Dead(Ended::Disabled, _)) => "disabled",
+            Err(AuthError::BadSignature(reason, ..)) => reason,
         }
     }
 

@@ -23,7 +23,7 @@ const LATER: Duration = Duration::from_secs(1);
 
 /// A signature that is good once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Once {
+pub struct Nonce {
     /// The key.
     pub key: Uuid,
     /// By which it is known: a digest of key and signature.
@@ -34,17 +34,17 @@ pub struct Once {
     pub window: Duration,
 }
 
-impl Once {
+impl Nonce {
     /// The nonce in text.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.nonce)
     }
 }
 
 /// Why such a signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
+pub enum ReplayError {
     /// Its `Date` is none, or too far from now.
     Stale,
     /// It was used before.
@@ -57,7 +57,7 @@ pub enum Replay {
 
 /// Nonces that were used, until their windows are over.
 #[derive(Debug, Default)]
-pub struct Nonces(Mutex<Used>);
+pub struct ReplayCache(Mutex<Used>);
 
 #[derive(Debug, Default)]
 struct Used {
@@ -68,7 +68,7 @@ struct Used {
     /// What the trail named at start.
     former: HashMap<[u8; NONCE_LEN], SystemTime>,
     /// What is dated before this may have been used.
-    blind: Option<SystemTime>,
+    unknown_before: Option<SystemTime>,
 }
 
 /// What was used of one key.
@@ -100,35 +100,35 @@ impl Table {
     }
 }
 
-impl Nonces {
+impl ReplayCache {
     /// Uses a signature.
     ///
     /// # Errors
-    /// [`Replay`].
-    pub fn take(&self, once: &Once, now: SystemTime) -> Result<(), Replay> {
-        let dated = once.dated.ok_or(Replay::Stale)?;
+    /// [`ReplayError`].
+    pub fn take(&self, once: &Nonce, now: SystemTime) -> Result<(), ReplayError> {
+        let dated = once.dated.ok_or(ReplayError::Stale)?;
         let apart = now.duration_since(dated).unwrap_or_else(|ahead| ahead.duration());
         if apart > once.window {
-            return Err(Replay::Stale);
+            return Err(ReplayError::Stale);
         }
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let used = &mut *guard;
-        if used.blind.is_some_and(|blind| dated < blind) {
-            return Err(Replay::Unknown);
+        if used.unknown_before.is_some_and(|blind| dated < blind) {
+            return Err(ReplayError::Unknown);
         }
         if used.former.contains_key(&once.nonce) {
-            return Err(Replay::Used);
+            return Err(ReplayError::Used);
         }
         let table = used.keys.entry(once.key).or_default();
         let others = used.count - table.until.len();
         if !table.has_room(now, others) {
             used.count = others + table.until.len();
-            return Err(Replay::Full);
+            return Err(ReplayError::Full);
         }
         // A second more, so that it is not forgotten in the very moment in which it is still good.
         let before = table.until.insert(once.nonce, dated + once.window + Duration::from_secs(1));
         used.count = others + table.until.len();
-        before.map_or(Ok(()), |_| Err(Replay::Used))
+        before.map_or(Ok(()), |_| Err(ReplayError::Used))
     }
 
     /// Remembers a nonce that the trail names, until then.
@@ -149,7 +149,7 @@ impl Nonces {
 
     /// Says that it is not known what was used that is dated before then.
     pub fn forget(&self, until: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).blind = Some(until);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).unknown_before = Some(until);
     }
 }
 
@@ -159,9 +159,9 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_mins(5);
 
-    fn once(nonce: u8, dated: u64) -> Once {
+    fn once(nonce: u8, dated: u64) -> Nonce {
         let dated = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(dated));
-        Once { key: Uuid::nil(), nonce: [nonce; NONCE_LEN], dated, window: WINDOW }
+        Nonce { key: Uuid::nil(), nonce: [nonce; NONCE_LEN], dated, window: WINDOW }
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -170,29 +170,29 @@ mod tests {
 
     #[test]
     fn a_signature_is_good_once_and_within_its_window() {
-        let nonces = Nonces::default();
+        let nonces = ReplayCache::default();
         assert_eq!(nonces.take(&once(1, 1000), at(1000)), Ok(()));
-        assert_eq!(nonces.take(&once(1, 1000), at(1300)), Err(Replay::Used));
+        assert_eq!(nonces.take(&once(1, 1000), at(1300)), Err(ReplayError::Used));
         assert_eq!(nonces.take(&once(2, 1000), at(1300)), Ok(()));
-        assert_eq!(nonces.take(&once(3, 1000), at(1301)), Err(Replay::Stale));
-        assert_eq!(nonces.take(&once(3, 1301), at(1000)), Err(Replay::Stale));
-        assert_eq!(nonces.take(&Once { dated: None, ..once(3, 0) }, at(1000)), Err(Replay::Stale));
+        assert_eq!(nonces.take(&once(3, 1000), at(1301)), Err(ReplayError::Stale));
+        assert_eq!(nonces.take(&once(3, 1301), at(1000)), Err(ReplayError::Stale));
+        assert_eq!(nonces.take(&Nonce { dated: None, ..once(3, 0) }, at(1000)), Err(ReplayError::Stale));
         assert_eq!(nonces.take(&once(3, 1300), at(1000)), Ok(()));
     }
 
     #[test]
     fn what_the_trail_names_is_used_and_what_it_cannot_tell_waits() {
-        let nonces = Nonces::default();
-        nonces.remember(&once(1, 1000).shown(), at(1400));
+        let nonces = ReplayCache::default();
+        nonces.remember(&once(1, 1000).to_text(), at(1400));
         nonces.remember("not a nonce", at(1400));
-        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(Replay::Used));
+        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(ReplayError::Used));
         assert_eq!(nonces.take(&once(2, 1000), at(1001)), Ok(()));
         nonces.tidy(at(1400));
-        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(Replay::Used));
+        assert_eq!(nonces.take(&once(1, 1000), at(1001)), Err(ReplayError::Used));
         nonces.tidy(at(1401));
         assert_eq!(nonces.take(&once(1, 1000), at(1001)), Ok(()));
         nonces.forget(at(1061));
-        assert_eq!(nonces.take(&once(3, 1060), at(1060)), Err(Replay::Unknown));
+        assert_eq!(nonces.take(&once(3, 1060), at(1060)), Err(ReplayError::Unknown));
         assert_eq!(nonces.take(&once(3, 1061), at(1061)), Ok(()));
     }
 
@@ -204,13 +204,13 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_of_a_key_and_what_is_over_makes_room() {
-        let nonces = Nonces::default();
+        let nonces = ReplayCache::default();
         for number in 0..MOST_OF_A_KEY {
-            assert_eq!(nonces.take(&Once { nonce: numbered(number), ..once(0, 1000) }, at(1000)), Ok(()));
+            assert_eq!(nonces.take(&Nonce { nonce: numbered(number), ..once(0, 1000) }, at(1000)), Ok(()));
         }
-        assert_eq!(nonces.take(&once(255, 1000), at(1000)), Err(Replay::Full));
+        assert_eq!(nonces.take(&once(255, 1000), at(1000)), Err(ReplayError::Full));
         // Another key has room of its own.
-        let other = Once { key: Uuid::max(), ..once(255, 1000) };
+        let other = Nonce { key: Uuid::max(), ..once(255, 1000) };
         assert_eq!(nonces.take(&other, at(1000)), Ok(()));
         assert_eq!(nonces.take(&once(255, 1302), at(1302)), Ok(()));
         let used = nonces.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,24 +220,24 @@ mod tests {
 
     #[test]
     fn all_keys_together_have_room_for_no_more() {
-        let nonces = Nonces::default();
+        let nonces = ReplayCache::default();
         for number in 0..MOST {
             let key = Uuid::from_u128((number % 16) as u128);
             assert_eq!(
-                nonces.take(&Once { key, nonce: numbered(number), ..once(0, 1000) }, at(1000)),
+                nonces.take(&Nonce { key, nonce: numbered(number), ..once(0, 1000) }, at(1000)),
                 Ok(())
             );
         }
         let key = Uuid::max();
-        assert_eq!(nonces.take(&Once { key, ..once(255, 1000) }, at(1000)), Err(Replay::Full));
+        assert_eq!(nonces.take(&Nonce { key, ..once(255, 1000) }, at(1000)), Err(ReplayError::Full));
     }
 
     #[test]
     fn what_is_over_does_not_pile_up() {
-        let nonces = Nonces::default();
+        let nonces = ReplayCache::default();
         for second in 0..100_000 {
             let dated = second as u64;
-            assert_eq!(nonces.take(&Once { nonce: numbered(second), ..once(0, dated) }, at(dated)), Ok(()));
+            assert_eq!(nonces.take(&Nonce { nonce: numbered(second), ..once(0, dated) }, at(dated)), Ok(()));
         }
         let kept = nonces.0.lock().unwrap_or_else(PoisonError::into_inner).count;
         assert!(kept <= FEW, "{kept} of 302 that are not over");

@@ -3,12 +3,12 @@
 //!
 //! Deny by default, deny wins. Policy neither reads clocks nor logs; what it decided is a value.
 
-mod members;
+mod body;
 mod org;
 mod pattern;
 mod rule;
 
-pub use members::{Members, Unread};
+pub use body::{BodyMembers, BodyUnreadable};
 pub use org::{Named, OrgPin, Override, take_org};
 pub use pattern::{Glob, PathPattern};
 pub use rule::{Asked, Condition, Rule};
@@ -52,7 +52,7 @@ pub struct Grant {
 
 impl Grant {
     /// By which two grants are known to say the same. Roles count by which they are, not by what they say.
-    fn said(&self) -> impl Eq + Hash + use<> {
+    fn key(&self) -> impl Eq + Hash + use<> {
         let roles: Vec<*const Role> = self.roles.iter().map(Arc::as_ptr).collect();
         (self.upstream, roles, self.orgs.clone(), self.credential, self.expires)
     }
@@ -83,8 +83,8 @@ pub struct Action {
     pub target: Target,
     /// The organisation that the caller named, if any.
     pub org: Option<String>,
-    /// What rules see of the body; [`Members::none`] where none that could hold looks at it.
-    pub body: Members,
+    /// What rules see of the body; [`BodyMembers::none`] where none that could hold looks at it.
+    pub body: BodyMembers,
 }
 
 impl Action {
@@ -251,7 +251,7 @@ impl Policy {
         while let Some((consumer, first)) = grants.next() {
             let mut own = vec![first];
             own.extend(iter::from_fn(|| grants.next_if(|(next, _)| *next == consumer)).map(|(_, next)| next));
-            let share = *known.entry(own.iter().map(Grant::said).collect::<Vec<_>>()).or_insert_with(|| {
+            let share = *known.entry(own.iter().map(Grant::key).collect::<Vec<_>>()).or_insert_with(|| {
                 policy.grants.push(own);
                 u32::try_from(policy.grants.len() - 1).unwrap_or(0)
             });
@@ -272,7 +272,7 @@ impl Policy {
     /// [`Denial`]: no grant, an expired one, an organisation that is not granted, a rule that
     /// forbids, or none that allows.
     pub fn decide(&self, consumer: usize, action: Action, now: SystemTime) -> Result<Allowed, Box<Denial>> {
-        match self.ruling(consumer, &action, now) {
+        match self.evaluate(consumer, &action, now) {
             Ok(Ruling { org, credential, rule, shadow }) => {
                 Ok(Allowed { consumer, action, org, credential, rule, shadow })
             }
@@ -285,7 +285,7 @@ impl Policy {
     /// Whether a rule that could hold for this looks at the body, which must then be read before deciding. `bodied` says
     /// that there is one: a read with members in its body is refused where a rule looks at bodies of the same path.
     #[must_use]
-    pub fn looks_at_body(&self, consumer: usize, action: &Action, bodied: bool) -> bool {
+    pub fn needs_body(&self, consumer: usize, action: &Action, bodied: bool) -> bool {
         if !self.has_body_rules {
             return false;
         }
@@ -357,7 +357,7 @@ impl Policy {
         })
     }
 
-    fn ruling(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
+    fn evaluate(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
         let mut ruling = self.enforced(consumer, action, now);
         if self.has_shadows {
             let shadow = self.shadow(consumer, action, now, &ruling);

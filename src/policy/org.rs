@@ -74,7 +74,7 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
         return Ok(None);
     }
     let named_twice = "organisation named twice by query, or in another spelling";
-    let doubt = || Override(Query::read(query).unclear().map_or(named_twice, Unclear::as_str));
+    let doubt = || Override(Query::read(query).why_unclear().map_or(named_twice, Unclear::as_str));
     let value = {
         let mut values = target.query_members().filter(|(written, _)| *written == name);
         let (Some((_, value)), None) = (values.next(), values.next()) else { return Err(doubt()) };

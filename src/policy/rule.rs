@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::members::Members;
+use super::body::BodyMembers;
 use super::pattern::{Glob, PathPattern};
 use crate::query::same_query_name;
 use crate::spelling::{self, NamePattern, Naming, Paths, Query, QueryMember, Unclear};
@@ -16,7 +16,7 @@ use crate::target::Target;
 pub struct Asked<'a> {
     method: &'a Method,
     target: &'a Target,
-    body: &'a Members,
+    body: &'a BodyMembers,
     /// The path as denials see it: found out once, where there are any.
     paths: OnceCell<Paths<'a>>,
     /// The query as conditions see it, likewise.
@@ -26,7 +26,7 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// A request of this method and target, with what is known of its body.
     #[must_use]
-    pub fn new(method: &'a Method, target: &'a Target, body: &'a Members) -> Self {
+    pub fn new(method: &'a Method, target: &'a Target, body: &'a BodyMembers) -> Self {
         Self { method, target, body, paths: OnceCell::new(), query: OnceCell::new() }
     }
 
@@ -40,7 +40,7 @@ impl<'a> Asked<'a> {
 
     /// Why nobody can tell what all the members of its query are.
     pub(super) fn why_query_unknown(&self) -> Option<&'static str> {
-        self.query().unclear().map(Unclear::as_str)
+        self.query().why_unclear().map(Unclear::as_str)
     }
 
     /// Whether it only reads, by its method in any case: GET, HEAD, OPTIONS.
@@ -104,7 +104,7 @@ impl Rule {
     #[must_use]
     pub fn allows(&self, asked: &Asked<'_>) -> bool {
         let holds = |(name, glob): &Condition| {
-            asked.body.only(name).is_some_and(|value| !spelling::is_blank(value) && glob.matches(value))
+            asked.body.single(name).is_some_and(|value| !spelling::is_blank(value) && glob.matches(value))
         };
         self.may_allow(asked) && self.body.iter().all(holds) && !self.is_doubled(asked)
     }
@@ -121,7 +121,7 @@ impl Rule {
     /// suffices, and so does one in the query of a name that is looked for in the body: some servers look at both.
     #[must_use]
     pub fn denies(&self, asked: &Asked<'_>) -> bool {
-        let holds = |(name, glob): &Condition| asked.body.any(name, |value| glob.may_match(value));
+        let holds = |(name, glob): &Condition| asked.body.any_matches(name, |value| glob.may_match(value));
         self.may_deny(asked) && (self.body.iter().all(holds) || self.is_doubled(asked))
     }
 
@@ -242,7 +242,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
         #[test]
         fn no_spelling_avoids_a_denial(raw in target(), method in select(&["POST", "post", "Post"][..])) {
-            let (method, none) = (Method::from_bytes(method.as_bytes()).unwrap(), Members::none());
+            let (method, none) = (Method::from_bytes(method.as_bytes()).unwrap(), BodyMembers::none());
             if let Ok(target) = Target::canonical(raw.as_bytes()) {
                 prop_assert!(rule().denies(&Asked::new(&method, &target, &none)), "{}", target);
             }
@@ -250,7 +250,7 @@ mod tests {
 
         #[test]
         fn no_other_spelling_is_allowed(raw in target()) {
-            let none = Members::none();
+            let none = BodyMembers::none();
             if let Ok(target) = Target::canonical(raw.as_bytes())
                 && rule().allows(&Asked::new(&Method::POST, &target, &none))
             {

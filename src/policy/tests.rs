@@ -106,9 +106,9 @@ proptest! {
                         method: Method::GET,
                         target: Target::canonical(path.as_bytes()).unwrap(),
                         org: org.map(str::to_owned),
-                        body: Members::none(),
+                        body: BodyMembers::none(),
                     };
-                    let ruling = policy.ruling(consumer, &action, now);
+                    let ruling = policy.evaluate(consumer, &action, now);
                     let told = ruling.as_ref().map(|allowed| (allowed.credential, &*allowed.rule));
                     prop_assert_eq!(
                         told.map_err(|forbidden| forbidden.code),

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, AUTHORIZATION, DATE};
 
-use super::Unsigned;
+use super::SignError;
 use crate::custody::{Material, Unsealed};
 use crate::signature::{NotOnce, Part, authorization, signing_string};
 use crate::transport::{Outbound, Signed};
@@ -44,10 +44,10 @@ impl AccessKey {
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, Unsigned> {
+    ) -> Result<Signed<'e>, SignError> {
         let (method, target) = (outbound.method().as_str(), outbound.signed_target());
         let string = self.signing_string(method, target, outbound.headers())?;
-        let Material::AccessKey { id, key } = credential.material() else { return Err(Unsigned::Unfit) };
+        let Material::AccessKey { id, key } = credential.material() else { return Err(SignError::Unfit) };
         let value = authorization(id, &self.parts, &key.sign(&string))?;
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }

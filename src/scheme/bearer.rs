@@ -2,13 +2,13 @@
 
 use http::header::AUTHORIZATION;
 
-use super::{Unsigned, carrying};
+use super::{SignError, secret_header};
 use crate::custody::Unsealed;
 use crate::transport::{Outbound, Signed};
 
 /// What stands before the secret.
 pub(super) const BEFORE: &str = "Bearer ";
 
-pub(super) fn apply<'e>(outbound: Outbound<'e>, credential: &Unsealed<'e>) -> Result<Signed<'e>, Unsigned> {
-    Ok(outbound.sign(credential, AUTHORIZATION, carrying(BEFORE, credential)?))
+pub(super) fn apply<'e>(outbound: Outbound<'e>, credential: &Unsealed<'e>) -> Result<Signed<'e>, SignError> {
+    Ok(outbound.sign(credential, AUTHORIZATION, secret_header(BEFORE, credential)?))
 }

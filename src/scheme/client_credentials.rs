@@ -9,14 +9,14 @@ use http::header::AUTHORIZATION;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::errand::{Asking, Errand};
-use super::pass::{Fault, Gained};
-use super::reading::{is_token, refusal};
-use super::{Unsigned, body, value};
+use super::cache::{LoginError, TokenResponse};
+use super::fetch::{LoginContext, LoginRequest};
+use super::response::{is_token, refusal};
+use super::{SignError, form, sensitive_header};
 use crate::clock::http_date;
 use crate::custody::Material;
 use crate::secret::Secret;
-use crate::transport::{Endpoint, Fetched, Manners, Outbound};
+use crate::transport::{Endpoint, Fetched, Outbound, OutboundSettings};
 
 /// What the body is.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -26,7 +26,7 @@ pub struct ClientCredentials {
     /// Where tokens are given: the one origin that the client's secret is sent to.
     pub endpoint: Endpoint,
     /// What is wanted there of a request.
-    pub manners: Manners,
+    pub manners: OutboundSettings,
     /// The path there, and the query.
     pub target: String,
     /// What the token is asked for.
@@ -55,34 +55,47 @@ impl ClientCredentials {
     }
 
     /// All that [`Self::is_same`] compares, in words.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         format!("{:?}", (&self.endpoint.origin, &self.target, &self.scope, self.auth))
     }
 
-    pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
+    pub(super) fn login_request<'e>(
+        &self,
+        errand: &LoginContext<'e, '_>,
+    ) -> Result<LoginRequest<'e>, SignError> {
         let Material::Client { id, secret } = errand.credential.material() else {
-            return Err(Unsigned::Unfit);
+            return Err(SignError::Unfit);
         };
         let date = http_date(errand.clock.now());
-        let mut outbound = Outbound::own(errand.entry, &self.manners, (Method::POST, &self.target), date)?;
+        let mut outbound =
+            Outbound::for_login(errand.entry, &self.manners, (Method::POST, &self.target), date)?;
         let mut members = vec![("grant_type", b"client_credentials".as_slice())];
         members.extend(self.scope.as_ref().map(|scope| ("scope", scope.as_bytes())));
         let signed = match self.auth {
             Auth::Basic => {
-                outbound.carry(FORM, body::urlencoded(&members));
-                outbound.sign(errand.credential, AUTHORIZATION, value("Basic ", &basic(id, secret))?)
+                outbound.set_body(FORM, form::urlencoded(&members));
+                outbound.sign(
+                    errand.credential,
+                    AUTHORIZATION,
+                    sensitive_header("Basic ", &basic(id, secret))?,
+                )
             }
             Auth::Form => {
                 members.extend([("client_id", id.as_bytes()), ("client_secret", secret.expose())]);
-                outbound.fill(errand.credential, FORM, body::urlencoded(&members))
+                outbound.sign_body(errand.credential, FORM, form::urlencoded(&members))
             }
         };
         let secret = Zeroizing::new(secret.expose().to_vec());
-        Ok(Asking { to: self.endpoint.clone(), signed, secret })
+        Ok(LoginRequest { to: self.endpoint.clone(), signed, secret })
     }
 
     /// The token that an answer gives.
-    pub(super) fn read(&self, fetched: &Fetched, now: SystemTime, secret: &[u8]) -> Result<Gained, Fault> {
+    pub(super) fn parse_response(
+        &self,
+        fetched: &Fetched,
+        now: SystemTime,
+        secret: &[u8],
+    ) -> Result<TokenResponse, LoginError> {
         let answer: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
         if let Some(fault) = refusal(fetched.status, &answer, secret) {
             return Err(fault);
@@ -90,11 +103,11 @@ impl ClientCredentials {
         let kind = answer.get("token_type").and_then(Value::as_str).unwrap_or("bearer");
         let token = answer.get("access_token").and_then(Value::as_str);
         let token = token.filter(|token| is_token(token) && kind.eq_ignore_ascii_case("bearer"));
-        let fault = if answer.is_null() { Fault::unjudged } else { Fault::refused };
+        let fault = if answer.is_null() { LoginError::possible } else { LoginError::refused };
         let token = token.ok_or_else(|| fault("the answer to the login has no bearer token"))?;
         let life = answer.get("expires_in").and_then(seconds).unwrap_or(self.life);
         let ends = now.checked_add(life).unwrap_or(now);
-        Ok(Gained { token: Secret::new(token.as_bytes().to_vec()), ends, refresh: None })
+        Ok(TokenResponse { token: Secret::new(token.as_bytes().to_vec()), ends, refresh: None })
     }
 }
 
@@ -107,9 +120,9 @@ fn seconds(told: &Value) -> Option<Duration> {
 /// What follows `Basic `: id and secret, each encoded as a form has them before they are joined.
 fn basic(id: &str, secret: &Secret) -> Secret {
     let mut pair = Zeroizing::new(String::with_capacity((id.len() + secret.expose().len()) * 3 + 1));
-    body::encode(&mut pair, id.as_bytes());
+    form::encode(&mut pair, id.as_bytes());
     pair.push(':');
-    body::encode(&mut pair, secret.expose());
+    form::encode(&mut pair, secret.expose());
     let mut coded = Zeroizing::new(String::with_capacity(pair.len() * 2 + 4));
     STANDARD.encode_string(pair.as_bytes(), &mut coded);
     Secret::new(std::mem::take(&mut *coded).into_bytes())

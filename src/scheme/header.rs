@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Unsigned, carrying};
+use super::{SignError, secret_header};
 use crate::custody::Unsealed;
 use crate::transport::{Outbound, Signed};
 
@@ -70,8 +70,8 @@ impl Header {
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, Unsigned> {
-        Ok(outbound.sign(credential, self.name.clone(), carrying("", credential)?))
+    ) -> Result<Signed<'e>, SignError> {
+        Ok(outbound.sign(credential, self.name.clone(), secret_header("", credential)?))
     }
 }
 

@@ -8,17 +8,17 @@ use http::{HeaderMap, Method, Response};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::errand::{Asking, Errand};
-use super::pass::{Ended, Fault, Gained};
-use super::reading::{Pointer, is_token, jwt_end, moment, refusal};
-use super::source::Carrier;
-use super::{Unsigned, body};
+use super::cache::{LoginError, Rejection, TokenResponse};
+use super::fetch::{LoginContext, LoginRequest};
+use super::response::{Pointer, is_token, jwt_end, parse_time, refusal};
+use super::source::TokenPlacement;
+use super::{SignError, form};
 use crate::audit::Broken;
 use crate::clock::http_date;
 use crate::custody::Material;
 use crate::secret::Secret;
-use crate::transport::links::is_plain_json;
-use crate::transport::{Answer, Fetched, Outbound};
+use crate::transport::link_rewrite::is_plain_json;
+use crate::transport::{Fetched, Outbound, UpstreamBody};
 
 /// How much of an answer is looked at for a word that the login has ended.
 const LOOKED_AT: usize = 64 * 1024;
@@ -35,15 +35,15 @@ pub struct Login {
     /// What the password is called there.
     pub password: String,
     /// Where in the answer the pass is.
-    pub found: Found,
+    pub found: TokenLocation,
     /// How it is put on.
-    pub carrier: Carrier,
+    pub carrier: TokenPlacement,
     /// Where in the answer it is told when the pass ends.
     pub expires: Option<Pointer>,
     /// How long a pass is good where the answer does not tell.
     pub life: Duration,
     /// By what an answer says that there is no login, whatever its status.
-    pub failed: Option<Failed>,
+    pub failed: Option<FailureMarker>,
     /// How a new pass is obtained without the password.
     pub refresh: Option<Refresh>,
 }
@@ -59,7 +59,7 @@ pub enum Form {
 
 /// Where in an answer a pass is.
 #[derive(Debug, PartialEq)]
-pub enum Found {
+pub enum TokenLocation {
     /// In its JSON.
     Token(Pointer),
     /// In the cookie of this name.
@@ -68,16 +68,16 @@ pub enum Found {
 
 /// A member of a JSON answer that says that there is no login.
 #[derive(Debug, PartialEq)]
-pub struct Failed {
+pub struct FailureMarker {
     /// Where.
     pub pointer: Pointer,
     /// What it is then.
     pub equals: Value,
 }
 
-impl Failed {
+impl FailureMarker {
     fn holds(&self, answer: &Value) -> bool {
-        self.pointer.of(answer) == Some(&self.equals)
+        self.pointer.find_in(answer) == Some(&self.equals)
     }
 }
 
@@ -96,96 +96,109 @@ impl Login {
     /// The cookies that hold what a login gives.
     pub(super) fn cookies(&self) -> Vec<String> {
         let found = match &self.found {
-            Found::Cookie(name) => Some(name.clone()),
-            Found::Token(_) => None,
+            TokenLocation::Cookie(name) => Some(name.clone()),
+            TokenLocation::Token(_) => None,
         };
         let sent = match &self.carrier {
-            Carrier::Cookie(name) => Some(name.clone()),
-            Carrier::Bearer | Carrier::Token | Carrier::Header(_) => None,
+            TokenPlacement::Cookie(name) => Some(name.clone()),
+            TokenPlacement::Bearer | TokenPlacement::Token | TokenPlacement::Header(_) => None,
         };
         found.into_iter().chain(sent).collect()
     }
 
-    pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
+    pub(super) fn login_request<'e>(
+        &self,
+        errand: &LoginContext<'e, '_>,
+    ) -> Result<LoginRequest<'e>, SignError> {
         let Material::Login { username, password } = errand.credential.material() else {
-            return Err(Unsigned::Unfit);
+            return Err(SignError::Unfit);
         };
         let members =
             [(self.username.as_str(), username.as_bytes()), (self.password.as_str(), password.expose())];
-        self.posted(errand, &self.path, (&members, password))
+        self.post_request(errand, &self.path, (&members, password))
     }
 
-    pub(super) fn refreshing<'e>(
+    pub(super) fn refresh_request<'e>(
         &self,
-        errand: &Errand<'e, '_>,
+        errand: &LoginContext<'e, '_>,
         token: &Secret,
-    ) -> Result<Option<Asking<'e>>, Unsigned> {
+    ) -> Result<Option<LoginRequest<'e>>, SignError> {
         let Some(refresh) = &self.refresh else { return Ok(None) };
         let members = [(refresh.member.as_str(), token.expose())];
-        self.posted(errand, &refresh.path, (&members, token)).map(Some)
+        self.post_request(errand, &refresh.path, (&members, token)).map(Some)
     }
 
-    fn posted<'e>(
+    fn post_request<'e>(
         &self,
-        errand: &Errand<'e, '_>,
+        errand: &LoginContext<'e, '_>,
         path: &str,
         (members, secret): (&[(&str, &[u8])], &Secret),
-    ) -> Result<Asking<'e>, Unsigned> {
+    ) -> Result<LoginRequest<'e>, SignError> {
         let target = format!("{}{path}", errand.manners.base);
         let date = http_date(errand.clock.now());
-        let outbound = Outbound::own(errand.entry, errand.manners, (Method::POST, &target), date)?;
+        let outbound = Outbound::for_login(errand.entry, errand.manners, (Method::POST, &target), date)?;
         let (kind, body) = match self.form {
-            Form::Json => ("application/json", body::json(members)?),
-            Form::Urlencoded => ("application/x-www-form-urlencoded", body::urlencoded(members)),
+            Form::Json => ("application/json", form::json(members)?),
+            Form::Urlencoded => ("application/x-www-form-urlencoded", form::urlencoded(members)),
         };
-        let signed = outbound.fill(errand.credential, kind, body);
+        let signed = outbound.sign_body(errand.credential, kind, body);
         let secret = Zeroizing::new(secret.expose().to_vec());
-        Ok(Asking { to: errand.endpoint.clone(), signed, secret })
+        Ok(LoginRequest { to: errand.endpoint.clone(), signed, secret })
     }
 
     /// The pass that the answer to a login gives.
-    pub(super) fn read(&self, fetched: &Fetched, now: SystemTime, secret: &[u8]) -> Result<Gained, Fault> {
+    pub(super) fn parse_response(
+        &self,
+        fetched: &Fetched,
+        now: SystemTime,
+        secret: &[u8],
+    ) -> Result<TokenResponse, LoginError> {
         let answer: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
         if let Some(fault) = refusal(fetched.status, &answer, secret) {
             return Err(fault);
         }
         if self.failed.as_ref().is_some_and(|failed| failed.holds(&answer)) {
-            return Err(Fault::refused("the answer to the login says that it failed"));
+            return Err(LoginError::refused("the answer to the login says that it failed"));
         }
         let (token, told) = match &self.found {
-            Found::Token(pointer) => {
-                let token = pointer.of(&answer).and_then(Value::as_str).filter(|token| is_token(token));
+            TokenLocation::Token(pointer) => {
+                let token = pointer.find_in(&answer).and_then(Value::as_str).filter(|token| is_token(token));
                 // A page for people, as of a proxy that stands in between, says nothing of the password.
-                let fault = if answer.is_null() { Fault::unjudged } else { Fault::refused };
+                let fault = if answer.is_null() { LoginError::possible } else { LoginError::refused };
                 let reason = || fault(format!("the answer to the login has no token at {pointer}"));
                 (token.ok_or_else(reason)?, None)
             }
-            Found::Cookie(name) => {
-                let reason = || Fault::refused(format!("the answer to the login sets no cookie {name}"));
+            TokenLocation::Cookie(name) => {
+                let reason = || LoginError::refused(format!("the answer to the login sets no cookie {name}"));
                 cookie(&fetched.headers, name).ok_or_else(reason)?
             }
         };
         let told = told.and_then(|life| now.checked_add(life));
-        let pointed = self.expires.as_ref().and_then(|pointer| moment(pointer.of(&answer)?));
+        let pointed = self.expires.as_ref().and_then(|pointer| parse_time(pointer.find_in(&answer)?));
         let by_life = || now.checked_add(self.life).unwrap_or(now);
         let ends = pointed.or_else(|| jwt_end(token)).or(told).unwrap_or_else(by_life);
-        let refresh = self.refresh.as_ref().and_then(|refresh| refresh.token.of(&answer)?.as_str());
+        let refresh = self.refresh.as_ref().and_then(|refresh| refresh.token.find_in(&answer)?.as_str());
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
-        Ok(Gained { token: secret(token), ends, refresh: refresh.map(secret) })
+        Ok(TokenResponse { token: secret(token), ends, refresh: refresh.map(secret) })
     }
 
     /// Whether an answer's body says that the login has ended. What was read of it is still to come.
-    pub(super) async fn says_failed(&self, response: &mut Response<Answer>) -> Result<Option<Ended>, Broken> {
+    pub(super) async fn is_failure_body(
+        &self,
+        response: &mut Response<UpstreamBody>,
+    ) -> Result<Option<Rejection>, Broken> {
         let Some(failed) = &self.failed else { return Ok(None) };
-        if !response.status().is_success() || !is_plain_json(response.headers()) || response.body().is_read()
+        if !response.status().is_success()
+            || !is_plain_json(response.headers())
+            || response.body().is_exhausted()
         {
             return Ok(None);
         }
         let read = response.body_mut().read(LOOKED_AT).await?;
         let whole = read.len() <= LOOKED_AT;
         let answer: Option<Value> = serde_json::from_slice(&read).ok().filter(|_| whole);
-        response.body_mut().put_front(Bytes::copy_from_slice(&read), read.len());
-        Ok(answer.filter(|answer| failed.holds(answer)).map(|_| Ended::Perhaps))
+        response.body_mut().prepend(Bytes::copy_from_slice(&read), read.len());
+        Ok(answer.filter(|answer| failed.holds(answer)).map(|_| Rejection::Possible))
     }
 }
 

@@ -2,28 +2,28 @@
 
 mod access_key;
 mod bearer;
-mod body;
+mod form;
 pub mod client_credentials;
-mod errand;
+mod fetch;
 mod header;
 pub mod login;
-mod pass;
-mod reading;
+mod cache;
+mod response;
 mod refused;
 mod rsa;
 mod source;
 mod token;
 
 pub use access_key::AccessKey;
+pub use cache::{Rejection, TokenSlot, UpstreamToken};
 pub use client_credentials::ClientCredentials;
-pub use errand::Errand;
+pub use fetch::LoginContext;
 pub use header::Header;
 pub use login::Login;
-pub use pass::{Ended, Pass, Slot};
-pub use reading::Pointer;
 pub use refused::{Known, RefusedLogins};
+pub use response::Pointer;
 pub use rsa::Rsa;
-pub use source::Carrier;
+pub use source::TokenPlacement;
 
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ use crate::code::Code;
 use crate::custody::{Kind, Material, Unsealed};
 use crate::secret::Secret;
 use crate::signature::NotOnce;
-use crate::transport::{Answer, Endpoint, Failure, Outbound, Signed, Unsendable};
-use source::Source;
+use crate::transport::{BuildError, Endpoint, Failure, Outbound, Signed, UpstreamBody};
+use source::TokenSource;
 
 /// How an upstream wants its credential.
 #[derive(Clone)]
@@ -60,16 +60,16 @@ pub enum Scheme {
 }
 
 /// What became of a request to which a credential was to be put on.
-pub enum Applied<'e> {
+pub enum Prepared<'e> {
     /// It is on.
     Signed(Signed<'e>),
-    /// It takes time: [`Scheme::finish`] does it.
-    Later(Outbound<'e>),
+    /// It takes time: [`Scheme::sign_deferred`] does it.
+    Deferred(Outbound<'e>),
 }
 
 /// What a scheme puts on, as far as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shown {
+pub enum Preview {
     /// A signature over this.
     Signature(String),
     /// This header line, `…` standing for the secret.
@@ -78,7 +78,7 @@ pub enum Shown {
 
 /// The credential could not be put on.
 #[derive(Debug, thiserror::Error)]
-pub enum Unsigned {
+pub enum SignError {
     /// A header that was to be signed is not there exactly once.
     #[error(transparent)]
     NotOnce(#[from] NotOnce),
@@ -93,11 +93,11 @@ pub enum Unsigned {
     Failed,
     /// A request of our own cannot be put together.
     #[error(transparent)]
-    Unsendable(#[from] Unsendable),
+    Unsendable(#[from] BuildError),
 }
 
-impl From<Unsigned> for Failure {
-    fn from(unsigned: Unsigned) -> Self {
+impl From<SignError> for Failure {
+    fn from(unsigned: SignError) -> Self {
         Self { code: Code::Internal, reason: unsigned.to_string() }
     }
 }
@@ -107,79 +107,86 @@ impl Scheme {
     /// request and the credential comes back as it was.
     ///
     /// # Errors
-    /// [`Unsigned`].
+    /// [`SignError`].
     pub fn apply<'e>(
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Applied<'e>, Unsigned> {
+    ) -> Result<Prepared<'e>, SignError> {
         let signed = match self {
             Self::AccessKey(scheme) => scheme.apply(outbound, credential),
             Self::Header(scheme) => scheme.apply(outbound, credential),
             Self::Bearer => bearer::apply(outbound, credential),
             Self::Token => token::apply(outbound, credential),
             Self::Login(_) | Self::ClientCredentials(_) | Self::Rsa(_) => {
-                return Ok(Applied::Later(outbound));
+                return Ok(Prepared::Deferred(outbound));
             }
         };
-        signed.map(Applied::Signed)
+        signed.map(Prepared::Signed)
     }
 
     /// Puts on what takes time; with the pass that it was, where it was one.
     ///
     /// # Errors
     /// [`Failure`] where there is none to put on.
-    pub async fn finish<'e>(
+    pub async fn sign_deferred<'e>(
         &self,
         outbound: Outbound<'e>,
-        errand: &Errand<'e, '_>,
-    ) -> Result<(Signed<'e>, Option<Arc<Pass>>), Failure> {
+        errand: &LoginContext<'e, '_>,
+    ) -> Result<(Signed<'e>, Option<Arc<UpstreamToken>>), Failure> {
         if let Self::Rsa(rsa) = self {
-            return Ok((rsa.finish(outbound, errand.credential).await?, None));
+            return Ok((rsa.sign_deferred(outbound, errand.credential).await?, None));
         }
-        let Some(source) = self.source() else { return Err(Unsigned::Unfit.into()) };
-        let pass = errand.obtain(&source).await?;
-        Ok((source.put(outbound, errand.credential, &pass)?, Some(pass)))
+        let Some(source) = self.source() else { return Err(SignError::Unfit.into()) };
+        let pass = errand.get_token(&source).await?;
+        Ok((source.attach(outbound, errand.credential, &pass)?, Some(pass)))
     }
 
     /// Obtains a pass that is not `former`, of which the upstream seems to want no more.
     ///
     /// # Errors
     /// [`Failure`] where there is none to be had.
-    pub async fn renewed(&self, former: &Pass, errand: &Errand<'_, '_>) -> Result<bool, Failure> {
+    pub async fn refresh(
+        &self,
+        former: &UpstreamToken,
+        errand: &LoginContext<'_, '_>,
+    ) -> Result<bool, Failure> {
         let Some(source) = self.source() else { return Ok(false) };
-        Ok(!errand.obtain(&source).await?.is(former))
+        Ok(!errand.get_token(&source).await?.is(former))
     }
 
     /// Whether an answer says that the pass of its request has ended.
     ///
     /// # Errors
     /// [`Broken`] where the upstream breaks off meanwhile.
-    pub async fn ended(&self, response: &mut Response<Answer>) -> Result<Option<Ended>, Broken> {
+    pub async fn rejection(
+        &self,
+        response: &mut Response<UpstreamBody>,
+    ) -> Result<Option<Rejection>, Broken> {
         match self.source() {
-            Some(source) => source.ended(response).await,
+            Some(source) => source.rejection(response).await,
             None => Ok(None),
         }
     }
 
     /// Whether it puts on what has to be obtained first, and is kept.
     #[must_use]
-    pub fn has_passes(&self) -> bool {
+    pub fn uses_tokens(&self) -> bool {
         self.source().is_some()
     }
 
     /// Whether a pass of the other is good for this one, and obtained in the same way.
     #[must_use]
-    pub fn shares_passes(&self, other: &Self) -> bool {
+    pub fn same_token_source(&self, other: &Self) -> bool {
         self.source().zip(other.source()).is_some_and(|(one, other)| one.is_same(&other))
     }
 
-    /// How passes are obtained, in words that are the same only where [`Self::shares_passes`]; empty where there are none.
+    /// How passes are obtained, in words that are the same only where [`Self::same_token_source`]; empty where there are none.
     #[must_use]
-    pub fn told_passes(&self) -> String {
+    pub fn describe_token_source(&self) -> String {
         match self.source() {
-            Some(Source::Login(login)) => format!("{login:?}"),
-            Some(Source::Client(client)) => client.told(),
+            Some(TokenSource::Login(login)) => format!("{login:?}"),
+            Some(TokenSource::Client(client)) => client.describe(),
             None => String::new(),
         }
     }
@@ -223,7 +230,7 @@ impl Scheme {
 
     /// Where the credential goes instead of the upstream.
     #[must_use]
-    pub fn elsewhere(&self) -> Option<&Endpoint> {
+    pub fn token_endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::ClientCredentials(client) => Some(&client.endpoint),
             Self::AccessKey(_)
@@ -235,10 +242,10 @@ impl Scheme {
         }
     }
 
-    fn source(&self) -> Option<Source> {
+    fn source(&self) -> Option<TokenSource> {
         match self {
-            Self::Login(login) => Some(Source::Login(Arc::clone(login))),
-            Self::ClientCredentials(client) => Some(Source::Client(Arc::clone(client))),
+            Self::Login(login) => Some(TokenSource::Login(Arc::clone(login))),
+            Self::ClientCredentials(client) => Some(TokenSource::Client(Arc::clone(client))),
             Self::AccessKey(_) | Self::Header(_) | Self::Bearer | Self::Token | Self::Rsa(_) => None,
         }
     }
@@ -273,39 +280,39 @@ impl Scheme {
     ///
     /// # Errors
     /// [`NotOnce`].
-    pub fn shown(&self, method: &str, target: &str, headers: &HeaderMap) -> Result<Shown, NotOnce> {
+    pub fn preview(&self, method: &str, target: &str, headers: &HeaderMap) -> Result<Preview, NotOnce> {
         match self {
             Self::AccessKey(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
             Self::Rsa(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
-            Self::Header(scheme) => Ok(Shown::Line(format!("{}: …", scheme.name()))),
-            Self::Bearer => Ok(Shown::Line(format!("authorization: {}…", bearer::BEFORE))),
-            Self::Token => Ok(Shown::Line(format!("authorization: {}…", token::BEFORE))),
-            Self::Login(login) => Ok(Shown::Line(format!("{} (by login)", login.carrier.shown()))),
+            Self::Header(scheme) => Ok(Preview::Line(format!("{}: …", scheme.name()))),
+            Self::Bearer => Ok(Preview::Line(format!("authorization: {}…", bearer::BEFORE))),
+            Self::Token => Ok(Preview::Line(format!("authorization: {}…", token::BEFORE))),
+            Self::Login(login) => Ok(Preview::Line(format!("{} (by login)", login.carrier.describe()))),
             Self::ClientCredentials(client) => {
-                let (line, origin) = (Carrier::Bearer.shown(), &client.endpoint.origin);
-                Ok(Shown::Line(format!("{line} (by client credentials, of {origin})")))
+                let (line, origin) = (TokenPlacement::Bearer.describe(), &client.endpoint.origin);
+                Ok(Preview::Line(format!("{line} (by client credentials, of {origin})")))
             }
         }
     }
 }
 
-fn signature(string: &[u8]) -> Shown {
-    Shown::Signature(String::from_utf8_lossy(string).into_owned())
+fn signature(string: &[u8]) -> Preview {
+    Preview::Signature(String::from_utf8_lossy(string).into_owned())
 }
 
 /// A header value that is `before` and then the credential's secret.
-fn carrying(before: &str, credential: &Unsealed<'_>) -> Result<HeaderValue, Unsigned> {
+fn secret_header(before: &str, credential: &Unsealed<'_>) -> Result<HeaderValue, SignError> {
     match credential.material() {
-        Material::Value(secret) => Ok(value(before, secret)?),
+        Material::Value(secret) => Ok(sensitive_header(before, secret)?),
         Material::AccessKey { .. }
         | Material::Login { .. }
         | Material::Rsa { .. }
-        | Material::Client { .. } => Err(Unsigned::Unfit),
+        | Material::Client { .. } => Err(SignError::Unfit),
     }
 }
 
 /// Marked sensitive, so that no header dump shows it; its bytes are wiped with the last that holds them.
-fn value(before: &str, secret: &Secret) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+fn sensitive_header(before: &str, secret: &Secret) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(before.len() + secret.expose().len()));
     bytes.extend_from_slice(before.as_bytes());
     bytes.extend_from_slice(secret.expose());
@@ -321,9 +328,9 @@ mod tests {
 
     #[test]
     fn a_value_is_whole_and_never_printed() {
-        let value = value("Token ", &Secret::new(b"fake-hunter2".to_vec())).unwrap();
+        let value = sensitive_header("Token ", &Secret::new(b"fake-hunter2".to_vec())).unwrap();
         assert_eq!(value.as_bytes(), b"Token fake-hunter2");
         assert!(value.is_sensitive() && !format!("{value:?}").contains("hunter2"));
-        assert!(super::value("", &Secret::new(b"a\r\nb".to_vec())).is_err());
+        assert!(super::sensitive_header("", &Secret::new(b"a\r\nb".to_vec())).is_err());
     }
 }

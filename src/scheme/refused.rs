@@ -10,11 +10,11 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::pass::{Fault, Verdict};
-use super::reading::barred;
+use super::cache::{LoginError, Verdict};
+use super::response::parse_refusal;
 use crate::custody::Mark;
 use crate::name::Name;
-use crate::storage::private::{self, Ill, Keeper};
+use crate::storage::trust::{self, FileTrustError, TrustedOwner};
 
 /// The refused logins of all credentials, over reloads and restarts. Without a file it keeps none.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ pub struct Known {
 pub(super) struct Refusals {
     pub(super) count: u32,
     pub(super) at: SystemTime,
-    pub(super) fault: Fault,
+    pub(super) fault: LoginError,
 }
 
 impl RefusedLogins {
@@ -74,12 +74,14 @@ impl RefusedLogins {
     ///
     /// # Errors
     /// Where it cannot be read, is damaged, or others may read or replace it: then nothing of it counts.
-    pub fn open(&self, path: &Path, keeper: Keeper) -> io::Result<()> {
+    pub fn open(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
         let mut notes = self.notes();
         notes.path = Some(path.to_owned());
         let mut text = Vec::new();
         match keeper.open(path) {
-            Err(Ill::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(FileTrustError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
             opened => opened?.read_to_end(&mut text)?,
         };
         let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: {error}"));
@@ -110,7 +112,7 @@ impl Notes {
 
     fn write(&self, path: &Path) -> io::Result<()> {
         if !self.all.is_empty() {
-            return private::replace(path, &serde_json::to_vec(&self.all)?);
+            return trust::replace(path, &serde_json::to_vec(&self.all)?);
         }
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -124,10 +126,10 @@ impl Note {
         self.upstream == upstream.as_str() && self.credential == credential.as_str()
     }
 
-    fn fault(&self) -> Fault {
-        let fault = Fault::refused(self.reason.as_str());
-        match self.advice.as_deref().map(barred) {
-            Some(Some(verdict)) => Fault { verdict, ..fault },
+    fn fault(&self) -> LoginError {
+        let fault = LoginError::refused(self.reason.as_str());
+        match self.advice.as_deref().map(parse_refusal) {
+            Some(Some(verdict)) => LoginError { verdict, ..fault },
             Some(None) | None => fault,
         }
     }
@@ -149,7 +151,7 @@ impl Known {
     }
 
     /// Keeps what was refused; on the disk when it returns.
-    pub(super) fn note(&self, refusals: &Refusals, mark: Option<&Mark>) {
+    pub(super) fn record(&self, refusals: &Refusals, mark: Option<&Mark>) {
         let Ok(at) = Timestamp::try_from(refusals.at) else { return };
         let advice = match refusals.fault.verdict {
             Verdict::Barred(advice) => Some(advice.to_owned()),

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, DATE};
 use tokio::sync::Semaphore;
 
-use super::Unsigned;
+use super::SignError;
 use crate::custody::{Material, Unsealed};
 use crate::signature::{NotOnce, Part, rsa_authorization, signing_string};
 use crate::transport::{Outbound, Signed};
@@ -56,12 +56,12 @@ impl Rsa {
     }
 
     /// Signs on a thread where nobody waits for others.
-    pub(super) async fn finish<'e>(
+    pub(super) async fn sign_deferred<'e>(
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, Unsigned> {
-        let Material::Rsa { id, key } = credential.material() else { return Err(Unsigned::Unfit) };
+    ) -> Result<Signed<'e>, SignError> {
+        let Material::Rsa { id, key } = credential.material() else { return Err(SignError::Unfit) };
         let string =
             self.signing_string(outbound.method().as_str(), outbound.signed_target(), outbound.headers())?;
         let turn = Arc::clone(&self.turns).acquire_owned().await;
@@ -71,7 +71,7 @@ impl Rsa {
             drop(turn);
             signature
         });
-        let signature = signing.await.ok().flatten().ok_or(Unsigned::Failed)?;
+        let signature = signing.await.ok().flatten().ok_or(SignError::Failed)?;
         let value = rsa_authorization(id, &self.headers(), &signature)?;
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }

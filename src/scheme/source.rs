@@ -6,19 +6,19 @@ use std::time::SystemTime;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{Response, StatusCode};
 
+use super::cache::{LoginError, Rejection, TokenResponse, UpstreamToken};
 use super::client_credentials::ClientCredentials;
-use super::errand::{Asking, Errand};
+use super::fetch::{LoginContext, LoginRequest};
 use super::login::Login;
-use super::pass::{Ended, Fault, Gained, Pass};
-use super::{Header, Unsigned, bearer, token, value};
+use super::{Header, SignError, bearer, sensitive_header, token};
 use crate::audit::Broken;
 use crate::custody::Unsealed;
 use crate::secret::Secret;
-use crate::transport::{Answer, Fetched, Outbound, Signed};
+use crate::transport::{Fetched, Outbound, Signed, UpstreamBody};
 
 /// What gives passes.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(super) enum TokenSource {
     /// A login with name and password.
     Login(Arc<Login>),
     /// An OAuth 2.0 server, for a client.
@@ -27,7 +27,7 @@ pub(super) enum Source {
 
 /// How a pass is put on a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Carrier {
+pub enum TokenPlacement {
     /// `Authorization: Bearer`.
     Bearer,
     /// `Authorization: Token`.
@@ -38,7 +38,7 @@ pub enum Carrier {
     Cookie(String),
 }
 
-impl Source {
+impl TokenSource {
     /// Whether both ask for the same in the same way.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -49,43 +49,51 @@ impl Source {
     }
 
     /// The request that asks for a pass.
-    pub(super) fn asking<'e>(&self, errand: &Errand<'e, '_>) -> Result<Asking<'e>, Unsigned> {
+    pub(super) fn login_request<'e>(
+        &self,
+        errand: &LoginContext<'e, '_>,
+    ) -> Result<LoginRequest<'e>, SignError> {
         match self {
-            Self::Login(login) => login.asking(errand),
-            Self::Client(client) => client.asking(errand),
+            Self::Login(login) => login.login_request(errand),
+            Self::Client(client) => client.login_request(errand),
         }
     }
 
     /// The same without the password, where that is to be had.
-    pub(super) fn refreshing<'e>(
+    pub(super) fn refresh_request<'e>(
         &self,
-        errand: &Errand<'e, '_>,
+        errand: &LoginContext<'e, '_>,
         token: &Secret,
-    ) -> Result<Option<Asking<'e>>, Unsigned> {
+    ) -> Result<Option<LoginRequest<'e>>, SignError> {
         match self {
-            Self::Login(login) => login.refreshing(errand, token),
+            Self::Login(login) => login.refresh_request(errand, token),
             Self::Client(_) => Ok(None),
         }
     }
 
     /// What an answer gives. No word of the reason repeats `secret`.
-    pub(super) fn read(&self, fetched: &Fetched, now: SystemTime, secret: &[u8]) -> Result<Gained, Fault> {
+    pub(super) fn parse_response(
+        &self,
+        fetched: &Fetched,
+        now: SystemTime,
+        secret: &[u8],
+    ) -> Result<TokenResponse, LoginError> {
         match self {
-            Self::Login(login) => login.read(fetched, now, secret),
-            Self::Client(client) => client.read(fetched, now, secret),
+            Self::Login(login) => login.parse_response(fetched, now, secret),
+            Self::Client(client) => client.parse_response(fetched, now, secret),
         }
     }
 
     /// Puts a pass on.
-    pub(super) fn put<'e>(
+    pub(super) fn attach<'e>(
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-        pass: &Pass,
-    ) -> Result<Signed<'e>, Unsigned> {
+        pass: &UpstreamToken,
+    ) -> Result<Signed<'e>, SignError> {
         match self {
-            Self::Login(login) => login.carrier.put(outbound, credential, pass),
-            Self::Client(_) => Carrier::Bearer.put(outbound, credential, pass),
+            Self::Login(login) => login.carrier.attach(outbound, credential, pass),
+            Self::Client(_) => TokenPlacement::Bearer.attach(outbound, credential, pass),
         }
     }
 
@@ -93,28 +101,31 @@ impl Source {
     ///
     /// # Errors
     /// [`Broken`] where the upstream breaks off meanwhile.
-    pub(super) async fn ended(&self, response: &mut Response<Answer>) -> Result<Option<Ended>, Broken> {
+    pub(super) async fn rejection(
+        &self,
+        response: &mut Response<UpstreamBody>,
+    ) -> Result<Option<Rejection>, Broken> {
         match response.status() {
-            StatusCode::UNAUTHORIZED => return Ok(Some(Ended::Surely)),
-            StatusCode::FORBIDDEN => return Ok(Some(Ended::Perhaps)),
+            StatusCode::UNAUTHORIZED => return Ok(Some(Rejection::Definite)),
+            StatusCode::FORBIDDEN => return Ok(Some(Rejection::Possible)),
             _ => {}
         }
         match self {
-            Self::Login(login) => login.says_failed(response).await,
+            Self::Login(login) => login.is_failure_body(response).await,
             Self::Client(_) => Ok(None),
         }
     }
 }
 
-impl Carrier {
-    fn put<'e>(
+impl TokenPlacement {
+    fn attach<'e>(
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-        pass: &Pass,
-    ) -> Result<Signed<'e>, Unsigned> {
+        pass: &UpstreamToken,
+    ) -> Result<Signed<'e>, SignError> {
         let (name, before) = self.before();
-        Ok(outbound.sign(credential, name, value(&before, pass.token())?))
+        Ok(outbound.sign(credential, name, sensitive_header(&before, pass.token())?))
     }
 
     /// The header, and what stands in it before the pass.
@@ -133,7 +144,7 @@ impl Carrier {
     }
 
     /// The header line, `…` standing for the pass.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let (name, before) = self.before();
         format!("{name}: {before}…")
     }

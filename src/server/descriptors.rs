@@ -9,12 +9,12 @@ const EACH_WORKER: u64 = 32;
 
 /// How many consumers' connections this process can hold beside all else that it opens.
 pub(super) fn room(workers: usize) -> usize {
-    most(getrlimit(Resource::Nofile).current, workers)
+    max_connections(getrlimit(Resource::Nofile).current, workers)
 }
 
 /// How many connections a process can hold that may have so many files open, `None` for any number. Each may
 /// need another one, to an upstream. The reserve is never more than half, so that few files still serve some.
-fn most(files: Option<u64>, workers: usize) -> usize {
+fn max_connections(files: Option<u64>, workers: usize) -> usize {
     let Some(files) = files else { return usize::MAX };
     let workers = u64::try_from(workers).unwrap_or(u64::MAX);
     let reserve = EACH_WORKER.saturating_mul(workers).saturating_add(RESERVE).min(files / 2);
@@ -40,11 +40,11 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_all_else() {
-        assert_eq!(most(None, 4), usize::MAX);
-        assert_eq!(most(Some(65_536), 4), (65_536 - 256) / 2);
-        assert_eq!(most(Some(1024), 2), (1024 - 192) / 2);
-        assert_eq!(most(Some(256), 2), 64, "the reserve is half of few");
-        assert_eq!(most(Some(1024), 64), 256);
-        assert_eq!((most(Some(1), 1), most(Some(0), usize::MAX)), (1, 1));
+        assert_eq!(max_connections(None, 4), usize::MAX);
+        assert_eq!(max_connections(Some(65_536), 4), (65_536 - 256) / 2);
+        assert_eq!(max_connections(Some(1024), 2), (1024 - 192) / 2);
+        assert_eq!(max_connections(Some(256), 2), 64, "the reserve is half of few");
+        assert_eq!(max_connections(Some(1024), 64), 256);
+        assert_eq!((max_connections(Some(1), 1), max_connections(Some(0), usize::MAX)), (1, 1));
     }
 }

@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
-use super::quiet::Quiet;
+use super::idle::IdleState;
 
 /// The connections of one worker, to be told once.
 #[derive(Default)]
@@ -17,11 +17,11 @@ pub(super) struct Drain {
     begun: Cell<bool>,
     next: Cell<u64>,
     /// The tasks to wake, by the number of their connection.
-    tasks: RefCell<BTreeMap<u64, (Waker, Rc<Quiet>)>>,
+    tasks: RefCell<BTreeMap<u64, (Waker, Rc<IdleState>)>>,
 }
 
 /// A connection's place among those to be told; dropping it gives it up.
-struct Place<'d> {
+struct Registration<'d> {
     drain: &'d Drain,
     number: u64,
 }
@@ -40,7 +40,7 @@ impl Drain {
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         for (waker, quiet) in self.tasks.borrow().values() {
-            if quiet.ask(now) {
+            if quiet.request_park(now) {
                 waker.wake_by_ref();
             }
         }
@@ -60,11 +60,11 @@ impl Drain {
     pub(super) async fn run<C: Future>(
         &self,
         mut connection: Pin<&mut C>,
-        quiet: Rc<Quiet>,
+        quiet: Rc<IdleState>,
         wind_up: impl Fn(Pin<&mut C>),
     ) -> C::Output {
         let number = self.next.replace(self.next.get() + 1);
-        let place = Place { drain: self, number };
+        let place = Registration { drain: self, number };
         let (mut waits, mut told) = (Some(quiet), false);
         let output = std::future::poll_fn(|cx| {
             if let Some(quiet) = waits.take() {
@@ -82,7 +82,7 @@ impl Drain {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.drain.tasks.borrow_mut().remove(&self.number);
     }

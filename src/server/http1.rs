@@ -16,14 +16,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::drain::Drain;
-use super::quiet::Quiet;
-use super::shared::Shared;
-use super::wire::{Pace, Wire};
-use crate::audit::{Arrival, Audited, Broken};
+use super::framer::{Framer, Timeouts};
+use super::idle::IdleState;
+use super::pipeline::Pipeline;
+use crate::audit::{Audited, Broken, Peer};
 use crate::code::Code;
 use crate::framing::Fault;
-use crate::gateway::{Gateway, Received};
-use crate::transport::Answer;
+use crate::gateway::{Gateway, RawHead};
+use crate::transport::UpstreamBody;
 
 /// How long a connection that has said nothing yet may take to do so once the worker ends.
 const FRESH: Duration = Duration::from_secs(1);
@@ -32,14 +32,15 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     gateway: Rc<Gateway>,
     socket: (S, fn(&S)),
-    arrival: Rc<Arrival>,
+    arrival: Rc<Peer>,
     drain: Rc<Drain>,
 ) {
     let limits = gateway.snapshot.load().limits.clone();
-    let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let quiet = Rc::new(Quiet::new(Rc::clone(&arrival)));
-    let shared = Rc::new(Shared::new(Rc::clone(&quiet)));
-    let wire = Wire::new(socket, (gateway.journal.gate(), Rc::clone(&shared)), limits.head, pace);
+    let pace =
+        Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
+    let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
+    let shared = Rc::new(Pipeline::new(Rc::clone(&quiet)));
+    let wire = Framer::new(socket, (gateway.journal.gate(), Rc::clone(&shared)), limits.head, pace);
     let queue = Rc::clone(&shared);
     let answers = service_fn(move |request: Request<Incoming>| {
         let (gateway, shared, arrival) = (Rc::clone(&gateway), Rc::clone(&queue), Rc::clone(&arrival));
@@ -50,32 +51,32 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     if limits.head.lines > 100 {
         builder.max_headers(limits.head.lines);
     }
-    let state = State::Silent(wire);
-    let mut talk = Talk { state, answers, builder, shared, spoke: false, ending: false };
-    if let Err(error) = drain.run(Pin::new(&mut talk), quiet, Talk::wind_up).await {
+    let state = State::Parked(wire);
+    let mut talk = Http1Conn { state, answers, builder, shared, spoke: false, ending: false };
+    if let Err(error) = drain.run(Pin::new(&mut talk), quiet, Http1Conn::graceful_shutdown).await {
         tracing::debug!(%error, "connection ended");
     }
 }
 
 /// A connection: spoken with by hyper, or silent. Thousands are mostly silent, and hyper keeps buffers
 /// of 8 KiB and more for each.
-struct Talk<S, V: HttpService<Incoming>> {
+struct Http1Conn<S, V: HttpService<Incoming>> {
     state: State<S, V>,
     answers: V,
     builder: Builder,
-    shared: Rc<Shared>,
+    shared: Rc<Pipeline>,
     spoke: bool,
     ending: bool,
 }
 
 #[expect(clippy::large_enum_variant, reason = "the large one is what most are, most of the time")]
 enum State<S, V: HttpService<Incoming>> {
-    Spoken(Box<http1::Connection<TokioIo<Wire<S>>, V>>),
-    Silent(Wire<S>),
-    Over,
+    Active(Box<http1::Connection<TokioIo<Framer<S>>, V>>),
+    Parked(Framer<S>),
+    Closed,
 }
 
-impl<S, V> Talk<S, V>
+impl<S, V> Http1Conn<S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: HttpService<Incoming, Error = Infallible> + Clone,
@@ -83,46 +84,46 @@ where
 {
     /// The worker ends: after the answer, or at once where none is due. Who has only just come may have
     /// its request on the way.
-    fn wind_up(self: Pin<&mut Self>)
+    fn graceful_shutdown(self: Pin<&mut Self>)
     where
         Self: Unpin,
     {
         let this = self.get_mut();
         this.ending = true;
         match &mut this.state {
-            State::Spoken(connection) => Pin::new(&mut **connection).graceful_shutdown(),
-            State::Silent(wire) => wire.hurry(if this.spoke { Duration::ZERO } else { FRESH }),
-            State::Over => {}
+            State::Active(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            State::Parked(wire) => wire.shorten_idle(if this.spoke { Duration::ZERO } else { FRESH }),
+            State::Closed => {}
         }
     }
 
     /// Puts hyper's part away.
-    fn rest(&mut self) {
-        if let State::Spoken(connection) = std::mem::replace(&mut self.state, State::Over) {
+    fn park(&mut self) {
+        if let State::Active(connection) = std::mem::replace(&mut self.state, State::Closed) {
             self.shared.quiet.end();
             let parts = connection.into_parts();
             let mut wire = parts.io.into_inner();
             // Whoever is silent has left nothing behind.
-            if wire.shrink() && parts.read_buf.is_empty() {
-                self.state = State::Silent(wire);
+            if wire.release_buffers() && parts.read_buf.is_empty() {
+                self.state = State::Parked(wire);
             }
         }
     }
 
     /// Has hyper speak.
-    fn speak(&mut self) {
-        if let State::Silent(wire) = std::mem::replace(&mut self.state, State::Over) {
+    fn unpark(&mut self) {
+        if let State::Parked(wire) = std::mem::replace(&mut self.state, State::Closed) {
             let mut connection =
                 Box::new(self.builder.serve_connection(TokioIo::new(wire), self.answers.clone()));
             if self.ending {
                 Pin::new(&mut *connection).graceful_shutdown();
             }
-            (self.state, self.spoke) = (State::Spoken(connection), true);
+            (self.state, self.spoke) = (State::Active(connection), true);
         }
     }
 }
 
-impl<S, V> Future for Talk<S, V>
+impl<S, V> Future for Http1Conn<S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: HttpService<Incoming, Error = Infallible> + Clone + Unpin,
@@ -135,20 +136,20 @@ where
         loop {
             // Where it stands: moving it for every poll would be most of what this costs.
             match &mut this.state {
-                State::Spoken(_) if this.shared.quiet.is_due() => this.rest(),
-                State::Spoken(connection) => {
+                State::Active(_) if this.shared.quiet.take_park_request() => this.park(),
+                State::Active(connection) => {
                     let polled = Pin::new(&mut **connection).poll(cx);
                     let over = polled.is_pending() && this.shared.quiet.is_unwanted();
                     return if over { Poll::Ready(Ok(())) } else { polled };
                 }
-                State::Silent(wire) => {
-                    if wire.poll_spoken(cx).is_pending() {
+                State::Parked(wire) => {
+                    if wire.poll_first_byte(cx).is_pending() {
                         let over = this.shared.quiet.is_unwanted();
                         return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
                     }
-                    this.speak();
+                    this.unpark();
                 }
-                State::Over => return Poll::Ready(Ok(())),
+                State::Closed => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -157,10 +158,10 @@ where
 async fn answer(
     gateway: Rc<Gateway>,
     request: Request<Incoming>,
-    shared: Rc<Shared>,
-    arrival: Rc<Arrival>,
+    shared: Rc<Pipeline>,
+    arrival: Rc<Peer>,
 ) -> Result<Response<Tracked>, Infallible> {
-    let received = shared.take().unwrap_or_else(|| Received {
+    let received = shared.take().unwrap_or_else(|| RawHead {
         method: None,
         target: Rc::default(),
         fault: Some(Fault { code: Code::Malformed, reason: "unframed" }),
@@ -175,17 +176,17 @@ async fn answer(
 }
 
 /// A request in flight, until its whole answer is handed over.
-struct Flight(Rc<Shared>);
+struct Flight(Rc<Pipeline>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.finished();
+        self.0.mark_finished();
     }
 }
 
 /// An answer's body that tells the framer when it is done.
 struct Tracked {
-    body: Audited<Answer>,
+    body: Audited<UpstreamBody>,
     flight: Flight,
     /// Whether the consumer knows no chunked coding.
     old: bool,
@@ -198,7 +199,7 @@ impl Body for Tracked {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if this.old && this.body.size_hint().exact().is_none() {
-            this.flight.0.is_told_by_the_end();
+            this.flight.0.mark_close_delimited();
         }
         Pin::new(&mut this.body).poll_frame(cx)
     }

@@ -22,15 +22,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::drain::Drain;
-use super::frames::{Frames, STREAMS, Seen, WINDOW};
-use super::quiet::Quiet;
-use super::wire::Pace;
-use crate::audit::{Arrival, Audited, Broken};
+use super::frame_guard::{FrameGuard, FrameStats, STREAMS, WINDOW};
+use super::framer::Timeouts;
+use super::idle::IdleState;
+use crate::audit::{Audited, Broken, Peer};
 use crate::code::Code;
-use crate::deadline::Deadline;
 use crate::framing::{Fault, HeadLimits, request_fields};
-use crate::gateway::{Gateway, Received};
-use crate::transport::Answer;
+use crate::gateway::{Gateway, RawHead};
+use crate::timer::LazyTimer;
+use crate::transport::UpstreamBody;
 
 /// What a consumer may send before it is asked for more, over all streams of a connection: so much that
 /// some whose upstream reads nothing leave room for others.
@@ -56,19 +56,23 @@ const LEFT: Fault = Fault { code: Code::Malformed, reason: "a stream that ended 
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     gateway: Rc<Gateway>,
     socket: S,
-    arrival: Rc<Arrival>,
+    arrival: Rc<Peer>,
     drain: Rc<Drain>,
 ) {
     let limits = gateway.snapshot.load().limits.clone();
     let (seen, streams) = Streams::watched();
     // Twice what we take, so that we are the ones who refuse, and the trail hears of it.
     let most = limits.head.headers.saturating_mul(2);
-    let frames = Frames::new((socket, gateway.journal.gate()), Rc::clone(&seen), most);
+    let frames = FrameGuard::new((socket, gateway.journal.gate()), Rc::clone(&seen), most);
     let (asked, begun, from) = (Rc::clone(&gateway), Rc::clone(&streams), Rc::clone(&arrival));
     let answers = service_fn(move |request: Request<Incoming>| {
         answer(Rc::clone(&asked), request, limits.head, (Rc::clone(&from), begun.begin()))
     });
-    let tasks = Tasks { streams: Rc::clone(&streams), seen: Rc::clone(&seen), patience: limits.body_timeout };
+    let tasks = StreamExecutor {
+        streams: Rc::clone(&streams),
+        seen: Rc::clone(&seen),
+        patience: limits.body_timeout,
+    };
     let mut builder = Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
@@ -80,19 +84,20 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_local_error_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS);
     let connection = Box::pin(builder.serve_connection(TokioIo::new(frames), answers));
-    let pace = Pace { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let (deadline, told) = (Deadline::default(), 0);
-    let quiet = Rc::new(Quiet::new(Rc::clone(&arrival)));
+    let pace =
+        Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
+    let (deadline, told) = (LazyTimer::default(), 0);
+    let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
     let waits = Rc::clone(&quiet);
     let mut talk =
-        Talk { connection, seen, streams, gateway, arrival, pace, deadline, quiet, doubt: None, told };
+        Http2Conn { connection, seen, streams, gateway, arrival, pace, deadline, quiet, doubt: None, told };
     // Its state is small beside that of TLS, and stays.
-    drain.run(Pin::new(&mut talk), waits, Talk::wind_up).await;
+    drain.run(Pin::new(&mut talk), waits, Http2Conn::graceful_shutdown).await;
 }
 
 /// The requests of one connection.
 struct Streams {
-    seen: Rc<Seen>,
+    seen: Rc<FrameStats>,
     in_flight: Cell<u32>,
     /// When the last one ended.
     idle: Cell<Instant>,
@@ -104,8 +109,8 @@ struct Streams {
 
 impl Streams {
     /// None yet, and what watches their frames.
-    fn watched() -> (Rc<Seen>, Rc<Self>) {
-        let seen = Rc::new(Seen::default());
+    fn watched() -> (Rc<FrameStats>, Rc<Self>) {
+        let seen = Rc::new(FrameStats::default());
         let streams = Self {
             seen: Rc::clone(&seen),
             in_flight: Cell::default(),
@@ -152,18 +157,18 @@ async fn answer(
     gateway: Rc<Gateway>,
     mut request: Request<Incoming>,
     limits: HeadLimits,
-    (arrival, flight): (Rc<Arrival>, Flight),
-) -> Result<Response<Streamed>, Infallible> {
+    (arrival, flight): (Rc<Peer>, Flight),
+) -> Result<Response<StreamBody>, Infallible> {
     let received = received(&mut request, &limits);
     let mut response = Box::pin(gateway.handle(request, received, arrival)).await;
     // It says nothing here, and HTTP/2 knows no such field.
     response.headers_mut().remove(CONNECTION);
     flight.progress.0.set(Some(Instant::now()));
-    Ok(response.map(|body| Streamed { body, rest: Bytes::new(), flight }))
+    Ok(response.map(|body| StreamBody { body, rest: Bytes::new(), flight }))
 }
 
 /// The request as HTTP/1 would have brought it, or why it is refused.
-fn received(request: &mut Request<Incoming>, limits: &HeadLimits) -> Received {
+fn received(request: &mut Request<Incoming>, limits: &HeadLimits) -> RawHead {
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let target: Rc<[u8]> = Rc::from(target.as_bytes());
     let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
@@ -181,7 +186,7 @@ fn received(request: &mut Request<Incoming>, limits: &HeadLimits) -> Received {
     } else {
         request_fields(&target, fields, limits).err()
     };
-    Received { method: Some(request.method().clone()), target, fault }
+    RawHead { method: Some(request.method().clone()), target, fault }
 }
 
 /// A cookie may come in crumbs, which HTTP/1 does not know (RFC 9113 §8.2.3).
@@ -195,14 +200,14 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// An answer's body on its way into a stream.
-struct Streamed {
-    body: Audited<Answer>,
+struct StreamBody {
+    body: Audited<UpstreamBody>,
     /// What came of it and was not handed over yet.
     rest: Bytes,
     flight: Flight,
 }
 
-impl Body for Streamed {
+impl Body for StreamBody {
     type Data = Bytes;
     type Error = Broken;
 
@@ -236,17 +241,17 @@ impl Body for Streamed {
 
 /// Runs each stream as a task of its own, and ends one whose consumer does not take its answer.
 #[derive(Clone)]
-struct Tasks {
+struct StreamExecutor {
     streams: Rc<Streams>,
-    seen: Rc<Seen>,
+    seen: Rc<FrameStats>,
     patience: Duration,
 }
 
-impl<F: Future + 'static> Executor<F> for Tasks {
+impl<F: Future + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let progress = self.streams.fresh.borrow_mut().take().unwrap_or_default();
         let (seen, patience) = (Rc::clone(&self.seen), self.patience);
-        let (mut stream, mut deadline) = (Box::pin(stream), Deadline::default());
+        let (mut stream, mut deadline) = (Box::pin(stream), LazyTimer::default());
         // Owned by its connection: it ends with it. Dropped, it resets the stream.
         tokio::task::spawn_local(std::future::poll_fn(move |cx| {
             if stream.as_mut().poll(cx).is_ready() {
@@ -254,34 +259,37 @@ impl<F: Future + 'static> Executor<F> for Tasks {
             }
             let Some(since) = progress.0.get() else { return Poll::Pending };
             // While the connection is stuck, or slow, they all wait: that has a time-out of its own.
-            deadline.poll(cx, seen.flows().map_or(since, |flows| flows.max(since)) + patience)
+            deadline.poll(cx, seen.unblocked_since().map_or(since, |flows| flows.max(since)) + patience)
         }));
     }
 }
 
 /// A connection, and when it must end.
-struct Talk<C> {
+struct Http2Conn<C> {
     connection: Pin<Box<C>>,
-    seen: Rc<Seen>,
+    seen: Rc<FrameStats>,
     streams: Rc<Streams>,
     gateway: Rc<Gateway>,
-    arrival: Rc<Arrival>,
-    pace: Pace,
-    deadline: Deadline,
-    quiet: Rc<Quiet>,
+    arrival: Rc<Peer>,
+    pace: Timeouts,
+    deadline: LazyTimer,
+    quiet: Rc<IdleState>,
     /// Since when there are streams that became no request.
     doubt: Option<Instant>,
     /// Of how many of them the trail was told.
     told: u64,
 }
 
-impl<C> Talk<C> {
+impl<C> Http2Conn<C> {
     /// Tells the trail of streams that h2 refused by itself.
-    fn tell_refused(&mut self, over: bool) {
-        let refused = self.seen.begun().saturating_sub(self.seen.served() + self.told);
+    fn record_refused_streams(&mut self, over: bool) {
+        let refused = self.seen.begun().saturating_sub(self.seen.stream_count() + self.told);
         // Once it ends, what still comes is left for another connection. While nothing can be written, h2 may
         // not have read what we have seen.
-        if refused == 0 || self.streams.ending.get().is_some() || (self.seen.stuck().is_some() && !over) {
+        if refused == 0
+            || self.streams.ending.get().is_some()
+            || (self.seen.blocked_since().is_some() && !over)
+        {
             self.doubt = None;
             return;
         }
@@ -295,36 +303,36 @@ impl<C> Talk<C> {
     }
 
     /// What is due next, and when.
-    fn due(&self) -> Option<(Instant, Due)> {
+    fn due(&self) -> Option<(Instant, Timeout)> {
         let quiet = (self.streams.in_flight.get() == 0).then(|| self.streams.idle.get());
-        let first = self.seen.unfinished().map(|since| (since + self.pace.head, Due::Slow));
-        let stuck = self.seen.stuck().map(|since| (since + self.pace.write, Due::Over));
+        let first = self.seen.incomplete_since().map(|since| (since + self.pace.head, Timeout::Stalled));
+        let stuck = self.seen.blocked_since().map(|since| (since + self.pace.write, Timeout::Expired));
         let next = match (quiet, self.streams.ending.get()) {
-            (Some(since), Some(ending)) => Some((since.max(ending) + LINGER, Due::Over)),
-            (Some(since), None) => Some((since + self.pace.idle, Due::Idle)),
+            (Some(since), Some(ending)) => Some((since.max(ending) + LINGER, Timeout::Expired)),
+            (Some(since), None) => Some((since + self.pace.idle, Timeout::Idle)),
             (None, _) => None,
         };
-        let doubt = self.doubt.map(|since| (since + DOUBT, Due::Doubt));
+        let doubt = self.doubt.map(|since| (since + DOUBT, Timeout::Doubt));
         [first, stuck, next, doubt].into_iter().flatten().min_by_key(|(until, _)| *until)
     }
 }
 
 #[derive(Clone, Copy)]
-enum Due {
-    Slow,
+enum Timeout {
+    Stalled,
     Idle,
-    Over,
+    Expired,
     Doubt,
 }
 
-impl<S, V> Talk<http2::Connection<TokioIo<Frames<S>>, V, Tasks>>
+impl<S, V> Http2Conn<http2::Connection<TokioIo<FrameGuard<S>>, V, StreamExecutor>>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
-    V: HttpService<Incoming, ResBody = Streamed, Error = Infallible>,
+    V: HttpService<Incoming, ResBody = StreamBody, Error = Infallible>,
     V::Future: 'static,
 {
     /// No more streams, and the end after those in flight.
-    fn wind_up(self: Pin<&mut Self>) {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
         let this = self.get_mut();
         this.streams.ending.set(this.streams.ending.get().or_else(|| Some(Instant::now())));
         this.connection.as_mut().graceful_shutdown();
@@ -332,16 +340,16 @@ where
 }
 
 /// What the consumer did that h2 ended the connection for, if it was that.
-fn broken(error: &hyper::Error) -> Option<Fault> {
+fn fault_of(error: &hyper::Error) -> Option<Fault> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
     let ours = error.is_library() && !error.is_io();
     ours.then(|| if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) { ABUSED } else { BROKEN })
 }
 
-impl<S, V> Future for Talk<http2::Connection<TokioIo<Frames<S>>, V, Tasks>>
+impl<S, V> Future for Http2Conn<http2::Connection<TokioIo<FrameGuard<S>>, V, StreamExecutor>>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
-    V: HttpService<Incoming, ResBody = Streamed, Error = Infallible>,
+    V: HttpService<Incoming, ResBody = StreamBody, Error = Infallible>,
     V::Future: 'static,
 {
     type Output = ();
@@ -350,31 +358,31 @@ where
         let this = self.get_mut();
         loop {
             let polled = this.connection.as_mut().poll(cx);
-            let broken = || if let Poll::Ready(Err(error)) = &polled { broken(error) } else { None };
+            let broken = || if let Poll::Ready(Err(error)) = &polled { fault_of(error) } else { None };
             if let Some(fault) = this.seen.take_fault().or_else(broken) {
                 // It tells of what came with it, too.
                 this.gateway.refuse_unread(fault, &this.arrival);
             } else {
-                this.tell_refused(polled.is_ready());
+                this.record_refused_streams(polled.is_ready());
             }
             if let Poll::Ready(ended) = polled {
                 ended.unwrap_or_else(|error| tracing::debug!(%error, "connection ended"));
                 return Poll::Ready(());
             }
             if this.quiet.is_unwanted() {
-                this.tell_refused(true);
+                this.record_refused_streams(true);
                 return Poll::Ready(());
             }
             let Some((until, due)) = this.due() else { return Poll::Pending };
             ready!(this.deadline.poll(cx, until));
             match due {
-                Due::Slow => {
+                Timeout::Stalled => {
                     this.gateway.refuse_unread(SLOW, &this.arrival);
                     return Poll::Ready(());
                 }
-                Due::Over => return Poll::Ready(()),
-                Due::Idle => Pin::new(&mut *this).wind_up(),
-                Due::Doubt => {}
+                Timeout::Expired => return Poll::Ready(()),
+                Timeout::Idle => Pin::new(&mut *this).graceful_shutdown(),
+                Timeout::Doubt => {}
             }
         }
     }

@@ -2,20 +2,20 @@
 
 mod descriptors;
 mod drain;
-mod frames;
+mod frame_guard;
 mod http1;
 mod http2;
-mod linger;
-mod quiet;
-mod shared;
-mod state;
-mod trail;
-mod unreadable;
-mod wire;
+mod lingering_close;
+mod idle;
+mod pipeline;
+mod state_dir;
+mod trail_dir;
+mod bad_head;
+mod framer;
 mod worker;
 
-pub use state::{Amiss, StateDir, public_key};
-pub use trail::Trail;
+pub use state_dir::{Amiss, StateDir, public_key};
+pub use trail_dir::Trail;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,13 +30,13 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use crate::audit::{Disk, Flusher, Journal, Opening, Signer};
+use crate::audit::{Disk, Journal, JournalThreads, Opening, Signer};
 use crate::clock::Clock;
 use crate::config::{self, Compiled, Listener};
 use crate::gateway::{Gateway, Snapshot};
 use crate::metrics::Metrics;
 use crate::transport::Transport;
-use worker::{Crowd, Door, Worker};
+use worker::{BoundListener, ConnectionLimiter, Worker};
 
 /// What a server runs with.
 pub struct Setup {
@@ -68,7 +68,7 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
     /// How many connections there are descriptors for.
     room: usize,
-    journal: (Journal, Flusher),
+    journal: (Journal, JournalThreads),
     metrics: Arc<Metrics>,
 }
 
@@ -89,9 +89,9 @@ impl Server {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (stop, stopped) = watch::channel(None);
         let room = descriptors::room(count);
-        let crowd = Arc::new(Crowd::new(room));
+        let crowd = Arc::new(ConnectionLimiter::new(room));
         for listener in &listeners {
-            worker::probe(listener.address).map_err(|error| told(listener.address, &error))?;
+            worker::probe(listener.address).map_err(|error| with_address(listener.address, &error))?;
         }
         let (clock, metrics) = (setup.clock, setup.metrics);
         let (opening, kept) = (Opening { store, changes: Vec::new() }, (setup.disk, setup.signer));
@@ -105,12 +105,16 @@ impl Server {
             let mut doors = Vec::with_capacity(listeners.len());
             for (listener, (_, tls)) in listeners.iter_mut().zip(&tls) {
                 let socket =
-                    worker::bind(listener.address).map_err(|error| told(listener.address, &error))?;
+                    worker::bind(listener.address).map_err(|error| with_address(listener.address, &error))?;
                 // The first worker finds the port that the others share.
                 listener.address = socket.local_addr()?;
-                doors.push(Door { socket, address: listener.address.to_string().into(), tls: tls.clone() });
+                doors.push(BoundListener {
+                    socket,
+                    address: listener.address.to_string().into(),
+                    tls: tls.clone(),
+                });
             }
-            let parts = Parts {
+            let parts = WorkerSeed {
                 snapshot: Arc::clone(&snapshot),
                 journal: journal.0.clone(),
                 clock: Arc::clone(&clock),
@@ -211,18 +215,18 @@ impl Server {
 }
 
 /// What goes to a worker's thread.
-struct Parts {
+struct WorkerSeed {
     snapshot: Arc<ArcSwap<Snapshot>>,
     journal: Journal,
     clock: Arc<dyn Clock>,
     spool: PathBuf,
-    crowd: Arc<Crowd>,
+    crowd: Arc<ConnectionLimiter>,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<Option<Duration>>,
 }
 
-impl Parts {
-    fn run(self, doors: Vec<Door>) {
+impl WorkerSeed {
+    fn run(self, doors: Vec<BoundListener>) {
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -242,6 +246,6 @@ impl Parts {
     }
 }
 
-fn told(address: SocketAddr, error: &io::Error) -> io::Error {
+fn with_address(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{address}: {error}"))
 }

@@ -21,12 +21,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::drain::Drain;
-use super::quiet::Quiet;
+use super::idle::IdleState;
 use super::{http1, http2};
-use crate::audit::Arrival;
+use crate::audit::Peer;
 use crate::gateway::Gateway;
 use crate::gateway::limits::{Limits, simplest};
-use crate::metrics::{Metrics, Reason, Recent, Word};
+use crate::metrics::{CachedSeries, Metrics, Reason, StaticLabel};
 use crate::tls::HTTP2;
 
 /// How long accepting pauses when the system gives no more sockets.
@@ -35,7 +35,7 @@ const NO_SOCKETS: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// A listening socket of one worker.
-pub(super) struct Door {
+pub(super) struct BoundListener {
     pub(super) socket: std::net::TcpListener,
     pub(super) address: Arc<str>,
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
@@ -45,7 +45,7 @@ pub(super) struct Door {
 const TURNS: usize = 3;
 
 /// Consumers' connections, over all workers.
-pub(super) struct Crowd {
+pub(super) struct ConnectionLimiter {
     /// How many there are descriptors for.
     most: usize,
     all: AtomicUsize,
@@ -53,8 +53,8 @@ pub(super) struct Crowd {
 }
 
 /// One connection of the crowd; dropping it makes room.
-struct Guest {
-    crowd: Arc<Crowd>,
+struct ConnectionGuard {
+    crowd: Arc<ConnectionLimiter>,
     address: Option<IpAddr>,
     metrics: Arc<Metrics>,
 }
@@ -77,7 +77,7 @@ impl Full {
     }
 }
 
-impl Crowd {
+impl ConnectionLimiter {
     pub(super) fn new(most: usize) -> Self {
         Self { most, all: AtomicUsize::default(), by_address: DashMap::default() }
     }
@@ -87,12 +87,13 @@ impl Crowd {
         self: &Arc<Self>,
         (peer, limits): (IpAddr, &Limits),
         metrics: &Arc<Metrics>,
-    ) -> Result<Guest, Full> {
+    ) -> Result<ConnectionGuard, Full> {
         let most = self.most.min(limits.connections);
         let claim = |used: usize| (used < most).then_some(used + 1);
         self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).map_err(|_| Full::All)?;
         metrics.connections.inc();
-        let mut guest = Guest { crowd: Arc::clone(self), address: None, metrics: Arc::clone(metrics) };
+        let mut guest =
+            ConnectionGuard { crowd: Arc::clone(self), address: None, metrics: Arc::clone(metrics) };
         if let Some((peer, each)) = limits.share(peer, most) {
             let mut count = self.by_address.entry(peer).or_insert(0);
             if *count >= each {
@@ -106,7 +107,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.crowd.all.fetch_sub(1, Ordering::AcqRel);
         self.metrics.connections.dec();
@@ -120,8 +121,8 @@ impl Drop for Guest {
 /// What a worker runs with.
 pub(super) struct Worker {
     pub(super) gateway: Gateway,
-    pub(super) doors: Vec<Door>,
-    pub(super) crowd: Arc<Crowd>,
+    pub(super) doors: Vec<BoundListener>,
+    pub(super) crowd: Arc<ConnectionLimiter>,
     pub(super) metrics: Arc<Metrics>,
     /// Set when the worker is to end; the value is how long calls in flight may take.
     pub(super) stop: watch::Receiver<Option<Duration>>,
@@ -135,14 +136,14 @@ impl Worker {
         let drain = Rc::new(Drain::default());
         let mut tasks = JoinSet::new();
         for door in doors {
-            let host = Host {
+            let host = Acceptor {
                 gateway: Rc::clone(&gateway),
                 crowd: Arc::clone(&crowd),
                 metrics: Arc::clone(&metrics),
                 drain: Rc::clone(&drain),
                 stop: stop.clone(),
             };
-            tasks.spawn_local(host.receive(door));
+            tasks.spawn_local(host.accept_loop(door));
         }
         let mut ticks = tokio::time::interval(SWEEP);
         let patience = loop {
@@ -165,16 +166,16 @@ impl Worker {
 }
 
 /// Receives connections at one door.
-struct Host {
+struct Acceptor {
     gateway: Rc<Gateway>,
-    crowd: Arc<Crowd>,
+    crowd: Arc<ConnectionLimiter>,
     metrics: Arc<Metrics>,
     drain: Rc<Drain>,
     stop: watch::Receiver<Option<Duration>>,
 }
 
-impl Host {
-    async fn receive(mut self, door: Door) {
+impl Acceptor {
+    async fn accept_loop(mut self, door: BoundListener) {
         let listener = match TcpListener::from_std(door.socket) {
             Ok(listener) => listener,
             Err(error) => {
@@ -203,7 +204,7 @@ impl Host {
                         Rc::clone(&self.drain),
                     );
                     connections.spawn_local(async move {
-                        converse(gateway, socket, tls, arrival, drain).await;
+                        serve_connection(gateway, socket, tls, arrival, drain).await;
                         drop(guest);
                     });
                 }
@@ -219,12 +220,14 @@ impl Host {
 
     /// Lets a connection in. Where there is no room, those of this worker make it on which no request
     /// was authenticated.
-    async fn admit(&self, peer: IpAddr) -> Option<Guest> {
+    async fn admit(&self, peer: IpAddr) -> Option<ConnectionGuard> {
         let snapshot = self.gateway.snapshot.load_full();
         let enter = || self.crowd.enter((peer, &snapshot.limits), &self.metrics);
         let refused = |full: Full, most: usize| {
-            let counted =
-                self.metrics.connections_refused.get_or_create(&Reason { reason: Word(full.as_str()) });
+            let counted = self
+                .metrics
+                .connections_refused
+                .get_or_create(&Reason { reason: StaticLabel(full.as_str()) });
             counted.inc_by(u64::try_from(most).unwrap_or(u64::MAX));
         };
         let mut entered = enter();
@@ -241,24 +244,24 @@ impl Host {
     }
 }
 
-fn arrival(peer: SocketAddr, listener: &Arc<str>, tls: bool) -> Rc<Arrival> {
+fn arrival(peer: SocketAddr, listener: &Arc<str>, tls: bool) -> Rc<Peer> {
     let (peer_text, listener) = (peer.to_string(), Arc::clone(listener));
-    Rc::new(Arrival {
+    Rc::new(Peer {
         peer,
         peer_text,
         listener,
         tls,
-        recent: Recent::default(),
+        recent: CachedSeries::default(),
         authenticated: Cell::default(),
     })
 }
 
 /// One connection, from its first byte to its last.
-async fn converse(
+async fn serve_connection(
     gateway: Rc<Gateway>,
     socket: TcpStream,
     tls: Option<TlsAcceptor>,
-    arrival: Rc<Arrival>,
+    arrival: Rc<Peer>,
     drain: Rc<Drain>,
 ) {
     let Some(acceptor) = tls else {
@@ -267,17 +270,12 @@ async fn converse(
         return http1::serve(gateway, (socket, reset), arrival, drain).await;
     };
     // Boxed: it is large, and those that do without would have room for it.
-    Box::pin(encrypted(gateway, acceptor.accept(socket), arrival, drain)).await;
+    Box::pin(serve_tls(gateway, acceptor.accept(socket), arrival, drain)).await;
 }
 
-async fn encrypted(
-    gateway: Rc<Gateway>,
-    handshake: Accept<TcpStream>,
-    arrival: Rc<Arrival>,
-    drain: Rc<Drain>,
-) {
+async fn serve_tls(gateway: Rc<Gateway>, accepting: Accept<TcpStream>, arrival: Rc<Peer>, drain: Rc<Drain>) {
     let patience = gateway.snapshot.load().limits.header_timeout;
-    let agreed = tokio::time::timeout(patience, agree(handshake, &arrival, &drain)).await;
+    let agreed = tokio::time::timeout(patience, handshake(accepting, &arrival, &drain)).await;
     match agreed {
         // Without a `close_notify` TLS itself tells that the end is none.
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
@@ -290,12 +288,12 @@ async fn encrypted(
 }
 
 /// Agrees on TLS. The connection may have to make room meanwhile.
-async fn agree(
+async fn handshake(
     mut handshake: Accept<TcpStream>,
-    arrival: &Rc<Arrival>,
+    arrival: &Rc<Peer>,
     drain: &Drain,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let quiet = Rc::new(Quiet::new(Rc::clone(arrival)));
+    let quiet = Rc::new(IdleState::new(Rc::clone(arrival)));
     let waits = Rc::clone(&quiet);
     let mut agreed = std::future::poll_fn(move |cx| {
         let polled = Pin::new(&mut handshake).poll(cx);
@@ -354,7 +352,7 @@ mod tests {
 
     #[test]
     fn whoever_has_one_address_of_a_network_has_one_share() {
-        let (crowd, metrics) = (Arc::new(Crowd::new(usize::MAX)), Arc::new(Metrics::default()));
+        let (crowd, metrics) = (Arc::new(ConnectionLimiter::new(usize::MAX)), Arc::new(Metrics::default()));
         let enter = |peer: &str| crowd.enter((peer.parse().unwrap(), &limits(2)), &metrics);
         let guests = [enter("2001:db8::1"), enter("2001:db8::2")];
         assert!(guests.iter().all(Result::is_ok));
@@ -377,7 +375,7 @@ mod tests {
             (6, 5, 5),
             (usize::MAX, 0, 10),
         ] {
-            let crowd = Arc::new(Crowd::new(room));
+            let crowd = Arc::new(ConnectionLimiter::new(room));
             let enter = |peer: &str| crowd.enter((peer.parse().unwrap(), &limits(written)), &metrics);
             let guests: Vec<_> = (0..20).map(|_| enter("192.0.2.1")).take_while(Result::is_ok).collect();
             assert_eq!(guests.len(), wanted, "{written} of {room}");
@@ -394,7 +392,7 @@ mod tests {
         for peer in
             ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3", "fd00::1"]
         {
-            let crowd = Arc::new(Crowd::new(6));
+            let crowd = Arc::new(ConnectionLimiter::new(6));
             let enter = || crowd.enter((peer.parse().unwrap(), &limits(2)), &metrics);
             let guests: Vec<_> = (0..6).map(|_| enter()).collect();
             assert!(guests.iter().all(Result::is_ok), "{peer}");
@@ -402,7 +400,7 @@ mod tests {
             drop(guests);
             assert!(enter().is_ok(), "{peer}: room again");
         }
-        let crowd = Arc::new(Crowd::new(usize::MAX));
+        let crowd = Arc::new(ConnectionLimiter::new(usize::MAX));
         let enter = |peer: &str| crowd.enter((peer.parse().unwrap(), &limits(0)), &metrics);
         let guests: Vec<_> = (0..10).map(|_| enter("192.0.2.1")).collect();
         assert!(

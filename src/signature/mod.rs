@@ -1,14 +1,14 @@
 //! HTTP signatures as JumpServer verifies them: draft-cavage-http-signatures with hmac-sha256; and with RSA keys.
 //! Pure: no clock, no I/O.
 
-mod difference;
-mod presented;
+mod diagnosis;
+mod params;
 mod rsa;
 mod sign;
 mod verify;
 
-pub use difference::Difference;
-pub use presented::{Algorithm, Presented, Unreadable};
+pub use diagnosis::Diagnosis;
+pub use params::{Algorithm, Presented, Unreadable};
 pub use rsa::{NoRsaKey, RsaKey, rsa_authorization};
 pub use sign::{HmacKey, authorization};
 pub use verify::{Message, VerifyingKey};

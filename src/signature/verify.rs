@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac as legacy;
 use http::HeaderMap;
 
-use super::presented::Algorithm;
+use super::params::Algorithm;
 use super::{HmacKey, Part};
 use crate::secret::Secret;
 

@@ -96,7 +96,7 @@ impl<'t> Query<'t> {
 
     /// Why nobody can tell what its members are.
     #[must_use]
-    pub fn unclear(&self) -> Option<Unclear> {
+    pub fn why_unclear(&self) -> Option<Unclear> {
         match self {
             Self::Members(_) => None,
             Self::Unknown(why) => Some(*why),

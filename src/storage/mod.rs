@@ -1,10 +1,10 @@
 //! What the store keeps: rows of consumers, tokens, credentials and freezes. It sees ciphertext and
 //! digests only, and can open neither.
 //!
-//! A change is a list of [`Change`]s that is applied whole or not at all, with the [`Note`] that
+//! A change is a list of [`Change`]s that is applied whole or not at all, with the [`PendingAuditEvent`] that
 //! tells the trail of it: no change without its event, whoever made it and whenever.
 
-pub mod private;
+pub mod trust;
 mod sqlite;
 
 pub use sqlite::Sqlite;
@@ -123,7 +123,7 @@ pub struct VersionRow {
 
 /// What a freeze stops.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Frozen {
+pub enum FreezeTarget {
     /// Every call.
     Gateway,
     /// Every call to an upstream.
@@ -136,7 +136,7 @@ pub enum Frozen {
 
 /// A change as the trail tells it, kept until it is on the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub struct PendingAuditEvent {
     /// A UUID of version 7: its order is that of the changes.
     pub id: String,
     /// The members of the `admin` event after `event`, each after a comma: JSON.
@@ -160,11 +160,11 @@ pub struct Rows {
     /// version and credential, since the trail tells versions apart by their numbers.
     pub last_versions: Vec<(String, u32)>,
     /// In their order.
-    pub frozen: Vec<Frozen>,
+    pub frozen: Vec<FreezeTarget>,
     /// What the trail was not told yet, in order.
-    pub notes: Vec<Note>,
+    pub notes: Vec<PendingAuditEvent>,
     /// A value sealed at the beginning, by which a wrong master key is known.
-    pub proof: Option<Vec<u8>>,
+    pub key_check: Option<Vec<u8>>,
 }
 
 impl Rows {
@@ -177,7 +177,7 @@ impl Rows {
 
     /// What was read before, brought up to date. `new` has every row of the small tables; its consumers, tokens
     /// and access keys are those of consumers `touched`, and replace theirs. The rest stays.
-    fn renewed(self, touched: &HashSet<String>, new: Self) -> Self {
+    fn merge_changed(self, touched: &HashSet<String>, new: Self) -> Self {
         let Self { mut consumers, mut tokens, mut access_keys, .. } = self;
         replace(&mut consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
         replace(&mut tokens, new.tokens, |row| touched.contains(&row.consumer), |row| &row.id);
@@ -200,41 +200,41 @@ fn replace<R>(rows: &mut Vec<R>, new: Vec<R>, old: impl Fn(&R) -> bool, key: imp
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Adds a consumer, or replaces the one of that name.
-    Consumer(ConsumerRow),
+    PutConsumer(ConsumerRow),
     /// Takes a consumer away, with its tokens and access keys.
-    NoConsumer(String),
+    RemoveConsumer(String),
     /// Adds a token, or replaces the one of that id.
-    Token(TokenRow),
+    PutToken(TokenRow),
     /// Adds an access key, or replaces the one of that id.
-    AccessKey(AccessKeyRow),
+    PutAccessKey(AccessKeyRow),
     /// Notes the last use of a token or access key, where it is later than the one known. Never fails for
     /// one that is gone.
-    Used(String, Seconds),
+    MarkUsed(String, Seconds),
     /// Adds a credential, or replaces the one of that name.
-    Credential(CredentialRow),
+    PutCredential(CredentialRow),
     /// Takes a credential away, with its versions.
-    NoCredential(String),
+    RemoveCredential(String),
     /// Adds a version, or replaces it.
-    Version(VersionRow),
+    PutVersion(VersionRow),
     /// Takes a version away.
-    NoVersion(String, u32),
+    RemoveVersion(String, u32),
     /// Freezes.
-    Freeze(Frozen),
+    Freeze(FreezeTarget),
     /// Thaws; no error where nothing was frozen.
-    Thaw(Frozen),
+    Unfreeze(FreezeTarget),
     /// Leaves a note for the trail.
-    Note(Note),
+    QueueAuditEvent(PendingAuditEvent),
     /// The trail has this note.
-    Told(String),
+    AuditEventPublished(String),
     /// Sets the proof of the master key.
-    Proof(Vec<u8>),
+    SetKeyCheck(Vec<u8>),
     /// Gives up what the trail knows of, up to this state.
-    Accepted(Stamp),
+    AcceptStore(Revision),
 }
 
 /// Which state of the store it is. A change may be made for one, and fails where another came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub struct Revision {
     /// How often the store was changed.
     pub changes: i64,
     /// Drawn at the last change: by it the same count of another history is told apart, where an older
@@ -242,13 +242,13 @@ pub struct Stamp {
     pub mark: i64,
 }
 
-impl fmt::Display for Stamp {
+impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.changes, self.mark)
     }
 }
 
-impl FromStr for Stamp {
+impl FromStr for Revision {
     type Err = ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, ParseIntError> {
@@ -263,7 +263,7 @@ pub struct History {
     /// The latest of its stamps. What came before them is not known.
     pub stamps: BTreeMap<i64, i64>,
     /// A stamp of what a custodian has given up.
-    pub accepted: Option<Stamp>,
+    pub accepted: Option<Revision>,
     /// Whether a change of it was ever recorded on a trail. Where an older version alone has done so, this is false.
     pub is_recorded: bool,
 }
@@ -271,7 +271,7 @@ pub struct History {
 impl History {
     /// Whether the store was in this state, as far as it knows.
     #[must_use]
-    pub fn holds(&self, stamp: Stamp) -> bool {
+    pub fn holds(&self, stamp: Revision) -> bool {
         let is_before = self.stamps.first_key_value().is_some_and(|(first, _)| stamp.changes < *first);
         is_before || self.stamps.get(&stamp.changes) == Some(&stamp.mark) || self.accepted == Some(stamp)
     }
@@ -279,7 +279,7 @@ impl History {
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreFault {
+pub enum StoreError {
     /// It cannot be opened, read or written.
     #[error("{path}: {reason}")]
     Unusable {
@@ -290,30 +290,38 @@ pub enum StoreFault {
     },
     /// It was changed since the rows were read that the change is made from. Nothing was changed.
     #[error("the store was changed by another meanwhile, and nothing was changed now: do it again")]
-    Outdated,
+    Conflict,
 }
 
 /// Where rows are kept.
 pub trait Storage {
     /// Everything, as of one moment, with the stamp of that moment.
-    fn read(&self) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
+    fn read(&self) -> impl Future<Output = Result<(Rows, Revision), StoreError>>;
 
     /// The same as [`read`](Self::read) from rows that were read at `from`. Where few consumers were touched
     /// since, little more is read than what is theirs, so that of very many rows a change is known as soon as of
     /// few. Last uses alone may stay as they were.
-    fn renew(&self, rows: Rows, from: Stamp) -> impl Future<Output = Result<(Rows, Stamp), StoreFault>>;
+    fn read_since(
+        &self,
+        rows: Rows,
+        from: Revision,
+    ) -> impl Future<Output = Result<(Rows, Revision), StoreError>>;
 
     /// Makes all of `changes`, or none, durable before it returns. With `from`, only where nothing
     /// else was changed since.
-    fn write(&self, changes: &[Change], from: Option<Stamp>) -> impl Future<Output = Result<(), StoreFault>>;
+    fn write(
+        &self,
+        changes: &[Change],
+        from: Option<Revision>,
+    ) -> impl Future<Output = Result<(), StoreError>>;
 
     /// The stamp now, counted in the store itself, so that it is the same for all who look, in
-    /// whichever process: it is another after any change by anybody but for [`Change::Used`],
-    /// [`Change::Note`] and [`Change::Told`]. Cheap enough to be asked every quarter of a second.
-    fn stamp(&self) -> impl Future<Output = Result<Stamp, StoreFault>>;
+    /// whichever process: it is another after any change by anybody but for [`Change::MarkUsed`],
+    /// [`Change::QueueAuditEvent`] and [`Change::AuditEventPublished`]. Cheap enough to be asked every quarter of a second.
+    fn stamp(&self) -> impl Future<Output = Result<Revision, StoreError>>;
 
     /// The states that it was in.
-    fn history(&self) -> impl Future<Output = Result<History, StoreFault>>;
+    fn history(&self) -> impl Future<Output = Result<History, StoreError>>;
 }
 
 #[cfg(test)]
@@ -323,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_state_is_known_by_its_mark() {
-        let stamp = |changes, mark| Stamp { changes, mark };
+        let stamp = |changes, mark| Revision { changes, mark };
         let accepted = Some(stamp(90, -9));
         let history =
             History { stamps: [(10, -1), (11, 5), (12, i64::MIN)].into(), accepted, is_recorded: true };
@@ -337,11 +345,11 @@ mod tests {
             (stamp(90, 9), false),
         ] {
             assert_eq!(history.holds(known), held, "{known}");
-            assert_eq!(known.to_string().parse::<Stamp>().unwrap(), known);
+            assert_eq!(known.to_string().parse::<Revision>().unwrap(), known);
         }
         assert!(!History::default().holds(stamp(0, 0)), "no store was in any state");
         for wrong in ["", "1", "1:", ":1", "a:1"] {
-            assert!(wrong.parse::<Stamp>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Revision>().is_err(), "{wrong}");
         }
     }
 }

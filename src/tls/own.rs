@@ -39,7 +39,7 @@ pub fn own_client(cert: &Path, key: Option<&Secret>) -> io::Result<Arc<ClientCon
 }
 
 /// Lets in those that `others` knows, and whoever has the key of `own`.
-pub(super) fn or_own(
+pub(super) fn or_pinned(
     own: CertificateDer<'static>,
     others: Arc<dyn ClientCertVerifier>,
 ) -> Arc<dyn ClientCertVerifier> {

@@ -58,7 +58,7 @@ impl Trust {
 
 /// What is to be said of a `ca_file` none of whose certificates is in its time; of one that cannot be read nothing is.
 #[must_use]
-pub fn out_of_time(path: &Path, now: SystemTime) -> Option<&'static str> {
+pub fn validity_problem(path: &Path, now: SystemTime) -> Option<&'static str> {
     let now = i64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()?;
     let (mut expired, mut any) = (false, false);
     for certificate in super::certificates(path).ok()? {

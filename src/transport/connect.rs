@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::Failure;
-use super::address::{Network, may_be_called};
-use super::body::{BodyFault, RequestBody, root};
-use super::guard::{Guard, Watch};
-use super::standing::Standing;
+use super::address_filter::{Network, is_allowed};
+use super::endpoint_state::EndpointState;
+use super::request_body::{BodyFault, RequestBody, root};
+use super::response_guard::{ConnState, Guard};
 use crate::code::Code;
-use crate::deadline::Deadline;
 use crate::origin::Origin;
+use crate::timer::LazyTimer;
 use crate::tls;
 
 /// How long a connection may take to be free after an answer.
@@ -44,7 +44,7 @@ pub struct Endpoint {
     /// How long an idle connection is kept.
     pub(super) pool_idle: Duration,
     /// Whether it answers, and what it has to do.
-    pub standing: Arc<Standing>,
+    pub standing: Arc<EndpointState>,
     /// Whether its upstream has others.
     pub(super) is_one_of_several: bool,
     /// Whether its health is looked at, so that no call has to try whether it is up again.
@@ -73,7 +73,7 @@ impl Endpoint {
         };
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            standing: Arc::new(Standing::new("-", &origin)),
+            standing: Arc::new(EndpointState::new("-", &origin)),
             origin,
             tls,
             timeout,
@@ -86,13 +86,13 @@ impl Endpoint {
 
     /// The same with the standing that it has, one of several or not.
     #[must_use]
-    pub fn standing(self, standing: Arc<Standing>, is_one_of_several: bool, is_checked: bool) -> Self {
+    pub fn standing(self, standing: Arc<EndpointState>, is_one_of_several: bool, is_checked: bool) -> Self {
         Self { standing, is_one_of_several, is_checked, ..self }
     }
 
     /// The same, which may have these addresses too.
     #[must_use]
-    pub fn allowing(self, allowed: Arc<[Network]>) -> Self {
+    pub fn with_allowed(self, allowed: Arc<[Network]>) -> Self {
         Self { allowed, ..self }
     }
 
@@ -132,7 +132,7 @@ impl Endpoint {
         let found: Vec<SocketAddr> = found.map_err(|error| none(&format!(": {error}")))?.collect();
         let Some(first) = found.first().map(SocketAddr::ip) else { return Err(none(&"")) };
         let local = self.origin.is_loopback();
-        let good = found.into_iter().filter(|address| may_be_called(address.ip(), local, &self.allowed));
+        let good = found.into_iter().filter(|address| is_allowed(address.ip(), local, &self.allowed));
         let good: Vec<SocketAddr> = good.collect();
         if good.is_empty() {
             let reason = format!("address denied: {host} is at {first}");
@@ -164,16 +164,16 @@ fn shared(timeout: Duration, left: Duration) -> Duration {
 /// several times for every exchange.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
-    pub(super) watch: Watch,
+    pub(super) watch: ConnState,
     /// Kept with the connection: setting a timer anew for every exchange costs more than one
     /// that is looked at when it runs out.
-    pub(super) deadline: Deadline,
+    pub(super) deadline: LazyTimer,
     task: JoinHandle<()>,
 }
 
 impl Connection {
     async fn new<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Result<Box<Self>, Failure> {
-        let watch = Watch::default();
+        let watch = ConnState::default();
         let io = TokioIo::new(Guard::new(socket, watch.clone()));
         let (sender, connection) = http1::Builder::new()
             .handshake(io)
@@ -181,12 +181,12 @@ impl Connection {
             .map_err(|error| Failure { code: Code::UpstreamClosed, reason: root(&error) })?;
         // Its errors reach whoever waits for the answer.
         let task = tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
-        Ok(Box::new(Self { sender, watch, deadline: Deadline::default(), task }))
+        Ok(Box::new(Self { sender, watch, deadline: LazyTimer::default(), task }))
     }
 
     /// Whether it takes another request, now or as soon as its own task has seen the end of the last.
     /// One that holds back the rest of a body that the upstream does not read never does.
-    pub(super) async fn settles(&mut self) -> bool {
+    pub(super) async fn is_reusable(&mut self) -> bool {
         // Boxed: it is rare, and every call's future would have room for a timer.
         self.sender.is_ready()
             || matches!(Box::pin(tokio::time::timeout(SETTLING, self.sender.ready())).await, Ok(Ok(())))

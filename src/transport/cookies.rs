@@ -8,7 +8,7 @@ pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A `Cookie` line without the pairs that are to go; none where nothing is left.
-pub(super) fn without(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
+pub(super) fn remove_pairs(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
     let kept: Vec<&[u8]> =
         pairs(line.as_bytes()).filter(|pair| !goes(pair)).map(<[u8]>::trim_ascii).collect();
     let kept = kept.join(b"; ".as_slice());
@@ -77,10 +77,10 @@ mod tests {
     #[test]
     fn the_others_stay() {
         let line = HeaderValue::from_static("a=1; X-JMS-ORG=2;b=3 ; x-jms-org=4");
-        let left = |name: &str| without(&line, |pair| may_set(pair, name));
+        let left = |name: &str| remove_pairs(&line, |pair| may_set(pair, name));
         assert_eq!(left("X-JMS-ORG").unwrap(), "a=1; b=3");
         assert_eq!(
-            without(&HeaderValue::from_static(" x-jms-org=4"), |pair| may_set(pair, "x-jms-org")),
+            remove_pairs(&HeaderValue::from_static(" x-jms-org=4"), |pair| may_set(pair, "x-jms-org")),
             None
         );
     }

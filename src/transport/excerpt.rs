@@ -7,7 +7,7 @@ use http::Response;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::Value;
 
-use super::{Answer, scrub};
+use super::{UpstreamBody, scrub};
 use crate::inbound::Own;
 use crate::printable::printable_value;
 
@@ -24,7 +24,7 @@ const NAMES: [&str; 2] = ["code", "error"];
 /// What an upstream says in its answer, without what was `sent` to it and without its consumer's `own` credential; none where it says nothing that can be
 /// repeated: its body is coded, broken off, or does not come in time.
 pub async fn excerpt(
-    response: &mut Response<Answer>,
+    response: &mut Response<UpstreamBody>,
     (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
 ) -> Option<String> {
     let challenge = response.headers().get(WWW_AUTHENTICATE).map(|challenge| challenge.as_bytes().to_vec());
@@ -33,8 +33,10 @@ pub async fn excerpt(
         let read = tokio::time::timeout(PATIENCE, response.body_mut().read(READ)).await;
         text = read.ok().and_then(Result::ok);
     }
-    let text = text.map(|mut text| shown(&mut text, (sent, own), LONGEST)).filter(|text| !text.is_empty());
-    let challenge = challenge.map(|mut challenge| shown(&mut challenge, (sent, own), LONGEST_CHALLENGE));
+    let text =
+        text.map(|mut text| format_excerpt(&mut text, (sent, own), LONGEST)).filter(|text| !text.is_empty());
+    let challenge =
+        challenge.map(|mut challenge| format_excerpt(&mut challenge, (sent, own), LONGEST_CHALLENGE));
     match (text, challenge.filter(|challenge| !challenge.is_empty())) {
         (Some(text), Some(challenge)) => Some(format!("{text}; it asks for {challenge}")),
         (Some(text), None) => Some(text),
@@ -47,7 +49,7 @@ fn is_as_it_is(headers: &HeaderMap) -> bool {
 }
 
 /// What of a text may be shown: a beginning of it, in which nothing controls a terminal.
-fn shown(
+fn format_excerpt(
     text: &mut Vec<u8>,
     (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
     longest: usize,
@@ -56,7 +58,7 @@ fn shown(
         if let Some(sent) = sent {
             scrub::scrub_text(text, sent);
         }
-        if let Some(clean) = own.and_then(|own| own.concealed(text)) {
+        if let Some(clean) = own.and_then(|own| own.conceal(text)) {
             *text = clean;
         }
     };
@@ -105,7 +107,7 @@ mod tests {
 
     fn of(text: &str) -> String {
         let sent = HeaderValue::from_static("Bearer fake-s3cret");
-        shown(&mut text.as_bytes().to_vec(), (Some(&sent), None), LONGEST)
+        format_excerpt(&mut text.as_bytes().to_vec(), (Some(&sent), None), LONGEST)
     }
 
     #[test]
@@ -140,6 +142,9 @@ mod tests {
             assert!(shown.len() <= LONGEST + '…'.len_utf8() && shown.ends_with('…'), "{shown}");
         }
         let short = HeaderValue::from_static("Bearer s3cr");
-        assert_eq!(shown(&mut b"it was s3cr".to_vec(), (Some(&short), None), LONGEST), "it was ****");
+        assert_eq!(
+            format_excerpt(&mut b"it was s3cr".to_vec(), (Some(&short), None), LONGEST),
+            "it was ****"
+        );
     }
 }

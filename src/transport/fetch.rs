@@ -32,7 +32,7 @@ pub fn fetch(
     endpoint: &Endpoint,
     signed: Signed<'_>,
 ) -> impl Future<Output = Result<Fetched, Failure>> + use<> {
-    let (endpoint, signed) = (endpoint.clone(), signed.on_its_way());
+    let (endpoint, signed) = (endpoint.clone(), signed.detach());
     async move {
         let exchanged = tokio::time::timeout(endpoint.timeout, exchange(&endpoint, signed)).await;
         exchanged.unwrap_or_else(|_| {

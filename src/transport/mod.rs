@@ -1,32 +1,32 @@
 //! The only way out: connections to upstreams, pooled per worker, and the one exchange over them.
 
-mod address;
-mod answer;
-mod body;
+mod address_filter;
+mod response_body;
+mod request_body;
 mod connect;
 mod cookies;
 mod descriptions;
 mod excerpt;
 mod fetch;
-mod guard;
-mod health;
-pub mod links;
+mod response_guard;
+mod health_check;
+pub mod link_rewrite;
 mod outbound;
 pub mod request_headers;
 pub mod scrub;
-mod standing;
+mod endpoint_state;
 
-pub use address::{Network, NoNetwork, may_be_called};
-pub use answer::Answer;
-pub use body::{BodyFault, BodyLimits, Inflow, RequestBody};
+pub use address_filter::{Network, NoNetwork, is_allowed};
 pub use connect::Endpoint;
 pub use descriptions::remove_descriptions;
+pub use endpoint_state::{EndpointState, InFlight};
 pub use excerpt::excerpt;
 pub use fetch::{Fetched, fetch};
-pub use health::{Health, check};
-pub use outbound::{Manners, Outbound, Signed, Unsendable, outgoing_headers};
+pub use health_check::{Health, check};
+pub use outbound::{BuildError, Outbound, OutboundSettings, Signed, outgoing_headers};
+pub use request_body::{BodyFault, BodyLimits, IncomingBody, RequestBody};
 pub use request_headers::{Dropped, RequestHeaders};
-pub use standing::{Load, Standing};
+pub use response_body::UpstreamBody;
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
@@ -39,7 +39,7 @@ use hyper::ext::ReasonPhrase;
 
 use crate::audit::{Broken, Meter};
 use crate::code::Code;
-use crate::deadline::Deadline;
+use crate::timer::LazyTimer;
 use connect::Connection;
 
 /// Idle connections kept for one endpoint and worker.
@@ -94,7 +94,7 @@ struct Idle {
 }
 
 /// No answer came.
-pub struct Unanswered {
+pub struct SendError {
     /// Why.
     pub failure: Failure,
     /// Whether anything of the request may have been sent.
@@ -106,10 +106,10 @@ pub struct Unanswered {
     pub unsent: Option<Box<RequestBody>>,
 }
 
-impl Unanswered {
+impl SendError {
     /// The request was given up when some of it may have been sent.
     #[must_use]
-    pub fn halfway(failure: Failure) -> Self {
+    pub fn aborted(failure: Failure) -> Self {
         Self { failure, sent: true, stale: false, unsent: None }
     }
 }
@@ -119,14 +119,14 @@ impl Transport {
     /// at most. What could not even be written to a reused connection is written to another.
     ///
     /// # Errors
-    /// [`Unanswered`].
+    /// [`SendError`].
     pub async fn send(
         self: &Rc<Self>,
         endpoint: &Endpoint,
         signed: Signed<'_>,
         meter: &Meter,
         now: Instant,
-    ) -> Result<Response<Answer>, Unanswered> {
+    ) -> Result<Response<UpstreamBody>, SendError> {
         let mut request = signed.into_request();
         let until = tokio::time::Instant::from_std(now) + endpoint.timeout;
         let load = endpoint.is_one_of_several.then(|| endpoint.standing.load());
@@ -138,33 +138,33 @@ impl Transport {
                     {
                         Ok(connection) => (connection, false),
                         Err(failure) => {
-                            endpoint.standing.missed(&failure.reason);
+                            endpoint.standing.record_failure(&failure.reason);
                             let unsent = Some(Box::new(request.into_body()));
-                            return Err(Unanswered { failure, sent: false, stale: false, unsent });
+                            return Err(SendError { failure, sent: false, stale: false, unsent });
                         }
                     }
                 }
             };
-            connection.watch.ask(request.method() == Method::HEAD);
+            connection.watch.begin_request(request.method() == Method::HEAD);
             let mut deadline = std::mem::take(&mut connection.deadline);
             let sending = pin!(connection.sender.try_send_request(request));
-            let answered = within(sending, &mut deadline, until, meter, endpoint.timeout).await;
+            let answered = with_deadline(sending, &mut deadline, until, meter, endpoint.timeout).await;
             connection.deadline = deadline;
             let mut error = match answered {
                 None => {
                     let reason = format!("no answer within {:?}", endpoint.timeout);
-                    endpoint.standing.missed(&reason);
+                    endpoint.standing.record_failure(&reason);
                     let failure = Failure { code: Code::UpstreamTimeout, reason };
-                    return Err(Unanswered { failure, sent: true, stale: false, unsent: None });
+                    return Err(SendError { failure, sent: true, stale: false, unsent: None });
                 }
                 Some(Ok(response)) => {
-                    endpoint.standing.answered(endpoint.is_checked);
+                    endpoint.standing.record_success(endpoint.is_checked);
                     // hyper would send the next request in HTTP/1.0 too, which may be signed as one of HTTP/1.1.
                     if response.version() < Version::HTTP_11 {
                         connection.watch.retire();
                     }
                     let owner = (connection, Rc::clone(self));
-                    let answer = |body| Answer::new(body, owner, (endpoint, load), meter.clone());
+                    let answer = |body| UpstreamBody::new(body, owner, (endpoint, load), meter.clone());
                     return Ok(our_own_line(response).map(answer));
                 }
                 Some(Err(error)) => error,
@@ -175,10 +175,10 @@ impl Transport {
                     let failure = connection.failure(error.error());
                     let by_tls = failure.code == Code::UpstreamTls;
                     if by_tls {
-                        endpoint.standing.missed(&failure.reason);
+                        endpoint.standing.record_failure(&failure.reason);
                     }
-                    let stale = reused && !by_tls && !connection.watch.heard();
-                    return Err(Unanswered { failure, sent: true, stale, unsent: None });
+                    let stale = reused && !by_tls && !connection.watch.saw_response();
+                    return Err(SendError { failure, sent: true, stale, unsent: None });
                 }
             }
         }
@@ -189,8 +189,8 @@ impl Transport {
         loop {
             let mut idle = of(&mut self.idle.borrow_mut(), endpoint.id)?.pop()?;
             if now.saturating_duration_since(idle.since) < endpoint.pool_idle
-                && !idle.connection.watch.spoiled()
-                && idle.connection.settles().await
+                && !idle.connection.watch.is_poisoned()
+                && idle.connection.is_reusable().await
             {
                 return Some(idle.connection);
             }
@@ -213,7 +213,7 @@ impl Transport {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain_mut(|(_, kept)| {
-            kept.retain(|idle| now < idle.until && !idle.connection.watch.spoiled());
+            kept.retain(|idle| now < idle.until && !idle.connection.watch.is_poisoned());
             !kept.is_empty()
         });
     }
@@ -241,9 +241,9 @@ fn of(idle: &mut [(u64, Vec<Idle>)], endpoint: u64) -> Option<&mut Vec<Idle>> {
 /// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
 /// upstream has time, and so it has while the consumer is the one that does not move it, which has
 /// a time-out of its own.
-fn within<T>(
+fn with_deadline<T>(
     mut answered: Pin<&mut impl Future<Output = T>>,
-    deadline: &mut Deadline,
+    deadline: &mut LazyTimer,
     mut until: tokio::time::Instant,
     meter: &Meter,
     timeout: Duration,
@@ -254,7 +254,8 @@ fn within<T>(
                 return Poll::Ready(Some(answer));
             }
             ready!(deadline.poll(cx, until));
-            let Some(later) = extended(until, timeout, (meter.awaited(), meter.moved())) else {
+            let Some(later) = extend_deadline(until, timeout, (meter.is_awaited(), meter.last_progress()))
+            else {
                 return Poll::Ready(None);
             };
             until = later;
@@ -263,7 +264,7 @@ fn within<T>(
 }
 
 /// Until when an answer is waited for that has not come `until` then: for one time-out since the body `moved`.
-fn extended(
+fn extend_deadline(
     until: tokio::time::Instant,
     timeout: Duration,
     (awaited, moved): (bool, Option<tokio::time::Instant>),
@@ -283,13 +284,13 @@ mod tests {
         let (began, timeout) = (tokio::time::Instant::now(), Duration::from_mins(1));
         let after = |seconds| began + Duration::from_secs(seconds);
         // Without a body, or where all of it was there when the wait began.
-        assert_eq!(extended(after(60), timeout, (false, None)), None);
-        assert_eq!(extended(after(60), timeout, (false, Some(began))), None);
+        assert_eq!(extend_deadline(after(60), timeout, (false, None)), None);
+        assert_eq!(extend_deadline(after(60), timeout, (false, Some(began))), None);
         // Its last byte went at the first second: the wait ends at the sixty-first, not at the hundred-and-twentieth.
-        assert_eq!(extended(after(60), timeout, (false, Some(after(1)))), Some(after(61)));
-        assert_eq!(extended(after(61), timeout, (false, Some(after(1)))), None);
+        assert_eq!(extend_deadline(after(60), timeout, (false, Some(after(1)))), Some(after(61)));
+        assert_eq!(extend_deadline(after(61), timeout, (false, Some(after(1)))), None);
         // It is the consumer that lets wait.
-        assert_eq!(extended(after(60), timeout, (true, Some(after(1)))), Some(after(120)));
-        assert_eq!(extended(after(60), timeout, (true, None)), Some(after(120)));
+        assert_eq!(extend_deadline(after(60), timeout, (true, Some(after(1)))), Some(after(120)));
+        assert_eq!(extend_deadline(after(60), timeout, (true, None)), Some(after(120)));
     }
 }

@@ -10,14 +10,14 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Uri};
 use zeroize::Zeroizing;
 
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 use crate::audit::{Entry, Meter};
 use crate::custody::Unsealed;
 use crate::target::Target;
 
 /// What a product wants of a request, beside its credential.
 #[derive(Debug, Clone)]
-pub struct Manners {
+pub struct OutboundSettings {
     /// The upstream's `Host`.
     pub host: HeaderValue,
     /// The endpoint's base path, without a slash at its end; empty for none.
@@ -34,7 +34,7 @@ pub struct Manners {
     pub scheme: HeaderValue,
 }
 
-impl Manners {
+impl OutboundSettings {
     /// How many bytes at the front of the sent target are not signed.
     fn unsigned_base(&self) -> usize {
         if self.sign_base_path { 0 } else { self.base.len() }
@@ -43,7 +43,7 @@ impl Manners {
     /// The target of a signature over `target`.
     #[must_use]
     pub fn signed_target(&self, target: &Target) -> String {
-        let sent = target.below(&self.base);
+        let sent = target.with_base(&self.base);
         sent.as_str().get(self.unsigned_base()..).unwrap_or_default().to_owned()
     }
 }
@@ -95,24 +95,24 @@ pub struct Signed<'e> {
 /// The outgoing request cannot be put together: a defect of ours or of the configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("the outgoing request has no valid form: {0}")]
-pub struct Unsendable(#[from] http::Error);
+pub struct BuildError(#[from] http::Error);
 
 impl<'e> Outbound<'e> {
     /// Puts the request together: method, target and organisation from the entry's permit, of the
     /// consumer's header lines those that [`passed`](super::RequestHeaders::passed).
     ///
     /// # Errors
-    /// [`Unsendable`] where a header or the target has no valid form.
+    /// [`BuildError`] where a header or the target has no valid form.
     pub fn new(
         entry: &'e Entry,
-        manners: &Manners,
+        manners: &OutboundSettings,
         passed: HeaderMap,
         date: HeaderValue,
         body: RequestBody,
-    ) -> Result<Self, Unsendable> {
+    ) -> Result<Self, BuildError> {
         let permit = entry.permit();
         let action = permit.action();
-        let target = action.target.below(&manners.base);
+        let target = action.target.with_base(&manners.base);
         let mut headers = outgoing_headers(manners, passed, permit.org().map(|org| &**org), date)?;
         if action.body.is_read() {
             // As it was judged, so that nobody reads it as anything else.
@@ -137,26 +137,26 @@ impl<'e> Outbound<'e> {
     ///
     /// A permit alone asks for nothing:
     /// ```compile_fail,E0308
-    /// use claviger::transport::{Manners, Outbound};
-    /// fn early(permit: &claviger::policy::Permit, manners: &Manners, date: http::HeaderValue) {
+    /// use claviger::transport::{OutboundSettings, Outbound};
+    /// fn early(permit: &claviger::policy::Permit, manners: &OutboundSettings, date: http::HeaderValue) {
     ///     let _outbound = Outbound::own(permit, manners, (http::Method::POST, "/login"), date);
     /// }
     /// ```
     /// ```
-    /// use claviger::transport::{Manners, Outbound};
-    /// fn due(entry: &claviger::audit::Entry, manners: &Manners, date: http::HeaderValue) {
+    /// use claviger::transport::{OutboundSettings, Outbound};
+    /// fn due(entry: &claviger::audit::Entry, manners: &OutboundSettings, date: http::HeaderValue) {
     ///     let _outbound = Outbound::own(entry, manners, (http::Method::POST, "/login"), date);
     /// }
     /// ```
     ///
     /// # Errors
-    /// [`Unsendable`] where a header or the target has no valid form.
-    pub fn own(
+    /// [`BuildError`] where a header or the target has no valid form.
+    pub fn for_login(
         _made_for: &'e Entry,
-        manners: &Manners,
+        manners: &OutboundSettings,
         (method, target): (Method, &str),
         date: HeaderValue,
-    ) -> Result<Self, Unsendable> {
+    ) -> Result<Self, BuildError> {
         let mut headers = outgoing_headers(manners, HeaderMap::new(), None, date)?;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let mut request = Box::new(Request::new(RequestBody::empty(Meter::default())));
@@ -167,8 +167,8 @@ impl<'e> Outbound<'e> {
     }
 
     /// Gives a request of our own its body.
-    pub fn carry(&mut self, kind: &'static str, body: Zeroizing<Vec<u8>>) {
-        let body = RequestBody::own(Bytes::from_owner(body));
+    pub fn set_body(&mut self, kind: &'static str, body: Zeroizing<Vec<u8>>) {
+        let body = RequestBody::from_bytes(Bytes::from_owner(body));
         let headers = self.request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
@@ -176,7 +176,7 @@ impl<'e> Outbound<'e> {
     }
 
     /// Tells the consumer's address.
-    pub fn tell_consumer(&mut self, address: std::net::IpAddr) {
+    pub fn set_forwarded_for(&mut self, address: std::net::IpAddr) {
         if let Ok(value) = HeaderValue::from_str(&address.to_string()) {
             self.request.headers_mut().insert(HeaderName::from_static("x-forwarded-for"), value);
         }
@@ -211,8 +211,13 @@ impl<'e> Outbound<'e> {
 
     /// Puts the credential into the body of a request of our own, the last thing done to it.
     #[must_use]
-    pub fn fill(mut self, _by: &Unsealed<'e>, kind: &'static str, body: Zeroizing<Vec<u8>>) -> Signed<'e> {
-        self.carry(kind, body);
+    pub fn sign_body(
+        mut self,
+        _by: &Unsealed<'e>,
+        kind: &'static str,
+        body: Zeroizing<Vec<u8>>,
+    ) -> Signed<'e> {
+        self.set_body(kind, body);
         Signed { request: self.request, credential: None, brand: PhantomData }
     }
 }
@@ -229,7 +234,7 @@ impl Signed<'_> {
     }
 
     /// The same beyond its entry, for the transport alone: it is on its way, whoever waits for it.
-    pub(super) fn on_its_way(self) -> Signed<'static> {
+    pub(super) fn detach(self) -> Signed<'static> {
         Signed { request: self.request, credential: self.credential, brand: PhantomData }
     }
 }
@@ -238,13 +243,13 @@ impl Signed<'_> {
 /// itself. No coding of the answer's content is asked for: a credential would not be found in it.
 ///
 /// # Errors
-/// [`Unsendable`] where a value has no valid form.
+/// [`BuildError`] where a value has no valid form.
 pub fn outgoing_headers(
-    manners: &Manners,
+    manners: &OutboundSettings,
     passed: HeaderMap,
     org: Option<&str>,
     date: HeaderValue,
-) -> Result<HeaderMap, Unsendable> {
+) -> Result<HeaderMap, BuildError> {
     let mut headers = passed;
     headers.insert(HOST, manners.host.clone());
     headers.insert(DATE, date);

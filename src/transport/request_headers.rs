@@ -85,7 +85,7 @@ impl RequestHeaders {
                 dropped.conceal_line(name);
                 continue;
             }
-            let drops = match self.fate(name) {
+            let drops = match self.disposition(name) {
                 Fate::Replaced => {
                     dropped.replaced |= bit(at);
                     false
@@ -107,7 +107,7 @@ impl RequestHeaders {
                 if let Ok(name) = HeaderName::from_bytes(named.trim_ascii())
                     && name != ACCEPT
                     && received.contains_key(&name)
-                    && self.fate(&name) == Fate::Passes
+                    && self.disposition(&name) == Fate::Passes
                 {
                     dropped.drop_line(&name);
                 }
@@ -122,7 +122,7 @@ impl RequestHeaders {
             if lines.iter().any(|line| cookies::pairs(line.as_bytes()).any(withheld)) {
                 dropped.names.push(COOKIE);
                 dropped.cookies =
-                    Some(lines.iter().filter_map(|line| cookies::without(line, withheld)).collect());
+                    Some(lines.iter().filter_map(|line| cookies::remove_pairs(line, withheld)).collect());
             }
         }
         dropped
@@ -135,7 +135,7 @@ impl RequestHeaders {
         let mut headers = HeaderMap::with_capacity(received.len() + 8);
         for (at, (name, value)) in received.iter().enumerate() {
             let replaced = match bit(at) {
-                0 => self.fate(name) == Fate::Replaced,
+                0 => self.disposition(name) == Fate::Replaced,
                 bit => dropped.replaced & bit != 0,
             };
             if !replaced && !dropped.has(name) {
@@ -175,7 +175,7 @@ impl RequestHeaders {
         (name == RANGE || name == IF_RANGE) && !self.lets_parts(path)
     }
 
-    fn fate(&self, name: &HeaderName) -> Fate {
+    fn disposition(&self, name: &HeaderName) -> Fate {
         let text = name.as_str();
         if self.credential.as_ref() == Some(name) && *name != COOKIE {
             return Fate::Replaced;

@@ -14,7 +14,7 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::descriptions::{remove_descriptions, remove_digests};
-use super::{Answer, Failure};
+use super::{Failure, UpstreamBody};
 use crate::code::Code;
 use crate::scanner::{SHORTEST, Scanner};
 
@@ -23,10 +23,14 @@ use crate::scanner::{SHORTEST, Scanner};
 ///
 /// # Errors
 /// [`Failure`] where it could not be found.
-pub fn scrub(response: &mut Response<Answer>, sent: &HeaderValue, reusable: bool) -> Result<u32, Failure> {
+pub fn scrub(
+    response: &mut Response<UpstreamBody>,
+    sent: &HeaderValue,
+    reusable: bool,
+) -> Result<u32, Failure> {
     let is_error = response.status().as_u16() >= 400;
-    let mut concerns_body = (reusable || is_error) && !response.body().is_read();
-    if concerns_body && let Some(coding) = coding(response.headers()) {
+    let mut concerns_body = (reusable || is_error) && !response.body().is_exhausted();
+    if concerns_body && let Some(coding) = content_coding(response.headers()) {
         if is_error {
             let reason = format!("an error with the content coding {coding:?}, which was not asked for");
             return Err(Failure { code: Code::UpstreamInvalid, reason });
@@ -58,7 +62,7 @@ pub fn scrub(response: &mut Response<Answer>, sent: &HeaderValue, reusable: bool
 }
 
 /// A content coding that the body has; none where it can be read as it is.
-fn coding(headers: &HeaderMap) -> Option<&HeaderValue> {
+fn content_coding(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get_all(CONTENT_ENCODING).iter().find(|line| {
         let codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         codings.into_iter().any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
@@ -189,7 +193,7 @@ mod tests {
             for line in &lines {
                 headers.append(CONTENT_ENCODING, HeaderValue::from_static(line));
             }
-            assert_eq!(coding(&headers).is_some(), coded, "{lines:?}");
+            assert_eq!(content_coding(&headers).is_some(), coded, "{lines:?}");
         }
     }
 }

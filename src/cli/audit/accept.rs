@@ -8,17 +8,17 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::{Output, say, settings, tell};
+use super::{Output, eprint, print, settings};
 use crate::audit::{
-    Disk, Durability, Heads, Journal, Keep, LastHead, Opening, Settings, known_store, named, segments,
-    set_aside,
+    CheckpointPolicy, Disk, Durability, Journal, LastHead, Opening, Retention, Settings, known_store,
+    parse_segment_name, segments, set_aside,
 };
-use crate::cli::store::{Manner, confirmed, custodian, known, note, now};
+use crate::cli::store::{ChangeFlags, audit_event, confirm, known, now, operator};
 use crate::clock::SystemClock;
 use crate::config::File;
-use crate::delivery;
 use crate::metrics::Metrics;
 use crate::server::{StateDir, Trail};
+use crate::sinks;
 
 /// What no acceptance changes.
 const HOLE: &str =
@@ -34,29 +34,29 @@ struct Found {
     strays: Vec<PathBuf>,
 }
 
-pub(super) fn run(path: &Path, manner: Manner, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, manner: ChangeFlags, output: Output) -> anyhow::Result<bool> {
     let file = settings(path)?;
     let (state, audit) = (&file.state_dir.value, &file.audit.dir.value);
     let held = StateDir::open(state)?;
     let trail = Trail::take(state, audit)?;
     let Some(found) = find(&file, &trail)? else {
         match output {
-            Output::Json => say(&format!("{}\n", json!({"accepted": null}))),
+            Output::Json => print(&format!("{}\n", json!({"accepted": null}))),
             Output::Text => {
-                say("the trail holds all that the state folder knows of: there is nothing to accept\n");
+                print("the trail holds all that the state folder knows of: there is nothing to accept\n");
             }
         }
         return Ok(true);
     };
-    tell(&format!("{}: {}\n", audit.display(), found.why));
-    if !confirmed("Continue the trail without what is missing?", manner)? {
+    eprint(&format!("{}: {}\n", audit.display(), found.why));
+    if !confirm("Continue the trail without what is missing?", manner)? {
         return Ok(false);
     }
     let mut aside = Vec::new();
     if !manner.dry_run {
         let done = set_aside_all(&trail, found.strays.clone(), &mut aside);
         let done = done.and_then(|()| {
-            let accepted = note(("trail accepted", &found.members(&aside)), (custodian(), now()));
+            let accepted = audit_event(("trail accepted", &found.members(&aside)), (operator(), now()));
             record(&file, trail, (&held, found.last.as_ref()), accepted.members)
         });
         // What was not recorded was not accepted.
@@ -85,7 +85,7 @@ impl Found {
     }
 
     /// Says what was done, or would be.
-    fn show(&self, aside: &[(PathBuf, PathBuf)], Manner { dry_run, .. }: Manner, output: Output) {
+    fn show(&self, aside: &[(PathBuf, PathBuf)], ChangeFlags { dry_run, .. }: ChangeFlags, output: Output) {
         let strays: Vec<String> = self.strays.iter().map(|path| name(path)).collect();
         let moved: Vec<String> = aside.iter().map(|(_, to)| name(to)).collect();
         let text = match output {
@@ -106,7 +106,7 @@ impl Found {
                 format!("{aside}the trail is continued without what is missing, and says so\n{HOLE}")
             }
         };
-        say(&text);
+        print(&text);
     }
 }
 
@@ -120,10 +120,10 @@ fn find(file: &File, trail: &Trail) -> anyhow::Result<Option<Found>> {
         // Nobody knows any more what it was.
         Err(why) => (Some(why.to_string()), None),
     };
-    let amiss = trail.amiss(last.as_ref())?;
+    let amiss = trail.find_damage(last.as_ref())?;
     let is_unheard_of = unknown.is_none() && last.is_none();
     let gone = if is_unheard_of { known::lost_trail(file, &known::history(file)?) } else { None };
-    let all: Vec<String> = unknown.into_iter().chain(gone).chain(amiss.why()).collect();
+    let all: Vec<String> = unknown.into_iter().chain(gone).chain(amiss.refusal_reason()).collect();
     let strays = amiss.strays().cloned().collect();
     Ok((!all.is_empty()).then(|| Found { why: all.join("; "), last, strays }))
 }
@@ -140,7 +140,7 @@ fn set_aside_all(
             aside.push((path, to));
         }
         // Where one was there twice, the compressed form now stands for the plain.
-        strays.extend(trail.amiss(None)?.strays().cloned());
+        strays.extend(trail.find_damage(None)?.strays().cloned());
     }
     Ok(())
 }
@@ -157,9 +157,9 @@ fn record(
     let settings = Settings {
         durability: Durability::Sync,
         rotate: file.audit.rotate,
-        heads: Heads { events: file.audit.head_events, interval: file.audit.head_interval },
+        heads: CheckpointPolicy { events: file.audit.head_events, interval: file.audit.head_interval },
         // Nothing is compressed or let go by this.
-        keep: Keep { plain: Duration::MAX, age: None, size: None },
+        keep: Retention { plain: Duration::MAX, age: None, size: None },
     };
     // What is missing may have been of the store, whose last state is then known by the head alone.
     let known = [known_store(&file.audit.dir.value)?, former.and_then(|former| former.store)];
@@ -173,8 +173,8 @@ fn record(
     journal.close(flusher);
     ensure!(is_recorded, "{dir}: the trail cannot be written, and nothing was accepted");
     let added = segments(&file.audit.dir.value)?.into_iter().filter(|path| !before.contains(path));
-    if let Some(first) = added.filter_map(|path| named(&path)).map(|(first, _)| first).min() {
-        delivery::lower(state, first).with_context(|| delivery::folder(state).display().to_string())?;
+    if let Some(first) = added.filter_map(|path| parse_segment_name(&path)).map(|(first, _)| first).min() {
+        sinks::lower(state, first).with_context(|| sinks::folder(state).display().to_string())?;
     }
     if StateDir::last_head(state).is_ok_and(|kept| kept.as_ref() == former) {
         // Of a trail that does not begin with its first event no head can be signed.

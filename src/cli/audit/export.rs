@@ -6,18 +6,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use super::search::Which;
-use super::{Output, Printable, folder, progress, say};
+use super::{Output, Printable, folder, print, progress};
 use crate::audit::each_line;
 
 mod parquet;
 
 /// What to write, and where.
-#[derive(Args)]
-pub(in crate::cli) struct Asked {
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
     /// The file to make; `-` for standard output (not for Parquet)
     file: PathBuf,
     /// Its form
@@ -92,7 +92,7 @@ trait Sink {
     fn end(self: Box<Self>) -> anyhow::Result<()>;
 }
 
-pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<bool> {
     let dir = folder(path, asked.dir.as_deref())?;
     let to_stdout = asked.file.as_os_str() == "-";
     if to_stdout && asked.format == Form::Parquet {
@@ -124,8 +124,8 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
     });
     let events = done.inspect_err(|_| fs::remove_file(&part).unwrap_or_default())?;
     match output {
-        Output::Json => say(&format!("{}\n", serde_json::json!({"events": events}))),
-        Output::Text => say(&format!("{events} events written to {}\n", asked.file.display())),
+        Output::Json => print(&format!("{}\n", serde_json::json!({"events": events}))),
+        Output::Text => print(&format!("{events} events written to {}\n", asked.file.display())),
     }
     Ok(true)
 }
@@ -138,20 +138,20 @@ fn part_of(file: &Path) -> PathBuf {
 }
 
 /// Writes the events that are wanted; how many.
-fn write(asked: &Asked, dir: &Path, out: BufWriter<Box<dyn Write + Send>>) -> anyhow::Result<u64> {
+fn write(asked: &Args, dir: &Path, out: BufWriter<Box<dyn Write + Send>>) -> anyhow::Result<u64> {
     let mut sink: Box<dyn Sink> = match asked.format {
         Form::Jsonl => Box::new(Lines(out)),
         Form::Csv => Box::new(Rows::begin(out)?),
         Form::Parquet => Box::new(parquet::Groups::begin(out)?),
     };
-    let wanted = asked.which.wanted();
+    let wanted = asked.which.filter();
     let (mut events, mut read, mut progress, mut failed) = (0, 0, progress(dir), None);
     each_line(dir, |line| {
         read += u64::try_from(line.len()).unwrap_or(0) + 1;
         if read >> 20 != (read - 1) >> 20 {
             progress(read);
         }
-        if wanted.is_met_by(line) {
+        if wanted.matches(line) {
             events += 1;
             failed = sink.take(line).err();
         }

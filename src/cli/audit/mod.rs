@@ -1,7 +1,7 @@
 //! `claviger audit`: reading and verifying the trail, beside a running gateway or without one.
 
 mod accept;
-mod check;
+mod verify;
 mod export;
 mod fingerprint;
 mod search;
@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
-use super::{Output, Printable, say, tell};
-use crate::audit::{LastHead, prove, prove_addition, segments};
-use crate::cli::store::Manner;
+use super::{Output, Printable, eprint, print};
+use crate::audit::{LastHead, prove, prove_consistency, segments};
+use crate::cli::store::ChangeFlags;
 use crate::config;
 use crate::server::{StateDir, public_key};
 
 /// What to do with the trail.
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum Command {
     /// Show the latest events
     Show {
         /// How many
@@ -51,7 +51,7 @@ pub(super) enum Verb {
     /// Continue with a trail of which events are missing, and record who accepted that
     Accept {
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Print the public key that signs the trail's heads, for auditors
     Key,
@@ -88,23 +88,23 @@ pub(super) enum Verb {
         dir: Option<PathBuf>,
     },
     /// Find calls and changes: by whom, where, when, how they ended
-    Search(Box<search::Asked>),
+    Search(Box<search::Args>),
     /// Show the latest events, and with -f those that come
-    Tail(Box<tail::Asked>),
+    Tail(Box<tail::Args>),
     /// Write events into a file, for other tools
-    Export(Box<export::Asked>),
+    Export(Box<export::Args>),
     /// Print the fingerprint of a secret (prompted for, or on standard input), as the trail has it of wrong credentials
     Fingerprint,
 }
 
 /// Does it; whether nothing was found wanting.
-pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result<bool> {
     match verb {
-        Verb::Show { last, request_id, dir } => {
+        Command::Show { last, request_id, dir } => {
             let dir = folder(path, dir.as_deref())?;
             show::run(&dir, *last, request_id.as_deref(), output)
         }
-        Verb::Verify { dir, key, head } => {
+        Command::Verify { dir, key, head } => {
             let last = match dir {
                 Some(_) => None,
                 // Before the trail, which only grows.
@@ -117,11 +117,11 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
                 }
                 None => found?,
             };
-            let trusted = check::trusted(path, dir.as_deref(), (key, head))?;
-            check::run(&folder, (&trusted, last.as_ref()), output)
+            let trusted = verify::trust_anchors(path, dir.as_deref(), (key, head))?;
+            verify::run(&folder, (&trusted, last.as_ref()), output)
         }
-        Verb::Accept { manner } => accept::run(path, *manner, output),
-        Verb::Key => {
+        Command::Accept { manner } => accept::run(path, *manner, output),
+        Command::Key => {
             let kept = public_key(&settings(path)?.state_dir.value);
             anyhow::ensure!(
                 kept.try_exists()?,
@@ -132,35 +132,35 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
             show_text("key", key.trim_end(), output);
             Ok(true)
         }
-        Verb::Prove { request_id, dir } => match prove(&folder(path, dir.as_deref())?, request_id)? {
+        Command::Prove { request_id, dir } => match prove(&folder(path, dir.as_deref())?, request_id)? {
             Ok(proof) => {
                 show_text("proof", &proof.text(), output);
                 Ok(true)
             }
             Err(why) => bail!("{request_id}: {why}"),
         },
-        Verb::VerifyProof { file, key } => check::proof(file, key, output),
-        Verb::Consistency { earlier, later, proof, key, dir } => {
-            let heads = check::heads(key, (earlier, later))?;
+        Command::VerifyProof { file, key } => verify::proof(file, key, output),
+        Command::Consistency { earlier, later, proof, key, dir } => {
+            let heads = verify::heads(key, (earlier, later))?;
             if let Some(proof) = proof {
-                return check::consistency(heads, proof, output);
+                return verify::consistency(heads, proof, output);
             }
-            let proof = prove_addition(&folder(path, dir.as_deref())?, &heads.0, &heads.1)?;
+            let proof = prove_consistency(&folder(path, dir.as_deref())?, &heads.0, &heads.1)?;
             show_text("proof", &proof.map_err(anyhow::Error::msg)?, output);
             Ok(true)
         }
-        Verb::Search(asked) => search::run(path, asked, output),
-        Verb::Tail(asked) => tail::run(path, asked, output),
-        Verb::Export(asked) => export::run(path, asked, output),
-        Verb::Fingerprint => fingerprint::run(path, output),
+        Command::Search(asked) => search::run(path, asked, output),
+        Command::Tail(asked) => tail::run(path, asked, output),
+        Command::Export(asked) => export::run(path, asked, output),
+        Command::Fingerprint => fingerprint::run(path, output),
     }
 }
 
 /// Prints a text as it is, or as the one member of an object.
 fn show_text(name: &str, text: &str, output: Output) {
     match output {
-        Output::Json => say(&format!("{}\n", serde_json::json!({name: text}))),
-        Output::Text => say(&format!("{}\n", text.trim_end())),
+        Output::Json => print(&format!("{}\n", serde_json::json!({name: text}))),
+        Output::Text => print(&format!("{}\n", text.trim_end())),
     }
 }
 

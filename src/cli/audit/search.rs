@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Output, folder, progress, row, say, tell};
+use super::{Output, eprint, folder, print, progress, row};
 use crate::cli::policy::moment_ago;
-use crate::index::{Index, Reach, Wanted};
 use crate::policy::PathPattern;
+use crate::trail_index::{EventFilter, Index, Reach};
 
 /// Which events.
-#[derive(Args)]
+#[derive(clap::Args)]
 pub(in crate::cli) struct Which {
     /// Of this consumer
     #[arg(long, value_name = "NAME")]
@@ -59,8 +58,8 @@ pub(in crate::cli) struct Which {
 }
 
 /// What to find.
-#[derive(Args)]
-pub(in crate::cli) struct Asked {
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
     #[command(flatten)]
     which: Which,
     /// How many at most, the latest first to be found
@@ -79,8 +78,8 @@ pub(in crate::cli) struct Asked {
 
 impl Which {
     /// The same for the index.
-    pub(super) fn wanted(&self) -> Wanted {
-        Wanted {
+    pub(super) fn filter(&self) -> EventFilter {
+        EventFilter {
             event: self.event.clone(),
             consumer: self.consumer.clone(),
             upstream: self.upstream.clone(),
@@ -99,16 +98,16 @@ impl Which {
     }
 }
 
-pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<bool> {
     let dir = folder(path, asked.dir.as_deref())?;
     let file = asked.index.clone().unwrap_or_else(|| dir.join("search.db"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let wanted = asked.which.wanted();
+    let wanted = asked.which.filter();
     let (lines, reach) = runtime.block_on(async {
         let mut index = Index::open(&file, &dir, asked.rebuild).await?;
         if index.was_changed() {
             let changed = "was changed by something else than a search, and is made anew, as by --rebuild";
-            tell(&format!("the index {} {changed}\n", file.display()));
+            eprint(&format!("the index {} {changed}\n", file.display()));
         }
         index.catch_up(progress(&dir)).await?;
         let mut reach = index.reach().await?;
@@ -125,22 +124,22 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
     for line in lines.iter().take(asked.last).rev() {
         let line = String::from_utf8_lossy(line);
         match output {
-            Output::Json => say(&format!("{line}\n")),
-            Output::Text => say(&row(&serde_json::from_str(&line)?)),
+            Output::Json => print(&format!("{line}\n")),
+            Output::Text => print(&row(&serde_json::from_str(&line)?)),
         }
     }
     // For programs it is told where it is not all.
     if output == Output::Text || reach.newer > 0 {
-        tell(&shown(&reach));
+        eprint(&format_reach(&reach));
     }
     if lines.len() > asked.last {
-        tell("there are more, before these: give --last or --until\n");
+        eprint("there are more, before these: give --last or --until\n");
     }
     Ok(!lines.is_empty())
 }
 
 /// How far the index reaches, for people.
-fn shown(reach: &Reach) -> String {
+fn format_reach(reach: &Reach) -> String {
     let Reach { first, last, time, newer } = reach;
     let newer = match newer {
         0 => String::new(),

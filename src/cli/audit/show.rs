@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{Output, say};
+use super::{Output, print};
 use crate::audit::each_line;
 use crate::printable::printable_value;
 
@@ -31,8 +31,8 @@ pub(super) fn run(dir: &Path, last: usize, request_id: Option<&str>, output: Out
     each_line(dir, keep).with_context(|| dir.display().to_string())?;
     for (line, event) in &kept {
         match output {
-            Output::Json => say(&format!("{line}\n")),
-            Output::Text => say(&row(event)),
+            Output::Json => print(&format!("{line}\n")),
+            Output::Text => print(&row(event)),
         }
     }
     Ok(true)

@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
-use clap::Args;
+
 use serde_json::Value;
 
 use super::search::Which;
 use super::{Output, folder, row};
 use crate::audit::{open_at, read_line, segments, stem};
-use crate::index::Wanted;
 use crate::printable::printable_value;
+use crate::trail_index::EventFilter;
 
 /// How often it is looked whether there is more.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What to show.
-#[derive(Args)]
-pub(in crate::cli) struct Asked {
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
     /// Go on with what comes
     #[arg(short, long)]
     follow: bool,
@@ -42,9 +42,9 @@ struct Place {
     next: u64,
 }
 
-pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<bool> {
     let dir = folder(path, asked.dir.as_deref())?;
-    let wanted = asked.which.wanted();
+    let wanted = asked.which.filter();
     let (mut place, mut latest) = (Place::default(), VecDeque::new());
     let found = segments(&dir).with_context(|| dir.display().to_string())?;
     // From the newest segment back, until there are enough.
@@ -62,7 +62,8 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
     }
     latest.drain(..latest.len().saturating_sub(asked.last));
     let mut out = anstream::stdout();
-    let mut show = |line: &[u8]| out.write_all(shown(line, output).as_bytes()).and_then(|()| out.flush());
+    let mut show =
+        |line: &[u8]| out.write_all(format_line(line, output).as_bytes()).and_then(|()| out.flush());
     for line in &latest {
         if show(line).is_err() {
             return Ok(true);
@@ -78,7 +79,7 @@ pub(super) fn run(path: &Path, asked: &Asked, output: Output) -> anyhow::Result<
 fn go_on(
     dir: &Path,
     mut place: Place,
-    wanted: &Wanted,
+    wanted: &EventFilter,
     mut show: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> anyhow::Result<()> {
     loop {
@@ -100,21 +101,21 @@ fn go_on(
 
 impl Place {
     /// Hands over the whole lines from here on.
-    fn read(&mut self, path: &Path, wanted: &Wanted, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+    fn read(&mut self, path: &Path, wanted: &EventFilter, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
         let mut reader = open_at(path, self.next).with_context(|| path.display().to_string())?;
         let mut line = Vec::new();
         loop {
             let bytes = read_line(&mut reader, &mut line)?;
             let Some(whole) = line.strip_suffix(b"\n").filter(|_| bytes > 0) else { return Ok(()) };
             self.next += u64::try_from(bytes)?;
-            if wanted.is_met_by(whole) {
+            if wanted.matches(whole) {
                 take(whole);
             }
         }
     }
 }
 
-fn shown(line: &[u8], output: Output) -> String {
+fn format_line(line: &[u8], output: Output) -> String {
     let text = String::from_utf8_lossy(line);
     let event: Value = serde_json::from_str(&text).unwrap_or_default();
     match output {

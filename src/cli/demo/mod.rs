@@ -7,23 +7,22 @@ mod standin;
 mod tour;
 mod trail;
 
-use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Output, say, tell};
+use super::{Output, eprint, print};
 use page::Page;
 use scene::{Door, Keys, Scene};
 
 /// What to show.
-#[derive(Args)]
-pub(super) struct Asked {
+#[derive(clap::Args)]
+pub(super) struct Args {
     /// End after the tour: exit code 0 if everything was as it should be, else 1
     #[arg(long)]
     check: bool,
 }
 
 /// Shows it; whether everything was as it should be.
-pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(asked: &Args, output: Output) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Signals first: from here on none of them ends the process with the folder still there.
     let signals = runtime.block_on(async { Signals::new() })?;
@@ -35,7 +34,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     let scene = Scene::open(door, Keys::random()?)?;
     let toured = tour::run(&scene, &mut page);
     if output == Output::Json {
-        say(&format!("{}\n", page::json(&scene, toured.as_ref().err())));
+        print(&format!("{}\n", page::json(&scene, toured.as_ref().err())));
     }
     match &toured {
         Ok(()) if asked.check => page.line("Everything was as it should be."),
@@ -43,7 +42,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
             tour::by_hand(&scene, &mut page);
             runtime.block_on(signals.any());
         }
-        Err(wanting) => tell(&format!("claviger: not as it should be: {wanting:#}\n")),
+        Err(wanting) => eprint(&format!("claviger: not as it should be: {wanting:#}\n")),
     }
     scene.close()?;
     page.line("The gateway has ended; its folder is removed.");

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::scene::Scene;
 use super::tour;
-use crate::cli::say;
+use crate::cli::print;
 
 const TITLE: Style = Style::new().bold();
 const QUOTED: Style = Style::new().dimmed();
@@ -46,7 +46,7 @@ impl Page {
     fn put(&mut self, text: &str) {
         self.text.push_str(text);
         if self.shown {
-            say(text);
+            print(text);
         }
     }
 }

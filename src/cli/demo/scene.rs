@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::standin::{DEFAULT_ORG, KnownKey, Standin};
 use crate::audit::Folder;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Surroundings};
+use crate::config::{self, CompileInputs};
 use crate::inbound::{Directory, token};
 use crate::metrics::Metrics;
 use crate::secret::Secret;
@@ -102,12 +102,12 @@ impl Scene {
         let standin = Standin::start(known, folder.path().join("state/audit")).context("the stand-in")?;
         let token = token::fresh()?;
         let path = folder.path().join("claviger.toml");
-        private(&path, filled(door.address(), standin.address(), &keys.id, &token).as_bytes())?;
+        private(&path, render_config(door.address(), standin.address(), &keys.id, &token).as_bytes())?;
         private(&folder.path().join("jms.secret"), keys.secret.expose())?;
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let state = StateDir::open(&folder.path().join("state"))?;
-        let around = Surroundings {
+        let around = CompileInputs {
             environment: &|_| None,
             now: clock.now(),
             failures: Arc::default(),
@@ -182,7 +182,7 @@ impl Scene {
 }
 
 /// The configuration with everything in its place.
-fn filled(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: &Secret) -> String {
+fn render_config(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: &Secret) -> String {
     use std::fmt::Write as _;
     let mut digest = String::with_capacity(64);
     for byte in Directory::digest(token.expose()) {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::tour::{Made, Tour};
-use crate::audit::{Report, Trusted, segments, verify};
+use crate::audit::{Report, TrustAnchors, segments, verify};
 use crate::cli::audit::row;
 
 /// How long the last outcome may take to be written.
@@ -54,7 +54,7 @@ pub(super) fn verified(tour: &mut Tour<'_>) -> anyhow::Result<()> {
 
     let copy = tour.scene.folder().join("forged");
     let forged = forge(dir, &copy)?;
-    let found = verify(&copy, &Trusted::default(), |_| {})?;
+    let found = verify(&copy, &TrustAnchors::default(), |_| {})?;
     let finding = found.finding.context("a changed byte went unnoticed")?;
     ensure!(finding.seq == forged.seq, "seq {} was changed, and seq {} is named", forged.seq, finding.seq);
     let again = self::intact(dir)?;
@@ -94,7 +94,7 @@ fn forge(dir: &Path, copy: &Path) -> anyhow::Result<Forged> {
 }
 
 fn intact(dir: &Path) -> anyhow::Result<Report> {
-    let report = verify(dir, &Trusted::default(), |_| {})?;
+    let report = verify(dir, &TrustAnchors::default(), |_| {})?;
     ensure!(report.finding.is_none(), "the trail is not intact: {:?}", report.finding);
     ensure!(report.open == 0, "{} calls have no outcome", report.open);
     Ok(report)

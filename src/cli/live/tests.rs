@@ -17,7 +17,7 @@ async fn lets_go_of_nothing_without_the_stamp_of_what_it_read() {
     let (sealed, until) = (vec![1], Some(1));
     let version =
         VersionRow { credential: "jms".into(), version: 1, stage: Stage::Retired, sealed, created: 0, until };
-    store.write(&[Change::Credential(credential), Change::Version(version)], None).await.unwrap();
+    store.write(&[Change::PutCredential(credential), Change::PutVersion(version)], None).await.unwrap();
     let (rows, stamp) = store.read().await.unwrap();
     let kept = Kept {
         path,
@@ -26,11 +26,11 @@ async fn lets_go_of_nothing_without_the_stamp_of_what_it_read() {
         fingerprints: HmacKey::new(b"fake"),
         metrics: Arc::default(),
     };
-    let mut live = Live { store: Some(store), ..Live::without_store(kept, file, problems) };
-    live.heard(&rows);
+    let mut live = Follower { store: Some(store), ..Follower::without_store(kept, file, problems) };
+    live.take_pending(&rows);
     for (known, left) in [(None, 1), (Some(stamp), 0)] {
         live.stamp = known;
-        live.let_go().await;
+        live.expire_versions().await;
         let (rows, _) = live.store.as_ref().unwrap().read().await.unwrap();
         assert_eq!(rows.versions.len(), left, "{known:?}");
     }

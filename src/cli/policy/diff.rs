@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::{Decided, Which, each_decided};
 use crate::cli::store::table::table;
-use crate::cli::{Output, load, say, tell_problems};
+use crate::cli::{Output, load, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::code::Code;
 use crate::gateway::decide::{Caller as _, Named, rule_on};
 use crate::gateway::{Refusal, Snapshot};
-use crate::policy::{Action, Allowed, Members, Unread};
-use crate::query::speaks_of_secrets;
+use crate::policy::{Action, Allowed, BodyMembers, BodyUnreadable};
+use crate::query::is_sensitive_name;
 use crate::target::Target;
 
 /// What is to be told of calls, for all that it is the same for.
@@ -82,9 +82,9 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
         Output::Json => {
             let (changes, unknown) = (changes.iter().map(as_json), unknown.iter().map(as_json));
             let (changes, unknown): (Vec<_>, Vec<_>) = (changes.collect(), unknown.collect());
-            say(&format!("{}\n", json!({"calls": calls, "changes": changes, "unknown": unknown})));
+            print(&format!("{}\n", json!({"calls": calls, "changes": changes, "unknown": unknown})));
         }
-        Output::Text => say(&text(calls, changes, unknown)),
+        Output::Text => print(&text(calls, changes, unknown)),
     }
     Ok(none)
 }
@@ -153,12 +153,12 @@ impl Bench {
             return Now::Denied(Code::NoRoute.as_str().into());
         }
         let Some(action) = action(new, call) else { return Now::Unknown("the trail has not all of it") };
-        let masked = |name: &str| speaks_of_secrets(name) && action.target.query().contains("=***");
+        let masked = |name: &str| is_sensitive_name(name) && action.target.query().contains("=***");
         if new.policy.looks_at_query(consumer.consumer(), &action, masked) {
             return Now::Unknown("a rule looks at a value that the trail masks");
         }
         let then = call.time.parse::<jiff::Timestamp>().map_or(self.now, SystemTime::from);
-        match decided(new, &consumer, call, then) {
+        match decide_again(new, &consumer, call, then) {
             Now::Allowed(rule) => self.expired(&consumer, call).unwrap_or(Now::Allowed(rule)),
             other @ (Now::Denied(_) | Now::Unknown(_)) => other,
         }
@@ -197,13 +197,13 @@ fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
     let method = Method::from_bytes(call.method.as_bytes()).ok()?;
     let pin = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.org.as_ref());
     let org = pin.and_then(|pin| Some(pin.id_of(call.org.as_deref()?).to_owned()));
-    Some(Action { upstream, method, target, org, body: Members::none() })
+    Some(Action { upstream, method, target, org, body: BodyMembers::none() })
 }
 
 /// What would be decided at `time`, whatever the body was, which the trail has not.
-fn decided(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: SystemTime) -> Now {
+fn decide_again(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: SystemTime) -> Now {
     const UNKNOWN: Now = Now::Unknown("a rule looks at the body");
-    let ruled = |body: Members| -> Option<Result<Allowed, Box<Refusal>>> {
+    let ruled = |body: BodyMembers| -> Option<Result<Allowed, Box<Refusal>>> {
         Some(rule_on(snapshot, consumer, Action { body, ..action(snapshot, call)? }, time))
     };
     let denied = |refusal: Box<Refusal>| {
@@ -213,10 +213,10 @@ fn decided(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: SystemTi
     // A read has hardly ever a body.
     let reads = ["GET", "HEAD", "OPTIONS"].contains(&call.method.as_str());
     // Of a body that cannot be judged every denial holds, and nothing that looks at it allows.
-    if let Some(Ok(allowed)) = ruled(Members::unread(Unread::Long)) {
+    if let Some(Ok(allowed)) = ruled(BodyMembers::unreadable(BodyUnreadable::Long)) {
         return Now::Allowed(allowed.rule().to_string());
     }
-    match ruled(Members::none()) {
+    match ruled(BodyMembers::none()) {
         Some(Ok(allowed)) if reads => Now::Allowed(allowed.rule().to_string()),
         Some(Ok(_)) | None => UNKNOWN,
         Some(Err(refusal)) if refusal.code == Code::Denied => match action(snapshot, call) {

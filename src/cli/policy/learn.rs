@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Decided, Which, each_decided};
-use crate::cli::{Output, say};
+use crate::cli::{Output, print};
 use crate::config::file::{Condition, Rule, is_known_method};
-use crate::config::{At, File, allowing_rule, denying_rules};
+use crate::config::{File, Spanned, allowing_rule, denying_rules};
 use crate::name::Name;
 use crate::policy::PathPattern;
 use crate::printable::printable_value;
@@ -105,11 +105,12 @@ pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) ->
     })?;
     anyhow::ensure!(!done.is_empty(), "the trail has no call of `{consumer}` that was allowed in this time");
     let file = rules.file.as_ref();
-    let text: String = done.iter().map(|(upstream, done)| shown(file, (consumer, upstream), done)).collect();
+    let text: String =
+        done.iter().map(|(upstream, done)| format_rules(file, (consumer, upstream), done)).collect();
     let calls: u64 = done.values().map(|done| done.calls).sum();
     match output {
-        Output::Text => say(&text),
-        Output::Json => say(&format!("{}\n", json!({"consumer": consumer, "calls": calls, "toml": text}))),
+        Output::Text => print(&text),
+        Output::Json => print(&format!("{}\n", json!({"consumer": consumer, "calls": calls, "toml": text}))),
     }
     Ok(true)
 }
@@ -139,7 +140,7 @@ impl InForce {
 }
 
 /// The role and the grant, to be put into the file.
-fn shown(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> String {
+fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> String {
     let role: String = format!("learned-{consumer}-{upstream}").chars().take(64).collect();
     let role = if Name::parse(&role).is_some() { role } else { "learned".into() };
     // One rule for all paths with the same methods and conditions.
@@ -165,10 +166,10 @@ fn shown(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -
         // Writing into a string cannot fail.
         writeln!(text, "# Left out: {}", printable_value(unsaid)).unwrap_or_default();
     }
-    writeln!(text, "[roles.{}]\nallow = [", quoted(&role)).unwrap_or_default();
+    writeln!(text, "[roles.{}]\nallow = [", toml_string(&role)).unwrap_or_default();
     for (((query, body), methods), paths) in rules {
-        let methods: Vec<String> = methods.iter().map(|method| quoted(method)).collect();
-        let paths: Vec<String> = paths.into_iter().map(quoted).collect();
+        let methods: Vec<String> = methods.iter().map(|method| toml_string(method)).collect();
+        let paths: Vec<String> = paths.into_iter().map(toml_string).collect();
         let (query, body) = (table("query", query), table("body", body));
         writeln!(
             text,
@@ -185,7 +186,7 @@ fn shown(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -
     }
     let orgs = orgs(file, (consumer, upstream), done);
     let orgs = if orgs.is_empty() { String::new() } else { format!("orgs = [{}]\n", orgs.join(", ")) };
-    let (consumer, upstream, role) = (quoted(consumer), quoted(upstream), quoted(&role));
+    let (consumer, upstream, role) = (toml_string(consumer), toml_string(upstream), toml_string(&role));
     writeln!(text, "[[grants]]\nconsumer = {consumer}\nupstream = {upstream}\nroles = [{role}]\n{orgs}")
         .unwrap_or_default();
     text
@@ -203,7 +204,7 @@ fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) ->
     });
     let mut orgs: Vec<(&String, &u64)> = done.orgs.iter().collect();
     orgs.sort_by_key(|(org, calls)| (Some(org.as_str()) != meant, std::cmp::Reverse(**calls)));
-    orgs.into_iter().map(|(org, _)| quoted(org)).collect()
+    orgs.into_iter().map(|(org, _)| toml_string(org)).collect()
 }
 
 /// The denials in force that a call to a learned path may meet by its query or its body: without them, more would
@@ -236,8 +237,9 @@ fn is_met(rule: &Rule, done: &Done) -> bool {
 
 /// A denying rule, as it stands in a list.
 fn denial(rule: &Rule) -> String {
-    let list =
-        |texts: &[At<String>]| texts.iter().map(|text| quoted(&text.value)).collect::<Vec<_>>().join(", ");
+    let list = |texts: &[Spanned<String>]| {
+        texts.iter().map(|text| toml_string(&text.value)).collect::<Vec<_>>().join(", ")
+    };
     let methods = rule.methods.as_ref().map(|methods| format!("methods = [{}], ", list(methods)));
     let (query, body) =
         (table("query", &conditions_of(&rule.query)), table("body", &conditions_of(&rule.body)));
@@ -251,12 +253,13 @@ fn conditions_of(conditions: &[Condition]) -> Conditions {
 
 /// Conditions as a rule writes them, after what stands before; nothing where there are none.
 fn table(key: &str, conditions: &Conditions) -> String {
-    let members = conditions.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+    let members =
+        conditions.iter().map(|(name, value)| format!("{} = {}", toml_string(name), toml_string(value)));
     let members: Vec<String> = members.collect();
     if members.is_empty() { String::new() } else { format!(", {key} = {{ {} }}", members.join(", ")) }
 }
 
 /// A basic string of TOML, on one line: JSON's is one, where what it leaves as it is can be shown.
-fn quoted(text: &str) -> String {
+fn toml_string(text: &str) -> String {
     printable_value(&json!(text).to_string()).into_owned()
 }

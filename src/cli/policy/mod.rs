@@ -17,7 +17,7 @@ use crate::code::Code;
 
 /// What to find out.
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum Command {
     /// Propose the least role that allows what a consumer did, as TOML
     Learn {
         /// Who
@@ -47,10 +47,10 @@ pub(super) struct Which {
 }
 
 /// Does it; whether there is nothing to be told of.
-pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result<bool> {
     match verb {
-        Verb::Learn { consumer, which } => learn::run(path, consumer, which, output),
-        Verb::Diff { new, which } => diff::run(path, new, which, output),
+        Command::Learn { consumer, which } => learn::run(path, consumer, which, output),
+        Command::Diff { new, which } => diff::run(path, new, which, output),
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn moment_ago(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let ago = super::store::words::span(text).and_then(|span| u64::try_from(span).ok());
+    let ago = super::store::time::parse_duration(text).and_then(|span| u64::try_from(span).ok());
     let then = ago.and_then(|ago| SystemClock.now().checked_sub(std::time::Duration::from_secs(ago)));
     let wrong = || format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a span as 30d");
     then.and_then(|then| Timestamp::try_from(then).ok()).ok_or_else(wrong)

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Desk, Manner, Output, confirmed, known, path_of};
-use crate::cli::tell;
+use super::{ChangeFlags, Output, StoreSession, confirm, known, path_of};
+use crate::cli::eprint;
 use crate::server::StateDir;
 use crate::storage::Change;
 
@@ -16,34 +16,34 @@ pub(in crate::cli) enum Verb {
     /// Continue with a store that was put back, or is gone: what the trail knows to be changed since is forgotten
     Accept {
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
 }
 
 /// Does it.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Verb::Accept { manner } = verb;
-    let Some(mut desk) = Desk::open_whatever_is_gone(config, output)? else { return Ok(false) };
+    let Some(mut desk) = StoreSession::open_whatever_is_gone(config, output)? else { return Ok(false) };
     accept(&mut desk, *manner)
 }
 
-fn accept(desk: &mut Desk, manner: Manner) -> anyhow::Result<bool> {
+fn accept(desk: &mut StoreSession, manner: ChangeFlags) -> anyhow::Result<bool> {
     let history = desk.history()?;
     let dir = desk.file.audit.dir.value.clone();
     // What a trail knows that misses events is not all: only its acceptance puts there what is known beside it.
     StateDir::check_last_head(&desk.file.state_dir.value, &dir)?;
-    let forgotten = known::forgotten(&dir, &history)?;
-    let is_gone = desk.store.is_none() && super::made::was_there(&path_of(&desk.file));
+    let forgotten = known::find_forgotten(&dir, &history)?;
+    let is_gone = desk.store.is_none() && super::store_marker::was_there(&path_of(&desk.file));
     let Some(forgotten) = forgotten.or_else(|| is_gone.then(known::Forgotten::default)) else {
         let nothing = "the store has all that the trail knows of: there is nothing to accept\n";
         desk.show(&json!({"forgotten": []}), nothing);
         return Ok(true);
     };
-    tell(&forgotten.text());
-    if !confirmed("Forget these changes?", manner)? {
+    eprint(&forgotten.text());
+    if !confirm("Forget these changes?", manner)? {
         return Ok(false);
     }
-    let changes: Vec<Change> = forgotten.known.map(Change::Accepted).into_iter().collect();
+    let changes: Vec<Change> = forgotten.known.map(Change::AcceptStore).into_iter().collect();
     let members = [
         ("forgotten", Value::from(forgotten.changes.changes)),
         ("trail_knew", forgotten.known.map(|known| known.to_string()).into()),
@@ -51,7 +51,7 @@ fn accept(desk: &mut Desk, manner: Manner) -> anyhow::Result<bool> {
     ];
     desk.change(("store accepted", &members), changes, manner)?;
     let json = json!({"forgotten": forgotten.events()});
-    desk.done(
+    desk.report(
         manner,
         json,
         "the store is accepted as it is; a running gateway or the next start records it\n",

@@ -8,8 +8,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::words::{shown, shown_or_dash, span, state};
-use super::{Desk, Manner, Output, Terms, sealing_key, table::table};
+use super::time::{format_time, parse_duration, shown_or_dash, state};
+use super::{ChangeFlags, IssueArgs, Output, StoreSession, sealing_key, table::table};
 use crate::custody::seal_access_key;
 use crate::inbound::token;
 use crate::signature::Algorithm;
@@ -17,11 +17,11 @@ use crate::storage::{AccessKeyRow, Change, Seconds};
 
 /// What to do with access keys.
 #[derive(Subcommand)]
-pub(in crate::cli) enum Verb {
+pub(in crate::cli) enum Command {
     /// Issue an access key; its secret is shown this once
     Issue {
         #[command(flatten)]
-        terms: Terms,
+        terms: IssueArgs,
         /// An algorithm beside hmac-sha256 that it may sign with; may be repeated
         #[arg(long, value_name = "ALGORITHM", value_parser = ["hmac-sha512", "hmac-sha1"])]
         allow: Vec<String>,
@@ -33,7 +33,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long, value_name = "SPAN", default_value = "5m", requires = "strict")]
         window: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// List access keys, with their last use
     List {
@@ -46,7 +46,7 @@ pub(in crate::cli) enum Verb {
         /// Its id
         id: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
 }
 
@@ -54,10 +54,10 @@ pub(in crate::cli) enum Verb {
 const LONGEST: Seconds = 3600;
 
 /// Does it.
-pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+pub(in crate::cli) fn run(config: &Path, verb: &Command, output: Output) -> anyhow::Result<bool> {
+    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
-        Verb::Issue { terms, allow, strict, window, manner } => {
+        Command::Issue { terms, allow, strict, window, manner } => {
             let expires = terms.ends(&desk)?;
             let strict = strict.then(|| window_of(window)).transpose()?;
             let mut algorithms = vec![Algorithm::HmacSha256.as_str()];
@@ -77,25 +77,25 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
             };
             issue(&mut desk, row, *manner)?;
         }
-        Verb::List { consumer } => {
+        Command::List { consumer } => {
             let wanted = |row: &&AccessKeyRow| consumer.as_ref().is_none_or(|name| row.consumer == *name);
             let rows: Vec<&AccessKeyRow> = desk.rows.access_keys.iter().filter(wanted).collect();
             let values: Vec<Value> = rows.iter().map(|row| value(row)).collect();
-            desk.show(&Value::from(values), &listed(&desk, &rows));
+            desk.show(&Value::from(values), &format_list(&desk, &rows));
         }
-        Verb::Revoke { id, manner } => revoke(&mut desk, id, *manner)?,
+        Command::Revoke { id, manner } => revoke(&mut desk, id, *manner)?,
     }
     Ok(true)
 }
 
 fn window_of(text: &str) -> anyhow::Result<Seconds> {
-    match span(text) {
+    match parse_duration(text) {
         Some(window) if (1..=LONGEST).contains(&window) => Ok(window),
         Some(_) | None => bail!("`{text}` is no window: a span as 30s or 5m, an hour at most"),
     }
 }
 
-fn issue(desk: &mut Desk, mut row: AccessKeyRow, manner: Manner) -> anyhow::Result<()> {
+fn issue(desk: &mut StoreSession, mut row: AccessKeyRow, manner: ChangeFlags) -> anyhow::Result<()> {
     let consumer = row.consumer.clone();
     desk.must_know_consumer(&consumer)?;
     let secret = token::fresh_secret().context("making a secret")?;
@@ -110,15 +110,15 @@ fn issue(desk: &mut Desk, mut row: AccessKeyRow, manner: Manner) -> anyhow::Resu
         ("access_key", row.id.as_str().into()),
         ("algorithms", row.algorithms.as_str().into()),
         ("window", row.strict.into()),
-        ("expires", row.expires.map(shown).into()),
+        ("expires", row.expires.map(format_time).into()),
     ];
-    let (id, expires) = (row.id.clone(), row.expires.map(shown));
-    changes.push(Change::AccessKey(row));
+    let (id, expires) = (row.id.clone(), row.expires.map(format_time));
+    changes.push(Change::PutAccessKey(row));
     desk.change(("access key issued", &told), changes, manner)?;
     let text = if manner.dry_run { "" } else { std::str::from_utf8(secret.expose())? };
     let json = json!({"id": id, "consumer": consumer, "secret": text, "expires": expires});
-    let more = desk.ungranted(&consumer);
-    desk.done(
+    let more = desk.warn_ungranted(&consumer);
+    desk.report(
         manner,
         json,
         &format!(
@@ -128,19 +128,19 @@ fn issue(desk: &mut Desk, mut row: AccessKeyRow, manner: Manner) -> anyhow::Resu
     Ok(())
 }
 
-fn revoke(desk: &mut Desk, id: &str, manner: Manner) -> anyhow::Result<()> {
+fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Result<()> {
     let Some(row) = desk.rows.access_keys.iter().find(|row| row.id == id).cloned() else {
         let shown = id.escape_debug();
         bail!("there is no access key with the id `{shown}`; claviger access-key list shows them");
     };
     if let Some(at) = row.revoked {
-        bail!("the access key was revoked already, at {}", shown(at));
+        bail!("the access key was revoked already, at {}", format_time(at));
     }
     let told = [("consumer", row.consumer.as_str().into()), ("access_key", id.into())];
     let revoked = AccessKeyRow { revoked: Some(desk.now), ..row.clone() };
-    desk.change(("access key revoked", &told), vec![Change::AccessKey(revoked)], manner)?;
+    desk.change(("access key revoked", &told), vec![Change::PutAccessKey(revoked)], manner)?;
     let text = format!("access key {id} of {} revoked\n", row.consumer);
-    desk.done(manner, json!({"id": id, "revoked": true}), &text);
+    desk.report(manner, json!({"id": id, "revoked": true}), &text);
     Ok(())
 }
 
@@ -151,16 +151,16 @@ pub(super) fn value(row: &AccessKeyRow) -> Value {
         "consumer": row.consumer,
         "algorithms": row.algorithms.split(' ').collect::<Vec<_>>(),
         "window": row.strict,
-        "created": shown(row.created),
-        "expires": row.expires.map(shown),
-        "revoked": row.revoked.map(shown),
-        "last_used": row.last_used.map(shown),
+        "created": format_time(row.created),
+        "expires": row.expires.map(format_time),
+        "revoked": row.revoked.map(format_time),
+        "last_used": row.last_used.map(format_time),
         "note": row.note,
     })
 }
 
 /// The table of access keys.
-pub(super) fn listed(desk: &Desk, rows: &[&AccessKeyRow]) -> String {
+pub(super) fn format_list(desk: &StoreSession, rows: &[&AccessKeyRow]) -> String {
     let row = |row: &&AccessKeyRow| {
         [
             row.id.clone(),

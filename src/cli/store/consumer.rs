@@ -6,8 +6,8 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::words::{shown, shown_or_dash};
-use super::{Desk, Manner, Output, confirmed, named, table::table};
+use super::time::{format_time, shown_or_dash};
+use super::{ChangeFlags, Output, StoreSession, confirm, parse_name, table::table};
 use crate::storage::{Change, ConsumerRow, TokenRow};
 
 /// What to do with consumers.
@@ -21,7 +21,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long)]
         note: Option<String>,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// List the consumers of file and store
     List,
@@ -35,27 +35,27 @@ pub(in crate::cli) enum Verb {
         /// Which
         name: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Let its tokens in again
     Enable {
         /// Which
         name: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Remove a consumer of the store, with its tokens
     Remove {
         /// Which
         name: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
 }
 
 /// Does it.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
         Verb::Add { name, note, manner } => add(&mut desk, name, note.clone(), *manner)?,
         Verb::List => list(&desk),
@@ -67,8 +67,8 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
     Ok(true)
 }
 
-fn add(desk: &mut Desk, name: &str, note: Option<String>, manner: Manner) -> anyhow::Result<()> {
-    let name = named(name)?;
+fn add(desk: &mut StoreSession, name: &str, note: Option<String>, manner: ChangeFlags) -> anyhow::Result<()> {
+    let name = parse_name(name)?;
     if desk.file.consumers.declares(name) {
         bail!("the file declares `{name}` already: claviger token issue --consumer {name}");
     }
@@ -86,14 +86,14 @@ fn add(desk: &mut Desk, name: &str, note: Option<String>, manner: Manner) -> any
         );
     }
     let row = ConsumerRow { name: name.into(), created: desk.now, disabled: false, note };
-    desk.change(("consumer added", &[("consumer", name.into())]), vec![Change::Consumer(row)], manner)?;
+    desk.change(("consumer added", &[("consumer", name.into())]), vec![Change::PutConsumer(row)], manner)?;
     let next = format!("claviger token issue --consumer {name}");
-    desk.done(manner, json!({"consumer": name}), &format!("consumer {name} added; next: {next}\n"));
+    desk.report(manner, json!({"consumer": name}), &format!("consumer {name} added; next: {next}\n"));
     Ok(())
 }
 
 /// One row for each consumer of file and store.
-fn every(desk: &Desk) -> Vec<(String, Option<&ConsumerRow>)> {
+fn every(desk: &StoreSession) -> Vec<(String, Option<&ConsumerRow>)> {
     let stored = |name: &str| desk.rows.consumers.iter().find(|row| row.name == name);
     let mut names: Vec<&str> = desk.file.consumers.names().collect();
     names.extend(desk.rows.consumers.iter().map(|row| row.name.as_str()));
@@ -102,7 +102,7 @@ fn every(desk: &Desk) -> Vec<(String, Option<&ConsumerRow>)> {
     names.into_iter().map(|name| (name.to_owned(), stored(name))).collect()
 }
 
-fn live_tokens(desk: &Desk, name: &str) -> usize {
+fn live_tokens(desk: &StoreSession, name: &str) -> usize {
     let live = |row: &&TokenRow| {
         row.consumer == name && row.revoked.is_none() && row.expires.is_none_or(|end| desk.now < end)
     };
@@ -110,7 +110,7 @@ fn live_tokens(desk: &Desk, name: &str) -> usize {
     declared + desk.rows.tokens.iter().filter(live).count()
 }
 
-fn list(desk: &Desk) {
+fn list(desk: &StoreSession) {
     let (mut rows, mut values) = (Vec::new(), Vec::new());
     for (name, row) in every(desk) {
         let place = if desk.file.consumers.declares(&name) { "file" } else { "store" };
@@ -130,7 +130,7 @@ fn list(desk: &Desk) {
     );
 }
 
-fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
+fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
     let row = desk.rows.consumers.iter().find(|row| row.name == name);
     let disabled = row.is_some_and(|row| row.disabled);
@@ -140,54 +140,58 @@ fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
         "consumer": name,
         "disabled": disabled,
         "note": row.and_then(|row| row.note.clone()),
-        "created": row.map(|row| shown(row.created)),
+        "created": row.map(|row| format_time(row.created)),
         "tokens": tokens.iter().map(|token| super::token::value(token)).collect::<Vec<_>>(),
         "access_keys": keys.iter().map(|key| super::access_key::value(key)).collect::<Vec<_>>(),
     });
     let state = if disabled { "disabled" } else { "enabled" };
     let created = shown_or_dash(row.map(|row| row.created));
-    let tokens = super::token::listed(desk, &tokens);
-    let keys = if keys.is_empty() { String::new() } else { super::access_key::listed(desk, &keys) };
+    let tokens = super::token::format_list(desk, &tokens);
+    let keys = if keys.is_empty() { String::new() } else { super::access_key::format_list(desk, &keys) };
     desk.show(&value, &format!("consumer  {name}\nstate     {state}\ncreated   {created}\n{tokens}{keys}"));
     Ok(())
 }
 
-fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyhow::Result<()> {
+fn disable(desk: &mut StoreSession, name: &str, disabled: bool, manner: ChangeFlags) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
     let former = desk.rows.consumers.iter().find(|row| row.name == name).cloned();
     let changes = if !disabled && desk.file.consumers.declares(name) {
         if former.is_some() { without_row(desk, name) } else { Vec::new() }
     } else {
         let new = ConsumerRow { name: name.into(), created: desk.now, disabled, note: None };
-        vec![Change::Consumer(ConsumerRow { disabled, ..former.unwrap_or(new) })]
+        vec![Change::PutConsumer(ConsumerRow { disabled, ..former.unwrap_or(new) })]
     };
     let word = if disabled { "disabled" } else { "enabled" };
     let what = format!("consumer {word}");
     desk.change((&what, &[("consumer", name.into())]), changes, manner)?;
-    desk.done(manner, json!({"consumer": name, "disabled": disabled}), &format!("consumer {name} {word}\n"));
+    desk.report(
+        manner,
+        json!({"consumer": name, "disabled": disabled}),
+        &format!("consumer {name} {word}\n"),
+    );
     Ok(())
 }
 
 /// Takes away the row of a consumer that the file declares, and keeps its tokens: with a row, it would
 /// be a consumer of the store once the file no longer declares it.
-fn without_row(desk: &Desk, name: &str) -> Vec<Change> {
+fn without_row(desk: &StoreSession, name: &str) -> Vec<Change> {
     let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).cloned();
     let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).cloned();
-    let kept = tokens.map(Change::Token).chain(keys.map(Change::AccessKey));
-    std::iter::once(Change::NoConsumer(name.into())).chain(kept).collect()
+    let kept = tokens.map(Change::PutToken).chain(keys.map(Change::PutAccessKey));
+    std::iter::once(Change::RemoveConsumer(name.into())).chain(kept).collect()
 }
 
 /// Whether the file declares a token that the store has revoked: without its row it would be good again.
-fn is_held_down(desk: &Desk, row: &TokenRow) -> bool {
+fn is_held_down(desk: &StoreSession, row: &TokenRow) -> bool {
     let mut declared = desk.file.consumers.iter().flat_map(|(_, consumer)| &consumer.token_sha256);
     row.revoked.is_some() && declared.any(|digest| digest.value == row.digest)
 }
 
 /// Removes what the store has of a consumer: tokens may be all, where the file declares it or did.
-fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
+fn remove(desk: &mut StoreSession, name: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
     let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name);
     let (kept, doomed): (Vec<&TokenRow>, Vec<&TokenRow>) = tokens.partition(|row| is_held_down(desk, row));
-    let (tokens, kept) = (doomed.len(), kept.into_iter().cloned().map(Change::Token).collect::<Vec<_>>());
+    let (tokens, kept) = (doomed.len(), kept.into_iter().cloned().map(Change::PutToken).collect::<Vec<_>>());
     let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).count();
     let declared = desk.file.consumers.declares(name);
     if tokens + keys == 0 && !desk.rows.consumers.iter().any(|row| row.name == name) {
@@ -204,12 +208,12 @@ fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
     let question = format!(
         "Remove the consumer {name}, its {tokens} tokens and {keys} access keys from the store for good?{more}"
     );
-    if !confirmed(&question, manner)? {
+    if !confirm(&question, manner)? {
         return Ok(false);
     }
     let told = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
     let held_down = kept.len();
-    let changes = std::iter::once(Change::NoConsumer(name.into())).chain(kept).collect();
+    let changes = std::iter::once(Change::RemoveConsumer(name.into())).chain(kept).collect();
     desk.change(("consumer removed", &told), changes, manner)?;
     let more = if declared { " from the store; the file still declares it" } else { "" };
     let stay = if held_down > 0 {
@@ -218,6 +222,6 @@ fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
         String::new()
     };
     let json = json!({"consumer": name, "removed": true, "declared": declared});
-    desk.done(manner, json, &format!("consumer {name} removed{more}{stay}\n"));
+    desk.report(manner, json, &format!("consumer {name} removed{more}{stay}\n"));
     Ok(true)
 }

@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::given::{Given, material};
+use super::secret_input::{SecretArgs, material};
+use super::time::{format_time, parse_duration, shown_or_dash};
 use super::usage::{self, Used};
-use super::words::{shown, shown_or_dash, span};
-use super::{Desk, Manner, Output, confirmed, named, sealing_key, table::table};
+use super::{ChangeFlags, Output, StoreSession, confirm, parse_name, sealing_key, table::table};
 use crate::custody::seal_version;
 use crate::secret::Secret;
 use crate::storage::{Change, CredentialRow, Stage, VersionRow};
@@ -28,9 +28,9 @@ pub(in crate::cli) enum Verb {
         #[arg(long)]
         kind: String,
         #[command(flatten)]
-        material: Given,
+        material: SecretArgs,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// List the credentials of file and store
     List,
@@ -44,7 +44,7 @@ pub(in crate::cli) enum Verb {
         /// Which
         name: String,
         #[command(flatten)]
-        material: Given,
+        material: SecretArgs,
         /// How long the former version is kept: 15m, 24h, 7d
         #[arg(long, default_value = "24h")]
         overlap: String,
@@ -52,7 +52,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long)]
         stage: bool,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Put a staged or a former version in use
     Activate {
@@ -61,34 +61,34 @@ pub(in crate::cli) enum Verb {
         /// Its version
         version: u32,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Use it for no call, until it is enabled again
     Disable {
         /// Which
         name: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Use it again
     Enable {
         /// Which
         name: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// Remove it from the store, with all its versions
     Remove {
         /// Which
         name: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
 }
 
 /// Does it.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
         Verb::Add { name, upstream, kind, material, manner } => {
             add(&mut desk, (name, upstream, kind), material, *manner)?;
@@ -96,7 +96,8 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
         Verb::List => list(&desk),
         Verb::Show { name } => show(&desk, name)?,
         Verb::Rotate { name, material, overlap, stage, manner } => {
-            let overlap = span(overlap).with_context(|| format!("`{overlap}` is no span as 24h"))?;
+            let overlap =
+                parse_duration(overlap).with_context(|| format!("`{overlap}` is no span as 24h"))?;
             rotate(&mut desk, name, material, (overlap, *stage), *manner)?;
         }
         Verb::Activate { name, version, manner } => activate(&mut desk, name, *version, *manner)?,
@@ -108,12 +109,12 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
 }
 
 fn add(
-    desk: &mut Desk,
+    desk: &mut StoreSession,
     (name, upstream, kind): (&str, &str, &str),
-    given: &Given,
-    manner: Manner,
+    given: &SecretArgs,
+    manner: ChangeFlags,
 ) -> anyhow::Result<()> {
-    let name = named(name)?;
+    let name = parse_name(name)?;
     if desk.file.credentials.declares(name) {
         bail!("the file declares a credential `{name}` already");
     }
@@ -131,9 +132,9 @@ fn add(
         disabled: false,
     };
     let (id, secret) = material(desk, &row, given)?;
-    let mut changes = vec![Change::Credential(row.clone())];
+    let mut changes = vec![Change::PutCredential(row.clone())];
     if !manner.dry_run {
-        sealed(desk, &mut changes, (&row, version, Stage::Active), (&id, &secret))?;
+        seal_secret(desk, &mut changes, (&row, version, Stage::Active), (&id, &secret))?;
     }
     let told = [
         ("credential", name.into()),
@@ -143,13 +144,13 @@ fn add(
     ];
     desk.change(("credential added", &told), changes, manner)?;
     let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": version});
-    desk.done(manner, json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));
+    desk.report(manner, json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));
     Ok(())
 }
 
 /// Seals material as a version, with what has to be set up before the first.
-fn sealed(
-    desk: &Desk,
+fn seal_secret(
+    desk: &StoreSession,
     changes: &mut Vec<Change>,
     (row, version, stage): (&CredentialRow, u32, Stage),
     material: (&str, &Secret),
@@ -158,7 +159,7 @@ fn sealed(
     changes.extend(proof);
     let sealed = seal_version(&key, (row, version), material)?;
     let credential = row.name.clone();
-    changes.push(Change::Version(VersionRow {
+    changes.push(Change::PutVersion(VersionRow {
         credential,
         version,
         stage,
@@ -169,12 +170,12 @@ fn sealed(
     Ok(())
 }
 
-fn versions<'d>(desk: &'d Desk, name: &str) -> Vec<&'d VersionRow> {
+fn versions<'d>(desk: &'d StoreSession, name: &str) -> Vec<&'d VersionRow> {
     desk.rows.versions.iter().filter(|row| row.credential == name).collect()
 }
 
 /// The credential's row in the store.
-fn stored(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
+fn stored(desk: &StoreSession, name: &str) -> anyhow::Result<CredentialRow> {
     if let Some(row) = desk.rows.credentials.iter().find(|row| row.name == name) {
         return Ok(row.clone());
     }
@@ -185,7 +186,7 @@ fn stored(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
 }
 
 /// The same, to be changed: not where the file's credential of this name is the one that is used.
-fn changeable(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
+fn changeable(desk: &StoreSession, name: &str) -> anyhow::Result<CredentialRow> {
     let row = stored(desk, name);
     if desk.file.credentials.declares(name) {
         let spare = if row.is_ok() { format!("; {name} of the store is not used") } else { String::new() };
@@ -198,11 +199,11 @@ fn changeable(desk: &Desk, name: &str) -> anyhow::Result<CredentialRow> {
 }
 
 fn rotate(
-    desk: &mut Desk,
+    desk: &mut StoreSession,
     name: &str,
-    given: &Given,
+    given: &SecretArgs,
     (overlap, stage): (i64, bool),
-    manner: Manner,
+    manner: ChangeFlags,
 ) -> anyhow::Result<()> {
     let row = changeable(desk, name)?;
     let (id, secret) = material(desk, &row, given)?;
@@ -211,9 +212,9 @@ fn rotate(
     let mut changes = Vec::new();
     for former in versions(desk, name) {
         if former.until.is_some_and(|until| until <= desk.now) {
-            changes.push(Change::NoVersion(name.into(), former.version));
+            changes.push(Change::RemoveVersion(name.into(), former.version));
         } else if former.stage == Stage::Active && !stage {
-            changes.push(Change::Version(VersionRow {
+            changes.push(Change::PutVersion(VersionRow {
                 stage: Stage::Retired,
                 until: Some(until),
                 ..former.clone()
@@ -222,29 +223,32 @@ fn rotate(
     }
     let in_use = if stage { Stage::Staged } else { Stage::Active };
     if !manner.dry_run {
-        sealed(desk, &mut changes, (&row, version, in_use), (&id, &secret))?;
+        seal_secret(desk, &mut changes, (&row, version, in_use), (&id, &secret))?;
     }
     let what = if stage { "credential staged" } else { "credential rotated" };
     desk.change((what, &[("credential", name.into()), ("version", version.into())]), changes, manner)?;
-    let used = usage::lately(&desk.file.audit.dir.value, name)?;
+    let used = usage::recent_use(&desk.file.audit.dir.value, name)?;
     let json = json!({
         "credential": name, "version": version, "stage": word(in_use),
-        "former_until": (!stage).then(|| shown(until)), "used_by": used.iter().map(Used::value).collect::<Vec<_>>(),
+        "former_until": (!stage).then(|| format_time(until)), "used_by": used.iter().map(Used::value).collect::<Vec<_>>(),
     });
     let mut text = match in_use {
         Stage::Staged => format!(
             "version {version} of {name} is kept; next: claviger credential activate {name} {version}\n"
         ),
         Stage::Active | Stage::Retired => {
-            format!("version {version} of {name} is in use; the former one is kept until {}\n", shown(until))
+            format!(
+                "version {version} of {name} is in use; the former one is kept until {}\n",
+                format_time(until)
+            )
         }
     };
     text.push_str(&usage::text(&used));
-    desk.done(manner, json, &text);
+    desk.report(manner, json, &text);
     Ok(())
 }
 
-fn activate(desk: &mut Desk, name: &str, version: u32, manner: Manner) -> anyhow::Result<()> {
+fn activate(desk: &mut StoreSession, name: &str, version: u32, manner: ChangeFlags) -> anyhow::Result<()> {
     changeable(desk, name)?;
     let rows = versions(desk, name);
     let Some(wanted) = rows.iter().find(|row| row.version == version) else {
@@ -254,24 +258,24 @@ fn activate(desk: &mut Desk, name: &str, version: u32, manner: Manner) -> anyhow
         bail!("version {version} of {name} is in use already");
     }
     let mut changes =
-        vec![Change::Version(VersionRow { stage: Stage::Active, until: None, ..(*wanted).clone() })];
+        vec![Change::PutVersion(VersionRow { stage: Stage::Active, until: None, ..(*wanted).clone() })];
     for former in rows.iter().filter(|row| row.stage == Stage::Active) {
         let until = Some(desk.now + 86_400);
-        changes.push(Change::Version(VersionRow { stage: Stage::Retired, until, ..(*former).clone() }));
+        changes.push(Change::PutVersion(VersionRow { stage: Stage::Retired, until, ..(*former).clone() }));
     }
     let told = [("credential", name.into()), ("version", version.into())];
     desk.change(("credential activated", &told), changes, manner)?;
     let json = json!({"credential": name, "version": version, "stage": "active"});
-    desk.done(manner, json, &format!("version {version} of {name} is in use\n"));
+    desk.report(manner, json, &format!("version {version} of {name} is in use\n"));
     Ok(())
 }
 
-fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyhow::Result<()> {
+fn disable(desk: &mut StoreSession, name: &str, disabled: bool, manner: ChangeFlags) -> anyhow::Result<()> {
     let row = CredentialRow { disabled, ..changeable(desk, name)? };
     let word = if disabled { "disabled" } else { "enabled" };
     let what = format!("credential {word}");
-    desk.change((&what, &[("credential", name.into())]), vec![Change::Credential(row)], manner)?;
-    desk.done(
+    desk.change((&what, &[("credential", name.into())]), vec![Change::PutCredential(row)], manner)?;
+    desk.report(
         manner,
         json!({"credential": name, "disabled": disabled}),
         &format!("credential {name} {word}\n"),
@@ -279,17 +283,17 @@ fn disable(desk: &mut Desk, name: &str, disabled: bool, manner: Manner) -> anyho
     Ok(())
 }
 
-fn remove(desk: &mut Desk, name: &str, manner: Manner) -> anyhow::Result<bool> {
+fn remove(desk: &mut StoreSession, name: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
     stored(desk, name)?;
-    if !confirmed(&format!("Remove the credential {name} and all its versions for good?"), manner)? {
+    if !confirm(&format!("Remove the credential {name} and all its versions for good?"), manner)? {
         return Ok(false);
     }
-    let changes = vec![Change::NoCredential(name.into())];
+    let changes = vec![Change::RemoveCredential(name.into())];
     desk.change(("credential removed", &[("credential", name.into())]), changes, manner)?;
     let declared = desk.file.credentials.declares(name);
     let more = if declared { " from the store; the file's stays in force" } else { "" };
     let json = json!({"credential": name, "removed": true, "declared": declared});
-    desk.done(manner, json, &format!("credential {name} removed{more}\n"));
+    desk.report(manner, json, &format!("credential {name} removed{more}\n"));
     Ok(true)
 }
 
@@ -301,7 +305,7 @@ const fn word(stage: Stage) -> &'static str {
     }
 }
 
-fn list(desk: &Desk) {
+fn list(desk: &StoreSession) {
     let (mut rows, mut values) = (Vec::new(), Vec::new());
     for name in desk.file.credentials.names() {
         values.push(json!({"credential": name, "in": "file", "version": 1}));
@@ -312,7 +316,7 @@ fn list(desk: &Desk) {
         let version = active.map(|row| row.version);
         values.push(json!({
             "credential": row.name, "in": "store", "upstream": row.upstream, "kind": row.kind,
-            "version": version, "disabled": row.disabled, "since": active.map(|row| shown(row.created)),
+            "version": version, "disabled": row.disabled, "since": active.map(|row| format_time(row.created)),
         }));
         let state = if row.disabled { "disabled" } else { "enabled" };
         let version = version.map_or_else(|| "-".into(), |version| version.to_string());
@@ -332,16 +336,16 @@ fn list(desk: &Desk) {
     );
 }
 
-fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
+fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
     let row = stored(desk, name)?;
     let versions = versions(desk, name);
-    let used = usage::lately(&desk.file.audit.dir.value, name)?;
+    let used = usage::recent_use(&desk.file.audit.dir.value, name)?;
     let value = json!({
         "credential": name, "upstream": row.upstream, "kind": row.kind, "disabled": row.disabled,
-        "created": shown(row.created),
+        "created": format_time(row.created),
         "versions": versions.iter().map(|row| json!({
             "version": row.version, "stage": word(row.stage),
-            "created": shown(row.created), "until": row.until.map(shown),
+            "created": format_time(row.created), "until": row.until.map(format_time),
         })).collect::<Vec<_>>(),
         "used_by": used.iter().map(Used::value).collect::<Vec<_>>(),
     });
@@ -351,7 +355,7 @@ fn show(desk: &Desk, name: &str) -> anyhow::Result<()> {
         row.upstream, row.kind
     );
     let line = |row: &&VersionRow| {
-        [row.version.to_string(), word(row.stage).into(), shown(row.created), shown_or_dash(row.until)]
+        [row.version.to_string(), word(row.stage).into(), format_time(row.created), shown_or_dash(row.until)]
     };
     text.push_str(&table(
         ["version", "stage", "since", "kept until"],

@@ -6,9 +6,9 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Desk, Manner, Output};
+use super::{ChangeFlags, Output, StoreSession};
 use crate::config;
-use crate::storage::{Change, Frozen};
+use crate::storage::{Change, FreezeTarget};
 
 /// What to freeze or thaw; everything where nothing is named.
 #[derive(Args)]
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Which {
     #[arg(long, value_name = "NAME", group = "which")]
     credential: Option<String>,
     #[command(flatten)]
-    manner: Manner,
+    manner: ChangeFlags,
 }
 
 /// Does it.
@@ -33,57 +33,57 @@ pub(in crate::cli) fn run(
     freeze: bool,
     output: Output,
 ) -> anyhow::Result<bool> {
-    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
-    let frozen = which.named(&desk, freeze)?;
+    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
+    let frozen = which.target(&desk, freeze)?;
     let (member, name) = match &frozen {
-        Frozen::Gateway => ("gateway", Value::Bool(true)),
-        Frozen::Upstream(name) => ("upstream", name.as_str().into()),
-        Frozen::Consumer(name) => ("consumer", name.as_str().into()),
-        Frozen::Credential(name) => ("credential", name.as_str().into()),
+        FreezeTarget::Gateway => ("gateway", Value::Bool(true)),
+        FreezeTarget::Upstream(name) => ("upstream", name.as_str().into()),
+        FreezeTarget::Consumer(name) => ("consumer", name.as_str().into()),
+        FreezeTarget::Credential(name) => ("credential", name.as_str().into()),
     };
     let told = name.as_str().map_or("the gateway".to_owned(), |name| format!("the {member} {name}"));
     let is = desk.rows.frozen.contains(&frozen);
     let (verb, done) = if freeze { ("freeze", "frozen") } else { ("thaw", "thawed") };
     if is == freeze {
-        desk.done(
+        desk.report(
             which.manner,
             json!({member: name, "frozen": freeze}),
             &format!("{told} is {done} already\n"),
         );
         return Ok(true);
     }
-    let change = if freeze { Change::Freeze(frozen) } else { Change::Thaw(frozen) };
+    let change = if freeze { Change::Freeze(frozen) } else { Change::Unfreeze(frozen) };
     desk.change((verb, &[(member, name.clone())]), vec![change], which.manner)?;
-    desk.done(which.manner, json!({member: name, "frozen": freeze}), &format!("{told} is {done}\n"));
+    desk.report(which.manner, json!({member: name, "frozen": freeze}), &format!("{told} is {done}\n"));
     Ok(true)
 }
 
 impl Which {
     /// What is meant. What is to be frozen must be known; what is to be thawed need not be there any more.
-    fn named(&self, desk: &Desk, freeze: bool) -> anyhow::Result<Frozen> {
+    fn target(&self, desk: &StoreSession, freeze: bool) -> anyhow::Result<FreezeTarget> {
         if let Some(name) = &self.consumer {
             if freeze {
                 desk.must_know_consumer(name)?;
             }
-            return Ok(Frozen::Consumer(name.clone()));
+            return Ok(FreezeTarget::Consumer(name.clone()));
         }
         if let Some(name) = &self.upstream {
             if freeze && !desk.file.upstreams.declares(name) {
-                let nearest = config::nearest(name, desk.file.upstreams.names());
-                bail!("there is no upstream `{name}`{}", meant(nearest));
+                let nearest = config::did_you_mean(name, desk.file.upstreams.names());
+                bail!("there is no upstream `{name}`{}", did_you_mean(nearest));
             }
-            return Ok(Frozen::Upstream(name.clone()));
+            return Ok(FreezeTarget::Upstream(name.clone()));
         }
-        let Some(name) = &self.credential else { return Ok(Frozen::Gateway) };
+        let Some(name) = &self.credential else { return Ok(FreezeTarget::Gateway) };
         let stored = desk.rows.credentials.iter().map(|row| row.name.as_str());
         let mut known = desk.file.credentials.names().chain(stored);
         if freeze && !known.any(|known| known == name) {
             bail!("there is no credential `{name}`");
         }
-        Ok(Frozen::Credential(name.clone()))
+        Ok(FreezeTarget::Credential(name.clone()))
     }
 }
 
-fn meant(nearest: Option<&str>) -> String {
+fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use crate::audit::{self, known_store};
 use crate::cli::audit::row;
 use crate::config::File;
 use crate::server::StateDir;
-use crate::storage::{History, Sqlite, Stamp, Storage as _};
+use crate::storage::{History, Revision, Sqlite, Storage as _};
 
 /// So many changes are named.
 const NAMED: usize = 20;
@@ -20,7 +20,7 @@ const NAMED: usize = 20;
 #[derive(Default)]
 pub(in crate::cli) struct Forgotten {
     /// By what the store was changed last, as far as the trail knows.
-    pub(super) known: Option<Stamp>,
+    pub(super) known: Option<Revision>,
     pub(super) changes: audit::Forgotten,
 }
 
@@ -29,10 +29,10 @@ pub(in crate::cli) struct Forgotten {
 ///
 /// # Errors
 /// Where the trail cannot be read.
-pub(in crate::cli) fn forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
+pub(in crate::cli) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
     let read = || -> io::Result<Option<Forgotten>> {
         let Some(known) = known_store(dir)?.filter(|known| !history.holds(*known)) else { return Ok(None) };
-        let changes = audit::forgotten(dir, |stamp| history.holds(stamp))?;
+        let changes = audit::find_forgotten(dir, |stamp| history.holds(stamp))?;
         Ok(Some(Forgotten { known: Some(known), changes }))
     };
     match read() {
@@ -105,7 +105,7 @@ pub(in crate::cli) fn lost_trail(file: &File, history: &History) -> Option<Strin
 ///
 /// # Errors
 /// Where they have not, with what is missing or would be forgotten; where the store cannot be read.
-pub(in crate::cli) async fn agree(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
+pub(in crate::cli) async fn check_against_trail(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
     let dir = &file.audit.dir.value;
     match StateDir::check_last_head(&file.state_dir.value, dir) {
         Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
@@ -116,7 +116,7 @@ pub(in crate::cli) async fn agree(file: &File, store: Option<&Sqlite>) -> anyhow
     if let Some(why) = lost_trail(file, &history) {
         return Err(StateDir::refusal(&why).into());
     }
-    match forgotten(dir, &history)? {
+    match find_forgotten(dir, &history)? {
         Some(forgotten) => bail!(forgotten.refusal()),
         None => Ok(()),
     }
@@ -154,10 +154,10 @@ fn with_store<T>(
     })
 }
 
-/// As [`agree`], for who does not serve.
+/// As [`check_against_trail`], for who does not serve.
 ///
 /// # Errors
-/// As those of [`agree`].
+/// As those of [`check_against_trail`].
 pub(in crate::cli) fn check(file: &File) -> anyhow::Result<()> {
-    with_store(file, async |store| agree(file, store).await)
+    with_store(file, async |store| check_against_trail(file, store).await)
 }

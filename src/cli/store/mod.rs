@@ -6,15 +6,15 @@ pub(super) mod access_key;
 pub(super) mod consumer;
 pub(super) mod credential;
 pub(super) mod freeze;
-pub(in crate::cli) mod given;
-mod keys;
+pub(in crate::cli) mod secret_input;
+mod rotation;
 pub(in crate::cli) mod known;
-pub(super) mod made;
-pub(super) mod master;
+pub(super) mod store_marker;
+pub(super) mod master_key;
 pub(super) mod table;
 pub(super) mod token;
 mod usage;
-pub(super) mod words;
+pub(super) mod time;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -25,17 +25,19 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::{Output, environment, say, tell, tell_problems};
+use super::{Output, environment, eprint, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
-use crate::custody::{MasterKey, Stored};
+use crate::custody::{MasterKey, UnsealedStore};
 use crate::name::Name;
 use crate::server::StateDir;
-use crate::storage::{Change, History, Note, Rows, Seconds, Sqlite, Stamp, Storage as _, StoreFault};
+use crate::storage::{
+    Change, History, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError,
+};
 
 /// How a change is made.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Manner {
+pub(super) struct ChangeFlags {
     /// Say what would change, and change nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
@@ -46,7 +48,7 @@ pub(super) struct Manner {
 
 /// What is issued, to whom and until when.
 #[derive(Debug, Args)]
-pub(super) struct Terms {
+pub(super) struct IssueArgs {
     /// For whom
     #[arg(long)]
     consumer: String,
@@ -58,30 +60,30 @@ pub(super) struct Terms {
     note: Option<String>,
 }
 
-impl Terms {
-    fn ends(&self, desk: &Desk) -> anyhow::Result<Option<Seconds>> {
-        self.expires.as_deref().map(|text| words::moment(text, desk.now)).transpose()
+impl IssueArgs {
+    fn ends(&self, desk: &StoreSession) -> anyhow::Result<Option<Seconds>> {
+        self.expires.as_deref().map(|text| time::parse_time(text, desk.now)).transpose()
     }
 }
 
 /// The store, open at a custodian's desk.
-pub(super) struct Desk {
+pub(super) struct StoreSession {
     file: File,
     runtime: Runtime,
     store: Option<Sqlite>,
     rows: Rows,
-    stamp: Option<Stamp>,
+    stamp: Option<Revision>,
     now: Seconds,
     output: Output,
 }
 
 /// Does `work` again where another custodian's change came between its look and its own change.
-pub(super) fn persistent(mut work: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+pub(super) fn retry_on_conflict(mut work: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
     /// Each round, somebody's change went through.
     const ROUNDS: u32 = 50;
     for round in 1..ROUNDS {
         match work() {
-            Err(why) if matches!(why.downcast_ref(), Some(StoreFault::Outdated)) => {
+            Err(why) if matches!(why.downcast_ref(), Some(StoreError::Conflict)) => {
                 std::thread::sleep(std::time::Duration::from_millis(u64::from(round)));
             }
             done => return done,
@@ -98,8 +100,8 @@ pub(super) fn path_of(file: &File) -> PathBuf {
 /// The store, open, and what it holds.
 pub(super) struct Opened {
     pub(super) store: Sqlite,
-    pub(super) stored: Stored,
-    pub(super) stamp: Stamp,
+    pub(super) stored: UnsealedStore,
+    pub(super) stamp: Revision,
     /// None where nothing is sealed.
     pub(super) key: Option<Rc<MasterKey>>,
 }
@@ -110,7 +112,7 @@ pub(super) struct Opened {
 /// Where it is there no more, or cannot be used, and why.
 pub(super) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
     let path = path_of(file);
-    if !made::is_there(&path)? {
+    if !store_marker::store_exists(&path)? {
         return Ok(None);
     }
     StateDir::check(&file.state_dir.value)?;
@@ -128,14 +130,14 @@ pub(super) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
 pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     let Some(store) = open(file).await? else { return Ok(None) };
     let (mut rows, mut stamp) = store.read().await?;
-    let mut key = keys::for_reading(file, &rows, None);
+    let mut key = rotation::for_reading(file, &rows, None);
     if key.is_err() {
         // It may have been rotated between the two looks.
         (rows, stamp) = store.read().await?;
-        key = keys::for_reading(file, &rows, None);
+        key = rotation::for_reading(file, &rows, None);
     }
     let key = key?;
-    let (stored, broken) = Stored::open(rows, key.as_deref());
+    let (stored, broken) = UnsealedStore::open(rows, key.as_deref());
     if let Some(broken) = broken.first() {
         bail!("{}: {broken}", path_of(file).display());
     }
@@ -144,20 +146,24 @@ pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
 
 /// The same of rows that were read while running: what does not open is not used, and why it does not
 /// comes beside the rest.
-pub(super) fn opened(file: &File, rows: Rows, held: &mut Option<Rc<MasterKey>>) -> (Stored, Option<String>) {
-    match keys::for_reading(file, &rows, held.as_ref()) {
+pub(super) fn unseal_rows(
+    file: &File,
+    rows: Rows,
+    held: &mut Option<Rc<MasterKey>>,
+) -> (UnsealedStore, Option<String>) {
+    match rotation::for_reading(file, &rows, held.as_ref()) {
         Ok(key) => *held = key,
-        Err(why) => return (Stored::open(rows, None).0, Some(format!("{why:#}"))),
+        Err(why) => return (UnsealedStore::open(rows, None).0, Some(format!("{why:#}"))),
     }
-    let (stored, broken) = Stored::open(rows, held.as_deref());
+    let (stored, broken) = UnsealedStore::open(rows, held.as_deref());
     let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
     (stored, (!why.is_empty()).then(|| why.join("; ")))
 }
 
-impl Desk {
+impl StoreSession {
     /// Opens the store of the configuration at `config`; `None` where the file is wrong, which was told.
     fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
-        Self::open_if(config, output, made::is_there)
+        Self::open_if(config, output, store_marker::store_exists)
     }
 
     /// The same, where a store that was there and is gone is none.
@@ -188,7 +194,7 @@ impl Desk {
         if is_there(&path)? {
             StateDir::check(&desk.file.state_dir.value)?;
             desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
-            desk.look_again()?;
+            desk.reload()?;
         }
         Ok(Some(desk))
     }
@@ -200,7 +206,7 @@ impl Desk {
     }
 
     /// Reads what the store holds now.
-    fn look_again(&mut self) -> anyhow::Result<()> {
+    fn reload(&mut self) -> anyhow::Result<()> {
         if let Some(store) = &self.store {
             let (rows, stamp) = self.runtime.block_on(store.read())?;
             (self.rows, self.stamp) = (rows, Some(stamp));
@@ -213,24 +219,24 @@ impl Desk {
         &mut self,
         (what, members): (&str, &[(&str, Value)]),
         mut changes: Vec<Change>,
-        manner: Manner,
+        manner: ChangeFlags,
     ) -> anyhow::Result<()> {
         if manner.dry_run {
             return Ok(());
         }
-        changes.push(Change::Note(note((what, members), (custodian(), self.now))));
+        changes.push(Change::QueueAuditEvent(audit_event((what, members), (operator(), self.now))));
         if self.store.is_none() {
             StateDir::prepare(&self.file.state_dir.value)?;
             self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);
             let none = std::mem::take(&mut self.rows);
-            self.look_again()?;
+            self.reload()?;
             // The changes were made up for a store with nothing in it.
             if self.rows != none {
-                return Err(StoreFault::Outdated.into());
+                return Err(StoreError::Conflict.into());
             }
         }
         let store = self.store.as_ref().context("there is no store")?;
-        made::mark(&path_of(&self.file))?;
+        store_marker::write_marker(&path_of(&self.file))?;
         self.runtime.block_on(store.write(&changes, self.stamp))?;
         Ok(())
     }
@@ -247,12 +253,12 @@ impl Desk {
         }
         let known =
             self.file.consumers.names().chain(self.rows.consumers.iter().map(|row| row.name.as_str()));
-        let nearest = config::nearest(name, known).map(|nearest| format!("; did you mean `{nearest}`?"));
+        let nearest = config::did_you_mean(name, known).map(|nearest| format!("; did you mean `{nearest}`?"));
         bail!("there is no consumer `{name}`{}", nearest.unwrap_or_default())
     }
 
     /// What to say where no grant names this consumer yet.
-    fn ungranted(&self, consumer: &str) -> String {
+    fn warn_ungranted(&self, consumer: &str) -> String {
         if self.file.grants.iter().any(|grant| grant.consumer.value == consumer) {
             return String::new();
         }
@@ -262,13 +268,13 @@ impl Desk {
     /// Prints a result: `json` for machines, `text` for people.
     fn show(&self, json: &Value, text: &str) {
         match self.output {
-            Output::Json => say(&format!("{json}\n")),
-            Output::Text => say(text),
+            Output::Json => print(&format!("{json}\n")),
+            Output::Text => print(text),
         }
     }
 
     /// Prints what was changed, or would have been.
-    fn done(&self, manner: Manner, json: Value, text: &str) {
+    fn report(&self, manner: ChangeFlags, json: Value, text: &str) {
         let mut json = json;
         if manner.dry_run
             && let Some(members) = json.as_object_mut()
@@ -280,7 +286,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for StoreSession {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
             self.runtime.block_on(store.close());
@@ -289,7 +295,7 @@ impl Drop for Desk {
 }
 
 /// Whether to go on with what cannot be undone.
-pub(in crate::cli) fn confirmed(question: &str, manner: Manner) -> anyhow::Result<bool> {
+pub(in crate::cli) fn confirm(question: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
     use std::io::{BufRead as _, IsTerminal as _};
     if manner.yes || manner.dry_run {
         return Ok(true);
@@ -297,7 +303,7 @@ pub(in crate::cli) fn confirmed(question: &str, manner: Manner) -> anyhow::Resul
     if !std::io::stdin().is_terminal() {
         bail!("{question} Say --yes to do it without being asked.");
     }
-    tell(&format!("{question} [y/N] "));
+    eprint(&format!("{question} [y/N] "));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
@@ -305,17 +311,21 @@ pub(in crate::cli) fn confirmed(question: &str, manner: Manner) -> anyhow::Resul
 
 /// The note of a change: who made it and when, since the trail may be told much later, and its id, by
 /// which one that was told twice is known.
-pub(super) fn note((what, members): (&str, &[(&str, Value)]), (by, now): (String, Seconds)) -> Note {
+pub(super) fn audit_event(
+    (what, members): (&str, &[(&str, Value)]),
+    (by, now): (String, Seconds),
+) -> PendingAuditEvent {
     let id = Uuid::now_v7().to_string();
-    let first = [("what", what.into()), ("change", id.as_str().into()), ("at", words::shown(now).into())];
+    let first =
+        [("what", what.into()), ("change", id.as_str().into()), ("at", time::format_time(now).into())];
     let by = ("by", Value::from(by));
     let all = first.iter().chain([&by]).chain(members);
     let members = all.fold(String::new(), |text, (name, value)| format!("{text},{}:{value}", json!(name)));
-    Note { id, members }
+    PendingAuditEvent { id, members }
 }
 
 /// Who is at the desk, as the system knows: the user's number, and the name it goes by.
-pub(in crate::cli) fn custodian() -> String {
+pub(in crate::cli) fn operator() -> String {
     let number = rustix::process::getuid().as_raw();
     let name = environment("SUDO_USER").or_else(|| environment("LOGNAME")).or_else(|| environment("USER"));
     match name.as_deref().and_then(Name::parse) {
@@ -330,7 +340,7 @@ pub(in crate::cli) fn now() -> Seconds {
 }
 
 /// The name typed, if it can be one.
-fn named(text: &str) -> anyhow::Result<&str> {
+fn parse_name(text: &str) -> anyhow::Result<&str> {
     if Name::parse(text).is_some() {
         return Ok(text);
     }
@@ -340,7 +350,7 @@ fn named(text: &str) -> anyhow::Result<&str> {
     )
 }
 
-/// The master key of this configuration; see [`keys::for_sealing`].
-fn sealing_key(desk: &Desk) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
-    keys::for_sealing(&desk.file, &desk.rows)
+/// The master key of this configuration; see [`rotation::for_sealing`].
+fn sealing_key(desk: &StoreSession) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
+    rotation::for_sealing(&desk.file, &desk.rows)
 }

@@ -7,8 +7,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::words::{shown, shown_or_dash, state};
-use super::{Desk, Manner, Output, Terms, table::table};
+use super::time::{format_time, shown_or_dash, state};
+use super::{ChangeFlags, IssueArgs, Output, StoreSession, table::table};
 use crate::inbound::{Directory, token};
 use crate::storage::{Change, TokenRow};
 
@@ -18,9 +18,9 @@ pub(in crate::cli) enum Verb {
     /// Issue a token; it is shown this once
     Issue {
         #[command(flatten)]
-        terms: Terms,
+        terms: IssueArgs,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
     /// List tokens, with their last use
     List {
@@ -33,27 +33,27 @@ pub(in crate::cli) enum Verb {
         /// Its id
         id: String,
         #[command(flatten)]
-        manner: Manner,
+        manner: ChangeFlags,
     },
 }
 
 /// Does it.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(mut desk) = Desk::open(config, output)? else { return Ok(false) };
+    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
         Verb::Issue { terms, manner } => issue(&mut desk, terms, *manner)?,
         Verb::List { consumer } => {
             let wanted = |row: &&TokenRow| consumer.as_ref().is_none_or(|name| row.consumer == *name);
             let rows: Vec<&TokenRow> = desk.rows.tokens.iter().filter(wanted).collect();
             let values: Vec<Value> = rows.iter().map(|row| value(row)).collect();
-            desk.show(&Value::from(values), &listed(&desk, &rows));
+            desk.show(&Value::from(values), &format_list(&desk, &rows));
         }
         Verb::Revoke { id, manner } => revoke(&mut desk, id, *manner)?,
     }
     Ok(true)
 }
 
-fn issue(desk: &mut Desk, terms: &Terms, manner: Manner) -> anyhow::Result<()> {
+fn issue(desk: &mut StoreSession, terms: &IssueArgs, manner: ChangeFlags) -> anyhow::Result<()> {
     let consumer = terms.consumer.as_str();
     desk.must_know_consumer(consumer)?;
     let expires = terms.ends(desk)?;
@@ -72,27 +72,27 @@ fn issue(desk: &mut Desk, terms: &Terms, manner: Manner) -> anyhow::Result<()> {
     let told = [
         ("consumer", consumer.into()),
         ("token", id.as_str().into()),
-        ("expires", expires.map(shown).into()),
+        ("expires", expires.map(format_time).into()),
     ];
-    desk.change(("token issued", &told), vec![Change::Token(row)], manner)?;
+    desk.change(("token issued", &told), vec![Change::PutToken(row)], manner)?;
     let text = if manner.dry_run { "" } else { std::str::from_utf8(made.expose())? };
-    let json = json!({"id": id, "consumer": consumer, "token": text, "expires": expires.map(shown)});
-    let more = desk.ungranted(consumer);
-    desk.done(manner, json, &format!("token {id} for {consumer}, shown this once:\n{text}\n{more}"));
+    let json = json!({"id": id, "consumer": consumer, "token": text, "expires": expires.map(format_time)});
+    let more = desk.warn_ungranted(consumer);
+    desk.report(manner, json, &format!("token {id} for {consumer}, shown this once:\n{text}\n{more}"));
     Ok(())
 }
 
-fn revoke(desk: &mut Desk, id: &str, manner: Manner) -> anyhow::Result<()> {
+fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Result<()> {
     let Some(row) = desk.rows.tokens.iter().find(|row| row.id == id).cloned() else {
         bail!("there is no token with the id `{}`; claviger token list shows them", id.escape_debug());
     };
     if let Some(at) = row.revoked {
-        bail!("the token was revoked already, at {}", shown(at));
+        bail!("the token was revoked already, at {}", format_time(at));
     }
     let told = [("consumer", row.consumer.as_str().into()), ("token", id.into())];
     let revoked = TokenRow { revoked: Some(desk.now), ..row.clone() };
-    desk.change(("token revoked", &told), vec![Change::Token(revoked)], manner)?;
-    desk.done(
+    desk.change(("token revoked", &told), vec![Change::PutToken(revoked)], manner)?;
+    desk.report(
         manner,
         json!({"id": id, "revoked": true}),
         &format!("token {id} of {} revoked\n", row.consumer),
@@ -105,16 +105,16 @@ pub(super) fn value(row: &TokenRow) -> Value {
     json!({
         "id": row.id,
         "consumer": row.consumer,
-        "created": shown(row.created),
-        "expires": row.expires.map(shown),
-        "revoked": row.revoked.map(shown),
-        "last_used": row.last_used.map(shown),
+        "created": format_time(row.created),
+        "expires": row.expires.map(format_time),
+        "revoked": row.revoked.map(format_time),
+        "last_used": row.last_used.map(format_time),
         "note": row.note,
     })
 }
 
 /// The table of tokens.
-pub(super) fn listed(desk: &Desk, rows: &[&TokenRow]) -> String {
+pub(super) fn format_list(desk: &StoreSession, rows: &[&TokenRow]) -> String {
     let row = |row: &&TokenRow| {
         [
             row.id.clone(),

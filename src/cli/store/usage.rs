@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::table::table;
-use crate::audit::{is_packed, segments};
+use crate::audit::{is_compressed, segments};
 
 /// How much of the trail's end is looked at, in bytes.
 const LOOKED_AT: u64 = 32 << 20;
@@ -39,11 +39,11 @@ impl Used {
 }
 
 /// The last use of each version by each consumer, as far as the latest of the trail tells.
-pub(super) fn lately(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
+pub(super) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
     let mut found: BTreeMap<(u64, String), String> = BTreeMap::new();
     let mut left = LOOKED_AT;
     // What was compressed is older than anybody asks for here.
-    for path in segments(dir).unwrap_or_default().iter().rev().take_while(|path| !is_packed(path)) {
+    for path in segments(dir).unwrap_or_default().iter().rev().take_while(|path| !is_compressed(path)) {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         let from = length.saturating_sub(left);

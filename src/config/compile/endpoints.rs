@@ -7,14 +7,14 @@ use std::time::Duration;
 use http::Uri;
 use rustls::ClientConfig;
 
-use super::upstreams::{Defaults, check_clear};
+use super::upstreams::{Defaults, require_tls};
 use crate::config::file::{self, Profile};
-use crate::config::{At, Problem, Problems};
+use crate::config::{Problem, Problems, Spanned};
 use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::target::Target;
 use crate::tls;
-use crate::transport::{Endpoint, Health, Standing, may_be_called};
+use crate::transport::{Endpoint, EndpointState, Health, is_allowed};
 use crate::upstream::Upstream;
 
 /// How often the health of endpoints is looked at where the file does not say.
@@ -31,7 +31,7 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// Those that are in force.
-    pub(super) fn kept(held: &Upstream) -> Self {
+    pub(super) fn reuse(held: &Upstream) -> Self {
         Self {
             first: held.endpoint.clone(),
             others: held.others.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
@@ -47,7 +47,7 @@ impl Endpoints {
         timeout: Duration,
         former: Option<&Snapshot>,
     ) -> Option<Self> {
-        let mut places: Vec<(&At<String>, Origin, String)> = Vec::new();
+        let mut places: Vec<(&Spanned<String>, Origin, String)> = Vec::new();
         let mut bad = false;
         for url in std::iter::once(&upstream.endpoint).chain(&upstream.others) {
             let Some((origin, base)) = place(upstream, url, problems) else {
@@ -89,7 +89,11 @@ impl Endpoints {
 }
 
 /// Where the URL of an endpoint leads, with its base path.
-fn place(upstream: &file::Upstream, url: &At<String>, problems: &mut Problems) -> Option<(Origin, String)> {
+fn place(
+    upstream: &file::Upstream,
+    url: &Spanned<String>,
+    problems: &mut Problems,
+) -> Option<(Origin, String)> {
     let span = url.span;
     let Some((origin, path)) = Origin::split(&url.value) else {
         let help = "write scheme, host and perhaps a port and a base path: \"https://jms.example.com\"";
@@ -108,7 +112,7 @@ fn place(upstream: &file::Upstream, url: &At<String>, problems: &mut Problems) -
             }
         },
     };
-    check_clear(upstream, (&origin, span), problems);
+    require_tls(upstream, (&origin, span), problems);
     if upstream.profile.value == Profile::JumpServer && origin.host.contains('_') {
         let title = "JumpServer answers 400 to every request for a host name with an underscore";
         problems
@@ -116,7 +120,7 @@ fn place(upstream: &file::Upstream, url: &At<String>, problems: &mut Problems) -
     }
     let literal = origin.host.parse::<IpAddr>().ok();
     let denied =
-        literal.filter(|address| !may_be_called(*address, origin.is_loopback(), &upstream.allow_addresses));
+        literal.filter(|address| !is_allowed(*address, origin.is_loopback(), &upstream.allow_addresses));
     if let Some(address) = denied {
         let title = "an address of this kind is not called unless that is meant";
         let help = format!("write `allow_addresses = [\"{address}\"]` in this upstream, if it is");
@@ -137,13 +141,13 @@ fn authorities(upstream: &file::Upstream, problems: &mut Problems) -> Option<Arc
 
 fn endpoint(
     upstream: &file::Upstream,
-    (url, origin): (&At<String>, Origin),
+    (url, origin): (&Spanned<String>, Origin),
     problems: &mut Problems,
     (tls, timeout): (&Arc<ClientConfig>, Duration),
 ) -> Option<Endpoint> {
     let pool_idle = upstream.pool_idle.unwrap_or(Defaults::of(upstream.profile.value).pool_idle);
     match Endpoint::new(origin, Arc::clone(tls), timeout, pool_idle) {
-        Ok(endpoint) => Some(endpoint.allowing(upstream.allow_addresses.as_slice().into())),
+        Ok(endpoint) => Some(endpoint.with_allowed(upstream.allow_addresses.as_slice().into())),
         Err(error) => {
             let title = format!("no certificate could carry this host name: {error}");
             problems.push(Problem::error(url.span, title));
@@ -153,11 +157,11 @@ fn endpoint(
 }
 
 /// The standing of the endpoint there: the one it has, if it is not new.
-fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream>) -> Arc<Standing> {
-    let held = former.and_then(|held| held.ways().find(|way| way.endpoint.origin == *origin));
+fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream>) -> Arc<EndpointState> {
+    let held = former.and_then(|held| held.destinations().find(|way| way.endpoint.origin == *origin));
     match held {
         Some(way) => Arc::clone(&way.endpoint.standing),
-        None => Arc::new(Standing::new(&upstream.name.value, origin)),
+        None => Arc::new(EndpointState::new(&upstream.name.value, origin)),
     }
 }
 
@@ -177,7 +181,7 @@ fn health(upstream: &file::Upstream, base: &str, problems: &mut Problems) -> Opt
         return None;
     };
     let target = Target::canonical(text.as_bytes()).ok();
-    let target = target.and_then(|target| Uri::try_from(target.below(base).as_str()).ok());
+    let target = target.and_then(|target| Uri::try_from(target.with_base(base).as_str()).ok());
     if let (None, Some(path)) = (&target, path) {
         let problem = Problem::error(path.span, "the path of the health check has no canonical form");
         problems.push(problem.help("write the path below the endpoint: \"/api/health/\""));

@@ -1,18 +1,18 @@
 //! File → Snapshot: names resolved, secrets read, patterns parsed. What comes out cannot be wrong;
 //! what is wrong is told with the rest, all at once.
 
-mod access;
+mod grants;
 mod endpoints;
-mod packs;
-mod passes;
+mod role_packs;
+mod token_slots;
 mod schemes;
 mod secrets;
 mod sinks;
-mod stored;
+mod store_rows;
 mod upstreams;
 
-pub use packs::{Pack, allowing_rule, denying_rules};
-pub use secrets::kept;
+pub use role_packs::{Pack, allowing_rule, denying_rules};
+pub use secrets::read_secret_file;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,21 +23,21 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 
 use super::file::{self, File};
-use super::{At, Problem, Problems};
-use crate::audit::{Durability, Heads, Keep, Settings};
-use crate::custody::{Custody, Stored};
-use crate::delivery::Plan;
+use super::{Problem, Problems, Spanned};
+use crate::audit::{CheckpointPolicy, Durability, Retention, Settings};
+use crate::custody::{Custody, UnsealedStore};
 use crate::framing::{HeadLimits, MAX_HEADERS};
 use crate::gateway::Snapshot;
-use crate::gateway::failures::Failures;
+use crate::gateway::failure_limiter::FailureLimiter;
 use crate::gateway::limits::{Limits, Quota};
 use crate::inbound::Consumer;
 use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
 use crate::secret::Secret;
 use crate::signature::HmacKey;
-use crate::storage::Stamp;
-use crate::storage::private::Keeper;
+use crate::sinks::SinkConfig;
+use crate::storage::Revision;
+use crate::storage::trust::TrustedOwner;
 use crate::target::Target;
 use crate::tls::{self, Unusable};
 
@@ -45,25 +45,25 @@ use crate::tls::{self, Unusable};
 const AUTHORITY: &str = "it is the certificate of the authority in PEM, or several";
 
 /// What compiling needs of the world outside the file.
-pub struct Surroundings<'a> {
+pub struct CompileInputs<'a> {
     /// Looks up an environment variable.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
     /// The time, to tell what has expired.
     pub now: SystemTime,
     /// Failed attempts, kept over reloads.
-    pub failures: Arc<Failures>,
+    pub failures: Arc<FailureLimiter>,
     /// The configuration in force until now: what consumers used of their limits goes on.
     pub former: Option<Arc<Snapshot>>,
     /// The key of fingerprints.
     pub fingerprints: HmacKey,
     /// What the store holds, where there is one.
-    pub stored: Option<&'a Stored>,
+    pub stored: Option<&'a UnsealedStore>,
     /// Whether the store alone is taken anew: what was read of files and of the environment for
     /// `former` stays as it is, so that nothing about them keeps a revocation from taking effect.
     pub following: bool,
 }
 
-impl Surroundings<'_> {
+impl CompileInputs<'_> {
     /// What is in force and stays so, as far as it came from files.
     fn kept(&self) -> Option<&Snapshot> {
         self.former.as_deref().filter(|_| self.following)
@@ -99,28 +99,28 @@ pub struct Compiled {
     /// How the journal is kept.
     pub journal: Settings,
     /// Where events are taken as they come.
-    pub sinks: Vec<Plan>,
+    pub sinks: Vec<SinkConfig>,
     /// Upstreams that are reached in clear beyond this machine, to be named at every start.
     pub in_clear: Vec<String>,
     /// Listeners without TLS that other machines can reach, to be named at every start.
     pub plaintext: Vec<SocketAddr>,
     /// The state of the store, for the trail, where a server is started by it.
-    pub store: Option<Stamp>,
+    pub store: Option<Revision>,
 }
 
 /// Compiles the file. `None` where there are errors; they are in `problems`.
 #[must_use]
-pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -> Option<Compiled> {
+pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) -> Option<Compiled> {
     let listeners = if around.kept().is_some() { Vec::new() } else { listeners(file, problems) };
     let admin = if around.kept().is_some() { None } else { admin(file, problems) };
     let limits = limits(&file.limits);
     let mut upstreams = upstreams::compile(file, problems, (around.kept(), around.former.as_deref()));
     let routes = routes(file, problems, &upstreams.places);
     let former = around.former.as_deref();
-    let access = access::compile(file, problems, &mut upstreams, (around.stored, former, around.now));
+    let access = grants::compile(file, problems, &mut upstreams, (around.stored, former, around.now));
     let mut credentials = secrets::credentials(file, problems, &upstreams, &around);
-    let mut freezes = stored::freezes(around.stored, &upstreams, &access.directory);
-    stored::credentials((around.stored, former), file, &upstreams, (&mut credentials, &mut freezes));
+    let mut freezes = store_rows::freezes(around.stored, &upstreams, &access.directory);
+    store_rows::credentials((around.stored, former), file, &upstreams, (&mut credentials, &mut freezes));
     credentials.sort_by_key(|(place, _)| *place);
     let sinks = sinks::compile(file, problems, &around);
     if problems.has_errors() {
@@ -140,7 +140,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
     let custody = Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect());
     let refused_logins =
         around.former.as_ref().map(|former| Arc::clone(&former.refused_logins)).unwrap_or_default();
-    let passes = passes::slots(&upstreams, &custody, around.former.as_deref(), &refused_logins);
+    let passes = token_slots::slots(&upstreams, &custody, around.former.as_deref(), &refused_logins);
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
@@ -163,8 +163,12 @@ pub fn compile(file: &File, problems: &mut Problems, around: Surroundings<'_>) -
         journal: Settings {
             durability,
             rotate: file.audit.rotate,
-            heads: Heads { events: file.audit.head_events, interval: file.audit.head_interval },
-            keep: Keep { plain: file.audit.compress_after, age: file.audit.keep, size: file.audit.keep_size },
+            heads: CheckpointPolicy { events: file.audit.head_events, interval: file.audit.head_interval },
+            keep: Retention {
+                plain: file.audit.compress_after,
+                age: file.audit.keep,
+                size: file.audit.keep_size,
+            },
         },
         sinks,
         in_clear: upstreams.in_clear,
@@ -186,7 +190,7 @@ fn quotas(file: &File, consumers: &[Consumer], former: Option<&Snapshot>) -> Vec
         let used = former.and_then(|former| former.quota(consumer.name.as_str()));
         used.map_or_else(
             || Arc::new(Quota::new(Some(per_minute), Some(concurrency))),
-            |used| used.under(per_minute, concurrency),
+            |used| used.with_limits(per_minute, concurrency),
         )
     };
     consumers.iter().map(quota).collect()
@@ -197,7 +201,7 @@ fn warn_of_old_certificates(file: &File, problems: &mut Problems, now: SystemTim
     let of_upstreams = file.upstreams.iter().filter_map(|(_, upstream)| upstream.ca_file.as_ref());
     let of_sinks = file.audit.sinks.iter().filter_map(|(_, sink)| sink.ca_file.as_ref());
     for ca_file in of_upstreams.chain(of_sinks) {
-        if let Some(why) = tls::out_of_time(&ca_file.value, now) {
+        if let Some(why) = tls::validity_problem(&ca_file.value, now) {
             let help = "put the certificate that is in use now in its place";
             problems.push(Problem::warning(ca_file.span, why).help(help));
         }
@@ -235,7 +239,7 @@ fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
     }
     for listener in &file.listeners {
         warn_of_plaintext(listener, problems);
-        let Ok(tls) = encrypted(file, problems, (listener.tls.as_ref(), tls::server_config)) else {
+        let Ok(tls) = tls_settings(file, problems, (listener.tls.as_ref(), tls::server_config)) else {
             continue;
         };
         listeners.push(Listener { address: listener.address.value, tls });
@@ -263,13 +267,13 @@ fn warn_of_plaintext(listener: &file::Listener, problems: &mut Problems) {
 ///
 /// # Errors
 /// Where it cannot be used; that is in `problems`.
-fn encrypted(
+fn tls_settings(
     file: &File,
     problems: &mut Problems,
     (tls, settings): (Option<&file::Tls>, TlsSettings),
 ) -> Result<Option<Arc<ServerConfig>>, ()> {
     let Some(tls) = tls else { return Ok(None) };
-    let key = kept(&tls.key.value, Keeper::of(&file.state_dir.value))
+    let key = read_secret_file(&tls.key.value, TrustedOwner::of(&file.state_dir.value))
         .map_err(|ill| problems.push(secrets::problem(&ill, tls.key.span, "the key")))?;
     let client_ca = tls.client_ca.as_ref().map(|path| path.value.as_path());
     settings(&tls.cert.value, &key, client_ca).map(Some).map_err(|unusable| {
@@ -297,7 +301,7 @@ fn admin(file: &File, problems: &mut Problems) -> Option<Admin> {
         );
         problems.push(Problem::error(address.span, title).help(help));
     }
-    let tls = encrypted(file, problems, (tls.as_ref(), tls::admin_config)).ok()?;
+    let tls = tls_settings(file, problems, (tls.as_ref(), tls::admin_config)).ok()?;
     Some(Admin { tls, hosts: hosts.clone() })
 }
 
@@ -310,7 +314,7 @@ fn routes(file: &File, problems: &mut Problems, places: &HashMap<String, usize>)
             problems.push(unknown(
                 "upstream",
                 &route.upstream,
-                file.upstreams.nearest(&route.upstream.value),
+                file.upstreams.did_you_mean(&route.upstream.value),
             ));
         }
         let Some(prefix) = prefix(&route.prefix.value) else {
@@ -350,7 +354,7 @@ fn prefix(text: &str) -> Option<String> {
 }
 
 /// A reference to something that the file does not declare.
-fn unknown(what: &str, name: &At<String>, nearest: Option<&str>) -> Problem {
+fn unknown(what: &str, name: &Spanned<String>, nearest: Option<&str>) -> Problem {
     let title = format!("there is no {what} `{}`", name.value);
     let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
     Problem::error(name.span, title).help_if(help)

@@ -1,6 +1,6 @@
 //! `scheme` of `[upstreams.…]`, compiled.
 
-mod client;
+mod client_credentials;
 mod login;
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::upstreams::Defaults;
 use crate::config::file::{self, Profile, RsaForm};
-use crate::config::{At, Problem, Problems};
+use crate::config::{Problem, Problems, Spanned};
 use crate::scheme::{AccessKey, Header, Rsa, Scheme};
 
 /// The headers that are on every request exactly once, and so can be signed.
@@ -34,7 +34,9 @@ pub(super) fn compile(
         file::Scheme::Token => Some(Scheme::Token),
         file::Scheme::Login(settings) => login::compile(upstream, settings, problems),
         file::Scheme::Rsa(settings) => rsa(upstream, settings, problems),
-        file::Scheme::ClientCredentials(settings) => client::compile(upstream, settings, problems, timeout),
+        file::Scheme::ClientCredentials(settings) => {
+            client_credentials::compile(upstream, settings, problems, timeout)
+        }
     }
 }
 
@@ -72,7 +74,7 @@ fn rsa(upstream: &file::Upstream, settings: &file::Rsa, problems: &mut Problems)
 /// A scheme that signs these headers.
 fn signing<T>(
     upstream: &file::Upstream,
-    headers: &[At<String>],
+    headers: &[Spanned<String>],
     problems: &mut Problems,
     make: impl Fn(&[&str]) -> Result<T, String>,
 ) -> Option<T> {
@@ -93,7 +95,7 @@ fn signing<T>(
 }
 
 /// A header that is to be signed and not there on every request would fail each without it.
-fn not_always_sent(headers: &[At<String>], profile: Profile) -> Option<Problem> {
+fn not_always_sent(headers: &[Spanned<String>], profile: Profile) -> Option<Problem> {
     let org = Defaults::of(profile).org.map(|pin| pin.header);
     let sent: Vec<&str> = ALWAYS_SENT.into_iter().chain(org.as_ref().map(HeaderName::as_str)).collect();
     let mut headers = headers.iter().filter(|name| name.value != "(request-target)");

@@ -5,13 +5,13 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::Surroundings;
+use super::CompileInputs;
 use super::upstreams::Upstreams;
 use crate::config::file::{File, Profile, Reference};
-use crate::config::{At, Problem, Problems, Span};
+use crate::config::{Problem, Problems, Span, Spanned};
 use crate::custody::{self, Credential};
 use crate::secret::Secret;
-use crate::storage::private::{Ill, Keeper};
+use crate::storage::trust::{FileTrustError, TrustedOwner};
 
 /// The longest secret, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -21,7 +21,7 @@ pub(super) const UNREADABLE: &str =
     "relative paths start in the folder of this file, and the gateway must be able to read what they name";
 
 /// The problem with a file of secrets, and its remedy; `what` is the file: "the secret".
-pub(super) fn problem(ill: &Ill, span: Span, what: &str) -> Problem {
+pub(super) fn problem(ill: &FileTrustError, span: Span, what: &str) -> Problem {
     let problem = Problem::error(span, format!("{what} cannot be used: {ill}"));
     problem.help(ill.remedy().unwrap_or_else(|| UNREADABLE.into()))
 }
@@ -31,10 +31,10 @@ pub(super) fn credentials(
     file: &File,
     problems: &mut Problems,
     upstreams: &Upstreams,
-    around: &Surroundings<'_>,
+    around: &CompileInputs<'_>,
 ) -> Vec<(usize, Credential)> {
     let mut found: Vec<(usize, Credential)> = Vec::new();
-    let keeper = Keeper::of(&file.state_dir.value);
+    let keeper = TrustedOwner::of(&file.state_dir.value);
     for (name, credential) in file.credentials.iter() {
         let used = upstreams.credentials.get(name).copied();
         // What uses it may be what could not be read.
@@ -43,7 +43,7 @@ pub(super) fn credentials(
             problems.push(Problem::warning(credential.name.span, title));
         }
         if let Some(kept) = around.kept() {
-            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1, None)?.again())));
+            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1, None)?.share())));
             found.extend(held);
             continue;
         }
@@ -56,7 +56,7 @@ pub(super) fn credentials(
         let (id, secret) = credential.material.parts();
         let Some(read) = read(secret, problems, (around, keeper)) else { continue };
         let (kind, key_id) = (credential.material.kind().as_str(), id.map_or("", |id| id.value.as_str()));
-        let material = match custody::Material::of_kind(kind, key_id, &read, uuid) {
+        let material = match custody::Material::parse(kind, key_id, &read, uuid) {
             Ok(material) => material,
             Err(why) => {
                 let (of_id, help) = remedy(why);
@@ -69,31 +69,33 @@ pub(super) fn credentials(
         if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
             let origins = upstream.credential_origins();
             let credential = Credential::new(called, 1, origins, material);
-            found.push((place, credential.known_since(written(secret))));
+            found.push((place, credential.with_start(modified_at(secret))));
         }
     }
     found
 }
 
 /// Whether it is the id that is at fault, and what to do about it.
-const fn remedy(why: custody::Unusable) -> (bool, &'static str) {
+const fn remedy(why: custody::MaterialError) -> (bool, &'static str) {
     match why {
-        custody::Unusable::Kind
-        | custody::Unusable::KeyId
-        | custody::Unusable::IdOfValue
-        | custody::Unusable::KeyIdBytes => (true, "JumpServer shows it beside the secret"),
-        custody::Unusable::ClientId => (true, "it is shown beside the secret, where the client was made"),
-        custody::Unusable::Username => (true, "write the name that is typed at a login"),
-        custody::Unusable::Empty | custody::Unusable::Blank | custody::Unusable::NotAscii => {
+        custody::MaterialError::Kind
+        | custody::MaterialError::KeyId
+        | custody::MaterialError::IdOfValue
+        | custody::MaterialError::KeyIdBytes => (true, "JumpServer shows it beside the secret"),
+        custody::MaterialError::ClientId => {
+            (true, "it is shown beside the secret, where the client was made")
+        }
+        custody::MaterialError::Username => (true, "write the name that is typed at a login"),
+        custody::MaterialError::Empty | custody::MaterialError::Blank | custody::MaterialError::NotAscii => {
             (false, "write the secret alone into it")
         }
-        custody::Unusable::Rsa(_) => (false, "openssl genrsa 2048 makes one"),
-        custody::Unusable::Password => (false, "write the password alone into it, in UTF-8"),
+        custody::MaterialError::Rsa(_) => (false, "openssl genrsa 2048 makes one"),
+        custody::MaterialError::Password => (false, "write the password alone into it, in UTF-8"),
     }
 }
 
 /// When the file that a reference names was last written.
-fn written(reference: &At<Reference>) -> Option<SystemTime> {
+fn modified_at(reference: &Spanned<Reference>) -> Option<SystemTime> {
     match &reference.value {
         Reference::File(path) => std::fs::metadata(path).and_then(|file| file.modified()).ok(),
         Reference::Env(_) => None,
@@ -102,9 +104,9 @@ fn written(reference: &At<Reference>) -> Option<SystemTime> {
 
 /// The secret that a reference names.
 pub(super) fn read(
-    reference: &At<Reference>,
+    reference: &Spanned<Reference>,
     problems: &mut Problems,
-    (around, keeper): (&Surroundings<'_>, Keeper),
+    (around, keeper): (&CompileInputs<'_>, TrustedOwner),
 ) -> Option<Secret> {
     match &reference.value {
         Reference::Env(name) => {
@@ -118,7 +120,7 @@ pub(super) fn read(
         }
         Reference::File(path) => {
             let told = |ill| problems.push(problem(&ill, reference.span, "the secret"));
-            kept(path, keeper).map_err(told).ok()
+            read_secret_file(path, keeper).map_err(told).ok()
         }
     }
 }
@@ -126,10 +128,10 @@ pub(super) fn read(
 /// What a file of secrets holds, if it is well kept.
 ///
 /// # Errors
-/// [`Ill`].
-pub fn kept(path: &Path, keeper: Keeper) -> Result<Secret, Ill> {
+/// [`FileTrustError`].
+pub fn read_secret_file(path: &Path, keeper: TrustedOwner) -> Result<Secret, FileTrustError> {
     let file = keeper.open(path)?;
-    read_whole(file).map_err(|error| Ill::Unreadable(path.to_owned(), error))
+    read_whole(file).map_err(|error| FileTrustError::Unreadable(path.to_owned(), error))
 }
 
 fn read_whole(file: Opened) -> io::Result<Secret> {

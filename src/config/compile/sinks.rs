@@ -1,19 +1,19 @@
-//! `[audit.sinks.…]` → [`Plan`]s.
+//! `[audit.sinks.…]` → [`SinkConfig`]s.
 
 use std::sync::Arc;
 
-use super::Surroundings;
+use super::CompileInputs;
 use super::secrets::{UNREADABLE, read};
 use crate::config::file::{File, Sink, SinkKind};
 use crate::config::{Problem, Problems, Span};
-use crate::delivery::{Form, Kind, Plan, Remote};
 use crate::origin::Origin;
 use crate::secret::Secret;
-use crate::storage::private::Keeper;
+use crate::sinks::{self, PayloadFormat, Remote, SinkConfig};
+use crate::storage::trust::TrustedOwner;
 use crate::tls;
 
 /// The sinks of the file. Where the store alone is taken anew there are none: they are never changed while running.
-pub(super) fn compile(file: &File, problems: &mut Problems, around: &Surroundings<'_>) -> Vec<Plan> {
+pub(super) fn compile(file: &File, problems: &mut Problems, around: &CompileInputs<'_>) -> Vec<SinkConfig> {
     if around.kept().is_some() {
         return Vec::new();
     }
@@ -21,21 +21,26 @@ pub(super) fn compile(file: &File, problems: &mut Problems, around: &Surrounding
     let mut plans = Vec::new();
     for (name, sink) in file.audit.sinks.iter() {
         let kind = kind(file, sink, problems, around);
-        plans.extend(super::name(name).zip(kind).map(|(name, kind)| Plan { name, kind }));
+        plans.extend(super::name(name).zip(kind).map(|(name, kind)| SinkConfig { name, kind }));
     }
     plans
 }
 
-fn kind(file: &File, sink: &Sink, problems: &mut Problems, around: &Surroundings<'_>) -> Option<Kind> {
+fn kind(
+    file: &File,
+    sink: &Sink,
+    problems: &mut Problems,
+    around: &CompileInputs<'_>,
+) -> Option<sinks::SinkKind> {
     let form = match (sink.kind.value, &sink.file) {
-        (SinkKind::Stdout, _) => return Some(Kind::Stdout),
-        (SinkKind::Witness, Some(file)) => return Some(Kind::Witness(file.value.clone())),
-        (SinkKind::Syslog, _) => return Some(Kind::Syslog(remote(file, sink, problems, around)?)),
-        (SinkKind::Witness, None) => Form::Head,
-        (SinkKind::Http, _) => Form::Json,
-        (SinkKind::Otlp, _) => Form::Otlp,
+        (SinkKind::Stdout, _) => return Some(sinks::SinkKind::Stdout),
+        (SinkKind::Witness, Some(file)) => return Some(sinks::SinkKind::Witness(file.value.clone())),
+        (SinkKind::Syslog, _) => return Some(sinks::SinkKind::Syslog(remote(file, sink, problems, around)?)),
+        (SinkKind::Witness, None) => PayloadFormat::Head,
+        (SinkKind::Http, _) => PayloadFormat::Json,
+        (SinkKind::Otlp, _) => PayloadFormat::Otlp,
     };
-    Some(Kind::Http(remote(file, sink, problems, around)?, form))
+    Some(sinks::SinkKind::Http(remote(file, sink, problems, around)?, form))
 }
 
 /// How a URL is written, for the kind.
@@ -49,7 +54,7 @@ const SYSLOG: Written = Written { clear: "tcp://", tls: "tls://", example: "tls:
 const HTTP: Written =
     Written { clear: "http://", tls: "https://", example: "https://log.example.com/events" };
 
-fn remote(file: &File, sink: &Sink, problems: &mut Problems, around: &Surroundings<'_>) -> Option<Remote> {
+fn remote(file: &File, sink: &Sink, problems: &mut Problems, around: &CompileInputs<'_>) -> Option<Remote> {
     let url = sink.url.as_ref()?;
     let written = if sink.kind.value == SinkKind::Syslog { SYSLOG } else { HTTP };
     let Some((origin, path)) = split(&url.value, &written) else {
@@ -99,11 +104,11 @@ fn split(url: &str, written: &Written) -> Option<(Origin, String)> {
 
 fn token(
     file: &File,
-    reference: &crate::config::At<crate::config::file::Reference>,
+    reference: &crate::config::Spanned<crate::config::file::Reference>,
     problems: &mut Problems,
-    around: &Surroundings<'_>,
+    around: &CompileInputs<'_>,
 ) -> Option<Secret> {
-    let read = read(reference, problems, (around, Keeper::of(&file.state_dir.value)))?;
+    let read = read(reference, problems, (around, TrustedOwner::of(&file.state_dir.value)))?;
     let trimmed = read.expose().trim_ascii().to_vec();
     let visible = trimmed.iter().all(u8::is_ascii_graphic);
     if trimmed.is_empty() || !visible {

@@ -13,8 +13,8 @@ use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::policy::{Glob, OrgPin, PathPattern};
 use crate::scheme::Scheme;
-use crate::transport::links::Links;
-use crate::transport::{Endpoint, Manners, RequestHeaders};
+use crate::transport::link_rewrite::LinkRewriter;
+use crate::transport::{Endpoint, OutboundSettings, RequestHeaders};
 use crate::upstream::Upstream;
 
 /// `JumpServer`'s organisation that sees across all others.
@@ -126,7 +126,7 @@ pub(super) fn compile(
         let kept = kept.and_then(|kept| kept.upstreams.iter().find(|held| held.name.as_str() == name));
         let timeout = file.limits.upstream_timeout;
         let (endpoints, scheme) = match kept {
-            Some(held) => (Some(Endpoints::kept(held)), Some(held.scheme.clone())),
+            Some(held) => (Some(Endpoints::reuse(held)), Some(held.scheme.clone())),
             None => (
                 Endpoints::compile(upstream, problems, timeout, former),
                 schemes::compile(upstream, problems, timeout),
@@ -135,10 +135,10 @@ pub(super) fn compile(
         let (org, slashless) = (org_pin(upstream, problems), slashless(upstream, problems));
         if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
             let request_headers = request_headers(upstream, &scheme, problems);
-            let made = put_together(called, upstream, endpoints, scheme);
+            let made = assemble(called, upstream, endpoints, scheme);
             let compiled = Upstream { request_headers, org, slashless, ..made };
-            let elsewhere = compiled.scheme.elsewhere().map(|elsewhere| &elsewhere.origin);
-            if compiled.origins().iter().chain(elsewhere).any(is_in_clear) {
+            let elsewhere = compiled.scheme.token_endpoint().map(|elsewhere| &elsewhere.origin);
+            if compiled.origins().iter().chain(elsewhere).any(is_plaintext) {
                 upstreams.in_clear.push(name.to_owned());
             }
             upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
@@ -183,7 +183,7 @@ fn org_pin(upstream: &file::Upstream, problems: &mut Problems) -> Option<OrgPin>
     pin
 }
 
-fn put_together(
+fn assemble(
     name: crate::name::Name,
     upstream: &file::Upstream,
     Endpoints { first, others, base, health }: Endpoints,
@@ -194,7 +194,7 @@ fn put_together(
         Some(members) => members.iter().map(|member| member.value.clone()).collect(),
         None => defaults.links.iter().map(ToString::to_string).collect(),
     };
-    let manners = |origin: &Origin| Manners {
+    let manners = |origin: &Origin| OutboundSettings {
         host: HeaderValue::try_from(origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-")),
         base: base.clone(),
         sign_base_path: upstream.sign_base_path,
@@ -221,7 +221,7 @@ fn put_together(
         slashless: Vec::new(),
         trailing_slash: upstream.trailing_slash.map_or(defaults.slash, |slash| slash == TrailingSlash::Add),
         repeat_after_401: upstream.repeat_after_401.unwrap_or(defaults.repeat_after_401),
-        links: Links { members, origins, base },
+        links: LinkRewriter { members, origins, base },
         scheme,
     }
 }
@@ -254,17 +254,17 @@ fn request_headers(upstream: &file::Upstream, scheme: &Scheme, problems: &mut Pr
     }
 }
 
-fn is_in_clear(origin: &Origin) -> bool {
+fn is_plaintext(origin: &Origin) -> bool {
     !origin.tls && !origin.is_loopback()
 }
 
 /// Tells where a credential would be sent in clear unasked.
-pub(super) fn check_clear(
+pub(super) fn require_tls(
     upstream: &file::Upstream,
     (origin, span): (&Origin, Span),
     problems: &mut Problems,
 ) {
-    if is_in_clear(origin) && !upstream.insecure_plaintext.value {
+    if is_plaintext(origin) && !upstream.insecure_plaintext.value {
         let title = "the credential and every answer would cross the network in clear";
         let help =
             "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";

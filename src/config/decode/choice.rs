@@ -1,24 +1,24 @@
 //! Closed sets: one of several words, one of several tagged tables.
 
 use super::{Node, Read, Table};
-use crate::config::nearest::nearest;
 use crate::config::problem::Problem;
-use crate::config::span::{At, Span};
+use crate::config::span::{Span, Spanned};
+use crate::config::suggest::did_you_mean;
 
 /// Reads one of several words.
 pub(in crate::config) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Node<'_>) -> Read<T> {
     move |node| {
         let list = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let Some(text) = node.value().as_str() else {
-            return Err(node.mistyped(&format!("one of {}", quoted(&list()))));
+            return Err(node.report_type(&format!("one of {}", quote_list(&list()))));
         };
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
         let title = format!("{} cannot be \"{}\"", node.subject(), text.escape_debug());
-        let help = match nearest(text, list()) {
+        let help = match did_you_mean(text, list()) {
             Some(guess) => format!("did you mean \"{guess}\"?"),
-            None => format!("it is one of {}", quoted(&list())),
+            None => format!("it is one of {}", quote_list(&list())),
         };
         Err(node.report(Problem::error(node.span(), title).help(help)))
     }
@@ -79,7 +79,7 @@ impl Tags {
     }
 
     fn unknown(&self, key: &str, span: Span) -> Problem {
-        let help = match nearest(key, self.known.iter().copied()) {
+        let help = match did_you_mean(key, self.known.iter().copied()) {
             Some(guess) => format!("did you mean `{guess}`?"),
             None => format!("it is one of {}", self.available.join(", ")),
         };
@@ -99,10 +99,10 @@ impl Tags {
 /// A value with the place of the tag that chose it.
 pub(in crate::config) fn located<'a, T>(
     read: impl Fn(&Node<'a>) -> Read<T>,
-) -> impl Fn(&Node<'a>) -> Read<At<T>> {
+) -> impl Fn(&Node<'a>) -> Read<Spanned<T>> {
     move |node| read(node).map(|value| node.at(value))
 }
 
-fn quoted(words: &[&str]) -> String {
+fn quote_list(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }

@@ -6,14 +6,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::named::Named;
-use super::nearest::nearest;
+use super::declared::Declared;
 use super::problem::{Problem, Problems};
 use super::redact;
-use super::span::{At, Span};
+use super::span::{Span, Spanned};
+use super::suggest::did_you_mean;
 
 pub(super) mod choice;
 pub(super) mod scalar;
@@ -32,12 +31,12 @@ pub(super) struct Context<'a> {
     problems: RefCell<Problems>,
     base: &'a Path,
     /// Whether the document was cut short by an error of syntax, so that what is missing proves nothing.
-    torn: bool,
+    incomplete: bool,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(problems: Problems, base: &'a Path, torn: bool) -> Self {
-        Self { problems: RefCell::new(problems), base, torn }
+        Self { problems: RefCell::new(problems), base, incomplete: torn }
     }
 
     pub(super) fn base(&self) -> &Path {
@@ -54,7 +53,7 @@ impl<'a> Context<'a> {
         Reported(())
     }
 
-    fn hide(&self, value: &Spanned<DeValue<'_>>) {
+    fn hide(&self, value: &toml::Spanned<DeValue<'_>>) {
         redact::leaves(value, &mut |span| self.problems.borrow_mut().hide(span));
     }
 }
@@ -62,7 +61,7 @@ impl<'a> Context<'a> {
 /// One value of the document, where it stands and what it is called.
 pub(super) struct Node<'a> {
     context: &'a Context<'a>,
-    value: &'a Spanned<DeValue<'a>>,
+    value: &'a toml::Spanned<DeValue<'a>>,
     /// The keys that lead to it, as in `limits.max_body`.
     path: String,
     /// Whether it is an item of the list called `path`.
@@ -83,8 +82,8 @@ impl<'a> Node<'a> {
         self.value.get_ref()
     }
 
-    pub(super) fn at<T>(&self, value: T) -> At<T> {
-        At::new(value, self.span())
+    pub(super) fn at<T>(&self, value: T) -> Spanned<T> {
+        Spanned::new(value, self.span())
     }
 
     /// How it is spoken of.
@@ -107,7 +106,7 @@ impl<'a> Node<'a> {
     }
 
     /// Reports that the value is of the wrong type.
-    pub(super) fn mistyped(&self, expected: &str) -> Reported {
+    pub(super) fn report_type(&self, expected: &str) -> Reported {
         self.refuse(format!("{} must be {expected}, found {}", self.subject(), self.kind()))
     }
 
@@ -122,7 +121,7 @@ impl<'a> Node<'a> {
     }
 
     fn items(&self) -> Read<impl Iterator<Item = Node<'a>>> {
-        let list = self.value().as_array().ok_or_else(|| self.mistyped("a list"))?;
+        let list = self.value().as_array().ok_or_else(|| self.report_type("a list"))?;
         let (context, path) = (self.context, self.path.clone());
         Ok(list.iter().map(move |value| Node { context, value, path: path.clone(), item: true }))
     }
@@ -147,7 +146,7 @@ impl<'a> Table<'a> {
 
     /// A value that has to be a table.
     pub(super) fn of(node: &Node<'a>) -> Read<Self> {
-        let table = node.value().as_table().ok_or_else(|| node.mistyped("a table"))?;
+        let table = node.value().as_table().ok_or_else(|| node.report_type("a table"))?;
         let (known, missing) = (Vec::new(), Vec::new());
         Ok(Self {
             context: node.context,
@@ -164,7 +163,7 @@ impl<'a> Table<'a> {
     }
 
     /// Reads a key that may be left out.
-    pub(super) fn take<T>(
+    pub(super) fn optional<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&Node<'a>) -> Read<T>,
@@ -173,7 +172,11 @@ impl<'a> Table<'a> {
     }
 
     /// Reads a key that must be there.
-    pub(super) fn need<T>(&mut self, key: &'static str, read: impl FnOnce(&Node<'a>) -> Read<T>) -> Read<T> {
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Node<'a>) -> Read<T>,
+    ) -> Read<T> {
         if let Some(node) = self.node(key) {
             return read(&node);
         }
@@ -182,13 +185,13 @@ impl<'a> Table<'a> {
     }
 
     /// Reads a key that has a default, which also stands in for a value that was refused.
-    pub(super) fn or<T>(
+    pub(super) fn or_default<T>(
         &mut self,
         key: &'static str,
         default: T,
         read: impl FnOnce(&Node<'a>) -> Read<T>,
     ) -> T {
-        self.take(key, read).ok().flatten().unwrap_or(default)
+        self.optional(key, read).ok().flatten().unwrap_or(default)
     }
 
     /// Reads a list of tables (`[[key]]`), each on its own: a bad one leaves the others standing. `None`
@@ -211,23 +214,23 @@ impl<'a> Table<'a> {
     }
 
     /// Reads a table of named objects (`[key.name]`), each on its own.
-    pub(super) fn named<T>(
+    pub(super) fn keyed_items<T>(
         &mut self,
         key: &'static str,
-        read: impl Fn(At<String>, &Node<'a>) -> Read<T>,
-    ) -> Named<T> {
+        read: impl Fn(Spanned<String>, &Node<'a>) -> Read<T>,
+    ) -> Declared<T> {
         let mut objects = BTreeMap::new();
-        let Some(Ok(table)) = self.node(key).map(|node| Table::of(&node)) else { return Named::default() };
+        let Some(Ok(table)) = self.node(key).map(|node| Table::of(&node)) else { return Declared::default() };
         for (name, value) in table.keys {
             let node = table.child(name.get_ref(), value);
             let place = Span::from(name.span());
-            let object = match text::misnamed(name.get_ref(), place, &node.subject()) {
+            let object = match text::check_name(name.get_ref(), place, &node.subject()) {
                 Some(problem) => Err(table.context.report(problem)),
-                None => read(At::new(name.get_ref().to_string(), place), &node),
+                None => read(Spanned::new(name.get_ref().to_string(), place), &node),
             };
             objects.insert(name.get_ref().to_string(), object.ok());
         }
-        Named::new(objects)
+        Declared::new(objects)
     }
 
     /// Reports that two keys do not go together.
@@ -236,11 +239,11 @@ impl<'a> Table<'a> {
     }
 
     /// Reads every key as a pair, in the order of the text.
-    pub(super) fn pairs<T>(self, read: impl Fn(&Node<'a>) -> Read<T>) -> Read<Vec<(At<String>, T)>> {
+    pub(super) fn pairs<T>(self, read: impl Fn(&Node<'a>) -> Read<T>) -> Read<Vec<(Spanned<String>, T)>> {
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_by_key(|(key, _)| key.span().start);
-        let read = |(key, value): (&Spanned<DeString<'_>>, _)| {
-            let name = At::new(key.get_ref().to_string(), key.span().into());
+        let read = |(key, value): (&toml::Spanned<DeString<'_>>, _)| {
+            let name = Spanned::new(key.get_ref().to_string(), key.span().into());
             read(&self.child(&name.value, value)).map(|value| (name, value))
         };
         keys.into_iter().map(read).collect::<Vec<_>>().into_iter().collect()
@@ -251,16 +254,16 @@ impl<'a> Table<'a> {
         let mut meant = Vec::new();
         for (key, value) in self.keys.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()))
         {
-            let guess = nearest(key.get_ref(), self.known.iter().copied());
+            let guess = did_you_mean(key.get_ref(), self.known.iter().copied());
             meant.extend(guess);
-            if self.context.torn || guess.is_none_or(redact::hints) {
+            if self.context.incomplete || guess.is_none_or(redact::hints) {
                 self.context.hide(value); // nobody knows what it is
             }
             let title = format!("unknown key `{}` {}", key.get_ref().escape_debug(), self.place());
             let problem = Problem::error(key.span().into(), title).help_if(self.advice(key.get_ref(), guess));
             self.context.report(problem);
         }
-        if self.context.torn {
+        if self.context.incomplete {
             return;
         }
         for key in self.missing.iter().filter(|key| !meant.contains(key)) {
@@ -274,7 +277,7 @@ impl<'a> Table<'a> {
         self.keys.get(key).map(|value| self.child(key, value))
     }
 
-    fn child(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Node<'a> {
+    fn child(&self, key: &str, value: &'a toml::Spanned<DeValue<'a>>) -> Node<'a> {
         let key = key.escape_debug();
         let path = if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) };
         Node { context: self.context, value, path, item: false }

@@ -8,7 +8,7 @@ use toml::de::DeInteger;
 use super::{Node, Read};
 
 pub(in crate::config) fn boolean(node: &Node<'_>) -> Read<bool> {
-    node.value().as_bool().ok_or_else(|| node.mistyped("true or false"))
+    node.value().as_bool().ok_or_else(|| node.report_type("true or false"))
 }
 
 /// Reads an integer within a range.
@@ -19,7 +19,7 @@ where
     move |node| {
         let bounds = || format!("from {} to {}", range.start(), range.end());
         let Some(written) = node.value().as_integer() else {
-            return Err(node.mistyped(&format!("an integer {}", bounds())));
+            return Err(node.report_type(&format!("an integer {}", bounds())));
         };
         value(written)
             .and_then(|value| T::try_from(value).ok())

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::{Node, Read};
 use crate::config::problem::Problem;
 use crate::config::redact;
-use crate::config::span::{At, Span};
+use crate::config::span::{Span, Spanned};
 
 /// Reads a string of one line, not empty, that may be shown.
-pub(in crate::config) fn line(node: &Node<'_>) -> Read<At<String>> {
+pub(in crate::config) fn line(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = string(node)?;
     if text.is_empty() {
         return Err(node.refuse(format!("{} must not be empty", node.subject())));
@@ -24,7 +24,7 @@ pub(in crate::config) fn line(node: &Node<'_>) -> Read<At<String>> {
 }
 
 /// Reads a string that can stand in a quoted header parameter: visible ASCII but `"` and `\`, at most 256.
-pub(in crate::config) fn visible(node: &Node<'_>) -> Read<At<String>> {
+pub(in crate::config) fn visible(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = line(node)?;
     let plain = |letter: char| letter.is_ascii_graphic() && letter != '"' && letter != '\\';
     if text.value.len() > 256 || !text.value.chars().all(plain) {
@@ -48,9 +48,9 @@ pub(in crate::config) fn origin(node: &Node<'_>) -> Read<String> {
 }
 
 /// Reads the name of an object of ours.
-pub(in crate::config) fn name(node: &Node<'_>) -> Read<At<String>> {
+pub(in crate::config) fn name(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = string(node)?;
-    match misnamed(text, node.span(), &node.subject()) {
+    match check_name(text, node.span(), &node.subject()) {
         None => Ok(node.at(text.to_owned())),
         Some(problem) => {
             if node.path.ends_with("credential") {
@@ -62,14 +62,14 @@ pub(in crate::config) fn name(node: &Node<'_>) -> Read<At<String>> {
 }
 
 /// Reads the name of a role, or of a shipped one: `pack:role`.
-pub(in crate::config) fn role(node: &Node<'_>) -> Read<At<String>> {
+pub(in crate::config) fn role(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = string(node)?;
-    let problem = text.splitn(2, ':').find_map(|part| misnamed(part, node.span(), &node.subject()));
+    let problem = text.splitn(2, ':').find_map(|part| check_name(part, node.span(), &node.subject()));
     problem.map_or_else(|| Ok(node.at(text.to_owned())), |problem| Err(node.report(problem)))
 }
 
 /// What is wrong with a name, if it is not a letter or digit and then up to 63 letters, digits, `.`, `_` or `-`.
-pub(in crate::config) fn misnamed(name: &str, span: Span, subject: &str) -> Option<Problem> {
+pub(in crate::config) fn check_name(name: &str, span: Span, subject: &str) -> Option<Problem> {
     let first = name.starts_with(|letter: char| letter.is_ascii_alphanumeric());
     let rest = name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-'));
     if first && rest && name.len() <= 64 {
@@ -80,7 +80,7 @@ pub(in crate::config) fn misnamed(name: &str, span: Span, subject: &str) -> Opti
 }
 
 /// Reads an IP address with a port.
-pub(in crate::config) fn address(node: &Node<'_>) -> Read<At<SocketAddr>> {
+pub(in crate::config) fn address(node: &Node<'_>) -> Read<Spanned<SocketAddr>> {
     let text = string(node)?;
     if let Ok(address) = text.parse() {
         return Ok(node.at(address));
@@ -138,12 +138,12 @@ pub(in crate::config) fn network(node: &Node<'_>) -> Read<IpNet> {
 }
 
 /// Reads a path; a relative one starts at the folder of the file.
-pub(in crate::config) fn path(node: &Node<'_>) -> Read<At<PathBuf>> {
+pub(in crate::config) fn path(node: &Node<'_>) -> Read<Spanned<PathBuf>> {
     line(node).map(|path| path.map(|path| node.base().join(path)))
 }
 
 /// Reads the name of an environment variable.
-pub(in crate::config) fn variable(node: &Node<'_>) -> Read<At<String>> {
+pub(in crate::config) fn variable(node: &Node<'_>) -> Read<Spanned<String>> {
     let name = string(node)?;
     if redact::is_variable(name) {
         return Ok(node.at(name.to_owned()));
@@ -156,11 +156,11 @@ pub(in crate::config) fn variable(node: &Node<'_>) -> Read<At<String>> {
 }
 
 /// Reads an instant: RFC 3339 in a string, or a TOML date and time with its offset.
-pub(in crate::config) fn instant(node: &Node<'_>) -> Read<At<Timestamp>> {
+pub(in crate::config) fn instant(node: &Node<'_>) -> Read<Spanned<Timestamp>> {
     let text = match (node.value().as_datetime(), node.value().as_str()) {
         (Some(date), _) => date.to_string(),
         (_, Some(text)) => text.to_owned(),
-        (None, None) => return Err(node.mistyped("a date, as in \"2027-01-01T00:00:00Z\"")),
+        (None, None) => return Err(node.report_type("a date, as in \"2027-01-01T00:00:00Z\"")),
     };
     text.parse().map(|instant| node.at(instant)).map_err(|_| {
         let title = format!("{} is not a date and time with its offset", node.subject());
@@ -169,7 +169,7 @@ pub(in crate::config) fn instant(node: &Node<'_>) -> Read<At<Timestamp>> {
 }
 
 /// Reads a SHA-256 digest in hexadecimal. What is none may be the token itself: it is never shown.
-pub(in crate::config) fn digest(node: &Node<'_>) -> Read<At<[u8; 32]>> {
+pub(in crate::config) fn digest(node: &Node<'_>) -> Read<Spanned<[u8; 32]>> {
     let text = string(node).inspect_err(|_| node.hide())?;
     let mut digest = [0; 32];
     let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
@@ -191,5 +191,5 @@ pub(in crate::config) fn digest(node: &Node<'_>) -> Read<At<[u8; 32]>> {
 }
 
 fn string<'a>(node: &Node<'a>) -> Read<&'a str> {
-    node.value().as_str().ok_or_else(|| node.mistyped("a string"))
+    node.value().as_str().ok_or_else(|| node.report_type("a string"))
 }

@@ -13,7 +13,7 @@ pub(in crate::config) fn size(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) 
         let read = match (node.value().as_integer(), node.value().as_str()) {
             (Some(plain), _) => value(plain).and_then(|plain| u64::try_from(plain).ok()),
             (_, Some(text)) => parse_size(text),
-            (None, None) => return Err(node.mistyped("a size, as in \"16MiB\"")),
+            (None, None) => return Err(node.report_type("a size, as in \"16MiB\"")),
         };
         let read = read.ok_or_else(|| {
             let problem = Problem::error(node.span(), format!("{} is not a size", node.subject()));
@@ -40,7 +40,7 @@ pub(in crate::config) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&N
             return Err(unreadable(format!("say which unit: \"{plain}s\" or \"{plain}ms\"")));
         }
         let Some(text) = node.value().as_str() else {
-            return Err(node.mistyped("a duration, as in \"10s\""));
+            return Err(node.report_type("a duration, as in \"10s\""));
         };
         let Some(read) = parse_duration(text) else {
             let problem = Problem::error(node.span(), format!("{} is not a duration", node.subject()));

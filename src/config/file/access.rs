@@ -8,15 +8,15 @@ use crate::config::decode::text::{digest, instant, line, name, role, visible};
 use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::config::span::Span;
-use crate::config::{At, nearest};
+use crate::config::{Spanned, did_you_mean};
 
 /// A consumer that the file declares.
 #[derive(Clone, Debug)]
 pub struct Consumer {
     /// What grants and the audit call it.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// The digests of its tokens.
-    pub token_sha256: Vec<At<[u8; 32]>>,
+    pub token_sha256: Vec<Spanned<[u8; 32]>>,
     /// The number of its requests in a minute, 0 for no limit; absent for the common one.
     pub requests_per_minute: Option<u32>,
     /// The number of its requests at a time, 0 for no limit; absent for the common one.
@@ -24,11 +24,11 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+    pub(super) fn read(name: Spanned<String>, node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let token_sha256 = table.take("token_sha256", |node| node.list(digest));
-        let requests_per_minute = table.take("requests_per_minute", integer(0..=u32::MAX));
-        let concurrency = table.take("concurrency", integer(0..=u32::MAX));
+        let token_sha256 = table.optional("token_sha256", |node| node.list(digest));
+        let requests_per_minute = table.optional("requests_per_minute", integer(0..=u32::MAX));
+        let concurrency = table.optional("concurrency", integer(0..=u32::MAX));
         table.finish();
         let token_sha256 = token_sha256?.unwrap_or_default();
         Ok(Self { name, token_sha256, requests_per_minute: requests_per_minute?, concurrency: concurrency? })
@@ -39,7 +39,7 @@ impl Consumer {
 #[derive(Clone, Debug)]
 pub struct Role {
     /// What grants call it.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What may be done.
     pub allow: Vec<Rule>,
     /// What may not be done, whatever allows it.
@@ -47,10 +47,10 @@ pub struct Role {
 }
 
 impl Role {
-    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+    pub(super) fn read(name: Spanned<String>, node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let allow = table.take("allow", |node| node.list(Rule::read));
-        let deny = table.take("deny", |node| node.list(Rule::read));
+        let allow = table.optional("allow", |node| node.list(Rule::read));
+        let deny = table.optional("deny", |node| node.list(Rule::read));
         table.finish();
         Ok(Self { name, allow: allow?.unwrap_or_default(), deny: deny?.unwrap_or_default() })
     }
@@ -64,9 +64,9 @@ pub struct Rule {
     /// Whether it is only told on the trail what it would decide.
     pub shadow: bool,
     /// The methods, in upper case, or `*`; absent for any.
-    pub methods: Option<Vec<At<String>>>,
+    pub methods: Option<Vec<Spanned<String>>>,
     /// The patterns of the path, one of which must match; never empty.
-    pub paths: Vec<At<String>>,
+    pub paths: Vec<Spanned<String>>,
     /// What the query must hold, in the order of the file.
     pub query: Vec<Condition>,
     /// What a JSON body must hold, in the order of the file.
@@ -77,22 +77,23 @@ pub struct Rule {
 #[derive(Clone, Debug)]
 pub struct Condition {
     /// The name of the member.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What its value must match.
-    pub pattern: At<String>,
+    pub pattern: Spanned<String>,
 }
 
 impl Rule {
     fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let methods = table.take("methods", |node| some(node, read_method, "leave it out for any method"));
-        let paths = table.need("paths", |node| some(node, line, "write [\"/**\"] for every path"));
-        let mut conditions = |key| table.take(key, |node| Table::of(node)?.pairs(line));
+        let methods =
+            table.optional("methods", |node| some(node, read_method, "leave it out for any method"));
+        let paths = table.required("paths", |node| some(node, line, "write [\"/**\"] for every path"));
+        let mut conditions = |key| table.optional(key, |node| Table::of(node)?.pairs(line));
         let (query, body) = (conditions("query"), conditions("body"));
-        let shadow = table.or("mode", false, word(&[("enforce", false), ("shadow", true)]));
+        let shadow = table.or_default("mode", false, word(&[("enforce", false), ("shadow", true)]));
         let span = table.span();
         table.finish();
-        let conditions = |pairs: Option<Vec<(At<String>, At<String>)>>| {
+        let conditions = |pairs: Option<Vec<(Spanned<String>, Spanned<String>)>>| {
             let pairs = pairs.unwrap_or_default().into_iter();
             pairs.map(|(name, pattern)| Condition { name, pattern }).collect()
         };
@@ -107,28 +108,28 @@ pub struct Grant {
     /// Where it stands.
     pub span: Span,
     /// Who.
-    pub consumer: At<String>,
+    pub consumer: Spanned<String>,
     /// Where.
-    pub upstream: At<String>,
+    pub upstream: Spanned<String>,
     /// What: own roles, or shipped ones as in `jumpserver:read-only`; never empty.
-    pub roles: Vec<At<String>>,
+    pub roles: Vec<Spanned<String>>,
     /// In which organisations; the first is used when the caller names none.
-    pub orgs: Vec<At<String>>,
+    pub orgs: Vec<Spanned<String>>,
     /// With which credential; absent for the upstream's.
-    pub credential: Option<At<String>>,
+    pub credential: Option<Spanned<String>>,
     /// Until when; absent for always.
-    pub expires: Option<At<Timestamp>>,
+    pub expires: Option<Spanned<Timestamp>>,
 }
 
 impl Grant {
     pub(super) fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let consumer = table.need("consumer", name);
-        let upstream = table.need("upstream", name);
-        let roles = table.need("roles", |node| some(node, role, "name a role, or remove the grant"));
-        let orgs = table.take("orgs", |node| node.list(visible));
-        let credential = table.take("credential", name);
-        let expires = table.take("expires", instant);
+        let consumer = table.required("consumer", name);
+        let upstream = table.required("upstream", name);
+        let roles = table.required("roles", |node| some(node, role, "name a role, or remove the grant"));
+        let orgs = table.optional("orgs", |node| node.list(visible));
+        let credential = table.optional("credential", name);
+        let expires = table.optional("expires", instant);
         let span = table.span();
         table.finish();
         Ok(Self {
@@ -153,7 +154,7 @@ fn some<T>(node: &Node<'_>, read: impl Fn(&Node<'_>) -> Read<T>, help: &str) -> 
     Ok(items)
 }
 
-fn read_method(node: &Node<'_>) -> Read<At<String>> {
+fn read_method(node: &Node<'_>) -> Read<Spanned<String>> {
     let method = visible(node)?;
     if method.value == "*" || METHODS.contains(&method.value.as_str()) {
         return Ok(method);
@@ -164,7 +165,7 @@ fn read_method(node: &Node<'_>) -> Read<At<String>> {
     } else {
         format!("{} must be a method that is known, or \"*\"", node.subject())
     };
-    let help = nearest(&upper, METHODS).map(|nearest| format!("did you mean \"{nearest}\"?"));
+    let help = did_you_mean(&upper, METHODS).map(|nearest| format!("did you mean \"{nearest}\"?"));
     Err(node.report(Problem::error(node.span(), title).help_if(help)))
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::At;
+use crate::config::Spanned;
 use crate::config::decode::choice::Tags;
 use crate::config::decode::text::{line, path, variable, visible};
 use crate::config::decode::units::duration;
@@ -18,7 +18,7 @@ const AVAILABLE_KINDS: &[&str] = &["access-key", "value", "login", "rsa", "clien
 #[derive(Clone, Debug)]
 pub struct Custody {
     /// Where the master key comes from. Its span tells a default (which may be made when needed) from a choice.
-    pub master_key: At<MasterKey>,
+    pub master_key: Spanned<MasterKey>,
     /// How long the store vouches for what it held after it could be read last; for ever where it is zero.
     pub store_bound: Duration,
 }
@@ -36,15 +36,15 @@ pub enum MasterKey {
 
 impl Custody {
     pub(super) fn new(state_dir: &Path) -> Self {
-        let master_key = At::unwritten(MasterKey::File(state_dir.join("master.key")));
+        let master_key = Spanned::synthetic(MasterKey::File(state_dir.join("master.key")));
         Self { master_key, store_bound: Duration::from_mins(1) }
     }
 
     pub(super) fn read(node: &Node<'_>, state_dir: &Path) -> Read<Self> {
         let mut table = Table::of(node)?;
         let own = Self::new(state_dir);
-        let master_key = table.or("master_key", own.master_key, MasterKey::read);
-        let store_bound = table.or("store_bound", own.store_bound, bound);
+        let master_key = table.or_default("master_key", own.master_key, MasterKey::read);
+        let store_bound = table.or_default("store_bound", own.store_bound, bound);
         table.finish();
         Ok(Self { master_key, store_bound })
     }
@@ -61,7 +61,7 @@ fn bound(node: &Node<'_>) -> Read<Duration> {
 }
 
 impl MasterKey {
-    fn read(node: &Node<'_>) -> Read<At<Self>> {
+    fn read(node: &Node<'_>) -> Read<Spanned<Self>> {
         const PLACES: &[&str] = &["file", "env", "passphrase"];
         refuse_literal(node)?;
         let (tag, inner) = Tags { noun: "source", known: PLACES, available: PLACES }.read(node)?;
@@ -84,7 +84,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    pub(super) fn read(node: &Node<'_>) -> Read<At<Self>> {
+    pub(super) fn read(node: &Node<'_>) -> Read<Spanned<Self>> {
         const PLACES: &[&str] = &["file", "env"];
         refuse_literal(node)?;
         let (tag, inner) = Tags { noun: "source", known: PLACES, available: PLACES }.read(node)?;
@@ -100,7 +100,7 @@ impl Reference {
 #[derive(Clone, Debug)]
 pub struct Credential {
     /// What grants and upstreams call it.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What it consists of.
     pub material: Material,
 }
@@ -111,37 +111,37 @@ pub enum Material {
     /// A key that signs requests.
     AccessKey {
         /// The public half.
-        id: At<String>,
+        id: Spanned<String>,
         /// Where the secret half is.
-        secret: At<Reference>,
+        secret: Spanned<Reference>,
     },
     /// A secret that is sent as it is.
-    Value(At<Reference>),
+    Value(Spanned<Reference>),
     /// Name and password.
     Login {
         /// The name.
-        username: At<String>,
+        username: Spanned<String>,
         /// Where the password is.
-        password: At<Reference>,
+        password: Spanned<Reference>,
     },
     /// A key that signs by RSA.
     Rsa {
         /// Its id.
-        id: At<String>,
+        id: Spanned<String>,
         /// Where the key is, in PEM.
-        key: At<Reference>,
+        key: Spanned<Reference>,
     },
     /// An OAuth 2.0 client.
     Client {
         /// Its id.
-        id: At<String>,
+        id: Spanned<String>,
         /// Where its secret is.
-        secret: At<Reference>,
+        secret: Spanned<Reference>,
     },
 }
 
 impl Credential {
-    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+    pub(super) fn read(name: Spanned<String>, node: &Node<'_>) -> Read<Self> {
         let kinds = Tags { noun: "credential kind", known: AVAILABLE_KINDS, available: AVAILABLE_KINDS };
         let (kind, inner) = kinds.read(node)?;
         let material = match kind {
@@ -170,7 +170,7 @@ impl Material {
 
     /// What of it is no secret, and where the secret is.
     #[must_use]
-    pub const fn parts(&self) -> (Option<&At<String>>, &At<Reference>) {
+    pub const fn parts(&self) -> (Option<&Spanned<String>>, &Spanned<Reference>) {
         match self {
             Self::AccessKey { id, secret } | Self::Client { id, secret } => (Some(id), secret),
             Self::Rsa { id, key } => (Some(id), key),
@@ -181,32 +181,32 @@ impl Material {
 
     fn login(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let username = table.need("username", line);
-        let password = table.need("password", Reference::read);
+        let username = table.required("username", line);
+        let password = table.required("password", Reference::read);
         table.finish();
         Ok(Self::Login { username: username?, password: password? })
     }
 
     fn rsa(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let id = table.need("id", visible);
-        let key = table.need("key", Reference::read);
+        let id = table.required("id", visible);
+        let key = table.required("key", Reference::read);
         table.finish();
         Ok(Self::Rsa { id: id?, key: key? })
     }
 
     fn client(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let id = table.need("id", line);
-        let secret = table.need("secret", Reference::read);
+        let id = table.required("id", line);
+        let secret = table.required("secret", Reference::read);
         table.finish();
         Ok(Self::Client { id: id?, secret: secret? })
     }
 
     fn access_key(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let id = table.need("id", visible);
-        let secret = table.need("secret", Reference::read);
+        let id = table.required("id", visible);
+        let secret = table.required("secret", Reference::read);
         table.finish();
         Ok(Self::AccessKey { id: id?, secret: secret? })
     }

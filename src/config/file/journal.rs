@@ -9,13 +9,13 @@ use crate::config::decode::scalar::integer;
 use crate::config::decode::text::{origin, path};
 use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
-use crate::config::{At, Named};
+use crate::config::{Declared, Spanned};
 
 /// How calls are recorded.
 #[derive(Clone, Debug)]
 pub struct Audit {
     /// The folder of the segments.
-    pub dir: At<PathBuf>,
+    pub dir: Spanned<PathBuf>,
     /// When a record counts as kept.
     pub durability: Durability,
     /// The size at which a new segment is begun, in bytes.
@@ -33,7 +33,7 @@ pub struct Audit {
     /// How many bytes all segments may have together; absent: any.
     pub keep_size: Option<u64>,
     /// Where events are taken as they come.
-    pub sinks: Named<Sink>,
+    pub sinks: Declared<Sink>,
 }
 
 /// When a record counts as kept.
@@ -48,15 +48,16 @@ pub enum Durability {
 impl Audit {
     /// All that it says, wherever in the file it says so.
     #[must_use]
-    pub fn said(&self) -> impl PartialEq + use<> {
+    pub fn settings(&self) -> impl PartialEq + use<> {
         let heads = (self.origin.clone(), self.head_events, self.head_interval);
         let keep = (self.compress_after, self.keep, self.keep_size);
-        let sinks: Vec<_> = self.sinks.iter().map(|(name, sink)| (name.to_owned(), sink.said())).collect();
+        let sinks: Vec<_> =
+            self.sinks.iter().map(|(name, sink)| (name.to_owned(), sink.settings())).collect();
         (self.dir.value.clone(), self.durability, self.rotate, heads, keep, sinks)
     }
 
     pub(super) fn new(state_dir: &Path) -> Self {
-        let dir = At::unwritten(state_dir.join("audit"));
+        let dir = Spanned::synthetic(state_dir.join("audit"));
         Self {
             dir,
             durability: Durability::Sync,
@@ -67,7 +68,7 @@ impl Audit {
             compress_after: Duration::from_hours(1),
             keep: None,
             keep_size: None,
-            sinks: Named::default(),
+            sinks: Declared::default(),
         }
     }
 
@@ -75,27 +76,28 @@ impl Audit {
         let default = Self::new(state_dir);
         let mut table = Table::of(node)?;
         let words = [("sync", Durability::Sync), ("batched", Durability::Batched)];
-        let keep = table.take("keep", duration(Duration::from_secs(1)..=Duration::from_hours(24 * 36_500)));
-        let keep_size = table.take("keep_size", size(1 << 10..=1 << 50));
+        let keep =
+            table.optional("keep", duration(Duration::from_secs(1)..=Duration::from_hours(24 * 36_500)));
+        let keep_size = table.optional("keep_size", size(1 << 10..=1 << 50));
         let audit = Self {
-            dir: table.or("dir", default.dir, path),
-            durability: table.or("durability", default.durability, word(&words)),
-            rotate: table.or("rotate", default.rotate, size(1 << 10..=1 << 40)),
-            origin: table.or("origin", default.origin, origin),
-            head_events: table.or("head_events", default.head_events, integer(1..=1_000_000)),
-            head_interval: table.or(
+            dir: table.or_default("dir", default.dir, path),
+            durability: table.or_default("durability", default.durability, word(&words)),
+            rotate: table.or_default("rotate", default.rotate, size(1 << 10..=1 << 40)),
+            origin: table.or_default("origin", default.origin, origin),
+            head_events: table.or_default("head_events", default.head_events, integer(1..=1_000_000)),
+            head_interval: table.or_default(
                 "head_interval",
                 default.head_interval,
                 duration(Duration::from_millis(100)..=Duration::from_hours(1)),
             ),
-            compress_after: table.or(
+            compress_after: table.or_default(
                 "compress_after",
                 default.compress_after,
                 duration(Duration::ZERO..=Duration::from_hours(24 * 36_500)),
             ),
             keep: keep?,
             keep_size: keep_size?,
-            sinks: table.named("sinks", Sink::read),
+            sinks: table.keyed_items("sinks", Sink::read),
         };
         table.finish();
         Ok(audit)

@@ -78,14 +78,14 @@ impl Limits {
     pub(super) fn read(node: &Node<'_>) -> Read<Self> {
         let default = Self::default();
         let mut table = Table::of(node)?;
-        let mut wait = |key, default| table.or(key, default, duration(PATIENCE));
+        let mut wait = |key, default| table.or_default(key, default, duration(PATIENCE));
         let header_timeout = wait("header_timeout", default.header_timeout);
         let body_timeout = wait("body_timeout", default.body_timeout);
         let body_total = wait("body_total", default.body_total);
         let upstream_timeout = wait("upstream_timeout", default.upstream_timeout);
         let idle_timeout = wait("idle_timeout", default.idle_timeout);
-        let max_headers = table.or("max_headers", default.max_headers, integer(1..=MOST_HEADERS));
-        let mut count = |key, default, least| table.or(key, default, integer(least..=u32::MAX));
+        let max_headers = table.or_default("max_headers", default.max_headers, integer(1..=MOST_HEADERS));
+        let mut count = |key, default, least| table.or_default(key, default, integer(least..=u32::MAX));
         let limits = Self {
             max_headers,
             connections: count("connections", default.connections, 1),
@@ -94,11 +94,11 @@ impl Limits {
             refusals_per_minute: count("refusals_per_minute", default.refusals_per_minute, 0),
             requests_per_minute: count("requests_per_minute", default.requests_per_minute, 0),
             concurrency: count("concurrency", default.concurrency, 0),
-            trusted_proxies: table.or("trusted_proxies", Vec::new(), |node| node.list(network)),
-            max_body: table.or("max_body", default.max_body, size(0..=1 << 40)),
-            max_judged_body: table.or("max_judged_body", default.max_judged_body, size(0..=16 << 20)),
-            max_header_bytes: table.or("max_header_bytes", default.max_header_bytes, size(HEADERS)),
-            max_target_bytes: table.or("max_target_bytes", default.max_target_bytes, size(TARGET)),
+            trusted_proxies: table.or_default("trusted_proxies", Vec::new(), |node| node.list(network)),
+            max_body: table.or_default("max_body", default.max_body, size(0..=1 << 40)),
+            max_judged_body: table.or_default("max_judged_body", default.max_judged_body, size(0..=16 << 20)),
+            max_header_bytes: table.or_default("max_header_bytes", default.max_header_bytes, size(HEADERS)),
+            max_target_bytes: table.or_default("max_target_bytes", default.max_target_bytes, size(TARGET)),
             header_timeout,
             body_timeout,
             body_total,

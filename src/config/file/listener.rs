@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::loopback;
-use crate::config::At;
+use crate::config::Spanned;
 use crate::config::decode::choice::located;
 use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::{address, host, path};
@@ -14,7 +14,7 @@ use crate::config::decode::{Node, Read, Table};
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The address it is bound to.
-    pub address: At<SocketAddr>,
+    pub address: Spanned<SocketAddr>,
     /// How it is encrypted; absent for plain HTTP.
     pub tls: Option<Tls>,
     /// Whether tokens may cross the network readable.
@@ -24,9 +24,9 @@ pub struct Listener {
 impl Listener {
     pub(super) fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let address = table.need("address", address);
-        let tls = table.take("tls", Tls::read);
-        let insecure_plaintext = table.take("insecure_plaintext", boolean);
+        let address = table.required("address", address);
+        let tls = table.optional("tls", Tls::read);
+        let insecure_plaintext = table.optional("insecure_plaintext", boolean);
         table.finish();
         let insecure_plaintext = insecure_plaintext?.unwrap_or(false);
         Ok(Self { address: address?, tls: tls?, insecure_plaintext })
@@ -35,7 +35,7 @@ impl Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { address: At::unwritten(loopback(7070)), tls: None, insecure_plaintext: false }
+        Self { address: Spanned::synthetic(loopback(7070)), tls: None, insecure_plaintext: false }
     }
 }
 
@@ -43,19 +43,19 @@ impl Default for Listener {
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// The certificate chain, in PEM.
-    pub cert: At<PathBuf>,
+    pub cert: Spanned<PathBuf>,
     /// Its private key, in PEM.
-    pub key: At<PathBuf>,
+    pub key: Spanned<PathBuf>,
     /// Those who vouch for consumers, in PEM; absent if consumers need no certificate.
-    pub client_ca: Option<At<PathBuf>>,
+    pub client_ca: Option<Spanned<PathBuf>>,
 }
 
 impl Tls {
     fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let cert = table.need("cert", path);
-        let key = table.need("key", path);
-        let client_ca = table.take("client_ca", path);
+        let cert = table.required("cert", path);
+        let key = table.required("key", path);
+        let client_ca = table.optional("client_ca", path);
         table.finish();
         Ok(Self { cert: cert?, key: key?, client_ca: client_ca? })
     }
@@ -65,11 +65,11 @@ impl Tls {
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The address it is bound to.
-    pub address: At<SocketAddr>,
+    pub address: Spanned<SocketAddr>,
     /// How it is encrypted; absent for plain HTTP.
     pub tls: Option<Tls>,
     /// Whether it may speak plain HTTP beyond this host.
-    pub insecure_plaintext: At<bool>,
+    pub insecure_plaintext: Spanned<bool>,
     /// The names by which it is called, beside `localhost`: in lower case, without a dot at their end.
     pub hosts: Vec<String>,
 }
@@ -78,10 +78,11 @@ impl Admin {
     pub(super) fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
         let default = Self::default();
-        let address = table.or("address", default.address, address);
-        let tls = table.take("tls", Tls::read);
-        let insecure_plaintext = table.or("insecure_plaintext", default.insecure_plaintext, located(boolean));
-        let hosts = table.or("hosts", default.hosts, |node| node.list(host));
+        let address = table.or_default("address", default.address, address);
+        let tls = table.optional("tls", Tls::read);
+        let insecure_plaintext =
+            table.or_default("insecure_plaintext", default.insecure_plaintext, located(boolean));
+        let hosts = table.or_default("hosts", default.hosts, |node| node.list(host));
         table.finish();
         Ok(Self { address, tls: tls?, insecure_plaintext, hosts })
     }
@@ -89,7 +90,7 @@ impl Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        let address = At::unwritten(loopback(7071));
-        Self { address, tls: None, insecure_plaintext: At::unwritten(false), hosts: Vec::new() }
+        let address = Spanned::synthetic(loopback(7071));
+        Self { address, tls: None, insecure_plaintext: Spanned::synthetic(false), hosts: Vec::new() }
     }
 }

@@ -1,6 +1,6 @@
 //! What the configuration file says, section by section, each with its default.
 //!
-//! These types mirror the text. Values that a later check may complain about know their place ([`At`]).
+//! These types mirror the text. Values that a later check may complain about know their place ([`Spanned`]).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::decode::scalar::integer;
 use super::decode::text::path;
 use super::decode::{Context, Table};
-use super::{At, Named};
+use super::{Declared, Spanned};
 
 mod access;
 mod custody;
@@ -38,7 +38,7 @@ pub use upstream::{Cookies, ForwardedFor, Health, Profile, TrailingSlash, Upstre
 #[derive(Clone, Debug)]
 pub struct File {
     /// The folder of the store, the audit and the keys.
-    pub state_dir: At<PathBuf>,
+    pub state_dir: Spanned<PathBuf>,
     /// The number of workers; 0 for one per core.
     pub workers: usize,
     /// Where consumers are listened to.
@@ -52,15 +52,15 @@ pub struct File {
     /// What nothing may exceed.
     pub limits: Limits,
     /// Where calls are forwarded to.
-    pub upstreams: Named<Upstream>,
+    pub upstreams: Declared<Upstream>,
     /// The credentials that the file refers to.
-    pub credentials: Named<Credential>,
+    pub credentials: Declared<Credential>,
     /// Which upstream a call is for, in the order of the file.
     pub routes: Vec<Route>,
     /// The consumers that the file declares.
-    pub consumers: Named<Consumer>,
+    pub consumers: Declared<Consumer>,
     /// What may be done, in sets of rules.
-    pub roles: Named<Role>,
+    pub roles: Declared<Role>,
     /// Who may do it where, in the order of the file.
     pub grants: Vec<Grant>,
 }
@@ -68,22 +68,24 @@ pub struct File {
 impl File {
     pub(super) fn read<'a>(context: &'a Context<'a>, document: &'a DeTable<'a>) -> Self {
         let mut table = Table::root(context, document);
-        let default_state = At::unwritten(context.base().join("state"));
-        let state_dir = table.or("state_dir", default_state, path);
+        let default_state = Spanned::synthetic(context.base().join("state"));
+        let state_dir = table.or_default("state_dir", default_state, path);
         let file = Self {
-            workers: table.or("workers", 0, integer(0..=1024)),
+            workers: table.or_default("workers", 0, integer(0..=1024)),
             listeners: table.each("listeners", Listener::read).unwrap_or_else(|| vec![Listener::default()]),
-            admin: table.or("admin", Admin::default(), Admin::read),
-            audit: table
-                .or("audit", Audit::new(&state_dir.value), |node| Audit::read(node, &state_dir.value)),
-            custody: table
-                .or("custody", Custody::new(&state_dir.value), |node| Custody::read(node, &state_dir.value)),
-            limits: table.or("limits", Limits::default(), Limits::read),
-            upstreams: table.named("upstreams", Upstream::read),
-            credentials: table.named("credentials", Credential::read),
+            admin: table.or_default("admin", Admin::default(), Admin::read),
+            audit: table.or_default("audit", Audit::new(&state_dir.value), |node| {
+                Audit::read(node, &state_dir.value)
+            }),
+            custody: table.or_default("custody", Custody::new(&state_dir.value), |node| {
+                Custody::read(node, &state_dir.value)
+            }),
+            limits: table.or_default("limits", Limits::default(), Limits::read),
+            upstreams: table.keyed_items("upstreams", Upstream::read),
+            credentials: table.keyed_items("credentials", Credential::read),
             routes: table.each("routes", Route::read).unwrap_or_default(),
-            consumers: table.named("consumers", Consumer::read),
-            roles: table.named("roles", Role::read),
+            consumers: table.keyed_items("consumers", Consumer::read),
+            roles: table.keyed_items("roles", Role::read),
             grants: table.each("grants", Grant::read).unwrap_or_default(),
             state_dir,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::upstream::one_endpoint;
-use crate::config::At;
+use crate::config::Spanned;
 use crate::config::decode::choice::{Tags, located, word};
 use crate::config::decode::scalar::value;
 use crate::config::decode::text::{line, visible};
@@ -28,7 +28,7 @@ pub enum Scheme {
     /// In a header line of its own.
     Header {
         /// The name of the header.
-        name: At<String>,
+        name: Spanned<String>,
     },
     /// As `Authorization: Bearer`.
     Bearer,
@@ -46,9 +46,9 @@ pub enum Scheme {
 #[derive(Clone, Debug, Default)]
 pub struct AccessKey {
     /// What is signed, in this order; absent for the usual.
-    pub headers: Option<Vec<At<String>>>,
+    pub headers: Option<Vec<Spanned<String>>>,
     /// With what; absent for the usual.
-    pub algorithm: Option<At<String>>,
+    pub algorithm: Option<Spanned<String>>,
 }
 
 /// The settings of `scheme.login`; what is absent is as the preset has it.
@@ -57,21 +57,21 @@ pub struct Login {
     /// A product whose login is known; absent for the profile's.
     pub preset: Option<Preset>,
     /// Where the login is, below the endpoint's base path.
-    pub path: Option<At<String>>,
+    pub path: Option<Spanned<String>>,
     /// How name and password are sent.
     pub body: Option<Body>,
     /// What the name is called there.
-    pub username: Option<At<String>>,
+    pub username: Option<Spanned<String>>,
     /// What the password is called there.
-    pub password: Option<At<String>>,
+    pub password: Option<Spanned<String>>,
     /// Where in the answer the token is.
-    pub token: Option<At<String>>,
+    pub token: Option<Spanned<String>>,
     /// Which cookie the answer sets, instead.
-    pub cookie: Option<At<String>>,
+    pub cookie: Option<Spanned<String>>,
     /// How it is put on requests.
-    pub send: Option<At<Carrier>>,
+    pub send: Option<Spanned<Carrier>>,
     /// Where in the answer it is told when it ends.
-    pub expires: Option<At<String>>,
+    pub expires: Option<Spanned<String>>,
     /// How long it is good where the answer does not tell.
     pub life: Option<Duration>,
     /// By what an answer says that the login failed or has ended.
@@ -86,7 +86,7 @@ pub struct Rsa {
     /// What kind of signature.
     pub form: RsaForm,
     /// What is signed, in this order, where that can be chosen; absent for the usual.
-    pub headers: Option<Vec<At<String>>>,
+    pub headers: Option<Vec<Spanned<String>>>,
 }
 
 /// The kinds of RSA signature.
@@ -102,9 +102,9 @@ pub enum RsaForm {
 #[derive(Clone, Debug)]
 pub struct ClientCredentials {
     /// Where tokens are given; absent for the profile's place.
-    pub token_url: Option<At<String>>,
+    pub token_url: Option<Spanned<String>>,
     /// What they are asked for; absent for the profile's.
-    pub scope: Option<At<String>>,
+    pub scope: Option<Spanned<String>>,
     /// How the client proves itself.
     pub auth: Auth,
     /// How long a token is good where the answer does not tell; absent for the usual.
@@ -159,7 +159,7 @@ pub enum Carrier {
 #[derive(Clone, Debug)]
 pub struct Failed {
     /// Which member of it.
-    pub pointer: At<String>,
+    pub pointer: Spanned<String>,
     /// What the member is then.
     pub equals: Value,
 }
@@ -168,11 +168,11 @@ pub struct Failed {
 #[derive(Clone, Debug)]
 pub struct Refresh {
     /// Where, below the endpoint's base path.
-    pub path: At<String>,
+    pub path: Spanned<String>,
     /// Where in a login's answer the refresh token is; absent for the usual.
-    pub token: Option<At<String>>,
+    pub token: Option<Spanned<String>>,
     /// What it is called when it is sent; absent for the usual.
-    pub member: Option<At<String>>,
+    pub member: Option<Spanned<String>>,
 }
 
 impl Scheme {
@@ -181,7 +181,7 @@ impl Scheme {
         let (tag, inner) = tags.read(node)?;
         let mut table = Table::of(&inner).inspect_err(|_| inner.hide())?;
         let scheme = match tag {
-            "header" => table.need("name", visible).map(|name| Self::Header { name }),
+            "header" => table.required("name", visible).map(|name| Self::Header { name }),
             "bearer" => Ok(Self::Bearer),
             "token" => Ok(Self::Token),
             "login" => Login::read(&mut table).map(|login| Self::Login(Box::new(login))),
@@ -208,13 +208,13 @@ impl Scheme {
 
 impl AccessKey {
     fn read(table: &mut Table<'_>) -> Read<Self> {
-        let headers = table.take("headers", signed_headers);
-        let algorithm = table.take("algorithm", visible);
+        let headers = table.optional("headers", signed_headers);
+        let algorithm = table.optional("algorithm", visible);
         Ok(Self { headers: headers?, algorithm: algorithm? })
     }
 }
 
-fn signed_headers(node: &Node<'_>) -> Read<Vec<At<String>>> {
+fn signed_headers(node: &Node<'_>) -> Read<Vec<Spanned<String>>> {
     let headers = node.list(visible)?;
     if headers.is_empty() {
         return Err(node.refuse(format!("{} must not be empty: nothing would be signed", node.subject())));
@@ -224,36 +224,36 @@ fn signed_headers(node: &Node<'_>) -> Read<Vec<At<String>>> {
 
 impl Rsa {
     fn read(table: &mut Table<'_>) -> Read<Self> {
-        let form = table.take("form", word(&FORMS));
-        let headers = table.take("headers", signed_headers);
+        let form = table.optional("form", word(&FORMS));
+        let headers = table.optional("headers", signed_headers);
         Ok(Self { form: form?.unwrap_or(RsaForm::SystemContext), headers: headers? })
     }
 }
 
 impl ClientCredentials {
     fn read(table: &mut Table<'_>) -> Read<Self> {
-        let token_url = table.take("token_url", one_endpoint);
-        let scope = table.take("scope", line);
-        let auth = table.take("auth", word(&AUTHS));
-        let life = table.take("life", life);
+        let token_url = table.optional("token_url", one_endpoint);
+        let scope = table.optional("scope", line);
+        let auth = table.optional("auth", word(&AUTHS));
+        let life = table.optional("life", life);
         Ok(Self { token_url: token_url?, scope: scope?, auth: auth?.unwrap_or(Auth::Basic), life: life? })
     }
 }
 
 impl Login {
     fn read(table: &mut Table<'_>) -> Read<Self> {
-        let preset = table.take("preset", word(&PRESETS));
-        let path = table.take("path", line);
-        let body = table.take("body", word(&BODIES));
-        let username = table.take("username", line);
-        let password = table.take("password", line);
-        let token = table.take("token", line);
-        let cookie = table.take("cookie", visible);
-        let send = table.take("send", located(Carrier::read));
-        let expires = table.take("expires", line);
-        let life = table.take("life", life);
-        let failed = table.take("failed", Failed::read);
-        let refresh = table.take("refresh", Refresh::read);
+        let preset = table.optional("preset", word(&PRESETS));
+        let path = table.optional("path", line);
+        let body = table.optional("body", word(&BODIES));
+        let username = table.optional("username", line);
+        let password = table.optional("password", line);
+        let token = table.optional("token", line);
+        let cookie = table.optional("cookie", visible);
+        let send = table.optional("send", located(Carrier::read));
+        let expires = table.optional("expires", line);
+        let life = table.optional("life", life);
+        let failed = table.optional("failed", Failed::read);
+        let refresh = table.optional("refresh", Refresh::read);
         Ok(Self {
             preset: preset?,
             path: path?,
@@ -294,8 +294,8 @@ impl Carrier {
 impl Failed {
     fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let pointer = table.need("pointer", line);
-        let equals = table.need("equals", json);
+        let pointer = table.required("pointer", line);
+        let equals = table.required("equals", json);
         table.finish();
         Ok(Self { pointer: pointer?, equals: equals? })
     }
@@ -303,7 +303,7 @@ impl Failed {
 
 /// Reads what JSON has as well: a string, a whole number, true or false.
 fn json(node: &Node<'_>) -> Read<Value> {
-    let (read, mistyped) = (node.value(), || node.mistyped("a string, a whole number, true or false"));
+    let (read, mistyped) = (node.value(), || node.report_type("a string, a whole number, true or false"));
     if let Some(truth) = read.as_bool() {
         return Ok(truth.into());
     }
@@ -319,9 +319,9 @@ fn json(node: &Node<'_>) -> Read<Value> {
 impl Refresh {
     fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let path = table.need("path", line);
-        let token = table.take("token", line);
-        let member = table.take("member", line);
+        let path = table.required("path", line);
+        let token = table.optional("token", line);
+        let member = table.optional("member", line);
         table.finish();
         Ok(Self { path: path?, token: token?, member: member? })
     }

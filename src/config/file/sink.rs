@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::custody::Reference;
-use crate::config::At;
+use crate::config::Spanned;
 use crate::config::decode::choice::{located, word};
 use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::path;
@@ -13,17 +13,17 @@ use crate::config::decode::{Node, Read, Table};
 #[derive(Clone, Debug)]
 pub struct Sink {
     /// What its place and the logs call it.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What it is.
-    pub kind: At<SinkKind>,
+    pub kind: Spanned<SinkKind>,
     /// Where it is reached.
-    pub url: Option<At<String>>,
+    pub url: Option<Spanned<String>>,
     /// The file of a witness.
-    pub file: Option<At<PathBuf>>,
+    pub file: Option<Spanned<PathBuf>>,
     /// Where the bearer token is.
-    pub token: Option<At<Reference>>,
+    pub token: Option<Spanned<Reference>>,
     /// Those who vouch for it instead of the public authorities, in PEM.
-    pub ca_file: Option<At<PathBuf>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
     /// Whether it may be reached in clear beyond this host.
     pub insecure_plaintext: bool,
 }
@@ -52,21 +52,21 @@ const KINDS: [(&str, SinkKind); 5] = [
 ];
 
 impl Sink {
-    pub(super) fn said(&self) -> impl PartialEq + use<> {
+    pub(super) fn settings(&self) -> impl PartialEq + use<> {
         let (url, file) = (self.url.clone().map(|url| url.value), self.file.clone().map(|file| file.value));
         let token = self.token.clone().map(|token| token.value);
         let ca_file = self.ca_file.clone().map(|ca_file| ca_file.value);
         (self.kind.value, url, file, token, ca_file, self.insecure_plaintext)
     }
 
-    pub(super) fn read(name: At<String>, node: &Node<'_>) -> Read<Self> {
+    pub(super) fn read(name: Spanned<String>, node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let kind = table.need("kind", located(word(&KINDS)));
-        let url = table.take("url", super::upstream::one_endpoint);
-        let file = table.take("file", path);
-        let token = table.take("token", Reference::read);
-        let ca_file = table.take("ca_file", path);
-        let insecure_plaintext = table.take("insecure_plaintext", boolean);
+        let kind = table.required("kind", located(word(&KINDS)));
+        let url = table.optional("url", super::upstream::one_endpoint);
+        let file = table.optional("file", path);
+        let token = table.optional("token", Reference::read);
+        let ca_file = table.optional("ca_file", path);
+        let insecure_plaintext = table.optional("insecure_plaintext", boolean);
         table.finish();
         let sink = Self {
             name,
@@ -77,14 +77,14 @@ impl Sink {
             ca_file: ca_file?,
             insecure_plaintext: insecure_plaintext?.unwrap_or(false),
         };
-        match sink.misses() {
+        match sink.missing_key() {
             None => Ok(sink),
             Some(why) => Err(node.refuse(format!("{} {why}", node.subject()))),
         }
     }
 
     /// What is missing, or too much.
-    fn misses(&self) -> Option<&'static str> {
+    fn missing_key(&self) -> Option<&'static str> {
         let alone = self.token.is_none() && self.ca_file.is_none();
         let wrong = match (self.kind.value, self.url.is_some(), self.file.is_some()) {
             (SinkKind::Stdout, url, file) => {

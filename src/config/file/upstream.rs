@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::scheme::Scheme;
-use crate::config::At;
+use crate::config::Spanned;
 use crate::config::decode::choice::{located, word};
 use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::{line, name, path, visible};
@@ -18,56 +18,56 @@ use crate::transport::{Network, NoNetwork};
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// What routes and grants call it.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// What is known of it.
-    pub profile: At<Profile>,
+    pub profile: Spanned<Profile>,
     /// Its URL, or the first of several; a path here is the base path.
-    pub endpoint: At<String>,
+    pub endpoint: Spanned<String>,
     /// Further URLs that it is reached at.
-    pub others: Vec<At<String>>,
+    pub others: Vec<Spanned<String>>,
     /// How the health of its endpoints is looked at; absent for the profile's way.
-    pub health: Option<At<Health>>,
+    pub health: Option<Spanned<Health>>,
     /// Addresses that it may have beyond the usual.
     pub allow_addresses: Vec<Network>,
     /// The organisation of grants that name none.
-    pub org: Option<At<String>>,
+    pub org: Option<Spanned<String>>,
     /// Names of organisations, each with its id.
-    pub org_names: Vec<(At<String>, At<String>)>,
+    pub org_names: Vec<(Spanned<String>, Spanned<String>)>,
     /// The credential of grants that name none.
-    pub credential: Option<At<String>>,
+    pub credential: Option<Spanned<String>>,
     /// Those who vouch for it instead of the public authorities, in PEM.
-    pub ca_file: Option<At<PathBuf>>,
+    pub ca_file: Option<Spanned<PathBuf>>,
     /// What happens to the slash at the end of a path; absent for the profile's way.
     pub trailing_slash: Option<TrailingSlash>,
     /// Patterns of the paths to which none is added; absent for the profile's.
-    pub slashless: Option<Vec<At<String>>>,
+    pub slashless: Option<Vec<Spanned<String>>>,
     /// Whether its 401 comes before anything is done; absent for what is known of the profile.
     pub repeat_after_401: Option<bool>,
     /// The top-level JSON members whose links are rewritten; absent for the profile's.
-    pub link_members: Option<Vec<At<String>>>,
+    pub link_members: Option<Vec<Spanned<String>>>,
     /// Whether the endpoint's base path is part of the signed path.
     pub sign_base_path: bool,
     /// What happens to cookies; absent for the profile's way.
     pub cookies: Option<Cookies>,
     /// Names of a consumer's headers that it receives beside the usual, `*` standing for any text.
-    pub pass_headers: Vec<At<String>>,
+    pub pass_headers: Vec<Spanned<String>>,
     /// The paths at which it may be asked for a part of a body, although its credential is good for any request.
-    pub range_paths: Vec<At<String>>,
+    pub range_paths: Vec<Spanned<String>>,
     /// Whether it is told whom a call is for.
     pub forwarded_for: ForwardedFor,
     /// How long an idle connection to it is kept; absent for the profile's time.
     pub pool_idle: Option<Duration>,
     /// Whether it may be reached in clear beyond this host.
-    pub insecure_plaintext: At<bool>,
+    pub insecure_plaintext: Spanned<bool>,
     /// How the credential is put on a request.
-    pub scheme: At<Scheme>,
+    pub scheme: Spanned<Scheme>,
 }
 
 /// How the health of an upstream's endpoints is looked at.
 #[derive(Clone, Debug)]
 pub struct Health {
     /// Where it is told, below the base path; absent for the profile's.
-    pub path: Option<At<String>>,
+    pub path: Option<Spanned<String>>,
     /// How often it is asked for; never where that is nothing.
     pub interval: Option<Duration>,
 }
@@ -126,28 +126,28 @@ impl Profile {
 }
 
 impl Upstream {
-    pub(super) fn read(called: At<String>, node: &Node<'_>) -> Read<Self> {
+    pub(super) fn read(called: Spanned<String>, node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let profile = table.need("profile", located(word(&PROFILES)));
+        let profile = table.required("profile", located(word(&PROFILES)));
         let endpoints = read_endpoints(&mut table);
-        let health = table.take("health", located(Health::read));
-        let allow_addresses = table.take("allow_addresses", |node| node.list(network));
-        let org = table.take("org", visible);
-        let org_names = table.take("org_names", |node| Table::of(node)?.pairs(visible));
-        let credential = table.take("credential", name);
-        let ca_file = table.take("ca_file", path);
-        let trailing_slash = table.take("trailing_slash", word(&SLASHES));
-        let slashless = table.take("slashless", |node| node.list(line));
-        let repeat_after_401 = table.take("repeat_after_401", boolean);
-        let link_members = table.take("link_members", |node| node.list(line));
-        let sign_base_path = table.take("sign_base_path", boolean);
-        let cookies = table.take("cookies", word(&COOKIES));
-        let pass_headers = table.take("pass_headers", |node| node.list(pass_header));
-        let range_paths = table.take("range_paths", |node| node.list(line));
-        let forwarded_for = table.take("forwarded_for", word(&FORWARDED_FOR));
-        let pool_idle = table.take("pool_idle", duration(Duration::ZERO..=Duration::from_hours(24)));
-        let insecure_plaintext = table.take("insecure_plaintext", located(boolean));
-        let scheme = table.need("scheme", located(Scheme::read));
+        let health = table.optional("health", located(Health::read));
+        let allow_addresses = table.optional("allow_addresses", |node| node.list(network));
+        let org = table.optional("org", visible);
+        let org_names = table.optional("org_names", |node| Table::of(node)?.pairs(visible));
+        let credential = table.optional("credential", name);
+        let ca_file = table.optional("ca_file", path);
+        let trailing_slash = table.optional("trailing_slash", word(&SLASHES));
+        let slashless = table.optional("slashless", |node| node.list(line));
+        let repeat_after_401 = table.optional("repeat_after_401", boolean);
+        let link_members = table.optional("link_members", |node| node.list(line));
+        let sign_base_path = table.optional("sign_base_path", boolean);
+        let cookies = table.optional("cookies", word(&COOKIES));
+        let pass_headers = table.optional("pass_headers", |node| node.list(pass_header));
+        let range_paths = table.optional("range_paths", |node| node.list(line));
+        let forwarded_for = table.optional("forwarded_for", word(&FORWARDED_FOR));
+        let pool_idle = table.optional("pool_idle", duration(Duration::ZERO..=Duration::from_hours(24)));
+        let insecure_plaintext = table.optional("insecure_plaintext", located(boolean));
+        let scheme = table.required("scheme", located(Scheme::read));
         table.finish();
         let (endpoint, others) = endpoints?;
         Ok(Self {
@@ -171,7 +171,7 @@ impl Upstream {
             range_paths: range_paths?.unwrap_or_default(),
             forwarded_for: forwarded_for?.unwrap_or(ForwardedFor::None),
             pool_idle: pool_idle?,
-            insecure_plaintext: insecure_plaintext?.unwrap_or(At::unwritten(false)),
+            insecure_plaintext: insecure_plaintext?.unwrap_or(Spanned::synthetic(false)),
             scheme: scheme?,
         })
     }
@@ -180,8 +180,8 @@ impl Upstream {
 impl Health {
     fn read(node: &Node<'_>) -> Read<Self> {
         let mut table = Table::of(node)?;
-        let path = table.take("path", line);
-        let interval = table.take("interval", interval);
+        let path = table.optional("path", line);
+        let interval = table.optional("interval", interval);
         table.finish();
         Ok(Self { path: path?, interval: interval? })
     }
@@ -204,7 +204,7 @@ fn network(node: &Node<'_>) -> Read<Network> {
 }
 
 /// The name of a header that passes, or a pattern of such.
-fn pass_header(node: &Node<'_>) -> Read<At<String>> {
+fn pass_header(node: &Node<'_>) -> Read<Spanned<String>> {
     let name = visible(node)?;
     match check_added(&name.value) {
         Ok(()) => Ok(name),
@@ -216,8 +216,8 @@ fn pass_header(node: &Node<'_>) -> Read<At<String>> {
 }
 
 /// `endpoint`, or `endpoints`: the first, and the others.
-fn read_endpoints(table: &mut Table<'_>) -> Read<(At<String>, Vec<At<String>>)> {
-    let several = table.take("endpoints", |node| {
+fn read_endpoints(table: &mut Table<'_>) -> Read<(Spanned<String>, Vec<Spanned<String>>)> {
+    let several = table.optional("endpoints", |node| {
         let mut endpoints = node.list(one_endpoint)?.into_iter();
         match endpoints.next() {
             Some(first) => Ok((first, endpoints.collect())),
@@ -225,9 +225,9 @@ fn read_endpoints(table: &mut Table<'_>) -> Read<(At<String>, Vec<At<String>>)> 
         }
     });
     let Some(several) = several.transpose() else {
-        return Ok((table.need("endpoint", one_endpoint)?, Vec::new()));
+        return Ok((table.required("endpoint", one_endpoint)?, Vec::new()));
     };
-    match (table.take("endpoint", |node| one_endpoint(node).map(|_| node.span())), several) {
+    match (table.optional("endpoint", |node| one_endpoint(node).map(|_| node.span())), several) {
         (Ok(None), several) => several,
         (Ok(Some(span)), _) => {
             Err(table.refuse_key(span, "`endpoint` and `endpoints` are both given", "keep one of them"))
@@ -236,7 +236,7 @@ fn read_endpoints(table: &mut Table<'_>) -> Read<(At<String>, Vec<At<String>>)> 
     }
 }
 
-pub(super) fn one_endpoint(node: &Node<'_>) -> Read<At<String>> {
+pub(super) fn one_endpoint(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = line(node)?;
     let authority = text.value.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
     if authority.is_some_and(|authority| authority.contains('@')) {

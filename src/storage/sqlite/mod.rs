@@ -3,8 +3,8 @@
 //!
 //! What cannot be read as a store of ours is refused with the reason: it is never taken for an empty one.
 
-mod changes;
-mod rows;
+mod write;
+mod read;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -17,8 +17,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use super::private::{self, Keeper};
-use super::{Change, History, Rows, Stamp, Storage, StoreFault};
+use super::trust::{self, TrustedOwner};
+use super::{Change, History, Revision, Rows, Storage, StoreError};
 
 /// What makes the tables, step by step: each takes a store to the next version. A step that was
 /// released is never altered.
@@ -54,12 +54,12 @@ impl Sqlite {
     /// # Errors
     /// Where it is not there, is not whole, is another program's or a newer version's, or others may
     /// read it.
-    pub async fn open(path: &Path) -> Result<Self, StoreFault> {
-        let opened = Keeper::of(private::folder(path)).open(path);
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let opened = TrustedOwner::of(trust::folder(path)).open(path);
         let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
         let file = check_file(opened).map_err(|error| fault(path, error.to_string()))?;
         check_beside(path)?;
-        let mut connection = options(path).connect().await.map_err(|error| broken(path, &error))?;
+        let mut connection = options(path).connect().await.map_err(|error| sqlx_error(path, &error))?;
         check(path, &mut connection).await?;
         Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
     }
@@ -69,24 +69,24 @@ impl Sqlite {
     ///
     /// # Errors
     /// Where it cannot be made, or as those of [`open`](Self::open).
-    pub async fn create(path: &Path) -> Result<Self, StoreFault> {
+    pub async fn create(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| fault(path, error.to_string());
-        let folder = File::open(private::folder(path)).map_err(unusable)?;
+        let folder = File::open(trust::folder(path)).map_err(unusable)?;
         flock(&folder, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
         if !path.try_exists().map_err(unusable)? {
             let new = path.with_extension("db.new");
             let file = begin(&new).map_err(unusable)?;
-            let mut connection = options(&new).connect().await.map_err(|error| broken(path, &error))?;
+            let mut connection = options(&new).connect().await.map_err(|error| sqlx_error(path, &error))?;
             // Without a log first, so that all of it is in the one file that gets the name.
             migrate(path, &mut connection).await?;
             let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
                 .fetch_one(&mut connection)
                 .await
-                .map_err(|error| broken(path, &error))?;
+                .map_err(|error| sqlx_error(path, &error))?;
             if mode != "wal" {
                 return Err(fault(path, format!("the file system takes no write-ahead log: {mode}")));
             }
-            connection.close().await.map_err(|error| broken(path, &error))?;
+            connection.close().await.map_err(|error| sqlx_error(path, &error))?;
             file.sync_all().and_then(|()| fs::rename(&new, path)).map_err(unusable)?;
         }
         folder.sync_all().map_err(unusable)?;
@@ -97,11 +97,11 @@ impl Sqlite {
     ///
     /// # Errors
     /// Where the store cannot be used.
-    pub async fn wait_at_most(&self, most: Duration) -> Result<(), StoreFault> {
+    pub async fn wait_at_most(&self, most: Duration) -> Result<(), StoreError> {
         let wait = format!("PRAGMA busy_timeout = {}", most.as_millis());
         let mut connection = self.connection.lock().await;
         let set = sqlx::raw_sql(sqlx::AssertSqlSafe(wait)).execute(&mut *connection).await;
-        set.map(drop).map_err(|error| self.broken(&error))
+        set.map(drop).map_err(|error| self.store_error(&error))
     }
 
     /// Closes the store; all that was written then stands in the one file.
@@ -112,12 +112,12 @@ impl Sqlite {
         }
     }
 
-    fn broken(&self, error: &sqlx::Error) -> StoreFault {
-        broken(&self.path, error)
+    fn store_error(&self, error: &sqlx::Error) -> StoreError {
+        sqlx_error(&self.path, error)
     }
 
     /// Fails where the file that is open is no longer the one at the path.
-    fn check_in_place(&self) -> Result<(), StoreFault> {
+    fn check_in_place(&self) -> Result<(), StoreError> {
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == self.file => Ok(()),
             Ok(_) => Err(fault(&self.path, "another file was put in its place: start again")),
@@ -127,38 +127,38 @@ impl Sqlite {
 }
 
 impl Storage for Sqlite {
-    async fn read(&self) -> Result<(Rows, Stamp), StoreFault> {
+    async fn read(&self) -> Result<(Rows, Revision), StoreError> {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
-        rows::read(&mut connection).await.map_err(|error| self.broken(&error))
+        read::read(&mut connection).await.map_err(|error| self.store_error(&error))
     }
 
-    async fn renew(&self, rows: Rows, from: Stamp) -> Result<(Rows, Stamp), StoreFault> {
+    async fn read_since(&self, rows: Rows, from: Revision) -> Result<(Rows, Revision), StoreError> {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
-        rows::renew(&mut connection, rows, from).await.map_err(|error| self.broken(&error))
+        read::read_since(&mut connection, rows, from).await.map_err(|error| self.store_error(&error))
     }
 
-    async fn write(&self, changes: &[Change], from: Option<Stamp>) -> Result<(), StoreFault> {
+    async fn write(&self, changes: &[Change], from: Option<Revision>) -> Result<(), StoreError> {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
-        match changes::write(&mut connection, changes, from).await {
+        match write::write(&mut connection, changes, from).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(StoreFault::Outdated),
-            Err(error) => Err(self.broken(&error)),
+            Ok(false) => Err(StoreError::Conflict),
+            Err(error) => Err(self.store_error(&error)),
         }
     }
 
-    async fn stamp(&self) -> Result<Stamp, StoreFault> {
+    async fn stamp(&self) -> Result<Revision, StoreError> {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
-        rows::stamp(&mut connection).await.map_err(|error| self.broken(&error))
+        read::stamp(&mut connection).await.map_err(|error| self.store_error(&error))
     }
 
-    async fn history(&self) -> Result<History, StoreFault> {
+    async fn history(&self) -> Result<History, StoreError> {
         self.check_in_place()?;
         let mut connection = self.connection.lock().await;
-        rows::history(&mut connection).await.map_err(|error| self.broken(&error))
+        read::history(&mut connection).await.map_err(|error| self.store_error(&error))
     }
 }
 
@@ -189,12 +189,12 @@ fn begin(new: &Path) -> io::Result<File> {
             Ok(()) | Err(_) => {}
         }
     }
-    private::create(new)
+    trust::create(new)
 }
 
 /// Refuses links in the place of the files that `SQLite` keeps beside the store: root would make or alter
 /// what they lead to.
-fn check_beside(path: &Path) -> Result<(), StoreFault> {
+fn check_beside(path: &Path) -> Result<(), StoreError> {
     for end in BESIDE.iter().skip(1) {
         let beside = with_end(path, end);
         if fs::symlink_metadata(&beside).is_ok_and(|found| found.is_symlink()) {
@@ -220,10 +220,10 @@ fn check_file(mut file: File) -> io::Result<(u64, u64)> {
 }
 
 /// Checks that the file is whole and of our form, and brings it to that of this version.
-async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreFault> {
+async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let pragma = async |connection: &mut SqliteConnection, sql: &'static str| {
         let read: Result<i64, _> = sqlx::query_scalar(sql).fetch_one(connection).await;
-        read.map_err(|error| broken(path, &error))
+        read.map_err(|error| sqlx_error(path, &error))
     };
     if pragma(connection, "PRAGMA application_id").await? != APPLICATION {
         return Err(fault(path, "it is another program's database"));
@@ -240,7 +240,7 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
     let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(1)")
         .fetch_all(&mut *connection)
         .await
-        .map_err(|error| broken(path, &error))?;
+        .map_err(|error| sqlx_error(path, &error))?;
     if found != ["ok"] {
         return Err(fault(path, format!("it is damaged: {}", found.join("; "))));
     }
@@ -248,7 +248,7 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
 }
 
 /// Takes the steps that are left, all or none.
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreFault> {
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let taken = async {
         let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
         // Another may have taken them while the lock was waited for.
@@ -260,15 +260,15 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), S
         sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await?;
         transaction.commit().await
     };
-    taken.await.map_err(|error: sqlx::Error| broken(path, &error))
+    taken.await.map_err(|error: sqlx::Error| sqlx_error(path, &error))
 }
 
-fn broken(path: &Path, error: &sqlx::Error) -> StoreFault {
+fn sqlx_error(path: &Path, error: &sqlx::Error) -> StoreError {
     let text = error.to_string();
     let reason = text.strip_prefix("error returned from database: ").unwrap_or(&text);
     fault(path, reason)
 }
 
-fn fault(path: &Path, reason: impl Into<String>) -> StoreFault {
-    StoreFault::Unusable { path: path.to_owned(), reason: reason.into() }
+fn fault(path: &Path, reason: impl Into<String>) -> StoreError {
+    StoreError::Unusable { path: path.to_owned(), reason: reason.into() }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use claviger::audit::{Checkpoint, Report, Signer, Trusted, Verifier, segments, verify};
+use claviger::audit::{Checkpoint, CheckpointKey, Report, Signer, TrustAnchors, segments, verify};
 use serde_json::Value;
 
 use crate::support::process::{Site, in_memory};
@@ -14,7 +14,7 @@ use crate::support::wait::{lapse, until_or};
 const EVERY_TEN: &str = "[audit]\nrotate = \"64KiB\"\nhead_events = 10\norigin = \"gw.test/trail\"\n";
 
 /// A trail of many events and heads, closed, and the public key.
-fn trail(calls: usize) -> (Site, PathBuf, Verifier) {
+fn trail(calls: usize) -> (Site, PathBuf, CheckpointKey) {
     let upstream = Upstream::ok();
     let site = Site::new(upstream.address, EVERY_TEN);
     let process = site.start();
@@ -22,7 +22,7 @@ fn trail(calls: usize) -> (Site, PathBuf, Verifier) {
         assert_eq!(process.get(&format!("/api/v1/{call}/")).status, 200);
     }
     assert_eq!(process.end().0, Some(0));
-    let key = Verifier::parse(&fs::read_to_string(public(&site)).unwrap()).unwrap();
+    let key = CheckpointKey::parse(&fs::read_to_string(public(&site)).unwrap()).unwrap();
     let dir = site.audit();
     (site, dir, key)
 }
@@ -44,13 +44,13 @@ impl Copy {
         Self { lines: text.lines().map(ToOwned::to_owned).collect(), dir: in_memory() }
     }
 
-    fn verify(&self, lines: &[String], trusted: &Trusted) -> Report {
+    fn verify(&self, lines: &[String], trusted: &TrustAnchors) -> Report {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         fs::write(self.dir.path().join("audit-000000000001.jsonl"), text).unwrap();
         verify(self.dir.path(), trusted, |_| {}).unwrap()
     }
 
-    fn found(&self, lines: &[String], trusted: &Trusted) -> (u64, String) {
+    fn found(&self, lines: &[String], trusted: &TrustAnchors) -> (u64, String) {
         let finding = self.verify(lines, trusted).finding.expect("nothing was found");
         (finding.seq, finding.problem)
     }
@@ -74,8 +74,8 @@ fn chained(lines: &[String]) -> Vec<String> {
     again.collect()
 }
 
-fn trusting(key: &Verifier, heads: Vec<Checkpoint>) -> Trusted {
-    Trusted { keys: vec![key.clone()], heads }
+fn trusting(key: &CheckpointKey, heads: Vec<Checkpoint>) -> TrustAnchors {
+    TrustAnchors { keys: vec![key.clone()], heads }
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_trail_that_was_written_anew_without_the_key_is_found() {
     let other = Copy::of(&other);
     let kept = copy.verify(&copy.lines, &trusted).checkpoint.unwrap();
     let heads = vec![key.open(&kept).unwrap()];
-    let both = Trusted { keys: vec![key.clone(), other_key], heads };
+    let both = TrustAnchors { keys: vec![key.clone(), other_key], heads };
     let problem = other.found(&other.lines, &both).1;
     assert!(problem.starts_with("forked"), "{problem}");
     let spliced: Vec<String> = copy.lines[..9].iter().chain(&other.lines[9..]).cloned().collect();
@@ -203,7 +203,7 @@ fn a_call_is_proven_to_who_has_neither_trail_nor_trust() {
     let events = site.events();
     let calls: Vec<&Value> = events.iter().filter(|event| event["event"] == "outcome").collect();
     let file = site.folder.path().join("a.proof");
-    let shown = key.shown();
+    let shown = key.to_text();
     let check = |text: &str, key: &str| {
         fs::write(&file, text).unwrap();
         site.run(&["audit", "verify-proof", file.to_str().unwrap(), "--key", key])
@@ -226,7 +226,7 @@ fn a_call_is_proven_to_who_has_neither_trail_nor_trust() {
         let told = check(&added, &shown);
         assert_eq!(told.status.code(), Some(0), "{name}: {told:?}");
     }
-    let another = Signer::new("gw.test/trail", &[9; 32]).unwrap().verifier().shown();
+    let another = Signer::new("gw.test/trail", &[9; 32]).unwrap().verifier().to_text();
     assert_eq!(check(&proof, &another).status.code(), Some(1));
     assert_eq!(check(&proof, public(&site).to_str().unwrap()).status.code(), Some(0), "the key by its file");
     for (at, line) in proof.lines().enumerate().filter(|(_, line)| line.len() > 8) {
@@ -260,7 +260,7 @@ fn ways_of_keeping(text: &str) -> [(&'static str, String); 7] {
 fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     let (site, dir, key) = trail(3);
     let printed = site.run(&["audit", "key"]);
-    assert_eq!(String::from_utf8(printed.stdout).unwrap().trim_end(), key.shown());
+    assert_eq!(String::from_utf8(printed.stdout).unwrap().trim_end(), key.to_text());
     let report = site.verified();
     let head = site.folder.path().join("head.note");
     fs::write(&head, report["checkpoint"].as_str().unwrap()).unwrap();
@@ -271,7 +271,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     let file = site.folder.path().join("key.pub");
     for (name, added) in ways_of_keeping(&note) {
         fs::write(&head, added).unwrap();
-        for (_, key) in ways_of_keeping(&format!("{}\n", key.shown())) {
+        for (_, key) in ways_of_keeping(&format!("{}\n", key.to_text())) {
             fs::write(&file, key).unwrap();
             let done = site.run(&[&arguments[..], &["--key", file.to_str().unwrap()]].concat());
             assert!(done.status.success(), "{name}: {done:?}");
@@ -285,7 +285,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     let text: String =
         fs::read_to_string(path).unwrap().lines().take(3).map(|line| format!("{line}\n")).collect();
     fs::write(path, text).unwrap();
-    let copy = ["audit", "verify", "--dir", dir.to_str().unwrap(), "--key", &key.shown()];
+    let copy = ["audit", "verify", "--dir", dir.to_str().unwrap(), "--key", &key.to_text()];
     assert!(site.run(&copy).status.success());
     let told = site.run(&[&copy[..], &["--head", head.to_str().unwrap()]].concat());
     let said = String::from_utf8(told.stderr).unwrap();

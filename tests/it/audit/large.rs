@@ -2,14 +2,15 @@
 
 use std::fs;
 
-use claviger::audit::{Checkpoint, Signer, Trusted, Verifier, chain, tree, verify};
-use claviger::index::{Index, Wanted};
+use claviger::audit::{Checkpoint, CheckpointKey, Signer, TrustAnchors, chain, merkle, verify};
+use claviger::trail_index::{EventFilter, Index};
 
 /// A trail of so many events, as a gateway would write it: calls of ten consumers to 250,000 targets, over four days.
 fn large(events: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let signer = Signer::new("claviger", &[7; 32]).unwrap();
-    let (mut head, mut tree, mut text) = (chain::Head::default(), tree::Tree::default(), Vec::new());
+    let (mut head, mut tree, mut text) =
+        (chain::ChainHead::default(), merkle::MerkleTree::default(), Vec::new());
     let (mut begun, mut unsigned) = (1, 0);
     let start = 1_798_761_600_000_000_u64; // 2027-01-01
     let mut state = 1_u64;
@@ -73,7 +74,7 @@ fn large(events: u64) -> tempfile::TempDir {
             begun = head.next_seq;
         }
     }
-    fs::write(dir.path().join("key"), signer.verifier().shown()).unwrap();
+    fs::write(dir.path().join("key"), signer.verifier().to_text()).unwrap();
     dir
 }
 
@@ -84,8 +85,8 @@ fn five_million_events_are_searched_and_verified() {
     let dir = large(5_000_000);
     let dir = dir.path();
     let began = std::time::Instant::now();
-    let key = Verifier::parse(&fs::read_to_string(dir.join("key")).unwrap()).unwrap();
-    let report = verify(dir, &Trusted { keys: vec![key], heads: Vec::new() }, |_| {}).unwrap();
+    let key = CheckpointKey::parse(&fs::read_to_string(dir.join("key")).unwrap()).unwrap();
+    let report = verify(dir, &TrustAnchors { keys: vec![key], heads: Vec::new() }, |_| {}).unwrap();
     println!("verified {} events in {:?}", report.events, began.elapsed());
     assert_eq!(report.finding, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -97,31 +98,43 @@ fn five_million_events_are_searched_and_verified() {
         index.close().await.unwrap();
         let pattern = |text: &str| claviger::policy::PathPattern::parse(text).unwrap();
         let day = |day: u32| Some(format!("2027-01-0{day}T00:00:00Z").parse().unwrap());
-        let wanted: Vec<(&str, Wanted)> = vec![
-            ("a consumer", Wanted { consumer: Some("tool-7".into()), ..Wanted::default() }),
-            ("a path", Wanted { path: Some(pattern("/api/v1/users/31337/")), ..Wanted::default() }),
-            ("a pattern", Wanted { path: Some(pattern("/api/v1/*/77*7/")), ..Wanted::default() }),
-            ("a deep pattern", Wanted { path: Some(pattern("/api/**/1234")), ..Wanted::default() }),
+        let wanted: Vec<(&str, EventFilter)> = vec![
+            ("a consumer", EventFilter { consumer: Some("tool-7".into()), ..EventFilter::default() }),
+            ("a path", EventFilter { path: Some(pattern("/api/v1/users/31337/")), ..EventFilter::default() }),
+            ("a pattern", EventFilter { path: Some(pattern("/api/v1/*/77*7/")), ..EventFilter::default() }),
+            ("a deep pattern", EventFilter { path: Some(pattern("/api/**/1234")), ..EventFilter::default() }),
             (
                 "a rare code of one",
-                Wanted { consumer: Some("tool-3".into()), code: Some("denied".into()), ..Wanted::default() },
+                EventFilter {
+                    consumer: Some("tool-3".into()),
+                    code: Some("denied".into()),
+                    ..EventFilter::default()
+                },
             ),
-            ("a text", Wanted { text: Some("users/4242".into()), ..Wanted::default() }),
-            ("a text that is nowhere", Wanted { text: Some("no such thing".into()), ..Wanted::default() }),
+            ("a text", EventFilter { text: Some("users/4242".into()), ..EventFilter::default() }),
+            (
+                "a text that is nowhere",
+                EventFilter { text: Some("no such thing".into()), ..EventFilter::default() },
+            ),
             (
                 "nothing of many",
-                Wanted {
+                EventFilter {
                     consumer: Some("tool-7".into()),
                     path: Some(pattern("/api/v1/users/1/")),
                     code: Some("denied".into()),
-                    ..Wanted::default()
+                    ..EventFilter::default()
                 },
             ),
             (
                 "common in a day",
-                Wanted { method: Some("GET".into()), since: day(2), until: day(3), ..Wanted::default() },
+                EventFilter {
+                    method: Some("GET".into()),
+                    since: day(2),
+                    until: day(3),
+                    ..EventFilter::default()
+                },
             ),
-            ("all", Wanted::default()),
+            ("all", EventFilter::default()),
         ];
         for (name, wanted) in wanted {
             let began = std::time::Instant::now();

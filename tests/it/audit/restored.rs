@@ -252,7 +252,7 @@ fn a_last_segment_that_was_replaced_is_set_aside_once_a_custodian_accepts_it() {
     let paths = segments(&site.audit()).unwrap();
     assert!(paths.len() >= 4, "{paths:?}");
     let (last, content) = (paths.last().unwrap(), |at: usize| fs::read(&paths[at]).unwrap());
-    let numbers = |path: &PathBuf| claviger::audit::named(path).unwrap().0;
+    let numbers = |path: &PathBuf| claviger::audit::parse_segment_name(path).unwrap().0;
     assert_eq!(numbers(other.last().unwrap()), numbers(last));
     let packed = |content: &[u8]| zstd::encode_all(content, 1).unwrap();
     for (what, content, is_packed) in [

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use claviger::audit::{Report, Trusted, Verifier, is_packed, segments, verify};
+use claviger::audit::{CheckpointKey, Report, TrustAnchors, is_compressed, segments, verify};
 
 use crate::support::process::{Process, Site};
 use crate::support::upstream::Upstream;
@@ -19,12 +19,12 @@ fn call(process: &Process, count: usize) -> Vec<String> {
 
 fn all_closed_are_packed(site: &Site) -> bool {
     let found = segments(&site.audit()).unwrap();
-    found.len() > 3 && found[..found.len() - 1].iter().all(|path| is_packed(path))
+    found.len() > 3 && found[..found.len() - 1].iter().all(|path| is_compressed(path))
 }
 
-fn trusted(site: &Site) -> Trusted {
+fn trusted(site: &Site) -> TrustAnchors {
     let key = fs::read_to_string(site.folder.path().join("state/audit.pub")).unwrap();
-    Trusted { keys: vec![Verifier::parse(&key).unwrap()], heads: Vec::new() }
+    TrustAnchors { keys: vec![CheckpointKey::parse(&key).unwrap()], heads: Vec::new() }
 }
 
 fn copied(dir: &Path) -> tempfile::TempDir {
@@ -41,7 +41,7 @@ fn stub(dir: &Path) -> PathBuf {
     found.find(|path| path.extension().is_some_and(|found| found == "stub")).expect("no stub")
 }
 
-fn problem(dir: &Path, trusted: &Trusted) -> String {
+fn problem(dir: &Path, trusted: &TrustAnchors) -> String {
     let report: Report = verify(dir, trusted, |_| {}).unwrap();
     report.finding.expect("nothing was found").problem
 }
@@ -188,7 +188,7 @@ fn evidence_is_not_let_go() {
     call(&process, 60);
     assert_eq!(process.end().0, Some(0));
     let first = segments(&site.audit()).unwrap().remove(0);
-    let packed = is_packed(&first);
+    let packed = is_compressed(&first);
     let text = if packed {
         zstd::decode_all(fs::File::open(&first).unwrap()).unwrap()
     } else {

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use claviger::audit::{is_packed, segments};
+use claviger::audit::{is_compressed, segments};
 use serde_json::Value;
 use sqlx::{Column as _, ConnectOptions as _, Row as _, TypeInfo as _, ValueRef as _};
 
@@ -173,7 +173,7 @@ fn compressed_and_departed_segments_are_followed() {
     calls(&process);
     assert_eq!(found(&site, &["--path", "/api/v1/users/3"]).len(), 1);
     let closed_are_packed =
-        || segments(&site.audit()).unwrap().iter().rev().skip(1).all(|path| is_packed(path));
+        || segments(&site.audit()).unwrap().iter().rev().skip(1).all(|path| is_compressed(path));
     until("closed segments are compressed", closed_are_packed);
     let third = found(&site, &["--path", "/api/v1/users/3"]);
     assert_eq!(third[0]["target"], "/api/v1/users/3/?limit=1");

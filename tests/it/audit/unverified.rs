@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use claviger::audit::chain::Head;
+use claviger::audit::chain::ChainHead;
 use serde_json::Value;
 
 use crate::support::process::Site;
@@ -196,7 +196,7 @@ fn is_harmless(character: char) -> bool {
 
 /// A trail whose lines say what no gateway writes as it is, chained as one would.
 fn hostile(dir: &Path) {
-    let (mut head, mut lines) = (Head::default(), Vec::new());
+    let (mut head, mut lines) = (ChainHead::default(), Vec::new());
     // As a writer would that escapes no more than JSON asks for.
     let odd = serde_json::to_string(DECEPTIVE).unwrap();
     let call = format!(

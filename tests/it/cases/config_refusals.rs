@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger::clock::{Clock as _, SystemClock};
-use claviger::config::{self, Problems, Surroundings};
-use claviger::gateway::failures::Failures;
+use claviger::config::{self, CompileInputs, Problems};
+use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::signature::HmacKey;
 use rcgen::{CertificateParams, KeyPair};
 
@@ -89,12 +89,12 @@ fn faults(text: &str) -> Vec<Fault> {
     let (config, marks) = case::unmarked(&fill(&case.config(&USUAL), ([127, 0, 0, 1], 1).into()));
     let path = folder.path().join("claviger.toml");
     std::fs::write(&path, config).unwrap();
-    let around = Surroundings {
+    let around = CompileInputs {
         environment: &|name| {
             case.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
         },
         now: SystemClock.now(),
-        failures: Arc::new(Failures::default()),
+        failures: Arc::new(FailureLimiter::default()),
         former: None,
         fingerprints: HmacKey::new(b"fingerprints"),
         stored: None,

@@ -11,10 +11,10 @@ use std::time::SystemTime;
 
 use claviger::clock::http_date;
 use claviger::code::Code;
-use claviger::config::{self, Surroundings};
+use claviger::config::{self, CompileInputs};
 use claviger::gateway::Snapshot;
-use claviger::gateway::trial::{Call, Verdict, attempt};
-use claviger::policy::Members;
+use claviger::gateway::explain::{TestCall, Verdict, attempt};
+use claviger::policy::BodyMembers;
 use claviger::signature::HmacKey;
 use http::{HeaderMap, Method};
 use toml::{Table, Value};
@@ -76,7 +76,7 @@ fn granted(product: &str, roles: &[&str]) -> Snapshot {
     std::fs::write(&secret, "fake-key").unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&path, fill(&grant(product, roles), ([127, 0, 0, 1], 9).into())).unwrap();
-    let around = Surroundings {
+    let around = CompileInputs {
         environment: &|_| None,
         now: SystemTime::now(),
         failures: Arc::default(),
@@ -97,8 +97,8 @@ fn granted(product: &str, roles: &[&str]) -> Snapshot {
 /// Why a call without a body is refused, if it is.
 fn refused(snapshot: &Snapshot, method: &str, target: &str) -> Option<Code> {
     let (method, target) = (Method::from_bytes(method.as_bytes()).unwrap(), target.to_owned());
-    let (now, body) = (SystemTime::now(), Members::none());
-    let call = Call { method, host: "gw.test".into(), target, headers: HeaderMap::new(), body };
+    let (now, body) = (SystemTime::now(), BodyMembers::none());
+    let call = TestCall { method, host: "gw.test".into(), target, headers: HeaderMap::new(), body };
     let (_, verdict) = attempt(snapshot, "tool", &call, (now, &http_date(now))).unwrap();
     match verdict {
         Verdict::Allowed { .. } => None,

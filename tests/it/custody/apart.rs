@@ -106,7 +106,7 @@ fn a_store_that_is_back_is_followed_at_once() {
     fs::rename(&away, site.store()).unwrap();
     let revoked =
         rows.tokens.into_iter().map(|token| claviger::storage::TokenRow { revoked: Some(1), ..token });
-    let revoked: Vec<Change> = revoked.map(Change::Token).collect();
+    let revoked: Vec<Change> = revoked.map(Change::PutToken).collect();
     runtime.block_on(store.write(&revoked, None)).unwrap();
     soon(&process, &token, 401);
     runtime.block_on(store.close());

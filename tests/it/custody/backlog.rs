@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger::storage::{Change, Note, Sqlite, Storage as _};
+use claviger::storage::{Change, PendingAuditEvent, Sqlite, Storage as _};
 
 use super::{at_work, soon};
 use crate::support::upstream::Upstream;
@@ -18,7 +18,10 @@ fn a_revocation_does_not_wait_for_what_is_to_be_told() {
     let note = |number: usize| {
         // As old as what was changed first.
         let id = format!("00000000-0000-7000-8000-{number:012}");
-        Change::Note(Note { members: format!(",\"what\":\"token issued\",\"change\":\"{id}\""), id })
+        Change::QueueAuditEvent(PendingAuditEvent {
+            members: format!(",\"what\":\"token issued\",\"change\":\"{id}\""),
+            id,
+        })
     };
     let notes: Vec<Change> = (0..MANY).map(note).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

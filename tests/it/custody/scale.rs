@@ -29,9 +29,9 @@ fn fill(site: &Site) {
         let consumer = if number == 0 { "tool".into() } else { format!("consumer-{number}") };
         if number > 0 {
             let name = consumer.clone();
-            changes.push(Change::Consumer(ConsumerRow { name, created: 1, disabled: false, note: None }));
+            changes.push(Change::PutConsumer(ConsumerRow { name, created: 1, disabled: false, note: None }));
         }
-        changes.push(Change::Token(TokenRow {
+        changes.push(Change::PutToken(TokenRow {
             id: format!("{TOKEN_IDS}{number:012}"),
             consumer,
             digest: Directory::digest(token(number).as_bytes()),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use claviger::config::{self, Compiled, File, Surroundings};
+use claviger::config::{self, CompileInputs, Compiled, File};
 use claviger::signature::HmacKey;
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use toml::{Table, Value};
@@ -50,7 +50,7 @@ fn compiled(text: &str) -> (File, Compiled) {
             .contains(&name)
             .then(|| "fake-of-the-environment".to_owned())
     };
-    let around = Surroundings {
+    let around = CompileInputs {
         environment: &environment,
         now: std::time::SystemTime::now(),
         failures: Arc::default(),

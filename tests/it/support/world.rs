@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use claviger::audit::{Disk, Folder};
 use claviger::clock::{Clock, SystemClock};
-use claviger::config::{self, Surroundings};
-use claviger::gateway::failures::Failures;
+use claviger::config::{self, CompileInputs};
+use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::metrics::Metrics;
 use claviger::server::{Server, Setup, StateDir};
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub const OTHER_ORG: &str = "11111111-1111-1111-1111-111111111111";
 
 /// What is found of a trail by who has no key.
 pub fn verified(dir: &std::path::Path) -> std::io::Result<claviger::audit::Report> {
-    claviger::audit::verify(dir, &claviger::audit::Trusted::default(), |_| {})
+    claviger::audit::verify(dir, &claviger::audit::TrustAnchors::default(), |_| {})
 }
 
 /// A running gateway.
@@ -96,10 +96,10 @@ impl World {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, fill(config, upstream.address)).unwrap();
         let state = StateDir::open(&folder.path().join("state")).unwrap();
-        let around = Surroundings {
+        let around = CompileInputs {
             environment: &|_| None,
             now: clock.now(),
-            failures: Arc::new(Failures::default()),
+            failures: Arc::new(FailureLimiter::default()),
             former: None,
             fingerprints: state.fingerprint_key().unwrap(),
             stored: None,

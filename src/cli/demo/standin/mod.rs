@@ -101,7 +101,7 @@ impl Standin {
 
     /// Every request so far.
     pub(super) fn seen(&self) -> Vec<Received> {
-        held(&self.desk.seen).clone()
+        lock(&self.desk.seen).clone()
     }
 }
 
@@ -118,7 +118,7 @@ impl Drop for Standin {
 }
 
 /// What a thread that panicked left is as good as before: every change is one step.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -130,21 +130,21 @@ fn accept(listener: &TcpListener, desk: &Arc<Desk>) {
         let Ok(socket) = socket else { continue };
         let desk = Arc::clone(desk);
         // A connection that ends early is the gateway's to tell.
-        thread::spawn(move || converse(&socket, &desk).unwrap_or_default());
+        thread::spawn(move || serve_connection(&socket, &desk).unwrap_or_default());
     }
 }
 
-fn converse(mut socket: &TcpStream, desk: &Desk) -> io::Result<()> {
+fn serve_connection(mut socket: &TcpStream, desk: &Desk) -> io::Result<()> {
     socket.set_read_timeout(Some(IDLE))?;
     socket.set_nodelay(true)?;
     let mut reader = BufReader::new(socket);
     while let Some(mut received) = read(&mut reader)? {
         received.intents = intents(&desk.trail);
         received.unsigned = desk.key.check(&received).err();
-        let answer = held(&desk.accounts).answer(&received);
+        let answer = lock(&desk.accounts).answer(&received);
         received.answer.clone_from(&answer.body);
-        let bytes = written(&received, &answer);
-        held(&desk.seen).push(received);
+        let bytes = encode_response(&received, &answer);
+        lock(&desk.seen).push(received);
         socket.write_all(&bytes)?;
     }
     Ok(())
@@ -189,7 +189,7 @@ fn intents(trail: &Path) -> usize {
     texts.map(|text| memchr::memmem::find_iter(&text, "\"event\":\"intent\"").count()).sum()
 }
 
-fn written(received: &Received, answer: &Answer) -> Vec<u8> {
+fn encode_response(received: &Received, answer: &Answer) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {}\r\n", answer.status);
     // As every answer of JumpServer does.
     head.push_str("Set-Cookie: jms_sessionid=stand-in; HttpOnly; Path=/; SameSite=Lax\r\n");

@@ -40,7 +40,7 @@ fn what_is_not_signed_is_refused() {
     let received = Received { method: "GET".into(), target, unsigned, ..Received::default() };
     let answer = accounts.answer(&received);
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    let written = String::from_utf8_lossy(&written(&received, &answer)).into_owned();
+    let written = String::from_utf8_lossy(&encode_response(&received, &answer)).into_owned();
     assert!(
         written.contains("\r\nSet-Cookie: ") && written.contains("\r\nWWW-Authenticate: Signature "),
         "{written}"

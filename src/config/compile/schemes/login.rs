@@ -7,9 +7,9 @@ use http::HeaderName;
 use serde_json::Value;
 
 use crate::config::file::{self, Body, Cookies, Preset, Profile};
-use crate::config::{At, Problem, Problems, Span};
-use crate::scheme::login::{Failed, Form, Found, Login, Refresh};
-use crate::scheme::{Carrier, Header, Pointer, Scheme};
+use crate::config::{Problem, Problems, Span, Spanned};
+use crate::scheme::login::{FailureMarker, Form, Login, Refresh, TokenLocation};
+use crate::scheme::{Header, Pointer, Scheme, TokenPlacement};
 use crate::target::Target;
 
 /// How long a pass is good where nobody tells.
@@ -17,7 +17,7 @@ const LIFE: Duration = Duration::from_hours(12);
 
 /// What is known of a product's login.
 #[derive(Default)]
-struct Known {
+struct PresetFields {
     path: Option<&'static str>,
     token: Option<&'static str>,
     cookie: Option<&'static str>,
@@ -28,7 +28,7 @@ struct Known {
     failed: Option<&'static str>,
 }
 
-impl Known {
+impl PresetFields {
     fn of(preset: Option<Preset>) -> Self {
         let ops = Self { path: Some("/api/login"), failed: Some("/ok"), ..Self::default() };
         let (token, cookie) = (Some("/token"), Some("access_token"));
@@ -48,7 +48,7 @@ impl Known {
 }
 
 /// The preset of a profile.
-const fn usual(profile: Profile) -> Option<Preset> {
+const fn preset_of(profile: Profile) -> Option<Preset> {
     match profile {
         Profile::JumpServer => Some(Preset::JumpServer),
         Profile::Foresight => Some(Preset::Foresight),
@@ -62,22 +62,22 @@ pub(super) fn compile(
     settings: &file::Login,
     problems: &mut Problems,
 ) -> Option<Scheme> {
-    let known = Known::of(settings.preset.or(usual(upstream.profile.value)));
-    let mut reading = Reading { problems, span: upstream.scheme.span };
+    let known = PresetFields::of(settings.preset.or(preset_of(upstream.profile.value)));
+    let mut reading = LoginCompiler { problems, span: upstream.scheme.span };
     let path = reading.path(settings.path.as_ref(), known.path);
     let found = reading.found(settings, &known);
     let expires = reading.pointer(settings.expires.as_ref(), known.expires);
-    let failed = reading.failed(settings.failed.as_ref(), known.failed);
+    let failed = reading.failure_marker(settings.failed.as_ref(), known.failed);
     let refresh = settings.refresh.as_ref().and_then(|refresh| reading.refresh(refresh));
     let found = found?;
-    let carrier = reading.carrier(settings.send.as_ref(), &found, &known);
-    if matches!(carrier, Some(Carrier::Cookie(_))) && upstream.cookies == Some(Cookies::Pass) {
+    let carrier = reading.token_placement(settings.send.as_ref(), &found, &known);
+    if matches!(carrier, Some(TokenPlacement::Cookie(_))) && upstream.cookies == Some(Cookies::Pass) {
         let title = "the login's cookie would be passed on to whoever calls";
         let help = "leave out `cookies = \"pass\"` on this upstream";
         let span = settings.send.as_ref().map_or(reading.span, |send| send.span);
         reading.problems.push(Problem::error(span, title).help(help));
     }
-    let named = |name: &Option<At<String>>, usual: &str| {
+    let named = |name: &Option<Spanned<String>>, usual: &str| {
         name.as_ref().map_or_else(|| usual.to_owned(), |name| name.value.clone())
     };
     Some(Scheme::Login(Arc::new(Login {
@@ -97,20 +97,20 @@ pub(super) fn compile(
     })))
 }
 
-struct Reading<'p> {
+struct LoginCompiler<'p> {
     problems: &'p mut Problems,
     /// The scheme's place, for what is missing.
     span: Span,
 }
 
-impl Reading<'_> {
+impl LoginCompiler<'_> {
     /// Tells what is wrong; gives nothing.
     fn refuse<T>(&mut self, span: Span, title: impl Into<String>, help: &str) -> Option<T> {
         self.problems.push(Problem::error(span, title).help(help));
         None
     }
 
-    fn path(&mut self, given: Option<&At<String>>, known: Option<&str>) -> Option<String> {
+    fn path(&mut self, given: Option<&Spanned<String>>, known: Option<&str>) -> Option<String> {
         const HELP: &str = "write the path below the endpoint: \"/api/login\"";
         let Some(given) = given else {
             let help = "write `path = \"/api/login\"`, or `preset = \"ops-token\"` or another";
@@ -126,7 +126,7 @@ impl Reading<'_> {
     }
 
     /// A pointer of the file, or the known one; none where there is neither, or where it is wrong.
-    fn pointer(&mut self, given: Option<&At<String>>, known: Option<&str>) -> Option<Pointer> {
+    fn pointer(&mut self, given: Option<&Spanned<String>>, known: Option<&str>) -> Option<Pointer> {
         let Some(given) = given else { return known.and_then(Pointer::parse) };
         let help = "write the members on the way, each after a slash: \"/info/access_token\"";
         match Pointer::parse(&given.value) {
@@ -135,17 +135,17 @@ impl Reading<'_> {
         }
     }
 
-    fn found(&mut self, settings: &file::Login, known: &Known) -> Option<Found> {
+    fn found(&mut self, settings: &file::Login, known: &PresetFields) -> Option<TokenLocation> {
         let (token, cookie) = (settings.token.as_ref(), settings.cookie.as_ref());
         match (token, cookie) {
             (Some(_), Some(cookie)) => {
                 self.refuse(cookie.span, "`token` and `cookie` are both given", "keep one of them")
             }
-            (None, Some(cookie)) => self.cookie(&cookie.value, cookie.span).map(Found::Cookie),
-            (Some(_), None) => self.pointer(token, None).map(Found::Token),
+            (None, Some(cookie)) => self.cookie(&cookie.value, cookie.span).map(TokenLocation::Cookie),
+            (Some(_), None) => self.pointer(token, None).map(TokenLocation::Token),
             (None, None) => match (known.token.and_then(Pointer::parse), known.cookie) {
-                (Some(pointer), _) => Some(Found::Token(pointer)),
-                (None, Some(cookie)) => Some(Found::Cookie(cookie.to_owned())),
+                (Some(pointer), _) => Some(TokenLocation::Token(pointer)),
+                (None, Some(cookie)) => Some(TokenLocation::Cookie(cookie.to_owned())),
                 (None, None) => {
                     let help =
                         "write `token = \"/token\"` for a member of the answer, or `cookie = \"session\"`";
@@ -164,37 +164,37 @@ impl Reading<'_> {
         }
     }
 
-    fn carrier(
+    fn token_placement(
         &mut self,
-        given: Option<&At<file::Carrier>>,
-        found: &Found,
-        known: &Known,
-    ) -> Option<Carrier> {
+        given: Option<&Spanned<file::Carrier>>,
+        found: &TokenLocation,
+        known: &PresetFields,
+    ) -> Option<TokenPlacement> {
         let Some(given) = given else {
             return Some(match (found, known.sent_as) {
-                (Found::Cookie(name), _) => Carrier::Cookie(name.clone()),
-                (Found::Token(_), Some(name)) => Carrier::Cookie(name.to_owned()),
-                (Found::Token(_), None) => Carrier::Bearer,
+                (TokenLocation::Cookie(name), _) => TokenPlacement::Cookie(name.clone()),
+                (TokenLocation::Token(_), Some(name)) => TokenPlacement::Cookie(name.to_owned()),
+                (TokenLocation::Token(_), None) => TokenPlacement::Bearer,
             });
         };
         match &given.value {
-            file::Carrier::Bearer => Some(Carrier::Bearer),
-            file::Carrier::Token => Some(Carrier::Token),
-            file::Carrier::Cookie(name) => self.cookie(name, given.span).map(Carrier::Cookie),
+            file::Carrier::Bearer => Some(TokenPlacement::Bearer),
+            file::Carrier::Token => Some(TokenPlacement::Token),
+            file::Carrier::Cookie(name) => self.cookie(name, given.span).map(TokenPlacement::Cookie),
             file::Carrier::Header(name) => match Header::new(name) {
-                Ok(header) => Some(Carrier::Header(header)),
+                Ok(header) => Some(TokenPlacement::Header(header)),
                 Err(title) => self.refuse(given.span, title, "write the header that the product documents"),
             },
         }
     }
 
-    fn failed(&mut self, given: Option<&file::Failed>, known: Option<&str>) -> Option<Failed> {
+    fn failure_marker(&mut self, given: Option<&file::Failed>, known: Option<&str>) -> Option<FailureMarker> {
         let Some(given) = given else {
             let known = known.and_then(Pointer::parse);
-            return known.map(|pointer| Failed { pointer, equals: Value::Bool(false) });
+            return known.map(|pointer| FailureMarker { pointer, equals: Value::Bool(false) });
         };
         let pointer = self.pointer(Some(&given.pointer), None)?;
-        Some(Failed { pointer, equals: given.equals.clone() })
+        Some(FailureMarker { pointer, equals: given.equals.clone() })
     }
 
     fn refresh(&mut self, given: &file::Refresh) -> Option<Refresh> {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::config::{self, Level, Problems, Surroundings};
-use claviger::gateway::failures::Failures;
+use claviger::config::{self, CompileInputs, Level, Problems};
+use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::signature::HmacKey;
 
 use super::room;
@@ -27,10 +27,10 @@ fn verdict(text: &str, path: &Path) -> (bool, String) {
         assert!(problems.has_errors(), "no file, and no word why");
         return (false, told(&problems));
     };
-    let around = Surroundings {
+    let around = CompileInputs {
         environment: &|name| (name == "SECRET").then(|| "d6ed1a06-66f7-4584-af18-000000000003".to_owned()),
         now: SystemTime::UNIX_EPOCH + Duration::from_hours(500_000),
-        failures: Arc::new(Failures::default()),
+        failures: Arc::new(FailureLimiter::default()),
         former: None,
         fingerprints: HmacKey::new(b"0123456789abcdef0123456789abcdef"),
         stored: None,

@@ -10,9 +10,9 @@ use std::{fs, thread};
 
 use claviger::audit::{Folder, segments};
 use claviger::clock::SystemClock;
-use claviger::config::{self, Surroundings};
+use claviger::config::{self, CompileInputs};
 use claviger::framing::{Body, Chunks, HeadLimits, answer_head, request_head};
-use claviger::gateway::failures::Failures;
+use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::metrics::Metrics;
 use claviger::server::{Server, Setup, StateDir};
 use claviger::target::Target;
@@ -159,10 +159,10 @@ impl Scene {
         let config = CONFIG.replace("@UPSTREAM@", &address.to_string()).replace("@TOKEN@", &digest);
         room::write(&path, config.as_bytes());
         let state = StateDir::open(&folder.path().join("state")).unwrap();
-        let around = Surroundings {
+        let around = CompileInputs {
             environment: &|_| None,
             now: SystemTime::now(),
-            failures: Arc::new(Failures::default()),
+            failures: Arc::new(FailureLimiter::default()),
             former: None,
             fingerprints: state.fingerprint_key().unwrap(),
             stored: None,

@@ -59,7 +59,7 @@ fn whole_body(body: Body, rest: &[u8]) -> Option<usize> {
         Body::Chunked => {
             let mut chunks = Chunks::default();
             let taken = chunks.advance(rest).ok()?;
-            chunks.done().then_some(taken)
+            chunks.is_done().then_some(taken)
         }
         Body::UntilClose => None,
     }

@@ -4,25 +4,26 @@ use std::fmt;
 
 use bytes::Bytes;
 use claviger::origin::Origin;
-use claviger::transport::links::{Face, Links};
+use claviger::transport::link_rewrite::{LinkRewriter, PublicUrl};
 use http::header::{HeaderMap, HeaderValue, LINK, LOCATION};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-const FACE: Face<'static> = Face { tls: false, host: "gw:7070", prefix: "/p" };
+const FACE: PublicUrl<'static> = PublicUrl { tls: false, host: "gw:7070", prefix: "/p" };
 
 /// The first byte says where the text is torn, for what comes later streams by unread.
 pub fn body(input: &[u8]) {
     let Some((place, text)) = input.split_first() else { return };
     let origins = vec![Origin::split("https://jms.example.com").unwrap().0];
-    let links = Links { members: vec!["next".into(), "previous".into()], origins, base: "/jms".into() };
+    let links =
+        LinkRewriter { members: vec!["next".into(), "previous".into()], origins, base: "/jms".into() };
     let cut = usize::from(*place) * text.len() / 256;
     json(&links, text, text.len());
     json(&links, text, cut);
     headers(&links, text);
 }
 
-fn json(links: &Links, text: &[u8], cut: usize) {
+fn json(links: &LinkRewriter, text: &[u8], cut: usize) {
     let (held, later) = text.split_at(cut);
     let front = links.rewritten_text(Bytes::copy_from_slice(held), FACE);
     let out = [&front[..], later].concat();
@@ -86,7 +87,7 @@ fn string_len(text: &[u8]) -> usize {
     panic!("a string without an end")
 }
 
-fn headers(links: &Links, text: &[u8]) {
+fn headers(links: &LinkRewriter, text: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(text) else { return };
     let mut map = HeaderMap::new();
     map.insert(LOCATION, value.clone());

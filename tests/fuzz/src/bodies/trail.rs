@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::audit::chain::{Head, hash_of, hex};
+use claviger::audit::chain::{ChainHead, hash_of, hex};
 use claviger::audit::{
-    Durability, Folder, Heads, Journal, Keep, Report, Settings, Signer, Trusted, recent_nonces,
+    CheckpointPolicy, Durability, Folder, Journal, Report, Retention, Settings, Signer, TrustAnchors,
+    recent_nonces,
 };
 use claviger::clock::SystemClock;
 use claviger::metrics::Metrics;
@@ -36,8 +37,8 @@ pub fn body(input: &[u8]) {
 fn any(dir: &Path, segment: &[u8]) {
     let before = put(dir, segment);
     recent_nonces(dir, SystemTime::UNIX_EPOCH, |_, _| {}).unwrap();
-    let heads = Heads { events: 1000, interval: Duration::from_secs(10) };
-    let keep = Keep { plain: Duration::from_secs(10), age: None, size: None };
+    let heads = CheckpointPolicy { events: 1000, interval: Duration::from_secs(10) };
+    let keep = Retention { plain: Duration::from_secs(10), age: None, size: None };
     let settings = Settings { durability: Durability::Batched, rotate: 1 << 20, heads, keep };
     let disk = Box::new(Folder::new(PathBuf::from(dir)));
     let signer = Signer::new("fuzzed", &[7; 32]).unwrap();
@@ -56,13 +57,13 @@ fn any(dir: &Path, segment: &[u8]) {
 }
 
 fn verified(dir: &Path) -> Report {
-    claviger::audit::verify(dir, &Trusted::default(), |_| {}).unwrap()
+    claviger::audit::verify(dir, &TrustAnchors::default(), |_| {}).unwrap()
 }
 
 /// A trail as it is written, with texts of our own.
 fn chained(dir: &Path, rest: &[u8]) {
     let (place, texts) = rest.split_at(rest.len().min(2));
-    let mut head = Head::default();
+    let mut head = ChainHead::default();
     let mut segment = Vec::new();
     for text in String::from_utf8_lossy(texts).split('\n').take(8) {
         head.append(&mut segment, |out| {

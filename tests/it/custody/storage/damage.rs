@@ -109,13 +109,13 @@ fn what_was_taken_away_is_overwritten() {
     block_on(async {
         let store = place.open().await;
         store.write(&some(), None).await.unwrap();
-        store.write(&[Change::Version(version)], None).await.unwrap();
+        store.write(&[Change::PutVersion(version)], None).await.unwrap();
         store.close().await;
     });
     assert!(in_file());
     block_on(async {
         let store = place.open().await;
-        store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
+        store.write(&[Change::RemoveCredential("jms".into())], None).await.unwrap();
         store.close().await;
     });
     assert!(!in_file());

@@ -56,7 +56,7 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
         let disable =
             "BEGIN; UPDATE consumers SET disabled = 1; UPDATE store SET changes = changes + 1; COMMIT";
         sqlx::raw_sql(disable).execute(&mut before).await.unwrap();
-        let (rows, now) = other.renew(rows, from).await.unwrap();
+        let (rows, now) = other.read_since(rows, from).await.unwrap();
         assert!(rows.consumers[0].disabled && now != from);
         assert_eq!((rows, now), one.read().await.unwrap());
     });

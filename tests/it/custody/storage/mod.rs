@@ -7,8 +7,8 @@ mod renewed;
 use std::path::PathBuf;
 
 use claviger::storage::{
-    AccessKeyRow, Change, ConsumerRow, CredentialRow, Frozen, Note, Rows, Seconds, Sqlite, Stage, Stamp,
-    Storage, StoreFault, TokenRow, VersionRow,
+    AccessKeyRow, Change, ConsumerRow, CredentialRow, FreezeTarget, PendingAuditEvent, Revision, Rows,
+    Seconds, Sqlite, Stage, Storage, StoreError, TokenRow, VersionRow,
 };
 
 use renewed::{
@@ -103,27 +103,27 @@ fn version(credential: &str, version: u32) -> VersionRow {
     }
 }
 
-fn note(id: &str) -> Note {
-    Note { id: id.into(), members: r#","what":"tested""#.into() }
+fn note(id: &str) -> PendingAuditEvent {
+    PendingAuditEvent { id: id.into(), members: r#","what":"tested""#.into() }
 }
 
 /// A bit of everything, in an order that is not the one in which it is read.
 fn some() -> Vec<Change> {
     vec![
-        Change::Consumer(consumer("zoe")),
-        Change::Consumer(ConsumerRow { disabled: true, note: Some("n".into()), ..consumer("ada") }),
-        Change::Token(token("t2", "zoe")),
-        Change::Token(token("t1", "of-the-file")),
-        Change::AccessKey(access_key("k2", "zoe")),
-        Change::AccessKey(AccessKeyRow { strict: None, expires: None, ..access_key("k1", "of-the-file") }),
-        Change::Credential(credential("jms")),
-        Change::Version(VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) }),
-        Change::Version(version("jms", 9)),
-        Change::Freeze(Frozen::Credential("jms".into())),
-        Change::Freeze(Frozen::Gateway),
-        Change::Note(note("2")),
-        Change::Note(note("1")),
-        Change::Proof(vec![0, 1, 255]),
+        Change::PutConsumer(consumer("zoe")),
+        Change::PutConsumer(ConsumerRow { disabled: true, note: Some("n".into()), ..consumer("ada") }),
+        Change::PutToken(token("t2", "zoe")),
+        Change::PutToken(token("t1", "of-the-file")),
+        Change::PutAccessKey(access_key("k2", "zoe")),
+        Change::PutAccessKey(AccessKeyRow { strict: None, expires: None, ..access_key("k1", "of-the-file") }),
+        Change::PutCredential(credential("jms")),
+        Change::PutVersion(VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) }),
+        Change::PutVersion(version("jms", 9)),
+        Change::Freeze(FreezeTarget::Credential("jms".into())),
+        Change::Freeze(FreezeTarget::Gateway),
+        Change::QueueAuditEvent(note("2")),
+        Change::QueueAuditEvent(note("1")),
+        Change::SetKeyCheck(vec![0, 1, 255]),
     ]
 }
 
@@ -144,9 +144,9 @@ fn some_rows() -> Rows {
             VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) },
         ],
         last_versions: vec![("jms".into(), 10)],
-        frozen: vec![Frozen::Gateway, Frozen::Credential("jms".into())],
+        frozen: vec![FreezeTarget::Gateway, FreezeTarget::Credential("jms".into())],
         notes: vec![note("1"), note("2")],
-        proof: Some(vec![0, 1, 255]),
+        key_check: Some(vec![0, 1, 255]),
     }
 }
 
@@ -186,12 +186,12 @@ async fn what_is_read_is_what_was_written(place: &impl Place) {
             let credential = CredentialRow { upstream: text.into(), created: at, ..credential(text) };
             let version = VersionRow { until: Some(at), sealed: text.into(), ..version(text, u32::MAX) };
             let changes = [
-                Change::Consumer(consumer.clone()),
-                Change::Token(token.clone()),
-                Change::AccessKey(key.clone()),
-                Change::Credential(credential.clone()),
-                Change::Version(version.clone()),
-                Change::Freeze(Frozen::Consumer(text.into())),
+                Change::PutConsumer(consumer.clone()),
+                Change::PutToken(token.clone()),
+                Change::PutAccessKey(key.clone()),
+                Change::PutCredential(credential.clone()),
+                Change::PutVersion(version.clone()),
+                Change::Freeze(FreezeTarget::Consumer(text.into())),
             ];
             store.write(&changes, None).await.unwrap();
             let rows = rows(&store).await;
@@ -201,7 +201,7 @@ async fn what_is_read_is_what_was_written(place: &impl Place) {
                 "{text:?} {at}"
             );
             assert!(rows.versions.contains(&version), "{text:?} {at}");
-            assert!(rows.frozen.contains(&Frozen::Consumer(text.into())), "{text:?}");
+            assert!(rows.frozen.contains(&FreezeTarget::Consumer(text.into())), "{text:?}");
         }
     }
     assert_eq!(rows(&store).await.tokens.len(), odd.len());
@@ -216,13 +216,13 @@ async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
     let credential = CredentialRow { disabled: true, upstream: "other".into(), ..credential("jms") };
     let version = VersionRow { stage: Stage::Retired, sealed: vec![1], ..version("jms", 9) };
     let changes = [
-        Change::Consumer(consumer.clone()),
-        Change::Token(token.clone()),
-        Change::AccessKey(key.clone()),
-        Change::Credential(credential.clone()),
-        Change::Version(version.clone()),
-        Change::Freeze(Frozen::Gateway),
-        Change::Proof(vec![2]),
+        Change::PutConsumer(consumer.clone()),
+        Change::PutToken(token.clone()),
+        Change::PutAccessKey(key.clone()),
+        Change::PutCredential(credential.clone()),
+        Change::PutVersion(version.clone()),
+        Change::Freeze(FreezeTarget::Gateway),
+        Change::SetKeyCheck(vec![2]),
     ];
     store.write(&changes, None).await.unwrap();
     let mut expected = some_rows();
@@ -231,7 +231,7 @@ async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
     expected.access_keys[1] = key;
     expected.credentials[0] = credential;
     expected.versions[0] = version;
-    expected.proof = Some(vec![2]);
+    expected.key_check = Some(vec![2]);
     assert_eq!(rows(&store).await, expected, "and what belongs to them stays");
 }
 
@@ -239,12 +239,12 @@ async fn what_is_taken_away_takes_with_it_what_is_its_own(place: &impl Place) {
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
     let changes = [
-        Change::NoConsumer("zoe".into()),
-        Change::NoVersion("jms".into(), 10),
-        Change::Thaw(Frozen::Gateway),
-        Change::Thaw(Frozen::Upstream("never frozen".into())),
-        Change::Told("1".into()),
-        Change::Told("unknown".into()),
+        Change::RemoveConsumer("zoe".into()),
+        Change::RemoveVersion("jms".into(), 10),
+        Change::Unfreeze(FreezeTarget::Gateway),
+        Change::Unfreeze(FreezeTarget::Upstream("never frozen".into())),
+        Change::AuditEventPublished("1".into()),
+        Change::AuditEventPublished("unknown".into()),
     ];
     store.write(&changes, None).await.unwrap();
     let mut expected = some_rows();
@@ -255,7 +255,7 @@ async fn what_is_taken_away_takes_with_it_what_is_its_own(place: &impl Place) {
     expected.frozen.remove(0);
     expected.notes.remove(0);
     assert_eq!(rows(&store).await, expected);
-    store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
+    store.write(&[Change::RemoveCredential("jms".into())], None).await.unwrap();
     (expected.credentials, expected.versions) = (Vec::new(), Vec::new());
     assert_eq!(rows(&store).await, expected);
 }
@@ -265,12 +265,12 @@ async fn no_number_is_given_twice(place: &impl Place) {
     let store = place.open().await;
     assert_eq!(rows(&store).await.next_version("jms"), 1);
     store.write(&some(), None).await.unwrap();
-    store.write(&[Change::NoVersion("jms".into(), 10)], None).await.unwrap();
+    store.write(&[Change::RemoveVersion("jms".into(), 10)], None).await.unwrap();
     assert_eq!(rows(&store).await.next_version("jms"), 11);
-    store.write(&[Change::Version(version("jms", 9))], None).await.unwrap();
+    store.write(&[Change::PutVersion(version("jms", 9))], None).await.unwrap();
     assert_eq!(rows(&store).await.next_version("jms"), 11);
-    store.write(&[Change::NoCredential("jms".into())], None).await.unwrap();
-    store.write(&[Change::Credential(credential("jms"))], None).await.unwrap();
+    store.write(&[Change::RemoveCredential("jms".into())], None).await.unwrap();
+    store.write(&[Change::PutCredential(credential("jms"))], None).await.unwrap();
     assert_eq!(rows(&place.open().await).await.next_version("jms"), 11);
     assert_eq!(rows(&store).await.next_version("another"), 1);
 }
@@ -281,13 +281,17 @@ async fn a_list_is_made_whole_or_not_at_all(place: &impl Place) {
     let before = store.stamp().await.unwrap();
     // A version of a credential that is not there cannot be kept, nor one token for two ids.
     let twin = TokenRow { id: "t3".into(), ..token("t1", "ada") };
-    for bad in [Change::Version(version("nowhere", 1)), Change::Token(twin), Change::Note(note("1"))] {
-        let changes = [Change::Consumer(consumer("new")), Change::NoConsumer("ada".into()), bad];
-        assert!(matches!(store.write(&changes, None).await, Err(StoreFault::Unusable { .. })));
+    for bad in [
+        Change::PutVersion(version("nowhere", 1)),
+        Change::PutToken(twin),
+        Change::QueueAuditEvent(note("1")),
+    ] {
+        let changes = [Change::PutConsumer(consumer("new")), Change::RemoveConsumer("ada".into()), bad];
+        assert!(matches!(store.write(&changes, None).await, Err(StoreError::Unusable { .. })));
         assert_eq!(rows(&store).await, some_rows());
         assert_eq!(store.stamp().await.unwrap(), before);
     }
-    store.write(&[Change::Consumer(consumer("new"))], None).await.unwrap();
+    store.write(&[Change::PutConsumer(consumer("new"))], None).await.unwrap();
     assert_eq!(rows(&place.open().await).await.consumers.len(), 3, "it goes on after a failure");
 }
 
@@ -295,7 +299,7 @@ async fn the_stamp_is_the_same_for_all_and_another_after_a_change(place: &impl P
     let (one, other) = (place.open().await, place.open().await);
     let mut last = one.stamp().await.unwrap();
     for change in some() {
-        let counts = !matches!(change, Change::Note(_));
+        let counts = !matches!(change, Change::QueueAuditEvent(_));
         one.write(std::slice::from_ref(&change), None).await.unwrap();
         let (here, there) = (one.stamp().await.unwrap(), other.stamp().await.unwrap());
         assert_eq!(here, there);
@@ -303,7 +307,11 @@ async fn the_stamp_is_the_same_for_all_and_another_after_a_change(place: &impl P
         assert_eq!(here != last, counts, "{change:?}");
         last = here;
     }
-    let quiet = [Change::Used("t1".into(), 9), Change::Told("1".into()), Change::Note(note("3"))];
+    let quiet = [
+        Change::MarkUsed("t1".into(), 9),
+        Change::AuditEventPublished("1".into()),
+        Change::QueueAuditEvent(note("3")),
+    ];
     other.write(&quiet, None).await.unwrap();
     assert_eq!((one.stamp().await.unwrap(), place.open().await.stamp().await.unwrap()), (last, last));
 }
@@ -311,19 +319,19 @@ async fn the_stamp_is_the_same_for_all_and_another_after_a_change(place: &impl P
 async fn a_change_made_from_what_is_outdated_is_refused(place: &impl Place) {
     let (one, other) = (place.open().await, place.open().await);
     let (_, seen) = one.read().await.unwrap();
-    one.write(&[Change::Consumer(consumer("first"))], Some(seen)).await.unwrap();
-    let second = [Change::Consumer(consumer("second"))];
+    one.write(&[Change::PutConsumer(consumer("first"))], Some(seen)).await.unwrap();
+    let second = [Change::PutConsumer(consumer("second"))];
     for store in [&one, &other] {
-        assert!(matches!(store.write(&second, Some(seen)).await, Err(StoreFault::Outdated)));
+        assert!(matches!(store.write(&second, Some(seen)).await, Err(StoreError::Conflict)));
     }
     let (now, changes) = (one.stamp().await.unwrap(), seen.changes - 1);
-    for another in [Stamp { changes, ..now }, Stamp { mark: !now.mark, ..now }] {
-        assert!(matches!(one.write(&second, Some(another)).await, Err(StoreFault::Outdated)));
+    for another in [Revision { changes, ..now }, Revision { mark: !now.mark, ..now }] {
+        assert!(matches!(one.write(&second, Some(another)).await, Err(StoreError::Conflict)));
     }
     assert_eq!(rows(&other).await.consumers, [consumer("first")]);
     // What does not count does not outdate either.
     let (_, seen) = other.read().await.unwrap();
-    one.write(&[Change::Note(note("1"))], None).await.unwrap();
+    one.write(&[Change::QueueAuditEvent(note("1"))], None).await.unwrap();
     other.write(&second, Some(seen)).await.unwrap();
     assert_eq!(rows(&one).await.consumers.len(), 2);
 }
@@ -331,9 +339,9 @@ async fn a_change_made_from_what_is_outdated_is_refused(place: &impl Place) {
 async fn the_latest_use_stays(place: &impl Place) {
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
-    let used = |at| Change::Used("t1".into(), at);
+    let used = |at| Change::MarkUsed("t1".into(), at);
     for (at, latest) in [(100, 100), (50, 100), (101, 101)] {
-        let changes = [used(at), Change::Used("k2".into(), at), Change::Used("gone".into(), at)];
+        let changes = [used(at), Change::MarkUsed("k2".into(), at), Change::MarkUsed("gone".into(), at)];
         store.write(&changes, None).await.unwrap();
         assert_eq!(rows(&store).await.tokens[0].last_used, Some(latest));
         assert_eq!(rows(&store).await.access_keys[1].last_used, Some(latest));
@@ -350,7 +358,7 @@ async fn several_may_write_at_once(place: &impl Place) {
     }
     let write = async |number: usize| {
         for count in 0..10 {
-            let change = Change::Consumer(consumer(&format!("c-{number}-{count}")));
+            let change = Change::PutConsumer(consumer(&format!("c-{number}-{count}")));
             stores[number].write(&[change], None).await.unwrap();
         }
     };

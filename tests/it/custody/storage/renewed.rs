@@ -1,6 +1,8 @@
 //! What every store does for whoever follows it: what was read once is brought up to date.
 
-use claviger::storage::{AccessKeyRow, Change, ConsumerRow, Frozen, Rows, Stamp, Storage as _, TokenRow};
+use claviger::storage::{
+    AccessKeyRow, Change, ConsumerRow, FreezeTarget, Revision, Rows, Storage as _, TokenRow,
+};
 
 use super::{Place, access_key, consumer, note, some, some_rows, token};
 
@@ -11,30 +13,30 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
     let revoked = AccessKeyRow { revoked: Some(8), ..access_key("k1", "of-the-file") };
     let bulk = (0..300).flat_map(|number| {
         let name = format!("many-{number}");
-        [Change::Token(token(&number.to_string(), &name)), Change::Consumer(consumer(&name))]
+        [Change::PutToken(token(&number.to_string(), &name)), Change::PutConsumer(consumer(&name))]
     });
     let rounds = [
         Vec::new(),
         some(),
-        vec![Change::Consumer(ConsumerRow { disabled: true, ..consumer("zoe") })],
-        vec![Change::Token(TokenRow { revoked: Some(9), ..token("t1", "of-the-file") })],
-        vec![Change::Token(moved)],
-        vec![Change::AccessKey(revoked)],
-        vec![Change::Freeze(Frozen::Consumer("ada".into())), Change::Told("1".into())],
+        vec![Change::PutConsumer(ConsumerRow { disabled: true, ..consumer("zoe") })],
+        vec![Change::PutToken(TokenRow { revoked: Some(9), ..token("t1", "of-the-file") })],
+        vec![Change::PutToken(moved)],
+        vec![Change::PutAccessKey(revoked)],
+        vec![Change::Freeze(FreezeTarget::Consumer("ada".into())), Change::AuditEventPublished("1".into())],
         bulk.collect(),
-        vec![Change::NoConsumer("ada".into()), Change::Proof(vec![7])],
-        vec![Change::Consumer(consumer("ada")), Change::NoVersion("jms".into(), 9)],
-        vec![Change::NoConsumer("many-7".into()), Change::Token(token("t9", "many-7"))],
+        vec![Change::RemoveConsumer("ada".into()), Change::SetKeyCheck(vec![7])],
+        vec![Change::PutConsumer(consumer("ada")), Change::RemoveVersion("jms".into(), 9)],
+        vec![Change::RemoveConsumer("many-7".into()), Change::PutToken(token("t9", "many-7"))],
         // Each alone, of consumers who have nothing else.
-        vec![Change::Token(token("t8", "of-the-file"))],
-        vec![Change::AccessKey(access_key("k3", "file-1"))],
-        vec![Change::NoConsumer("file-1".into())],
-        vec![Change::Token(token("t7", "file-2"))],
-        vec![Change::NoConsumer("file-2".into())],
-        vec![Change::Consumer(consumer("solo"))],
-        vec![Change::NoConsumer("solo".into())],
-        vec![Change::AccessKey(access_key("k2", "file-3"))],
-        vec![Change::NoCredential("jms".into()), Change::Note(note("9"))],
+        vec![Change::PutToken(token("t8", "of-the-file"))],
+        vec![Change::PutAccessKey(access_key("k3", "file-1"))],
+        vec![Change::RemoveConsumer("file-1".into())],
+        vec![Change::PutToken(token("t7", "file-2"))],
+        vec![Change::RemoveConsumer("file-2".into())],
+        vec![Change::PutConsumer(consumer("solo"))],
+        vec![Change::RemoveConsumer("solo".into())],
+        vec![Change::PutAccessKey(access_key("k2", "file-3"))],
+        vec![Change::RemoveCredential("jms".into()), Change::QueueAuditEvent(note("9"))],
     ];
     let mut seen = Vec::new();
     for round in rounds {
@@ -42,7 +44,7 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
         seen.push(other.read().await.unwrap());
         let (now, stamp) = seen.last().cloned().unwrap();
         for (rows, from) in &seen {
-            let renewed = other.renew(rows.clone(), *from).await.unwrap();
+            let renewed = other.read_since(rows.clone(), *from).await.unwrap();
             assert_eq!(renewed, (now.clone(), stamp), "{from:?} after {round:?}");
         }
     }
@@ -56,23 +58,23 @@ pub(super) async fn rows_are_renewed_whatever_became_of_the_stamp(place: &impl P
     let (now, stamp) = store.read().await.unwrap();
     let other = Rows { tokens: vec![token("t9", "gone")], ..some_rows() };
     for changes in stamp.changes - 1..=stamp.changes + 1 {
-        let of_another = Stamp { changes, mark: !stamp.mark };
-        let renewed = store.renew(other.clone(), of_another).await.unwrap();
+        let of_another = Revision { changes, mark: !stamp.mark };
+        let renewed = store.read_since(other.clone(), of_another).await.unwrap();
         assert_eq!(renewed, (now.clone(), stamp), "{changes}");
     }
     let crowd: Vec<Change> =
-        (0..10_500).map(|number| Change::Consumer(consumer(&number.to_string()))).collect();
+        (0..10_500).map(|number| Change::PutConsumer(consumer(&number.to_string()))).collect();
     store.write(&crowd, None).await.unwrap();
-    let renewed = store.renew(now.clone(), stamp).await.unwrap();
+    let renewed = store.read_since(now.clone(), stamp).await.unwrap();
     assert_eq!(renewed, store.read().await.unwrap(), "very many at once");
     for number in 0..1001 {
-        let frozen = Frozen::Upstream("jms".into());
-        let change = if number % 2 == 0 { Change::Freeze(frozen) } else { Change::Thaw(frozen) };
+        let frozen = FreezeTarget::Upstream("jms".into());
+        let change = if number % 2 == 0 { Change::Freeze(frozen) } else { Change::Unfreeze(frozen) };
         store.write(&[change], None).await.unwrap();
     }
     let last = store.read().await.unwrap();
     for (rows, from) in [begun, (now, stamp)] {
-        assert_eq!(store.renew(rows, from).await.unwrap(), last, "very many one by one");
+        assert_eq!(store.read_since(rows, from).await.unwrap(), last, "very many one by one");
     }
 }
 
@@ -81,6 +83,6 @@ pub(super) async fn a_use_is_no_reason_to_read_a_token_again(place: &impl Place)
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
     let (rows, from) = store.read().await.unwrap();
-    store.write(&[Change::Used("t1".into(), 9), Change::Used("k2".into(), 9)], None).await.unwrap();
-    assert_eq!(store.renew(rows, from).await.unwrap(), (some_rows(), from));
+    store.write(&[Change::MarkUsed("t1".into(), 9), Change::MarkUsed("k2".into(), 9)], None).await.unwrap();
+    assert_eq!(store.read_since(rows, from).await.unwrap(), (some_rows(), from));
 }

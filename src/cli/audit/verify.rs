@@ -1,0 +1,174 @@
+//! `audit verify`, `audit verify-proof`: what an auditor checks.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{Output, eprint, print, progress, row, settings};
+use crate::audit::{
+    Checkpoint, CheckpointKey, Finding, LastHead, Proof, Report, TrustAnchors, check_consistency,
+    verify_against,
+};
+use crate::printable::printable_value;
+use crate::server::public_key;
+
+/// What is trusted: the keys that are given, else that of this gateway, where it is its own trail.
+pub(super) fn trust_anchors(
+    path: &Path,
+    dir: Option<&Path>,
+    (keys, heads): (&[String], &[PathBuf]),
+) -> anyhow::Result<TrustAnchors> {
+    let mut trusted = TrustAnchors::default();
+    for key in keys {
+        trusted.keys.push(public(key)?);
+    }
+    if keys.is_empty() && dir.is_none() {
+        let own = public_key(&settings(path)?.state_dir.value);
+        let key = std::fs::read_to_string(&own).map_err(anyhow::Error::from);
+        let key = key.and_then(|key| Ok(CheckpointKey::parse(&key)?));
+        // Without it nobody can tell whose heads these are.
+        let wanted = || format!("{}: the public key of this gateway; --key gives another", own.display());
+        trusted.keys.push(key.with_context(wanted)?);
+    }
+    for file in heads {
+        let note = text_of(file)?;
+        let wrong = || format!("{}: no head that a trusted key has signed", file.display());
+        trusted.heads.push(trusted.open(&note).with_context(wrong)?);
+    }
+    Ok(trusted)
+}
+
+/// A text that claviger has printed once, from a file: without what mail and editors add to it.
+fn text_of(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines = text.trim_start_matches('\u{feff}').trim().lines().map(str::trim_end);
+    Ok(lines.fold(String::with_capacity(text.len()), |text, line| text + line + "\n"))
+}
+
+/// A public key, given as it is or by its file.
+fn public(given: &str) -> anyhow::Result<CheckpointKey> {
+    if let Ok(key) = CheckpointKey::parse(given) {
+        return Ok(key);
+    }
+    let text = text_of(Path::new(given)).with_context(|| format!("no public key, and no file: {given}"))?;
+    CheckpointKey::parse(&text).with_context(|| given.to_owned())
+}
+
+/// Two heads that the key has signed.
+pub(super) fn heads(key: &str, (earlier, later): (&Path, &Path)) -> anyhow::Result<(Checkpoint, Checkpoint)> {
+    let key = public(key)?;
+    let open = |file: &Path| {
+        key.open(&text_of(file)?)
+            .with_context(|| format!("{}: no head that this key has signed", file.display()))
+    };
+    Ok((open(earlier)?, open(later)?))
+}
+
+/// Checks a proof of consistency.
+pub(super) fn consistency(
+    (earlier, later): (Checkpoint, Checkpoint),
+    proof: &Path,
+    output: Output,
+) -> anyhow::Result<bool> {
+    let holds = check_consistency(&earlier, &later, &text_of(proof)?);
+    match output {
+        Output::Json => print(&format!("{}\n", serde_json::json!({"consistent": holds}))),
+        Output::Text if holds => {
+            print(&format!(
+                "the {} events of the later head begin with the {} of the earlier\n",
+                later.size, earlier.size
+            ));
+        }
+        Output::Text => eprint("this does not show that the later head only adds to the earlier\n"),
+    }
+    Ok(holds)
+}
+
+pub(super) fn proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bool> {
+    let (text, key) = (text_of(file)?, public(key)?);
+    let checked = Proof::parse(&text).and_then(|proof| proof.check(&key).map(|head| (proof, head)));
+    let (proof, head) = checked.with_context(|| file.display().to_string())?;
+    let line = String::from_utf8_lossy(&proof.line).into_owned();
+    match output {
+        Output::Json => print(&format!("{}\n", printable_value(&line))),
+        Output::Text => {
+            let (place, size, time) = (proof.index + 1, head.size, head.time);
+            print(&format!("proven: event {place} of the {size} that were signed at {time}\n"));
+            print(&row(&serde_json::from_str(&line)?));
+        }
+    }
+    Ok(true)
+}
+
+/// What was verified, and where.
+#[derive(Serialize)]
+struct Verified<'r> {
+    dir: Cow<'r, str>,
+    #[serde(flatten)]
+    report: &'r Report,
+}
+
+pub(super) fn run(
+    dir: &Path,
+    (trusted, last): (&TrustAnchors, Option<&LastHead>),
+    output: Output,
+) -> anyhow::Result<bool> {
+    let mut report =
+        verify_against(last, dir, trusted, progress(dir)).with_context(|| dir.display().to_string())?;
+    let nothing = (report.events == 0).then(|| Finding {
+        segment: String::new(),
+        line: 0,
+        seq: report.retired + 1,
+        problem: "there is no event: nothing was verified".into(),
+    });
+    report.finding = report.finding.or(nothing);
+    let ok = report.finding.is_none();
+    match (output, &report.finding) {
+        (Output::Json, _) => {
+            let verified = Verified { dir: dir.to_string_lossy(), report: &report };
+            print(&format!("{}\n", serde_json::to_string(&verified)?));
+        }
+        (Output::Text, Some(finding)) => eprint(&format_finding(dir, finding)),
+        (Output::Text, None) => print(&format_report(dir, trusted, &report)),
+    }
+    Ok(ok)
+}
+
+fn format_finding(dir: &Path, finding: &Finding) -> String {
+    let Finding { segment, line, seq, problem } = finding;
+    let (dir, segment) = (dir.display(), printable_value(segment));
+    match line {
+        0 => format!("the trail in {dir} is not intact (at seq {seq}): {problem}\n"),
+        _ => format!("the trail in {dir} is not intact: {segment}:{line} (seq {seq}): {problem}\n"),
+    }
+}
+
+/// What was verified, for people.
+fn format_report(dir: &Path, trusted: &TrustAnchors, report: &Report) -> String {
+    let Report { segments, events, retired, heads, unsigned, open, unfinished_bytes, .. } = report;
+    let mut lines = vec![format!("the trail is intact: {events} events in {segments} segments")];
+    let word = |time: &Option<String>| printable_value(time.as_deref().unwrap_or("-")).into_owned();
+    lines.push(format!("of {} to {}, in {}", word(&report.first), word(&report.last), dir.display()));
+    if *retired > 0 {
+        lines.push(format!("the first {retired} events were let go; a signed stub stands for them"));
+    }
+    if let Some(last) = report.checkpoint.as_deref().and_then(Checkpoint::parse_unverified) {
+        lines.push(format!("the last head is over {} events, of {}", last.size, printable_value(&last.time)));
+    }
+    if trusted.keys.is_empty() {
+        lines.push(format!("heads: {heads}, whose signatures were not checked: give --key"));
+    } else {
+        lines.push(format!("heads: {heads}, all signed by a trusted key; events since the last: {unsigned}"));
+    }
+    if *open > 0 {
+        lines.push(format!(
+            "{open} calls have no outcome yet: in flight, or lost when the gateway last ended"
+        ));
+    }
+    if *unfinished_bytes > 0 {
+        lines.push(format!("{unfinished_bytes} bytes after the last event are no whole line yet"));
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,308 @@
+//! The master key, from where the configuration says it is.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail};
+
+use crate::cli::environment;
+use crate::config::file::{MasterKey as Source, Reference};
+use crate::config::{self, File};
+use crate::custody::key_file::{self, KeyLock};
+use crate::custody::{KeyCheck, MasterKey, MasterKeyError};
+use crate::secret::Secret;
+use crate::server::StateDir;
+use crate::storage::trust::{FileTrustError, TrustedOwner};
+use crate::storage::{Change, Rows};
+
+/// What the store says of its master key; none where nothing is sealed.
+pub(super) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
+    match &rows.key_check {
+        Some(proof) => Ok(Some(KeyCheck::parse(proof)?)),
+        None if rows.versions.is_empty() && rows.access_keys.is_empty() => Ok(None),
+        None => bail!("the store holds sealed secrets and no proof of their master key: it is damaged"),
+    }
+}
+
+/// The key that the store is sealed with; none where nothing is sealed. `held` is taken where it is
+/// still the right one, which spares deriving it.
+///
+/// # Errors
+/// Where the key is not to be had or is another, and why.
+pub(super) fn for_reading(
+    file: &File,
+    rows: &Rows,
+    held: Option<&Rc<MasterKey>>,
+) -> anyhow::Result<Option<Rc<MasterKey>>> {
+    read_keys(file, rows, held, None)
+}
+
+/// The same for who may hold the lock of the key's file already.
+///
+/// # Errors
+/// As [`for_reading`]; also where a rotation that was cut off cannot be completed: the next would put
+/// its key in the place of the one in use.
+pub(super) fn for_rotating(
+    file: &File,
+    rows: &Rows,
+    alone: Option<&KeyLock>,
+) -> anyhow::Result<Option<Rc<MasterKey>>> {
+    read_keys(file, rows, None, alone)
+}
+
+fn read_keys(
+    file: &File,
+    rows: &Rows,
+    held: Option<&Rc<MasterKey>>,
+    alone: Option<&KeyLock>,
+) -> anyhow::Result<Option<Rc<MasterKey>>> {
+    let Some(proof) = proof(rows)? else { return Ok(None) };
+    if let Some(held) = held.filter(|held| proof.is_of(held)) {
+        return Ok(Some(Rc::clone(held)));
+    }
+    let keeper = TrustedOwner::of(&file.state_dir.value);
+    let key = match &file.custody.master_key.value {
+        Source::File(path) => of_file((path, keeper), &proof, alone)?,
+        Source::Env(name) => {
+            let key = MasterKey::parse(&variable(name)?).and_then(|key| proof.holds(&key).map(|()| key));
+            key.with_context(|| format!("the master key in the variable `{name}`"))?
+        }
+        Source::Passphrase(place) => {
+            let key = proof.derive(&read_reference(place, keeper)?);
+            key.with_context(|| format!("the passphrase in {}", format_reference(place)))?
+        }
+    };
+    Ok(Some(Rc::new(key)))
+}
+
+/// The key to seal with, and what has to be written with the first record sealed.
+///
+/// # Errors
+/// As [`for_reading`]; also where there is no key and none may be made.
+pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
+    if let Some(key) = for_reading(file, rows, None)? {
+        return Ok((key, None));
+    }
+    let (source, keeper) = (&file.custody.master_key, TrustedOwner::of(&file.state_dir.value));
+    let (key, proof) = match &source.value {
+        Source::File(path) => {
+            if source.span.is_nowhere() && !path.try_exists()? {
+                StateDir::prepare(&file.state_dir.value)?;
+                key_file::create(path).with_context(|| path.display().to_string())?;
+                crate::cli::eprint(&format!(
+                    "a master key was made: {}; without it nothing in the store can be opened: back it up apart\n",
+                    path.display()
+                ));
+            }
+            if !path.try_exists()? {
+                let path = path.display();
+                bail!(
+                    "the master key cannot be used: {path}: there is no such file; put the key there, or leave \
+                     `[custody] master_key` out, so that one is made"
+                );
+            }
+            with_key_check(read(path, keeper)?)?
+        }
+        Source::Env(name) => {
+            let key = MasterKey::parse(&variable(name)?);
+            with_key_check(key.with_context(|| format!("the master key in the variable `{name}`"))?)?
+        }
+        Source::Passphrase(place) => KeyCheck::of_passphrase(&read_reference(place, keeper)?)?,
+    };
+    Ok((Rc::new(key), Some(Change::SetKeyCheck(proof.bytes()))))
+}
+
+/// The key, and its proof.
+pub(super) fn with_key_check(key: MasterKey) -> Result<(MasterKey, KeyCheck), MasterKeyError> {
+    let proof = KeyCheck::of_key(&key)?;
+    Ok((key, proof))
+}
+
+/// The key in the file, or the next where a rotation was cut off after the store was sealed with it:
+/// that one is put in its place, by who is `alone` or can be so at once. Who is not leaves it where it is.
+fn of_file(
+    (path, keeper): (&Path, TrustedOwner),
+    proof: &KeyCheck,
+    alone: Option<&KeyLock>,
+) -> anyhow::Result<MasterKey> {
+    let why = match proven_in(path, keeper, proof) {
+        Ok(key) => return Ok(key),
+        Err(why) => why,
+    };
+    let Ok(key) = proven_in(&key_file::next(path), keeper, proof) else {
+        // It may have been put in its place between the two looks.
+        return proven_in(path, keeper, proof).map_err(|_| why);
+    };
+    if let Some(alone) = alone {
+        complete((path, keeper), proof, alone).with_context(|| path.display().to_string())?;
+        return Ok(key);
+    }
+    let completed = match key_file::try_lock(path) {
+        Ok(Some(alone)) => complete((path, keeper), proof, &alone),
+        // Who holds the lock completes it, or the next to look does.
+        Ok(None) => Ok(()),
+        Err(why) => Err(why),
+    };
+    if let Err(why) = completed {
+        let next = key_file::next(path);
+        tracing::warn!(%why, next = %next.display(), "the master key in use cannot be put in its place");
+    }
+    Ok(key)
+}
+
+/// Puts the next key in its place if it is the right one still, which only the lock makes certain: by
+/// now another rotation may have put it there, and its own beside it.
+fn complete((path, keeper): (&Path, TrustedOwner), proof: &KeyCheck, alone: &KeyLock) -> std::io::Result<()> {
+    if proven_in(path, keeper, proof).is_ok() {
+        return Ok(());
+    }
+    if let Ok(key) = proven_in(&key_file::next(path), keeper, proof) {
+        key_file::promote(path, alone)?;
+        tracing::info!(key = key.shown_id(), "the rotation of the master key is complete");
+    }
+    Ok(())
+}
+
+/// The key in a file, if it is the one that the store is sealed with.
+fn proven_in(path: &Path, keeper: TrustedOwner, proof: &KeyCheck) -> anyhow::Result<MasterKey> {
+    let key = read(path, keeper)?;
+    proof.holds(&key).with_context(|| path.display().to_string())?;
+    Ok(key)
+}
+
+/// Reads the key in a file that nobody else can read.
+pub(super) fn read(path: &Path, keeper: TrustedOwner) -> anyhow::Result<MasterKey> {
+    let text = config::read_secret_file(path, keeper).map_err(|ill| ill_kept(&ill, "the master key"))?;
+    MasterKey::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// What to say of a file of secrets that is not well kept.
+pub(super) fn ill_kept(ill: &FileTrustError, what: &str) -> anyhow::Error {
+    let remedy = ill.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
+    anyhow::anyhow!("{what} cannot be used: {ill}{remedy}")
+}
+
+fn variable(name: &str) -> anyhow::Result<Secret> {
+    let value = environment(name).with_context(|| format!("the environment has no variable `{name}`"))?;
+    Ok(Secret::new(value.into_bytes()))
+}
+
+fn read_reference(place: &Reference, keeper: TrustedOwner) -> anyhow::Result<Secret> {
+    match place {
+        Reference::Env(name) => variable(name),
+        Reference::File(path) => {
+            config::read_secret_file(path, keeper).map_err(|ill| ill_kept(&ill, "the passphrase"))
+        }
+    }
+}
+
+fn format_reference(place: &Reference) -> String {
+    match place {
+        Reference::Env(name) => format!("the variable `{name}`"),
+        Reference::File(path) => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Where a rotation was cut off: the former key at its path, the one in use beside it.
+    struct CutOff {
+        folder: tempfile::TempDir,
+        path: PathBuf,
+        used: MasterKey,
+        proof: KeyCheck,
+    }
+
+    /// Who runs this.
+    fn own() -> TrustedOwner {
+        TrustedOwner::of(Path::new("/nowhere"))
+    }
+
+    fn cut_off() -> CutOff {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        key_file::create(&path).unwrap();
+        let (used, proof) = with_key_check(MasterKey::generate().unwrap()).unwrap();
+        key_file::stage(&path, &used, &key_file::lock(&path).unwrap()).unwrap();
+        CutOff { folder, path, used, proof }
+    }
+
+    impl CutOff {
+        /// What is found, which must be the key in use.
+        fn finds(&self, alone: Option<&KeyLock>) {
+            let found = of_file((&self.path, own()), &self.proof, alone).unwrap();
+            assert_eq!(found.shown_id(), self.used.shown_id());
+        }
+
+        fn is_complete(&self) -> bool {
+            let (at, beside) = (read(&self.path, own()), key_file::next(&self.path).exists());
+            at.is_ok_and(|key| self.proof.is_of(&key)) && !beside
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_was_cut_off_is_completed() {
+        let left = cut_off();
+        left.finds(None);
+        assert!(left.is_complete());
+        left.finds(None);
+        let left = cut_off();
+        left.finds(Some(&key_file::lock(&left.path).unwrap()));
+        assert!(left.is_complete());
+    }
+
+    #[test]
+    fn while_another_rotates_the_key_is_used_where_it_is() {
+        let left = cut_off();
+        let former = fs::read(&left.path).unwrap();
+        let another = key_file::lock(&left.path).unwrap();
+        left.finds(None);
+        assert_eq!(fs::read(&left.path).unwrap(), former);
+        drop(another);
+        left.finds(None);
+        assert!(left.is_complete());
+    }
+
+    /// Between the looks and the lock the rotation was completed, and another has staged its key.
+    #[test]
+    fn no_later_key_takes_the_place_of_the_one_in_use() {
+        let left = cut_off();
+        let alone = key_file::lock(&left.path).unwrap();
+        key_file::promote(&left.path, &alone).unwrap();
+        let later = MasterKey::generate().unwrap();
+        key_file::stage(&left.path, &later, &alone).unwrap();
+        complete((&left.path, own()), &left.proof, &alone).unwrap();
+        left.finds(None);
+        assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
+        // Nor where neither is the one that was read.
+        let (_, proof) = with_key_check(MasterKey::generate().unwrap()).unwrap();
+        complete((&left.path, own()), &proof, &alone).unwrap();
+        assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
+        assert_eq!(read(&key_file::next(&left.path), own()).unwrap().shown_id(), later.shown_id());
+    }
+
+    #[test]
+    fn what_cannot_be_completed_keeps_no_reader_from_the_key() {
+        let left = cut_off();
+        fs::set_permissions(left.folder.path(), Permissions::from_mode(0o500)).unwrap();
+        left.finds(None);
+        fs::set_permissions(left.folder.path(), Permissions::from_mode(0o700)).unwrap();
+        // Root may write there all the same; over a folder nobody can rename a file.
+        let left = cut_off();
+        fs::remove_file(&left.path).unwrap();
+        fs::create_dir(&left.path).unwrap();
+        left.finds(None);
+        assert!(key_file::next(&left.path).exists());
+        // The next rotation would stage its own there: it may not go on.
+        let alone = key_file::lock(&left.path).unwrap();
+        of_file((&left.path, own()), &left.proof, Some(&alone)).unwrap_err();
+        assert!(key_file::next(&left.path).exists());
+    }
+}

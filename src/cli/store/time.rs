@@ -1,0 +1,69 @@
+//! Times as they are typed and shown.
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+
+use crate::storage::Seconds;
+
+/// A moment in seconds since 1970, as RFC 3339 in UTC.
+pub(super) fn format_time(at: Seconds) -> String {
+    Timestamp::from_second(at).map_or_else(|_| at.to_string(), |at| at.to_string())
+}
+
+/// The same, or `-`.
+pub(super) fn shown_or_dash(at: Option<Seconds>) -> String {
+    at.map_or_else(|| "-".into(), format_time)
+}
+
+/// How what was issued stands: whether it was revoked, and when it ends.
+pub(super) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now: Seconds) -> String {
+    match (revoked, expires) {
+        (Some(at), _) => format!("revoked {}", format_time(at)),
+        (None, Some(end)) if end <= now => format!("ended {}", format_time(end)),
+        (None, Some(end)) => format!("until {}", format_time(end)),
+        (None, None) => "good".into(),
+    }
+}
+
+/// A moment to come: RFC 3339, or a number and `m`, `h` or `d` from `now`.
+pub(super) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
+    let at = match parse_duration(text) {
+        Some(span) => now.checked_add(span).context("too far away")?,
+        None => text.parse::<Timestamp>().map(Timestamp::as_second).ok().with_context(|| {
+            format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a span as 90d")
+        })?,
+    };
+    if at <= now {
+        bail!("`{text}` is in the past");
+    }
+    Ok(at)
+}
+
+/// A span as `30s`, `15m`, `24h` or `90d`, in seconds.
+pub(in crate::cli) fn parse_duration(text: &str) -> Option<Seconds> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let each = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().and_then(|number| Seconds::from(number).checked_mul(each))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_moments_to_come_in_both_forms() {
+        assert_eq!(parse_time("90d", 100).unwrap(), 100 + 90 * 86_400);
+        assert_eq!(parse_time("1970-01-01T01:00:00Z", 100).unwrap(), 3600);
+        for bad in ["", "d", "0d", "-1d", "1w", "1970-01-01T00:00:01Z", "tomorrow", "99999999999999d", "é"] {
+            assert!(parse_time(bad, 100).is_err(), "{bad}");
+        }
+        assert_eq!(format_time(3600), "1970-01-01T01:00:00Z");
+    }
+}

@@ -1,0 +1,193 @@
+//! What the store adds to the file: consumers, tokens, credentials and freezes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+use super::upstreams::Upstreams;
+use crate::config::file::{File, Profile};
+use crate::custody::{Credential, Kind, Material, UnsealedStore};
+use crate::gateway::Snapshot;
+use crate::gateway::freezes::{FROZEN_CREDENTIAL, Freezes};
+use crate::inbound::{AccessKey, Consumer, Directory, Ended, TokenRecord};
+use crate::origin::Origin;
+use crate::secret::Secret;
+use crate::signature::{Algorithm, VerifyingKey};
+use crate::storage::{CredentialRow, FreezeTarget, Rows, Seconds};
+use crate::upstream::Upstream;
+
+/// Adds the store's consumers and tokens. `declared` tells whether the file declares a token: that one
+/// is the file's, but what the store has ended stays so.
+pub(super) fn consumers<'a>(
+    rows: &'a Rows,
+    entries: &mut Vec<(Consumer, Vec<TokenRecord>)>,
+    places: &mut HashMap<&'a str, usize>,
+    declared: impl Fn(&[u8; 32]) -> bool,
+) {
+    let mut disabled = HashSet::new();
+    for row in &rows.consumers {
+        let Some(called) = super::name(&row.name) else { continue };
+        let place = *places.entry(&row.name).or_insert_with(|| {
+            entries.push((Consumer::new(called), Vec::new()));
+            entries.len() - 1
+        });
+        let Some((consumer, tokens)) = entries.get_mut(place) else { continue };
+        consumer.stored = true;
+        if row.disabled {
+            disabled.insert(place);
+            consumer.disabled = true;
+            for token in tokens {
+                token.dead = Some(Ended::Disabled);
+            }
+        }
+    }
+    let mut ended = HashMap::new();
+    for row in &rows.tokens {
+        let place = places.get(row.consumer.as_str());
+        let dead = match row.revoked {
+            Some(_) => Some(Ended::Revoked),
+            None => place.is_some_and(|place| disabled.contains(place)).then_some(Ended::Disabled),
+        };
+        if declared(&row.digest) {
+            ended.extend(dead.map(|dead| (row.digest, dead)));
+        } else if let Some((_, tokens)) = place.and_then(|place| entries.get_mut(*place)) {
+            let (id, expires) = (Uuid::try_parse(&row.id).ok(), row.expires.map(time));
+            // Most have one: room for more would be most of what a start takes.
+            tokens.reserve_exact(1);
+            tokens.push(TokenRecord { digest: row.digest, id, expires, dead });
+        }
+    }
+    if ended.is_empty() {
+        return;
+    }
+    for token in entries.iter_mut().flat_map(|(_, tokens)| tokens) {
+        token.dead = ended.get(&token.digest).copied().or(token.dead);
+    }
+}
+
+/// The store's access keys, each with its consumer's place. One whose secret cannot be had now keeps what
+/// is in force of it.
+pub(super) fn access_keys(
+    stored: &UnsealedStore,
+    former: Option<&Snapshot>,
+    places: &HashMap<&str, usize>,
+) -> Vec<(usize, AccessKey)> {
+    let rows = &stored.rows.access_keys;
+    let compiled = rows.iter().filter_map(|row| {
+        let (place, id) = (*places.get(row.consumer.as_str())?, Uuid::try_parse(&row.id).ok()?);
+        let disabled = stored.consumer(&row.consumer).is_some_and(|consumer| consumer.disabled);
+        let dead = match row.revoked {
+            Some(_) => Some(Ended::Revoked),
+            None => disabled.then_some(Ended::Disabled),
+        };
+        let copied = |secret: &Secret| Arc::new(VerifyingKey::new(Secret::new(secret.expose().to_vec())));
+        let opened = stored.keys.get(&row.id).map(copied);
+        let key = opened.or_else(|| former?.directory.verifying(&id))?;
+        let algorithms = row.algorithms.split(' ').filter_map(Algorithm::parse).collect();
+        let strict = row.strict.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        Some((place, AccessKey { id, key, algorithms, strict, expires: row.expires.map(time), dead }))
+    });
+    compiled.collect()
+}
+
+/// The credentials that grants name and the file does not declare. One that is not to be had takes
+/// its place all the same: calls with it are refused, and the others go on.
+pub(super) fn credentials(
+    (stored, former): (Option<&UnsealedStore>, Option<&Snapshot>),
+    file: &File,
+    upstreams: &Upstreams,
+    (credentials, freezes): (&mut Vec<(usize, Credential)>, &mut Freezes),
+) {
+    let Some(stored) = stored else { return };
+    for (name, (place, upstream)) in &upstreams.credentials {
+        let (Some(called), Some(upstream)) = (super::name(name), upstreams.compiled.get(*upstream)) else {
+            continue;
+        };
+        if file.credentials.declares(name) {
+            continue;
+        }
+        let origins = upstream.credential_origins();
+        let uuid = file
+            .upstreams
+            .find(upstream.name.as_str())
+            .is_some_and(|declared| declared.profile.value == Profile::JumpServer);
+        let found = available(stored, name, upstream).and_then(|row| {
+            let Some(opened) = stored.opened.get(name) else {
+                return reuse(stored, former, name, &origins)
+                    .ok_or("the credential has no version that can be used");
+            };
+            Material::parse(&row.kind, &opened.id, &opened.secret, uuid)
+                .map(|material| {
+                    Credential::new(called, opened.version, origins.clone(), material)
+                        .with_start(Some(time(opened.created)))
+                })
+                .map_err(|_| "the credential's material is ill-formed")
+        });
+        credentials.push(match found {
+            Ok(credential) => (*place, credential.of_store()),
+            Err(why) => {
+                freezes.credentials.entry(*place).or_insert(why);
+                (*place, Credential::new_unavailable(called, origins).of_store())
+            }
+        });
+    }
+}
+
+/// The row of a stored credential that may be used for this upstream, or why there is none.
+fn available<'s>(
+    stored: &'s UnsealedStore,
+    name: &str,
+    upstream: &Upstream,
+) -> Result<&'s CredentialRow, &'static str> {
+    let row = stored.credential(name).ok_or("there is no such credential")?;
+    if row.upstream != upstream.name.as_str() {
+        return Err("the credential is for another upstream");
+    }
+    if Kind::parse(&row.kind) != Some(upstream.scheme.kind()) {
+        return Err("the credential is of a kind that the upstream's scheme cannot put on");
+    }
+    if row.disabled {
+        return Err("the credential is disabled");
+    }
+    Ok(row)
+}
+
+/// What is in force already of a version that cannot be opened now: the key may be away, and that is
+/// no reason to stop what works.
+fn reuse(
+    stored: &UnsealedStore,
+    former: Option<&Snapshot>,
+    name: &str,
+    origins: &[Origin],
+) -> Option<Credential> {
+    let (version, created) = stored.active(name)?;
+    let held = former?.custody.find(name, version, Some(time(created)))?;
+    (held.origins == origins).then(|| held.share())
+}
+
+/// What is frozen, by places.
+pub(super) fn freezes(
+    stored: Option<&UnsealedStore>,
+    upstreams: &Upstreams,
+    directory: &Directory,
+) -> Freezes {
+    let mut freezes = Freezes::default();
+    for frozen in stored.iter().flat_map(|stored| &stored.rows.frozen) {
+        match frozen {
+            FreezeTarget::Gateway => freezes.gateway = true,
+            FreezeTarget::Upstream(name) => freezes.upstreams.extend(upstreams.places.get(name)),
+            FreezeTarget::Consumer(name) => freezes.consumers.extend(directory.place(name)),
+            FreezeTarget::Credential(name) => {
+                let place = upstreams.credentials.get(name).map(|(place, _)| *place);
+                freezes.credentials.extend(place.map(|place| (place, FROZEN_CREDENTIAL)));
+            }
+        }
+    }
+    freezes
+}
+
+fn time(at: Seconds) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap_or(0))
+}

@@ -1,0 +1,61 @@
+//! Where what upstreams give for credentials is kept, over reloads too.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use super::upstreams::Upstreams;
+use crate::custody::{Credential, Custody};
+use crate::gateway::Snapshot;
+use crate::scheme::{Known, RefusedLogins, TokenSlot};
+use crate::upstream::Upstream;
+
+/// A slot for each credential whose upstream gives something for it, by its place. Where login, upstream
+/// and settings are the same it is the one in use so far: a reload costs no login and ends no wait, and
+/// whoever corrects a setting need not wait.
+pub(super) fn slots(
+    upstreams: &Upstreams,
+    custody: &Custody,
+    former: Option<&Snapshot>,
+    refused: &Arc<RefusedLogins>,
+) -> HashMap<usize, Arc<TokenSlot>> {
+    let mut slots = HashMap::new();
+    for (name, (place, upstream)) in &upstreams.credentials {
+        let (Some(upstream), Some(credential)) =
+            (upstreams.compiled.get(*upstream), custody.credential(*place))
+        else {
+            continue;
+        };
+        if !upstream.scheme.uses_tokens() {
+            continue;
+        }
+        let kept = former.and_then(|former| {
+            let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
+            let (at, before) =
+                former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
+            let goes_on = held.origins() == upstream.origins()
+                && held.manners.base == upstream.manners.base
+                && held.scheme.same_token_source(&upstream.scheme)
+                && credential.is_same_login_as(before);
+            former.passes.get(&at).filter(|_| goes_on).map(Arc::clone)
+        });
+        let new = || {
+            let names = (upstream.name, credential.name);
+            let (login, versioned) = (login(upstream, credential), credential.stored);
+            Arc::new(TokenSlot::new(Known { names, login, versioned, kept: Arc::clone(refused) }))
+        };
+        slots.insert(*place, kept.unwrap_or_else(new));
+    }
+    slots
+}
+
+/// A digest of all that makes a login what it is, but for the secret; of the store's credentials with their version.
+fn login(upstream: &Upstream, credential: &Credential) -> String {
+    let version = credential.stored.then_some((credential.version, credential.since));
+    let (base, scheme) = (&upstream.manners.base, upstream.scheme.describe_token_source());
+    let told = format!("{:?}", (&credential.origins, base, scheme, credential.key_id(), version));
+    STANDARD_NO_PAD.encode(digest(&SHA256, told.as_bytes()))
+}

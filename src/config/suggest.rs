@@ -1,0 +1,63 @@
+//! "Did you mean …?"
+
+/// Finds the candidate that `wanted` most likely stands for, if any is near enough to be worth saying.
+///
+/// Case and the difference between `-` and `_` count for nothing.
+#[must_use]
+pub fn did_you_mean<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if wanted.len() > LONGEST {
+        return None;
+    }
+    let folded = fold(wanted);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= LONGEST)
+        .filter_map(|candidate| distance(&folded, &fold(candidate)).map(|distance| (distance, candidate)))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// A text longer than this is no misspelling, and comparing it would cost.
+const LONGEST: usize = 64;
+
+/// How alike a shortened word must be (Jaro-Winkler), as `addr` is to `address`.
+const ALIKE: f64 = 0.88;
+
+fn distance(wanted: &str, candidate: &str) -> Option<usize> {
+    let edits = strsim::damerau_levenshtein(wanted, candidate);
+    let longest = wanted.chars().count().max(candidate.chars().count());
+    let close = edits <= (longest / 3).max(1) && edits < longest;
+    (close || strsim::jaro_winkler(wanted, candidate) >= ALIKE).then_some(edits)
+}
+
+fn fold(word: &str) -> String {
+    word.to_lowercase().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::did_you_mean;
+
+    #[test]
+    fn finds_what_was_meant() {
+        let known = ["address", "tls", "max_body", "prefix", "host"];
+        for (wanted, meant) in [
+            ("adress", Some("address")),
+            ("addr", Some("address")),
+            ("Max-Body", Some("max_body")),
+            ("hots", Some("host")),
+            ("perfix", Some("prefix")),
+            ("colour", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(did_you_mean(wanted, known), meant, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn leaves_a_long_text_alone() {
+        let long = "a".repeat(100_000);
+        assert_eq!(did_you_mean(&long, [long.as_str(), "a"]), None);
+    }
+}

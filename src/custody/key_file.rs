@@ -1,0 +1,154 @@
+//! The file of the master key: written beside its name, flushed, and only then put under it, so that
+//! a file of that name is always a whole key.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::master_key::MasterKey;
+use crate::storage::trust::{self, folder};
+
+/// The right to make, rotate and rename the keys of a folder, which one process has at a time, until it
+/// is dropped.
+#[derive(Debug)]
+pub struct KeyLock(#[expect(dead_code, reason = "the lock ends with it")] File);
+
+/// Where the next key of a rotation stands until the store is sealed with it.
+#[must_use]
+pub fn next(path: &Path) -> PathBuf {
+    beside(path, ".next")
+}
+
+/// Makes a new key at `path`, readable by its owner alone, unless another has made one there meanwhile.
+///
+/// # Errors
+/// As the file system's, or where there are no random bytes.
+pub fn create(path: &Path) -> io::Result<()> {
+    let _alone = lock(path)?;
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let key = MasterKey::generate().map_err(io::Error::other)?;
+    let new = beside(path, ".new");
+    write(trust::create, &new, &key)?;
+    fs::rename(&new, path)?;
+    sync_folder(path)
+}
+
+/// Puts the next key beside the one at `path`, in the place of one that a rotation left behind. Who
+/// could read the one can read the other.
+///
+/// # Errors
+/// As the file system's.
+pub fn stage(path: &Path, key: &MasterKey, _: &KeyLock) -> io::Result<()> {
+    write(|next| trust::create_for(next, path), &next(path), key)?;
+    sync_folder(path)
+}
+
+/// Makes the next key the one at `path`. Only who is alone knows that what it has read is still there:
+/// another's next key in the place of one that is in use would leave the latter nowhere.
+///
+/// # Errors
+/// As the file system's.
+pub fn promote(path: &Path, _: &KeyLock) -> io::Result<()> {
+    fs::rename(next(path), path)?;
+    sync_folder(path)
+}
+
+/// Keeps others from making or rotating a key in the same folder, and waits for one who does.
+///
+/// # Errors
+/// As the file system's.
+pub fn lock(path: &Path) -> io::Result<KeyLock> {
+    let folder = File::open(folder(path))?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(KeyLock(folder))
+}
+
+/// The same without waiting; `None` while another is at it.
+///
+/// # Errors
+/// As the file system's.
+pub fn try_lock(path: &Path) -> io::Result<Option<KeyLock>> {
+    let folder = File::open(folder(path))?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(KeyLock(folder))),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write(create: impl Fn(&Path) -> io::Result<File>, path: &Path, key: &MasterKey) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = create(path)?;
+    file.write_all(key.text().expose())?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(end);
+    beside.into()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn id(path: &Path) -> String {
+        MasterKey::parse(&Secret::new(fs::read(path).unwrap())).unwrap().shown_id()
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        fs::write(beside(&path, ".new"), "torn").unwrap();
+        create(&path).unwrap();
+        let first = id(&path);
+        create(&path).unwrap();
+        assert_eq!(id(&path), first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_next_key_takes_the_place_of_the_former() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        create(&path).unwrap();
+        fs::write(next(&path), "left behind").unwrap();
+        let key = MasterKey::generate().unwrap();
+        let alone = lock(&path).unwrap();
+        stage(&path, &key, &alone).unwrap();
+        assert_eq!((id(&next(&path)), id(&path) == key.shown_id()), (key.shown_id(), false));
+        promote(&path, &alone).unwrap();
+        assert_eq!((id(&path), next(&path).exists()), (key.shown_id(), false));
+        promote(&path, &alone).unwrap_err();
+        assert_eq!(id(&path), key.shown_id());
+    }
+
+    #[test]
+    fn one_is_alone_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let first = lock(&path).unwrap();
+        assert!(try_lock(&path).unwrap().is_none());
+        drop(first);
+        assert!(try_lock(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,338 @@
+//! What the store holds, opened: its rows, and the material of the versions in use.
+
+use std::collections::HashMap;
+
+use super::master_key::MasterKey;
+use super::seal::{Binding, UnsealError, rewrap, seal, unseal};
+use crate::secret::Secret;
+use crate::storage::{AccessKeyRow, CredentialRow, Rows, Seconds, Stage, VersionRow};
+
+/// The store's content, as a configuration is compiled with it.
+#[derive(Debug, Default)]
+pub struct UnsealedStore {
+    /// Every row.
+    pub rows: Rows,
+    /// The material of each credential's active version; absent where it could not be opened.
+    pub opened: HashMap<String, UnsealedVersion>,
+    /// The secrets of access keys by their ids; absent where one could not be opened.
+    pub keys: HashMap<String, Secret>,
+}
+
+/// The material of a version, in clear.
+#[derive(Debug)]
+pub struct UnsealedVersion {
+    /// The version.
+    pub version: u32,
+    /// When it was stored.
+    pub created: Seconds,
+    /// The part that is no secret: the id of an access key. Empty where the kind has none.
+    pub id: String,
+    /// The secret.
+    pub secret: Secret,
+}
+
+/// A sealed row that does not open.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} does not open: {why}")]
+pub struct UnsealFailure {
+    /// Which.
+    pub what: SealedRecord,
+    /// Why.
+    pub why: UnsealError,
+}
+
+/// What is sealed in the store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealedRecord {
+    /// A version of a credential.
+    #[error("version {1} of the credential `{0}`")]
+    Version(String, u32),
+    /// An access key.
+    #[error("the access key {0}")]
+    AccessKey(String),
+}
+
+impl UnsealedStore {
+    /// Opens every version, and keeps the material of those in use. What does not open comes beside it.
+    /// Without a key nothing opens, and nothing is broken.
+    #[must_use]
+    pub fn open(rows: Rows, key: Option<&MasterKey>) -> (Self, Vec<UnsealFailure>) {
+        let (mut opened, mut keys, mut broken) = (HashMap::new(), HashMap::new(), Vec::new());
+        for row in &rows.versions {
+            let Some(key) = key else { continue };
+            let material = row_of(&rows, row)
+                .and_then(|place| unseal(key, at(&place), &row.sealed))
+                .and_then(|packed| unpack_login(&packed).ok_or(UnsealError::Form));
+            match material {
+                // The versions come in their order: of several in use it is the latest.
+                Ok((id, secret)) if row.stage == Stage::Active => {
+                    let (version, created) = (row.version, row.created);
+                    opened.insert(row.credential.clone(), UnsealedVersion { version, created, id, secret });
+                }
+                Ok(_) => {}
+                Err(why) => {
+                    broken.push(UnsealFailure {
+                        what: SealedRecord::Version(row.credential.clone(), row.version),
+                        why,
+                    });
+                }
+            }
+        }
+        for row in &rows.access_keys {
+            let Some(key) = key else { continue };
+            match unseal(key, at_key(&bound_key(row)), &row.sealed) {
+                Ok(secret) => drop(keys.insert(row.id.clone(), secret)),
+                Err(why) => broken.push(UnsealFailure { what: SealedRecord::AccessKey(row.id.clone()), why }),
+            }
+        }
+        (Self { rows, opened, keys }, broken)
+    }
+
+    /// The number of a credential's version in use and when it was stored, whether it could be opened
+    /// or not.
+    #[must_use]
+    pub fn active(&self, name: &str) -> Option<(u32, Seconds)> {
+        let active = |row: &&VersionRow| row.credential == name && row.stage == Stage::Active;
+        self.rows.versions.iter().filter(active).map(|row| (row.version, row.created)).max()
+    }
+
+    /// What a consumer of this name is in the store.
+    #[must_use]
+    pub fn consumer(&self, name: &str) -> Option<&crate::storage::ConsumerRow> {
+        let at = self.rows.consumers.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+        self.rows.consumers.get(at)
+    }
+
+    /// What a credential of this name is in the store.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<&CredentialRow> {
+        credential(&self.rows, name)
+    }
+}
+
+/// Seals a version's material for its credential's row.
+///
+/// # Errors
+/// [`UnsealError`]; [`UnsealError::Form`] where the id has more than 255 bytes.
+pub fn seal_version(
+    key: &MasterKey,
+    (credential, version): (&CredentialRow, u32),
+    (id, secret): (&str, &Secret),
+) -> Result<Vec<u8>, UnsealError> {
+    let packed = pack_login(id, secret).map_err(|_| UnsealError::Form)?;
+    seal(key, at(&bound_to(credential, version)), packed.expose())
+}
+
+/// One of the rows, sealed by another master key.
+///
+/// # Errors
+/// [`UnsealFailure`], where it does not open.
+pub fn rewrap_version(
+    (from, to): (&MasterKey, &MasterKey),
+    rows: &Rows,
+    row: &VersionRow,
+) -> Result<VersionRow, UnsealFailure> {
+    let sealed = row_of(rows, row).and_then(|place| rewrap(from, to, at(&place), &row.sealed));
+    let broken =
+        |why| UnsealFailure { what: SealedRecord::Version(row.credential.clone(), row.version), why };
+    sealed.map(|sealed| VersionRow { sealed, ..row.clone() }).map_err(broken)
+}
+
+/// Seals an access key's secret for its row, all but `sealed` of which must be as it will be stored.
+///
+/// # Errors
+/// [`UnsealError`].
+pub fn seal_access_key(key: &MasterKey, row: &AccessKeyRow, secret: &Secret) -> Result<Vec<u8>, UnsealError> {
+    seal(key, at_key(&bound_key(row)), secret.expose())
+}
+
+/// The same row, sealed by another master key.
+///
+/// # Errors
+/// [`UnsealFailure`], where it does not open.
+pub fn rewrap_access_key(
+    (from, to): (&MasterKey, &MasterKey),
+    row: &AccessKeyRow,
+) -> Result<AccessKeyRow, UnsealFailure> {
+    let broken = |why| UnsealFailure { what: SealedRecord::AccessKey(row.id.clone()), why };
+    let sealed = rewrap(from, to, at_key(&bound_key(row)), &row.sealed).map_err(broken)?;
+    Ok(AccessKeyRow { sealed, ..row.clone() })
+}
+
+/// Whose it is and what it may, too: whoever can write the store and has no key could otherwise give it
+/// to another consumer, or take the strictness off it.
+fn bound_key(AccessKeyRow { id, consumer, algorithms, strict, .. }: &AccessKeyRow) -> String {
+    format!("{id}/{consumer}/{algorithms}/{}", strict.unwrap_or(0))
+}
+
+fn at_key(row: &str) -> Binding<'_> {
+    Binding { table: "access_keys", row, column: "sealed" }
+}
+
+fn credential<'r>(rows: &'r Rows, name: &str) -> Option<&'r CredentialRow> {
+    let at = rows.credentials.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+    rows.credentials.get(at)
+}
+
+/// What a version of these rows is bound to; without its credential it is bound to nothing.
+fn row_of(rows: &Rows, row: &VersionRow) -> Result<String, UnsealError> {
+    let credential = credential(rows, &row.credential).ok_or(UnsealError::Altered)?;
+    Ok(bound_to(credential, row.version))
+}
+
+/// Upstream and kind too: whoever can write the store and has no key could otherwise have an access
+/// key's secret sent in clear, or to another. None of the parts sealed has a `/`, so no others read alike.
+fn bound_to(CredentialRow { name, upstream, kind, .. }: &CredentialRow, version: u32) -> String {
+    format!("{name}/{version}/{upstream}/{kind}")
+}
+
+fn at(row: &str) -> Binding<'_> {
+    Binding { table: "versions", row, column: "sealed" }
+}
+
+/// Material as it is sealed: the length of the id in one byte, the id, the secret.
+/// An id of more than 255 bytes does not fit.
+fn pack_login(id: &str, secret: &Secret) -> Result<Secret, std::num::TryFromIntError> {
+    let mut bytes = Vec::with_capacity(1 + id.len() + secret.expose().len());
+    bytes.push(u8::try_from(id.len())?);
+    bytes.extend_from_slice(id.as_bytes());
+    bytes.extend_from_slice(secret.expose());
+    Ok(Secret::new(bytes))
+}
+
+/// The id and the secret of [`pack_login`] material.
+fn unpack_login(packed: &Secret) -> Option<(String, Secret)> {
+    let (length, rest) = packed.expose().split_first()?;
+    let (id, secret) = rest.split_at_checked(usize::from(*length))?;
+    Some((String::from_utf8(id.to_vec()).ok()?, Secret::new(secret.to_vec())))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn version(credential: &str, version: u32, stage: Stage, sealed: Vec<u8>) -> VersionRow {
+        VersionRow { credential: credential.into(), version, stage, sealed, created: 0, until: None }
+    }
+
+    fn credential(name: &str) -> CredentialRow {
+        let (upstream, kind) = ("jms".into(), "access-key".into());
+        CredentialRow { name: name.into(), upstream, kind, created: 0, disabled: false }
+    }
+
+    #[test]
+    fn opens_what_is_in_use_and_names_what_does_not_open() {
+        let (key, secret) = (MasterKey::generate().unwrap(), Secret::new(b"fake-secret".to_vec()));
+        let sealed =
+            |name: &str, number| seal_version(&key, (&credential(name), number), ("id", &secret)).unwrap();
+        let versions = vec![
+            version("jms", 1, Stage::Retired, sealed("jms", 1)),
+            version("jms", 2, Stage::Active, sealed("jms", 2)),
+            version("jms", 3, Stage::Staged, sealed("jms", 3)),
+            // The row of another, and a version put back.
+            version("other", 1, Stage::Active, sealed("jms", 2)),
+            version("other", 2, Stage::Retired, sealed("other", 1)),
+        ];
+        let credentials = vec![credential("jms"), credential("other")];
+        let rows = Rows { credentials, versions, ..Rows::default() };
+        let (stored, broken) = UnsealedStore::open(rows.clone(), Some(&key));
+        assert_eq!(stored.opened.len(), 1);
+        let opened = stored.opened.get("jms").unwrap();
+        assert_eq!((opened.version, opened.secret.expose()), (2, secret.expose()));
+        assert_eq!(
+            (stored.active("jms"), stored.active("other"), stored.active("x")),
+            (Some((2, 0)), Some((1, 0)), None)
+        );
+        let broken: Vec<SealedRecord> = broken.into_iter().map(|broken| broken.what).collect();
+        assert_eq!(broken, [1, 2].map(|version| SealedRecord::Version("other".into(), version)));
+        let (stored, broken) = UnsealedStore::open(rows, None);
+        assert!(stored.opened.is_empty() && broken.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_to_be_for_another_upstream_or_of_another_kind_does_not_open() {
+        let (key, secret) = (MasterKey::generate().unwrap(), Secret::new(b"fake-secret".to_vec()));
+        let [changed, other] = [credential("changed"), credential("other")];
+        let sealed = |of: &CredentialRow| seal_version(&key, (of, 1), ("id", &secret)).unwrap();
+        let versions = vec![
+            version("changed", 1, Stage::Active, sealed(&changed)),
+            version("other", 1, Stage::Active, sealed(&other)),
+        ];
+        for altered in [
+            vec![CredentialRow { kind: "value".into(), ..changed.clone() }, other.clone()],
+            vec![CredentialRow { upstream: "elsewhere".into(), ..changed.clone() }, other.clone()],
+            vec![
+                CredentialRow { kind: String::new(), upstream: "jms/access-key".into(), ..changed },
+                other.clone(),
+            ],
+            vec![other],
+        ] {
+            let rows = Rows { credentials: altered, versions: versions.clone(), ..Rows::default() };
+            let to = MasterKey::generate().unwrap();
+            let wrapped = rows.versions.iter().map(|row| rewrap_version((&key, &to), &rows, row).is_ok());
+            assert_eq!(wrapped.collect::<Vec<_>>(), [false, true]);
+            let (stored, broken) = UnsealedStore::open(rows, Some(&key));
+            assert_eq!(stored.opened.keys().collect::<Vec<_>>(), ["other"]);
+            let said: Vec<_> = broken.iter().map(ToString::to_string).collect();
+            assert_eq!(said.len(), 1);
+            assert!(
+                said.iter().all(|said| said.contains("version 1 of the credential `changed`")),
+                "{said:?}"
+            );
+            assert!(said.iter().all(|said| said.contains("another upstream or kind")), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn an_access_key_opens_in_its_own_row_alone() {
+        let (key, other, secret) = (
+            MasterKey::generate().unwrap(),
+            MasterKey::generate().unwrap(),
+            Secret::new(b"fake-secret".to_vec()),
+        );
+        let mut row = AccessKeyRow {
+            id: "one".into(),
+            consumer: "tool".into(),
+            sealed: Vec::new(),
+            algorithms: "hmac-sha256".into(),
+            strict: Some(300),
+            created: 0,
+            expires: None,
+            revoked: None,
+            last_used: None,
+            note: None,
+        };
+        row.sealed = seal_access_key(&key, &row, &secret).unwrap();
+        let opens = |row: &AccessKeyRow, key: &MasterKey| {
+            let rows = Rows { access_keys: vec![row.clone()], ..Rows::default() };
+            let (stored, broken) = UnsealedStore::open(rows, Some(key));
+            let opened = stored.keys.get(&row.id).map(|secret| secret.expose().to_vec());
+            (opened, broken.into_iter().map(|broken| broken.what).collect::<Vec<_>>())
+        };
+        let good = (Some(secret.expose().to_vec()), Vec::new());
+        assert_eq!(opens(&row, &key), good);
+        let changed =
+            AccessKeyRow { note: Some("n".into()), expires: Some(7), revoked: Some(9), ..row.clone() };
+        assert_eq!(opens(&changed, &key), good);
+        for altered in [
+            AccessKeyRow { consumer: "another".into(), ..row.clone() },
+            AccessKeyRow { strict: None, ..row.clone() },
+            AccessKeyRow { algorithms: "hmac-sha256 hmac-sha1".into(), ..row.clone() },
+        ] {
+            assert_eq!(opens(&altered, &key), (None, vec![SealedRecord::AccessKey("one".into())]));
+            assert!(rewrap_access_key((&key, &other), &altered).is_err());
+        }
+        assert_eq!(opens(&rewrap_access_key((&key, &other), &row).unwrap(), &other), good);
+    }
+
+    #[test]
+    fn unpacks_what_was_packed() {
+        let secret = Secret::new(b"fake-secret".to_vec());
+        let (id, again) = unpack_login(&pack_login("an-id", &secret).unwrap()).unwrap();
+        assert_eq!((id.as_str(), again.expose()), ("an-id", secret.expose()));
+        assert!(pack_login(&"x".repeat(256), &secret).is_err());
+        assert!(unpack_login(&Secret::new(vec![])).is_none());
+        assert!(unpack_login(&Secret::new(vec![5, b'a'])).is_none());
+    }
+}

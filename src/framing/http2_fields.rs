@@ -1,0 +1,33 @@
+//! A request head that came in another form than HTTP/1's, judged by the same rules.
+
+use super::{Facts, Fault, HeadLimits, TOO_LARGE};
+use crate::code::Code;
+
+/// What a field costs beside its name and value (RFC 9113 §6.5.2).
+const OVERHEAD: usize = 32;
+
+/// Judges a request of HTTP/2 by its target and its fields, `host` among them.
+///
+/// # Errors
+/// [`Fault`], as of a head in HTTP/1.
+pub fn request_fields<'a>(
+    target: &[u8],
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    limits: &HeadLimits,
+) -> Result<(), Fault> {
+    if target.len() > limits.target {
+        return Err(Fault { code: Code::TargetTooLong, reason: "target" });
+    }
+    let (mut facts, mut lines, mut size) = (Facts::default(), 0, 0);
+    for (name, value) in fields {
+        (lines, size) = (lines + 1, size + name.len() + value.len() + OVERHEAD);
+        if size > limits.headers {
+            return Err(TOO_LARGE);
+        }
+        if lines > limits.lines {
+            return Err(Fault { code: Code::HeadersTooLarge, reason: "header lines" });
+        }
+        facts.record(name, value)?;
+    }
+    facts.request_body(1).map(|_| ())
+}

@@ -1,0 +1,87 @@
+//! A call that is decided on by its body, of which as much is read as rules may look at.
+
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
+
+use super::Snapshot;
+use super::admit::{Admitted, admit_with};
+use super::decide::{PendingAdmission, Refusal};
+use super::limits::Limits;
+use crate::audit::{Meter, RefusalFields};
+use crate::inbound::Identity;
+use crate::policy::{BodyMembers, BodyUnreadable};
+use crate::transport::{BodyLimits, IncomingBody};
+
+/// Reads the beginning of the body, and decides. The body is handed on with what was read of it.
+pub(super) async fn decide<'s>(
+    snapshot: &'s Snapshot,
+    approach: PendingAdmission<'s, Identity>,
+    (headers, inflow, meter): (&HeaderMap, IncomingBody, Meter),
+    now: SystemTime,
+) -> (IncomingBody, Result<Admitted<'s>, Box<Refusal>>) {
+    if inflow.is_over() {
+        return (inflow, admit_with(snapshot, approach, BodyMembers::none(), now));
+    }
+    let (inflow, read) = inflow.begin(snapshot.limits.max_judged_body, limits(snapshot), meter).await;
+    match read {
+        Err(fault) => {
+            let known = RefusalFields { detail: Some(fault.reason), ..approach.known(snapshot) };
+            (inflow, Err(Refusal::new(fault.code, known)))
+        }
+        Ok(body) => {
+            let members = members(headers, body.as_deref());
+            (inflow, admit_with(snapshot, approach, members, now))
+        }
+    }
+}
+
+/// What rules see of a body with such headers; `None` where it is too long to be judged.
+pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
+    match (unreadable(headers), body) {
+        (_, Some([])) => BodyMembers::none(),
+        (Some(why), _) => BodyMembers::unreadable(why),
+        (None, None) => BodyMembers::unreadable(BodyUnreadable::Long),
+        (None, Some(body)) => BodyMembers::read(body),
+    }
+}
+
+/// The limits of every body.
+pub(super) fn limits(snapshot: &Snapshot) -> BodyLimits {
+    let Limits { max_body: most, body_timeout: patience, body_total: total, .. } = snapshot.limits;
+    BodyLimits { most, patience, total }
+}
+
+/// Why a body with such headers is not looked into: another reader might see something else in it.
+fn unreadable(headers: &HeaderMap) -> Option<BodyUnreadable> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Some(BodyUnreadable::Coding);
+    }
+    // What `Connection` names is taken off, and the next reader would have to guess.
+    let mut taken =
+        headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    if taken.any(|name| {
+        [CONTENT_TYPE, CONTENT_ENCODING]
+            .iter()
+            .any(|own| name.trim_ascii().eq_ignore_ascii_case(own.as_str().as_bytes()))
+    }) {
+        return Some(BodyUnreadable::Type);
+    }
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(kind), None) = (kinds.next(), kinds.next()) else { return Some(BodyUnreadable::Type) };
+    (!is_json(kind.as_bytes())).then_some(BodyUnreadable::Type)
+}
+
+/// Whether a content type is `application/json`, with at most the charset that JSON has. Of all others (`+json`, forms,
+/// lists of several) some server makes something else.
+fn is_json(kind: &[u8]) -> bool {
+    let mut parts = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let is = |part: Option<&[u8]>, wanted: &[&[u8]]| {
+        part.is_some_and(|part| wanted.iter().any(|wanted| part.eq_ignore_ascii_case(wanted)))
+    };
+    is(parts.next(), &[b"application/json"])
+        && parts.next().is_none_or(|charset| is(Some(charset), &[b"charset=utf-8", b"charset=\"utf-8\""]))
+        && parts.next().is_none()
+}

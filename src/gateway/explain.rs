@@ -1,0 +1,210 @@
+//! What would happen to a call, found out by the same code that decides on real ones.
+
+use std::time::SystemTime;
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::admit::use_nonce;
+use super::decide::{Caller, Decision, Granted, Head, Named, Refusal, decide};
+use super::{Snapshot, body_rules};
+use crate::audit::RefusalFields;
+use crate::code::Code;
+use crate::inbound::{AuthError, identify};
+use crate::name::Name;
+use crate::policy::BodyMembers;
+use crate::scheme::Preview;
+use crate::transport::outgoing_headers;
+
+/// What would happen.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// The rule that decides.
+    pub rule: Option<String>,
+    /// The rule that would decide otherwise, were it no shadow.
+    pub shadow: Option<String>,
+    /// The upstream it would go to.
+    pub upstream: Option<String>,
+    /// The organisation.
+    pub org: Option<String>,
+    /// The canonical target, as the upstream knows it.
+    pub target: Option<String>,
+    /// Whether a rule looks at its body.
+    pub is_by_body: bool,
+    /// The header lines that do not reach it, by their names.
+    pub dropped: Vec<String>,
+}
+
+/// The decision.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It would be forwarded.
+    Allowed {
+        /// With this credential.
+        credential: String,
+        /// Its key id, where it has one.
+        key_id: Option<String>,
+        /// What is put on.
+        shown: Preview,
+    },
+    /// It would be refused.
+    Denied {
+        /// With this code.
+        code: Code,
+        /// More for the custodian.
+        reason: Option<String>,
+    },
+}
+
+/// The call in question.
+#[derive(Debug, Clone)]
+pub struct TestCall {
+    /// The method.
+    pub method: Method,
+    /// What `Host` would say.
+    pub host: String,
+    /// Path and query.
+    pub target: String,
+    /// What it would carry beside its credential.
+    pub headers: HeaderMap,
+    /// What rules would see of its body.
+    pub body: BodyMembers,
+}
+
+/// What rules would see of a body that comes with such headers; `None` for one that is not known.
+#[must_use]
+pub fn members(snapshot: &Snapshot, headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
+    // Of a body whose length is said to be nothing, nothing is read.
+    if body.is_some_and(<[u8]>::is_empty) && !headers.contains_key(TRANSFER_ENCODING) {
+        return BodyMembers::none();
+    }
+    body_rules::members(headers, body.filter(|body| body.len() <= snapshot.limits.max_judged_body))
+}
+
+/// Tries a call of `consumer`; `None` where there is no such consumer. `date` is what would be signed.
+#[must_use]
+pub fn attempt(
+    snapshot: &Snapshot,
+    consumer: &str,
+    call: &TestCall,
+    (now, date): (SystemTime, &HeaderValue),
+) -> Option<(Explanation, Verdict)> {
+    let named = Named::find(snapshot, consumer)?;
+    let disabled = snapshot.directory.consumer(named.consumer())?.disabled;
+    let identify = || {
+        let refusal = || Refusal::because(Code::Unauthenticated, "disabled consumer");
+        if disabled { Err(refusal()) } else { Ok(named) }
+    };
+    Some(attempt_by(snapshot, identify, call, (now, date)))
+}
+
+/// Tries a call of whom its own credential proves; also who that is, where the call came so far. Whether a
+/// signature that is good once was used before is known to the running gateway alone.
+///
+/// # Errors
+/// Why the credential proves nobody.
+pub fn attempt_proven(
+    snapshot: &Snapshot,
+    call: &TestCall,
+    (now, date): (SystemTime, &HeaderValue),
+) -> Result<(Option<Name>, (Explanation, Verdict)), AuthError> {
+    let (mut nobody, mut name) = (None, None);
+    let message =
+        Head { method: &call.method, target: call.target.as_bytes(), headers: &call.headers, bodied: false }
+            .message();
+    let identify = || match identify(message, &snapshot.directory, now) {
+        Ok(identity) => {
+            name = Some(*identity.name());
+            use_nonce(snapshot, identity, now)
+        }
+        Err(why) => {
+            nobody = Some(why);
+            Err(Refusal::because(Code::Unauthenticated, "no consumer is known by it"))
+        }
+    };
+    let tried = attempt_by(snapshot, identify, call, (now, date));
+    nobody.map_or(Ok((name, tried)), Err)
+}
+
+/// Tries a call of whom `identify` finds.
+fn attempt_by<C: Caller>(
+    snapshot: &Snapshot,
+    identify: impl FnOnce() -> Result<C, Box<Refusal>>,
+    TestCall { method, host, target, headers, body }: &TestCall,
+    (now, date): (SystemTime, &HeaderValue),
+) -> (Explanation, Verdict) {
+    let mut headers = headers.clone();
+    if let Ok(host) = HeaderValue::from_str(host)
+        && !headers.contains_key(HOST)
+    {
+        headers.insert(HOST, host);
+    }
+    let head = Head { method, target: target.as_bytes(), headers: &headers, bodied: !body.is_none() };
+    let (decided, is_by_body) = match decide(snapshot, head, identify, now) {
+        Ok(Decision::Granted(granted)) => (Ok(granted), false),
+        Ok(Decision::NeedsBody(approach)) => (approach.with(body.clone()).decide(snapshot, now), true),
+        Err(refusal) => (Err(refusal), false),
+    };
+    let (trial, verdict) = match decided {
+        Ok(granted) => explain_sent(snapshot, &granted, &headers, date),
+        Err(refusal) => explain_refusal(*refusal),
+    };
+    (Explanation { is_by_body, ..trial }, verdict)
+}
+
+/// What is known of a call that may not be made.
+fn explain_refusal(Refusal { code, known, .. }: Refusal) -> (Explanation, Verdict) {
+    let RefusalFields { upstream, target, org, rule, shadow, reason, detail, .. } = known;
+    let trial = Explanation {
+        rule: rule.map(|rule| rule.to_string()),
+        shadow: shadow.map(|rule| rule.to_string()),
+        upstream: upstream.map(|name| name.to_string()),
+        target: target.map(|target| target.to_string()),
+        org,
+        is_by_body: false,
+        dropped: Vec::new(),
+    };
+    (trial, Verdict::Denied { code, reason: reason.map(String::from).or(detail) })
+}
+
+/// What would be sent for a call that may be made.
+fn explain_sent<C>(
+    snapshot: &Snapshot,
+    Granted { allowed, own, .. }: &Granted<'_, C>,
+    headers: &HeaderMap,
+    date: &HeaderValue,
+) -> (Explanation, Verdict) {
+    let (action, org) = (allowed.action(), allowed.org().map(|org| &**org));
+    let upstream = snapshot.upstreams.get(action.upstream);
+    let trial = Explanation {
+        rule: Some(allowed.rule().to_string()),
+        shadow: allowed.shadow().map(ToString::to_string),
+        upstream: upstream.map(|upstream| upstream.name.to_string()),
+        org: org.map(String::from),
+        target: Some(action.target.to_string()),
+        is_by_body: false,
+        dropped: Vec::new(),
+    };
+    let internal = |reason: &str| Verdict::Denied { code: Code::Internal, reason: Some(reason.into()) };
+    let (Some(upstream), Some(credential)) = (upstream, snapshot.custody.credential(allowed.credential()))
+    else {
+        return (trial, internal("no upstream or no credential"));
+    };
+    let dropped = upstream.request_headers.dropped(headers, action.target.path(), own.as_ref());
+    let names = dropped.names().iter().map(|name| name.as_str().to_owned());
+    let trial = Explanation { dropped: names.collect(), ..trial };
+    let passed = upstream.request_headers.passed(headers, &dropped);
+    let Ok(outgoing) = outgoing_headers(&upstream.manners, passed, org, date.clone()) else {
+        return (trial, internal("a header cannot be sent"));
+    };
+    let signed_target = upstream.manners.signed_target(&action.target);
+    let verdict = match upstream.scheme.preview(action.method.as_str(), &signed_target, &outgoing) {
+        Ok(shown) => Verdict::Allowed {
+            credential: credential.name.to_string(),
+            key_id: credential.key_id().map(String::from),
+            shown,
+        },
+        Err(_) => internal("a header to be signed is not there once"),
+    };
+    (trial, verdict)
+}

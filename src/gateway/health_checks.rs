@@ -1,0 +1,39 @@
+//! Looks at the health of endpoints, at one place for all workers. Nobody's call, so not on the trail.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinSet;
+
+use super::Snapshot;
+use crate::transport::check;
+
+/// How often it is looked whether a check is due.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Looks after the endpoints of `current` until dropped.
+pub async fn look_after(current: Arc<ArcSwap<Snapshot>>) {
+    let mut checks = JoinSet::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        while checks.try_join_next().is_some() {}
+        let (snapshot, now) = (current.load_full(), Instant::now());
+        for upstream in &snapshot.upstreams {
+            let Some(health) = &upstream.health else { continue };
+            let alone = upstream.others.is_empty();
+            for way in upstream.destinations() {
+                if !way.endpoint.standing.is_check_due(now, health.interval, alone) {
+                    continue;
+                }
+                let (endpoint, host) = (way.endpoint.clone(), way.manners.host.clone());
+                let target = health.target.clone();
+                checks.spawn_local(async move {
+                    let found = check(&endpoint, host, target).await;
+                    let reason = found.as_ref().err().map(|failure| failure.reason.as_str());
+                    endpoint.standing.record_check(reason);
+                });
+            }
+        }
+    }
+}

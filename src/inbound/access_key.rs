@@ -1,0 +1,144 @@
+//! A virtual access key: a signature over the request as it was received, with a key that we issued.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::{Duration, SystemTime};
+
+use http::header::DATE;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::directory::Ended;
+use super::replay::{NONCE_LEN, Nonce};
+use crate::secret::Secret;
+use crate::signature::{Algorithm, Diagnosis, Message, Presented, Unreadable, VerifyingKey};
+
+/// A virtual access key, by whose signature a consumer is known.
+#[derive(Debug)]
+pub struct AccessKey {
+    /// Its id, which is no secret.
+    pub id: Uuid,
+    /// What its signatures are made with.
+    pub key: Arc<VerifyingKey>,
+    /// With which algorithms they may be made; one of the store's always has hmac-sha256.
+    pub algorithms: Vec<Algorithm>,
+    /// How far the signed `Date` may be from now, and that a signature is good once within that time;
+    /// none for keys of scripts that use a date for hours.
+    pub strict: Option<Duration>,
+    /// When it ends.
+    pub expires: Option<SystemTime>,
+    /// Why it is not good any more, whatever the time.
+    pub dead: Option<Ended>,
+}
+
+/// An access key and its holder.
+#[derive(Debug)]
+pub(super) struct TokenEntry {
+    /// The consumer's place.
+    pub(super) consumer: usize,
+    pub(super) key: AccessKey,
+    /// When it was last used, in seconds since 1970; 0 for not yet. Shared with the directories before this.
+    pub(super) used: Arc<AtomicI64>,
+}
+
+/// Why a signature proves nobody.
+#[derive(Debug)]
+pub(super) enum SignatureError {
+    /// Its key was ours and is not good any more.
+    Dead(Ended),
+    /// For this reason, of which there are few; and whether it is worth asking [`explain`] why.
+    BadSignature(&'static str, bool),
+}
+
+impl From<Unreadable> for SignatureError {
+    fn from(why: Unreadable) -> Self {
+        let reason = match why {
+            Unreadable::Form => "unreadable signature",
+            Unreadable::Twice => "signature with a parameter twice",
+            Unreadable::Missing => "signature without keyId or signature",
+            Unreadable::Algorithm => "signature by an unknown algorithm",
+            Unreadable::Part => "signature over something unknown",
+            Unreadable::Many => "signature over something twice, or over too much",
+            Unreadable::Uncovered => "signature without (request-target) or date",
+            Unreadable::Base64 => "signature not in base64",
+        };
+        Self::BadSignature(reason, false)
+    }
+}
+
+/// Finds the key of a signature in `keys`, and verifies it. Where the key is unknown, another is tried
+/// in vain all the same, so that the time does not tell which ids there are.
+pub(super) fn prove<'k>(
+    sent: &Secret,
+    message: Message<'_>,
+    keys: &'k HashMap<Uuid, TokenEntry>,
+    now: SystemTime,
+) -> Result<(&'k TokenEntry, Option<Nonce>), SignatureError> {
+    let text = std::str::from_utf8(sent.expose()).map_err(|_| Unreadable::Form)?;
+    let presented = Presented::parse(text)?;
+    let found = Uuid::try_parse(&presented.key_id).ok().and_then(|id| keys.get(&id));
+    let unknown = SignatureError::BadSignature("unknown access key", true);
+    let Some(held) = found.or_else(|| keys.values().next()) else { return Err(unknown) };
+    let key = &held.key;
+    let verified = match message.signing_string(&presented.parts, None) {
+        Ok(string) => key.key.verify(presented.algorithm, &string, presented.signature()),
+        Err(_) => false,
+    };
+    if found.is_none() {
+        return Err(unknown);
+    }
+    if !verified {
+        return Err(SignatureError::BadSignature(UNVERIFIED, true));
+    }
+    // Only whoever holds the secret learns what became of its key.
+    if let Some(dead) = key.dead {
+        return Err(SignatureError::Dead(dead));
+    }
+    if key.expires.is_some_and(|end| end <= now) {
+        return Err(SignatureError::Dead(Ended::Expired));
+    }
+    if !key.algorithms.contains(&presented.algorithm) {
+        return Err(SignatureError::BadSignature(
+            "signature by an algorithm that the key does not allow",
+            false,
+        ));
+    }
+    Ok((held, key.strict.map(|window| nonce_of(&presented, message, (key.id, window)))))
+}
+
+const UNVERIFIED: &str = "signature does not verify";
+
+/// Why a signature does not verify that [`prove`] has refused; `None` where its key is unknown. It costs as much as
+/// thousands of refusals, whether the key is known or not: the caller decides how often that may be.
+pub(super) fn explain(
+    sent: &Secret,
+    message: Message<'_>,
+    keys: &HashMap<Uuid, TokenEntry>,
+) -> Option<String> {
+    let presented = Presented::parse(std::str::from_utf8(sent.expose()).ok()?).ok()?;
+    let found = Uuid::try_parse(&presented.key_id).ok().and_then(|id| keys.get(&id));
+    let key = &found.or_else(|| keys.values().next())?.key;
+    let difference = Diagnosis::find(&key.key, &presented, message);
+    found?;
+    let why = difference.map_or_else(
+        || "no usual mistake in one line explains it: another secret, or several lines differ".to_owned(),
+        |difference| difference.to_string(),
+    );
+    Some(format!("{UNVERIFIED}: {why} (access key {})", key.id))
+}
+
+/// What tells this signature from any other.
+fn nonce_of(presented: &Presented, message: Message<'_>, (id, window): (Uuid, Duration)) -> Nonce {
+    let mut digest = Sha256::new();
+    digest.update(id.as_bytes());
+    digest.update(presented.signature());
+    let mut nonce = [0; NONCE_LEN];
+    for (to, from) in nonce.iter_mut().zip(digest.finalize()) {
+        *to = from;
+    }
+    let mut lines = message.headers.get_all(DATE).iter();
+    let line = lines.next().filter(|_| lines.next().is_none());
+    let dated = line.and_then(|line| httpdate::parse_http_date(line.to_str().ok()?).ok());
+    Nonce { key: id, nonce, dated, window }
+}

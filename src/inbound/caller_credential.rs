@@ -1,0 +1,142 @@
+//! The credential by which a consumer is known, so that it is found where else the consumer sends it.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::HeaderName;
+
+use super::{Directory, Identity, Presented, SentToken, Via, api_key, authorization};
+use crate::query::decode_query;
+use crate::scanner::{SHORTEST, Scanner};
+use crate::signature::{self, VerifyingKey};
+use crate::target::Target;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// A run of so many letters and digits may be base64.
+const RUN: usize = 20;
+
+/// A consumer's own credential: its token, or the secret of its access key.
+pub struct Own<'h> {
+    kept: Kept<'h>,
+    /// Made when a text could have the credential in it, which hardly any has. Boxed, since the rest is moved with every
+    /// call.
+    scanner: OnceCell<Box<Scanner>>,
+}
+
+enum Kept<'h> {
+    Sent(SentToken<'h>),
+    Key(Arc<VerifyingKey>),
+}
+
+impl<'h> Own<'h> {
+    /// The credential by which this consumer proved itself, in a request with these headers.
+    #[must_use]
+    pub fn of(identity: &Identity, headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
+        match (identity.via(), identity.proven()) {
+            (Via::AccessKey, proven) => Some(Self::new(Kept::Key(directory.verifying(&proven?.key)?))),
+            (Via::ApiKey, _) => Self::token(api_key::attempt(headers).ok()??),
+            (Via::Bearer | Via::Token, _) => Some(Self::new(Kept::Sent(authorization::token(headers)?))),
+            (Via::Basic, _) => Self::token(authorization::attempt(headers).ok()??),
+        }
+    }
+
+    /// The credential that was sent, good or not; of a signature, the secret of the key that it names.
+    #[must_use]
+    pub fn presented(headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
+        let attempt = authorization::attempt(headers).ok()?.or(api_key::attempt(headers).ok()?)?;
+        match attempt {
+            Presented::Token(_, sent) => Some(Self::new(Kept::Sent(sent))),
+            Presented::Signature(sent) => {
+                let presented = signature::Presented::parse(std::str::from_utf8(sent.expose()).ok()?).ok()?;
+                let key = directory.verifying(&Uuid::try_parse(&presented.key_id).ok()?)?;
+                Some(Self::new(Kept::Key(key)))
+            }
+            Presented::Unreadable(_) => None,
+        }
+    }
+
+    fn token(attempt: Presented<'h>) -> Option<Self> {
+        match attempt {
+            Presented::Token(_, sent) => Some(Self::new(Kept::Sent(sent))),
+            Presented::Signature(_) | Presented::Unreadable(_) => None,
+        }
+    }
+
+    fn new(kept: Kept<'h>) -> Self {
+        Self { kept, scanner: OnceCell::new() }
+    }
+
+    /// Whether it stands in `text`, as it is or in another spelling. One of less than eight bytes only where it is all
+    /// of the text.
+    #[must_use]
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        let own = self.expose();
+        if own.len() < SHORTEST {
+            return !own.is_empty() && text == own;
+        }
+        if text.len() < own.len() {
+            return false;
+        }
+        if is_spelled_plainly(text) {
+            return memchr::memmem::find(text, own).is_some();
+        }
+        self.scanner().is_in(text)
+    }
+
+    /// Whether it stands in the name of a header line, which has no upper case any more. One of less than eight bytes
+    /// only where it is all of the name.
+    #[must_use]
+    pub fn is_in_name(&self, name: &HeaderName) -> bool {
+        let (own, name) = (self.expose(), name.as_str().as_bytes());
+        if name.len() < own.len() || own.is_empty() {
+            return false;
+        }
+        if own.len() < SHORTEST {
+            return own.eq_ignore_ascii_case(name);
+        }
+        let own = Zeroizing::new(own.to_ascii_lowercase());
+        Scanner::new(&[Cow::Borrowed(&own)]).is_in(name)
+    }
+
+    /// Whether it stands in a target, in whatever part of it.
+    #[must_use]
+    pub fn is_in_target(&self, target: &Target) -> bool {
+        if self.expose().len() >= SHORTEST {
+            return self.is_in(target.as_str().as_bytes());
+        }
+        target.query_members().any(|(_, value)| self.is_in(decode_query(value).as_bytes()))
+    }
+
+    /// The text with `*` in its place; none where it is not there.
+    #[must_use]
+    pub fn conceal(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut clean = self.is_in(text).then(|| text.to_vec())?;
+        self.scanner().replace(&mut clean);
+        Some(clean)
+    }
+
+    fn scanner(&self) -> &Scanner {
+        self.scanner.get_or_init(|| Box::new(Scanner::new(&[Cow::Borrowed(self.expose())])))
+    }
+
+    fn expose(&self) -> &[u8] {
+        match &self.kept {
+            Kept::Sent(sent) => sent.expose(),
+            Kept::Key(key) => key.secret().expose(),
+        }
+    }
+}
+
+/// Whether nothing in `text` is an escape or could be base64.
+fn is_spelled_plainly(text: &[u8]) -> bool {
+    let (mut run, mut refers) = (0, false);
+    text.iter().all(|byte| {
+        refers |= *byte == b'&';
+        run = if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_') { run + 1 } else { 0 };
+        // A `;` ends a character reference, which the `&` of a query alone does not make.
+        run < RUN && !matches!(byte, b'%' | b'\\') && !(refers && *byte == b';')
+    })
+}

@@ -1,0 +1,170 @@
+//! Posts: batches of events as a JSON array, as logs of OpenTelemetry (OTLP/HTTP in JSON), or the latest head.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::Remote;
+use super::trail_reader::Line;
+use super::witness::latest_checkpoint;
+
+/// How long a post may take, connecting included.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of an answer that are read.
+const ANSWER: usize = 64 * 1024;
+
+/// What is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// An array of events.
+    Json,
+    /// `ExportLogsServiceRequest` (OTLP 1.x).
+    Otlp,
+    /// The latest head, a signed note.
+    Head,
+}
+
+pub(super) struct Http {
+    remote: Remote,
+    form: PayloadFormat,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Http {
+    pub(super) fn new(remote: Remote, form: PayloadFormat) -> Self {
+        Self { remote, form, connection: None }
+    }
+
+    pub(super) async fn send(&mut self, lines: &[Line]) -> Result<Option<u64>, String> {
+        let body = match self.form {
+            PayloadFormat::Json => Some(json_array(lines)),
+            PayloadFormat::Otlp => Some(logs(lines)),
+            PayloadFormat::Head => latest_checkpoint(lines).map(String::into_bytes),
+        };
+        if let Some(body) = body {
+            let posted = timeout(PATIENCE, self.post(body)).await;
+            let posted = posted.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+            posted.inspect_err(|_| self.connection = None)?;
+        }
+        Ok(lines.last().map(|last| last.seq + 1))
+    }
+
+    async fn post(&mut self, body: Vec<u8>) -> Result<(), String> {
+        let ready = match &mut self.connection {
+            Some(connection) => connection.ready().await.is_ok(),
+            None => false,
+        };
+        if !ready {
+            self.connection = Some(self.connect().await?);
+        }
+        let request = self.request(body)?;
+        let Some(connection) = &mut self.connection else { return Err("no connection".into()) };
+        let answer = connection.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let read =
+            Limited::new(answer.into_body(), ANSWER).collect().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("answered with {status}"));
+        }
+        if self.form == PayloadFormat::Otlp {
+            tell_rejected(status, &read.to_bytes());
+        }
+        Ok(())
+    }
+
+    fn request(&self, body: Vec<u8>) -> Result<Request<Full<Bytes>>, String> {
+        let kind =
+            if self.form == PayloadFormat::Head { "text/plain; charset=utf-8" } else { "application/json" };
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.remote.path)
+            .header(HOST, self.remote.origin.authority())
+            .header(USER_AGENT, concat!("claviger/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, kind)
+            .header(ACCEPT, "application/json");
+        if let Some(token) = &self.remote.token {
+            let value = Zeroizing::new([b"Bearer ", token.expose()].concat());
+            let mut value = HeaderValue::from_bytes(&value).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let stream = self.remote.connect(|tcp| tcp.set_nodelay(true)).await?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        // Its errors reach whoever waits for the answer.
+        tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
+        Ok(sender)
+    }
+}
+
+/// The lines as they are, in an array.
+fn json_array(lines: &[Line]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(lines.iter().map(|line| line.text.len() + 1).sum::<usize>() + 2);
+    for line in lines {
+        body.push(if body.is_empty() { b'[' } else { b',' });
+        body.extend_from_slice(&line.text);
+    }
+    body.push(b']');
+    body
+}
+
+/// The lines as log records: the line is the body, its members are attributes.
+fn logs(lines: &[Line]) -> Vec<u8> {
+    let records: Vec<Value> = lines.iter().map(record).collect();
+    let scope = json!({"name": "claviger.audit", "version": env!("CARGO_PKG_VERSION")});
+    let resource = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "claviger"}}]});
+    let logs = json!({"resourceLogs": [{
+        "resource": resource, "scopeLogs": [{"scope": scope, "logRecords": records}]
+    }]});
+    logs.to_string().into_bytes()
+}
+
+fn record(line: &Line) -> Value {
+    let event: Value = serde_json::from_slice(&line.text).unwrap_or_default();
+    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+    let at = text("time").parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_nanosecond);
+    let (number, severity) = match (text("event"), text("ended")) {
+        (_, "failed" | "lost") => (17, "ERROR"),
+        (_, "refused" | "abandoned") => (13, "WARN"),
+        _ => (9, "INFO"),
+    };
+    let attributes = event.as_object().into_iter().flatten().filter_map(|(name, value)| {
+        let value = match value {
+            Value::String(text) => json!({"stringValue": text}),
+            // 64 bits are text in the JSON of Protocol Buffers.
+            Value::Number(number) => json!({"intValue": number.to_string()}),
+            Value::Bool(_) | Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        Some(json!({"key": format!("claviger.{name}"), "value": value}))
+    });
+    json!({
+        "timeUnixNano": at.to_string(), "observedTimeUnixNano": at.to_string(),
+        "severityNumber": number, "severityText": severity,
+        "eventName": format!("claviger.{}", text("event")),
+        "body": {"stringValue": String::from_utf8_lossy(&line.text)},
+        "attributes": attributes.collect::<Vec<_>>(),
+    })
+}
+
+/// A collector may take a batch in part; it must not be sent again then (OTLP, "Partial Success").
+fn tell_rejected(status: StatusCode, answer: &[u8]) {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let told = answer.pointer("/partialSuccess/rejectedLogRecords");
+    let rejected = told.and_then(|told| told.as_str().and_then(|text| text.parse().ok()).or(told.as_i64()));
+    if let Some(rejected) = rejected.filter(|rejected| *rejected > 0) {
+        let why = answer.pointer("/partialSuccess/errorMessage").and_then(Value::as_str).unwrap_or_default();
+        tracing::error!(%status, rejected, why, "the collector has rejected events, and wants them no more");
+    }
+}

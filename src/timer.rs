@@ -1,0 +1,40 @@
+//! Deadlines that cost little.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep};
+
+/// A deadline that may move at every request: its timer is set again only when it has run out.
+#[derive(Default)]
+pub struct LazyTimer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    started: Option<Instant>,
+}
+
+impl LazyTimer {
+    /// Ready once `until` has passed.
+    pub fn poll(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= until {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(until);
+        }
+    }
+
+    /// When the wait began that [`clear`](Self::clear) ends.
+    pub fn start(&mut self) -> Instant {
+        *self.started.get_or_insert_with(Instant::now)
+    }
+
+    /// The wait is over.
+    pub fn clear(&mut self) {
+        self.started = None;
+    }
+}

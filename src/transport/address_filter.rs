@@ -1,0 +1,167 @@
+//! Which addresses a name may lead to: whoever answers for a name must not choose what of this machine or of
+//! its cloud is called with a credential.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A range of addresses (CIDR): `169.254.0.0/16`; an address alone is a range of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    first: IpAddr,
+    /// How many bits at the front all its addresses share.
+    bits: u32,
+}
+
+/// This is no range of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an address and a number of bits, as in \"169.254.0.0/16\"")]
+pub struct NoNetwork;
+
+impl FromStr for Network {
+    type Err = NoNetwork;
+
+    fn from_str(text: &str) -> Result<Self, NoNetwork> {
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let first: IpAddr = address.parse().map_err(|_| NoNetwork)?;
+        let width = if first.is_ipv4() { 32 } else { 128 };
+        let bits: u32 = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| NoNetwork))?;
+        // Addresses are judged in their simplest form, so ranges are too.
+        let (first, bits) = match (first.to_canonical(), bits.checked_sub(96)) {
+            (IpAddr::V4(mapped), Some(bits)) if first.is_ipv6() => (IpAddr::V4(mapped), bits),
+            _ => (first, bits),
+        };
+        let width = if first.is_ipv4() { 32 } else { 128 };
+        (bits <= width).then_some(Self { first, bits }).ok_or(NoNetwork)
+    }
+}
+
+impl Network {
+    fn holds(&self, address: IpAddr) -> bool {
+        let differing = match (self.first, address) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => (first.to_bits() ^ address.to_bits()).leading_zeros(),
+            (IpAddr::V6(first), IpAddr::V6(address)) => (first.to_bits() ^ address.to_bits()).leading_zeros(),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        differing >= self.bits
+    }
+}
+
+/// Whether an endpoint may be reached at `address`. `local`: it is written as this machine itself.
+#[must_use]
+pub fn is_allowed(address: IpAddr, local: bool, allowed: &[Network]) -> bool {
+    let address = plain(address);
+    if allowed.iter().any(|network| network.holds(address)) {
+        return true;
+    }
+    if address.is_loopback() {
+        return local;
+    }
+    match address {
+        IpAddr::V4(v4) => {
+            // All of 0.0.0.0/8 is "this host", to Linux too.
+            let [first, ..] = v4.octets();
+            first != 0 && !v4.is_link_local() && !v4.is_multicast() && !v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => {
+            let metadata = v6 == METADATA;
+            !v6.is_unspecified() && !v6.is_unicast_link_local() && !v6.is_multicast() && !metadata
+        }
+    }
+}
+
+/// Where a cloud tells its machines their secrets, beside 169.254.169.254.
+const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// An IPv4 address that is written as one of IPv6 is what it stands for: mapped, or translated (NAT64).
+fn plain(address: IpAddr) -> IpAddr {
+    let canonical = address.to_canonical();
+    let IpAddr::V6(v6) = canonical else { return canonical };
+    match v6.octets() {
+        [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => Ipv4Addr::new(a, b, c, d).into(),
+        _ => canonical,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn is_allowed_text(address: &str, local: bool, allowed: &[&str]) -> bool {
+        let allowed: Vec<Network> = allowed.iter().map(|network| network.parse().unwrap()).collect();
+        is_allowed(address.parse().unwrap(), local, &allowed)
+    }
+
+    #[test]
+    fn only_what_is_elsewhere_may_be_called() {
+        for denied in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "169.254.169.254",
+            "169.254.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "224.0.0.1",
+            "239.1.1.1",
+            "ff02::1",
+            "255.255.255.255",
+        ] {
+            assert!(!is_allowed_text(denied, false, &[]), "{denied}");
+        }
+        for good in
+            ["10.0.0.1", "192.168.1.1", "172.16.0.1", "8.8.8.8", "::ffff:10.0.0.1", "2001:db8::1", "fd00::1"]
+        {
+            assert!(is_allowed_text(good, false, &[]), "{good}");
+        }
+    }
+
+    #[test]
+    fn this_machine_only_where_it_is_written() {
+        assert!(is_allowed_text("127.0.0.1", true, &[]) && is_allowed_text("::1", true, &[]));
+        assert!(is_allowed_text("::ffff:127.0.0.1", true, &[]));
+        assert!(!is_allowed_text("169.254.169.254", true, &[]) && !is_allowed_text("0.0.0.0", true, &[]));
+    }
+
+    #[test]
+    fn what_is_allowed_lifts_a_denial_for_its_range_alone() {
+        assert!(is_allowed_text("169.254.7.7", false, &["169.254.0.0/16"]));
+        assert!(is_allowed_text("::ffff:169.254.7.7", false, &["169.254.0.0/16"]));
+        assert!(is_allowed_text("fe80::1", false, &["169.254.0.0/16", "fe80::/10"]));
+        assert!(
+            is_allowed_text("127.0.0.2", false, &["127.0.0.2"])
+                && !is_allowed_text("127.0.0.3", false, &["127.0.0.2"])
+        );
+        assert!(
+            !is_allowed_text("fe80::1", false, &["169.254.0.0/16"])
+                && !is_allowed_text("127.0.0.1", false, &["128.0.0.0/1"])
+        );
+        assert!(is_allowed_text("127.0.0.1", false, &["::ffff:127.0.0.0/104"]));
+        assert!(
+            !is_allowed_text("127.0.0.1", false, &["::ffff:128.0.0.0/104"])
+                && !is_allowed_text("127.0.0.1", false, &["::/0"])
+        );
+        assert!(
+            is_allowed_text("127.0.0.1", false, &["0.0.0.0/0"])
+                && !is_allowed_text("::1", false, &["0.0.0.0/0"])
+        );
+    }
+
+    #[test]
+    fn ranges_are_read_strictly() {
+        for bad in
+            ["", "x", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/-1", "::/129", "1.2.3.4/8/8", "host/8"]
+        {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+}

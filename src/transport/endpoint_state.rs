@@ -1,0 +1,325 @@
+//! How an endpoint stands: whether it answers, and how many calls it has. Shared by all workers, and kept over
+//! reloads for as long as the upstream has the endpoint.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::origin::Origin;
+
+/// So many failures in a row, and it is down.
+const MOST_FAILURES: u32 = 3;
+/// How long until one that is down is tried, at first; twice as long after every failure.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// How long until it is tried, at most.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often a kind of failure is logged.
+const LOGGED_EVERY: Duration = Duration::from_secs(10);
+
+/// The standing of one endpoint. A status never counts: only what does not answer is down.
+#[derive(Debug)]
+pub struct EndpointState {
+    upstream: String,
+    origin: String,
+    in_flight: AtomicI64,
+    /// Whether the record holds anything against it: looked at by every call, so that those of an endpoint in
+    /// good standing share no lock.
+    has_failures: AtomicBool,
+    down: AtomicBool,
+    /// Whether it has answered since its health was to be looked at last. Mostly only read, for the same reason.
+    heard: AtomicBool,
+    /// Whether it has ever answered.
+    known: AtomicBool,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    /// Calls in a row that found nobody.
+    missed: u32,
+    /// Health checks in a row that did.
+    ill: u32,
+    /// When one that is down may be tried.
+    next: Option<Instant>,
+    pause: Duration,
+    /// When its health is to be looked at.
+    check: Option<Instant>,
+    /// When each kind of failure was logged last.
+    logged: Vec<(&'static str, Instant)>,
+}
+
+/// A call in flight, counted until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<EndpointState>);
+
+impl EndpointState {
+    /// A good one, of an endpoint of the upstream called so.
+    #[must_use]
+    pub fn new(upstream: &str, origin: &Origin) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            origin: origin.to_string(),
+            in_flight: AtomicI64::new(0),
+            has_failures: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+            known: AtomicBool::new(false),
+            record: Mutex::default(),
+        }
+    }
+
+    /// Whether calls may go there: it is not down.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether it answers; none while nobody knows. One that is `alone`, has failed and never answered does not
+    /// answer: calls cannot avoid it, so nothing is waited for.
+    #[must_use]
+    pub fn answers(&self, alone: bool) -> Option<bool> {
+        let known = self.known.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed);
+        match (self.is_up(), known) {
+            (false, _) => Some(false),
+            (true, true) => Some(true),
+            (true, false) => (alone && self.has_failures.load(Ordering::Relaxed)).then_some(false),
+        }
+    }
+
+    /// How many calls it has.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call.
+    pub(super) fn load(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// A call was answered. Where it is `checked`, what checks found stays.
+    pub(super) fn record_success(&self, checked: bool) {
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        if self.has_failures.load(Ordering::Relaxed) {
+            let mut record = self.record();
+            record.missed = 0;
+            record.ill = if checked { record.ill } else { 0 };
+            self.apply(record, "");
+        }
+    }
+
+    /// A call found nobody, or had no answer in time.
+    pub(super) fn record_failure(&self, reason: &str) {
+        let mut record = self.record();
+        record.missed = record.missed.saturating_add(1);
+        self.apply(record, reason);
+    }
+
+    /// Its health was looked at; `ill` says what is wrong with it.
+    pub fn record_check(&self, ill: Option<&str>) {
+        let mut record = self.record();
+        match ill {
+            None => {
+                self.known.store(true, Ordering::Relaxed);
+                (record.missed, record.ill) = (0, 0);
+            }
+            Some(_) => record.ill = record.ill.saturating_add(1),
+        }
+        self.apply(record, ill.unwrap_or_default());
+    }
+
+    /// Logs what only the operator can mend, once in ten seconds of each kind: the trail has them all.
+    pub fn log(&self, code: &'static str, reason: &str) {
+        let (mut record, now) = (self.record(), Instant::now());
+        record.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_EVERY);
+        if record.logged.iter().any(|(logged, _)| *logged == code) {
+            return;
+        }
+        record.logged.push((code, now));
+        drop(record);
+        let upstream = &self.upstream;
+        tracing::warn!(upstream, code, reason, "the upstream, or how it is configured, needs a look");
+    }
+
+    /// Whether one that is down is to be tried now: true once, to whoever shall try it.
+    #[must_use]
+    pub fn try_half_open(&self, now: Instant) -> bool {
+        if self.is_up() {
+            return false;
+        }
+        let mut record = self.record();
+        let due = record.next.is_some_and(|next| next <= now);
+        if due {
+            // Whoever tries it may take long, or leave: nobody else is held up by that.
+            record.next = now.checked_add(record.pause);
+        }
+        due
+    }
+
+    /// Whether its health is to be looked at now: every `interval`, and where it is down as it may be tried. One
+    /// that is `alone` is not looked at while calls are answered: they tell as much, and lead nowhere else.
+    #[must_use]
+    pub fn is_check_due(&self, now: Instant, interval: Duration, alone: bool) -> bool {
+        if !self.is_up() {
+            return self.try_half_open(now);
+        }
+        let mut record = self.record();
+        let due = record.check.map_or(!alone, |check| check <= now);
+        if due || record.check.is_none() {
+            record.check = now.checked_add(interval);
+        }
+        let heard = due && self.heard.swap(false, Ordering::Relaxed);
+        self.known.fetch_or(heard, Ordering::Relaxed);
+        due && !(alone && heard)
+    }
+
+    /// Puts in force what the record says now, and tells of it where that is a change.
+    fn apply(&self, mut record: MutexGuard<'_, Record>, reason: &str) {
+        let failures = record.missed.max(record.ill);
+        let down = failures >= MOST_FAILURES;
+        self.has_failures.store(failures > 0, Ordering::Relaxed);
+        let was = self.down.swap(down, Ordering::Relaxed);
+        if down && !reason.is_empty() {
+            record.pause = if was { (record.pause * 2).min(LONGEST) } else { SHORTEST };
+            record.next = Instant::now().checked_add(record.pause);
+        }
+        drop(record);
+        let (upstream, endpoint) = (&self.upstream, &self.origin);
+        match (was, down) {
+            (false, true) => tracing::warn!(upstream, endpoint, reason, "the endpoint is down"),
+            (true, false) => tracing::info!(upstream, endpoint, "the endpoint is up again"),
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn standing() -> EndpointState {
+        EndpointState::new("jms", &Origin::split("https://a").unwrap().0)
+    }
+
+    fn backoff(standing: &EndpointState) -> Duration {
+        standing.record().pause
+    }
+
+    #[test]
+    fn three_failures_in_a_row_and_no_fewer() {
+        let standing = standing();
+        for _ in 0..3 {
+            standing.record_failure("nobody");
+            standing.record_failure("nobody");
+            assert!(standing.is_up());
+            standing.record_success(false);
+        }
+        standing.record_failure("nobody");
+        standing.record_failure("nobody");
+        standing.record_failure("nobody");
+        assert!(!standing.is_up());
+        standing.record_success(false);
+        assert!(standing.is_up());
+    }
+
+    #[test]
+    fn one_that_is_down_is_tried_by_one_and_ever_less_often() {
+        let standing = standing();
+        (0..3).for_each(|_| standing.record_failure("nobody"));
+        let now = Instant::now();
+        assert!(!standing.try_half_open(now));
+        let later = now + SHORTEST;
+        assert!(standing.try_half_open(later) && !standing.try_half_open(later));
+        for seconds in [2, 4, 8, 16, 30, 30] {
+            standing.record_failure("nobody");
+            assert_eq!(backoff(&standing), Duration::from_secs(seconds));
+        }
+        standing.record_success(false);
+        assert!(standing.is_up() && !standing.try_half_open(now + LONGEST));
+        (0..3).for_each(|_| standing.record_failure("nobody"));
+        assert_eq!(backoff(&standing), SHORTEST);
+    }
+
+    #[test]
+    fn an_answer_does_not_undo_what_checks_found() {
+        let standing = standing();
+        (0..3).for_each(|_| standing.record_check(Some("503")));
+        standing.record_success(true);
+        assert!(!standing.is_up());
+        standing.record_check(None);
+        assert!(standing.is_up());
+        (0..3).for_each(|_| standing.record_check(Some("503")));
+        standing.record_success(false);
+        assert!(standing.is_up());
+    }
+
+    #[test]
+    fn a_check_is_due_once_an_interval() {
+        let (standing, now, interval) = (standing(), Instant::now(), Duration::from_secs(5));
+        let due = |standing: &EndpointState, now| standing.is_check_due(now, interval, false);
+        assert!(due(&standing, now) && !due(&standing, now));
+        assert!(due(&standing, now + interval));
+        (0..3).for_each(|_| standing.record_failure("nobody"));
+        let down = Instant::now();
+        assert!(!due(&standing, now));
+        assert!(due(&standing, down + SHORTEST));
+    }
+
+    #[test]
+    fn one_alone_is_looked_at_where_no_call_tells_how_it_stands() {
+        let (standing, now, interval) = (standing(), Instant::now(), Duration::from_secs(5));
+        let due = |after: u32| standing.is_check_due(now + interval * after, interval, true);
+        assert!(!due(0) && due(1) && !due(1) && due(2));
+        standing.record_success(false);
+        assert!(!due(3), "a call was answered meanwhile");
+        assert!(due(4));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_neither_up_nor_away() {
+        let first_answers = standing();
+        assert_eq!(first_answers.answers(true), None);
+        first_answers.record_success(false);
+        assert_eq!(first_answers.answers(true), Some(true));
+        first_answers.record_failure("nobody");
+        first_answers.record_failure("nobody");
+        assert_eq!(first_answers.answers(true), Some(true), "it takes three");
+        first_answers.record_failure("nobody");
+        assert_eq!(first_answers.answers(true), Some(false));
+
+        let first_fails = standing();
+        first_fails.record_failure("nobody");
+        assert_eq!((first_fails.answers(true), first_fails.answers(false)), (Some(false), None));
+        first_fails.record_check(None);
+        assert_eq!(first_fails.answers(true), Some(true));
+        // What was heard stays known once its health was looked at.
+        let heard = standing();
+        heard.record_success(false);
+        let now = Instant::now();
+        assert!(heard.is_check_due(now, Duration::from_secs(5), false));
+        assert_eq!(heard.answers(true), Some(true));
+    }
+
+    #[test]
+    fn a_call_is_counted_until_it_is_dropped() {
+        let standing = Arc::new(standing());
+        let loads = [standing.load(), standing.load()];
+        assert_eq!(standing.in_flight(), 2);
+        drop(loads);
+        assert_eq!(standing.in_flight(), 0);
+    }
+}

@@ -1,0 +1,600 @@
+//! Links in answers: an absolute link to the upstream would lead a script, and its token, past
+//! the gateway. Top-level members of JSON (`next`, `previous`), `Location`, `Link` and the like are led back to it;
+//! what cannot be is left as it is, and the trail says so.
+
+mod scan;
+mod spans;
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, HeaderValue, LINK, LOCATION, REFRESH};
+use http::{HeaderMap, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::UpstreamBody;
+use crate::audit::Broken;
+use crate::origin::Origin;
+use scan::scan;
+use spans::{after_url, all_of, in_angles};
+
+/// How much of a body is held back until its links are seen.
+const HELD: usize = 64 * 1024;
+
+/// Which links lead to this upstream, and where in an answer they are.
+#[derive(Debug, Clone)]
+pub struct LinkRewriter {
+    /// Top-level JSON members that carry a link; none: bodies are not touched.
+    pub members: Vec<String>,
+    /// The origins of its endpoints.
+    pub origins: Vec<Origin>,
+    /// Its base path, without a slash at the end.
+    pub base: String,
+}
+
+/// How the consumer sees the gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct PublicUrl<'a> {
+    /// Whether it came by TLS.
+    pub tls: bool,
+    /// Its `Host`.
+    pub host: &'a str,
+    /// The route's prefix, without a slash at the end.
+    pub prefix: &'a str,
+}
+
+/// How a redirect leads back to the request that it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// From http to https, on whatever port.
+    Https,
+    /// From https to http.
+    Http,
+    /// To the same scheme, host, port, path and query.
+    Itself,
+}
+
+/// What becomes of a link.
+#[derive(Debug, PartialEq, Eq)]
+enum Led {
+    /// It leads to the gateway, perhaps as it was.
+    Back(String),
+    /// It leads, or may lead, to the upstream past the gateway: why it stays as it is.
+    Kept(&'static str),
+    /// It does not lead to this upstream, or is relative.
+    Elsewhere,
+}
+
+/// What became of the links of a body.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Whether the body is another than the upstream's.
+    pub changed: bool,
+    /// Why a link that may lead past the gateway stays as it is.
+    pub kept: Option<&'static str>,
+}
+
+impl LinkRewriter {
+    /// The link as the consumer must see it, or `None` where it stays as it is.
+    #[must_use]
+    pub fn rewritten(&self, link: &str, face: PublicUrl<'_>) -> Option<String> {
+        match self.to_public_url(link, face) {
+            Led::Back(new) => (new != link).then_some(new),
+            Led::Kept(_) | Led::Elsewhere => None,
+        }
+    }
+
+    fn to_public_url(&self, link: &str, face: PublicUrl<'_>) -> Led {
+        // What clients pass over, and what is for them alone.
+        let link = link.trim_matches(|letter: char| letter <= ' ');
+        let at = link.find('#').unwrap_or(link.len());
+        let (link, fragment) = link.split_at_checked(at).unwrap_or((link, ""));
+        let is_path = link.starts_with('/') && !link.starts_with("//") && !link.starts_with("/\\");
+        if is_path {
+            return match self.below_base(link) {
+                Some(below) if has_dot_segments(below) => Led::Kept(DOTS),
+                Some(below) => Led::Back(format!("{}{below}{fragment}", face.prefix)),
+                None => Led::Kept(OUTSIDE),
+            };
+        }
+        // `//host/path` takes the scheme of the page it stands on; the scheme does not matter here.
+        let absolute = link.starts_with("//").then(|| format!("http:{link}"));
+        let split = Origin::split(absolute.as_deref().unwrap_or(link)).map(|(mut origin, rest)| {
+            if origin.host.ends_with('.') {
+                origin.host.pop();
+            }
+            (origin, rest)
+        });
+        let Some((_, rest)) = split.as_ref().filter(|(origin, _)| self.is_here(origin)) else {
+            let same_host =
+                |(origin, _): (Origin, &str)| self.origins.iter().any(|own| own.host == origin.host);
+            return if split.is_some_and(same_host) {
+                Led::Kept("a link to another port of the upstream")
+            } else if self.names_host(link) {
+                Led::Kept("a link that names its host oddly")
+            } else {
+                Led::Elsewhere
+            };
+        };
+        let scheme = if face.tls { "https" } else { "http" };
+        match self.below_base(rest) {
+            Some(below) if has_dot_segments(below) => Led::Kept(DOTS),
+            Some(below) => Led::Back(format!("{scheme}://{}{}{below}{fragment}", face.host, face.prefix)),
+            None => Led::Kept(OUTSIDE),
+        }
+    }
+
+    /// Whether what is no URL by our rules names a host of the upstream by those of lax clients (WHATWG URL):
+    /// slashes either way, any number of them, a user before it, escapes in it.
+    fn names_host(&self, link: &str) -> bool {
+        let link: String = link.chars().filter(|letter| !letter.is_ascii_control()).collect();
+        let is_http =
+            |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+        let rest = match link.split_once(':') {
+            Some((scheme, rest)) if is_http(scheme) => rest,
+            Some(_) | None if link.starts_with(['/', '\\']) => link.as_str(),
+            Some(_) | None => return false,
+        };
+        let authority = rest.trim_start_matches(['/', '\\']).split(['/', '\\', '?', '#']).next();
+        let place = authority.and_then(|authority| authority.rsplit('@').next()).unwrap_or_default();
+        let place = percent_decode_str(place).decode_utf8_lossy().to_ascii_lowercase();
+        let host = match place.strip_prefix('[') {
+            Some(v6) => v6.split(']').next(),
+            None => place.split(':').next(),
+        };
+        let host = host.unwrap_or_default().trim_end_matches('.');
+        self.origins.iter().any(|own| own.host == host)
+    }
+
+    /// Leads back the links in `Location`, `Content-Location`, `Link` (RFC 8288) and `Refresh`, absolute or of a
+    /// path alone. Gives why one stays as it is that may lead past the gateway.
+    pub fn rewrite_headers(&self, headers: &mut HeaderMap, face: PublicUrl<'_>) -> Option<&'static str> {
+        let mut kept = None;
+        for name in [LOCATION, CONTENT_LOCATION, LINK, REFRESH] {
+            // Asked first, since looking for an entry makes room for one.
+            if !headers.contains_key(&name) {
+                continue;
+            }
+            let spans = if name == LINK {
+                in_angles
+            } else if name == REFRESH {
+                after_url
+            } else {
+                all_of
+            };
+            let http::header::Entry::Occupied(mut lines) = headers.entry(name) else { continue };
+            for value in lines.iter_mut() {
+                let Ok(text) = value.to_str() else {
+                    let text = String::from_utf8_lossy(value.as_bytes());
+                    let ours = self.origins.iter().any(|own| text.contains(own.host.as_str()));
+                    kept = kept.or(ours.then_some("a link beyond ASCII"));
+                    continue;
+                };
+                let new = self.each_led_back(text, spans(text), &mut kept, face);
+                if let Some(Ok(new)) = new.map(HeaderValue::try_from) {
+                    *value = new;
+                }
+            }
+        }
+        kept
+    }
+
+    /// The text with the links at `spans` led back; none where it stays as it is.
+    fn each_led_back(
+        &self,
+        text: &str,
+        spans: Vec<Range<usize>>,
+        kept: &mut Option<&'static str>,
+        face: PublicUrl<'_>,
+    ) -> Option<String> {
+        let (mut out, mut done) = (String::new(), 0);
+        for span in spans {
+            let link = text.get(span.clone()).unwrap_or_default();
+            match self.to_public_url(link, face) {
+                Led::Back(new) if new != link => {
+                    out.extend([text.get(done..span.start).unwrap_or_default(), &new]);
+                    done = span.end;
+                }
+                Led::Kept(why) => *kept = kept.or(Some(why)),
+                Led::Back(_) | Led::Elsewhere => {}
+            }
+        }
+        (done > 0).then(|| out + text.get(done..).unwrap_or_default())
+    }
+
+    /// Whether `location` is this same target but for a slash at the end of its path. Clients follow
+    /// such a redirect with a GET, whatever they sent, and take its answer for theirs.
+    #[must_use]
+    pub fn only_adds_slash(&self, location: &HeaderValue, target: &str) -> bool {
+        let Ok(location) = location.to_str() else { return false };
+        let absolute = location.starts_with("//").then(|| format!("http:{location}"));
+        let rest = match Origin::split(absolute.as_deref().unwrap_or(location)) {
+            Some((origin, rest)) if self.is_here(&origin) => rest,
+            Some(_) => return false,
+            None => location,
+        };
+        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        rest.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')) == Some(query)
+    }
+
+    /// How a redirect to `location` leads back to the `target` that was sent to `here`, if it does.
+    #[must_use]
+    pub fn round(&self, location: &HeaderValue, target: &str, here: &Origin) -> Option<Round> {
+        let location = location.to_str().ok()?;
+        let location = location.split_once('#').map_or(location, |(location, _)| location);
+        let scheme = if here.tls { "https:" } else { "http:" };
+        let absolute = location.starts_with("//").then(|| format!("{scheme}{location}"));
+        let Some((origin, rest)) = Origin::split(absolute.as_deref().unwrap_or(location)) else {
+            return (location == target).then_some(Round::Itself);
+        };
+        let path = |target: &str| {
+            let path = target.split_once('?').map_or(target, |(path, _)| path);
+            percent_decode_str(if path.is_empty() { "/" } else { path }).collect::<Vec<u8>>()
+        };
+        let is_here = origin.host == here.host || self.origins.iter().any(|own| own.host == origin.host);
+        if !is_here || path(rest) != path(target) {
+            return None;
+        }
+        match (here.tls, origin.tls) {
+            (false, true) => Some(Round::Https),
+            (true, false) => Some(Round::Http),
+            (true, true) | (false, false) => {
+                (rest == target && origin.same_authority(here)).then_some(Round::Itself)
+            }
+        }
+    }
+
+    /// Whether a body with these headers has links to look for.
+    #[must_use]
+    pub fn applies_to(&self, headers: &HeaderMap) -> bool {
+        !self.members.is_empty() && is_json(headers)
+    }
+
+    /// Leads back the links of a body whose headers [concern](Self::applies_to) us, as far as 64 KiB show them; the
+    /// rest streams. What is coded or a part of a body is left as it is, which the answer says.
+    ///
+    /// # Errors
+    /// [`Broken`] where the upstream breaks off meanwhile.
+    pub async fn rewrite_body(
+        &self,
+        response: &mut Response<UpstreamBody>,
+        face: PublicUrl<'_>,
+    ) -> Result<Page, Broken> {
+        let unread = |why| Ok(Page { changed: false, kept: Some(why) });
+        // A part of a body has the length that its `Content-Range` says.
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            return unread("links in a part of a body");
+        }
+        if !is_uncoded(response.headers()) {
+            return unread("links in a coded body");
+        }
+        let answer = response.body_mut();
+        let mut held = BytesMut::new();
+        let mut look_at = 0;
+        let scan = loop {
+            let end = answer.is_exhausted();
+            if held.len() >= look_at || end || held.len() >= HELD {
+                let mut scan = scan(&held, &self.members);
+                scan.unseen = !scan.done && !end;
+                if scan.done || end || held.len() >= HELD {
+                    break scan;
+                }
+                // Looking only after the text has doubled keeps the work in proportion to it.
+                look_at = held.len() * 2;
+            }
+            if let Some(more) = answer.next().await {
+                held.extend_from_slice(&more?);
+            }
+        };
+        let taken = held.len();
+        let (text, mut page) = self.rewrite(held.freeze(), &scan.found, face);
+        answer.prepend(text, taken);
+        if scan.unseen {
+            page.kept = page.kept.or(Some("links beyond 64 KiB of a body"));
+        }
+        Ok(page)
+    }
+
+    /// The text of a whole body, or of its beginning, with the links that are seen in it rewritten.
+    #[must_use]
+    pub fn rewritten_text(&self, text: Bytes, face: PublicUrl<'_>) -> Bytes {
+        let found = scan(&text, &self.members).found;
+        self.rewrite(text, &found, face).0
+    }
+
+    fn rewrite(&self, text: Bytes, found: &[Range<usize>], face: PublicUrl<'_>) -> (Bytes, Page) {
+        let (mut out, mut page) = (BytesMut::new(), Page::default());
+        let mut done = 0;
+        for range in found {
+            let json = text.get(range.clone()).unwrap_or_default();
+            let Ok(link) = serde_json::from_slice::<String>(json) else {
+                let ours = |own: &Origin| memchr::memmem::find(json, own.host.as_bytes()).is_some();
+                let why = self.origins.iter().any(ours).then_some("a link that is no text");
+                page.kept = page.kept.or(why);
+                continue;
+            };
+            match self.to_public_url(&link, face) {
+                Led::Back(new) if new != link => {
+                    let Ok(json) = serde_json::to_vec(&new) else { continue };
+                    out.extend_from_slice(text.get(done..range.start).unwrap_or_default());
+                    out.extend_from_slice(&json);
+                    done = range.end;
+                }
+                Led::Kept(why) => page.kept = page.kept.or(Some(why)),
+                Led::Back(_) | Led::Elsewhere => {}
+            }
+        }
+        if done == 0 {
+            return (text, page);
+        }
+        page.changed = true;
+        out.extend_from_slice(text.get(done..).unwrap_or_default());
+        (out.freeze(), page)
+    }
+
+    fn is_here(&self, origin: &Origin) -> bool {
+        self.origins.iter().any(|own| origin.same_authority(own))
+    }
+
+    fn below_base<'t>(&self, path: &'t str) -> Option<&'t str> {
+        let below = path.strip_prefix(&self.base)?;
+        // Two slashes would lead to whom the next segment names.
+        let elsewhere = below.starts_with("//") || below.starts_with("/\\");
+        (!elsewhere && (below.is_empty() || below.starts_with(['/', '?']))).then_some(below)
+    }
+}
+
+/// Why a link stays as it is that leads to the upstream's host, but not to what is behind the gateway.
+const OUTSIDE: &str = "a link outside the endpoint's path";
+
+/// Why a link stays as it is that clients resolve to another path.
+const DOTS: &str = "a link with dot segments";
+
+/// Whether clients may take a segment of the path for `.` or `..`, in whatever spelling (WHATWG URL).
+fn has_dot_segments(target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let path: Vec<u8> = percent_decode_str(path).filter(|byte| !byte.is_ascii_control()).collect();
+    path.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
+}
+
+/// Whether a body with these headers is JSON that can be read as it is.
+#[must_use]
+pub fn is_plain_json(headers: &HeaderMap) -> bool {
+    is_json(headers) && is_uncoded(headers)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    })
+}
+
+fn is_uncoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn links() -> LinkRewriter {
+        let (origin, _) = Origin::split("https://jms.example.com").unwrap();
+        let (other, _) = Origin::split("https://jms-2.example.com").unwrap();
+        let members = vec!["next".into(), "previous".into()];
+        LinkRewriter { members, origins: vec![origin, other], base: "/jms".into() }
+    }
+
+    const FACE: PublicUrl<'static> = PublicUrl { tls: false, host: "gw:7070", prefix: "/p" };
+
+    #[test]
+    fn leads_links_of_the_upstream_back_and_leaves_others() {
+        let rewritten = |link: &str| links().rewritten(link, FACE);
+        assert_eq!(
+            rewritten("http://jms.example.com/jms/api/?offset=2").unwrap(),
+            "http://gw:7070/p/api/?offset=2"
+        );
+        assert_eq!(rewritten("https://JMS.example.com/jms?x").unwrap(), "http://gw:7070/p?x");
+        assert_eq!(rewritten("https://jms-2.example.com/jms/a").unwrap(), "http://gw:7070/p/a");
+        assert_eq!(rewritten("https://jms.example.com/other/"), None);
+        assert_eq!(rewritten("https://jms.example.com/jmsx/"), None);
+        assert_eq!(rewritten("https://elsewhere.example.com/jms/"), None);
+        assert_eq!(rewritten("/jms/api/?a=b#c").unwrap(), "/p/api/?a=b#c");
+        assert_eq!(rewritten(" https://jms.example.com:/jms/a#f\n").unwrap(), "http://gw:7070/p/a#f");
+        assert_eq!(rewritten("https://jms.example.com.:443/jms/a").unwrap(), "http://gw:7070/p/a");
+        assert_eq!(rewritten("//JMS.EXAMPLE.COM/jms/a").unwrap(), "http://gw:7070/p/a");
+        for relative in ["?offset=2", "page/2", "../x", "", "#f"] {
+            assert_eq!(links().to_public_url(relative, FACE), Led::Elsewhere, "{relative}");
+        }
+    }
+
+    #[test]
+    fn rewrites_locations() {
+        for (location, wanted) in [
+            ("https://jms.example.com/jms/a/", "http://gw:7070/p/a/"),
+            ("/jms/a/", "/p/a/"),
+            ("//jms.example.com/jms/a", "http://gw:7070/p/a"),
+            ("//elsewhere/a", "//elsewhere/a"),
+            ("https://elsewhere.example.com/", "https://elsewhere.example.com/"),
+            ("b/", "b/"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_static(location));
+            links().rewrite_headers(&mut headers, FACE);
+            assert_eq!(headers.get(LOCATION).unwrap(), wanted, "{location}");
+        }
+    }
+
+    #[test]
+    fn knows_what_may_lead_past_the_gateway() {
+        for link in [
+            "https://jms.example.com/other/",
+            "/other/",
+            "https://jms.example.com/jms//evil.example/x",
+            "https://jms.example.com:8443/jms/a",
+            "https://user@jms.example.com/jms/a",
+            "https:/jms.example.com/jms/a",
+            "https:jms.example.com/jms/a",
+            "https:\\\\jms.example.com\\jms\\a",
+            "\\\\jms.example.com/jms/a",
+            "/\\jms.example.com/jms/a",
+            "///jms.example.com/jms/a",
+            "https://jms.example.co%6d/jms/a",
+            "ht\ttps://jms-2.example.com./jms/a",
+        ] {
+            assert!(matches!(links().to_public_url(link, FACE), Led::Kept(_)), "{link:?}");
+        }
+        for link in [
+            "https://elsewhere.example.com/?next=https://jms.example.com/",
+            "https://jms.example.com.evil.example/",
+            "https://jms.example.com@evil.example/",
+            "mailto:a@jms.example.com",
+            "jms.example.com/x",
+        ] {
+            assert_eq!(links().to_public_url(link, FACE), Led::Elsewhere, "{link}");
+        }
+    }
+
+    #[test]
+    fn leads_no_dot_segments_back() {
+        for path in [
+            "/jms/../x",
+            "/jms/a/../../x",
+            "/jms/..",
+            "/jms/./a",
+            "/jms/%2e%2E/x",
+            "/jms/.%2e/x?y",
+            "/jms/a\\..\\..\\x",
+            "/jms/.\t./x",
+            "/jms/..%2fx",
+            "/jms/..#f",
+        ] {
+            for link in [path.to_owned(), format!("https://jms.example.com{path}")] {
+                assert_eq!(links().to_public_url(&link, FACE), Led::Kept(DOTS), "{link:?}");
+            }
+        }
+        for (link, wanted) in
+            [("/jms/v1.0/.a/..b/...", "/p/v1.0/.a/..b/..."), ("/jms/a?x=/../", "/p/a?x=/../")]
+        {
+            assert_eq!(links().to_public_url(link, FACE), Led::Back(wanted.into()), "{link}");
+        }
+    }
+
+    #[test]
+    fn rewrites_every_header_that_leads_somewhere() {
+        for (name, value, wanted) in [
+            ("content-location", "https://jms.example.com/jms/a/", "http://gw:7070/p/a/"),
+            ("refresh", "5; url=https://jms.example.com/jms/a/", "5; url=http://gw:7070/p/a/"),
+            ("refresh", "0;URL='/jms/a/'", "0;URL='/p/a/'"),
+            ("refresh", "0;https://jms.example.com/jms/a/", "0;http://gw:7070/p/a/"),
+            ("refresh", " 0.5 , \"/jms/a/\" ", " 0.5 , \"/p/a/\" "),
+            ("refresh", "0 /jms/a/", "0 /p/a/"),
+            ("refresh", "0; URL = /jms/a/", "0; URL = /p/a/"),
+            ("refresh", "x;url=/jms/a/", "x;url=/p/a/"),
+            ("refresh", "url=/jms/a/", "url=/p/a/"),
+            ("refresh", "0;/jms/?url=/b/", "0;/p/?url=/b/"),
+            ("refresh", "5", "5"),
+            (
+                "link",
+                "<https://jms.example.com/jms/?p=2>; rel=\"next\", </jms/x>; rel=up, <https://else.example/>",
+                "<http://gw:7070/p/?p=2>; rel=\"next\", </p/x>; rel=up, <https://else.example/>",
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(links().rewrite_headers(&mut headers, FACE), None, "{value}");
+            assert_eq!(headers.get(name).unwrap(), wanted);
+            headers.insert(name, HeaderValue::from_str(&value.replace("/jms/", "/other/")).unwrap());
+            assert_eq!(links().rewrite_headers(&mut headers, FACE).is_some(), value != "5", "{value}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(LOCATION, HeaderValue::from_bytes(b"https://jms.example.com/jms/\xe9").unwrap());
+        assert!(links().rewrite_headers(&mut headers, FACE).is_some());
+    }
+
+    #[test]
+    fn leads_nobody_to_whom_a_second_slash_would_name() {
+        let links = links();
+        for location in ["/jms//evil.example/x", "/jms/\\evil.example/x"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_static(location));
+            links.rewrite_headers(&mut headers, FACE);
+            assert_eq!(headers.get(LOCATION).unwrap(), location);
+        }
+    }
+
+    #[test]
+    fn knows_a_redirect_that_only_adds_a_slash() {
+        let adds = |location, target| links().only_adds_slash(&HeaderValue::from_static(location), target);
+        assert!(adds("/jms/a/", "/jms/a") && adds("/jms/a/?x=1", "/jms/a?x=1"));
+        assert!(adds("http://jms.example.com/jms/a/", "/jms/a") && adds("//jms.example.com/a/", "/a"));
+        assert!(
+            !adds("/jms/a/?x=2", "/jms/a?x=1") && !adds("/jms/b/", "/jms/a") && !adds("/jms/a/", "/jms/a/")
+        );
+        assert!(!adds("https://elsewhere.example.com/a/", "/a") && !adds("a/", "/a") && !adds("/a//", "/a"));
+    }
+
+    #[test]
+    fn knows_a_redirect_that_leads_round() {
+        let round = |location, here| {
+            let (here, _) = Origin::split(here).unwrap();
+            links().round(&HeaderValue::from_static(location), "/jms/a%20b/?x=1", &here)
+        };
+        let (http, https) = ("http://jms.example.com:8080", "https://jms.example.com");
+        for location in [
+            "https://jms.example.com/jms/a%20b/?x=1",
+            "HTTPS://JMS.example.com:8443/jms/a%20b/?x=1",
+            "https://jms.example.com/jms/a%20b/",
+            "https://jms.example.com/jms/%61%20b/?x=1#f",
+            "https://jms-2.example.com/jms/a%20b/?x=1",
+        ] {
+            assert_eq!(round(location, http), Some(Round::Https), "{location}");
+        }
+        assert_eq!(round("http://jms.example.com/jms/a%20b/?x=1", https), Some(Round::Http));
+        for location in
+            ["https://jms.example.com/jms/a%20b/?x=1", "//jms.example.com/jms/a%20b/?x=1", "/jms/a%20b/?x=1"]
+        {
+            assert_eq!(round(location, https), Some(Round::Itself), "{location}");
+        }
+        for location in [
+            "https://elsewhere.example.com/jms/a%20b/?x=1",
+            "https://jms.example.com/jms/b/",
+            "/jms/a%20b/?x=2",
+            "/jms/a%20b/",
+            "?x=1",
+            "https://user@jms.example.com/jms/a%20b/?x=1",
+        ] {
+            assert_eq!(round(location, https), None, "{location}");
+        }
+        assert_eq!(round("http://jms.example.com/jms/a%20b/?x=1", http), None, "another port");
+    }
+
+    #[test]
+    fn says_what_stays_as_it_is() {
+        let page = |text: &str| {
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            let found = scan(&text, &links().members).found;
+            links().rewrite(text, &found, FACE).1
+        };
+        let led = page(r#"{"next":"https://jms.example.com/jms/a","previous":null}"#);
+        assert_eq!(led, Page { changed: true, kept: None });
+        assert_eq!(page(r#"{"next":"?p=2","previous":"https://else.example/"}"#), Page::default());
+        for kept in [
+            r#"{"next":"https://jms.example.com/other/"}"#,
+            r#"{"next":"https:\/\/jms.example.com:8\/jms\/"}"#,
+            r#"{"next":{"href":"https://jms.example.com/jms/a"}}"#,
+            r#"{"next":"\ud800 https://jms.example.com/jms/a"}"#,
+        ] {
+            let Page { changed, kept: why } = page(kept);
+            assert!(!changed && why.is_some(), "{kept}");
+        }
+    }
+
+    #[test]
+    fn replaces_within_the_text() {
+        let text = r#"{"next":"http://jms.example.com/jms/u/?a=\u00e9","previous":null}"#;
+        let out = links().rewritten_text(Bytes::from_static(text.as_bytes()), FACE);
+        assert_eq!(out, r#"{"next":"http://gw:7070/p/u/?a=é","previous":null}"#.as_bytes());
+    }
+}

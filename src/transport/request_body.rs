@@ -1,0 +1,366 @@
+//! The body of a request on its way up. Always of known length: a chunked body would reach
+//! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name; and so is one that a
+//! renewed login may have to repeat.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use tokio::fs::File;
+use tokio::io::{AsyncRead as _, AsyncSeekExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::audit::Meter;
+use crate::code::Code;
+
+mod incoming_body;
+
+pub use incoming_body::IncomingBody;
+
+/// How much of a body is kept in memory that is read whole.
+const IN_MEMORY: usize = 64 * 1024;
+/// How much is read of a spooled body at a time.
+const READ: usize = 64 * 1024;
+/// A body that brings less than this within the time-out is cut off.
+const LEAST_PROGRESS: u64 = 1024;
+
+/// Why a consumer's body did not arrive.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct BodyFault {
+    /// What the consumer is told.
+    pub code: Code,
+    /// What the trail is told.
+    pub reason: String,
+}
+
+/// Limits of a consumer's body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// The longest, in bytes.
+    pub most: u64,
+    /// In each such time at least 1 KiB must come, or the end.
+    pub patience: Duration,
+    /// The longest time that it may take in all.
+    pub total: Duration,
+}
+
+/// A request body of known length.
+///
+/// Boxed: a request is moved a few times on its way, mostly without a body.
+pub struct RequestBody {
+    content: Option<Box<Content>>,
+    meter: Meter,
+    /// It was waited for before the request could go on.
+    awaited: bool,
+}
+
+struct Content {
+    source: Source,
+    length: u64,
+    left: u64,
+}
+
+enum Source {
+    Memory(Bytes),
+    Stream(Box<PacedBody>),
+    Spool(Box<File>),
+}
+
+impl RequestBody {
+    /// No body.
+    #[must_use]
+    pub fn empty(meter: Meter) -> Self {
+        meter.set_whole(true);
+        Self { content: None, meter, awaited: false }
+    }
+
+    /// A body of ours.
+    #[must_use]
+    pub(super) fn from_bytes(bytes: Bytes) -> Self {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let meter = Meter::default();
+        meter.set_whole(length == 0);
+        Self::of((Source::Memory(bytes), length), (meter, false))
+    }
+
+    /// Takes the consumer's body: as a stream where its length is known, else whole, and so where it is to be `kept`
+    /// in order to be sent again. `spool` is the folder for what does not fit into memory.
+    ///
+    /// # Errors
+    /// [`BodyFault`] where it is too long, too slow, broken off, or cannot be kept.
+    pub async fn take(
+        inflow: IncomingBody,
+        limits: BodyLimits,
+        (spool, kept): (&Path, bool),
+        meter: Meter,
+    ) -> Result<Self, BodyFault> {
+        let awaited = matches!(inflow, IncomingBody::Peeked(_));
+        let (watched, known) = match inflow {
+            IncomingBody::Unread(incoming) if incoming.is_end_stream() => return Ok(Self::empty(meter)),
+            IncomingBody::Unread(incoming) => {
+                let known = incoming.size_hint().exact();
+                (Box::new(PacedBody::new(incoming, limits, meter.clone())), known)
+            }
+            IncomingBody::Peeked(incoming_body::Peeked { watched, known: Some(length), whole: true })
+                if length > 0 =>
+            {
+                return Ok(Self::of((Source::Memory(watched.front), length), (meter, awaited)));
+            }
+            IncomingBody::Peeked(incoming_body::Peeked { watched, known, .. }) => (watched, known),
+        };
+        match known {
+            Some(0) => Ok(Self { awaited, ..Self::empty(meter) }),
+            Some(length) if !kept => Ok(Self::of((Source::Stream(watched), length), (meter, awaited))),
+            // Boxed, since it is rare and large.
+            Some(_) | None => Box::pin(keep(*watched, spool, meter)).await,
+        }
+    }
+
+    /// The same body once more, where that can be had: there is none, or all of it was kept.
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        let (meter, awaited) = (self.meter.clone(), self.awaited);
+        match self.content.as_deref() {
+            None => Some(Self { content: None, meter, awaited }),
+            Some(Content { source: Source::Memory(bytes), length, .. }) => {
+                Some(Self::of((Source::Memory(bytes.clone()), *length), (meter, awaited)))
+            }
+            Some(Content { source: Source::Spool(file), length, .. }) => {
+                let same = Source::Spool(Box::new(open_again(file).ok()?));
+                Some(Self::of((same, *length), (meter, awaited)))
+            }
+            Some(Content { source: Source::Stream(_), .. }) => None,
+        }
+    }
+
+    /// Whether it was waited for, all of it or its beginning, before it could be passed on.
+    #[must_use]
+    pub fn was_buffered(&self) -> bool {
+        self.awaited
+    }
+
+    /// Whether it is passed on as it comes, which may take long.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.content.as_ref().is_some_and(|content| matches!(content.source, Source::Stream(_)))
+    }
+
+    /// The length, in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.content.as_ref().map_or(0, |content| content.length)
+    }
+
+    fn of((source, length): (Source, u64), (meter, awaited): (Meter, bool)) -> Self {
+        Self { content: Some(Box::new(Content { source, length, left: length })), meter, awaited }
+    }
+}
+
+/// Reads a body to its end.
+async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<RequestBody, BodyFault> {
+    let mut memory = BytesMut::new();
+    let mut file: Option<File> = None;
+    while let Some(frame) = std::future::poll_fn(|cx| body.poll(cx)).await {
+        memory.extend_from_slice(&frame?);
+        if memory.len() > IN_MEMORY {
+            let file = match &mut file {
+                Some(file) => file,
+                None => file.insert(open_spool(spool).map_err(spool_fault)?),
+            };
+            file.write_all(&memory).await.map_err(spool_fault)?;
+            memory.clear();
+        }
+    }
+    let length = meter.bytes();
+    let Some(mut file) = file else {
+        meter.set_whole(length == 0);
+        return Ok(RequestBody::of((Source::Memory(memory.freeze()), length), (meter, true)));
+    };
+    file.write_all(&memory).await.map_err(spool_fault)?;
+    file.flush().await.map_err(spool_fault)?;
+    file.rewind().await.map_err(spool_fault)?;
+    Ok(RequestBody::of((Source::Spool(Box::new(file)), length), (meter, true)))
+}
+
+/// A file without a name, readable by nobody else from its first moment. Where the file system makes
+/// none without a name, it has one for a moment.
+fn open_spool(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(File::from_std(file.into())),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            Ok(File::from_std(tempfile::NamedTempFile::new_in(folder)?.into_file()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same file, read from its beginning by itself: a duplicate would share its position with the first.
+fn open_again(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(File::from_std(std::fs::File::open(path)?))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
+fn spool_fault(error: io::Error) -> BodyFault {
+    BodyFault { code: Code::SpoolFailed, reason: format!("spool: {error}") }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let this = self.get_mut();
+        let Some(content) = this.content.as_deref_mut().filter(|content| content.left > 0) else {
+            return Poll::Ready(None);
+        };
+        let data = match &mut content.source {
+            Source::Memory(bytes) => std::mem::take(bytes),
+            Source::Stream(stream) => {
+                let polled = stream.poll(cx);
+                this.meter.set_awaited(polled.is_pending());
+                let Some(data) = ready!(polled) else {
+                    let reason = format!("{} bytes missing", content.left);
+                    return Poll::Ready(Some(Err(BodyFault { code: Code::BodyIncomplete, reason })));
+                };
+                data?
+            }
+            Source::Spool(file) => {
+                let mut chunk = vec![0; READ.min(usize::try_from(content.left).unwrap_or(READ))];
+                let mut buffer = ReadBuf::new(&mut chunk);
+                ready!(Pin::new(&mut **file).poll_read(cx, &mut buffer)).map_err(spool_fault)?;
+                let read = buffer.filled().len();
+                if read == 0 {
+                    return Poll::Ready(Some(Err(spool_fault(io::ErrorKind::UnexpectedEof.into()))));
+                }
+                chunk.truncate(read);
+                Bytes::from(chunk)
+            }
+        };
+        content.left = content.left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        this.meter.set_moved();
+        this.meter.set_whole(content.left == 0);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.as_ref().is_none_or(|content| content.left == 0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.content.as_ref().map_or(0, |content| content.left))
+    }
+}
+
+/// A consumer's body under limits of size and pace.
+struct PacedBody {
+    /// What was read before, and counted.
+    front: Bytes,
+    incoming: Incoming,
+    limits: BodyLimits,
+    meter: Meter,
+    window: u64,
+    patience: Option<ProgressTimer>,
+}
+
+/// How long a body that lets wait is waited for; begun with the first wait, which most never cause.
+struct ProgressTimer {
+    sleep: Pin<Box<Sleep>>,
+    end: Instant,
+}
+
+impl PacedBody {
+    fn new(incoming: Incoming, limits: BodyLimits, meter: Meter) -> Self {
+        Self { front: Bytes::new(), incoming, limits, meter, window: 0, patience: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        if !self.front.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.front))));
+        }
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                return self.poll_patience(cx);
+            };
+            let data = match frame {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(body_fault(&error)))),
+                // Trailers end here: they are never forwarded.
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    data
+                }
+            };
+            let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            self.window += size;
+            let bytes = self.meter.bytes() + size;
+            self.meter.set_bytes(bytes);
+            if bytes > self.limits.most {
+                let reason = format!("more than {} bytes", self.limits.most);
+                return Poll::Ready(Some(Err(BodyFault { code: Code::BodyTooLarge, reason })));
+            }
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        let BodyLimits { most: _, patience, total } = self.limits;
+        let ProgressTimer { sleep, end } = self.patience.get_or_insert_with(|| {
+            let now = Instant::now();
+            ProgressTimer {
+                sleep: Box::pin(tokio::time::sleep_until(now + patience.min(total))),
+                end: now + total,
+            }
+        });
+        while sleep.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let too_slow = if now >= *end {
+                Some((self.meter.bytes(), total))
+            } else {
+                (self.window < LEAST_PROGRESS).then_some((self.window, patience))
+            };
+            if let Some((bytes, time)) = too_slow {
+                let reason = format!("{bytes} bytes in {time:?}");
+                return Poll::Ready(Some(Err(BodyFault { code: Code::BodyTimeout, reason })));
+            }
+            self.window = 0;
+            sleep.as_mut().reset((now + patience).min(*end));
+        }
+        Poll::Pending
+    }
+}
+
+/// Why a consumer's body ended before its end: its framing broke, or it broke off.
+fn body_fault(error: &hyper::Error) -> BodyFault {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(found) = cause {
+        if found.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+            return BodyFault { code: Code::Malformed, reason: root(error) };
+        }
+        cause = found.source();
+    }
+    let reason = format!("the consumer's body broke off: {}", root(error));
+    BodyFault { code: Code::BodyIncomplete, reason }
+}
+
+/// The innermost cause of an error, in words.
+pub(super) fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

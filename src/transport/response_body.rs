@@ -1,0 +1,255 @@
+//! The body of an upstream's answer, on its way down.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use zeroize::Zeroizing;
+
+use super::Transport;
+use super::connect::{Connection, Endpoint};
+use super::endpoint_state::InFlight;
+use crate::audit::{Broken, Meter};
+use crate::code::Code;
+use crate::scanner::{Scanner, Stream};
+use crate::timer::LazyTimer;
+
+/// An answer's body. When it has ended, its connection goes back to the pool; dropped before, the
+/// connection is closed, so that no answer can reach another caller.
+///
+/// Boxed: it is large, and moved with the response it belongs to.
+pub struct UpstreamBody(Box<Inner>);
+
+struct Inner {
+    /// Taken from the upstream already, to be handed over first.
+    front: VecDeque<Bytes>,
+    incoming: Incoming,
+    /// What keeps the credential from the consumer, where it may be in the body.
+    scrub: Option<Box<Stream>>,
+    /// Whether the upstream's end was seen; a chunked body does not know it beforehand.
+    ended: bool,
+    /// How many bytes the front differs from what was taken from the upstream.
+    grown: i64,
+    owner: Option<(Box<Connection>, Rc<Transport>)>,
+    /// The call counts as its endpoint's until its answer has ended.
+    _load: Option<InFlight>,
+    endpoint: u64,
+    pool_idle: Duration,
+    timeout: Duration,
+    patience: LazyTimer,
+    meter: Meter,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        owner: (Box<Connection>, Rc<Transport>),
+        (endpoint, load): (&Endpoint, Option<InFlight>),
+        meter: Meter,
+    ) -> Self {
+        Self(Box::new(Inner {
+            front: VecDeque::new(),
+            incoming,
+            scrub: None,
+            ended: false,
+            grown: 0,
+            owner: Some(owner),
+            _load: load,
+            endpoint: endpoint.id,
+            pool_idle: endpoint.pool_idle,
+            timeout: endpoint.timeout,
+            patience: LazyTimer::default(),
+            meter,
+        }))
+    }
+
+    /// The next piece of what the upstream sends; what was put in front comes first.
+    ///
+    /// # Errors
+    /// [`Broken`] where it breaks off or stalls.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        if let Some(bytes) = self.0.front.pop_front() {
+            return Some(Ok(bytes));
+        }
+        std::future::poll_fn(|cx| self.0.poll_incoming(cx)).await
+    }
+
+    /// Whether nothing more is to come.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.0.front.is_empty() && self.0.is_exhausted()
+    }
+
+    /// Replaces what `scanner` finds in the body from here on, and in what was put in front before.
+    pub fn scrub(&mut self, scanner: Scanner) {
+        let this = &mut *self.0;
+        this.scrub = Some(Box::new(Stream::new(scanner)));
+        let front = std::mem::take(&mut this.front);
+        let pieces = front.len();
+        for (at, piece) in front.into_iter().enumerate() {
+            let last = at + 1 == pieces && this.has_come();
+            let clean = this.scrub_piece(piece, last);
+            if !clean.is_empty() {
+                this.front.push_back(clean);
+            }
+        }
+    }
+
+    /// Reads the body to its end, or to more than `most` bytes.
+    ///
+    /// # Errors
+    /// [`Broken`] where it breaks off or stalls.
+    pub async fn read(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, Broken> {
+        let mut read = Zeroizing::new(Vec::new());
+        while read.len() <= most
+            && let Some(more) = self.next().await
+        {
+            let more = more?;
+            if read.capacity() < read.len() + more.len() {
+                // Grown by hand: a vector that grows by itself leaves what it held behind.
+                let mut larger = Zeroizing::new(Vec::with_capacity((read.len() + more.len()) * 2));
+                larger.extend_from_slice(&read);
+                read = larger;
+            }
+            read.extend_from_slice(&more);
+        }
+        Ok(read)
+    }
+
+    /// Puts `bytes` in front of what is still to come; they stand for `taken` bytes of what
+    /// [`next`](Self::next) gave.
+    pub fn prepend(&mut self, bytes: Bytes, taken: usize) {
+        let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.0.grown = length(bytes.len()) - length(taken);
+        if !bytes.is_empty() {
+            self.0.front.push_back(bytes);
+        }
+    }
+
+    /// Its connection serves no other call.
+    pub fn retire(&self) {
+        if let Some((connection, _)) = &self.0.owner {
+            connection.watch.retire();
+        }
+    }
+
+    /// How many bytes longer the body became by [`prepend`](Self::prepend).
+    #[must_use]
+    pub fn length_delta(&self) -> i64 {
+        self.0.grown
+    }
+}
+
+impl Inner {
+    /// Whether all was given of what the upstream sent.
+    fn is_exhausted(&self) -> bool {
+        self.has_come() && self.held() == 0
+    }
+
+    /// Whether the upstream has sent all.
+    fn has_come(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    fn held(&self) -> usize {
+        self.scrub.as_ref().map_or(0, |scrub| scrub.held())
+    }
+
+    fn scrub_piece(&mut self, piece: Bytes, last: bool) -> Bytes {
+        let Some(scrub) = &mut self.scrub else { return piece };
+        let (clean, found) = scrub.take(piece, last);
+        if found > 0 {
+            self.meter.add_scrubbed(found);
+        }
+        clean
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                return self.stalled(cx);
+            };
+            self.patience.clear();
+            return Poll::Ready(match frame {
+                None => {
+                    self.ended = true;
+                    let rest = self.scrub_piece(Bytes::new(), true);
+                    (!rest.is_empty()).then_some(Ok(rest))
+                }
+                // Trailers end here, as on the way up.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let last = self.incoming.is_end_stream();
+                        let clean = self.scrub_piece(data, last);
+                        // All of it may be the beginning of the credential.
+                        if clean.is_empty() && !last {
+                            continue;
+                        }
+                        Some(Ok(clean))
+                    }
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => Some(Err(match &self.owner {
+                    Some((connection, _)) => {
+                        let failure = connection.failure(&error);
+                        Broken { code: failure.code, reason: failure.reason }
+                    }
+                    None => Broken { code: Code::UpstreamClosed, reason: error.to_string() },
+                })),
+            });
+        }
+    }
+
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let timeout = self.timeout;
+        let until = self.patience.start() + timeout;
+        ready!(self.patience.poll(cx, until));
+        let reason = format!("no progress within {timeout:?}");
+        Poll::Ready(Some(Err(Broken { code: Code::UpstreamTimeout, reason })))
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self.get_mut().0;
+        if let Some(bytes) = this.front.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        this.poll_incoming(cx).map(|next| next.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.front.is_empty() && self.is_exhausted()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let front = self.0.front.iter().map(Bytes::len).sum::<usize>() + self.0.held();
+        match self.0.incoming.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left.saturating_add(u64::try_from(front).unwrap_or(u64::MAX))),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some((connection, transport)) = self.owner.take()
+            && self.has_come()
+            && self.meter.is_whole()
+            && connection.watch.may_serve_again()
+        {
+            transport.release(self.endpoint, self.pool_idle, connection);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Between an upstream's socket and hyper: answers are read by our strict framing rules first.
+//! What breaks them never reaches the consumer, and its connection is never used again.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::framing::{self, Body, Chunks, Fault, HeadLimits};
+use crate::vectored;
+
+/// Limits of an answer's head.
+const LIMITS: HeadLimits = HeadLimits { target: 0, headers: 64 * 1024, lines: 100 };
+/// Interim answers (1xx) taken before the final one.
+const INTERIM: u8 = 8;
+
+/// What a connection's owner and its guard tell each other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ConnState(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    asked: Cell<bool>,
+    to_head: Cell<bool>,
+    heard: Cell<bool>,
+    fault: Cell<Option<Fault>>,
+    spoiled: Cell<bool>,
+    retired: Cell<bool>,
+}
+
+impl ConnState {
+    /// A request is about to be sent.
+    pub(super) fn begin_request(&self, to_head: bool) {
+        self.0.asked.set(true);
+        self.0.heard.set(false);
+        self.0.to_head.set(to_head);
+    }
+
+    /// Whether any byte of the answer has come.
+    pub(super) fn saw_response(&self) -> bool {
+        self.0.heard.get()
+    }
+
+    /// What the upstream did wrong.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.0.fault.get()
+    }
+
+    /// Whether the connection must not be used again, and nothing more is read from it.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.0.spoiled.get()
+    }
+
+    /// The answer that is on its way is the connection's last.
+    pub(super) fn retire(&self) {
+        self.0.retired.set(true);
+    }
+
+    /// Whether another request may be sent once the answer has ended.
+    pub(super) fn may_serve_again(&self) -> bool {
+        !self.0.spoiled.get() && !self.0.retired.get()
+    }
+}
+
+/// The socket, guarded.
+pub(super) struct Guard<S> {
+    socket: S,
+    watch: ConnState,
+    at: ReadState,
+    /// The part of a head that came so far.
+    head: Vec<u8>,
+    interim: u8,
+}
+
+enum ReadState {
+    Head,
+    Length(u64),
+    Chunked(Chunks),
+    UntilClose,
+}
+
+impl<S> Guard<S> {
+    pub(super) fn new(socket: S, watch: ConnState) -> Self {
+        Self { socket, watch, at: ReadState::Head, head: Vec::new(), interim: 0 }
+    }
+
+    /// Takes what was read; how much of it hyper may see.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Fault> {
+        let whole = bytes.len();
+        self.watch.0.heard.set(true);
+        while !bytes.is_empty() {
+            let used = match &mut self.at {
+                ReadState::Head => self.take_head(bytes)?,
+                ReadState::Length(left) => {
+                    let used = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= u64::try_from(used).unwrap_or(0);
+                    if *left == 0 {
+                        self.at = ReadState::Head;
+                    }
+                    used
+                }
+                ReadState::Chunked(chunks) => {
+                    let used = chunks.advance(bytes)?;
+                    if chunks.is_done() {
+                        self.at = ReadState::Head;
+                    }
+                    used
+                }
+                ReadState::UntilClose => bytes.len(),
+            };
+            bytes = bytes.get(used..).unwrap_or_default();
+            if matches!(self.at, ReadState::Head) && !self.watch.0.asked.get() && !bytes.is_empty() {
+                // More than was asked for: what came before stands, the connection does not.
+                self.watch.0.spoiled.set(true);
+                return Ok(whole - bytes.len());
+            }
+        }
+        Ok(whole)
+    }
+
+    fn take_head(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let before = self.head.len();
+        let whole = if before == 0 {
+            bytes
+        } else {
+            self.head.extend_from_slice(bytes);
+            self.head.as_slice()
+        };
+        let Some(head) = framing::answer_head(whole, self.watch.0.to_head.get(), &LIMITS)? else {
+            if before == 0 {
+                self.head.extend_from_slice(bytes);
+            }
+            return Ok(bytes.len());
+        };
+        let after = u64::try_from(whole.len() - head.len).unwrap_or(u64::MAX);
+        self.head = Vec::new();
+        if head.status == 101 {
+            return Err(invalid_response("101 unasked"));
+        }
+        if head.status < 200 {
+            self.interim += 1;
+            if self.interim > INTERIM {
+                return Err(invalid_response("interim answers without end"));
+            }
+            return Ok(head.len - before);
+        }
+        self.watch.0.asked.set(false);
+        self.interim = 0;
+        self.at = match head.body {
+            Body::Length(length) if after > length => return Err(invalid_response("bytes after the answer")),
+            Body::Length(0) => ReadState::Head,
+            Body::Length(length) => ReadState::Length(length),
+            Body::Chunked => ReadState::Chunked(Chunks::default()),
+            Body::UntilClose => ReadState::UntilClose,
+        };
+        Ok(head.len - before)
+    }
+}
+
+const fn invalid_response(reason: &'static str) -> Fault {
+    Fault { code: crate::code::Code::UpstreamInvalid, reason }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.watch.is_poisoned() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if read.is_empty() {
+            this.watch.0.spoiled.set(true);
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(this.at, ReadState::Head) && !this.watch.0.asked.get() {
+            this.watch.0.spoiled.set(true);
+            buf.set_filled(before);
+            return Poll::Ready(Ok(()));
+        }
+        match this.take(read) {
+            Ok(kept) => {
+                buf.set_filled(before + kept);
+                Poll::Ready(Ok(()))
+            }
+            Err(fault) => {
+                this.watch.0.fault.set(Some(fault));
+                this.watch.0.spoiled.set(true);
+                buf.set_filled(before);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault.reason)))
+            }
+        }
+    }
+}
+
+impl<S> Guard<S> {
+    /// What comes of a write. One that fails while an answer is waited for is the reader's to tell: the upstream may
+    /// have answered before it closed, or said in TLS why it did.
+    fn note_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let failed = matches!(written, Poll::Ready(Err(_)));
+        if failed && self.watch.0.asked.get() { Poll::Pending } else { written }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.note_written(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = vectored::poll_write(&mut this.socket, cx, slices);
+        this.note_written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        this.note_written(flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn feed(parts: &[&str], to_head: bool) -> (Vec<Result<usize, &'static str>>, bool) {
+        let watch = ConnState::default();
+        watch.begin_request(to_head);
+        let mut guard = Guard::new((), watch.clone());
+        let taken =
+            parts.iter().map(|part| guard.take(part.as_bytes()).map_err(|fault| fault.reason)).collect();
+        (taken, watch.is_poisoned())
+    }
+
+    #[test]
+    fn lets_a_plain_answer_through_in_any_pieces() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        assert_eq!(feed(&[whole], false), (vec![Ok(whole.len())], false));
+        let (head, tail) = whole.split_at(20);
+        assert_eq!(feed(&[head, tail], false), (vec![Ok(20), Ok(whole.len() - 20)], false));
+        let interim = format!("HTTP/1.1 103 Early Hints\r\n\r\n{whole}");
+        assert_eq!(feed(&[&interim], false), (vec![Ok(interim.len())], false));
+        assert_eq!(feed(&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"], true).0.len(), 1);
+    }
+
+    #[test]
+    fn refuses_what_two_readers_could_take_differently() {
+        for (answer, reason) in [
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "content-length with transfer-encoding",
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", "two content-length"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi", "content-length"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhix", "bytes after the answer"),
+            ("HTTP/1.1 99 X\r\n\r\n", "head"),
+            ("HTTP/1.1 2000 X\r\n\r\n", "head"),
+            ("HTTP/1.1 600 X\r\n\r\n", "status"),
+            ("HTTP/1.1 101 X\r\n\r\n", "101 unasked"),
+            ("HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", "control byte"),
+            ("SSH-2.0-OpenSSH_9\r\n", "no HTTP answer"),
+        ] {
+            assert_eq!(feed(&[answer], false).0.pop().unwrap(), Err(reason), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn keeps_bytes_that_nobody_asked_for_from_the_next_caller() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        let (taken, spoiled) = feed(&[&format!("{chunked}HTTP/1.1 200 OK\r\n\r\n")], false);
+        assert_eq!((taken, spoiled), (vec![Ok(chunked.len())], true));
+    }
+}
