@@ -8,14 +8,14 @@ pub mod origin;
 pub mod secret;
 pub mod scanner;
 pub mod clock;
-pub mod timer;
-pub mod vectored;
+pub mod io;
 pub mod code;
 pub mod query;
 pub mod spelling;
 pub mod target;
 pub mod framing;
 pub mod metrics;
+pub mod fs;
 pub mod tls;
 
 pub mod signature;
@@ -37,6 +37,7 @@ pub mod sinks;
 pub mod gateway;
 
 pub mod config;
+pub mod state;
 pub mod server;
 pub mod admin;
 pub mod cli;

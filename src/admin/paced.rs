@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::timer::LazyTimer;
+use crate::io::timer::LazyTimer;
 
 /// A socket that fails once something has waited to be written for too long: all of it must be taken in time,
 /// so that a little now and then is not enough.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Output, load, print, store, tell_problems};
 use crate::config::{Problem, Span};
-use crate::server::StateDir;
+use crate::state::StateDir;
 
 /// Checks the file at `path`; whether it can be used.
 pub(super) fn run(path: &Path, output: Output) -> bool {

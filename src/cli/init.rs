@@ -11,8 +11,9 @@ use serde_json::json;
 use super::store::store_marker;
 use super::{Output, print};
 use crate::custody::key_file;
-use crate::server::StateDir;
-use crate::storage::{Sqlite, trust};
+use crate::fs::trust;
+use crate::state::StateDir;
+use crate::storage::Sqlite;
 
 /// What a new configuration says.
 const STARTER: &str = include_str!("../../config/starter.toml");

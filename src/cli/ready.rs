@@ -12,7 +12,7 @@ use rustls::{ClientConnection, StreamOwned};
 use super::{Output, eprint, print, tell_problems};
 use crate::config;
 use crate::config::file::Tls;
-use crate::storage::trust::TrustedOwner;
+use crate::fs::trust::TrustedOwner;
 use crate::tls::own_client;
 
 /// How long the answer may take.

@@ -23,9 +23,10 @@ use crate::config::{self, Compiled, File, Problems};
 use crate::gateway::Snapshot;
 use crate::gateway::health_checks::look_after;
 use crate::metrics::Metrics;
-use crate::server::{Server, Setup, StateDir, Trail};
+use crate::server::{Server, Setup};
 use crate::signature::HmacKey;
 use crate::sinks::{self, Delivery, SinkConfig};
+use crate::state::{StateDir, Trail};
 
 /// How long calls in flight may take after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);

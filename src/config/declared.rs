@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::suggest::did_you_mean;
+use super::problem::suggest::did_you_mean;
 
 /// The objects that the file declares under one heading, such as `[upstreams.…]`.
 ///

@@ -8,13 +8,10 @@ use std::path::Path;
 use std::thread;
 
 pub mod compile;
+mod declared;
 mod decode;
 pub mod file;
-mod declared;
-mod suggest;
 mod problem;
-mod redact;
-mod render;
 mod span;
 mod syntax;
 
@@ -23,9 +20,9 @@ pub use compile::{
 };
 pub use declared::Declared;
 pub use file::File;
+pub use problem::suggest::did_you_mean;
 pub use problem::{Level, Problem, Problems};
 pub use span::{Span, Spanned};
-pub use suggest::did_you_mean;
 
 /// The largest file that is read, in bytes.
 pub const LONGEST: usize = 4 << 20;

@@ -3,8 +3,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::problem::redact;
 use super::problem::{Problem, Problems};
-use super::redact;
 use super::span::Span;
 
 /// Reads the text as TOML and reports every error of syntax; gives what could be read, and whether that is all of it.

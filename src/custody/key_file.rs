@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::master_key::MasterKey;
-use crate::storage::trust::{self, folder};
+use crate::fs::trust::{self, folder};
 
 /// The right to make, rotate and rename the keys of a folder, which one process has at a time, until it
 /// is dropped.

@@ -3,8 +3,8 @@
 //! side of the gateway read by these rules before hyper sees a byte.
 
 mod chunked;
-mod http2_fields;
 mod fast_path;
+mod http2_fields;
 
 pub use chunked::Chunks;
 pub use http2_fields::request_fields;

@@ -1,16 +1,16 @@
 //! The way of one request. [`Gateway::handle`] is all of its control flow.
 
 mod admit;
-pub mod error_response;
+mod body_rules;
 pub mod decide;
+pub mod error_response;
+pub mod explain;
 pub mod failure_limiter;
 mod forward;
 pub mod freezes;
 pub mod health_checks;
-mod body_rules;
 pub mod limits;
 mod reauthorize;
-pub mod explain;
 pub mod store_lease;
 
 pub use admit::{Admission, Admitted, admit};
@@ -33,12 +33,12 @@ use crate::clock::Clock;
 use crate::code::Code;
 use crate::custody::{Custody, Mark};
 use crate::framing::Fault;
+use crate::fs::trust::TrustedOwner;
 use crate::inbound::{Directory, Own, ReplayCache};
 use crate::policy::{Permit, Policy};
 use crate::route::{Route, Routes};
 use crate::scheme::{RefusedLogins, TokenSlot};
 use crate::signature::{HmacKey, Message};
-use crate::storage::trust::TrustedOwner;
 use crate::target::Target;
 use crate::transport::{Dropped, Failure, IncomingBody, Transport, UpstreamBody};
 use crate::upstream::Upstream;

@@ -3,12 +3,12 @@
 //! A kind of credential that was tried and failed ends the search: nothing falls through to
 //! another kind, and two credentials at once are refused, whichever of them is good.
 
+mod access_key;
 mod api_key;
 mod authorization;
-mod directory;
 mod caller_credential;
+mod directory;
 mod replay;
-mod access_key;
 pub mod token;
 
 pub use access_key::AccessKey;

@@ -2,28 +2,21 @@
 
 mod access_key;
 mod bearer;
-mod form;
-pub mod client_credentials;
-mod fetch;
 mod header;
-pub mod login;
-mod cache;
-mod response;
-mod refused;
+pub mod issued;
 mod rsa;
-mod source;
 mod token;
 
 pub use access_key::AccessKey;
-pub use cache::{Rejection, TokenSlot, UpstreamToken};
-pub use client_credentials::ClientCredentials;
-pub use fetch::LoginContext;
 pub use header::Header;
-pub use login::Login;
-pub use refused::{Known, RefusedLogins};
-pub use response::Pointer;
+pub use issued::cache::{Rejection, TokenSlot, UpstreamToken};
+pub use issued::client_credentials::ClientCredentials;
+pub use issued::fetch::LoginContext;
+pub use issued::login::Login;
+pub use issued::refused::{Known, RefusedLogins};
+pub use issued::response::Pointer;
+pub use issued::source::TokenPlacement;
 pub use rsa::Rsa;
-pub use source::TokenPlacement;
 
 use std::sync::Arc;
 
@@ -38,7 +31,7 @@ use crate::custody::{Kind, Material, Unsealed};
 use crate::secret::Secret;
 use crate::signature::NotOnce;
 use crate::transport::{BuildError, Endpoint, Failure, Outbound, Signed, UpstreamBody};
-use source::TokenSource;
+use issued::source::TokenSource;
 
 /// How an upstream wants its credential.
 #[derive(Clone)]

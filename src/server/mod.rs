@@ -2,20 +2,10 @@
 
 mod descriptors;
 mod drain;
-mod frame_guard;
 mod http1;
 mod http2;
-mod lingering_close;
 mod idle;
-mod pipeline;
-mod state_dir;
-mod trail_dir;
-mod bad_head;
-mod framer;
 mod worker;
-
-pub use state_dir::{Amiss, StateDir, public_key};
-pub use trail_dir::Trail;
 
 use std::io;
 use std::net::SocketAddr;

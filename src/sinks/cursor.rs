@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::audit::Journal;
+use crate::fs::trust;
 use crate::name::Name;
-use crate::storage::trust;
 
 /// How often a place is written: what a crash makes come twice.
 const EVERY: Duration = Duration::from_secs(1);

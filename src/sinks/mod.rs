@@ -1,12 +1,12 @@
 //! Taking events elsewhere as they come: each sink has its own place in the trail and gets every event from there on, at
 //! least once. Nothing waits for a sink: it reads what is on the disk already, on a thread of its own.
 
-mod trail_reader;
-mod http;
 mod cursor;
+mod http;
 mod remote;
 mod stdout;
 mod syslog;
+mod trail_reader;
 mod witness;
 
 pub use cursor::{folder, lower};

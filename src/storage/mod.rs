@@ -4,8 +4,9 @@
 //! A change is a list of [`Change`]s that is applied whole or not at all, with the [`PendingAuditEvent`] that
 //! tells the trail of it: no change without its event, whoever made it and whenever.
 
-pub mod trust;
+mod read;
 mod sqlite;
+mod write;
 
 pub use sqlite::Sqlite;
 

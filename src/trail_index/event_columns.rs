@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
-use crate::audit::chain;
+use crate::audit::trail::chain;
 
 /// A text that is copied only where it had to be unescaped. (`Cow` in an `Option` always is.)
 #[derive(Default)]

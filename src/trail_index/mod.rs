@@ -1,11 +1,11 @@
 //! The index of a trail: which events there are of whom, where, when. Derived from the segments, which alone are
 //! evidence: what it finds is read and checked there before anybody is told.
 
-mod interner;
-mod update;
 mod event_columns;
+mod interner;
 mod query;
 mod seal;
+mod update;
 
 pub use query::EventFilter;
 pub use update::Reach;

@@ -6,7 +6,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use uuid::Uuid;
 
 use super::{Fault, Index};
-use crate::audit::{SegmentReader, chain};
+use crate::audit::SegmentReader;
+use crate::audit::trail::chain;
 use crate::policy::PathPattern;
 
 /// What an event must be to be found. What is `None` does not matter.

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::event_columns::{BETWEEN, COLUMNS, IndexedEvent, KIND, Text};
 use super::interner::Dictionary;
 use super::{Fault, INDEXES, Index, ROWS};
-use crate::audit::{SegmentReader, chain, open_at, parse_segment_name, read_line, segments, stem};
+use crate::audit::trail::chain;
+use crate::audit::{SegmentReader, open_at, parse_segment_name, read_line, segments, stem};
 
 /// Events read until what is known of them is written.
 const BATCH: u64 = 200_000;

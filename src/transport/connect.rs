@@ -21,8 +21,8 @@ use super::endpoint_state::EndpointState;
 use super::request_body::{BodyFault, RequestBody, root};
 use super::response_guard::{ConnState, Guard};
 use crate::code::Code;
+use crate::io::timer::LazyTimer;
 use crate::origin::Origin;
-use crate::timer::LazyTimer;
 use crate::tls;
 
 /// How long a connection may take to be free after an answer.

@@ -1,20 +1,21 @@
 //! The only way out: connections to upstreams, pooled per worker, and the one exchange over them.
 
 mod address_filter;
-mod response_body;
-mod request_body;
 mod connect;
 mod cookies;
 mod descriptions;
+mod endpoint_state;
 mod excerpt;
 mod fetch;
-mod response_guard;
 mod health_check;
+mod incoming_body;
 pub mod link_rewrite;
 mod outbound;
+mod request_body;
 pub mod request_headers;
+mod response_body;
+mod response_guard;
 pub mod scrub;
-mod endpoint_state;
 
 pub use address_filter::{Network, NoNetwork, is_allowed};
 pub use connect::Endpoint;
@@ -23,8 +24,9 @@ pub use endpoint_state::{EndpointState, InFlight};
 pub use excerpt::excerpt;
 pub use fetch::{Fetched, fetch};
 pub use health_check::{Health, check};
+pub use incoming_body::IncomingBody;
 pub use outbound::{BuildError, Outbound, OutboundSettings, Signed, outgoing_headers};
-pub use request_body::{BodyFault, BodyLimits, IncomingBody, RequestBody};
+pub use request_body::{BodyFault, BodyLimits, RequestBody};
 pub use request_headers::{Dropped, RequestHeaders};
 pub use response_body::UpstreamBody;
 
@@ -39,7 +41,7 @@ use hyper::ext::ReasonPhrase;
 
 use crate::audit::{Broken, Meter};
 use crate::code::Code;
-use crate::timer::LazyTimer;
+use crate::io::timer::LazyTimer;
 use connect::Connection;
 
 /// Idle connections kept for one endpoint and worker.

@@ -21,9 +21,7 @@ use tokio::time::{Instant, Sleep};
 use crate::audit::Meter;
 use crate::code::Code;
 
-mod incoming_body;
-
-pub use incoming_body::IncomingBody;
+use super::incoming_body::{self, IncomingBody};
 
 /// How much of a body is kept in memory that is read whole.
 const IN_MEMORY: usize = 64 * 1024;
@@ -266,9 +264,9 @@ impl Body for RequestBody {
 }
 
 /// A consumer's body under limits of size and pace.
-struct PacedBody {
+pub(super) struct PacedBody {
     /// What was read before, and counted.
-    front: Bytes,
+    pub(super) front: Bytes,
     incoming: Incoming,
     limits: BodyLimits,
     meter: Meter,
@@ -283,11 +281,11 @@ struct ProgressTimer {
 }
 
 impl PacedBody {
-    fn new(incoming: Incoming, limits: BodyLimits, meter: Meter) -> Self {
+    pub(super) fn new(incoming: Incoming, limits: BodyLimits, meter: Meter) -> Self {
         Self { front: Bytes::new(), incoming, limits, meter, window: 0, patience: None }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
         if !self.front.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.front))));
         }

@@ -16,8 +16,8 @@ use super::connect::{Connection, Endpoint};
 use super::endpoint_state::InFlight;
 use crate::audit::{Broken, Meter};
 use crate::code::Code;
+use crate::io::timer::LazyTimer;
 use crate::scanner::{Scanner, Stream};
-use crate::timer::LazyTimer;
 
 /// An answer's body. When it has ended, its connection goes back to the pool; dropped before, the
 /// connection is closed, so that no answer can reach another caller.

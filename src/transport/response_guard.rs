@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits};
-use crate::vectored;
+use crate::io::vectored;
 
 /// Limits of an answer's head.
 const LIMITS: HeadLimits = HeadLimits { target: 0, headers: 64 * 1024, lines: 100 };

@@ -9,16 +9,17 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use super::{Output, eprint, print, settings};
+use crate::audit::known_store;
 use crate::audit::{
-    CheckpointPolicy, Disk, Durability, Journal, LastHead, Opening, Retention, Settings, known_store,
-    parse_segment_name, segments, set_aside,
+    CheckpointPolicy, Disk, Durability, Journal, LastHead, Opening, Retention, Settings, parse_segment_name,
+    segments, set_aside,
 };
 use crate::cli::store::{ChangeFlags, audit_event, confirm, known, now, operator};
 use crate::clock::SystemClock;
 use crate::config::File;
 use crate::metrics::Metrics;
-use crate::server::{StateDir, Trail};
 use crate::sinks;
+use crate::state::{StateDir, Trail};
 
 /// What no acceptance changes.
 const HOLE: &str =

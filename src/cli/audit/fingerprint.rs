@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::{Output, settings, show_text};
 use crate::cli::store::secret_input::read_secret;
-use crate::server::StateDir;
+use crate::state::StateDir;
 
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let key = StateDir::kept_fingerprint_key(&settings(path)?.state_dir.value)?;

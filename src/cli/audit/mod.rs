@@ -1,12 +1,12 @@
 //! `claviger audit`: reading and verifying the trail, beside a running gateway or without one.
 
 mod accept;
-mod verify;
 mod export;
 mod fingerprint;
 mod search;
 mod show;
 mod tail;
+mod verify;
 
 pub(super) use show::row;
 
@@ -16,10 +16,11 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
 use super::{Output, Printable, eprint, print};
-use crate::audit::{LastHead, prove, prove_consistency, segments};
+use crate::audit::prove;
+use crate::audit::{LastHead, prove_consistency, segments};
 use crate::cli::store::ChangeFlags;
 use crate::config;
-use crate::server::{StateDir, public_key};
+use crate::state::{StateDir, public_key};
 
 /// What to do with the trail.
 #[derive(Subcommand)]

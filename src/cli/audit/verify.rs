@@ -12,7 +12,7 @@ use crate::audit::{
     verify_against,
 };
 use crate::printable::printable_value;
-use crate::server::public_key;
+use crate::state::public_key;
 
 /// What is trusted: the keys that are given, else that of this gateway, where it is its own trail.
 pub(super) fn trust_anchors(

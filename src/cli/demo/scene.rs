@@ -17,7 +17,8 @@ use crate::config::{self, CompileInputs};
 use crate::inbound::{Directory, token};
 use crate::metrics::Metrics;
 use crate::secret::Secret;
-use crate::server::{Server, Setup, StateDir};
+use crate::server::{Server, Setup};
+use crate::state::StateDir;
 
 /// The configuration, with places for what differs from demo to demo.
 const CONFIG: &str = include_str!("claviger.toml");

@@ -8,7 +8,8 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::tour::{Made, Tour};
-use crate::audit::{Report, TrustAnchors, segments, verify};
+use crate::audit::verify;
+use crate::audit::{Report, TrustAnchors, segments};
 use crate::cli::audit::row;
 
 /// How long the last outcome may take to be written.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{ChangeFlags, Output, StoreSession, confirm, known, path_of};
 use crate::cli::eprint;
-use crate::server::StateDir;
+use crate::state::StateDir;
 use crate::storage::Change;
 
 /// What to do with the store itself.

@@ -7,10 +7,11 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::audit::{self, known_store};
+use crate::audit;
+use crate::audit::known_store;
 use crate::cli::audit::row;
 use crate::config::File;
-use crate::server::StateDir;
+use crate::state::StateDir;
 use crate::storage::{History, Revision, Sqlite, Storage as _};
 
 /// So many changes are named.

@@ -15,8 +15,8 @@ use super::{ChangeFlags, Output, StoreSession, rotation};
 use crate::config::file::MasterKey as Source;
 use crate::config::read_secret_file;
 use crate::custody::{KeyCheck, MasterKey, key_file, rewrap_access_key, rewrap_version};
+use crate::fs::trust::TrustedOwner;
 use crate::storage::Change;
-use crate::storage::trust::TrustedOwner;
 
 /// What to do with the master key.
 #[derive(Subcommand)]

@@ -6,15 +6,15 @@ pub(super) mod access_key;
 pub(super) mod consumer;
 pub(super) mod credential;
 pub(super) mod freeze;
-pub(in crate::cli) mod secret_input;
-mod rotation;
 pub(in crate::cli) mod known;
-pub(super) mod store_marker;
 pub(super) mod master_key;
+mod rotation;
+pub(in crate::cli) mod secret_input;
+pub(super) mod store_marker;
 pub(super) mod table;
+pub(super) mod time;
 pub(super) mod token;
 mod usage;
-pub(super) mod time;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -30,7 +30,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
 use crate::custody::{MasterKey, UnsealedStore};
 use crate::name::Name;
-use crate::server::StateDir;
+use crate::state::StateDir;
 use crate::storage::{
     Change, History, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError,
 };

@@ -10,9 +10,9 @@ use crate::config::file::{MasterKey as Source, Reference};
 use crate::config::{self, File};
 use crate::custody::key_file::{self, KeyLock};
 use crate::custody::{KeyCheck, MasterKey, MasterKeyError};
+use crate::fs::trust::{FileTrustError, TrustedOwner};
 use crate::secret::Secret;
-use crate::server::StateDir;
-use crate::storage::trust::{FileTrustError, TrustedOwner};
+use crate::state::StateDir;
 use crate::storage::{Change, Rows};
 
 /// What the store says of its master key; none where nothing is sealed.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::storage::trust;
+use crate::fs::trust;
 
 /// For whoever looks into the file.
 const TEXT: &str = "A store was made here: without store.db claviger does not start.\n";

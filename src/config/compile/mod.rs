@@ -1,14 +1,14 @@
 //! File → Snapshot: names resolved, secrets read, patterns parsed. What comes out cannot be wrong;
 //! what is wrong is told with the rest, all at once.
 
-mod grants;
 mod endpoints;
+mod grants;
 mod role_packs;
-mod token_slots;
 mod schemes;
 mod secrets;
 mod sinks;
 mod store_rows;
+mod token_slots;
 mod upstreams;
 
 pub use role_packs::{Pack, allowing_rule, denying_rules};
@@ -27,6 +27,7 @@ use super::{Problem, Problems, Spanned};
 use crate::audit::{CheckpointPolicy, Durability, Retention, Settings};
 use crate::custody::{Custody, UnsealedStore};
 use crate::framing::{HeadLimits, MAX_HEADERS};
+use crate::fs::trust::TrustedOwner;
 use crate::gateway::Snapshot;
 use crate::gateway::failure_limiter::FailureLimiter;
 use crate::gateway::limits::{Limits, Quota};
@@ -37,7 +38,6 @@ use crate::secret::Secret;
 use crate::signature::HmacKey;
 use crate::sinks::SinkConfig;
 use crate::storage::Revision;
-use crate::storage::trust::TrustedOwner;
 use crate::target::Target;
 use crate::tls::{self, Unusable};
 

@@ -10,8 +10,8 @@ use super::upstreams::Upstreams;
 use crate::config::file::{File, Profile, Reference};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::custody::{self, Credential};
+use crate::fs::trust::{FileTrustError, TrustedOwner};
 use crate::secret::Secret;
-use crate::storage::trust::{FileTrustError, TrustedOwner};
 
 /// The longest secret, in bytes.
 const LONGEST: u64 = 64 * 1024;

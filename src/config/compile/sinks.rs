@@ -6,10 +6,10 @@ use super::CompileInputs;
 use super::secrets::{UNREADABLE, read};
 use crate::config::file::{File, Sink, SinkKind};
 use crate::config::{Problem, Problems, Span};
+use crate::fs::trust::TrustedOwner;
 use crate::origin::Origin;
 use crate::secret::Secret;
 use crate::sinks::{self, PayloadFormat, Remote, SinkConfig};
-use crate::storage::trust::TrustedOwner;
 use crate::tls;
 
 /// The sinks of the file. Where the store alone is taken anew there are none: they are never changed while running.

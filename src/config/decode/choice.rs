@@ -2,8 +2,8 @@
 
 use super::{Node, Read, Table};
 use crate::config::problem::Problem;
+use crate::config::problem::suggest::did_you_mean;
 use crate::config::span::{Span, Spanned};
-use crate::config::suggest::did_you_mean;
 
 /// Reads one of several words.
 pub(in crate::config) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Node<'_>) -> Read<T> {

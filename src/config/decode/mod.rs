@@ -9,10 +9,10 @@ use std::path::Path;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::declared::Declared;
+use super::problem::redact;
+use super::problem::suggest::did_you_mean;
 use super::problem::{Problem, Problems};
-use super::redact;
 use super::span::{Span, Spanned};
-use super::suggest::did_you_mean;
 
 pub(super) mod choice;
 pub(super) mod scalar;

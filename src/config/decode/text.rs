@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Node, Read};
 use crate::config::problem::Problem;
-use crate::config::redact;
+use crate::config::problem::redact;
 use crate::config::span::{Span, Spanned};
 
 /// Reads a string of one line, not empty, that may be shown.

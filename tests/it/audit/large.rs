@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use claviger::audit::{Checkpoint, CheckpointKey, Signer, TrustAnchors, chain, merkle, verify};
+use claviger::audit::proof::merkle;
+use claviger::audit::trail::chain;
+use claviger::audit::{Checkpoint, CheckpointKey, Signer, TrustAnchors, verify};
 use claviger::trail_index::{EventFilter, Index};
 
 /// A trail of so many events, as a gateway would write it: calls of ten consumers to 250,000 targets, over four days.

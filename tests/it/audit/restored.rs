@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger::audit::{LastHead, segments};
-use claviger::server::Trail;
+use claviger::state::Trail;
 use serde_json::Value;
 
 use crate::support::process::{Site, copy, refused_start};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use claviger::audit::chain::ChainHead;
+use claviger::audit::trail::chain::ChainHead;
 use serde_json::Value;
 
 use crate::support::process::Site;

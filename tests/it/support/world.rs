@@ -12,7 +12,8 @@ use claviger::clock::{Clock, SystemClock};
 use claviger::config::{self, CompileInputs};
 use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::metrics::Metrics;
-use claviger::server::{Server, Setup, StateDir};
+use claviger::server::{Server, Setup};
+use claviger::state::StateDir;
 use serde_json::Value;
 
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};

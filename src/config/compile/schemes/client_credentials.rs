@@ -9,7 +9,7 @@ use crate::config::compile::upstreams::require_tls;
 use crate::config::file::{self, Profile};
 use crate::config::{Problem, Problems};
 use crate::origin::Origin;
-use crate::scheme::client_credentials::Auth;
+use crate::scheme::issued::client_credentials::Auth;
 use crate::scheme::{ClientCredentials, Scheme};
 use crate::target::Target;
 use crate::tls;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config::file::{self, Body, Cookies, Preset, Profile};
 use crate::config::{Problem, Problems, Span, Spanned};
-use crate::scheme::login::{FailureMarker, Form, Login, Refresh, TokenLocation};
+use crate::scheme::issued::login::{FailureMarker, Form, Login, Refresh, TokenLocation};
 use crate::scheme::{Header, Pointer, Scheme, TokenPlacement};
 use crate::target::Target;
 

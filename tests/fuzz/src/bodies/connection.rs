@@ -14,7 +14,8 @@ use claviger::config::{self, CompileInputs};
 use claviger::framing::{Body, Chunks, HeadLimits, answer_head, request_head};
 use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::metrics::Metrics;
-use claviger::server::{Server, Setup, StateDir};
+use claviger::server::{Server, Setup};
+use claviger::state::StateDir;
 use claviger::target::Target;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::audit::chain::{ChainHead, hash_of, hex};
+use claviger::audit::trail::chain::{ChainHead, hash_of, hex};
 use claviger::audit::{
     CheckpointPolicy, Durability, Folder, Journal, Report, Retention, Settings, Signer, TrustAnchors,
     recent_nonces,

@@ -1,0 +1,112 @@
+//! What was appended and is not on the disk yet, under the one lock that gives events their order.
+
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::Unrecorded;
+use super::suppressed::SuppressedCounts;
+use crate::audit::call::fields::push_opening;
+use crate::audit::proof::merkle::Hash;
+use crate::audit::trail::chain::ChainHead;
+
+/// Bytes of events kept for a disk that does not take them. Beyond, only the outcomes of calls
+/// already recorded are kept; refusals are counted.
+const MAX_PENDING: usize = 16 << 20;
+
+/// What wakes the journal's thread, besides the end.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::audit) enum WakeOn {
+    /// Nothing: it is at work, or sleeps for as long as it means to.
+    #[default]
+    Nothing,
+    /// Any event.
+    Event,
+    /// An event that somebody waits for: outcomes alone would wake it once a call, each time in vain.
+    Waiter,
+}
+
+#[derive(Default)]
+pub(in crate::audit) struct EventBuffer {
+    /// The chain's end; `None` until the folder could be read.
+    pub(in crate::audit) head: Option<ChainHead>,
+    /// The hashes of lines that are not in the tree yet.
+    pub(in crate::audit) leaves: Vec<Hash>,
+    pub(in crate::audit) pending: Vec<u8>,
+    /// The buffer of the former batch, to be used again.
+    pub(in crate::audit) spare: Vec<u8>,
+    pub(in crate::audit) pending_events: u64,
+    pub(in crate::audit) unflushed: bool,
+    pub(in crate::audit) waiters: Vec<oneshot::Sender<bool>>,
+    /// Calls with an intent and no outcome yet.
+    pub(in crate::audit) open: u64,
+    pub(in crate::audit) unrecorded: u64,
+    pub(in crate::audit) floods: SuppressedCounts,
+    /// The disk does not work, and that was said.
+    pub(in crate::audit) failing: bool,
+    /// When a head is to be signed, if nothing comes until then.
+    pub(in crate::audit) head_due: Option<Instant>,
+    /// What the thread waits for.
+    pub(in crate::audit) waiting: WakeOn,
+    pub(in crate::audit) stop: bool,
+}
+
+impl EventBuffer {
+    /// Whether no more events may be kept for a disk that does not take them.
+    pub(in crate::audit) fn is_full(&self) -> bool {
+        self.pending.len() > MAX_PENDING
+    }
+
+    /// The `seq` of the next event.
+    pub(in crate::audit) fn next_seq(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.next_seq)
+    }
+
+    /// Whether the thread waits for what is here now.
+    pub(in crate::audit) fn is_waited_for(&self) -> bool {
+        match self.waiting {
+            WakeOn::Nothing => false,
+            WakeOn::Event => true,
+            WakeOn::Waiter => !self.waiters.is_empty(),
+        }
+    }
+
+    /// Appends one event; each of its `members` begins with a comma.
+    pub(in crate::audit) fn append(
+        &mut self,
+        event: &str,
+        time: SystemTime,
+        members: &[&[u8]],
+    ) -> Result<(), Unrecorded> {
+        let head = self.head.as_mut().ok_or(Unrecorded)?;
+        let hash = head.append(&mut self.pending, |out| {
+            push_opening(out, time, event);
+            for part in members {
+                out.extend_from_slice(part);
+            }
+        });
+        self.leaves.push(hash);
+        self.pending_events += 1;
+        self.unflushed = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_alone_do_not_wake_a_thread_that_waits_for_an_intent() {
+        let mut tail = EventBuffer { unflushed: true, ..EventBuffer::default() };
+        for (waiting, before, after) in
+            [(WakeOn::Nothing, false, false), (WakeOn::Event, true, true), (WakeOn::Waiter, false, true)]
+        {
+            tail.waiting = waiting;
+            tail.waiters.clear();
+            assert_eq!(tail.is_waited_for(), before, "{waiting:?}");
+            tail.waiters.push(oneshot::channel().0);
+            assert_eq!(tail.is_waited_for(), after, "{waiting:?}");
+        }
+    }
+}

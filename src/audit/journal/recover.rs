@@ -1,0 +1,186 @@
+//! What a former run left in the folder: the chain's end, a torn tail, calls without an outcome.
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::audit::proof::checkpoint::CheckpointKey;
+use crate::audit::proof::merkle::{Hash, MerkleTree};
+use crate::audit::trail::chain::{self, ChainHead};
+use crate::audit::trail::disk::Disk;
+use crate::audit::trail::misnamed::find_misnamed;
+use crate::audit::trail::retired::RetiredStub;
+use crate::audit::trail::segment::{is_damage, open, read_line, segments};
+
+/// No chain comes so far: what says so was put there, and there must be numbers left to go on with.
+const LAST_SEQ: u64 = u64::MAX / 2;
+
+/// What a former run left.
+#[derive(Debug, Default)]
+pub(in crate::audit) struct Recovered {
+    /// Where the chain goes on.
+    pub(in crate::audit) head: ChainHead,
+    /// Bytes cut off the last segment because they are no whole line.
+    pub(in crate::audit) torn: u64,
+    /// The members of each intent that has no outcome.
+    pub(in crate::audit) lost: Vec<Vec<u8>>,
+    /// The tree over all that is there.
+    pub(in crate::audit) tree: MerkleTree,
+}
+
+/// The members of a line that recovery and verification read.
+#[derive(Debug, Deserialize)]
+pub(in crate::audit) struct Line<'a> {
+    pub(in crate::audit) seq: u64,
+    pub(in crate::audit) event: &'a str,
+    pub(in crate::audit) request_id: Option<&'a str>,
+    pub(in crate::audit) open: Option<u64>,
+}
+
+/// What a head's event says beside it.
+#[derive(Debug, Deserialize)]
+struct HeadLine {
+    note: String,
+    peaks: Vec<String>,
+}
+
+/// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it). Goes back
+/// to where no call was open, and to a head that `verifier` vouches for.
+pub(in crate::audit) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io::Result<Recovered> {
+    disk.prepare()?;
+    let mut recovered = Recovered::default();
+    let mut outcomes: HashSet<String> = HashSet::new();
+    let (mut last, mut reaches_back) = (true, false);
+    let (mut tree, mut leaves): (Option<MerkleTree>, Vec<Vec<Hash>>) = (None, Vec::new());
+    for path in segments(disk.dir())?.iter().rev() {
+        if let Some(seq) = find_misnamed(path)? {
+            tracing::error!(segment = %path.display(), seq, "a segment does not begin with the event that its name says, and is left out");
+            continue;
+        }
+        let scan = Scan::of(path, &mut outcomes, verifier)?;
+        if tree.is_none() {
+            tree = scan.tree;
+            leaves.push(scan.leaves);
+        }
+        if reaches_back {
+            if tree.is_some() {
+                break;
+            }
+            continue;
+        }
+        if last && scan.good_end < scan.len {
+            recovered.torn += scan.len - scan.good_end;
+            cut(disk, path, scan.good_end)?;
+        }
+        recovered.lost.splice(0..0, scan.lost);
+        let Some(head) = scan.head else { continue };
+        if last {
+            recovered.head = head;
+            last = false;
+        }
+        reaches_back = scan.reaches_back;
+        if reaches_back && tree.is_some() {
+            break;
+        }
+    }
+    if let Some(stub) = RetiredStub::latest(disk.dir())?.filter(|_| tree.is_none()) {
+        // What is there goes on from what was let go, and so does a trail of which nothing else is left.
+        tree = stub.tree();
+        if last {
+            recovered.head =
+                ChainHead { next_seq: stub.through + 1, hash: stub.hash().unwrap_or(chain::GENESIS) };
+        }
+    }
+    recovered.tree = tree.unwrap_or_default();
+    for leaf in leaves.iter().rev().flatten() {
+        recovered.tree.push(leaf);
+    }
+    Ok(recovered)
+}
+
+/// One segment, read.
+#[derive(Default)]
+struct Scan {
+    len: u64,
+    /// The end of the last whole line that carries its own hash.
+    good_end: u64,
+    head: Option<ChainHead>,
+    lost: Vec<Vec<u8>>,
+    /// A line says that no call was open at that point: earlier segments hold no orphan.
+    reaches_back: bool,
+    /// The tree of the last head in it, and the hashes of the lines from that head on; of all where it has none.
+    tree: Option<MerkleTree>,
+    leaves: Vec<Hash>,
+}
+
+impl Scan {
+    fn of(path: &Path, outcomes: &mut HashSet<String>, verifier: &CheckpointKey) -> io::Result<Self> {
+        let mut reader = open(path)?;
+        let (mut scan, mut line) = (Self::default(), Vec::new());
+        let mut intents: Vec<(String, Vec<u8>)> = Vec::new();
+        loop {
+            let read = match read_line(&mut reader, &mut line) {
+                Ok(0) => break,
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(segment = %path.display(), %error, "a compressed segment is damaged");
+                    break;
+                }
+                read => read?,
+            };
+            scan.len += u64::try_from(read).unwrap_or(u64::MAX);
+            let Some(whole) = line.strip_suffix(b"\n") else { continue };
+            let Some((body, hash)) = chain::verified_line(whole) else { continue };
+            let Ok(told) = serde_json::from_slice::<Line>(whole) else { continue };
+            if told.seq > LAST_SEQ {
+                continue;
+            }
+            scan.good_end = scan.len;
+            scan.head = Some(ChainHead { next_seq: told.seq + 1, hash: chain::hex(&hash) });
+            if told.event == "head"
+                && let Some(tree) = verified_checkpoint(whole, told.seq, verifier)
+            {
+                (scan.tree, scan.leaves) = (Some(tree), Vec::new());
+            }
+            scan.leaves.push(hash);
+            match (told.event, told.request_id) {
+                ("intent", Some(id)) => intents.push((id.to_owned(), facts_of(body))),
+                ("outcome", Some(id)) => {
+                    outcomes.insert(id.to_owned());
+                }
+                _ => scan.reaches_back |= told.open == Some(0),
+            }
+        }
+        let orphans = intents.into_iter().filter(|(id, _)| !outcomes.remove(id));
+        scan.lost = orphans.map(|(_, facts)| facts).collect();
+        Ok(scan)
+    }
+}
+
+/// The tree before the head in this line, if our key has signed its root.
+fn verified_checkpoint(line: &[u8], seq: u64, verifier: &CheckpointKey) -> Option<MerkleTree> {
+    let HeadLine { note, peaks } = serde_json::from_slice(line).ok()?;
+    let head = verifier.open(&note)?;
+    head.tree(&peaks).filter(|_| head.size + 1 == seq)
+}
+
+/// The members of an intent that its outcome repeats.
+fn facts_of(body: &[u8]) -> Vec<u8> {
+    const MARK: &[u8] = b"\"event\":\"intent\"";
+    let at = memchr::memmem::find(body, MARK).map_or(body.len(), |at| at + MARK.len());
+    body.get(at..).unwrap_or_default().to_vec()
+}
+
+fn cut(disk: &dyn Disk, path: &Path, len: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut torn = Vec::new();
+    file.seek(SeekFrom::Start(len))?;
+    file.read_to_end(&mut torn)?;
+    let kept = path.with_extension("torn");
+    OpenOptions::new().append(true).create(true).mode(0o600).open(kept)?.write_all(&torn)?;
+    disk.cut(&file, len)?;
+    disk.sync(&file)
+}

@@ -1,0 +1,237 @@
+//! Closed segments: compressed after a while, and let go by age or size. A thread of its own does it, beside
+//! the journal and at the lowest priority.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Deserialize;
+
+use super::writer::JournalCore;
+use crate::audit::proof::merkle::MerkleTree;
+use crate::audit::trail::chain::{GENESIS, Hex, hex, verified_line};
+use crate::audit::trail::retired::RetiredStub;
+use crate::audit::trail::segment::{
+    compress, compressed, is_compressed, open, parse_segment_name, read_line, segments,
+};
+
+/// How often it looks. Neither compressing nor letting go is urgent.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the last head is kept apart from the trail, where there is another.
+const KEEP_HEAD: Duration = Duration::from_millis(250);
+const LOWEST_PRIORITY: i32 = 19;
+
+/// How long what is closed is kept, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// How long a closed segment stays as it is until it is compressed.
+    pub plain: Duration,
+    /// How long events are kept; `None`: for ever.
+    pub age: Option<Duration>,
+    /// How many bytes all segments may have together; `None`: any.
+    pub size: Option<u64>,
+}
+
+/// A closed segment.
+struct Closed {
+    path: PathBuf,
+    /// The `seq` after its last event.
+    next: u64,
+    ended: SystemTime,
+    len: u64,
+}
+
+/// The events of a segment, gone through.
+struct Replayed {
+    tree: MerkleTree,
+    last: Hex,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    seq: u64,
+    prev: &'a str,
+}
+
+pub(in crate::audit) struct Archiver {
+    shared: Arc<JournalCore>,
+    /// What went wrong last with the head, and with closed segments, so that it is said once.
+    told: (Option<String>, Option<String>),
+    /// How far the oldest segments were gone through, for the next time.
+    passed: Option<Replayed>,
+}
+
+impl Archiver {
+    pub(in crate::audit) fn new(shared: Arc<JournalCore>) -> Self {
+        Self { shared, told: (None, None), passed: None }
+    }
+
+    /// Goes on until the other end of `stop` is dropped.
+    pub(in crate::audit) fn run(mut self, stop: &Receiver<()>) {
+        // A thread's own on Linux. Refused, it is only less polite.
+        rustix::process::setpriority_process(None, LOWEST_PRIORITY).unwrap_or_default();
+        let mut looked = Instant::now();
+        while stop.recv_timeout(KEEP_HEAD) == Err(RecvTimeoutError::Timeout) {
+            if !self.shared.healthy() {
+                continue;
+            }
+            let kept = self.shared.keep_head();
+            let what = "the last head of the trail is not kept in the state folder: a cut of the trail may go unnoticed";
+            say_once(&mut self.told.0, kept, what);
+            if looked.elapsed() >= LOOK {
+                let archived = self.rescan();
+                let what = "closed segments of the trail are neither compressed nor let go";
+                say_once(&mut self.told.1, archived, what);
+                looked = Instant::now();
+            }
+        }
+    }
+
+    fn rescan(&mut self) -> io::Result<()> {
+        let (keep, dir) = (self.shared.settings.keep, self.shared.disk.dir().to_owned());
+        let now = self.shared.clock.now();
+        let age = |closed: &Closed| now.duration_since(closed.ended).unwrap_or_default();
+        let closed = closed_segments(&dir)?;
+        if let Some(stub) = RetiredStub::latest(&dir)? {
+            // What an earlier turn had no time to remove.
+            let gone: Vec<_> = closed.iter().filter(|closed| closed.next <= stub.through + 1).collect();
+            if !gone.is_empty() {
+                return gone.into_iter().try_for_each(|closed| fs::remove_file(&closed.path));
+            }
+        }
+        let mut total: u64 = closed.iter().map(|closed| closed.len).sum();
+        let needed = self.shared.retention_floor();
+        let surplus = closed.iter().take_while(|oldest| {
+            let goes =
+                keep.age.is_some_and(|most| age(oldest) > most) || keep.size.is_some_and(|most| total > most);
+            total = total.saturating_sub(oldest.len);
+            goes && oldest.next <= needed
+        });
+        let count = surplus.count();
+        if let Some((surplus, _)) = closed.split_at_checked(count).filter(|_| count > 0) {
+            self.retire(&dir, surplus)?;
+        }
+        for aged in
+            closed.iter().skip(count).filter(|aged| !is_compressed(&aged.path) && age(aged) >= keep.plain)
+        {
+            compress_file(&aged.path)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the oldest segments go: checks that they are what was recorded, tells the trail, leaves a stub.
+    fn retire(&mut self, dir: &Path, surplus: &[Closed]) -> io::Result<()> {
+        let Some(last) = surplus.last() else { return Ok(()) };
+        let mut passed = match (self.passed.take(), RetiredStub::latest(dir)?) {
+            (Some(passed), _) => passed,
+            (None, Some(stub)) => {
+                let ours = self.shared.signing().verifier().open(&stub.note);
+                let from = || Some(Replayed { tree: stub.tree_of(&ours?)?, last: stub.hash()? });
+                from().ok_or_else(|| io::Error::other("the stub of what was let go before is not ours"))?
+            }
+            (None, None) => Replayed { tree: MerkleTree::default(), last: GENESIS },
+        };
+        for closed in surplus {
+            passed.pass(&closed.path)?;
+        }
+        let (through, segments) = (passed.tree.size(), surplus.len());
+        let bytes: u64 = surplus.iter().map(|closed| closed.len).sum();
+        let note = self.shared.signing().sign_now(&passed.tree, self.shared.clock.now());
+        // First the trail tells, then they go.
+        let detail = format!(",\"through\":{through},\"segments\":{segments},\"bytes\":{bytes}");
+        if !self.shared.append_and_wait("retired", &detail) {
+            return Err(io::Error::other("the trail does not record now"));
+        }
+        RetiredStub::new(&passed.tree, &passed.last, note).keep(dir, &last.path)?;
+        for closed in surplus {
+            fs::remove_file(&closed.path)?;
+        }
+        tracing::info!(through, segments, bytes, "the oldest segments of the trail were let go");
+        self.passed = Some(passed);
+        Ok(())
+    }
+}
+
+/// Logs what failed, unless it did so the last time as well.
+fn say_once(told: &mut Option<String>, done: io::Result<()>, what: &str) {
+    let error = done.err().map(|error| error.to_string());
+    if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(error)) {
+        tracing::error!(%error, "{what}");
+    }
+    *told = error;
+}
+
+impl Replayed {
+    /// Goes through one segment.
+    ///
+    /// # Errors
+    /// Also where it is not what was recorded: then it is evidence, and stays.
+    fn pass(&mut self, path: &Path) -> io::Result<()> {
+        let (mut reader, mut line, mut number) = (open(path)?, Vec::new(), 0);
+        while read_line(&mut reader, &mut line)? > 0 {
+            number += 1;
+            let taken = || {
+                let whole = line.strip_suffix(b"\n")?;
+                let (_, hash) = verified_line(whole)?;
+                let told: Line = serde_json::from_slice(whole).ok()?;
+                (told.seq == self.tree.size() + 1 && told.prev.as_bytes() == self.last).then_some(hash)
+            };
+            let hash = taken().ok_or_else(|| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                io::Error::other(format!("{name}:{number} is not what was recorded: verify the trail"))
+            })?;
+            self.tree.push(&hash);
+            self.last = hex(&hash);
+        }
+        Ok(())
+    }
+}
+
+/// The segments but the one that is being written.
+fn closed_segments(dir: &Path) -> io::Result<Vec<Closed>> {
+    let paths = segments(dir)?;
+    let mut found = Vec::new();
+    for (path, next) in paths.iter().zip(paths.iter().skip(1)) {
+        // Where the next one begins. One that a person has named otherwise ends all that is known.
+        let Some((next, ended)) = parse_segment_name(next) else { break };
+        found.push(Closed { path: path.clone(), next, ended, len: fs::metadata(path)?.len() });
+    }
+    Ok(found)
+}
+
+/// Compresses one segment, and removes it once what came of it was read back and is the same.
+fn compress_file(path: &Path) -> io::Result<()> {
+    let target = compressed(path);
+    let fresh = target.with_extension("new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut out = BufWriter::new(file);
+    compress(&mut BufReader::new(File::open(path)?), &mut out)?;
+    out.flush()?;
+    out.get_ref().sync_all()?;
+    let mut again = BufReader::new(zstd::stream::read::Decoder::new(File::open(&fresh)?)?);
+    if !is_same(&mut BufReader::new(File::open(path)?), &mut again)? {
+        return Err(io::Error::other(format!("{}: what was compressed is not the same", path.display())));
+    }
+    fs::rename(&fresh, &target)?;
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    fs::remove_file(path)
+}
+
+fn is_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
+    let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
+    loop {
+        of_one.clear();
+        of_other.clear();
+        let read = one.by_ref().take(1 << 16).read_to_end(&mut of_one)?;
+        other.by_ref().take(1 << 16).read_to_end(&mut of_other)?;
+        if of_one != of_other || read == 0 {
+            return Ok(of_one == of_other);
+        }
+    }
+}

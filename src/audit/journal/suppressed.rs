@@ -1,0 +1,125 @@
+//! Refusals that the trail is told in sum: so many of one source, since then.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::clock::rfc3339;
+use crate::name::Name;
+
+/// Who is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RefusalSource {
+    /// Whoever has this address; of IPv6, this network of 64 bits.
+    Address(IpAddr),
+    /// A consumer.
+    Consumer(Name),
+    /// Those for whom there was no room.
+    Others,
+}
+
+/// How long a sum is kept until it is told.
+const TOLD_AFTER: Duration = Duration::from_mins(1);
+/// Sources of which sums are kept at a time.
+const MOST_SOURCES: usize = 10_000;
+
+/// What was not told one by one, and is not yet told in sum.
+#[derive(Debug, Default)]
+pub(in crate::audit) struct SuppressedCounts {
+    by: HashMap<RefusalSource, Flood>,
+    /// When the first of them began.
+    began: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Flood {
+    since: SystemTime,
+    began: Instant,
+    refusals: u64,
+}
+
+impl SuppressedCounts {
+    /// Counts one refusal at this time; whether it is the first of all.
+    pub(in crate::audit) fn count(
+        &mut self,
+        mut source: RefusalSource,
+        (time, now): (SystemTime, Instant),
+    ) -> bool {
+        if self.by.len() >= MOST_SOURCES && !self.by.contains_key(&source) {
+            source = RefusalSource::Others;
+        }
+        let first = self.began.is_none();
+        self.began.get_or_insert(now);
+        let flood = self.by.entry(source).or_insert(Flood { since: time, began: now, refusals: 0 });
+        flood.refusals += 1;
+        first
+    }
+
+    /// How long until there is something to tell.
+    pub(in crate::audit) fn wait(&self, now: Instant) -> Option<Duration> {
+        Some((self.began? + TOLD_AFTER).saturating_duration_since(now))
+    }
+
+    /// Takes what is to be told now, or all: the members of a journal event, each after a comma.
+    pub(in crate::audit) fn take(&mut self, now: Instant, all: bool) -> Vec<String> {
+        if !all && self.wait(now).is_none_or(|wait| !wait.is_zero()) {
+            return Vec::new();
+        }
+        let due = |flood: &Flood| all || now.saturating_duration_since(flood.began) >= TOLD_AFTER;
+        let told = self.by.extract_if(|_, flood| due(flood)).map(|(source, flood)| flood.members(&source));
+        let told = told.collect();
+        self.began = self.by.values().map(|flood| flood.began).min();
+        told
+    }
+}
+
+impl Flood {
+    fn members(&self, source: &RefusalSource) -> String {
+        let (refusals, since) = (self.refusals, rfc3339(self.since));
+        let source = match source {
+            RefusalSource::Address(IpAddr::V4(address)) => format!(",\"peer\":\"{address}\""),
+            RefusalSource::Address(IpAddr::V6(network)) => format!(",\"peer\":\"{network}/64\""),
+            RefusalSource::Consumer(name) => format!(",\"consumer\":\"{name}\""),
+            RefusalSource::Others => String::new(),
+        };
+        format!("{source},\"refusals\":{refusals},\"since\":\"{since}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn sums_are_told_once_and_when_their_minute_is_over() {
+        let (mut floods, began) = (SuppressedCounts::default(), Instant::now());
+        assert_eq!(floods.wait(began), None);
+        let (v4, v6) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0]));
+        for _flood in 0..3 {
+            floods.count(RefusalSource::Address(v4), (UNIX_EPOCH, began));
+        }
+        let later = began + Duration::from_secs(10);
+        floods.count(RefusalSource::Address(v6), (UNIX_EPOCH + Duration::from_secs(10), later));
+        assert_eq!(floods.take(later, false), Vec::<String>::new());
+        assert_eq!(floods.wait(later), Some(Duration::from_secs(50)));
+        let told = floods.take(began + TOLD_AFTER, false);
+        let v4 = r#","peer":"192.0.2.1","refusals":3,"since":"1970-01-01T00:00:00.000000Z""#;
+        assert_eq!(told, [v4]);
+        let v6 = r#","peer":"2001:db8::/64","refusals":1,"since":"1970-01-01T00:00:10.000000Z""#;
+        assert_eq!(floods.take(later, true), [v6]);
+        assert_eq!(floods.wait(later), None);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_sources_and_none_is_left_out() {
+        let (mut floods, now) = (SuppressedCounts::default(), (UNIX_EPOCH, Instant::now()));
+        for number in 0..u32::try_from(MOST_SOURCES).unwrap_or(0) + 7 {
+            floods.count(RefusalSource::Address(IpAddr::from(number.to_be_bytes())), now);
+        }
+        let told = floods.take(now.1, true);
+        assert_eq!(told.len(), MOST_SOURCES + 1);
+        assert!(told.iter().any(|members| members.starts_with(",\"refusals\":7,")));
+    }
+}

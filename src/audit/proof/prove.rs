@@ -1,0 +1,185 @@
+//! A proof that an event is on the trail, for who has neither the trail nor trust in the gateway (C2SP
+//! tlog-proof): the event, its way up the tree, and the head that was signed over it.
+//!
+//! ```text
+//! c2sp.org/tlog-proof@v1
+//! extra eyJzZX…               the event's line
+//! index 41                    its place, from 0
+//! mK2…=                       the way up, one hash a line
+//!
+//! claviger                    the head, a signed note
+//! …
+//! ```
+
+use std::io;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::checkpoint::{Checkpoint, CheckpointKey, encode_hash, hash};
+use super::consistency::{Consistency, is_consistent};
+use super::merkle::{Hash, Inclusion, root_from_proof};
+use crate::audit::trail::chain::verified_line;
+use crate::audit::trail::retired::RetiredStub;
+use crate::audit::trail::segment::each_line;
+
+const FORM: &str = "c2sp.org/tlog-proof@v1";
+
+/// That an event is on the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The event's line, without its end.
+    pub line: Vec<u8>,
+    /// Its place, from 0.
+    pub index: u64,
+    /// The way up the tree.
+    pub hashes: Vec<Hash>,
+    /// The head, a signed note.
+    pub note: String,
+}
+
+/// Why a proof shows nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// The text is not one.
+    #[error("not a proof of the form c2sp.org/tlog-proof@v1")]
+    Form,
+    /// The line is none of a trail, or was changed.
+    #[error("the event's hash is not that of its content")]
+    Line,
+    /// The head is not signed by the key.
+    #[error("the head is not signed by this key")]
+    Signature,
+    /// The way up leads elsewhere.
+    #[error("the event is not in the tree of this head")]
+    Elsewhere,
+}
+
+impl Proof {
+    /// The proof as a file has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (extra, index) = (STANDARD.encode(&self.line), self.index);
+        let hashes: String = self.hashes.iter().map(|hash| encode_hash(hash) + "\n").collect();
+        format!("{FORM}\nextra {extra}\nindex {index}\n{hashes}\n{}", self.note)
+    }
+
+    /// Reads what [`Self::text`] gives.
+    ///
+    /// # Errors
+    /// [`ProofError::Form`].
+    pub fn parse(text: &str) -> Result<Self, ProofError> {
+        let parsed = || {
+            let (proof, note) = text.split_once("\n\n")?;
+            let rest = proof.strip_prefix(FORM)?.strip_prefix("\nextra ")?;
+            let (extra, rest) = rest.split_once("\nindex ")?;
+            let mut lines = rest.lines();
+            let index = lines.next()?.parse().ok()?;
+            let hashes: Option<Vec<Hash>> = lines.map(hash).collect();
+            Some(Self { line: STANDARD.decode(extra).ok()?, index, hashes: hashes?, note: note.to_owned() })
+        };
+        parsed().ok_or(ProofError::Form)
+    }
+
+    /// The head that shows the event to be on the trail.
+    ///
+    /// # Errors
+    /// [`ProofError`].
+    pub fn check(&self, key: &CheckpointKey) -> Result<Checkpoint, ProofError> {
+        let (_, leaf) = verified_line(&self.line).ok_or(ProofError::Line)?;
+        let head = key.open(&self.note).ok_or(ProofError::Signature)?;
+        let root = root_from_proof(&leaf, (self.index, head.size), &self.hashes);
+        if root == Some(head.root) { Ok(head) } else { Err(ProofError::Elsewhere) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    seq: u64,
+    event: &'a str,
+    request_id: Option<&'a str>,
+    note: Option<String>,
+}
+
+/// Proves the last event of the call `request_id` by the first head in `dir` that is over it. `Ok(Err(_))` says
+/// why it cannot.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static str>> {
+    let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
+    let (mut found, mut head) = (None, None);
+    each_line(dir, |line| {
+        if let Ok(told) = serde_json::from_slice::<Line>(line) {
+            if told.request_id == Some(request_id) {
+                (found, head) = (Some((told.seq.saturating_sub(1), line.to_vec())), None);
+            } else if told.event == "head" && found.is_some() && head.is_none() {
+                head = told.note;
+            }
+        }
+        true
+    })?;
+    let Some((index, line)) = found else { return Ok(Err("no event of this call is on the trail")) };
+    let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
+    let inclusion =
+        Checkpoint::parse_unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
+    let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
+    let intact = each_leaf(dir, start.size(), |leaf| {
+        inclusion.push(leaf);
+        inclusion.hashes().is_none()
+    })?;
+    let hashes = inclusion.hashes().filter(|_| intact);
+    Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
+}
+
+/// Proves that the trail in `dir` at the later head only adds to what it was at the earlier one: one hash a line.
+/// `Ok(Err(_))` says why it cannot.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn prove_consistency(
+    dir: &Path,
+    earlier: &Checkpoint,
+    later: &Checkpoint,
+) -> io::Result<Result<String, &'static str>> {
+    let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
+    let Some(mut gathered) = Consistency::after(&start, earlier.size, later.size) else {
+        return Ok(Err("the second head is not over all of the first, or the first is over what was let go"));
+    };
+    let intact = each_leaf(dir, start.size(), |leaf| {
+        gathered.push(leaf);
+        gathered.hashes().is_none()
+    })?;
+    let Some(hashes) = gathered.hashes().filter(|_| intact) else {
+        return Ok(Err("the trail is not intact, or ends before the second head: verify it"));
+    };
+    let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
+    let text = hashes.iter().map(|hash| encode_hash(hash) + "\n").collect();
+    Ok(if is_consistent(old, new, &hashes) { Ok(text) } else { Err("the heads are not both of this trail") })
+}
+
+/// Whether such a proof shows that the later head only adds to the earlier one.
+#[must_use]
+pub fn check_consistency(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
+    let hashes: Option<Vec<Hash>> = proof.lines().map(hash).collect();
+    let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
+    hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
+}
+
+/// Hands over the leaf of each line after the first `gone`, while `take` wants more; whether each line was one.
+fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(&Hash) -> bool) -> io::Result<bool> {
+    let (mut skipping, mut intact) = (true, true);
+    each_line(dir, |line| {
+        // A segment that was let go may be there still.
+        skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= gone);
+        if skipping {
+            return true;
+        }
+        let leaf = verified_line(line).map(|(_, leaf)| leaf);
+        intact = leaf.is_some();
+        leaf.is_some_and(|leaf| take(&leaf))
+    })?;
+    Ok(intact)
+}

@@ -1,0 +1,382 @@
+//! Checking a trail offline: nothing here is shared with what wrote it but the form of a line.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Checkpoint, CheckpointKey};
+use super::merkle::MerkleTree;
+use crate::audit::trail::chain::{GENESIS, hash_of, hex, split_line};
+use crate::audit::trail::last_head::LastHead;
+use crate::audit::trail::retired::RetiredStub;
+use crate::audit::trail::segment::{is_damage, open, parse_segment_name, read_line, segments};
+
+/// The first thing that is wrong with a trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The segment's file name.
+    pub segment: String,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// The `seq` that belongs there.
+    pub seq: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What a trail holds.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Segments read.
+    pub segments: u64,
+    /// Events read.
+    pub events: u64,
+    /// How many events before those were let go: a signed stub stands for them.
+    pub retired: u64,
+    /// Intents without an outcome: calls in flight, or lost when the gateway last ended.
+    pub open: u64,
+    /// Bytes after the last whole line: one being written, or torn when the gateway last ended.
+    pub unfinished_bytes: u64,
+    /// When the first event that was read was recorded, and the last (RFC 3339).
+    pub first: Option<String>,
+    /// The same of the last one.
+    pub last: Option<String>,
+    /// The hash of the last event.
+    pub head: String,
+    /// Heads read. Where keys are given, each is signed by one of them.
+    pub heads: u64,
+    /// Events that no head is over: those since the last one.
+    pub unsigned: u64,
+    /// The last head, a signed note; kept elsewhere, it makes any later change of what is before it show.
+    pub checkpoint: Option<String>,
+    /// The first thing that is wrong; nothing after it was read.
+    pub finding: Option<Finding>,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    seq: u64,
+    prev: &'a str,
+    time: Option<&'a str>,
+    event: &'a str,
+    request_id: Option<&'a str>,
+    what: Option<&'a str>,
+    through: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct HeadLine {
+    note: String,
+}
+
+/// What an auditor trusts.
+#[derive(Debug, Default)]
+pub struct TrustAnchors {
+    /// Public keys of the gateway: each head must be signed by one. None: signatures are not looked at.
+    pub keys: Vec<CheckpointKey>,
+    /// Heads that were kept elsewhere: the trail must be what it was then, and go on from there.
+    pub heads: Vec<Checkpoint>,
+}
+
+impl TrustAnchors {
+    /// What a head says, where a trusted key has signed it; where none is given, whoever has.
+    #[must_use]
+    pub fn open(&self, note: &str) -> Option<Checkpoint> {
+        match self.keys.as_slice() {
+            [] => Checkpoint::parse_unverified(note),
+            keys => keys.iter().find_map(|key| key.open(note)),
+        }
+    }
+}
+
+/// So many events without a head are never written: they are due much earlier.
+const MOST_UNSIGNED: u64 = 2_000_000;
+
+/// A trail that changes while it is read is read so often again.
+const TRIES: u32 = 4;
+
+/// Reads every segment in `dir`, in order, and checks each event against the one before, and against every
+/// head that is over it. `progress` is told how many bytes were read, from time to time.
+///
+/// # Errors
+/// Where a file cannot be read; what is wrong inside is no error but a [`Finding`].
+pub fn verify(dir: &Path, trusted: &TrustAnchors, progress: impl FnMut(u64)) -> io::Result<Report> {
+    verify_against(None, dir, trusted, progress)
+}
+
+/// The same, where the trail must also hold what the `last` head names that the state folder has. It is read before.
+///
+/// # Errors
+/// As those of [`verify`].
+pub fn verify_against(
+    last: Option<&LastHead>,
+    dir: &Path,
+    trusted: &TrustAnchors,
+    mut progress: impl FnMut(u64),
+) -> io::Result<Report> {
+    for _ in 0..TRIES {
+        match verify_once(last, dir, trusted, &mut progress) {
+            // A running gateway has let it go, or compressed it, since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
+            done => return done,
+        }
+    }
+    verify_once(last, dir, trusted, &mut progress)
+}
+
+fn verify_once(
+    last: Option<&LastHead>,
+    dir: &Path,
+    trusted: &TrustAnchors,
+    progress: &mut impl FnMut(u64),
+) -> io::Result<Report> {
+    let mut walk = TrailVerifier::new(trusted, last);
+    let mut report = Report::default();
+    let mut paths = segments(dir)?;
+    if let Some(stub) = RetiredStub::latest(dir)? {
+        if let Err(problem) = walk.go_on_from(&stub) {
+            report.finding = Some(walk.new_finding("the stub".into(), 0, problem));
+            return Ok(walk.close(report));
+        }
+        report.retired = stub.through;
+        // Nobody had the time to remove them.
+        let gone = paths.iter().zip(paths.iter().skip(1)).take_while(|(_, next)| {
+            parse_segment_name(next).is_some_and(|(first, _)| first <= stub.through + 1)
+        });
+        let gone = gone.count();
+        paths.drain(..gone);
+    }
+    let mut bytes_read = 0;
+    for (at, path) in paths.iter().enumerate() {
+        let is_last = at + 1 == paths.len();
+        report.segments += 1;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let before = bytes_read;
+        let mut told = |read| {
+            bytes_read = before + read;
+            progress(bytes_read);
+        };
+        if let Err((line, problem)) = walk.segment((path, is_last), &mut report, &mut told)? {
+            report.finding = Some(walk.new_finding(name, line, &problem));
+            return Ok(walk.close(report));
+        }
+    }
+    if let Err(problem) = walk.reaches_all() {
+        let last = paths.last().and_then(|path| path.file_name()).unwrap_or_default();
+        report.finding = Some(walk.new_finding(last.to_string_lossy().into_owned(), 0, &problem));
+    }
+    Ok(walk.close(report))
+}
+
+struct TrailVerifier<'t> {
+    trusted: &'t TrustAnchors,
+    last: Option<&'t LastHead>,
+    prev: Vec<u8>,
+    next_seq: u64,
+    /// Calls with an intent whose outcome was not read yet.
+    calls: HashSet<String>,
+    tree: MerkleTree,
+    heads: u64,
+    /// Events since the last head.
+    unsigned: u64,
+    checkpoint: Option<String>,
+    /// How many events a stub stands for, and how many the trail says were let go.
+    retired: (u64, u64),
+    /// When the first event was recorded, and the last.
+    times: (Option<String>, String),
+}
+
+impl<'t> TrailVerifier<'t> {
+    fn new(trusted: &'t TrustAnchors, last: Option<&'t LastHead>) -> Self {
+        Self {
+            trusted,
+            last,
+            prev: GENESIS.to_vec(),
+            next_seq: 1,
+            calls: HashSet::new(),
+            tree: MerkleTree::default(),
+            heads: 0,
+            unsigned: 0,
+            checkpoint: None,
+            retired: (0, 0),
+            times: (None, String::new()),
+        }
+    }
+
+    /// Goes on after what was let go.
+    fn go_on_from(&mut self, stub: &RetiredStub) -> Result<(), &'static str> {
+        let head = self.trusted.open(&stub.note);
+        let head = head.ok_or("forged: the stub is not signed by a key that is trusted")?;
+        let (Some(tree), Some(last)) = (stub.tree_of(&head), stub.hash()) else {
+            return Err("the stub was altered: it is not what was signed");
+        };
+        (self.prev, self.next_seq, self.tree) = (last.to_vec(), stub.through + 1, tree);
+        self.retired.0 = stub.through;
+        self.check_agreement()
+            .map_err(|_| "forked: what was let go is not what the head that was kept is over")
+    }
+
+    /// Takes the lines of one segment. `Ok(Err(_))` names the first that is wrong, by its number, and why.
+    fn segment(
+        &mut self,
+        (path, is_last): (&Path, bool),
+        report: &mut Report,
+        progress: &mut impl FnMut(u64),
+    ) -> io::Result<Result<(), (u64, String)>> {
+        let (mut reader, mut bytes, mut number, mut all) = (open(path)?, Vec::new(), 0, 0);
+        loop {
+            let read = match read_line(&mut reader, &mut bytes) {
+                Err(error) if is_damage(&error) => {
+                    return Ok(Err((number + 1, format!("it cannot be decompressed from here on: {error}"))));
+                }
+                read => u64::try_from(read?).unwrap_or(u64::MAX),
+            };
+            if read == 0 {
+                return Ok(Ok(()));
+            }
+            number += 1;
+            all += read;
+            if report.events.is_multiple_of(4096) {
+                progress(all);
+            }
+            match bytes.strip_suffix(b"\n") {
+                Some(line) => {
+                    if let Err(problem) = self.take(line) {
+                        return Ok(Err((number, problem)));
+                    }
+                    report.events += 1;
+                }
+                None if is_last => report.unfinished_bytes += read,
+                None => return Ok(Err((number, "a line has no end".into()))),
+            }
+        }
+    }
+
+    fn take(&mut self, line: &[u8]) -> Result<(), String> {
+        let (body, carried) = split_line(line).ok_or("not an audit line")?;
+        let hash = hash_of(body);
+        if hex(&hash) != carried {
+            return Err("edited: its hash is not that of its content".into());
+        }
+        let told: Line =
+            serde_json::from_slice(line).map_err(|error| format!("not an audit line: {error}"))?;
+        if told.seq != self.next_seq {
+            let verb = if told.seq > self.next_seq { "missing" } else { "inserted or out of order" };
+            return Err(format!(
+                "seq {} stands where {} belongs: events are {verb}",
+                told.seq, self.next_seq
+            ));
+        }
+        if told.prev.as_bytes() != self.prev {
+            return Err("its prev is not the hash of the event before: the chain is broken here".into());
+        }
+        self.unsigned += 1;
+        if told.event == "head" {
+            self.head(line)?;
+        } else if self.unsigned > MOST_UNSIGNED && !self.trusted.keys.is_empty() {
+            return Err(format!("{MOST_UNSIGNED} events without a head: heads were taken away"));
+        }
+        (self.prev, self.next_seq) = (carried.to_vec(), self.next_seq + 1);
+        self.tree.push(&hash);
+        self.check_agreement()?;
+        if (told.event, told.what) == ("journal", Some("retired")) {
+            self.retired.1 = self.retired.1.max(told.through.unwrap_or(0));
+        }
+        let time = told.time.unwrap_or_default();
+        self.times.0.get_or_insert_with(|| time.to_owned());
+        self.times.1.clear();
+        self.times.1.push_str(time);
+        match (told.event, told.request_id) {
+            ("intent", Some(id)) if !self.calls.insert(id.to_owned()) => {
+                return Err(format!("a second intent of the call {id}"));
+            }
+            ("outcome", Some(id)) => {
+                self.calls.remove(id);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A head must be over all that is before it, as it was.
+    fn head(&mut self, line: &[u8]) -> Result<(), String> {
+        let HeadLine { note } = serde_json::from_slice(line).map_err(|error| format!("no head: {error}"))?;
+        let head =
+            self.trusted.open(&note).ok_or("forged: the head is not signed by a key that is trusted")?;
+        if head.size != self.tree.size() {
+            return Err(format!(
+                "the head is over {} events and stands after {}",
+                head.size,
+                self.tree.size()
+            ));
+        }
+        if head.root != self.tree.root() {
+            return Err("the events before the head are not those that it was signed over".into());
+        }
+        self.heads += 1;
+        (self.unsigned, self.checkpoint) = (0, Some(note));
+        Ok(())
+    }
+
+    /// Whether what was read so far is what it was when a head was kept.
+    fn check_agreement(&self) -> Result<(), String> {
+        let size = self.tree.size();
+        if let Some(last) = self.last.filter(|last| last.events == size)
+            && last.hash.as_bytes() != self.prev
+        {
+            let time = &last.time;
+            return Err(format!(
+                "replaced: event {size}, of {time}, is not the one that the state folder knows of"
+            ));
+        }
+        match self.trusted.heads.iter().find(|head| head.size == size && head.root != self.tree.root()) {
+            Some(head) => Err(format!(
+                "forked: the first {size} events are not those of the head that was kept, of {}",
+                head.time
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// What must hold at the end of the trail.
+    fn reaches_all(&self) -> Result<(), String> {
+        let size = self.tree.size();
+        if self.retired.0 > self.retired.1 {
+            return Err(format!(
+                "the first {} events are gone, and the trail does not say that they were let go",
+                self.retired.0
+            ));
+        }
+        if let Some(head) = self.trusted.heads.iter().find(|head| head.size > size) {
+            let (all, time) = (head.size, &head.time);
+            return Err(format!(
+                "cut off: the head that was kept, of {time}, is over {all} events, and there are {size}"
+            ));
+        }
+        if let Some(last) = self.last.filter(|last| last.events > size) {
+            let (all, time) = (last.events, &last.time);
+            return Err(format!(
+                "cut off: the state folder knows of {all} events, the last of {time}, and there are {size}"
+            ));
+        }
+        if size > 0 && self.heads == 0 && self.retired.0 == 0 && !self.trusted.keys.is_empty() {
+            return Err("nothing in it is signed: there is no head".into());
+        }
+        Ok(())
+    }
+
+    fn new_finding(&self, segment: String, line: u64, problem: &str) -> Finding {
+        Finding { segment, line, seq: self.next_seq, problem: problem.to_owned() }
+    }
+
+    fn close(self, mut report: Report) -> Report {
+        report.open = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
+        report.head = String::from_utf8_lossy(&self.prev).into_owned();
+        (report.heads, report.unsigned, report.checkpoint) = (self.heads, self.unsigned, self.checkpoint);
+        report.last = self.times.0.is_some().then_some(self.times.1);
+        report.first = self.times.0;
+        report
+    }
+}

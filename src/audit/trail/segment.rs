@@ -1,0 +1,298 @@
+//! The files of a trail: `audit-SEQ-TIME.jsonl`, and `.jsonl.zst` once a closed one was compressed.
+//!
+//! A compressed segment is plain zstd (RFC 8878), one frame after another, of whole lines and about 1 MiB each: any
+//! zstd reads it, and a line in the middle is found without unpacking what is before it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use zstd::stream::read::Decoder;
+use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
+
+const PLAIN: &str = "jsonl";
+const PACKED: &str = "zst";
+/// No line is so long: what is was not written by a gateway, and is not gathered in memory.
+const LONGEST_LINE: u64 = 1 << 20;
+/// So much of a segment is compressed at a time.
+const FRAME: usize = 1 << 20;
+const MOMENT: &str = "%Y%m%dT%H%M%S.%6f";
+
+/// The name of a segment that begins with `seq` at `time`; names sort as segments were begun.
+pub(in crate::audit) fn segment_name(seq: u64, time: SystemTime) -> String {
+    let at = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("audit-{seq:012}-{}Z.{PLAIN}", at.strftime(MOMENT))
+}
+
+/// The first `seq` and the time in a segment's name.
+#[must_use]
+pub fn parse_segment_name(path: &Path) -> Option<(u64, SystemTime)> {
+    let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
+    let (seq, rest) = rest.split_once('-')?;
+    let (moment, _) = rest.split_once('Z')?;
+    let parsed = strtime::parse(MOMENT, moment).and_then(|parts| parts.to_datetime()).ok()?;
+    let at = parsed.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    Some((seq.parse().ok()?, at.into()))
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension() == Some(OsStr::new(wanted))
+}
+
+/// Whether it is a compressed one.
+#[must_use]
+pub fn is_compressed(path: &Path) -> bool {
+    has_extension(path, PACKED)
+}
+
+/// A segment's name without what says whether it is compressed.
+#[must_use]
+pub fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split_once(".jsonl").map_or(name.as_ref(), |(stem, _)| stem).to_owned()
+}
+
+/// Where the compressed form of a segment is.
+pub(in crate::audit) fn compressed(path: &Path) -> PathBuf {
+    path.with_extension(format!("{PLAIN}.{PACKED}"))
+}
+
+/// The segments in `dir`, in order. One that is there twice, since compressing it was cut off, is told once.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let is_plain = has_extension(&path, PLAIN);
+        if is_plain
+            || (is_compressed(&path)
+                && path.file_stem().is_some_and(|stem| has_extension(stem.as_ref(), PLAIN)))
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    // The plain one stands before the other, and is the one to trust: it was whole before.
+    found.dedup_by(|later, former| stem(later) == stem(former));
+    Ok(found)
+}
+
+/// A segment from its first byte, unpacked. One that was compressed since it was listed is found all the same.
+///
+/// # Errors
+/// Where it cannot be opened. Reading one that is damaged fails with [`io::ErrorKind::InvalidData`], or
+/// [`io::ErrorKind::UnexpectedEof`] where its end is missing.
+pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_compressed(path) => {
+            return decompress(File::open(compressed(path)).map_err(|_| error)?);
+        }
+        file => file?,
+    };
+    if is_compressed(path) { decompress(file) } else { Ok(Box::new(BufReader::with_capacity(1 << 16, file))) }
+}
+
+/// The same from a byte on.
+///
+/// # Errors
+/// As those of [`open`].
+pub fn open_at(path: &Path, at: u64) -> io::Result<Box<dyn BufRead + Send>> {
+    if !is_compressed(path)
+        && let Ok(mut file) = File::open(path)
+    {
+        file.seek(SeekFrom::Start(at))?;
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, file)));
+    }
+    let mut reader = open(path)?;
+    io::copy(&mut reader.by_ref().take(at), &mut io::sink())?;
+    Ok(reader)
+}
+
+fn decompress(file: File) -> io::Result<Box<dyn BufRead + Send>> {
+    Ok(Box::new(BufReader::with_capacity(1 << 16, Decoder::new(file)?)))
+}
+
+/// Whether reading failed by what is in a compressed segment, not by the disk.
+pub(in crate::audit) fn is_damage(error: &io::Error) -> bool {
+    // The library has no kind for a bad frame but this one.
+    matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        && error.raw_os_error().is_none()
+}
+
+/// Reads the next line with its end into `line`; how many bytes, 0 at the end. One that is too long comes in
+/// pieces, the first of which has no end.
+///
+/// # Errors
+/// As those of the reader.
+pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    line.clear();
+    reader.take(LONGEST_LINE).read_until(b'\n', line)
+}
+
+/// Hands over each whole line in `dir`, in order and without its end, while `take` wants more.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for path in segments(dir)? {
+        let mut reader = match open(&path) {
+            // A running gateway has let it go since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            reader => reader?,
+        };
+        while read_line(&mut reader, &mut bytes)? > 0 {
+            let Some(line) = bytes.strip_suffix(b"\n") else { break };
+            if !take(line) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The lines of one segment at certain places.
+pub struct SegmentReader {
+    packed: Option<Vec<u8>>,
+    file: BufReader<File>,
+    /// The frame that was unpacked last: where it begins, and what is in it.
+    frame: (u64, Vec<u8>),
+}
+
+impl SegmentReader {
+    /// Of the segment with this [`stem`] in `dir`.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn of(dir: &Path, stem: &str) -> io::Result<Self> {
+        let plain = dir.join(format!("{stem}.{PLAIN}"));
+        let (packed, file) = match File::open(&plain) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut file = File::open(compressed(&plain))?;
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)?;
+                (Some(bytes), file)
+            }
+            file => (None, file?),
+        };
+        Ok(Self { packed, file: BufReader::new(file), frame: (0, Vec::new()) })
+    }
+
+    /// The line that begins `at` so many bytes of the unpacked segment, without its end.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is none.
+    pub fn line(&mut self, at: u64) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        if self.packed.is_some() {
+            self.unpack(at)?;
+            let from = usize::try_from(at - self.frame.0).map_err(io::Error::other)?;
+            read_line(&mut self.frame.1.get(from..).unwrap_or_default(), &mut line)?;
+        } else {
+            self.file.seek(SeekFrom::Start(at))?;
+            read_line(&mut self.file, &mut line)?;
+        }
+        if line.pop() == Some(b'\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Unpacks the frame with the byte `at`, unless it is the last one that was.
+    fn unpack(&mut self, at: u64) -> io::Result<()> {
+        let (from, bytes) = &self.frame;
+        let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
+        if (*from..from + len).contains(&at) {
+            return Ok(());
+        }
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the compressed segment is damaged");
+        let mut rest = self.packed.as_deref().unwrap_or_default();
+        let mut begins = 0;
+        while !rest.is_empty() {
+            let frame = find_frame_compressed_size(rest).ok().and_then(|size| rest.split_at_checked(size));
+            let (frame, after) = frame.ok_or_else(damaged)?;
+            // Another tool's frame may not say: then there is one alone.
+            let size = get_frame_content_size(frame).ok().flatten();
+            if size.is_none_or(|size| at < begins + size) {
+                let mut unpacked = Vec::new();
+                Decoder::new(frame)?.read_to_end(&mut unpacked)?;
+                self.frame = (begins, unpacked);
+                return Ok(());
+            }
+            begins += size.unwrap_or_default();
+            rest = after;
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// The compressed form of all that `reader` has.
+pub(in crate::audit) fn compress(reader: &mut impl BufRead, out: &mut impl io::Write) -> io::Result<()> {
+    let mut frame = Vec::with_capacity(FRAME);
+    loop {
+        let read = reader.take(u64::try_from(FRAME).unwrap_or(u64::MAX)).read_to_end(&mut frame)?;
+        // To the end of a line.
+        reader.read_until(b'\n', &mut frame)?;
+        if read == 0 {
+            return Ok(());
+        }
+        out.write_all(&zstd::bulk::compress(&frame, zstd::DEFAULT_COMPRESSION_LEVEL)?)?;
+        frame.clear();
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_the_first_event_and_the_time() {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(1_900_000_000_123_456);
+        let name = segment_name(42, time);
+        assert_eq!(parse_segment_name(Path::new(&name)), Some((42, time)), "{name}");
+        assert_eq!(parse_segment_name(&compressed(Path::new(&name))), Some((42, time)));
+        assert_eq!(stem(Path::new(&name)), stem(&compressed(Path::new(&name))));
+        for other in ["audit-000000000001.jsonl", "audit-x-20260101T000000.000000Z.jsonl", "x"] {
+            assert_eq!(parse_segment_name(Path::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_found_in_the_middle_of_either_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit-000000000001-x.jsonl");
+        let (mut text, mut places) = (Vec::new(), Vec::new());
+        for number in 0..60_000 {
+            places.push(u64::try_from(text.len()).unwrap());
+            text.extend_from_slice(
+                format!("line {number} of a segment that has several frames\n").as_bytes(),
+            );
+        }
+        fs::write(&path, &text).unwrap();
+        let look = |form: &str| {
+            let mut lines = SegmentReader::of(dir.path(), "audit-000000000001-x").unwrap();
+            for number in [0, 1, 59_999, 30_000, 29_999, 3] {
+                let line = lines.line(*places.get(number).unwrap()).unwrap();
+                let wanted = format!("line {number} of a segment that has several frames");
+                assert_eq!(String::from_utf8(line).unwrap(), wanted, "{form}");
+            }
+            assert!(lines.line(u64::try_from(text.len()).unwrap()).is_err(), "{form}");
+        };
+        look("plain");
+        let mut frames = Vec::new();
+        compress(&mut text.as_slice(), &mut frames).unwrap();
+        fs::write(compressed(&path), &frames).unwrap();
+        assert_eq!(segments(dir.path()).unwrap(), [path.as_path()], "there twice, told once");
+        fs::remove_file(&path).unwrap();
+        look("several frames");
+        let mut again = Vec::new();
+        open(&path).unwrap().read_to_end(&mut again).unwrap();
+        assert_eq!(again, text);
+        fs::write(compressed(&path), zstd::encode_all(text.as_slice(), 1).unwrap()).unwrap();
+        look("one frame without a size");
+    }
+}

@@ -1,0 +1,3 @@
+//! Files of the state folder: who owns them, who may read them, and how they are replaced.
+
+pub mod trust;

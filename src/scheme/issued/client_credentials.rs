@@ -1,0 +1,151 @@
+//! OAuth 2.0 client credentials (RFC 6749 §4.4): a client's id and secret, exchanged for a bearer token.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use http::header::AUTHORIZATION;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::cache::{LoginError, TokenResponse};
+use super::fetch::{LoginContext, LoginRequest};
+use super::form;
+use super::response::{is_token, refusal};
+use crate::clock::http_date;
+use crate::custody::Material;
+use crate::scheme::{SignError, sensitive_header};
+use crate::secret::Secret;
+use crate::transport::{Endpoint, Fetched, Outbound, OutboundSettings};
+
+/// What the body is.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// How a client obtains its tokens.
+pub struct ClientCredentials {
+    /// Where tokens are given: the one origin that the client's secret is sent to.
+    pub endpoint: Endpoint,
+    /// What is wanted there of a request.
+    pub manners: OutboundSettings,
+    /// The path there, and the query.
+    pub target: String,
+    /// What the token is asked for.
+    pub scope: Option<String>,
+    /// How the client proves itself.
+    pub auth: Auth,
+    /// How long a token is good where the answer does not tell.
+    pub life: Duration,
+}
+
+/// How a client proves itself (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Basic`.
+    Basic,
+    /// In the body.
+    Form,
+}
+
+impl ClientCredentials {
+    pub(in crate::scheme) fn is_same(&self, other: &Self) -> bool {
+        let of = |client: &Self| {
+            (client.endpoint.origin.clone(), client.target.clone(), client.scope.clone(), client.auth)
+        };
+        of(self) == of(other)
+    }
+
+    /// All that [`Self::is_same`] compares, in words.
+    pub(in crate::scheme) fn describe(&self) -> String {
+        format!("{:?}", (&self.endpoint.origin, &self.target, &self.scope, self.auth))
+    }
+
+    pub(in crate::scheme) fn login_request<'e>(
+        &self,
+        errand: &LoginContext<'e, '_>,
+    ) -> Result<LoginRequest<'e>, SignError> {
+        let Material::Client { id, secret } = errand.credential.material() else {
+            return Err(SignError::Unfit);
+        };
+        let date = http_date(errand.clock.now());
+        let mut outbound =
+            Outbound::for_login(errand.entry, &self.manners, (Method::POST, &self.target), date)?;
+        let mut members = vec![("grant_type", b"client_credentials".as_slice())];
+        members.extend(self.scope.as_ref().map(|scope| ("scope", scope.as_bytes())));
+        let signed = match self.auth {
+            Auth::Basic => {
+                outbound.set_body(FORM, form::urlencoded(&members));
+                outbound.sign(
+                    errand.credential,
+                    AUTHORIZATION,
+                    sensitive_header("Basic ", &basic(id, secret))?,
+                )
+            }
+            Auth::Form => {
+                members.extend([("client_id", id.as_bytes()), ("client_secret", secret.expose())]);
+                outbound.sign_body(errand.credential, FORM, form::urlencoded(&members))
+            }
+        };
+        let secret = Zeroizing::new(secret.expose().to_vec());
+        Ok(LoginRequest { to: self.endpoint.clone(), signed, secret })
+    }
+
+    /// The token that an answer gives.
+    pub(in crate::scheme) fn parse_response(
+        &self,
+        fetched: &Fetched,
+        now: SystemTime,
+        secret: &[u8],
+    ) -> Result<TokenResponse, LoginError> {
+        let answer: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
+        if let Some(fault) = refusal(fetched.status, &answer, secret) {
+            return Err(fault);
+        }
+        let kind = answer.get("token_type").and_then(Value::as_str).unwrap_or("bearer");
+        let token = answer.get("access_token").and_then(Value::as_str);
+        let token = token.filter(|token| is_token(token) && kind.eq_ignore_ascii_case("bearer"));
+        let fault = if answer.is_null() { LoginError::possible } else { LoginError::refused };
+        let token = token.ok_or_else(|| fault("the answer to the login has no bearer token"))?;
+        let life = answer.get("expires_in").and_then(seconds).unwrap_or(self.life);
+        let ends = now.checked_add(life).unwrap_or(now);
+        Ok(TokenResponse { token: Secret::new(token.as_bytes().to_vec()), ends, refresh: None })
+    }
+}
+
+/// A number of seconds, which some write as a string.
+fn seconds(told: &Value) -> Option<Duration> {
+    let seconds = told.as_f64().or_else(|| told.as_str()?.parse().ok())?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// What follows `Basic `: id and secret, each encoded as a form has them before they are joined.
+fn basic(id: &str, secret: &Secret) -> Secret {
+    let mut pair = Zeroizing::new(String::with_capacity((id.len() + secret.expose().len()) * 3 + 1));
+    form::encode(&mut pair, id.as_bytes());
+    pair.push(':');
+    form::encode(&mut pair, secret.expose());
+    let mut coded = Zeroizing::new(String::with_capacity(pair.len() * 2 + 4));
+    STANDARD.encode_string(pair.as_bytes(), &mut coded);
+    Secret::new(std::mem::take(&mut *coded).into_bytes())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_encoded_before_it_is_joined() {
+        let made = basic("a:b c", &Secret::new(b"fake+/%:~".to_vec()));
+        let pair = String::from_utf8(STANDARD.decode(made.expose()).unwrap()).unwrap();
+        assert_eq!(pair, "a%3Ab+c:fake%2B%2F%25%3A%7E");
+    }
+
+    #[test]
+    fn a_life_may_be_a_number_or_its_text() {
+        let life = |told: &str| seconds(&serde_json::from_str(told).unwrap());
+        assert_eq!(life("3599"), Some(Duration::from_secs(3599)));
+        assert_eq!(life("\"3599\""), Some(Duration::from_secs(3599)));
+        assert_eq!((life("-1"), life("\"soon\""), life("null")), (None, None, None));
+    }
+}

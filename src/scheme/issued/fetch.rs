@@ -1,0 +1,165 @@
+//! Obtaining a pass, for one call and for all who wait for it: the login is on its way whether or not
+//! whoever caused it stays.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::cache::{
+    LoginError, LoginLease, Lookup, SUSPECT_WAIT, TokenResponse, TokenSlot, UpstreamToken, Verdict,
+};
+use crate::audit::Entry;
+use crate::clock::Clock;
+use crate::code::Code;
+use crate::custody::Unsealed;
+use crate::scheme::{SignError, TokenSource};
+use crate::transport::{Endpoint, Failure, Fetched, OutboundSettings, Signed, fetch};
+
+/// How often a call waits for a login that is cut off: by a worker that ends.
+const PATIENCE: u32 = 4;
+
+/// What obtaining a pass takes, for the call that an entry stands for.
+pub struct LoginContext<'e, 's> {
+    /// The call.
+    pub entry: &'e Entry,
+    /// Its credential.
+    pub credential: &'s Unsealed<'e>,
+    /// Where passes of this credential are kept; none where its scheme has no such.
+    pub slot: Option<&'s Arc<TokenSlot>>,
+    /// The upstream.
+    pub endpoint: &'s Endpoint,
+    /// What it wants of a request.
+    pub manners: &'s OutboundSettings,
+    /// Where else to ask, where the upstream cannot be reached there.
+    pub around: Option<(&'s Endpoint, &'s OutboundSettings)>,
+    /// The time of day.
+    pub clock: &'s Arc<dyn Clock>,
+    /// Counts the logins that were begun.
+    pub logins: Cell<u32>,
+}
+
+/// A request by which a pass is asked for, ready to be sent.
+pub(in crate::scheme) struct LoginRequest<'e> {
+    pub(in crate::scheme) to: Endpoint,
+    pub(in crate::scheme) signed: Signed<'e>,
+    /// What must not be repeated where the answer's words are.
+    pub(in crate::scheme) secret: Zeroizing<Vec<u8>>,
+}
+
+/// The same on its way.
+struct SentLogin {
+    answer: Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>,
+    secret: Zeroizing<Vec<u8>>,
+    refresh: bool,
+}
+
+impl LoginContext<'_, '_> {
+    /// A pass: the one there is, or a new one. Where another obtains it already, it is waited for.
+    ///
+    /// # Errors
+    /// [`Failure`] where there is none to be had.
+    pub(in crate::scheme) async fn get_token(
+        &self,
+        source: &TokenSource,
+    ) -> Result<Arc<UpstreamToken>, Failure> {
+        let slot = self.slot.ok_or_else(|| internal("no place for a pass"))?;
+        for _ in 0..PATIENCE {
+            let flight = match slot.lookup(self.clock.now()) {
+                Lookup::Fresh(pass) => return Ok(pass),
+                Lookup::RefreshAhead(pass, lease) => {
+                    // The pass at hand is good: what is wrong is told once it is not.
+                    self.spawn_login(lease, source).unwrap_or_default();
+                    return Ok(pass);
+                }
+                Lookup::Backoff(fault) => return Err(fault.into()),
+                Lookup::Leader(lease) => {
+                    let flight = lease.flight();
+                    self.spawn_login(lease, source).map_err(|error| internal(&error))?;
+                    flight
+                }
+                Lookup::Follower(flight) => flight,
+            };
+            let landed = match slot.still_valid(self.clock.now()) {
+                None => flight.wait().await,
+                Some(left) => match tokio::time::timeout(SUSPECT_WAIT, flight.wait()).await {
+                    Ok(landed) => landed,
+                    Err(_) => return Ok(left),
+                },
+            };
+            match landed {
+                Some(Ok(pass)) => return Ok(pass),
+                Some(Err(fault)) => return slot.still_valid(self.clock.now()).ok_or_else(|| fault.into()),
+                None => {}
+            }
+        }
+        Err(internal("every login was cut off"))
+    }
+
+    /// The same by the other way, where there is one.
+    fn alternative(&self) -> Option<Self> {
+        let (endpoint, manners) = self.around?;
+        let Self { entry, credential, slot, clock, .. } = *self;
+        let (around, logins) = (None, Cell::new(0));
+        Some(Self { entry, credential, slot, endpoint, manners, around, clock, logins })
+    }
+
+    /// Sends what asks for a pass. What comes of it everybody learns from the lease.
+    fn spawn_login(&self, lease: LoginLease, source: &TokenSource) -> Result<(), SignError> {
+        let mut asked = Vec::new();
+        let ready = |asking: LoginRequest<'_>, refresh| SentLogin {
+            answer: Box::pin(fetch(&asking.to, asking.signed)),
+            secret: asking.secret,
+            refresh,
+        };
+        if let Some(token) = lease.refresh()
+            && let Some(asking) = source.refresh_request(self, token)?
+        {
+            asked.push(ready(asking, true));
+        }
+        asked.push(ready(source.login_request(self)?, false));
+        if let Some(around) = self.alternative() {
+            asked.push(ready(source.login_request(&around)?, false));
+        }
+        self.logins.set(self.logins.get() + 1);
+        let (source, clock) = (source.clone(), Arc::clone(self.clock));
+        // Not joined: it ends by itself within the endpoint's time-out, or with its worker, and
+        // whoever waits for it learns of either.
+        drop(tokio::task::spawn_local(run_login(lease, (asked, source), clock)));
+        Ok(())
+    }
+}
+
+async fn run_login(
+    mut lease: LoginLease,
+    (asked, source): (Vec<SentLogin>, TokenSource),
+    clock: Arc<dyn Clock>,
+) {
+    let mut landed: Result<TokenResponse, LoginError> = Err(LoginError::possible("nothing was asked"));
+    let mut sent = None;
+    for SentLogin { answer, secret, refresh } in asked {
+        landed = match answer.await {
+            Ok(fetched) => source.parse_response(&fetched, clock.now(), &secret),
+            Err(failure) => Err(failure.into()),
+        };
+        match &landed {
+            Err(fault) if refresh && fault.verdict != Verdict::Unheard => lease.forget_refresh(),
+            Err(fault) if fault.is_of_connecting() => {}
+            Ok(_) | Err(_) => {
+                sent = Some(secret);
+                break;
+            }
+        }
+    }
+    if let (Err(fault), Some(secret)) = (&landed, sent)
+        && fault.counts()
+    {
+        lease.mark(secret).await;
+    }
+    lease.complete(landed, clock.now());
+}
+
+fn internal(error: &(impl std::fmt::Display + ?Sized)) -> Failure {
+    Failure { code: Code::Internal, reason: error.to_string() }
+}

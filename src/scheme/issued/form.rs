@@ -1,0 +1,80 @@
+//! The bodies in which a login is sent. Each is made in one piece: a buffer that grew would leave the
+//! secret behind where it was.
+
+use std::fmt::Write as _;
+
+use zeroize::Zeroizing;
+
+use crate::scheme::SignError;
+
+/// The members as a JSON object.
+///
+/// # Errors
+/// [`SignError::Unfit`] where a value is no text.
+pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec<u8>>, SignError> {
+    // Six characters are what one byte becomes at most: `\u0001`.
+    let mut out = Zeroizing::new(Vec::with_capacity(room(members, 6)));
+    let mut before = b'{';
+    for (name, value) in members {
+        let value = std::str::from_utf8(value).map_err(|_| SignError::Unfit)?;
+        out.push(before);
+        before = b',';
+        serde_json::to_writer(&mut *out, name).map_err(|_| SignError::Unfit)?;
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value).map_err(|_| SignError::Unfit)?;
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+/// The members as an HTML form sends them.
+pub(in crate::scheme) fn urlencoded(members: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(String::with_capacity(room(members, 3)));
+    for (at, (name, value)) in members.iter().enumerate() {
+        if at > 0 {
+            out.push('&');
+        }
+        encode(&mut out, name.as_bytes());
+        out.push('=');
+        encode(&mut out, value);
+    }
+    Zeroizing::new(std::mem::take(&mut *out).into_bytes())
+}
+
+/// Appends bytes as `application/x-www-form-urlencoded` has them.
+pub(in crate::scheme) fn encode(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'*' | b'-' | b'.' | b'_' => {
+                out.push(char::from(*byte));
+            }
+            b' ' => out.push('+'),
+            // Writing into a string cannot fail.
+            _ => write!(out, "%{byte:02X}").unwrap_or_default(),
+        }
+    }
+}
+
+/// The most bytes that the members can take, where one becomes so many at most.
+fn room(members: &[(&str, &[u8])], each: usize) -> usize {
+    members.iter().map(|(name, value)| (name.len() + value.len()) * each + 8).sum()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_whole_and_in_one_piece() {
+        let members = [("user\"name", b"svc".as_slice()), ("password", "a\"b\\c ü&=+%\u{1}".as_bytes())];
+        let made = json(&members).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&made).unwrap();
+        assert_eq!(read, serde_json::json!({"user\"name": "svc", "password": "a\"b\\c ü&=+%\u{1}"}));
+        assert!(made.capacity() >= made.len() && made.capacity() == room(&members, 6));
+        let made = urlencoded(&members);
+        assert_eq!(*made, b"user%22name=svc&password=a%22b%5Cc+%C3%BC%26%3D%2B%25%01");
+        assert_eq!(made.capacity(), room(&members, 3));
+        assert!(json(&[("a", b"\xff")]).is_err());
+    }
+}

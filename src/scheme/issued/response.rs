@@ -1,0 +1,225 @@
+//! Reading the answers to logins.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::cache::{LoginError, Verdict};
+use crate::code::Code;
+
+/// The longest token, in bytes: half of what a header block mostly may have.
+const LONGEST: usize = 8 * 1024;
+
+/// A JSON pointer (RFC 6901).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer(String);
+
+impl Pointer {
+    /// Takes `text` as a pointer to a member, or returns `None` where it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut escapes = text.split('~').skip(1);
+        let well = text.starts_with('/') && escapes.all(|rest| rest.starts_with(['0', '1']));
+        well.then(|| Self(text.to_owned()))
+    }
+
+    /// What it points to.
+    #[must_use]
+    pub fn find_in<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+        value.pointer(&self.0)
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why an answer gives no pass, where its status or an `error` in it says so.
+pub(in crate::scheme) fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Option<LoginError> {
+    let word = answer.get("error").and_then(Value::as_str).filter(|word| !word.is_empty());
+    if status.is_success() && word.is_none() {
+        return None;
+    }
+    let shown = word.filter(|word| may_be_shown(word, secret));
+    let reason = shown.map(|word| format!(" ({word})")).unwrap_or_default();
+    let reason = format!("the login was answered {}{reason}", status.as_u16());
+    let verdict = verdict(status, word.unwrap_or_default());
+    let code = if verdict == Verdict::Unheard { Code::UpstreamInvalid } else { Code::UpstreamAuth };
+    Some(LoginError { code, reason, verdict })
+}
+
+/// Words by which an upstream says that it cannot judge a login now (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
+const NOT_NOW: [&str; 3] = ["server_error", "temporarily_unavailable", "slow_down"];
+
+const LOCKED: &str = "the account is locked: unlock it at the upstream";
+
+/// How the words begin that `JumpServer` has for what no second try can change, and what helps.
+const BARRED: [(&str, &str); 8] = [
+    ("block_", LOCKED),
+    (
+        "mfa_",
+        "the account wants a second factor, which claviger cannot give: use another account, or an access key",
+    ),
+    ("login_confirm_", "the login waits for an approval at the upstream: use an account that needs none"),
+    ("user_", "the account is not usable: look at it at the upstream"),
+    ("password_expired", "the password has expired: set another at the upstream, then here"),
+    ("passwd_", "the upstream wants another password: set it there, then here"),
+    ("acl_", "an access rule of the upstream forbids this login"),
+    ("account_", "the account is not usable: look at it at the upstream"),
+];
+
+/// The verdict that comes with such advice.
+pub(in crate::scheme) fn parse_refusal(advice: &str) -> Option<Verdict> {
+    BARRED.into_iter().find(|(_, known)| *known == advice).map(|(_, known)| Verdict::Barred(known))
+}
+
+/// What an answer that gives no pass says of the credential.
+fn verdict(status: StatusCode, word: &str) -> Verdict {
+    if status.is_server_error() || NOT_NOW.contains(&word) {
+        return Verdict::Unheard;
+    }
+    if let Some((_, advice)) = BARRED.iter().find(|(begin, _)| word.starts_with(begin)) {
+        return Verdict::Barred(advice);
+    }
+    match status {
+        StatusCode::LOCKED => Verdict::Barred(LOCKED),
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::UNPROCESSABLE_ENTITY
+        // Where pages are for people, a wrong password leads back to the form.
+        | StatusCode::FOUND
+        | StatusCode::SEE_OTHER => Verdict::Refused,
+        other if other.is_success() => Verdict::Refused,
+        _ => Verdict::Unjudged,
+    }
+}
+
+/// Whether a word of an upstream's is a code and no text, and does not tell the secret.
+fn may_be_shown(word: &str, secret: &[u8]) -> bool {
+    let secret = std::str::from_utf8(secret).unwrap_or_default();
+    word.len() <= 64
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && !word.contains(secret)
+}
+
+/// Whether this can be put on a request: visible ASCII without what ends a cookie.
+pub(in crate::scheme) fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= LONGEST
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
+}
+
+/// An instant as answers tell it: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as
+/// `JumpServer` writes it.
+pub(in crate::scheme) fn parse_time(told: &Value) -> Option<SystemTime> {
+    if let Some(seconds) = told.as_f64() {
+        return UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
+    }
+    let text = told.as_str()?;
+    let instant = text.parse::<Timestamp>().or_else(|_| Timestamp::strptime("%Y/%m/%d %H:%M:%S %z", text));
+    let since = Duration::try_from(instant.ok()?.duration_since(Timestamp::UNIX_EPOCH)).ok()?;
+    UNIX_EPOCH.checked_add(since)
+}
+
+/// When a JWT ends (RFC 7519 §4.1.4); `None` where the token is none, or does not say.
+pub(in crate::scheme) fn jwt_end(token: &str) -> Option<SystemTime> {
+    let mut parts = token.split('.');
+    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    parse_time(claims.get("exp").filter(|end| end.is_number())?)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use Verdict::{Barred, Refused, Unheard, Unjudged};
+    use serde_json::json;
+
+    #[test]
+    fn reads_every_way_in_which_an_end_is_told() {
+        let wanted = UNIX_EPOCH + Duration::from_mins(29_400_890);
+        for told in [
+            json!(1_764_053_400),
+            json!(1_764_053_400.0),
+            json!("2025-11-25T06:50:00Z"),
+            json!("2025-11-25T14:50:00+08:00"),
+            json!("2025/11/25 06:50:00 +0000"),
+            json!("2025/11/25 14:50:00 +0800"),
+        ] {
+            assert_eq!(parse_time(&told), Some(wanted), "{told}");
+        }
+        for told in [json!(null), json!("soon"), json!(-1), json!(1e300), json!(""), json!("2025/11/25")] {
+            assert_eq!(parse_time(&told), None, "{told}");
+        }
+    }
+
+    #[test]
+    fn reads_when_a_jwt_ends() {
+        let claims = |claims: Value| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        assert_eq!(jwt_end(&claims(json!({"exp": 7}))), Some(UNIX_EPOCH + Duration::from_secs(7)));
+        for none in [claims(json!({})), claims(json!({"exp": "7"})), "a.b".into(), "a.b.c.d".into()] {
+            assert_eq!(jwt_end(&none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_pointer_is_one() {
+        let answer = json!({"info": {"access_token": "fake"}, "a/b": 1});
+        assert_eq!(Pointer::parse("/info/access_token").unwrap().find_in(&answer), Some(&json!("fake")));
+        assert_eq!(Pointer::parse("/a~1b").unwrap().find_in(&answer), Some(&json!(1)));
+        for none in ["", "token", "/a~b", "/a~"] {
+            assert_eq!(Pointer::parse(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_its_code_and_never_by_what_it_repeats() {
+        let told = |status: u16, answer: Value| {
+            let fault = refusal(StatusCode::from_u16(status).unwrap(), &answer, b"fake_hunter2")?;
+            Some((fault.reason, fault.verdict))
+        };
+        assert_eq!(told(201, json!({"token": "x"})), None);
+        for (status, word) in [(200, "mfa_required"), (400, "block_login"), (400, "user_expired"), (423, "")]
+        {
+            let (reason, verdict) = told(status, json!({ "error": word })).unwrap();
+            assert!(reason.contains(word) && matches!(verdict, Barred(_)), "{reason}: {verdict:?}");
+        }
+        for (status, answer, reason, verdict) in [
+            (
+                400,
+                json!({"error": "password_failed"}),
+                "the login was answered 400 (password_failed)",
+                Refused,
+            ),
+            (401, json!({"error": "invalid_client"}), "the login was answered 401 (invalid_client)", Refused),
+            (401, json!(null), "the login was answered 401", Refused),
+            (302, json!("x"), "the login was answered 302", Refused),
+            (503, json!({"error": "down"}), "the login was answered 503 (down)", Unheard),
+            (
+                400,
+                json!({"error": "temporarily_unavailable"}),
+                "the login was answered 400 (temporarily_unavailable)",
+                Unheard,
+            ),
+            (404, json!(null), "the login was answered 404", Unjudged),
+            (429, json!({"error": "throttled"}), "the login was answered 429 (throttled)", Unjudged),
+            (301, json!(null), "the login was answered 301", Unjudged),
+            (400, json!({"error": "no_fake_hunter2"}), "the login was answered 400", Refused),
+            (400, json!({"error": "Wrong: Hunter2"}), "the login was answered 400", Refused),
+        ] {
+            assert_eq!(told(status, answer), Some((reason.to_owned(), verdict)));
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Between a consumer's socket and hyper: the strict HTTP/1 framer.
+//!
+//! hyper cuts targets at `#`, refuses some bytes with an empty 400 before our code sees them,
+//! prefers one of two framings, and takes a missing `Host`. So each head is judged here, as
+//! received. What passes goes on with its target replaced by `/` (the real one is queued beside);
+//! what does not is replaced by a harmless head, so that the service answers it in order, in our
+//! own words, with its outcome on the trail, and the connection closes.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::Method;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::bad_head::audit_excerpt;
+use super::lingering_close::LingeringClose;
+use super::pipeline::Pipeline;
+use crate::audit::WriteBarrier;
+use crate::code::Code;
+use crate::framing::{self, Body, Chunks, Fault, HeadLimits, RequestHead};
+use crate::gateway::RawHead;
+use crate::io::timer::LazyTimer;
+use crate::io::vectored;
+
+/// What is read from the socket at a time while a head is looked for.
+const READ: usize = 16 * 1024;
+/// What hyper sees in place of a refused head.
+const PLACEHOLDER_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// Time-outs of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct Timeouts {
+    /// A head must be whole by then.
+    pub(in crate::server) head: Duration,
+    /// How long to wait for one to begin.
+    pub(in crate::server) idle: Duration,
+    /// How long a consumer may take nothing of its answer.
+    pub(in crate::server) write: Duration,
+}
+
+/// A socket, framed.
+pub(in crate::server) struct Framer<S> {
+    socket: S,
+    /// Makes the socket reset the connection when it is dropped.
+    reset: fn(&S),
+    gate: WriteBarrier,
+    shared: Rc<Pipeline>,
+    limits: HeadLimits,
+    pace: Timeouts,
+    state: State,
+    inbox: Vec<u8>,
+    /// A head on its way to hyper, and how much of it hyper has.
+    rewritten_head: (Vec<u8>, usize),
+    eof: bool,
+    /// A head has begun and is not whole yet.
+    partial: bool,
+    /// When the head began, or the wait for it.
+    since: Instant,
+    reading: LazyTimer,
+    writing: LazyTimer,
+    linger: LingeringClose,
+    /// Some of the answer was to be written and could not be yet.
+    held: bool,
+}
+
+enum State {
+    /// Between requests; whether one empty line was skipped already.
+    Head {
+        skipped: bool,
+    },
+    Length(u64),
+    Chunked(Chunks),
+    Refused,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
+    pub(in crate::server) fn new(
+        (socket, reset): (S, fn(&S)),
+        (gate, shared): (WriteBarrier, Rc<Pipeline>),
+        limits: HeadLimits,
+        pace: Timeouts,
+    ) -> Self {
+        Self {
+            socket,
+            reset,
+            gate,
+            shared,
+            limits,
+            pace,
+            state: State::Head { skipped: false },
+            inbox: Vec::new(),
+            rewritten_head: (Vec::new(), 0),
+            eof: false,
+            partial: false,
+            since: Instant::now(),
+            reading: LazyTimer::default(),
+            writing: LazyTimer::default(),
+            linger: LingeringClose::default(),
+            held: false,
+        }
+    }
+
+    /// Reads some of the socket into the inbox; `Ready(false)` at its end.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut room = [std::mem::MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+        self.inbox.extend_from_slice(buffer.filled());
+        self.eof = buffer.filled().is_empty();
+        Poll::Ready(Ok(!self.eof))
+    }
+
+    /// Ready once something was said, or nothing in time: then hyper is needed.
+    pub(in crate::server) fn poll_first_byte(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.inbox.is_empty() && !self.eof {
+            match self.fill(cx) {
+                Poll::Pending => {
+                    ready!(self.reading.poll(cx, self.since + self.pace.idle));
+                    self.eof = true;
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => self.eof = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives up its buffers; whether nothing was in them, and nothing is under way.
+    pub(in crate::server) fn release_buffers(&mut self) -> bool {
+        let between = matches!(self.state, State::Head { .. }) && !self.shared.is_in_flight();
+        let empty = self.inbox.is_empty() && self.rewritten_head.1 == self.rewritten_head.0.len();
+        (self.inbox, self.rewritten_head) = (Vec::new(), (Vec::new(), 0));
+        if let Some(finished) = self.shared.take_finished() {
+            self.since = finished;
+        }
+        between && empty
+    }
+
+    /// From now on waits no longer than `patience` for a request to begin.
+    pub(in crate::server) fn shorten_idle(&mut self, patience: Duration) {
+        (self.since, self.pace.idle) = (Instant::now(), patience);
+    }
+
+    /// Looks for the next head. Ready when `passing` holds one, or at the end of the connection.
+    fn poll_head(&mut self, cx: &mut Context<'_>, mut skipped: bool) -> Poll<io::Result<()>> {
+        if let Some(finished) = self.shared.take_finished() {
+            self.since = finished;
+        }
+        loop {
+            if !skipped && self.inbox.starts_with(b"\r\n") {
+                self.inbox.drain(..2);
+                skipped = true;
+                self.state = State::Head { skipped };
+            }
+            match framing::request_head(&self.inbox, &self.limits) {
+                Ok(Some(head)) => {
+                    self.forward_head(head);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(None) if self.eof && self.inbox.is_empty() => return Poll::Ready(Ok(())),
+                Ok(None) if self.eof => {
+                    self.refuse(Fault { code: Code::Malformed, reason: "head cut short" });
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    self.refuse(fault);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match self.fill(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Err(error)) if self.inbox.is_empty() => return Poll::Ready(Err(error)),
+                // Reset in the middle of a head: nobody reads the answer, and the trail tells it.
+                Poll::Ready(Err(_)) => {
+                    self.eof = true;
+                    continue;
+                }
+            }
+            let idle = self.inbox.is_empty();
+            if !idle && !std::mem::replace(&mut self.partial, true) {
+                self.since = Instant::now();
+            }
+            if idle {
+                self.shared.quiet.begin(self.since);
+            } else {
+                self.shared.quiet.end();
+            }
+            let until = self.since + if idle { self.pace.idle } else { self.pace.head };
+            ready!(self.reading.poll(cx, until));
+            if idle {
+                self.eof = true;
+            } else {
+                self.refuse(Fault { code: Code::HeaderTimeout, reason: "head too slow" });
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// While an answer is not written nothing passes; only the consumer's going away is noticed.
+    fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let room = self.limits.headers;
+        while !self.eof && self.inbox.len() < room {
+            if self.fill(cx)?.is_pending() {
+                break;
+            }
+        }
+        // When the call is over the socket wakes us for what comes next, and the timer for what
+        // does not. Neither will where the next head is here already, or the timer has run out.
+        let until = self.since + self.pace.idle;
+        let silent = self.reading.poll(cx, until).is_ready() || self.eof || !self.inbox.is_empty();
+        self.shared.set_waker(silent.then(|| cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Lets a good head pass, its target replaced.
+    fn forward_head(&mut self, head: RequestHead) {
+        let part = |range: std::ops::Range<usize>| self.inbox.get(range).unwrap_or_default();
+        let target_end = head.target_at + head.target_len;
+        let received = RawHead {
+            method: Method::from_bytes(part(0..head.target_at - 1)).ok(),
+            target: Rc::from(part(head.target_at..target_end)),
+            fault: None,
+        };
+        let mut passing = std::mem::take(&mut self.rewritten_head.0);
+        passing.clear();
+        passing.extend_from_slice(part(0..head.target_at));
+        passing.push(b'/');
+        passing.extend_from_slice(part(target_end..head.len));
+        self.rewritten_head = (passing, 0);
+        self.inbox.drain(..head.len);
+        self.partial = false;
+        self.state = match head.body {
+            Body::Length(0) | Body::UntilClose => State::Head { skipped: false },
+            Body::Length(length) => State::Length(length),
+            Body::Chunked => State::Chunked(Chunks::default()),
+        };
+        self.queue(received);
+    }
+
+    /// Puts a harmless head in place of what is refused.
+    fn refuse(&mut self, fault: Fault) {
+        let (method, shown) = audit_excerpt(&self.inbox);
+        let target = Rc::from(shown);
+        self.rewritten_head = (PLACEHOLDER_HEAD.to_vec(), 0);
+        self.state = State::Refused;
+        self.queue(RawHead { method, target, fault: Some(fault) });
+    }
+
+    fn queue(&mut self, received: RawHead) {
+        self.shared.queue(received);
+    }
+
+    fn copy_out(&mut self, buf: &mut ReadBuf<'_>) {
+        let (head, done) = &mut self.rewritten_head;
+        let left = head.get(*done..).unwrap_or_default();
+        let size = left.len().min(buf.remaining());
+        buf.put_slice(left.get(..size).unwrap_or_default());
+        *done += size;
+    }
+
+    fn poll_length(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        left: u64,
+    ) -> Poll<io::Result<()>> {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.remaining());
+        let size = if self.inbox.is_empty() {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut part))?;
+            let size = part.filled().len();
+            buf.advance(size);
+            size
+        } else {
+            let size = most.min(self.inbox.len());
+            buf.put_slice(self.inbox.get(..size).unwrap_or_default());
+            self.inbox.drain(..size);
+            size
+        };
+        let left = left - u64::try_from(size).unwrap_or(left);
+        self.eof |= size == 0;
+        self.state = if left == 0 { self.next_state() } else { State::Length(left) };
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_chunked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.inbox.is_empty() && !ready!(self.fill(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        let State::Chunked(chunks) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let most = self.inbox.len().min(buf.remaining());
+        let bytes = self.inbox.get(..most).unwrap_or_default();
+        let taken = chunks
+            .advance(bytes)
+            .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.reason))?;
+        buf.put_slice(bytes.get(..taken).unwrap_or_default());
+        let done = chunks.is_done();
+        self.inbox.drain(..taken);
+        if done {
+            self.state = self.next_state();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn next_state(&mut self) -> State {
+        self.since = Instant::now();
+        State::Head { skipped: false }
+    }
+}
+
+impl<S> Drop for Framer<S> {
+    fn drop(&mut self) {
+        if self.shared.would_truncate() {
+            (self.reset)(&self.socket);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.rewritten_head.1 < this.rewritten_head.0.len() {
+            this.copy_out(buf);
+            return Poll::Ready(Ok(()));
+        }
+        match this.state {
+            // hyper forgets what it has not written where it reads the connection's end.
+            State::Head { .. } if this.shared.is_in_flight() || this.held => this.poll_disconnect(cx),
+            State::Head { skipped } => {
+                ready!(this.poll_head(cx, skipped))?;
+                this.copy_out(buf);
+                Poll::Ready(Ok(()))
+            }
+            State::Length(left) => this.poll_length(cx, buf, left),
+            State::Chunked(_) => this.poll_chunked(cx, buf),
+            State::Refused => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
+    /// Ready once the outcomes so far are in the trail's file.
+    fn poll_gate(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let polled = self.gate.poll(cx);
+        self.held |= polled.is_pending();
+        polled
+    }
+
+    /// A consumer that takes nothing of its answer for too long is cut off.
+    fn with_write_timeout<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.writing.clear();
+            if std::mem::take(&mut self.held) {
+                self.shared.wake();
+            }
+            return polled;
+        }
+        self.held = true;
+        self.shared.quiet.end();
+        let until = self.writing.start() + self.pace.write;
+        ready!(self.writing.poll(cx, until));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framer<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_gate(cx));
+        let polled = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.with_write_timeout(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_gate(cx));
+        let polled = vectored::poll_write(&mut this.socket, cx, slices);
+        this.with_write_timeout(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.socket).poll_flush(cx);
+        this.with_write_timeout(cx, polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_gate(cx));
+        this.shared.quiet.end();
+        // All was written: the end that the answer needs.
+        this.shared.mark_complete();
+        let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
+        this.linger.poll(cx, &mut this.socket, clean)
+    }
+}

@@ -1,0 +1,60 @@
+//! Ending a connection so that its last answer arrives.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::io::timer::LazyTimer;
+
+/// What is still read, and thrown away, of a request that was answered early.
+const DISCARDED: usize = 1 << 20;
+/// For how long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The end of a connection. A socket that is closed with bytes unread resets the connection, and
+/// the answer may be lost on its way: so what still comes is read for a while, and never parsed.
+#[derive(Default)]
+pub(in crate::server) struct LingeringClose {
+    said: bool,
+    discarded: usize,
+    deadline: LazyTimer,
+}
+
+impl LingeringClose {
+    /// Ends the connection; `clean` says that nothing is left to read.
+    pub(in crate::server) fn poll<S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+        clean: bool,
+    ) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let until = self.deadline.start() + PATIENCE;
+        if !self.said {
+            if Pin::new(&mut *socket).poll_shutdown(cx)?.is_pending() {
+                return self.deadline.poll(cx, until).map(Ok);
+            }
+            self.said = true;
+        }
+        if clean {
+            return Poll::Ready(Ok(()));
+        }
+        let mut room = [std::mem::MaybeUninit::uninit(); 8192];
+        while self.discarded < DISCARDED {
+            let mut buffer = ReadBuf::uninit(&mut room);
+            if Pin::new(&mut *socket).poll_read(cx, &mut buffer)?.is_pending() {
+                return self.deadline.poll(cx, until).map(Ok);
+            }
+            if buffer.filled().is_empty() {
+                break;
+            }
+            self.discarded += buffer.filled().len();
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,218 @@
+//! HTTP/1 with a consumer: hyper on a framed socket, put away while nothing is said.
+
+pub(super) mod bad_head;
+pub(super) mod framer;
+pub(super) mod lingering_close;
+pub(super) mod pipeline;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::{self, Builder};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::drain::Drain;
+use super::idle::IdleState;
+use crate::audit::{Audited, Broken, Peer};
+use crate::code::Code;
+use crate::framing::Fault;
+use crate::gateway::{Gateway, RawHead};
+use crate::transport::UpstreamBody;
+use framer::{Framer, Timeouts};
+use pipeline::Pipeline;
+
+/// How long a connection that has said nothing yet may take to do so once the worker ends.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// One connection, from its first byte to its last.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    gateway: Rc<Gateway>,
+    socket: (S, fn(&S)),
+    arrival: Rc<Peer>,
+    drain: Rc<Drain>,
+) {
+    let limits = gateway.snapshot.load().limits.clone();
+    let pace =
+        Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
+    let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
+    let shared = Rc::new(Pipeline::new(Rc::clone(&quiet)));
+    let wire = Framer::new(socket, (gateway.journal.gate(), Rc::clone(&shared)), limits.head, pace);
+    let queue = Rc::clone(&shared);
+    let answers = service_fn(move |request: Request<Incoming>| {
+        let (gateway, shared, arrival) = (Rc::clone(&gateway), Rc::clone(&queue), Rc::clone(&arrival));
+        answer(gateway, request, shared, arrival)
+    });
+    let mut builder = Builder::new();
+    // hyper keeps room for 100 lines on its stack, and allocates for any other number.
+    if limits.head.lines > 100 {
+        builder.max_headers(limits.head.lines);
+    }
+    let state = State::Parked(wire);
+    let mut talk = Http1Conn { state, answers, builder, shared, spoke: false, ending: false };
+    if let Err(error) = drain.run(Pin::new(&mut talk), quiet, Http1Conn::graceful_shutdown).await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// A connection: spoken with by hyper, or silent. Thousands are mostly silent, and hyper keeps buffers
+/// of 8 KiB and more for each.
+struct Http1Conn<S, V: HttpService<Incoming>> {
+    state: State<S, V>,
+    answers: V,
+    builder: Builder,
+    shared: Rc<Pipeline>,
+    spoke: bool,
+    ending: bool,
+}
+
+#[expect(clippy::large_enum_variant, reason = "the large one is what most are, most of the time")]
+enum State<S, V: HttpService<Incoming>> {
+    Active(Box<http1::Connection<TokioIo<Framer<S>>, V>>),
+    Parked(Framer<S>),
+    Closed,
+}
+
+impl<S, V> Http1Conn<S, V>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: HttpService<Incoming, Error = Infallible> + Clone,
+    V::ResBody: Body<Data = Bytes, Error = Broken> + 'static,
+{
+    /// The worker ends: after the answer, or at once where none is due. Who has only just come may have
+    /// its request on the way.
+    fn graceful_shutdown(self: Pin<&mut Self>)
+    where
+        Self: Unpin,
+    {
+        let this = self.get_mut();
+        this.ending = true;
+        match &mut this.state {
+            State::Active(connection) => Pin::new(&mut **connection).graceful_shutdown(),
+            State::Parked(wire) => wire.shorten_idle(if this.spoke { Duration::ZERO } else { FRESH }),
+            State::Closed => {}
+        }
+    }
+
+    /// Puts hyper's part away.
+    fn park(&mut self) {
+        if let State::Active(connection) = std::mem::replace(&mut self.state, State::Closed) {
+            self.shared.quiet.end();
+            let parts = connection.into_parts();
+            let mut wire = parts.io.into_inner();
+            // Whoever is silent has left nothing behind.
+            if wire.release_buffers() && parts.read_buf.is_empty() {
+                self.state = State::Parked(wire);
+            }
+        }
+    }
+
+    /// Has hyper speak.
+    fn unpark(&mut self) {
+        if let State::Parked(wire) = std::mem::replace(&mut self.state, State::Closed) {
+            let mut connection =
+                Box::new(self.builder.serve_connection(TokioIo::new(wire), self.answers.clone()));
+            if self.ending {
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            (self.state, self.spoke) = (State::Active(connection), true);
+        }
+    }
+}
+
+impl<S, V> Future for Http1Conn<S, V>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: HttpService<Incoming, Error = Infallible> + Clone + Unpin,
+    V::ResBody: Body<Data = Bytes, Error = Broken> + 'static,
+{
+    type Output = hyper::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            // Where it stands: moving it for every poll would be most of what this costs.
+            match &mut this.state {
+                State::Active(_) if this.shared.quiet.take_park_request() => this.park(),
+                State::Active(connection) => {
+                    let polled = Pin::new(&mut **connection).poll(cx);
+                    let over = polled.is_pending() && this.shared.quiet.is_unwanted();
+                    return if over { Poll::Ready(Ok(())) } else { polled };
+                }
+                State::Parked(wire) => {
+                    if wire.poll_first_byte(cx).is_pending() {
+                        let over = this.shared.quiet.is_unwanted();
+                        return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    }
+                    this.unpark();
+                }
+                State::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+async fn answer(
+    gateway: Rc<Gateway>,
+    request: Request<Incoming>,
+    shared: Rc<Pipeline>,
+    arrival: Rc<Peer>,
+) -> Result<Response<Tracked>, Infallible> {
+    let received = shared.take().unwrap_or_else(|| RawHead {
+        method: None,
+        target: Rc::default(),
+        fault: Some(Fault { code: Code::Malformed, reason: "unframed" }),
+    });
+    let flight = Flight(shared);
+    let old = request.version() < Version::HTTP_11;
+    // Boxed, since hyper moves the service's future into its own place for every request; and made
+    // where it stays, since it is large.
+    let handling = Box::write(Box::new_uninit(), gateway.handle(request, received, arrival));
+    let response = Box::into_pin(handling).await;
+    Ok(response.map(|body| Tracked { body, flight, old }))
+}
+
+/// A request in flight, until its whole answer is handed over.
+struct Flight(Rc<Pipeline>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.mark_finished();
+    }
+}
+
+/// An answer's body that tells the framer when it is done.
+struct Tracked {
+    body: Audited<UpstreamBody>,
+    flight: Flight,
+    /// Whether the consumer knows no chunked coding.
+    old: bool,
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        if this.old && this.body.size_hint().exact().is_none() {
+            this.flight.0.mark_close_delimited();
+        }
+        Pin::new(&mut this.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

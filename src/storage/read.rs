@@ -1,0 +1,191 @@
+//! Tables → rows.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Connection as _, Error, Row as _};
+
+use crate::storage::{
+    AccessKeyRow, ConsumerRow, CredentialRow, FreezeTarget, History, PendingAuditEvent, Revision, Rows,
+    Stage, TokenRow, VersionRow,
+};
+
+/// So many consumers touched are read faster with all others, in the order in which they lie.
+const MANY: u16 = 10_000;
+
+/// Everything, as of one moment.
+pub(crate) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Revision), Error> {
+    let mut moment = connection.begin().await?;
+    let read = (all(&mut moment, None).await?, stamp(&mut moment).await?);
+    moment.rollback().await?;
+    Ok(read)
+}
+
+/// The same from rows that were read at `from`.
+pub(crate) async fn read_since(
+    connection: &mut SqliteConnection,
+    rows: Rows,
+    from: Revision,
+) -> Result<(Rows, Revision), Error> {
+    let mut moment = connection.begin().await?;
+    let rows = if let Some(touched) = changed_since(&mut moment, from).await? {
+        rows.merge_changed(&touched, all(&mut moment, Some(from)).await?)
+    } else {
+        // There is not room for both.
+        drop(rows);
+        all(&mut moment, None).await?
+    };
+    let renewed = (rows, stamp(&mut moment).await?);
+    moment.rollback().await?;
+    Ok(renewed)
+}
+
+/// The consumers that were touched since `from`; none where that is not known, or they are so many that to
+/// read everything takes less time.
+async fn changed_since(db: &mut SqliteConnection, from: Revision) -> Result<Option<HashSet<String>>, Error> {
+    let known = sqlx::query_scalar("SELECT mark FROM marks WHERE stamp = ?").bind(from.changes);
+    let known: Option<i64> = known.fetch_optional(&mut *db).await?;
+    if known != Some(from.mark) {
+        return Ok(None);
+    }
+    let touched = sqlx::query_scalar("SELECT consumer FROM touched WHERE stamp > ? LIMIT ?");
+    let touched: Vec<String> = touched.bind(from.changes).bind(MANY).fetch_all(db).await?;
+    Ok((touched.len() < usize::from(MANY)).then(|| touched.into_iter().collect()))
+}
+
+/// Everything; with `since`, of consumers and of what is theirs only what was touched after it.
+async fn all(db: &mut SqliteConnection, since: Option<Revision>) -> Result<Rows, Error> {
+    let consumers = ("json_array(name, created, disabled, note) FROM consumers", "name", "name");
+    let tokens = "json_array(id, consumer, created, expires, revoked, last_used, note), digest FROM tokens";
+    let keys = "json_array(id, consumer, algorithms, strict, created, expires, revoked, last_used, note), \
+                sealed FROM access_keys";
+    let (tokens, keys) = ((tokens, "consumer", "id"), (keys, "consumer", "id"));
+    let credentials =
+        "SELECT json_array(name, upstream, kind, created, disabled) FROM credentials ORDER BY name";
+    let versions = "SELECT json_array(credential, version, stage, created, until), sealed \
+                    FROM versions ORDER BY credential, version";
+    let last_versions = "SELECT json_array(credential, version) FROM last_versions ORDER BY credential";
+    let frozen = "SELECT json_array(what, name) FROM frozen";
+    let notes = "SELECT json_array(id, members) FROM notes ORDER BY id";
+    let mut rows = Rows {
+        consumers: of_consumers(db, consumers, since, consumer).await?,
+        tokens: of_consumers(db, tokens, since, token).await?,
+        access_keys: of_consumers(db, keys, since, access_key).await?,
+        credentials: sqlx::query(credentials).try_map(|row| credential(&row)).fetch_all(&mut *db).await?,
+        versions: sqlx::query(versions).try_map(|row| version(&row)).fetch_all(&mut *db).await?,
+        last_versions: sqlx::query(last_versions)
+            .try_map(|row| parse_json(&row, "last_versions"))
+            .fetch_all(&mut *db)
+            .await?,
+        frozen: sqlx::query(frozen).try_map(|row| is_frozen(&row)).fetch_all(&mut *db).await?,
+        notes: sqlx::query(notes).try_map(|row| parse_event(&row)).fetch_all(&mut *db).await?,
+        key_check: sqlx::query_scalar("SELECT proof FROM store").fetch_one(db).await?,
+    };
+    rows.frozen.sort();
+    Ok(rows)
+}
+
+/// What is selected, in the order of its key; with `since`, of consumers touched after it.
+async fn of_consumers<T: Send + Unpin>(
+    db: &mut SqliteConnection,
+    (selected, consumer, key): (&str, &str, &str),
+    since: Option<Revision>,
+    read: fn(&SqliteRow) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let only = match since {
+        Some(_) => format!("WHERE {consumer} IN (SELECT consumer FROM touched WHERE stamp > ?)"),
+        None => String::new(),
+    };
+    let query = AssertSqlSafe(format!("SELECT {selected} {only} ORDER BY {key}"));
+    let mut query = sqlx::query(query);
+    if let Some(since) = since {
+        query = query.bind(since.changes);
+    }
+    query.try_map(move |row| read(&row)).fetch_all(db).await
+}
+
+/// The stamp alone.
+pub(crate) async fn stamp(connection: &mut SqliteConnection) -> Result<Revision, Error> {
+    let stamp = "SELECT changes, ifnull(mark, 0) FROM store LEFT JOIN marks ON marks.stamp = changes";
+    let row = sqlx::query(stamp).fetch_one(connection).await?;
+    Ok(Revision { changes: row.try_get(0)?, mark: row.try_get(1)? })
+}
+
+/// The states that it was in.
+pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<History, Error> {
+    let mut moment = connection.begin().await?;
+    let stamps: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT stamp, mark FROM marks").fetch_all(&mut *moment).await?;
+    let (accepted, is_recorded): (Option<String>, bool) =
+        sqlx::query_as("SELECT accepted, recorded FROM store").fetch_one(&mut *moment).await?;
+    moment.rollback().await?;
+    let accepted =
+        accepted.map(|stamp| stamp.parse().map_err(|_| decode_error("what was accepted"))).transpose()?;
+    Ok(History { stamps: stamps.into_iter().collect(), accepted, is_recorded })
+}
+
+/// What a row says but for its bytes, which stand in a column of their own. Each value that `SQLite` gives is
+/// copied and freed apart, on two threads that wait for each other: of a hundred thousand tokens, one column
+/// for all of them is read in a third of the time.
+fn parse_json<'r, T: Deserialize<'r>>(row: &'r SqliteRow, of: &str) -> Result<T, Error> {
+    serde_json::from_str(row.try_get(0)?).map_err(|error| decode_error(&format!("a row of {of} ({error})")))
+}
+
+fn consumer(row: &SqliteRow) -> Result<ConsumerRow, Error> {
+    let (name, created, disabled, note) = parse_json(row, "consumers")?;
+    Ok(ConsumerRow { name, created, disabled: is_set(disabled), note })
+}
+
+fn token(row: &SqliteRow) -> Result<TokenRow, Error> {
+    let (id, consumer, created, expires, revoked, last_used, note) = parse_json(row, "tokens")?;
+    let digest = <&[u8]>::try_into(row.try_get(1)?).map_err(|_| decode_error("a token's digest"))?;
+    Ok(TokenRow { id, consumer, digest, created, expires, revoked, last_used, note })
+}
+
+fn access_key(row: &SqliteRow) -> Result<AccessKeyRow, Error> {
+    let (id, consumer, algorithms, strict, created, expires, revoked, last_used, note) =
+        parse_json(row, "access_keys")?;
+    let sealed = row.try_get(1)?;
+    Ok(AccessKeyRow { id, consumer, sealed, algorithms, strict, created, expires, revoked, last_used, note })
+}
+
+fn credential(row: &SqliteRow) -> Result<CredentialRow, Error> {
+    let (name, upstream, kind, created, disabled) = parse_json(row, "credentials")?;
+    Ok(CredentialRow { name, upstream, kind, created, disabled: is_set(disabled) })
+}
+
+fn version(row: &SqliteRow) -> Result<VersionRow, Error> {
+    let (credential, version, stage, created, until) = parse_json(row, "versions")?;
+    let stage = match stage {
+        "staged" => Stage::Staged,
+        "active" => Stage::Active,
+        "retired" => Stage::Retired,
+        _ => return Err(decode_error("a version's stage")),
+    };
+    Ok(VersionRow { credential, version, stage, sealed: row.try_get(1)?, created, until })
+}
+
+fn is_frozen(row: &SqliteRow) -> Result<FreezeTarget, Error> {
+    match parse_json(row, "frozen")? {
+        ("gateway", _) => Ok(FreezeTarget::Gateway),
+        ("upstream", name) => Ok(FreezeTarget::Upstream(name)),
+        ("consumer", name) => Ok(FreezeTarget::Consumer(name)),
+        ("credential", name) => Ok(FreezeTarget::Credential(name)),
+        _ => Err(decode_error("what is frozen")),
+    }
+}
+
+fn parse_event(row: &SqliteRow) -> Result<PendingAuditEvent, Error> {
+    let (id, members) = parse_json(row, "notes")?;
+    Ok(PendingAuditEvent { id, members })
+}
+
+/// `SQLite` has no truth values.
+fn is_set(value: i64) -> bool {
+    value != 0
+}
+
+fn decode_error(what: &str) -> Error {
+    Error::Decode(format!("{what} is not what was ever written there").into())
+}

@@ -1,0 +1,272 @@
+//! The store as one file of `SQLite`. Write-ahead log, every commit flushed; any number of readers beside
+//! one writer, in this process or in others.
+//!
+//! What cannot be read as a store of ours is refused with the reason: it is never taken for an empty one.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::Mutex;
+
+use super::{Change, History, Revision, Rows, Storage, StoreError};
+use crate::fs::trust::{self, TrustedOwner};
+
+use super::{read, write};
+/// What makes the tables, step by step: each takes a store to the next version. A step that was
+/// released is never altered.
+const STEPS: [&str; 6] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
+];
+/// In the file's header, so that another program's file is known as such: `clvg`.
+const APPLICATION: i64 = 0x636c_7667;
+/// What every file of `SQLite` begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// The ends of a store's name, itself first, and of what `SQLite` keeps beside it.
+const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+/// How long a change waits for another's.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A store in a file.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    /// Device and number of the file, by which it is known if another is put in its place.
+    file: (u64, u64),
+    connection: Mutex<SqliteConnection>,
+}
+
+impl Sqlite {
+    /// Opens the store at `path`, and brings it to the form of this version.
+    ///
+    /// # Errors
+    /// Where it is not there, is not whole, is another program's or a newer version's, or others may
+    /// read it.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let opened = TrustedOwner::of(trust::folder(path)).open(path);
+        let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
+        let file = check_file(opened).map_err(|error| fault(path, error.to_string()))?;
+        check_beside(path)?;
+        let mut connection = options(path).connect().await.map_err(|error| sqlx_error(path, &error))?;
+        check(path, &mut connection).await?;
+        Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
+    }
+
+    /// Makes an empty store at `path`, or opens the one that another has made there meanwhile. It
+    /// stands under that name only once it is whole.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or as those of [`open`](Self::open).
+    pub async fn create(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |error: io::Error| fault(path, error.to_string());
+        let folder = File::open(trust::folder(path)).map_err(unusable)?;
+        flock(&folder, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
+        if !path.try_exists().map_err(unusable)? {
+            let new = path.with_extension("db.new");
+            let file = begin(&new).map_err(unusable)?;
+            let mut connection = options(&new).connect().await.map_err(|error| sqlx_error(path, &error))?;
+            // Without a log first, so that all of it is in the one file that gets the name.
+            migrate(path, &mut connection).await?;
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(|error| sqlx_error(path, &error))?;
+            if mode != "wal" {
+                return Err(fault(path, format!("the file system takes no write-ahead log: {mode}")));
+            }
+            connection.close().await.map_err(|error| sqlx_error(path, &error))?;
+            file.sync_all().and_then(|()| fs::rename(&new, path)).map_err(unusable)?;
+        }
+        folder.sync_all().map_err(unusable)?;
+        Self::open(path).await
+    }
+
+    /// Waits no longer than `most` for another's change from now on.
+    ///
+    /// # Errors
+    /// Where the store cannot be used.
+    pub async fn wait_at_most(&self, most: Duration) -> Result<(), StoreError> {
+        let wait = format!("PRAGMA busy_timeout = {}", most.as_millis());
+        let mut connection = self.connection.lock().await;
+        let set = sqlx::raw_sql(sqlx::AssertSqlSafe(wait)).execute(&mut *connection).await;
+        set.map(drop).map_err(|error| self.store_error(&error))
+    }
+
+    /// Closes the store; all that was written then stands in the one file.
+    pub async fn close(self) {
+        if let Err(error) = self.connection.into_inner().close().await {
+            // Nothing is lost: what was acknowledged is in the log beside the file.
+            tracing::debug!(%error, "closing the store");
+        }
+    }
+
+    fn store_error(&self, error: &sqlx::Error) -> StoreError {
+        sqlx_error(&self.path, error)
+    }
+
+    /// Fails where the file that is open is no longer the one at the path.
+    fn check_in_place(&self) -> Result<(), StoreError> {
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.file => Ok(()),
+            Ok(_) => Err(fault(&self.path, "another file was put in its place: start again")),
+            Err(error) => Err(fault(&self.path, error.to_string())),
+        }
+    }
+}
+
+impl Storage for Sqlite {
+    async fn read(&self) -> Result<(Rows, Revision), StoreError> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        read::read(&mut connection).await.map_err(|error| self.store_error(&error))
+    }
+
+    async fn read_since(&self, rows: Rows, from: Revision) -> Result<(Rows, Revision), StoreError> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        read::read_since(&mut connection, rows, from).await.map_err(|error| self.store_error(&error))
+    }
+
+    async fn write(&self, changes: &[Change], from: Option<Revision>) -> Result<(), StoreError> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        match write::write(&mut connection, changes, from).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Conflict),
+            Err(error) => Err(self.store_error(&error)),
+        }
+    }
+
+    async fn stamp(&self) -> Result<Revision, StoreError> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        read::stamp(&mut connection).await.map_err(|error| self.store_error(&error))
+    }
+
+    async fn history(&self) -> Result<History, StoreError> {
+        self.check_in_place()?;
+        let mut connection = self.connection.lock().await;
+        read::history(&mut connection).await.map_err(|error| self.store_error(&error))
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        // What was deleted is overwritten: a former version's material is not left in free pages.
+        .pragma("secure_delete", "ON")
+        .pragma("trusted_schema", "OFF")
+        .row_buffer_size(1024)
+        .thread_name(|number| format!("store-{number}"))
+        .disable_statement_logging()
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// An empty file for a new store, in the place of what was left of an earlier try.
+fn begin(new: &Path) -> io::Result<File> {
+    for end in BESIDE {
+        match fs::remove_file(with_end(new, end)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    trust::create(new)
+}
+
+/// Refuses links in the place of the files that `SQLite` keeps beside the store: root would make or alter
+/// what they lead to.
+fn check_beside(path: &Path) -> Result<(), StoreError> {
+    for end in BESIDE.iter().skip(1) {
+        let beside = with_end(path, end);
+        if fs::symlink_metadata(&beside).is_ok_and(|found| found.is_symlink()) {
+            return Err(fault(&beside, "it is a link, in the place of a file of the store"));
+        }
+    }
+    Ok(())
+}
+
+/// The identity of the file, if it can be a store.
+fn check_file(mut file: File) -> io::Result<(u64, u64)> {
+    let found = file.metadata()?;
+    let ill = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    if !found.is_file() {
+        return ill("it is no file");
+    }
+    let mut magic = [0; MAGIC.len()];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == *MAGIC => Ok((found.dev(), found.ino())),
+        Ok(()) => ill("it is no store of claviger's: its beginning is another program's, or was overwritten"),
+        Err(_) => ill("it was cut off: it is not a store any more, and restoring a backup is what helps"),
+    }
+}
+
+/// Checks that the file is whole and of our form, and brings it to that of this version.
+async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let pragma = async |connection: &mut SqliteConnection, sql: &'static str| {
+        let read: Result<i64, _> = sqlx::query_scalar(sql).fetch_one(connection).await;
+        read.map_err(|error| sqlx_error(path, &error))
+    };
+    if pragma(connection, "PRAGMA application_id").await? != APPLICATION {
+        return Err(fault(path, "it is another program's database"));
+    }
+    let version = pragma(connection, "PRAGMA user_version").await?;
+    let known = usize::try_from(version).ok().filter(|version| (1..=STEPS.len()).contains(version));
+    let Some(version) = known else {
+        let newest = STEPS.len();
+        return Err(fault(
+            path,
+            format!("it is of version {version}, and this claviger knows up to {newest}"),
+        ));
+    };
+    let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(|error| sqlx_error(path, &error))?;
+    if found != ["ok"] {
+        return Err(fault(path, format!("it is damaged: {}", found.join("; "))));
+    }
+    if version < STEPS.len() { migrate(path, connection).await } else { Ok(()) }
+}
+
+/// Takes the steps that are left, all or none.
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let taken = async {
+        let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
+        // Another may have taken them while the lock was waited for.
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
+        for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+            sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+        }
+        let marks = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {}", STEPS.len());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await?;
+        transaction.commit().await
+    };
+    taken.await.map_err(|error: sqlx::Error| sqlx_error(path, &error))
+}
+
+fn sqlx_error(path: &Path, error: &sqlx::Error) -> StoreError {
+    let text = error.to_string();
+    let reason = text.strip_prefix("error returned from database: ").unwrap_or(&text);
+    fault(path, reason)
+}
+
+fn fault(path: &Path, reason: impl Into<String>) -> StoreError {
+    StoreError::Unusable { path: path.to_owned(), reason: reason.into() }
+}
