@@ -40,4 +40,5 @@ pub mod config;
 pub mod state;
 pub mod server;
 pub mod admin;
+pub mod control;
 pub mod cli;

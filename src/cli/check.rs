@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{Output, load, print, store, tell_problems};
+use super::{Output, load, print, tell_problems};
 use crate::config::{Problem, Span};
+use crate::control;
 use crate::state::StateDir;
 
 /// Checks the file at `path`; whether it can be used.
@@ -11,7 +12,7 @@ pub(super) fn run(path: &Path, output: Output) -> bool {
     let (problems, ok) = match load(path) {
         Ok((file, _, mut problems)) => {
             let present = StateDir::check_present(&file.state_dir.value, &file.audit.dir.value);
-            let present = present.map_err(anyhow::Error::from).and_then(|()| store::known::check(&file));
+            let present = present.map_err(anyhow::Error::from).and_then(|()| control::known::check(&file));
             let ill = present.map_err(|ill| problems.push(Problem::error(Span::NOWHERE, format!("{ill:#}"))));
             (problems, ill.is_ok())
         }

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::store::store_marker;
 use super::{Output, print};
+use crate::control::store_marker;
 use crate::custody::key_file;
 use crate::fs::trust;
 use crate::state::StateDir;

@@ -1,17 +1,27 @@
 //! The command line: what was typed → what is done → an exit code.
 
+mod accept;
+mod access_key;
 mod audit;
 mod check;
+mod consumer;
+mod credential;
 mod demo;
 mod explain;
+mod freeze;
 mod init;
-mod live;
+mod master_key;
 mod policy;
 mod ready;
 mod request_file;
 mod role;
+mod secret_input;
 mod serve;
-mod store;
+mod session;
+mod table;
+mod time;
+mod token;
+mod usage;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,6 +32,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, CompileInputs, Compiled, File, Problem, Problems, Span};
+use crate::control::{environment, eprint, store, tell_problems};
 use crate::gateway::failure_limiter::FailureLimiter;
 use crate::printable::printable;
 use crate::signature::HmacKey;
@@ -71,26 +82,26 @@ enum Command {
     Explain(explain::Question),
     /// Keep the upstreams' keys, sealed in the store
     #[command(subcommand)]
-    Credential(store::credential::Verb),
+    Credential(credential::Verb),
     /// Say who may call
     #[command(subcommand)]
-    Consumer(store::consumer::Verb),
+    Consumer(consumer::Verb),
     /// Issue and revoke what consumers prove themselves with
     #[command(subcommand)]
-    Token(store::token::Verb),
+    Token(token::Verb),
     /// Issue and revoke access keys, by which scripts that sign are known
     #[command(subcommand)]
-    AccessKey(store::access_key::Command),
+    AccessKey(access_key::Command),
     /// Look after the store as a whole
     #[command(subcommand)]
-    Store(store::accept::Verb),
+    Store(accept::Verb),
     /// Stop every call, or those to an upstream, of a consumer or with a credential, at once
-    Freeze(store::freeze::Which),
+    Freeze(freeze::Which),
     /// Let go on what was frozen
-    Thaw(store::freeze::Which),
+    Thaw(freeze::Which),
     /// Look after the key by which the store is sealed
     #[command(subcommand)]
-    MasterKey(store::master_key::Verb),
+    MasterKey(master_key::Verb),
     /// See the roles that ship, and those of the configuration; needs no configuration
     #[command(subcommand)]
     Role(role::Verb),
@@ -119,16 +130,14 @@ pub fn main() -> ExitCode {
         Command::Serve => serve::run(config),
         Command::Ready => ready::run(config, output),
         Command::Explain(question) => explain::run(config, question, output),
-        Command::Credential(verb) => store::credential::run(config, verb, output),
-        Command::Consumer(verb) => store::retry_on_conflict(|| store::consumer::run(config, verb, output)),
-        Command::Token(verb) => store::retry_on_conflict(|| store::token::run(config, verb, output)),
-        Command::AccessKey(verb) => store::retry_on_conflict(|| store::access_key::run(config, verb, output)),
-        Command::Store(verb) => store::retry_on_conflict(|| store::accept::run(config, verb, output)),
-        Command::Freeze(which) => {
-            store::retry_on_conflict(|| store::freeze::run(config, which, true, output))
-        }
-        Command::Thaw(which) => store::retry_on_conflict(|| store::freeze::run(config, which, false, output)),
-        Command::MasterKey(verb) => store::master_key::run(config, verb, output),
+        Command::Credential(verb) => credential::run(config, verb, output),
+        Command::Consumer(verb) => session::retry_on_conflict(|| consumer::run(config, verb, output)),
+        Command::Token(verb) => session::retry_on_conflict(|| token::run(config, verb, output)),
+        Command::AccessKey(verb) => session::retry_on_conflict(|| access_key::run(config, verb, output)),
+        Command::Store(verb) => session::retry_on_conflict(|| accept::run(config, verb, output)),
+        Command::Freeze(which) => session::retry_on_conflict(|| freeze::run(config, which, true, output)),
+        Command::Thaw(which) => session::retry_on_conflict(|| freeze::run(config, which, false, output)),
+        Command::MasterKey(verb) => master_key::run(config, verb, output),
         Command::Role(verb) => role::run(config, verb, output),
         Command::Policy(verb) => policy::run(config, verb, output),
         Command::Audit(verb) => audit::run(config, verb, output),
@@ -195,25 +204,9 @@ fn warn_on_stderr() {
     log.with_ansi(false).without_time().with_target(false).init();
 }
 
-/// An environment variable, if it is set and is text.
-#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 /// Prints a result, in which nothing reaches a terminal as a command. A reader that has gone away is no error of ours.
 fn print(text: &str) {
     anstream::stdout().write_all(printable(text).as_bytes()).unwrap_or_default();
-}
-
-/// Prints what went wrong, in the same way.
-fn eprint(text: &str) {
-    anstream::stderr().write_all(printable(text).as_bytes()).unwrap_or_default();
-}
-
-/// Prints what is wrong with a configuration, with colours on a terminal.
-fn tell_problems(problems: &Problems) {
-    anstream::stderr().write_all(problems.render(true).as_bytes()).unwrap_or_default();
 }
 
 /// A terminal, or what may lead to one, to which only [printable] text is written.

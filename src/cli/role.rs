@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::store::table;
+use super::table;
 use super::{Output, eprint, print, tell_problems};
 use crate::config::{self, Declared, Pack, did_you_mean, file};
 

@@ -14,14 +14,14 @@ use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
-use super::live::{Follower, Kept, LOOK};
 use super::{Printable, environment, tell_problems};
 use crate::admin::Admin;
 use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File, Problems};
+use crate::control::health_checks::look_after;
+use crate::control::{Follower, Kept, LOOK};
 use crate::gateway::Snapshot;
-use crate::gateway::health_checks::look_after;
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup};
 use crate::signature::HmacKey;

@@ -47,7 +47,7 @@ impl Gateway {
     /// Makes the call that the entry records.
     ///
     /// # Errors
-    /// [`Failure`], to be told by [`Entry::answer_failure`].
+    /// [`Failure`], which [`Entry::answer_failure`] records and answers.
     pub(super) async fn forward(
         &self,
         snapshot: &Snapshot,
@@ -57,10 +57,9 @@ impl Gateway {
     ) -> Result<Response<UpstreamBody>, Failure> {
         let mut call = Exchange::new(snapshot, entry, (received.message(head), dropped, arrival))?;
         let (mut body, meter) = (self.take_body(&call, entry, inflow).await?, entry.meter());
-        let (began, streams) = (Instant::now(), body.is_stream());
-        let (mut now, mut attempts) = (began, 0);
+        let (began, streams, mut attempts) = (Instant::now(), body.is_stream(), 0);
         let (mut renewed, mut led_around, mut given_up) = (false, false, false);
-        let (is_read, may_repeat) = (is_safe(entry), is_repeatable(&call, entry));
+        let (is_read, may_repeat, mut now) = (is_safe(entry), is_repeatable(&call, entry), began);
         let mut shown;
         let response = loop {
             let (mut logins, again) = (0, may_repeat.then(|| body.try_clone()).flatten());

@@ -8,7 +8,6 @@ pub mod explain;
 pub mod failure_limiter;
 mod forward;
 pub mod freezes;
-pub mod health_checks;
 pub mod limits;
 mod reauthorize;
 pub mod store_lease;

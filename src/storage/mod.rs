@@ -17,8 +17,15 @@ use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use jiff::Timestamp;
+
 /// A time, in seconds since 1970.
 pub type Seconds = i64;
+
+/// A moment in seconds since 1970, as RFC 3339 in UTC.
+pub(crate) fn format_time(at: Seconds) -> String {
+    Timestamp::from_second(at).map_or_else(|_| at.to_string(), |at| at.to_string())
+}
 
 /// A consumer that was added while running.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,3 +8,4 @@ pub(super) mod misnamed;
 pub(super) mod recent_nonces;
 pub(super) mod retired;
 pub(super) mod segment;
+pub mod summary;

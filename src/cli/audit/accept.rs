@@ -14,9 +14,11 @@ use crate::audit::{
     CheckpointPolicy, Disk, Durability, Journal, LastHead, Opening, Retention, Settings, parse_segment_name,
     segments, set_aside,
 };
-use crate::cli::store::{ChangeFlags, audit_event, confirm, known, now, operator};
+use crate::cli::session::{ChangeFlags, confirm, now, operator};
 use crate::clock::SystemClock;
 use crate::config::File;
+use crate::control::known;
+use crate::control::store::audit_event;
 use crate::metrics::Metrics;
 use crate::sinks;
 use crate::state::{StateDir, Trail};

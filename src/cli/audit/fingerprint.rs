@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::{Output, settings, show_text};
-use crate::cli::store::secret_input::read_secret;
+use crate::cli::secret_input::read_secret;
 use crate::state::StateDir;
 
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {

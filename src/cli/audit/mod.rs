@@ -8,17 +8,17 @@ mod show;
 mod tail;
 mod verify;
 
-pub(super) use show::row;
+pub(super) use crate::audit::trail::summary::summary as row;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
+use super::session::ChangeFlags;
 use super::{Output, Printable, eprint, print};
 use crate::audit::prove;
 use crate::audit::{LastHead, prove_consistency, segments};
-use crate::cli::store::ChangeFlags;
 use crate::config;
 use crate::state::{StateDir, public_key};
 

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Decided, Which, each_decided};
-use crate::cli::store::table::table;
+use crate::cli::table::table;
 use crate::cli::{Output, load, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::code::Code;

@@ -107,7 +107,7 @@ pub(super) fn moment_ago(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let ago = super::store::time::parse_duration(text).and_then(|span| u64::try_from(span).ok());
+    let ago = super::time::parse_duration(text).and_then(|span| u64::try_from(span).ok());
     let then = ago.and_then(|ago| SystemClock.now().checked_sub(std::time::Duration::from_secs(ago)));
     let wrong = || format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a span as 30d");
     then.and_then(|then| Timestamp::try_from(then).ok()).ok_or_else(wrong)

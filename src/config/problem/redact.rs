@@ -65,11 +65,11 @@ fn table(table: &DeTable<'_>, parent: &str, vault: bool, hide: &mut dyn FnMut(Sp
     for (key, value) in table {
         let key = key.get_ref().as_ref();
         let vault = vault || (parent.is_empty() && is_vault(key)) || hints(key);
-        with_deadline(value, (parent, key), vault, hide);
+        hide_secrets(value, (parent, key), vault, hide);
     }
 }
 
-fn with_deadline(
+fn hide_secrets(
     value: &Spanned<DeValue<'_>>,
     (parent, key): (&str, &str),
     vault: bool,
@@ -77,9 +77,7 @@ fn with_deadline(
 ) {
     match value.get_ref() {
         DeValue::Table(inner) => table(inner, key, vault, hide),
-        DeValue::Array(list) => {
-            list.iter().for_each(|value| with_deadline(value, (parent, key), vault, hide))
-        }
+        DeValue::Array(list) => list.iter().for_each(|value| hide_secrets(value, (parent, key), vault, hide)),
         DeValue::String(text) => {
             let named = matches!(key, "key" | "value") && parent != "tls"
                 || key.starts_with("endpoint") && text.contains('@');

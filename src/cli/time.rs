@@ -3,20 +3,15 @@
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
-use crate::storage::Seconds;
-
-/// A moment in seconds since 1970, as RFC 3339 in UTC.
-pub(super) fn format_time(at: Seconds) -> String {
-    Timestamp::from_second(at).map_or_else(|_| at.to_string(), |at| at.to_string())
-}
+use crate::storage::{Seconds, format_time};
 
 /// The same, or `-`.
-pub(super) fn shown_or_dash(at: Option<Seconds>) -> String {
+pub(crate) fn shown_or_dash(at: Option<Seconds>) -> String {
     at.map_or_else(|| "-".into(), format_time)
 }
 
 /// How what was issued stands: whether it was revoked, and when it ends.
-pub(super) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now: Seconds) -> String {
+pub(crate) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now: Seconds) -> String {
     match (revoked, expires) {
         (Some(at), _) => format!("revoked {}", format_time(at)),
         (None, Some(end)) if end <= now => format!("ended {}", format_time(end)),
@@ -26,7 +21,7 @@ pub(super) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now:
 }
 
 /// A moment to come: RFC 3339, or a number and `m`, `h` or `d` from `now`.
-pub(super) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
+pub(crate) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
     let at = match parse_duration(text) {
         Some(span) => now.checked_add(span).context("too far away")?,
         None => text.parse::<Timestamp>().map(Timestamp::as_second).ok().with_context(|| {

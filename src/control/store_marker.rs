@@ -21,7 +21,7 @@ fn mark_of(store: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Where there was one and is none any more, with what can be done; where nobody can tell.
-pub(in crate::cli) fn store_exists(store: &Path) -> anyhow::Result<bool> {
+pub(crate) fn store_exists(store: &Path) -> anyhow::Result<bool> {
     let looked = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
     let mark = mark_of(store);
     // Twice: between the looks another may have made both, the store first.
@@ -43,7 +43,7 @@ pub(in crate::cli) fn store_exists(store: &Path) -> anyhow::Result<bool> {
 }
 
 /// Whether there was a store at `store`, as far as its mark says.
-pub(in crate::cli) fn was_there(store: &Path) -> bool {
+pub(crate) fn was_there(store: &Path) -> bool {
     mark_of(store).exists()
 }
 
@@ -52,7 +52,7 @@ pub(in crate::cli) fn was_there(store: &Path) -> bool {
 ///
 /// # Errors
 /// Where it cannot be noted.
-pub(in crate::cli) fn write_marker(store: &Path) -> anyhow::Result<()> {
+pub(crate) fn write_marker(store: &Path) -> anyhow::Result<()> {
     let mark = mark_of(store);
     let marked = || -> io::Result<()> {
         let file = match trust::create(&mark) {
@@ -72,7 +72,7 @@ pub(in crate::cli) fn write_marker(store: &Path) -> anyhow::Result<()> {
 
 /// The same for who only follows the store, and needs no certainty: where it cannot be noted now, the
 /// next change does it, or the next start.
-pub(in crate::cli) fn mark_if_possible(store: &Path) {
+pub(crate) fn mark_if_possible(store: &Path) {
     if !mark_of(store).try_exists().unwrap_or(false)
         && let Err(why) = write_marker(store)
     {

@@ -8,11 +8,14 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::time::{format_time, parse_duration, shown_or_dash, state};
-use super::{ChangeFlags, IssueArgs, Output, StoreSession, sealing_key, table::table};
+use super::Output;
+use super::session::{ChangeFlags, IssueArgs, StoreSession, sealing_key};
+use super::table::table;
+use super::time::{parse_duration, shown_or_dash, state};
 use crate::custody::seal_access_key;
 use crate::inbound::token;
 use crate::signature::Algorithm;
+use crate::storage::format_time;
 use crate::storage::{AccessKeyRow, Change, Seconds};
 
 /// What to do with access keys.
@@ -145,7 +148,7 @@ fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Res
 }
 
 /// An access key as machines see it. Never its secret.
-pub(super) fn value(row: &AccessKeyRow) -> Value {
+pub(crate) fn value(row: &AccessKeyRow) -> Value {
     json!({
         "id": row.id,
         "consumer": row.consumer,
@@ -160,7 +163,7 @@ pub(super) fn value(row: &AccessKeyRow) -> Value {
 }
 
 /// The table of access keys.
-pub(super) fn format_list(desk: &StoreSession, rows: &[&AccessKeyRow]) -> String {
+pub(crate) fn format_list(desk: &StoreSession, rows: &[&AccessKeyRow]) -> String {
     let row = |row: &&AccessKeyRow| {
         [
             row.id.clone(),

@@ -6,12 +6,15 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::Output;
 use super::secret_input::{SecretArgs, material};
-use super::time::{format_time, parse_duration, shown_or_dash};
+use super::session::{ChangeFlags, StoreSession, confirm, parse_name, sealing_key};
+use super::table::table;
+use super::time::{parse_duration, shown_or_dash};
 use super::usage::{self, Used};
-use super::{ChangeFlags, Output, StoreSession, confirm, parse_name, sealing_key, table::table};
 use crate::custody::seal_version;
 use crate::secret::Secret;
+use crate::storage::format_time;
 use crate::storage::{Change, CredentialRow, Stage, VersionRow};
 
 /// What to do with credentials.

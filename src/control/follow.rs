@@ -1,8 +1,5 @@
 //! What keeps a running gateway in step with its file and its store.
 
-mod publish;
-mod degraded;
-
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,33 +8,46 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::bail;
 
+use super::degraded::{Degraded, Extent};
 use super::{environment, store, tell_problems};
 use crate::clock::Clock;
 use crate::config::{self, CompileInputs, Compiled, File, Problems};
 use crate::custody::{MasterKey, UnsealedStore};
 use crate::gateway::Snapshot;
 use crate::gateway::failure_limiter::FailureLimiter;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics, NameLabel};
 use crate::server::Server;
 use crate::signature::HmacKey;
-use crate::storage::{PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _};
-use degraded::{Degraded, Extent};
-use publish::TELL_USE;
+use crate::storage::{
+    Change, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError, VersionRow,
+};
+
+/// How often the store is told when tokens were used.
+const TELL_USE: Duration = Duration::from_secs(10);
+
+/// How many notes the trail is told at one look: many have gathered where nobody served for long, and
+/// must not keep a revocation from being seen.
+const MOST_NOTES: usize = 250;
 
 /// How often the store is asked whether it was changed.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
 
 /// What outlives a reload.
-pub(super) struct Kept {
-    pub(super) path: PathBuf,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) failures: Arc<FailureLimiter>,
-    pub(super) fingerprints: HmacKey,
-    pub(super) metrics: Arc<Metrics>,
+pub(crate) struct Kept {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Failed attempts and refusals, which outlive a reload.
+    pub failures: Arc<FailureLimiter>,
+    /// The key of the fingerprints under which wrong credentials are recorded.
+    pub fingerprints: HmacKey,
+    /// The metrics of this process.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The file and the store that are in force.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     kept: Kept,
     first: File,
     file: File,
@@ -82,13 +92,13 @@ impl Follower {
     ///
     /// # Errors
     /// Where the store cannot be used; `Ok(Err(_))` where the file cannot.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         kept: Kept,
         (file, problems): (File, Problems),
     ) -> anyhow::Result<Result<(Self, Compiled, Problems), Problems>> {
         let opened = store::stored(&file).await?;
         if !problems.has_errors() {
-            store::known::check_against_trail(&file, opened.as_ref().map(|opened| &opened.store)).await?;
+            super::known::check_against_trail(&file, opened.as_ref().map(|opened| &opened.store)).await?;
         }
         let stored = opened.as_ref().map(|opened| &opened.stored);
         let around = kept.around((stored, None), false);
@@ -100,7 +110,7 @@ impl Follower {
         compiled.snapshot.vouched.renew(file.custody.store_bound);
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
-            store::store_marker::mark_if_possible(&store::path_of(&live.first));
+            super::store_marker::mark_if_possible(&store::path_of(&live.first));
             (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
             live.known = Some(stamp);
             live.take_pending(&stored.rows);
@@ -131,17 +141,17 @@ impl Follower {
     }
 
     /// The state of the store that is in force.
-    pub(super) fn stamp(&self) -> Option<Revision> {
+    pub(crate) fn stamp(&self) -> Option<Revision> {
         self.stamp
     }
 
     /// The key of fingerprints, which is known only once the state folder is ours.
-    pub(super) fn fingerprint_by(&mut self, key: HmacKey) {
+    pub(crate) fn fingerprint_by(&mut self, key: HmacKey) {
         self.kept.fingerprints = key;
     }
 
     /// Takes the file again. A bad one changes nothing.
-    pub(super) async fn reload(&mut self, server: &Server) {
+    pub(crate) async fn reload(&mut self, server: &Server) {
         let (file, problems) = match config::read_file(&self.kept.path) {
             Ok(read) => read,
             Err(problems) => return not_reloaded(&problems),
@@ -178,7 +188,7 @@ impl Follower {
     }
 
     /// Looks whether the store was changed, and puts in force what it holds now.
-    pub(super) async fn poll_store(&mut self, server: &Server) {
+    pub(crate) async fn poll_store(&mut self, server: &Server) {
         match self.current_revision().await {
             Ok(stamp) if stamp == self.stamp => self.clear_degraded(),
             Ok(stamp) if self.trouble.as_ref().is_some_and(|trouble| trouble.may_wait(stamp)) => {}
@@ -196,7 +206,7 @@ impl Follower {
     }
 
     /// Why nobody should rely on what is in force, where that is so.
-    pub(super) fn unready_reason(&self) -> Option<String> {
+    pub(crate) fn unready_reason(&self) -> Option<String> {
         self.trouble.as_ref()?.unready(self.lease_expired)
     }
 
@@ -220,7 +230,7 @@ impl Follower {
         if self.store.is_none() {
             self.store = store::open(&self.first).await?;
             if self.store.is_some() {
-                store::store_marker::mark_if_possible(&store::path_of(&self.first));
+                super::store_marker::mark_if_possible(&store::path_of(&self.first));
             }
         }
         let Some(store) = &self.store else { return Ok(None) };
@@ -284,7 +294,7 @@ impl Follower {
     }
 
     /// Tells what is left to tell, and closes the store.
-    pub(super) async fn end(mut self, server: &Server) {
+    pub(crate) async fn end(mut self, server: &Server) {
         if let Ok(stamp) = self.current_revision().await
             && stamp != self.stamp
         {
@@ -383,6 +393,133 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     changed
 }
 
+impl Follower {
+    /// Takes from the rows what is to be done later.
+    pub(crate) fn take_pending(&mut self, rows: &Rows) {
+        self.notes = rows.notes.iter().filter(|note| !self.told.contains(&note.id)).cloned().collect();
+        let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
+        self.leaving = rows.versions.iter().filter_map(leaving).collect();
+    }
+
+    /// Takes away a version whose overlap has ended; the next goes once this change was followed.
+    pub(crate) async fn expire_versions(&mut self) {
+        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
+        let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
+        let told = [("credential", name.as_str().into()), ("version", (*version).into())];
+        let note = store::audit_event(("credential version removed", &told), ("claviger".into(), now));
+        let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
+        // Only where nobody has put it in use again since it was read.
+        match store.write(&changes, Some(stamp)).await {
+            Ok(()) | Err(StoreError::Conflict) => {}
+            Err(why @ StoreError::Unusable { .. }) => {
+                tracing::warn!(%why, "a version whose overlap has ended is kept");
+            }
+        }
+    }
+
+    /// Tells the trail of some of what was changed, and lets the store forget notes once the trail has
+    /// them; whether to go on with more at once.
+    pub(crate) async fn publish_changes(&mut self, server: &Server) -> bool {
+        let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
+        let events = some.iter().map(|note| note.members.as_str());
+        let count = some.len();
+        if let Some(known) = self.known {
+            server.journal().knows_store(known);
+        }
+        let new = count > 0 && server.journal().admin(events, self.known).await.is_ok();
+        if new {
+            self.told.extend(self.notes.drain(..count).map(|note| note.id));
+        }
+        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return false };
+        let told: HashSet<String> = self.told.iter().take(MOST_NOTES).cloned().collect();
+        let changes: Vec<Change> = told.iter().cloned().map(Change::AuditEventPublished).collect();
+        match store.write(&changes, None).await {
+            Ok(()) => {
+                self.told.retain(|id| !told.contains(id));
+                return new && !self.notes.is_empty();
+            }
+            // Tried again at the next look; should this end before, the next start tells the trail
+            // once more: twice is better than never, and each has its id.
+            Err(why) if new => tracing::warn!(%why, "the store keeps notes that the trail has"),
+            Err(_) => {}
+        }
+        false
+    }
+
+    /// Tells the store when tokens were last used. Never while a change is put in force: a slow disk
+    /// must not delay a revocation.
+    pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
+        let (Some(store), since, now) = (&self.store, self.told_use.1, self.kept.seconds()) else { return };
+        let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
+        // A call notes its use a moment after it looked at the clock.
+        let used = used.filter(|(_, at)| *at >= since - 1);
+        let changes: Vec<Change> = used.map(|(id, at)| Change::MarkUsed(id.to_string(), at)).collect();
+        self.told_use.0 = Instant::now();
+        if !changes.is_empty()
+            && let Err(why) = store.write(&changes, None).await
+        {
+            // What could not be told now is told with the next.
+            return tracing::warn!(%why, "the store was not told when tokens were used");
+        }
+        self.told_use.1 = now;
+    }
+
+    /// Tells the metrics how old the credentials in force are.
+    pub(crate) fn update_age_metrics(&self, server: &Server) {
+        let ages = &server.metrics().credential_age;
+        ages.clear();
+        for credential in server.snapshot().custody.iter() {
+            let Some(since) = credential.since else { continue };
+            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
+            let credential = NameLabel(Some(credential.name));
+            ages.get_or_create(&metrics::Credential { credential })
+                .set(i64::try_from(age).unwrap_or(i64::MAX));
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::storage::{Change, CredentialRow, Stage, VersionRow};
+
+    /// Before all of the store is in force, what was read of it may be old.
+    #[tokio::test(flavor = "current_thread")]
+    async fn lets_go_of_nothing_without_the_stamp_of_what_it_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claviger.toml");
+        std::fs::write(&path, include_str!("../../config/minimal.toml")).unwrap();
+        let (file, problems) = config::read_file(&path).unwrap();
+        let store = Sqlite::create(&folder.path().join("store.db")).await.unwrap();
+        let (upstream, kind) = ("jms".into(), "value".into());
+        let credential = CredentialRow { name: "jms".into(), upstream, kind, created: 0, disabled: false };
+        let (sealed, until) = (vec![1], Some(1));
+        let version = VersionRow {
+            credential: "jms".into(),
+            version: 1,
+            stage: Stage::Retired,
+            sealed,
+            created: 0,
+            until,
+        };
+        store.write(&[Change::PutCredential(credential), Change::PutVersion(version)], None).await.unwrap();
+        let (rows, stamp) = store.read().await.unwrap();
+        let kept = Kept {
+            path,
+            clock: Arc::new(SystemClock),
+            failures: Arc::default(),
+            fingerprints: HmacKey::new(b"fake"),
+            metrics: Arc::default(),
+        };
+        let mut live = Follower { store: Some(store), ..Follower::without_store(kept, file, problems) };
+        live.take_pending(&rows);
+        for (known, left) in [(None, 1), (Some(stamp), 0)] {
+            live.stamp = known;
+            live.expire_versions().await;
+            let (rows, _) = live.store.as_ref().unwrap().read().await.unwrap();
+            assert_eq!(rows.versions.len(), left, "{known:?}");
+        }
+    }
+}

@@ -6,7 +6,8 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ChangeFlags, Output, StoreSession};
+use super::Output;
+use super::session::{ChangeFlags, StoreSession};
 use crate::config;
 use crate::storage::{Change, FreezeTarget};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
 
-use super::Snapshot;
+use crate::gateway::Snapshot;
 use crate::transport::check;
 
 /// How often it is looked whether a check is due.

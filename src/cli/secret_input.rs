@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::StoreSession;
+use super::session::StoreSession;
 use crate::config::file::Profile;
 use crate::custody::{Kind, Material};
 use crate::secret::Secret;
@@ -28,7 +28,7 @@ pub(in crate::cli) struct SecretArgs {
 
 /// Reads material, and checks that it fits the upstream: most of what is wrong with a key its
 /// product answers in ways that nobody could tell apart later.
-pub(super) fn material(
+pub(crate) fn material(
     desk: &StoreSession,
     row: &CredentialRow,
     given: &SecretArgs,

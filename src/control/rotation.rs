@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 
-use crate::cli::environment;
+use super::environment;
 use crate::config::file::{MasterKey as Source, Reference};
 use crate::config::{self, File};
 use crate::custody::key_file::{self, KeyLock};
@@ -16,7 +16,7 @@ use crate::state::StateDir;
 use crate::storage::{Change, Rows};
 
 /// What the store says of its master key; none where nothing is sealed.
-pub(super) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
+pub(crate) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
     match &rows.key_check {
         Some(proof) => Ok(Some(KeyCheck::parse(proof)?)),
         None if rows.versions.is_empty() && rows.access_keys.is_empty() => Ok(None),
@@ -29,7 +29,7 @@ pub(super) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
 ///
 /// # Errors
 /// Where the key is not to be had or is another, and why.
-pub(super) fn for_reading(
+pub(crate) fn for_reading(
     file: &File,
     rows: &Rows,
     held: Option<&Rc<MasterKey>>,
@@ -42,7 +42,7 @@ pub(super) fn for_reading(
 /// # Errors
 /// As [`for_reading`]; also where a rotation that was cut off cannot be completed: the next would put
 /// its key in the place of the one in use.
-pub(super) fn for_rotating(
+pub(crate) fn for_rotating(
     file: &File,
     rows: &Rows,
     alone: Option<&KeyLock>,
@@ -79,7 +79,7 @@ fn read_keys(
 ///
 /// # Errors
 /// As [`for_reading`]; also where there is no key and none may be made.
-pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
+pub(crate) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
     if let Some(key) = for_reading(file, rows, None)? {
         return Ok((key, None));
     }
@@ -89,7 +89,7 @@ pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
             if source.span.is_nowhere() && !path.try_exists()? {
                 StateDir::prepare(&file.state_dir.value)?;
                 key_file::create(path).with_context(|| path.display().to_string())?;
-                crate::cli::eprint(&format!(
+                super::eprint(&format!(
                     "a master key was made: {}; without it nothing in the store can be opened: back it up apart\n",
                     path.display()
                 ));
@@ -113,7 +113,7 @@ pub(super) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
 }
 
 /// The key, and its proof.
-pub(super) fn with_key_check(key: MasterKey) -> Result<(MasterKey, KeyCheck), MasterKeyError> {
+pub(crate) fn with_key_check(key: MasterKey) -> Result<(MasterKey, KeyCheck), MasterKeyError> {
     let proof = KeyCheck::of_key(&key)?;
     Ok((key, proof))
 }
@@ -171,13 +171,13 @@ fn proven_in(path: &Path, keeper: TrustedOwner, proof: &KeyCheck) -> anyhow::Res
 }
 
 /// Reads the key in a file that nobody else can read.
-pub(super) fn read(path: &Path, keeper: TrustedOwner) -> anyhow::Result<MasterKey> {
+pub(crate) fn read(path: &Path, keeper: TrustedOwner) -> anyhow::Result<MasterKey> {
     let text = config::read_secret_file(path, keeper).map_err(|ill| ill_kept(&ill, "the master key"))?;
     MasterKey::parse(&text).with_context(|| path.display().to_string())
 }
 
 /// What to say of a file of secrets that is not well kept.
-pub(super) fn ill_kept(ill: &FileTrustError, what: &str) -> anyhow::Error {
+pub(crate) fn ill_kept(ill: &FileTrustError, what: &str) -> anyhow::Error {
     let remedy = ill.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
     anyhow::anyhow!("{what} cannot be used: {ill}{remedy}")
 }

@@ -1,39 +1,24 @@
 //! What the command line changes in the store. Each change is one write, with the note that tells
 //! the trail of it; a running gateway sees it within a second.
 
-pub(super) mod accept;
-pub(super) mod access_key;
-pub(super) mod consumer;
-pub(super) mod credential;
-pub(super) mod freeze;
-pub(in crate::cli) mod known;
-pub(super) mod master_key;
-mod rotation;
-pub(in crate::cli) mod secret_input;
-pub(super) mod store_marker;
-pub(super) mod table;
-pub(super) mod time;
-pub(super) mod token;
-mod usage;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
+use super::time;
 use super::{Output, environment, eprint, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
-use crate::custody::{MasterKey, UnsealedStore};
+use crate::control::store::{audit_event, path_of};
+use crate::control::{rotation, store_marker};
+use crate::custody::MasterKey;
 use crate::name::Name;
 use crate::state::StateDir;
-use crate::storage::{
-    Change, History, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError,
-};
+use crate::storage::{Change, History, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError};
 
 /// How a change is made.
 #[derive(Debug, Clone, Copy, Args)]
@@ -51,30 +36,30 @@ pub(super) struct ChangeFlags {
 pub(super) struct IssueArgs {
     /// For whom
     #[arg(long)]
-    consumer: String,
+    pub(super) consumer: String,
     /// When it ends: 2027-01-01T00:00:00Z, or 90d from now
     #[arg(long, value_name = "TIME")]
-    expires: Option<String>,
+    pub(super) expires: Option<String>,
     /// Words for other custodians
     #[arg(long)]
-    note: Option<String>,
+    pub(super) note: Option<String>,
 }
 
 impl IssueArgs {
-    fn ends(&self, desk: &StoreSession) -> anyhow::Result<Option<Seconds>> {
+    pub(super) fn ends(&self, desk: &StoreSession) -> anyhow::Result<Option<Seconds>> {
         self.expires.as_deref().map(|text| time::parse_time(text, desk.now)).transpose()
     }
 }
 
 /// The store, open at a custodian's desk.
 pub(super) struct StoreSession {
-    file: File,
-    runtime: Runtime,
-    store: Option<Sqlite>,
-    rows: Rows,
-    stamp: Option<Revision>,
-    now: Seconds,
-    output: Output,
+    pub(super) file: File,
+    pub(super) runtime: Runtime,
+    pub(super) store: Option<Sqlite>,
+    pub(super) rows: Rows,
+    pub(super) stamp: Option<Revision>,
+    pub(super) now: Seconds,
+    pub(super) output: Output,
 }
 
 /// Does `work` again where another custodian's change came between its look and its own change.
@@ -92,82 +77,14 @@ pub(super) fn retry_on_conflict(mut work: impl FnMut() -> anyhow::Result<bool>) 
     work()
 }
 
-/// Where the store of this configuration is.
-pub(super) fn path_of(file: &File) -> PathBuf {
-    file.state_dir.value.join("store.db")
-}
-
-/// The store, open, and what it holds.
-pub(super) struct Opened {
-    pub(super) store: Sqlite,
-    pub(super) stored: UnsealedStore,
-    pub(super) stamp: Revision,
-    /// None where nothing is sealed.
-    pub(super) key: Option<Rc<MasterKey>>,
-}
-
-/// The store, to be followed; none where there never was one.
-///
-/// # Errors
-/// Where it is there no more, or cannot be used, and why.
-pub(super) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
-    let path = path_of(file);
-    if !store_marker::store_exists(&path)? {
-        return Ok(None);
-    }
-    StateDir::check(&file.state_dir.value)?;
-    let store = Sqlite::open(&path).await?;
-    // Who holds the store up must not hold up the control thread: what it writes can wait.
-    store.wait_at_most(std::time::Duration::from_millis(100)).await?;
-    Ok(Some(store))
-}
-
-/// What the store holds, opened with the master key where anything is sealed. `None` where there
-/// never was a store.
-///
-/// # Errors
-/// Where it cannot be used, and why: never as if it were empty.
-pub(super) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
-    let Some(store) = open(file).await? else { return Ok(None) };
-    let (mut rows, mut stamp) = store.read().await?;
-    let mut key = rotation::for_reading(file, &rows, None);
-    if key.is_err() {
-        // It may have been rotated between the two looks.
-        (rows, stamp) = store.read().await?;
-        key = rotation::for_reading(file, &rows, None);
-    }
-    let key = key?;
-    let (stored, broken) = UnsealedStore::open(rows, key.as_deref());
-    if let Some(broken) = broken.first() {
-        bail!("{}: {broken}", path_of(file).display());
-    }
-    Ok(Some(Opened { store, stored, stamp, key }))
-}
-
-/// The same of rows that were read while running: what does not open is not used, and why it does not
-/// comes beside the rest.
-pub(super) fn unseal_rows(
-    file: &File,
-    rows: Rows,
-    held: &mut Option<Rc<MasterKey>>,
-) -> (UnsealedStore, Option<String>) {
-    match rotation::for_reading(file, &rows, held.as_ref()) {
-        Ok(key) => *held = key,
-        Err(why) => return (UnsealedStore::open(rows, None).0, Some(format!("{why:#}"))),
-    }
-    let (stored, broken) = UnsealedStore::open(rows, held.as_deref());
-    let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
-    (stored, (!why.is_empty()).then(|| why.join("; ")))
-}
-
 impl StoreSession {
     /// Opens the store of the configuration at `config`; `None` where the file is wrong, which was told.
-    fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
         Self::open_if(config, output, store_marker::store_exists)
     }
 
     /// The same, where a store that was there and is gone is none.
-    fn open_whatever_is_gone(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open_whatever_is_gone(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
         Self::open_if(config, output, |store| Ok(store.try_exists()?))
     }
 
@@ -200,13 +117,13 @@ impl StoreSession {
     }
 
     /// The states that the store was in; without one, none.
-    fn history(&self) -> anyhow::Result<History> {
+    pub(super) fn history(&self) -> anyhow::Result<History> {
         let Some(store) = &self.store else { return Ok(History::default()) };
         Ok(self.runtime.block_on(store.history())?)
     }
 
     /// Reads what the store holds now.
-    fn reload(&mut self) -> anyhow::Result<()> {
+    pub(super) fn reload(&mut self) -> anyhow::Result<()> {
         if let Some(store) = &self.store {
             let (rows, stamp) = self.runtime.block_on(store.read())?;
             (self.rows, self.stamp) = (rows, Some(stamp));
@@ -215,7 +132,7 @@ impl StoreSession {
     }
 
     /// Makes `changes`, told to the trail as `what` with `members`. A store that is not there yet is made.
-    fn change(
+    pub(super) fn change(
         &mut self,
         (what, members): (&str, &[(&str, Value)]),
         mut changes: Vec<Change>,
@@ -242,12 +159,12 @@ impl StoreSession {
     }
 
     /// The consumer of this name, in file or store.
-    fn knows_consumer(&self, name: &str) -> bool {
+    pub(super) fn knows_consumer(&self, name: &str) -> bool {
         self.file.consumers.declares(name) || self.rows.consumers.iter().any(|row| row.name == name)
     }
 
     /// Fails where neither file nor store has such a consumer.
-    fn must_know_consumer(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) fn must_know_consumer(&self, name: &str) -> anyhow::Result<()> {
         if self.knows_consumer(name) {
             return Ok(());
         }
@@ -258,7 +175,7 @@ impl StoreSession {
     }
 
     /// What to say where no grant names this consumer yet.
-    fn warn_ungranted(&self, consumer: &str) -> String {
+    pub(super) fn warn_ungranted(&self, consumer: &str) -> String {
         if self.file.grants.iter().any(|grant| grant.consumer.value == consumer) {
             return String::new();
         }
@@ -266,7 +183,7 @@ impl StoreSession {
     }
 
     /// Prints a result: `json` for machines, `text` for people.
-    fn show(&self, json: &Value, text: &str) {
+    pub(super) fn show(&self, json: &Value, text: &str) {
         match self.output {
             Output::Json => print(&format!("{json}\n")),
             Output::Text => print(text),
@@ -274,7 +191,7 @@ impl StoreSession {
     }
 
     /// Prints what was changed, or would have been.
-    fn report(&self, manner: ChangeFlags, json: Value, text: &str) {
+    pub(super) fn report(&self, manner: ChangeFlags, json: Value, text: &str) {
         let mut json = json;
         if manner.dry_run
             && let Some(members) = json.as_object_mut()
@@ -309,21 +226,6 @@ pub(in crate::cli) fn confirm(question: &str, manner: ChangeFlags) -> anyhow::Re
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
-/// The note of a change: who made it and when, since the trail may be told much later, and its id, by
-/// which one that was told twice is known.
-pub(super) fn audit_event(
-    (what, members): (&str, &[(&str, Value)]),
-    (by, now): (String, Seconds),
-) -> PendingAuditEvent {
-    let id = Uuid::now_v7().to_string();
-    let first =
-        [("what", what.into()), ("change", id.as_str().into()), ("at", time::format_time(now).into())];
-    let by = ("by", Value::from(by));
-    let all = first.iter().chain([&by]).chain(members);
-    let members = all.fold(String::new(), |text, (name, value)| format!("{text},{}:{value}", json!(name)));
-    PendingAuditEvent { id, members }
-}
-
 /// Who is at the desk, as the system knows: the user's number, and the name it goes by.
 pub(in crate::cli) fn operator() -> String {
     let number = rustix::process::getuid().as_raw();
@@ -340,7 +242,7 @@ pub(in crate::cli) fn now() -> Seconds {
 }
 
 /// The name typed, if it can be one.
-fn parse_name(text: &str) -> anyhow::Result<&str> {
+pub(super) fn parse_name(text: &str) -> anyhow::Result<&str> {
     if Name::parse(text).is_some() {
         return Ok(text);
     }
@@ -351,6 +253,6 @@ fn parse_name(text: &str) -> anyhow::Result<&str> {
 }
 
 /// The master key of this configuration; see [`rotation::for_sealing`].
-fn sealing_key(desk: &StoreSession) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
+pub(super) fn sealing_key(desk: &StoreSession) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
     rotation::for_sealing(&desk.file, &desk.rows)
 }

@@ -5,8 +5,11 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{ChangeFlags, Output, StoreSession, confirm, known, path_of};
+use super::Output;
+use super::session::{ChangeFlags, StoreSession, confirm};
 use crate::cli::eprint;
+use crate::control::known;
+use crate::control::store::path_of;
 use crate::state::StateDir;
 use crate::storage::Change;
 
@@ -33,7 +36,7 @@ fn accept(desk: &mut StoreSession, manner: ChangeFlags) -> anyhow::Result<bool> 
     // What a trail knows that misses events is not all: only its acceptance puts there what is known beside it.
     StateDir::check_last_head(&desk.file.state_dir.value, &dir)?;
     let forgotten = known::find_forgotten(&dir, &history)?;
-    let is_gone = desk.store.is_none() && super::store_marker::was_there(&path_of(&desk.file));
+    let is_gone = desk.store.is_none() && crate::control::store_marker::was_there(&path_of(&desk.file));
     let Some(forgotten) = forgotten.or_else(|| is_gone.then(known::Forgotten::default)) else {
         let nothing = "the store has all that the trail knows of: there is nothing to accept\n";
         desk.show(&json!({"forgotten": []}), nothing);

@@ -6,8 +6,11 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::time::{format_time, shown_or_dash};
-use super::{ChangeFlags, Output, StoreSession, confirm, parse_name, table::table};
+use super::Output;
+use super::session::{ChangeFlags, StoreSession, confirm, parse_name};
+use super::table::table;
+use super::time::shown_or_dash;
+use crate::storage::format_time;
 use crate::storage::{Change, ConsumerRow, TokenRow};
 
 /// What to do with consumers.

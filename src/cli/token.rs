@@ -7,9 +7,12 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::time::{format_time, shown_or_dash, state};
-use super::{ChangeFlags, IssueArgs, Output, StoreSession, table::table};
+use super::Output;
+use super::session::{ChangeFlags, IssueArgs, StoreSession};
+use super::table::table;
+use super::time::{shown_or_dash, state};
 use crate::inbound::{Directory, token};
+use crate::storage::format_time;
 use crate::storage::{Change, TokenRow};
 
 /// What to do with tokens.
@@ -101,7 +104,7 @@ fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Res
 }
 
 /// A token as machines see it. Never the token itself.
-pub(super) fn value(row: &TokenRow) -> Value {
+pub(crate) fn value(row: &TokenRow) -> Value {
     json!({
         "id": row.id,
         "consumer": row.consumer,
@@ -114,7 +117,7 @@ pub(super) fn value(row: &TokenRow) -> Value {
 }
 
 /// The table of tokens.
-pub(super) fn format_list(desk: &StoreSession, rows: &[&TokenRow]) -> String {
+pub(crate) fn format_list(desk: &StoreSession, rows: &[&TokenRow]) -> String {
     let row = |row: &&TokenRow| {
         [
             row.id.clone(),

@@ -11,9 +11,11 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{ChangeFlags, Output, StoreSession, rotation};
+use super::Output;
+use super::session::{ChangeFlags, StoreSession};
 use crate::config::file::MasterKey as Source;
 use crate::config::read_secret_file;
+use crate::control::rotation;
 use crate::custody::{KeyCheck, MasterKey, key_file, rewrap_access_key, rewrap_version};
 use crate::fs::trust::TrustedOwner;
 use crate::storage::Change;

@@ -16,7 +16,7 @@ const LOOKED_AT: u64 = 32 << 20;
 
 /// A consumer's use of one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Used {
+pub(crate) struct Used {
     version: u64,
     consumer: String,
     last: String,
@@ -33,13 +33,13 @@ struct Line<'a> {
 
 impl Used {
     /// For machines.
-    pub(super) fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         json!({"version": self.version, "consumer": self.consumer, "last": self.last})
     }
 }
 
 /// The last use of each version by each consumer, as far as the latest of the trail tells.
-pub(super) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
+pub(crate) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
     let mut found: BTreeMap<(u64, String), String> = BTreeMap::new();
     let mut left = LOOKED_AT;
     // What was compressed is older than anybody asks for here.
@@ -71,7 +71,7 @@ pub(super) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Use
 }
 
 /// For people.
-pub(super) fn text(used: &[Used]) -> String {
+pub(crate) fn text(used: &[Used]) -> String {
     let row = |used: &Used| [used.version.to_string(), used.consumer.clone(), used.last.clone()];
     let rows = used.iter().map(row).collect();
     table(["version", "used by", "last"], rows, "the latest of the trail knows of no use")

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::audit;
 use crate::audit::known_store;
-use crate::cli::audit::row;
+use crate::audit::trail::summary::summary as row;
 use crate::config::File;
 use crate::state::StateDir;
 use crate::storage::{History, Revision, Sqlite, Storage as _};
@@ -19,10 +19,11 @@ const NAMED: usize = 20;
 
 /// What the trail knows of and the store does not.
 #[derive(Default)]
-pub(in crate::cli) struct Forgotten {
+pub(crate) struct Forgotten {
     /// By what the store was changed last, as far as the trail knows.
-    pub(super) known: Option<Revision>,
-    pub(super) changes: audit::Forgotten,
+    pub known: Option<Revision>,
+    /// The changes that it lacks.
+    pub changes: audit::Forgotten,
 }
 
 /// What of the trail in `dir` is not in the history of the store; `None` where all of it is. Without a trail nothing
@@ -30,7 +31,7 @@ pub(in crate::cli) struct Forgotten {
 ///
 /// # Errors
 /// Where the trail cannot be read.
-pub(in crate::cli) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
+pub(crate) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
     let read = || -> io::Result<Option<Forgotten>> {
         let Some(known) = known_store(dir)?.filter(|known| !history.holds(*known)) else { return Ok(None) };
         let changes = audit::find_forgotten(dir, |stamp| history.holds(stamp))?;
@@ -51,7 +52,7 @@ pub(in crate::cli) fn find_forgotten(dir: &Path, history: &History) -> anyhow::R
 
 impl Forgotten {
     /// What it would forget, for people.
-    pub(in crate::cli) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let all = self.changes.changes;
         let rows: String = self.events().iter().rev().take(NAMED).rev().map(row).collect();
         let shown = rows.lines().count();
@@ -72,30 +73,30 @@ impl Forgotten {
     }
 
     /// The same with what to do.
-    pub(in crate::cli) fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         self.text()
             + "restore the latest state of the store; or, to forget these changes, run `claviger store accept`, which records it"
     }
 
     /// The events of the latest changes.
-    pub(super) fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         self.changes.latest.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
     /// The ids of the latest changes.
-    pub(super) fn ids(&self) -> Vec<Value> {
+    pub(crate) fn ids(&self) -> Vec<Value> {
         self.events().iter().filter_map(|event| event.get("change")).cloned().collect()
     }
 }
 
 /// Why nothing starts with this store where nothing of the trail is left on which changes of it were recorded; `None`
 /// where there is a trail, or the store knows of none.
-pub(in crate::cli) fn lost_trail(file: &File, history: &History) -> Option<String> {
+pub(crate) fn lost_trail(file: &File, history: &History) -> Option<String> {
     let (state, dir) = (&file.state_dir.value, &file.audit.dir.value);
     (history.is_recorded && StateDir::has_no_trail(state, dir)).then(|| {
         format!(
             "changes of {} were recorded on a trail, and nothing is left of it: neither {} nor a segment in {}",
-            super::path_of(file).display(),
+            super::store::path_of(file).display(),
             StateDir::path_of_last_head(state).display(),
             dir.display()
         )
@@ -106,7 +107,7 @@ pub(in crate::cli) fn lost_trail(file: &File, history: &History) -> Option<Strin
 ///
 /// # Errors
 /// Where they have not, with what is missing or would be forgotten; where the store cannot be read.
-pub(in crate::cli) async fn check_against_trail(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
+pub(crate) async fn check_against_trail(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
     let dir = &file.audit.dir.value;
     match StateDir::check_last_head(&file.state_dir.value, dir) {
         Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
@@ -135,7 +136,7 @@ async fn history_of(store: Option<&Sqlite>) -> anyhow::Result<History> {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(in crate::cli) fn history(file: &File) -> anyhow::Result<History> {
+pub(crate) fn history(file: &File) -> anyhow::Result<History> {
     with_store(file, history_of)
 }
 
@@ -146,7 +147,7 @@ fn with_store<T>(
 ) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = super::open(file).await?;
+        let store = super::store::open(file).await?;
         let done = work(store.as_ref()).await;
         if let Some(store) = store {
             store.close().await;
@@ -159,6 +160,6 @@ fn with_store<T>(
 ///
 /// # Errors
 /// As those of [`check_against_trail`].
-pub(in crate::cli) fn check(file: &File) -> anyhow::Result<()> {
+pub(crate) fn check(file: &File) -> anyhow::Result<()> {
     with_store(file, async |store| check_against_trail(file, store).await)
 }

@@ -1,0 +1,32 @@
+//! The loop of a running gateway: it follows the file and the store, publishes what was changed, and checks endpoints.
+
+mod degraded;
+pub mod health_checks;
+pub(crate) mod known;
+mod follow;
+pub(crate) mod rotation;
+pub(crate) mod store;
+pub(crate) mod store_marker;
+
+pub(crate) use follow::{Follower, Kept, LOOK};
+
+use std::io::Write as _;
+
+use crate::config::Problems;
+use crate::printable::printable;
+
+/// An environment variable, if it is set and is text.
+#[expect(clippy::disallowed_methods, reason = "here alone the environment is read")]
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Prints what is wrong with a configuration, with colours on a terminal.
+pub(crate) fn tell_problems(problems: &Problems) {
+    anstream::stderr().write_all(problems.render(true).as_bytes()).unwrap_or_default();
+}
+
+/// Prints what went wrong. Nothing of it reaches a terminal as a command.
+pub(crate) fn eprint(text: &str) {
+    anstream::stderr().write_all(printable(text).as_bytes()).unwrap_or_default();
+}
