@@ -10,7 +10,7 @@ macro_rules! codes {
         pub enum Code { $($(#[doc = $doc])+ $variant,)+ }
 
         impl Code {
-            /// Every code, in the order of the README's table.
+            /// Every code, in the order of the table in docs/en/errors.md.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The code as callers, trails and metrics see it.
