@@ -125,6 +125,16 @@ impl Target {
     ///
     /// # Errors
     /// [`NonCanonical`] where there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use claviger::target::Target;
+    ///
+    /// let target = Target::canonical(b"/api/v1/%75sers/?search=%e5%bc%a0").unwrap();
+    /// assert_eq!(target.as_str(), "/api/v1/users/?search=%E5%BC%A0");
+    /// assert!(Target::canonical(b"/api/v1/../admin/").is_err());
+    /// ```
     pub fn canonical(raw: &[u8]) -> Result<Self, NonCanonical> {
         Self::parse_canonical(raw).map_or_else(|| Self::canonicalize(raw), Ok)
     }

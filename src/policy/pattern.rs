@@ -37,6 +37,16 @@ impl PathPattern {
     ///
     /// # Errors
     /// What is wrong with it, as a sentence.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use claviger::policy::PathPattern;
+    ///
+    /// let users = PathPattern::parse("/api/v1/users/*/").unwrap();
+    /// assert!(users.matches("/api/v1/users/7/"));
+    /// assert!(!users.matches("/api/v1/users/7/groups/"));
+    /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix('/') else { return Err("a path pattern begins with `/`".into()) };
         if text.contains(['?', '#', '\\']) {

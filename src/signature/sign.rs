@@ -25,7 +25,19 @@ impl HmacKey {
         Self(Hmac::new_from_slice(secret).expect("any length"))
     }
 
-    /// The base64 of HMAC-SHA256 over `string`.
+    /// The base64 of HMAC-SHA256 over `string`, as `openssl dgst -sha256 -hmac` computes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use claviger::signature::HmacKey;
+    ///
+    /// let string = "(request-target): get /api/v1/users/users/\n\
+    ///     accept: application/json\n\
+    ///     date: Mon, 30 Nov 2026 12:00:00 GMT";
+    /// let signature = HmacKey::new(b"fake-secret").sign(string.as_bytes());
+    /// assert_eq!(signature, "0evYKJJtScyXsH4GD96mQWZ4JVBMv5g8fCVD2q3DMjM=");
+    /// ```
     #[must_use]
     pub fn sign(&self, string: &[u8]) -> String {
         let mut mac = self.0.clone();

@@ -98,10 +98,20 @@ const MOST_UNSIGNED: u64 = 2_000_000;
 const TRIES: u32 = 4;
 
 /// Reads every segment in `dir`, in order, and checks each event against the one before, and against every
-/// head that is over it. `progress` is told how many bytes were read, from time to time.
+/// head that covers it. `progress` receives the number of bytes that were read, from time to time.
 ///
 /// # Errors
-/// Where a file cannot be read; what is wrong inside is no error but a [`Finding`].
+/// [`io::Error`] where a file cannot be read. What is wrong inside a file is a [`Finding`] of the report.
+///
+/// # Examples
+///
+/// ```
+/// use claviger::audit::{TrustAnchors, verify};
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let report = verify(folder.path(), &TrustAnchors::default(), |_| {}).unwrap();
+/// assert_eq!(report.events, 0);
+/// ```
 pub fn verify(dir: &Path, trusted: &TrustAnchors, progress: impl FnMut(u64)) -> io::Result<Report> {
     verify_against(None, dir, trusted, progress)
 }
