@@ -32,7 +32,7 @@
 //! | file | contents | written by |
 //! | --- | --- | --- |
 //! | `claviger.toml` | upstreams, routes, roles, grants, limits | the operator; read by [`config`] |
-//! | `state/store.db` | consumers, token digests, sealed credentials (SQLite) | [`storage`] |
+//! | `state/store.db` | consumers, token digests, sealed credentials (`SQLite`) | [`storage`] |
 //! | `state/trail.head` | the last flushed head of the trail | [`state`] |
 //! | `audit/*.jsonl`, `audit/*.zst` | the segments of the trail | [`audit`] |
 //! | `audit/search.db` | an index of the trail for `audit search`, rebuilt at need | [`trail_index`] |

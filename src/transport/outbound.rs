@@ -139,13 +139,13 @@ impl<'e> Outbound<'e> {
     /// ```compile_fail,E0308
     /// use claviger::transport::{OutboundSettings, Outbound};
     /// fn early(permit: &claviger::policy::Permit, manners: &OutboundSettings, date: http::HeaderValue) {
-    ///     let _outbound = Outbound::own(permit, manners, (http::Method::POST, "/login"), date);
+    ///     let _outbound = Outbound::for_login(permit, manners, (http::Method::POST, "/login"), date);
     /// }
     /// ```
     /// ```
     /// use claviger::transport::{OutboundSettings, Outbound};
     /// fn due(entry: &claviger::audit::Entry, manners: &OutboundSettings, date: http::HeaderValue) {
-    ///     let _outbound = Outbound::own(entry, manners, (http::Method::POST, "/login"), date);
+    ///     let _outbound = Outbound::for_login(entry, manners, (http::Method::POST, "/login"), date);
     /// }
     /// ```
     ///

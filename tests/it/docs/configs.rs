@@ -133,10 +133,10 @@ const SOURCES: [(&str, &[&str]); 9] = [
 ];
 const ACCESS: (&str, &[&str]) = ("access.rs", &["consumers", "roles", "grants"]);
 
-/// The keys that a source asks for, and the tags that it takes: the literal after `take(`, `need(` and their like.
+/// The keys that a source asks for, and the tags that it takes: the literal after `optional(`, `required(` and their like.
 fn asked_for(source: &str) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    for reader in ["take(", "need(", ".or(", "each(", "named(", "wait(", "count("] {
+    for reader in ["optional(", "required(", ".or_default(", "each(", "keyed_items(", "wait(", "count("] {
         for (at, _) in source.match_indices(reader) {
             let rest = source[at + reader.len()..].trim_start();
             let Some(rest) = rest.strip_prefix('"') else { continue };
