@@ -1,5 +1,5 @@
-//! From what was received to a permit: what the gateway alone adds to the decision on a call.
-//! No I/O, nothing async.
+//! Admission: from a received request head to a permit. This module adds authentication, replay protection and quotas
+//! to the shared decision chain. No I/O, nothing async.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,28 +20,29 @@ use crate::signature::Message;
 
 /// A call that may be made.
 pub struct Admitted<'s> {
-    /// The decision.
+    /// The permit that policy issued.
     pub permit: Permit,
     /// The consumer's own credential.
     pub own: Option<Own<'s>>,
-    /// The route it took.
+    /// The route that matched the request.
     pub route: &'s Route,
-    /// Its place among the consumer's calls in flight.
+    /// The consumer's concurrency permit; `None` without a quota.
     pub place: Option<ConcurrencyPermit>,
 }
 
-/// How far a call came without its body.
+/// The result of admission before the request body is read.
 pub enum Admission<'s> {
-    /// It may be made.
+    /// Policy allows the call.
     Admitted(Admitted<'s>),
-    /// A rule looks at its body: it is to be read first.
+    /// A rule inspects the body, so the gateway must read it before the decision.
     NeedsBody(PendingAdmission<'s, Identity>),
 }
 
-/// Decides on a request, if that can be done without its body. `fault` says why its head was refused.
+/// Decides on a request from its head, as far as that is possible without the body. `fault` is the framing fault for
+/// which the head was rejected.
 ///
 /// # Errors
-/// [`Refusal`], with all that is known for the trail.
+/// [`Refusal`], with all fields known for the trail.
 pub fn admit<'s>(
     snapshot: &'s Snapshot,
     (head, fault): (Head<'s>, Option<Fault>),
@@ -68,10 +69,10 @@ pub fn admit<'s>(
     }
 }
 
-/// Decides on a call once rules can see its body.
+/// Decides on a call once its body members are known.
 ///
 /// # Errors
-/// [`Refusal`], with all that is known for the trail.
+/// [`Refusal`], with all fields known for the trail.
 pub(super) fn admit_with<'s>(
     snapshot: &'s Snapshot,
     approach: PendingAdmission<'s, Identity>,
@@ -81,7 +82,7 @@ pub(super) fn admit_with<'s>(
     take_quota(snapshot, approach.with(body).decide(snapshot, now)?)
 }
 
-/// Takes the call out of its consumer's quota: it is admitted.
+/// Charges an allowed call to its consumer's quota and issues the permit.
 #[inline]
 fn take_quota<'s>(
     snapshot: &Snapshot,
@@ -101,7 +102,7 @@ fn take_quota<'s>(
     Ok(Admitted { permit, own, route, place })
 }
 
-/// Uses up a signature that is good once.
+/// Consumes the nonce of a single-use signature.
 pub(super) fn use_nonce(
     snapshot: &Snapshot,
     identity: Identity,
@@ -115,7 +116,7 @@ pub(super) fn use_nonce(
     Ok(identity)
 }
 
-/// The refusal of a signature that is good once.
+/// Builds the refusal of a single-use signature that failed the replay check.
 fn replayed(replay: ReplayError, identity: &Identity) -> Box<Refusal> {
     let (code, reason, wait) = match replay {
         ReplayError::Stale => (Code::Replayed, "date out of the key's window", None),
@@ -178,7 +179,7 @@ fn unknown_caller(
     }
 }
 
-/// By which an auditor tells one wrong credential from another.
+/// Computes the fingerprint under which the trail records a rejected credential.
 fn fingerprint(snapshot: &Snapshot, sent: &Secret) -> String {
     snapshot.fingerprints.fingerprint(sent.expose())
 }

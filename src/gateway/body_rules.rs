@@ -1,4 +1,4 @@
-//! A call that is decided on by its body, of which as much is read as rules may look at.
+//! Decisions that depend on the request body. The gateway reads as much of the body as rules may inspect.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::inbound::Identity;
 use crate::policy::{BodyMembers, BodyUnreadable};
 use crate::transport::{BodyLimits, IncomingBody};
 
-/// Reads the beginning of the body, and decides. The body is handed on with what was read of it.
+/// Reads the beginning of the body and decides on the call. Returns the body together with the part that was read.
 pub(super) async fn decide<'s>(
     snapshot: &'s Snapshot,
     approach: PendingAdmission<'s, Identity>,
@@ -37,7 +37,8 @@ pub(super) async fn decide<'s>(
     }
 }
 
-/// What rules see of a body with such headers; `None` where it is too long to be judged.
+/// Returns the members that rules see in a body with these headers. `body` is `None` if it is longer than
+/// `max_judged_body`.
 pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
     match (unreadable(headers), body) {
         (_, Some([])) => BodyMembers::none(),
@@ -47,19 +48,19 @@ pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
     }
 }
 
-/// The limits of every body.
+/// Returns the limits that apply to every request body.
 pub(super) fn limits(snapshot: &Snapshot) -> BodyLimits {
     let Limits { max_body: most, body_timeout: patience, body_total: total, .. } = snapshot.limits;
     BodyLimits { most, patience, total }
 }
 
-/// Why a body with such headers is not looked into: another reader might see something else in it.
+/// Returns why a body with these headers is not parsed: another parser might interpret it differently.
 fn unreadable(headers: &HeaderMap) -> Option<BodyUnreadable> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Some(BodyUnreadable::Coding);
     }
-    // What `Connection` names is taken off, and the next reader would have to guess.
+    // The gateway removes headers that `Connection` lists, so the upstream would have to guess the content type.
     let mut taken =
         headers.get_all(CONNECTION).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
     if taken.any(|name| {
@@ -74,8 +75,8 @@ fn unreadable(headers: &HeaderMap) -> Option<BodyUnreadable> {
     (!is_json(kind.as_bytes())).then_some(BodyUnreadable::Type)
 }
 
-/// Whether a content type is `application/json`, with at most the charset that JSON has. Of all others (`+json`, forms,
-/// lists of several) some server makes something else.
+/// Returns whether a content type is `application/json`, with at most the charset parameter `utf-8`. Some servers
+/// interpret every other form (`+json`, form encodings, several types in one header) differently.
 fn is_json(kind: &[u8]) -> bool {
     let mut parts = kind.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let is = |part: Option<&[u8]>, wanted: &[&[u8]]| {

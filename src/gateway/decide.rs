@@ -1,8 +1,8 @@
 //! The decision on a call: target, caller, route, policy, freezes. No I/O, nothing async.
 //!
-//! One chain serves admission ([`admit`](mod@super::admit)), the second look at a call that waited
-//! (`gateway/reauthorize.rs`), `claviger explain` ([`trial`](super::explain)) and `claviger policy diff`. What differs
-//! between them comes in: how the caller is known, and what is known of the body.
+//! One chain serves four callers: admission ([`admit`](mod@super::admit)), the re-authorisation of a delayed call
+//! (`gateway/reauthorize.rs`), `claviger explain` ([`explain`](super::explain)) and `claviger policy diff`. They differ
+//! in how the caller is identified and in what is known of the body; both are parameters.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,43 +19,43 @@ use crate::route::Route;
 use crate::signature::Message;
 use crate::target::Target;
 
-/// Methods that are never forwarded, in any case of their letters: servers that fold it would take `trace`
-/// for the method that echoes credentials.
+/// Methods that are never forwarded, compared without case. A server that ignores case would execute `trace` as
+/// `TRACE`, which echoes credentials.
 const NEVER: [&str; 2] = ["CONNECT", "TRACE"];
 
 /// The head of a request, as the consumer sent it.
 #[derive(Clone, Copy)]
 pub struct Head<'h> {
-    /// The method.
+    /// The request method.
     pub method: &'h Method,
-    /// The target's bytes.
+    /// The request target in bytes, as received.
     pub target: &'h [u8],
-    /// The header lines.
+    /// The header fields.
     pub headers: &'h HeaderMap,
-    /// Whether a body comes with it, or may.
+    /// Whether a body follows or may follow.
     pub bodied: bool,
 }
 
 impl<'h> Head<'h> {
-    /// What a signature of the consumer's is about.
+    /// Returns the parts of the request that a consumer's signature covers.
     #[must_use]
     pub fn message(self) -> Message<'h> {
         Message { method: self.method.as_str(), target: self.target, headers: self.headers }
     }
 }
 
-/// Who calls: an [`Identity`] that a credential proved, or a consumer by its name.
+/// The caller: either an [`Identity`] proven by a credential, or a consumer selected by name.
 pub trait Caller {
-    /// The consumer's place in the directory.
+    /// Returns the consumer's index in the directory.
     fn consumer(&self) -> usize;
 
-    /// Whether the consumer, or what proved it, is known from the store.
+    /// Returns whether the consumer, or the credential that proved it, comes from the store.
     fn is_stored(&self) -> bool;
 
-    /// What is known of a call by its caller, beside the rest.
+    /// Adds the caller's fields to `rest`.
     fn known(&self, rest: RefusalFields) -> RefusalFields;
 
-    /// The caller's own credential, where the headers have it.
+    /// Returns the caller's own credential, if the headers contain it.
     fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>>;
 }
 
@@ -77,7 +77,7 @@ impl Caller for Identity {
     }
 }
 
-/// A consumer by its name, for who asks what would be decided. Nothing leaves by it.
+/// A consumer selected by name, without proof, for commands that only explain a decision. No call can be sent with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
     consumer: usize,
@@ -86,7 +86,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// The consumer called `name`, where there is one.
+    /// Finds the consumer called `name`, if there is one.
     #[must_use]
     pub fn find(snapshot: &Snapshot, name: &str) -> Option<Self> {
         let consumer = snapshot.directory.place(name)?;
@@ -113,21 +113,21 @@ impl Caller for Named {
     }
 }
 
-/// A call that may not be made.
+/// The reason why a call is refused.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the caller is told.
+    /// The error code in the response to the caller.
     pub code: Code,
-    /// What was found out on the way.
+    /// The fields of the call that were known at the refusal.
     pub known: RefusalFields,
-    /// How long until asking again makes sense.
+    /// The delay after which the caller should retry.
     pub retry_after: Option<Duration>,
-    /// One of a flood: counted, not recorded by itself.
+    /// Whether this refusal belongs to a flood: it is counted but not recorded as an event of its own.
     pub suppressed: bool,
 }
 
 impl Refusal {
-    /// A refusal with this code and what is known of the call.
+    /// Creates a refusal from its code and the known fields of the call.
     #[must_use]
     pub fn new(code: Code, known: RefusalFields) -> Box<Self> {
         Box::new(Self { code, known, retry_after: None, suppressed: false })
@@ -138,40 +138,40 @@ impl Refusal {
     }
 }
 
-/// What is decided on a request head.
+/// The result of a decision on a request head.
 pub enum Decision<'s, C> {
-    /// The call may be made.
+    /// Policy allows the call.
     Granted(Granted<'s, C>),
-    /// A rule looks at its body: it is to be read first.
+    /// A rule inspects the body, so the gateway must read it before the decision.
     NeedsBody(PendingAdmission<'s, C>),
 }
 
-/// A call that may be made.
+/// A call that policy allows.
 pub struct Granted<'s, C> {
-    /// Who calls.
+    /// The caller of the gateway.
     pub caller: C,
     /// The caller's own credential.
     pub own: Option<Own<'s>>,
-    /// What policy allows.
+    /// The part of the decision that policy made.
     pub allowed: Allowed,
-    /// The route it took.
+    /// The route that matched the request.
     pub route: &'s Route,
 }
 
-/// A call as far as it is known before it is decided on.
+/// A call whose decision is still pending, with all that its head determines.
 pub struct PendingAdmission<'s, C> {
     caller: C,
     own: Option<Own<'s>>,
     action: Action,
-    /// The target as it came, where something was taken off.
+    /// The target as received, if the gateway removed a part of it.
     asked: Option<Target>,
     route: &'s Route,
 }
 
-/// Decides on a request by its head. `identify` says who calls.
+/// Decides on a request by its head. `identify` authenticates the caller.
 ///
 /// # Errors
-/// [`Refusal`], with all that is known for the trail.
+/// [`Refusal`], with all fields known for the trail.
 pub fn decide<'s, C: Caller>(
     snapshot: &'s Snapshot,
     head: Head<'s>,
@@ -206,7 +206,7 @@ pub fn decide<'s, C: Caller>(
     };
     let approach = PendingAdmission { caller, own, action, asked, route };
     if snapshot.policy.needs_body(approach.caller.consumer(), &approach.action, head.bodied) {
-        // Nobody's body is kept for a call that is not made in any case.
+        // Freezes are checked here too, so that no body is buffered for a call that is refused in any case.
         let by = (approach.caller.consumer(), approach.action.upstream);
         if let Some((code, reason)) = snapshot.freezes.blocked_before_body(by) {
             return Err(Refusal::new(
@@ -219,7 +219,7 @@ pub fn decide<'s, C: Caller>(
     approach.decide(snapshot, now).map(Decision::Granted)
 }
 
-/// Where else than in its header line the caller's own credential stands, as a reason to refuse.
+/// Returns the reason to refuse a call whose own credential also appears outside its header field.
 fn find_second_use(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'static str> {
     if own.is_in_target(target) {
         Some("the consumer's credential in the target")
@@ -231,24 +231,24 @@ fn find_second_use(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'
 }
 
 impl<'s, C: Caller> PendingAdmission<'s, C> {
-    /// The same, with what rules see of the body.
+    /// Adds the body members that rules see.
     #[must_use]
     pub fn with(mut self, body: BodyMembers) -> Self {
         self.action.body = body;
         self
     }
 
-    /// What is known of it where its body does not come.
+    /// Returns the known fields of the call, for a refusal because its body did not arrive.
     #[must_use]
     pub fn known(&self, snapshot: &Snapshot) -> RefusalFields {
         let target = Some(self.action.target.clone());
         self.caller.known(RefusalFields { target, ..with_route(snapshot, self.route) })
     }
 
-    /// Decides.
+    /// Decides on the pending call.
     ///
     /// # Errors
-    /// [`Refusal`], with all that is known for the trail.
+    /// [`Refusal`], with all fields known for the trail.
     #[inline]
     pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Granted<'s, C>, Box<Refusal>> {
         let Self { caller, own, action, asked, route } = self;
@@ -265,10 +265,10 @@ impl<'s, C: Caller> PendingAdmission<'s, C> {
     }
 }
 
-/// Decides on what is known to go to an upstream: policy, then what is stopped for now.
+/// Decides on an action at a known upstream: first by policy, then by freezes and the store lease.
 ///
 /// # Errors
-/// [`Refusal`], with all that is known for the trail.
+/// [`Refusal`], with all fields known for the trail.
 #[inline]
 pub fn decide_on<C: Caller>(
     snapshot: &Snapshot,
@@ -289,10 +289,10 @@ pub fn decide_on<C: Caller>(
     }
 }
 
-/// Decides by policy alone, whatever is stopped for now.
+/// Decides by policy alone and ignores freezes and the store lease.
 ///
 /// # Errors
-/// [`Refusal`], with all that is known for the trail.
+/// [`Refusal`], with all fields known for the trail.
 #[inline]
 pub fn rule_on<C: Caller>(
     snapshot: &Snapshot,
@@ -320,7 +320,7 @@ pub fn rule_on<C: Caller>(
     })
 }
 
-/// The refusal of what policy allows.
+/// Builds the refusal of a call that policy allows.
 pub(super) fn refuse_allowed<C: Caller>(
     snapshot: &Snapshot,
     caller: &C,
@@ -341,19 +341,19 @@ fn name_of(snapshot: &Snapshot, upstream: usize) -> Option<Name> {
     snapshot.upstreams.get(upstream).map(|upstream| upstream.name)
 }
 
-/// What is known of a call by its route.
+/// Returns the fields of a call that its route determines.
 fn with_route(snapshot: &Snapshot, route: &Route) -> RefusalFields {
     let upstream = name_of(snapshot, route.upstream);
     RefusalFields { upstream, route: Some(route.label.clone()), ..RefusalFields::default() }
 }
 
-/// The route, what is asked for, and the target as it came where something was taken off.
+/// The route, the requested action, and the target as received if the gateway removed a part of it.
 type Located<'s> = (&'s Route, Action, Option<Target>);
 
-/// Finds out what is asked for, and of which upstream.
+/// Determines the requested action and its upstream.
 ///
 /// # Errors
-/// The code of the refusal, and what is known by then.
+/// The code of the refusal, and the fields known by then.
 #[inline]
 fn locate<'s>(
     snapshot: &'s Snapshot,
@@ -386,9 +386,9 @@ fn locate<'s>(
     }
 }
 
-/// What the headers ask that is refused after the caller is known and before its body is read.
+/// Checks the headers that cause a refusal after authentication and before the body is read.
 fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static str)> {
-    // One pass costs less than four lookups.
+    // One iteration over all headers costs less than four lookups.
     for (name, value) in headers {
         if *name == EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
             return Err((Code::ExpectationFailed, "expect"));
@@ -409,8 +409,8 @@ fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static 
     Ok(())
 }
 
-/// Whether a request is a websocket's handshake (RFC 6455 §4.1). Other upgrades are offers that may be passed
-/// over (RFC 9110 §7.8); of this one, whatever else is answered is an answer to another request.
+/// Returns whether a request is a websocket handshake (RFC 6455 §4.1). A server may ignore other upgrade offers (RFC
+/// 9110 §7.8). For a websocket, any other response would answer a different request.
 fn is_websocket(headers: &HeaderMap) -> bool {
     let lists = |name: HeaderName, wanted: &[u8]| {
         let listed =

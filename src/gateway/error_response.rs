@@ -1,4 +1,4 @@
-//! The gateway's own answers: a code → JSON that scripts written for the upstream understand.
+//! The gateway's own error responses: maps a code to JSON that clients of the upstream understand.
 
 use std::time::Duration;
 
@@ -12,28 +12,29 @@ use uuid::Uuid;
 use crate::code::Code;
 use crate::inbound::is_signature;
 
-/// The header that names the code of an answer of ours.
+/// The header that carries the error code of a response made by the gateway.
 pub const ERROR: HeaderName = HeaderName::from_static("claviger-error");
-/// The header under which every answer carries the id that the trail knows the call by.
+/// The header that carries the request id in every response; the trail records the call under the same id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// How the caller tried to prove itself, and is asked to in a 401.
+/// The authentication method that the caller used, and that a 401 response requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Challenge {
-    /// By a token, or not at all.
+    /// A bearer token, or no credential at all.
     Token,
-    /// By a signature (draft-cavage-http-signatures, §3.1.1).
+    /// An HTTP signature (draft-cavage-http-signatures, §3.1.1).
     Signature,
 }
 
 impl Challenge {
-    /// What a request with these headers is answered with.
+    /// Selects the challenge for a request with these headers.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         if is_signature(headers) { Self::Signature } else { Self::Token }
     }
 
-    /// The sentence for the caller: the same for whatever is wrong with a token, and with a signature.
+    /// Returns the sentence shown to the caller. It is the same for every defect of a token, and for every defect of a
+    /// signature.
     const fn detail(self, code: Code) -> &'static str {
         match (code, self) {
             (Code::Unauthenticated, Self::Signature) => {
@@ -54,7 +55,7 @@ impl Challenge {
     }
 }
 
-/// The answer for `code`. `close` says that the connection cannot go on after it.
+/// Builds the error response for `code`. `close` closes the connection after the response.
 #[must_use]
 pub fn problem(
     (code, challenge): (Code, Challenge),
@@ -93,7 +94,7 @@ pub fn problem(
     response
 }
 
-/// Puts the id of the call on an answer.
+/// Sets the request id header of a response.
 pub fn put_request_id(headers: &mut HeaderMap, request_id: Uuid) {
     let mut buffer = Uuid::encode_buffer();
     if let Ok(value) = HeaderValue::from_str(request_id.hyphenated().encode_lower(&mut buffer)) {

@@ -1,4 +1,4 @@
-//! What would happen to a call, found out by the same code that decides on real ones.
+//! Explains what would happen to a call, with the same code that decides on real calls.
 
 use std::time::SystemTime;
 
@@ -16,72 +16,73 @@ use crate::policy::BodyMembers;
 use crate::scheme::Preview;
 use crate::transport::outgoing_headers;
 
-/// What would happen.
+/// The explanation of a hypothetical call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// The rule that decides.
+    /// The rule that decides the call.
     pub rule: Option<String>,
-    /// The rule that would decide otherwise, were it no shadow.
+    /// The shadow rule that would decide otherwise if it were enforced.
     pub shadow: Option<String>,
-    /// The upstream it would go to.
+    /// The upstream that would receive the call.
     pub upstream: Option<String>,
-    /// The organisation.
+    /// The organisation of the call.
     pub org: Option<String>,
-    /// The canonical target, as the upstream knows it.
+    /// The canonical target, as the upstream would receive it.
     pub target: Option<String>,
-    /// Whether a rule looks at its body.
+    /// Whether a rule inspects the body.
     pub is_by_body: bool,
-    /// The header lines that do not reach it, by their names.
+    /// The names of the header fields that would not reach the upstream.
     pub dropped: Vec<String>,
 }
 
-/// The decision.
+/// The decision on the call.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It would be forwarded.
+    /// The call would be forwarded.
     Allowed {
-        /// With this credential.
+        /// The name of the credential.
         credential: String,
-        /// Its key id, where it has one.
+        /// The credential's key id, if it has one.
         key_id: Option<String>,
-        /// What is put on.
+        /// A preview of what the scheme would add to the request.
         shown: Preview,
     },
-    /// It would be refused.
+    /// The call would be refused.
     Denied {
-        /// With this code.
+        /// The error code of the refusal.
         code: Code,
-        /// More for the custodian.
+        /// The reason, for the operator.
         reason: Option<String>,
     },
 }
 
-/// The call in question.
+/// The hypothetical call.
 #[derive(Debug, Clone)]
 pub struct TestCall {
-    /// The method.
+    /// The request method.
     pub method: Method,
-    /// What `Host` would say.
+    /// The value of `Host`.
     pub host: String,
-    /// Path and query.
+    /// The path and the query.
     pub target: String,
-    /// What it would carry beside its credential.
+    /// The header fields of the call, without its credential.
     pub headers: HeaderMap,
-    /// What rules would see of its body.
+    /// The body members that rules would see.
     pub body: BodyMembers,
 }
 
-/// What rules would see of a body that comes with such headers; `None` for one that is not known.
+/// Returns the members that rules would see in a body with these headers. `body` is `None` if it is unknown.
 #[must_use]
 pub fn members(snapshot: &Snapshot, headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
-    // Of a body whose length is said to be nothing, nothing is read.
+    // The gateway does not read a body whose declared length is zero.
     if body.is_some_and(<[u8]>::is_empty) && !headers.contains_key(TRANSFER_ENCODING) {
         return BodyMembers::none();
     }
     body_rules::members(headers, body.filter(|body| body.len() <= snapshot.limits.max_judged_body))
 }
 
-/// Tries a call of `consumer`; `None` where there is no such consumer. `date` is what would be signed.
+/// Explains a call of the consumer called `consumer`. Returns `None` if there is no such consumer. `date` is the `Date`
+/// value that would be signed.
 #[must_use]
 pub fn attempt(
     snapshot: &Snapshot,
@@ -98,11 +99,11 @@ pub fn attempt(
     Some(attempt_by(snapshot, identify, call, (now, date)))
 }
 
-/// Tries a call of whom its own credential proves; also who that is, where the call came so far. Whether a
-/// signature that is good once was used before is known to the running gateway alone.
+/// Explains a call and authenticates its caller by the credential in `call`. Also returns the consumer's name, if the
+/// decision came that far. Only the running gateway knows whether a single-use signature was used before.
 ///
 /// # Errors
-/// Why the credential proves nobody.
+/// The reason why the credential proves no consumer.
 pub fn attempt_proven(
     snapshot: &Snapshot,
     call: &TestCall,
@@ -126,7 +127,7 @@ pub fn attempt_proven(
     nobody.map_or(Ok((name, tried)), Err)
 }
 
-/// Tries a call of whom `identify` finds.
+/// Explains a call whose caller `identify` determines.
 fn attempt_by<C: Caller>(
     snapshot: &Snapshot,
     identify: impl FnOnce() -> Result<C, Box<Refusal>>,
@@ -152,7 +153,7 @@ fn attempt_by<C: Caller>(
     (Explanation { is_by_body, ..trial }, verdict)
 }
 
-/// What is known of a call that may not be made.
+/// Explains a refused call from its code and known fields.
 fn explain_refusal(Refusal { code, known, .. }: Refusal) -> (Explanation, Verdict) {
     let RefusalFields { upstream, target, org, rule, shadow, reason, detail, .. } = known;
     let trial = Explanation {
@@ -167,7 +168,7 @@ fn explain_refusal(Refusal { code, known, .. }: Refusal) -> (Explanation, Verdic
     (trial, Verdict::Denied { code, reason: reason.map(String::from).or(detail) })
 }
 
-/// What would be sent for a call that may be made.
+/// Explains what an allowed call would send to the upstream.
 fn explain_sent<C>(
     snapshot: &Snapshot,
     Granted { allowed, own, .. }: &Granted<'_, C>,

@@ -1,4 +1,5 @@
-//! What goes wrong again and again: who is told to come later, and how much of it the trail is told one by one.
+//! Counters for repeated failures. They decide which callers are throttled, and which refusals the trail records
+//! individually.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -9,32 +10,33 @@ use dashmap::DashMap;
 use super::limits::network;
 use crate::audit::RefusalSource;
 
-/// Sources that are remembered at a time.
+/// The maximum number of sources in a table.
 const MOST_SOURCES: usize = 100_000;
 const MINUTE: Duration = Duration::from_mins(1);
-/// How often a full table is looked through.
+/// The shortest interval between two sweeps of a full table.
 const SWEEP: Duration = Duration::from_secs(1);
-/// So many times the refusals of one address are told of a consumer: it is known, and can be stopped.
+/// The limit for a known consumer, as a multiple of the limit for one address: the operator can stop a consumer.
 const CONSUMER: u32 = 10;
-/// So many times the refusals of one address are told of all addresses together.
+/// The limit for all addresses together, as a multiple of the limit for one address.
 const TOGETHER: u32 = 100;
-/// What a refusal may take of the trail, on the average, in bytes: who writes longer ones is told of less often.
+/// The average size of a recorded refusal, in bytes. A source whose events are longer has fewer of them recorded.
 const REFUSAL: u64 = 1024;
-/// Wrong signatures that are explained in a minute, of all addresses together: each costs a millisecond.
+/// The maximum number of wrong signatures that are explained per minute, over all addresses. Each explanation costs a
+/// millisecond.
 const EXPLAINED: u32 = 600;
 
-/// How a failed attempt to authenticate is to be treated.
+/// How the gateway treats a failed attempt to authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthFailure {
-    /// As any.
+    /// Below the limit: the attempt is refused and recorded as usual.
     Counted,
-    /// The limit is reached now: refused as too many, and recorded as such, once.
+    /// This attempt exceeds the limit: refused with `TooManyFailures` and recorded once.
     LockedOut,
-    /// The limit was reached before: refused, and counted only.
+    /// The limit was exceeded before: refused and only counted.
     AlreadyLocked,
 }
 
-/// Failed attempts and refusals of the minute, by who made them. Kept over reloads.
+/// Failed attempts and refusals of the current minute, by source. Kept across reloads.
 #[derive(Debug, Default)]
 pub struct FailureLimiter {
     attempts: KeyedCounters,
@@ -44,7 +46,7 @@ pub struct FailureLimiter {
 }
 
 impl FailureLimiter {
-    /// Notes a failed attempt to authenticate from `address`.
+    /// Counts a failed attempt to authenticate from `address`. `most` is the limit per minute; 0 means no limit.
     #[must_use]
     pub fn record(&self, address: IpAddr, most: u32, now: Instant) -> AuthFailure {
         if most == 0 {
@@ -57,8 +59,8 @@ impl FailureLimiter {
         }
     }
 
-    /// Notes a refusal; whether the trail is told of it by itself. What is more than so many a minute it
-    /// is told in sum: a stranger must not fill the disk that every call needs.
+    /// Counts a refusal and returns whether the trail records it individually. Refusals over the limit per minute are
+    /// recorded as one sum, so that an unauthenticated caller cannot fill the disk.
     #[must_use]
     pub fn is_recorded(&self, source: &RefusalSource, per_address: u32, now: Instant) -> bool {
         if per_address == 0 {
@@ -74,7 +76,7 @@ impl FailureLimiter {
         }
     }
 
-    /// Notes how many bytes of the trail a refusal took that it was told by itself.
+    /// Adds the size in bytes of a refusal that was recorded individually.
     pub fn add_written(&self, source: &RefusalSource, bytes: usize, now: Instant) {
         self.refusals.add_for(source, bytes);
         if !matches!(source, RefusalSource::Consumer(_)) {
@@ -82,15 +84,15 @@ impl FailureLimiter {
         }
     }
 
-    /// Whether there is time to find out why one more signature does not verify. To be asked only of an address
-    /// whose failures are below the limit.
+    /// Returns whether the budget allows to explain one more wrong signature. Call this only for an address below its
+    /// failure limit.
     #[must_use]
     pub fn may_explain(&self, now: Instant) -> bool {
         count(&self.explained, now).counted <= EXPLAINED
     }
 }
 
-/// Counts one more of this minute.
+/// Counts one more event in the current minute.
 fn count(window: &Mutex<Option<Window>>, now: Instant) -> Window {
     with(window, now, |window| window.count(now))
 }
@@ -100,12 +102,12 @@ fn with<T>(window: &Mutex<Option<Window>>, now: Instant, then: impl FnOnce(&mut 
     then(window.get_or_insert(Window::new(now)))
 }
 
-/// Counts of a minute, by source. Bounded: once full, what is over a minute old is forgotten, and while
-/// that does not help, newcomers share one count.
+/// Counts of the current minute by source, with a bounded table. A full table is swept of windows older than a minute.
+/// If it stays full, new sources share one counter.
 #[derive(Debug, Default)]
 struct KeyedCounters {
     table: DashMap<RefusalSource, Window>,
-    /// When the table was last looked through for minutes that are over.
+    /// The time of the last sweep.
     swept: Mutex<Option<Instant>>,
 }
 
@@ -113,7 +115,7 @@ struct KeyedCounters {
 struct Window {
     began: Instant,
     counted: u32,
-    /// What of it was written to the trail, in bytes.
+    /// The bytes that were written to the trail in this window.
     written: u64,
 }
 
@@ -134,7 +136,8 @@ impl Window {
         self.written = self.written.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// Whether it is no more than so many, and what was written of them before no more than so many usual ones are.
+    /// Returns whether the count is at most `most`, and the bytes written so far are at most the average size of that
+    /// many refusals.
     fn is_within(self, most: u32) -> bool {
         self.counted <= most && self.written < u64::from(most) * REFUSAL
     }
@@ -151,7 +154,7 @@ impl KeyedCounters {
         self.table.entry(source).or_insert(Window::new(now)).count(now)
     }
 
-    /// Notes what was written of what was counted last.
+    /// Adds written bytes to the window of a source.
     fn add_for(&self, source: &RefusalSource, bytes: usize) {
         let known = self.table.get_mut(source).or_else(|| self.table.get_mut(&RefusalSource::Others));
         if let Some(mut window) = known {
@@ -159,7 +162,7 @@ impl KeyedCounters {
         }
     }
 
-    /// Forgets minutes that are over. Not for every newcomer: a full table is a flood already.
+    /// Removes expired windows, at most once per [`SWEEP`]: a full table already means a flood.
     fn sweep(&self, now: Instant) {
         let Ok(mut swept) = self.swept.try_lock() else { return };
         if swept.is_none_or(|before| now.saturating_duration_since(before) >= SWEEP) {
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!((told(&address(1), 700), told(&address(2), 2048)), (10, 5));
         let consumer = RefusalSource::Consumer(Name::parse("tool").unwrap_or_else(|| unreachable!()));
         assert_eq!(told(&consumer, 10 * 1024), 10);
-        // All addresses together write a hundred times what one may.
+        // All addresses together may write a hundred times as much as one address.
         let written = (3..1000).map(|number| told(&address(number), 2048) * 2048).sum::<usize>();
         assert!((900 * 1024..1000 * 1024).contains(&written), "{written}");
         assert!(failures.is_recorded(&address(2), 10, now + MINUTE), "another minute");
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!(told(&consumer, 100), 30);
         let address = |number: u32| RefusalSource::Address(IpAddr::from(number.to_be_bytes()));
         assert_eq!(told(&address(1), 100), 3);
-        // What one address had too much does not count against all.
+        // Refusals over the limit of one address do not count against the limit of all addresses.
         assert_eq!((2..=100).map(|number| told(&address(number), 4)).sum::<usize>(), 297);
         assert_eq!(told(&address(101), 4), 0, "all addresses together");
         assert!(failures.is_recorded(&address(1), 3, now + MINUTE), "another minute");

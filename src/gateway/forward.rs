@@ -1,4 +1,4 @@
-//! From a recorded entry to the upstream's answer: unseal, hygiene, credential, send, relay.
+//! Forwards a recorded call: unseal the credential, filter headers, apply the scheme, send, relay the response.
 
 use http::header::{
     ACCEPT_RANGES, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE,
@@ -27,13 +27,13 @@ use crate::transport::{
 };
 use crate::upstream::{Destination, Upstream};
 
-/// A call that waited for so long is judged again: what permitted it may be no more.
+/// A call that waited this long is re-authorised, since its permission may have been revoked meanwhile.
 const RECHECK_AFTER: Duration = Duration::from_secs(1);
-/// The longest body, in bytes, that is kept so that a read can be made again on another connection: some clients
-/// send `{}` with each. What a renewed login can repeat is kept whole.
+/// The longest body of a GET or HEAD, in bytes, that is buffered for a retry on another connection; some clients send
+/// `{}` with each. A body that a token refresh may have to repeat is buffered whatever its length.
 const KEPT_OF_READS: u64 = 4 * 1024;
 
-/// What a call is made with, beside its entry and its body.
+/// The context of one call, besides its entry and its body.
 struct Exchange<'s> {
     snapshot: &'s Snapshot,
     upstream: &'s Upstream,
@@ -44,10 +44,7 @@ struct Exchange<'s> {
 }
 
 impl Gateway {
-    /// Makes the call that the entry records.
-    ///
-    /// # Errors
-    /// [`Failure`], which [`Entry::answer_failure`] records and answers.
+    /// Forwards the call that the entry records.
     pub(super) async fn forward(
         &self,
         snapshot: &Snapshot,
@@ -67,7 +64,7 @@ impl Gateway {
             let (mut signed, pass) = match self.prepare(&call, entry, &unsealed, body)? {
                 Prepared::Signed(signed) => (signed, None),
                 Prepared::Deferred(outbound) => {
-                    // Boxed: it is rare and large, and every call's future would have room for it.
+                    // Boxed: this future is rare and large, and every call's future would reserve room for it.
                     let parts = (&*entry, &unsealed);
                     let finished = Box::pin(self.sign_deferred(&call, parts, outbound, &mut logins)).await;
                     now = Instant::now();
@@ -82,7 +79,7 @@ impl Gateway {
             };
             shown = signed.credential();
             let answered = if streams {
-                // Boxed: few have a body, and every call's future would have room for it.
+                // Boxed: few calls have a body, and every call's future would reserve room for it.
                 Box::pin(self.send_streaming(&call, entry, (signed, &meter, now))).await
             } else {
                 self.transport.send(call.way.endpoint, signed, &meter, now).await
@@ -105,12 +102,12 @@ impl Gateway {
                         None => break response,
                     }
                 }
-                // Nothing was heard on a connection that had served before: it had been closed.
+                // A reused connection gave no response: the upstream had already closed it.
                 (Err(SendError { stale: true, .. }), Some(same)) if is_read && attempts == 1 => {
                     self.recheck_if_slow(&call, entry, now)?;
                     (body, now) = (same, Instant::now());
                 }
-                // Nothing was sent: whatever it is, it may go elsewhere, once, within the same time-out.
+                // Nothing was sent, so any method may be retried once at another endpoint, within the same time-out.
                 (Err(SendError { failure, unsent: Some(same), .. }), _) => {
                     let around = call.upstream.alternative(call.way).filter(|_| !led_around);
                     call.way = around.ok_or(failure)?;
@@ -129,7 +126,7 @@ impl Gateway {
         relayed.map_err(|failure| if given_up { call.not_repeated(failure) } else { failure })
     }
 
-    /// The body as it can be passed on. What had to be waited for is judged again.
+    /// Prepares the body for forwarding. Re-authorises the call if the body had to be buffered.
     async fn take_body(
         &self,
         call: &Exchange<'_>,
@@ -146,7 +143,8 @@ impl Gateway {
         Ok(body)
     }
 
-    /// The request with its credential on, unless that takes time.
+    /// Builds the outbound request and applies the scheme. Defers the signature if the scheme needs a token that is not
+    /// cached.
     fn prepare<'e>(
         &self,
         call: &Exchange<'_>,
@@ -185,7 +183,7 @@ impl Gateway {
         }
     }
 
-    /// The request with a credential on that takes time; adds up the logins that were begun for it.
+    /// Signs a request whose credential must first be obtained. Adds the logins begun for it to `logins`.
     async fn sign_deferred<'e>(
         &self,
         call: &Exchange<'_>,
@@ -199,12 +197,12 @@ impl Gateway {
         finished.and_then(|finished| self.recheck_if_slow(call, entry, began).map(|()| finished))
     }
 
-    /// Whether a call that began to wait then is still permitted.
+    /// Re-authorises a call that began to wait at `began`, if it waited longer than [`RECHECK_AFTER`].
     fn recheck_if_slow(&self, call: &Exchange<'_>, entry: &Entry, began: Instant) -> Result<(), Failure> {
         if began.elapsed() < RECHECK_AFTER { Ok(()) } else { self.reauthorize(call, entry) }
     }
 
-    /// Whether a call is permitted by what is in force now.
+    /// Re-authorises a call against the current snapshot.
     fn reauthorize(&self, call: &Exchange<'_>, entry: &Entry) -> Result<(), Failure> {
         let current = self.snapshot.load_full();
         let bodied = entry.meter().bytes() > 0;
@@ -216,8 +214,8 @@ impl Gateway {
         )
     }
 
-    /// Sends a request whose body comes as slowly as its consumer likes: while it does, what permits it is
-    /// looked at again and again, and the upstream's connection ends where nothing does any more.
+    /// Sends a request whose body streams at the consumer's pace. Re-authorises the call every [`RECHECK_AFTER`] until
+    /// the body is complete, and aborts the upstream connection once the call is no longer permitted.
     async fn send_streaming<'e>(
         &self,
         call: &Exchange<'_>,
@@ -234,9 +232,9 @@ impl Gateway {
         }
     }
 
-    /// Whether an answer says that the pass has ended, and another is at hand. Where the request may
-    /// not be made again, the next call obtains it. `kept` says that it could be: a write only where its
-    /// answer leaves no doubt.
+    /// Returns whether the response rejects the token and the call should be repeated with a new one. If the call may
+    /// not be repeated, the next call obtains the new token. `kept` means that the body can be sent again. A write is
+    /// repeated only if the rejection is definite.
     async fn refresh_token(
         &self,
         call: &Exchange<'_>,
@@ -263,7 +261,7 @@ impl Gateway {
         match (renewed, ended) {
             (Ok(renewed), _) => Ok(renewed && self.recheck_if_slow(call, entry, began).is_ok()),
             (Err(failure), Rejection::Definite) => Err(failure),
-            // It may have been about something else.
+            // The response may have rejected something other than the token.
             (Err(_), Rejection::Possible) => Ok(false),
         }
     }
@@ -280,7 +278,7 @@ impl<'s> Exchange<'s> {
         Ok(Self { snapshot, upstream, way: upstream.pick(), message, dropped, arrival })
     }
 
-    /// Why a call is not made again whose login had ended, beside what its answer says.
+    /// Adds to the failure why the call is not repeated after its token was rejected.
     fn not_repeated(&self, failure: Failure) -> Failure {
         if failure.code != Code::UpstreamAuth {
             return failure;
@@ -303,17 +301,17 @@ impl<'s> Exchange<'s> {
     }
 }
 
-/// Whether the call may be made twice, at least once its login is renewed.
+/// Returns whether the call may be sent twice, at least after a token refresh.
 fn is_repeatable(call: &Exchange<'_>, entry: &Entry) -> bool {
     is_safe(entry) || (call.upstream.repeat_after_401 && call.upstream.scheme.uses_tokens())
 }
 
-/// Whether the call may be made twice.
+/// Returns whether the method is safe, so that the call may be sent twice.
 fn is_safe(entry: &Entry) -> bool {
     matches!(entry.permit().action().method, Method::GET | Method::HEAD)
 }
 
-/// Refuses a redirect that only adds a slash, where following it would lose what was sent.
+/// Refuses a redirect that only adds a slash, if following it would lose the method and the body.
 fn refuse_slash(
     upstream: &Upstream,
     entry: &Entry,
@@ -332,7 +330,7 @@ fn refuse_slash(
     }
 }
 
-/// Refuses a redirect that a consumer could follow for ever: led back to the gateway, it is the same request.
+/// Refuses a redirect loop: after its rewrite to the gateway, the location is the same request again.
 fn refuse_round(
     (upstream, endpoint): (&Upstream, &Endpoint),
     entry: &Entry,
@@ -354,7 +352,7 @@ fn refuse_round(
             "the upstream redirects from https to http at the same place; see why {host} takes what comes by \
              https for http"
         ),
-        // A cookie may make the difference, and many forms are followed by a redirect to their own page.
+        // A cookie may change the next response, and many forms redirect to their own page.
         Some(Round::Itself)
             if upstream.request_headers.cookies || !asks_to_repeat(&action.method, response.status()) =>
         {
@@ -366,24 +364,25 @@ fn refuse_round(
     Err(Failure { code: Code::UpstreamInvalid, reason })
 }
 
-/// Whether following a redirect with this status repeats the request as it was (RFC 9110 §15.4).
+/// Returns whether following a redirect with this status repeats the request unchanged (RFC 9110 §15.4).
 fn asks_to_repeat(method: &Method, status: StatusCode) -> bool {
     let kept = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&status);
     kept || matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// An upstream's 401 is about our credential. Why, it may say: that is for the operator, not for the consumer.
+/// Builds the failure for an upstream's 401, which rejects the gateway's credential. The upstream's explanation goes to
+/// the operator only, never to the consumer.
 async fn refused_by_upstream(
     response: &mut Response<UpstreamBody>,
     (shown, own): (Option<&HeaderValue>, Option<&Own<'_>>),
 ) -> Failure {
-    // What an upstream refuses it may refuse to all that comes by the same connection.
+    // The upstream may reject every request on this connection.
     response.body().retire();
     let why = excerpt(response, (shown, own)).await.map(|why| format!(": {why}")).unwrap_or_default();
     Failure { code: Code::UpstreamAuth, reason: format!("the upstream answered 401{why}") }
 }
 
-/// What of an upstream's answer the consumer sees.
+/// Turns the upstream's response into what the consumer receives.
 async fn relay(
     Exchange { snapshot, upstream, way, message, arrival, .. }: &Exchange<'_>,
     entry: &mut Entry,
@@ -391,20 +390,20 @@ async fn relay(
     (mut response, shown): (Response<UpstreamBody>, Option<HeaderValue>),
 ) -> Result<Response<UpstreamBody>, Failure> {
     if response.status() == StatusCode::UNAUTHORIZED {
-        // It may repeat what the consumer sent, where that came through or is known to it from elsewhere.
+        // The upstream may echo the consumer's credential, if that was forwarded or is known to it from elsewhere.
         let own = Own::of(entry.permit().identity(), message.headers, &snapshot.directory);
         // Boxed, since it is rare and large.
         return Err(Box::pin(refused_by_upstream(&mut response, (shown.as_ref(), own.as_ref()))).await);
     }
     refuse_slash(upstream, entry, &response)?;
     refuse_round((upstream, way.endpoint), entry, &response)?;
-    // HTTP/1.0 may name no host: then it is the address that it came to.
+    // A request in HTTP/1.0 may lack `Host`; the listener's address replaces it.
     let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
     let face = PublicUrl { tls: arrival.tls, host, prefix: &route.prefix };
     strip_response_headers(response.headers_mut(), upstream.request_headers.cookies)?;
     upstream.request_headers.withhold_cookies(response.headers_mut());
     if !upstream.request_headers.lets_parts(entry.permit().action().target.path()) {
-        // No part was asked for, and none will be.
+        // The gateway drops `Range` on this path, so the response must not offer ranges.
         response.headers_mut().remove(ACCEPT_RANGES);
     }
     if let Some(sent) = shown {
@@ -421,7 +420,7 @@ async fn relay(
     Ok(response)
 }
 
-/// Leads the answer's links back to the gateway; why one stays as it is that may lead past it.
+/// Rewrites the links of the response to the gateway. Returns why a link that may bypass the gateway was kept.
 async fn lead_back(
     upstream: &Upstream,
     response: &mut Response<UpstreamBody>,
@@ -445,10 +444,10 @@ async fn lead_back(
     Ok(kept.or(page.kept))
 }
 
-/// What `Connection` mostly says, and is no header that could be taken off.
+/// Usual options of `Connection` that name no header field.
 const KNOWN_OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
 
-/// Takes off what concerns the hop to the upstream, and what only claims to be ours.
+/// Removes hop-by-hop headers, and headers that only the gateway may set.
 fn strip_response_headers(headers: &mut HeaderMap, cookies: bool) -> Result<(), Failure> {
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
@@ -471,7 +470,7 @@ fn strip_response_headers(headers: &mut HeaderMap, cookies: bool) -> Result<(), 
     Ok(())
 }
 
-/// Whether a header of an answer is not for the consumer.
+/// Returns whether this response header is withheld from the consumer.
 fn is_stripped(name: &str) -> bool {
     matches!(
         name,

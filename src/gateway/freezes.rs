@@ -1,24 +1,24 @@
-//! What a custodian has stopped for now: everything, an upstream, a consumer, a credential.
+//! Freezes: what an operator has stopped. A freeze covers everything, an upstream, a consumer or a credential.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::code::Code;
 
-/// What is frozen, by places in the snapshot.
+/// The frozen objects, by their indexes in the snapshot.
 #[derive(Debug, Default)]
 pub struct Freezes {
-    /// Every call.
+    /// Whether all calls are frozen.
     pub gateway: bool,
-    /// Calls to these upstreams.
+    /// Indexes of the frozen upstreams.
     pub upstreams: HashSet<usize>,
-    /// Calls of these consumers.
+    /// Indexes of the frozen consumers.
     pub consumers: HashSet<usize>,
-    /// Calls with these credentials, and why they are not to be had.
+    /// Indexes of the unavailable credentials, with the reason for each.
     pub credentials: HashMap<usize, &'static str>,
 }
 
 impl Freezes {
-    /// Why a call by this consumer, to this upstream and with this credential is not made now.
+    /// Returns why the gateway blocks a call of this consumer, to this upstream, with this credential.
     #[must_use]
     pub fn blocked_by(
         &self,
@@ -33,7 +33,7 @@ impl Freezes {
         Some((code, why))
     }
 
-    /// Why none of the consumer's calls to this upstream is made now, whatever its body says.
+    /// Returns why the gateway blocks all calls of this consumer to this upstream, whatever the body.
     #[must_use]
     pub fn blocked_before_body(&self, (consumer, upstream): (usize, usize)) -> Option<(Code, &'static str)> {
         if self.gateway {
@@ -49,5 +49,5 @@ impl Freezes {
     }
 }
 
-/// Why a frozen credential is not used.
+/// The reason recorded for a frozen credential.
 pub const FROZEN_CREDENTIAL: &str = "the credential is frozen";

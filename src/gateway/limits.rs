@@ -1,4 +1,4 @@
-//! Limits: every one has a default and stands here.
+//! The limits of the gateway, each with its default.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use ipnet::IpNet;
 use crate::code::Code;
 use crate::framing::HeadLimits;
 
-/// How long the answer is held back that tells somebody to come later. Whoever asks on at once,
-/// whatever it is told, would otherwise fill the workers and the trail with refusals; whoever waits as
-/// it is told loses nothing, since that is a second at least.
+/// The delay before a response that asks the caller to retry later. Without it, a caller that retries at once would
+/// fill the workers and the trail with refusals. A caller that honours `Retry-After` loses nothing, since that is at
+/// least one second.
 pub const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 const MINUTE: Duration = Duration::from_mins(1);
-/// How many connections one address may have where nothing else is written; never more than half of all.
+/// The default limit of connections from one address; never more than half of all connections.
 pub const USUAL_SHARE: u16 = 1024;
 
 /// The configured limits.
@@ -27,30 +27,31 @@ pub struct Limits {
     pub max_judged_body: usize,
     /// Limits of a request head.
     pub head: HeadLimits,
-    /// A request head must be whole by then.
+    /// The time within which a request head must be complete.
     pub header_timeout: Duration,
-    /// A request body must bring 1 KiB in each such time.
+    /// The interval in which a request body must deliver at least 1 KiB.
     pub body_timeout: Duration,
-    /// The longest time that a request body may take in all.
+    /// The maximum duration of a request body.
     pub body_total: Duration,
-    /// How long a kept-alive connection may be idle.
+    /// The maximum idle time of a kept-alive connection.
     pub idle_timeout: Duration,
-    /// Consumers' connections, in all.
+    /// The maximum number of consumer connections.
     pub connections: usize,
-    /// Consumers' connections from one address; 0: no limit; [`USUAL_SHARE`]: that, or half of all where that is less.
+    /// The maximum number of connections from one address. 0 means no limit. [`USUAL_SHARE`] means that many, or half
+    /// of all connections if that is less.
     pub connections_per_address: usize,
-    /// Networks whose addresses may have any number of connections.
+    /// The networks whose addresses may open any number of connections.
     pub trusted_proxies: Arc<[IpNet]>,
-    /// Failed attempts to authenticate a minute and address; 0: no limit.
+    /// The maximum number of failed authentication attempts per minute and address; 0 means no limit.
     pub auth_failures_per_minute: u32,
-    /// Refusals a minute and address that the trail is told one by one; 0: all.
+    /// The maximum number of refusals per minute and address that the trail records individually; 0 means all.
     pub refusals_per_minute: u32,
 }
 
 impl Limits {
-    /// As what the connections of `peer` are counted, and how many there may be where there may be `all` of
-    /// everybody; `None` where it may have any number. This machine and trusted proxies bring the connections of
-    /// others.
+    /// Returns the address under which connections of `peer` are counted, and the limit for it if `all` connections are
+    /// allowed in total. Returns `None` for an unlimited peer: this machine and trusted proxies carry the connections
+    /// of others.
     #[must_use]
     pub fn share(&self, peer: IpAddr, all: usize) -> Option<(IpAddr, usize)> {
         let (peer, written) = (peer.to_canonical(), self.connections_per_address);
@@ -62,14 +63,14 @@ impl Limits {
     }
 }
 
-/// The peer's address in its simplest form: of one that maps IPv4 into IPv6, as a listener on `[::]` sees it,
-/// the IPv4 address (RFC 4291 §2.5.5.2), and no zone.
+/// Normalises the peer's address. An IPv4-mapped IPv6 address, as a listener on `[::]` sees it, becomes IPv4 (RFC 4291
+/// §2.5.5.2). The zone is removed.
 #[must_use]
 pub fn simplest(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-/// What counts as one address: of IPv6 the network, since whoever has one address has all of it.
+/// Returns the unit that counts as one address. For IPv6 it is the network, since a client usually controls all of it.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address {
@@ -80,7 +81,7 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What one consumer may use, over all workers, and has used.
+/// The quota of one consumer over all workers: its limits and its usage.
 #[derive(Debug)]
 pub struct Quota {
     per_minute: Option<u32>,
@@ -96,12 +97,12 @@ struct Used {
     in_flight: AtomicU32,
 }
 
-/// One call in flight; dropping it gives the place back.
+/// The permit of one call in flight. Dropping it releases the slot.
 #[derive(Debug)]
 pub struct ConcurrencyPermit(Arc<Used>);
 
 impl Quota {
-    /// A quota of so many requests a minute, and so many in flight.
+    /// Creates a quota with a limit of requests per minute and a limit of calls in flight. `None` or 0 means no limit.
     #[must_use]
     pub fn new(per_minute: Option<u32>, concurrency: Option<u32>) -> Self {
         let used = Used { epoch: Instant::now(), arrival: AtomicU64::new(0), in_flight: AtomicU32::new(0) };
@@ -109,8 +110,8 @@ impl Quota {
         Self { per_minute: limit(per_minute), concurrency: limit(concurrency), used: Arc::new(used) }
     }
 
-    /// The same consumer's quota from now on. What was used of the former counts: the same part of a
-    /// minute's requests, and every call that was counted and is still in flight.
+    /// Returns the same consumer's quota with new limits. The usage carries over: the used share of a minute's
+    /// requests, and every counted call in flight.
     #[must_use]
     pub fn with_limits(self: Arc<Self>, per_minute: u32, concurrency: u32) -> Arc<Self> {
         if (self.per_minute.unwrap_or(0), self.concurrency.unwrap_or(0)) == (per_minute, concurrency) {
@@ -120,10 +121,10 @@ impl Quota {
         Arc::new(Self { used: Arc::clone(&self.used), ..fresh })
     }
 
-    /// Takes one call out of the quota.
+    /// Charges one call to the quota.
     ///
     /// # Errors
-    /// The code, and how long until it makes sense to ask again.
+    /// The code, and the delay after which the caller should retry.
     pub fn take(&self) -> Result<Option<ConcurrencyPermit>, (Code, Duration)> {
         let place = match self.concurrency {
             None => None,
@@ -137,7 +138,7 @@ impl Quota {
             }
         };
         let Some(per_minute) = self.per_minute else { return Ok(place) };
-        // GCRA: each call moves the arrival time on; a whole minute's calls may come at once.
+        // GCRA: each call advances the arrival time by one step; a burst of one minute's calls is allowed.
         let minute = u64::try_from(MINUTE.as_nanos()).unwrap_or(u64::MAX);
         let step = minute / u64::from(per_minute);
         let now = u64::try_from(self.used.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! The way of one request. [`Gateway::handle`] is all of its control flow.
+//! The gateway: the path of one request. [`Gateway::handle`] holds its whole control flow.
 
 mod admit;
 mod body_rules;
@@ -48,44 +48,45 @@ use freezes::Freezes;
 use limits::{Limits, Quota, network};
 use store_lease::StoreLease;
 
-/// The configuration, compiled. A request sees one of them from beginning to end.
+/// The compiled configuration. A request uses one snapshot from beginning to end.
 pub struct Snapshot {
-    /// Who may call.
+    /// The consumers and their credentials.
     pub directory: Directory,
-    /// Where to.
+    /// The routes to the upstreams.
     pub routes: Routes,
-    /// What they may do there.
+    /// The roles and grants that permit calls.
     pub policy: Policy,
-    /// The credentials.
+    /// The upstream credentials.
     pub custody: Custody,
-    /// What upstreams gave for the credentials at these places: kept over reloads.
+    /// The access tokens that upstreams issued, by credential index; kept across reloads.
     pub passes: HashMap<usize, Arc<TokenSlot>>,
-    /// Logins that were refused, kept over reloads and restarts.
+    /// The rejected logins, kept across reloads and restarts.
     pub refused_logins: Arc<RefusedLogins>,
-    /// The upstreams, by their places.
+    /// The upstreams; other tables hold indexes into this list.
     pub upstreams: Vec<Upstream>,
-    /// What is frozen.
+    /// The active freezes.
     pub freezes: Freezes,
-    /// How long what came from the store is good.
+    /// The lease on all data that came from the store.
     pub vouched: Arc<StoreLease>,
-    /// The limits.
+    /// The configured limits.
     pub limits: Limits,
-    /// What each consumer has used, by its place.
+    /// The quota of each consumer, by the consumer's index.
     pub quotas: Vec<Arc<Quota>>,
-    /// Failed attempts and refusals, kept over reloads.
+    /// The counters of failed attempts and refusals, kept across reloads.
     pub failures: Arc<FailureLimiter>,
-    /// Signatures that were used and are good once, kept over reloads.
+    /// The single-use signatures seen so far, kept across reloads.
     pub nonces: Arc<ReplayCache>,
-    /// The key of the fingerprints under which wrong credentials are recorded.
+    /// The key of the fingerprints under which the trail records wrong credentials.
     pub fingerprints: HmacKey,
 }
 
 impl Snapshot {
-    /// Keeps refused logins in the file at `path` from now on, and recalls those that it has. What it has of others,
-    /// or of what a credential was before, is forgotten.
+    /// Persists rejected logins in the file at `path` from now on, and restores those that it holds. Entries of unknown
+    /// credentials, or of former versions of a credential, are discarded.
     ///
     /// # Errors
-    /// Where it cannot be read, is damaged, or others may read or replace it: then nothing of it counts.
+    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No entry is restored
+    /// then.
     pub fn recall_logins(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
         self.refused_logins.open(path, keeper)?;
         let is_marked = |place: &usize, mark: &Mark| {
@@ -97,52 +98,52 @@ impl Snapshot {
         Ok(())
     }
 
-    /// What the consumer called `name` has used of its limits.
+    /// Returns the quota of the consumer called `name`.
     #[must_use]
     pub fn quota(&self, name: &str) -> Option<Arc<Quota>> {
         self.quotas.get(self.directory.place(name)?).map(Arc::clone)
     }
 }
 
-/// What was received, as the socket gave it: hyper has seen only what passed the strict framer.
+/// The request head as it was received from the socket. hyper sees only heads that passed the strict framer.
 #[derive(Debug)]
 pub struct RawHead {
-    /// The method; absent where the head was not readable.
+    /// The request method; `None` if the head could not be parsed.
     pub method: Option<Method>,
-    /// The target's bytes; of an unreadable head, its first ones.
+    /// The request target in bytes; of a head that could not be parsed, its first bytes.
     pub target: Rc<[u8]>,
-    /// Why the head was refused.
+    /// The framing fault for which the head was rejected.
     pub fault: Option<Fault>,
 }
 
 impl RawHead {
-    /// What a signature of the consumer's is about.
+    /// Returns the parts of the request that a consumer's signature covers.
     fn message<'a>(&'a self, head: &'a Parts) -> Message<'a> {
         Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
     }
 
-    /// The head as it is decided on; `bodied` says whether a body comes with it, or may.
+    /// Returns the head for the decision. `bodied` means that a body follows or may follow.
     fn head<'a>(&'a self, head: &'a Parts, bodied: bool) -> Head<'a> {
         Head { method: &head.method, target: &self.target, headers: &head.headers, bodied }
     }
 }
 
-/// One worker's gateway.
+/// The gateway of one worker.
 pub struct Gateway {
-    /// The configuration.
+    /// The current configuration.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The trail.
+    /// The journal that appends to the audit trail.
     pub journal: Journal,
-    /// The time of day.
+    /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// The worker's connections to upstreams.
+    /// The worker's connections to the upstreams.
     pub transport: Rc<Transport>,
-    /// The folder for bodies that do not fit into memory.
+    /// The folder for request bodies that do not fit into memory.
     pub spool: PathBuf,
 }
 
 impl Gateway {
-    /// Takes one request from its head to its answer.
+    /// Handles one request, from its head to the response.
     pub async fn handle(
         &self,
         request: Request<Incoming>,
@@ -178,7 +179,7 @@ impl Gateway {
                 let challenge = Challenge::of(&head.headers);
                 let response = refuse(&snapshot, draft, (&refusal, &arrival, challenge), close);
                 if refusal.retry_after.is_some() {
-                    // Boxed: without it every call's future would have room for a timer.
+                    // Boxed: otherwise every call's future would reserve room for a timer.
                     Box::pin(tokio::time::sleep(limits::REFUSAL_DELAY)).await;
                 }
                 return response;
@@ -223,8 +224,8 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Records what was refused before it was a request, and has no answer: a connection that was
-    /// abused, or a stream of it.
+    /// Records a fault that occurred before there was a request, so that no response is possible: an abused connection
+    /// or stream.
     pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Peer>) {
         let snapshot = self.snapshot.load_full();
         let from = (self.clock.now(), Rc::clone(arrival));
@@ -234,7 +235,7 @@ impl Gateway {
     }
 }
 
-/// Logs what consumers can do nothing about, and are not told.
+/// Logs failures that only the operator can fix; the consumer does not see the reason.
 fn log(snapshot: &Snapshot, entry: &Entry, failure: &Failure) {
     let by_configuration = matches!(
         failure.code,
@@ -268,17 +269,18 @@ fn refuse(
     response
 }
 
-/// Keeps a credential off the trail that was sent in the method, the target or as user agent too.
+/// Masks a credential that the caller also sent in the method, the target or the user agent, so that the trail does not
+/// contain it.
 fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
     draft.conceal(|text| own.conceal(text));
     let target = refusal.known.target.as_ref().and_then(|target| own.conceal(target.as_str().as_bytes()));
     if let Some(target) = target {
-        // `*` may stand as it is in every part of a target.
+        // `*` is allowed unescaped in every part of a target.
         refusal.known.target = Target::canonical(&target).ok();
     }
 }
 
-/// What of the consumer's header lines the upstream does not receive.
+/// Selects the consumer's header fields that the upstream does not receive.
 fn drop_headers(
     snapshot: &Snapshot,
     permit: &Permit,

@@ -1,5 +1,5 @@
-//! A call whose body took its time is judged again once it is whole, by what is in force then: nobody
-//! keeps what was revoked meanwhile by sending slowly. So is one that waited for a login.
+//! Re-authorisation of a delayed call. After a slow body or a login, the gateway decides again by the current snapshot.
+//! A caller therefore cannot keep revoked access by sending slowly.
 
 use std::time::SystemTime;
 
@@ -11,11 +11,11 @@ use crate::policy::{Action, BodyMembers, BodyUnreadable, Permit};
 use crate::signature::Message;
 use crate::transport::Failure;
 
-/// Whether what `former` permitted is permitted by `current` as well, with the same credential. `bodied`
-/// says that it has a body.
+/// Checks that `current` permits the call that `former` permitted, with the same credential. `bodied` means that the
+/// call has a body.
 ///
 /// # Errors
-/// [`Failure`]: the call is not made.
+/// [`Failure`] if the call is no longer permitted.
 pub(super) fn reauthorize(
     permit: &Permit,
     message: Message<'_>,
@@ -24,7 +24,7 @@ pub(super) fn reauthorize(
 ) -> Result<(), Failure> {
     let identity = identify(message, &current.directory, now)
         .map_err(|_| no_more(Code::Unauthenticated, "the token or key is good no more"))?;
-    // Places are those of a snapshot; names last.
+    // An index is valid in one snapshot only; a name is valid in both.
     let action = permit.action();
     let upstream = former.upstreams.get(action.upstream).map(|upstream| &upstream.name);
     let upstream = current.upstreams.iter().position(|held| Some(&held.name) == upstream);
@@ -32,7 +32,7 @@ pub(super) fn reauthorize(
     let org = permit.org().map(ToString::to_string);
     let (method, target, body) = (action.method.clone(), action.target.clone(), action.body.clone());
     let mut again = Action { upstream, method, target, org, body };
-    // A rule that came meanwhile looks at what nobody has read.
+    // A rule added since then may inspect a body that was not parsed.
     if bodied && again.body.is_none() {
         again.body = BodyMembers::unreadable(BodyUnreadable::Long);
     }

@@ -1,7 +1,7 @@
-//! How long what came from the store is good: as long as the store could be read not too long ago.
+//! A lease on store data: how long data read from the store stays valid.
 //!
-//! It is a lease, and whoever follows the store renews it: should that one hang, on a disk that does
-//! not answer, calls that rest on the store end all the same.
+//! The follower of the store renews the lease after each successful read. If the follower hangs, for example on a disk
+//! that does not respond, the lease expires and calls that depend on the store are refused.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,30 +10,30 @@ use super::Snapshot;
 use super::decide::Caller;
 use crate::code::Code;
 
-/// Until when the store vouches for what came from it. Each snapshot has that of the one before it.
+/// The expiry of the lease on store data. Each snapshot shares the lease of the one before it.
 #[derive(Debug)]
 pub struct StoreLease {
     begun: Instant,
-    /// In milliseconds since `begun`.
+    /// The expiry, in milliseconds since `begun`.
     until: AtomicU64,
 }
 
 impl Default for StoreLease {
-    /// For ever, until it is renewed for less.
+    /// Creates a lease without an end; the first renewal may set one.
     fn default() -> Self {
         Self { begun: Instant::now(), until: AtomicU64::new(u64::MAX) }
     }
 }
 
 impl StoreLease {
-    /// The store was read just now, and vouches for so long; for ever where `bound` is zero.
+    /// Renews the lease for `bound` from now, after a successful read of the store. A `bound` of zero means no end.
     pub fn renew(&self, bound: Duration) {
         let until = (self.begun.elapsed() + bound).as_millis();
         let until = u64::try_from(until).ok().filter(|_| !bound.is_zero()).unwrap_or(u64::MAX);
         self.until.store(until, Ordering::Release);
     }
 
-    /// Whether it does so still.
+    /// Returns whether the lease has not expired.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.begun.elapsed().as_millis() <= u128::from(self.until.load(Ordering::Acquire))
@@ -41,8 +41,8 @@ impl StoreLease {
 }
 
 impl Snapshot {
-    /// Why a call that policy permits is not made now: the code, and the reason for the trail. What
-    /// concerns the consumer itself is 403; the rest is our own doing, and 503.
+    /// Returns why the gateway blocks a call that policy permits: the code, and the reason for the trail. A cause that
+    /// concerns the consumer gives 403; any other gives 503.
     #[must_use]
     pub fn blocked_by(
         &self,
@@ -55,7 +55,7 @@ impl Snapshot {
 
     fn expired_for(&self, caller: &impl Caller, credential: usize) -> Option<(Code, &'static str)> {
         let stored = |credential| self.custody.credential(credential).is_some_and(|held| held.stored);
-        // The time last: who does not rest on the store does not ask for it.
+        // The clock is read last, and only for calls that depend on the store.
         let rests = caller.is_stored() || stored(credential);
         (rests && !self.vouched.is_valid())
             .then_some((Code::StoreUnavailable, "the store could not be read for too long"))
