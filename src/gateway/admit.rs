@@ -26,7 +26,7 @@ pub struct Admitted<'s> {
     pub own: Option<Own<'s>>,
     /// The route that matched the request.
     pub route: &'s Route,
-    /// The consumer's concurrency permit; `None` without a quota.
+    /// The call's slot among its consumer's calls in flight; `None` without a concurrency limit.
     pub place: Option<ConcurrencyPermit>,
 }
 

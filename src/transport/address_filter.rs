@@ -1,18 +1,18 @@
-//! Which addresses a name may lead to: whoever answers for a name must not choose what of this machine or of
-//! its cloud is called with a credential.
+//! Address filter: which addresses a host name may resolve to. The owner of a DNS name must not be able to direct a
+//! call with a credential to this machine or to its cloud's metadata service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A range of addresses (CIDR): `169.254.0.0/16`; an address alone is a range of one.
+/// A range of addresses (CIDR), for example `169.254.0.0/16`. A single address is a range of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
-    /// How many bits at the front all its addresses share.
+    /// The length of the prefix, in bits.
     bits: u32,
 }
 
-/// This is no range of addresses.
+/// The text is not a range of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an address and a number of bits, as in \"169.254.0.0/16\"")]
 pub struct NoNetwork;
@@ -26,7 +26,7 @@ impl FromStr for Network {
         let first: IpAddr = address.parse().map_err(|_| NoNetwork)?;
         let width = if first.is_ipv4() { 32 } else { 128 };
         let bits: u32 = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| NoNetwork))?;
-        // Addresses are judged in their simplest form, so ranges are too.
+        // Addresses are compared in canonical form, so ranges are canonical too.
         let (first, bits) = match (first.to_canonical(), bits.checked_sub(96)) {
             (IpAddr::V4(mapped), Some(bits)) if first.is_ipv6() => (IpAddr::V4(mapped), bits),
             _ => (first, bits),
@@ -47,7 +47,8 @@ impl Network {
     }
 }
 
-/// Whether an endpoint may be reached at `address`. `local`: it is written as this machine itself.
+/// Returns whether an endpoint may be reached at `address`. `local` means that the endpoint is configured as this
+/// machine itself.
 #[must_use]
 pub fn is_allowed(address: IpAddr, local: bool, allowed: &[Network]) -> bool {
     let address = plain(address);
@@ -59,7 +60,7 @@ pub fn is_allowed(address: IpAddr, local: bool, allowed: &[Network]) -> bool {
     }
     match address {
         IpAddr::V4(v4) => {
-            // All of 0.0.0.0/8 is "this host", to Linux too.
+            // All of 0.0.0.0/8 means "this host", on Linux too.
             let [first, ..] = v4.octets();
             first != 0 && !v4.is_link_local() && !v4.is_multicast() && !v4.is_broadcast()
         }
@@ -70,10 +71,10 @@ pub fn is_allowed(address: IpAddr, local: bool, allowed: &[Network]) -> bool {
     }
 }
 
-/// Where a cloud tells its machines their secrets, beside 169.254.169.254.
+/// The IPv6 address of a cloud's metadata service, besides 169.254.169.254. It serves secrets to its machines.
 const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// An IPv4 address that is written as one of IPv6 is what it stands for: mapped, or translated (NAT64).
+/// Unwraps an IPv4 address embedded in IPv6, mapped or translated (NAT64).
 fn plain(address: IpAddr) -> IpAddr {
     let canonical = address.to_canonical();
     let IpAddr::V6(v6) = canonical else { return canonical };

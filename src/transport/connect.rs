@@ -1,4 +1,4 @@
-//! Making a connection to an upstream.
+//! Establishes connections to upstreams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,39 +25,39 @@ use crate::io::timer::LazyTimer;
 use crate::origin::Origin;
 use crate::tls;
 
-/// How long a connection may take to be free after an answer.
+/// The longest wait for a connection to become ready again after a response.
 const SETTLING: Duration = Duration::from_millis(20);
-/// How long connecting may take where there is another endpoint to be tried.
+/// The longest connection attempt while another endpoint remains to be tried.
 const NEXT_AFTER: Duration = Duration::from_secs(5);
 
-/// Where an upstream is reached, and how. A clone shares the connections of the first.
+/// The endpoint of an upstream, with its connection settings. A clone shares the connections of the original.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Tells the endpoint's connections from those of every other, also after a reload.
+    /// Identifies the endpoint's connections in the pool; unique across reloads.
     pub(super) id: u64,
-    /// Scheme, host and port.
+    /// The scheme, host and port.
     pub origin: Origin,
-    /// TLS settings where the scheme is `https`.
+    /// The TLS connector and server name, if the scheme is `https`.
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// How long until the answer's head, and between pieces of its body.
+    /// The time-out for the response head, and between two pieces of the response body.
     pub(super) timeout: Duration,
-    /// How long an idle connection is kept.
+    /// The maximum idle time of a pooled connection.
     pub(super) pool_idle: Duration,
-    /// Whether it answers, and what it has to do.
+    /// The shared state of the endpoint: availability and load.
     pub standing: Arc<EndpointState>,
-    /// Whether its upstream has others.
+    /// Whether the upstream has several endpoints.
     pub(super) is_one_of_several: bool,
-    /// Whether its health is looked at, so that no call has to try whether it is up again.
+    /// Whether health checks run for this endpoint, so that no call has to probe whether it is up again.
     pub is_checked: bool,
-    /// The addresses that it may have beyond the usual.
+    /// The addresses that the operator allows beyond the default.
     allowed: Arc<[Network]>,
 }
 
 impl Endpoint {
-    /// An endpoint. `tls` must be there where the origin's scheme is `https`.
+    /// Creates an endpoint. `tls` is used only if the origin's scheme is `https`.
     ///
     /// # Errors
-    /// Where the host is no name that a certificate could carry.
+    /// An I/O error if the host is not a valid server name for a certificate.
     pub fn new(
         origin: Origin,
         tls: Arc<ClientConfig>,
@@ -84,22 +84,22 @@ impl Endpoint {
         })
     }
 
-    /// The same with the standing that it has, one of several or not.
+    /// Sets the shared state, whether the upstream has several endpoints, and whether health checks run.
     #[must_use]
     pub fn standing(self, standing: Arc<EndpointState>, is_one_of_several: bool, is_checked: bool) -> Self {
         Self { standing, is_one_of_several, is_checked, ..self }
     }
 
-    /// The same, which may have these addresses too.
+    /// Sets the addresses that are allowed beyond the default.
     #[must_use]
     pub fn with_allowed(self, allowed: Arc<[Network]>) -> Self {
         Self { allowed, ..self }
     }
 
-    /// Makes a connection, within the endpoint's time-out, of which so much is `left`.
+    /// Opens a connection. `left` is what remains of the endpoint's time-out.
     pub(super) async fn connect(&self, left: Duration) -> Result<Box<Connection>, Failure> {
         let patience = if self.is_one_of_several { shared(self.timeout, left) } else { left };
-        // Boxed: it is rare and large, and every call's future would have room for it.
+        // Boxed: this future is rare and large, and every call's future would reserve room for it.
         let connecting = Box::pin(tokio::time::timeout(patience, self.connect_patiently()));
         connecting.await.unwrap_or_else(|_| {
             let reason = format!("no connection to {} within {patience:?}", self.origin.authority());
@@ -109,7 +109,7 @@ impl Endpoint {
 
     async fn connect_patiently(&self) -> Result<Box<Connection>, Failure> {
         let tcp = self.connect_to_any(&self.addresses().await?).await?;
-        // Only costs latency where it fails.
+        // A failure here costs only latency.
         tcp.set_nodelay(true).unwrap_or_default();
         let Some((connector, name)) = &self.tls else { return Connection::new(tcp).await };
         let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
@@ -120,8 +120,8 @@ impl Endpoint {
         Connection::new(stream).await
     }
 
-    /// Where the host is now. Whatever a name leads to is judged anew for every connection, since whoever
-    /// answers for it may answer something else each time.
+    /// Resolves the host. The addresses are filtered for every connection, since the name may resolve differently each
+    /// time.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let host = self.origin.host.as_str();
         let none = |why: &dyn std::fmt::Display| {
@@ -154,19 +154,19 @@ impl Endpoint {
     }
 }
 
-/// How long connecting may take where another endpoint is to be tried within the same `timeout`, of which so much is
-/// `left`.
+/// Returns the limit for one connection attempt, if another endpoint may be tried within the same `timeout`. `left` is
+/// what remains of it.
 fn shared(timeout: Duration, left: Duration) -> Duration {
     left.min(NEXT_AFTER).min(timeout / 2)
 }
 
-/// One HTTP/1.1 connection. Dropping it closes the socket, whatever is on its way. Boxed: it is handed on
-/// several times for every exchange.
+/// One HTTP/1.1 connection. Dropping it closes the socket, even during an exchange. Boxed, since each exchange moves it
+/// several times.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) watch: ConnState,
-    /// Kept with the connection: setting a timer anew for every exchange costs more than one
-    /// that is looked at when it runs out.
+    /// The timer is kept with the connection: arming a new timer for every exchange costs more than checking an old one
+    /// when it expires.
     pub(super) deadline: LazyTimer,
     task: JoinHandle<()>,
 }
@@ -179,20 +179,20 @@ impl Connection {
             .handshake(io)
             .await
             .map_err(|error| Failure { code: Code::UpstreamClosed, reason: root(&error) })?;
-        // Its errors reach whoever waits for the answer.
+        // Connection errors also reach the caller that awaits the response.
         let task = tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
         Ok(Box::new(Self { sender, watch, deadline: LazyTimer::default(), task }))
     }
 
-    /// Whether it takes another request, now or as soon as its own task has seen the end of the last.
-    /// One that holds back the rest of a body that the upstream does not read never does.
+    /// Returns whether the connection accepts another request, now or as soon as its task has seen the end of the last
+    /// one. A connection with unsent body data that the upstream does not read is not reusable.
     pub(super) async fn is_reusable(&mut self) -> bool {
-        // Boxed: it is rare, and every call's future would have room for a timer.
+        // Boxed: this is rare, and every call's future would reserve room for a timer.
         self.sender.is_ready()
             || matches!(Box::pin(tokio::time::timeout(SETTLING, self.sender.ready())).await, Ok(Ok(())))
     }
 
-    /// What an error of this connection means.
+    /// Maps an error of this connection to a failure.
     pub(super) fn failure(&self, error: &hyper::Error) -> Failure {
         if let Some(fault) = self.watch.fault() {
             return Failure { code: Code::UpstreamInvalid, reason: fault.reason.into() };
@@ -204,7 +204,7 @@ impl Connection {
             }
             cause = found.source();
         }
-        // An upstream that wants a client certificate says so only once the handshake is over (RFC 8446 §4.4.2).
+        // An upstream that requires a client certificate reports this only after the handshake (RFC 8446 §4.4.2).
         if let Some(why) = tls::reason(error) {
             return Failure { code: Code::UpstreamTls, reason: format!("TLS: {why}") };
         }

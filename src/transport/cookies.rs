@@ -1,13 +1,13 @@
-//! Cookies, as servers read them: more differently than any other header.
+//! Cookie parsing. Servers differ in parsing cookies more than in any other header, so this parser is conservative.
 
 use http::HeaderValue;
 
-/// The pairs of a `Cookie` line, each with its blanks.
+/// Iterates over the pairs of a `Cookie` header value, each with its surrounding spaces.
 pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b';')
 }
 
-/// A `Cookie` line without the pairs that are to go; none where nothing is left.
+/// Removes the pairs that `goes` selects from a `Cookie` header value. Returns `None` if no pair is left.
 pub(super) fn remove_pairs(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
     let kept: Vec<&[u8]> =
         pairs(line.as_bytes()).filter(|pair| !goes(pair)).map(<[u8]>::trim_ascii).collect();
@@ -15,10 +15,10 @@ pub(super) fn remove_pairs(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> 
     HeaderValue::from_bytes(&kept).ok().filter(|kept| !kept.is_empty())
 }
 
-/// Whether a `Set-Cookie` line, or a pair of a `Cookie` line, may set the cookie of this name for some reader.
+/// Returns whether a `Set-Cookie` value, or a pair of a `Cookie` value, may set the named cookie in some parser.
 ///
-/// Readers take a comma, a blank or `&` for the end of a pair, decode names, ignore case, quotes and what cannot
-/// stand in a name, or take `_`, `.` and `-` for each other.
+/// Some parsers end a pair at a comma, a space or `&`. Some decode names, ignore case, quotes and invalid characters,
+/// or treat `_`, `.` and `-` as equal.
 pub(super) fn may_set(pair: &[u8], name: &str) -> bool {
     let wanted = letters(name.as_bytes());
     if wanted.is_empty() {
@@ -34,13 +34,13 @@ pub(super) fn may_set(pair: &[u8], name: &str) -> bool {
         }
         match before.iter().rposition(|byte| *byte == b'=') {
             Some(at) => end = at,
-            // What stands before the first `=`, with the blanks that a reader may take for a part of the name.
+            // The part before the first `=`, with the spaces that a parser may take for a part of the name.
             None => return letters(before) == wanted,
         }
     }
 }
 
-/// What of a name every reader sees: its letters and digits, decoded, in lower case.
+/// Reduces a name to what every parser agrees on: its letters and digits, decoded, in lower case.
 fn letters(name: &[u8]) -> Vec<u8> {
     let decoded = percent_encoding::percent_decode(name);
     decoded.filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect()

@@ -1,5 +1,5 @@
-//! How an endpoint stands: whether it answers, and how many calls it has. Shared by all workers, and kept over
-//! reloads for as long as the upstream has the endpoint.
+//! The state of an endpoint: its circuit (up or down) and its load. All workers share it. It is kept across reloads as
+//! long as the upstream has the endpoint.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,53 +7,53 @@ use std::time::{Duration, Instant};
 
 use crate::origin::Origin;
 
-/// So many failures in a row, and it is down.
+/// The number of consecutive failures after which an endpoint is down.
 const MOST_FAILURES: u32 = 3;
-/// How long until one that is down is tried, at first; twice as long after every failure.
+/// The first back-off of an endpoint that is down; it doubles after every failure.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// How long until it is tried, at most.
+/// The longest back-off of an endpoint that is down.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How often a kind of failure is logged.
+/// The minimum interval between two log lines of the same kind.
 const LOGGED_EVERY: Duration = Duration::from_secs(10);
 
-/// The standing of one endpoint. A status never counts: only what does not answer is down.
+/// The state of one endpoint. The status of a response never counts: only an endpoint that does not respond is down.
 #[derive(Debug)]
 pub struct EndpointState {
     upstream: String,
     origin: String,
     in_flight: AtomicI64,
-    /// Whether the record holds anything against it: looked at by every call, so that those of an endpoint in
-    /// good standing share no lock.
+    /// Whether the record holds failures. Every call reads this flag, so calls to a healthy endpoint take no lock.
     has_failures: AtomicBool,
     down: AtomicBool,
-    /// Whether it has answered since its health was to be looked at last. Mostly only read, for the same reason.
+    /// Whether the endpoint has responded since the last health check was due. Mostly read, rarely written, for the
+    /// same reason.
     heard: AtomicBool,
-    /// Whether it has ever answered.
+    /// Whether the endpoint has ever responded.
     known: AtomicBool,
     record: Mutex<Record>,
 }
 
 #[derive(Debug, Default)]
 struct Record {
-    /// Calls in a row that found nobody.
+    /// The number of consecutive calls without a response.
     missed: u32,
-    /// Health checks in a row that did.
+    /// The number of consecutive health checks that failed.
     ill: u32,
-    /// When one that is down may be tried.
+    /// The time at which an endpoint that is down may be tried again.
     next: Option<Instant>,
     pause: Duration,
-    /// When its health is to be looked at.
+    /// The time at which the next health check is due.
     check: Option<Instant>,
-    /// When each kind of failure was logged last.
+    /// The time of the last log line, for each kind of failure.
     logged: Vec<(&'static str, Instant)>,
 }
 
-/// A call in flight, counted until it is dropped.
+/// One call in flight, counted until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<EndpointState>);
 
 impl EndpointState {
-    /// A good one, of an endpoint of the upstream called so.
+    /// Creates the state of a healthy endpoint. `upstream` is the name of its upstream.
     #[must_use]
     pub fn new(upstream: &str, origin: &Origin) -> Self {
         Self {
@@ -68,14 +68,15 @@ impl EndpointState {
         }
     }
 
-    /// Whether calls may go there: it is not down.
+    /// Returns whether calls may use the endpoint: it is not down.
     #[must_use]
     pub fn is_up(&self) -> bool {
         !self.down.load(Ordering::Relaxed)
     }
 
-    /// Whether it answers; none while nobody knows. One that is `alone`, has failed and never answered does not
-    /// answer: calls cannot avoid it, so nothing is waited for.
+    /// Returns whether the endpoint responds; `None` while this is unknown. An endpoint that is `alone`, has failed and
+    /// has never responded counts as not responding: calls have no alternative, so there is no reason to wait for more
+    /// failures.
     #[must_use]
     pub fn answers(&self, alone: bool) -> Option<bool> {
         let known = self.known.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed);
@@ -86,19 +87,19 @@ impl EndpointState {
         }
     }
 
-    /// How many calls it has.
+    /// Returns the number of calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> i64 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts a call.
+    /// Counts a call until the returned guard is dropped.
     pub(super) fn load(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
-    /// A call was answered. Where it is `checked`, what checks found stays.
+    /// Records that a call was answered. If the endpoint is `checked`, the result of health checks stays.
     pub(super) fn record_success(&self, checked: bool) {
         if !self.heard.load(Ordering::Relaxed) {
             self.heard.store(true, Ordering::Relaxed);
@@ -111,14 +112,14 @@ impl EndpointState {
         }
     }
 
-    /// A call found nobody, or had no answer in time.
+    /// Records that a call could not connect, or got no response in time.
     pub(super) fn record_failure(&self, reason: &str) {
         let mut record = self.record();
         record.missed = record.missed.saturating_add(1);
         self.apply(record, reason);
     }
 
-    /// Its health was looked at; `ill` says what is wrong with it.
+    /// Records a health check; `ill` is the reason if it failed.
     pub fn record_check(&self, ill: Option<&str>) {
         let mut record = self.record();
         match ill {
@@ -131,7 +132,8 @@ impl EndpointState {
         self.apply(record, ill.unwrap_or_default());
     }
 
-    /// Logs what only the operator can mend, once in ten seconds of each kind: the trail has them all.
+    /// Logs a failure that only the operator can fix, at most once in ten seconds for each kind. The trail records all
+    /// of them.
     pub fn log(&self, code: &'static str, reason: &str) {
         let (mut record, now) = (self.record(), Instant::now());
         record.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_EVERY);
@@ -144,7 +146,8 @@ impl EndpointState {
         tracing::warn!(upstream, code, reason, "the upstream, or how it is configured, needs a look");
     }
 
-    /// Whether one that is down is to be tried now: true once, to whoever shall try it.
+    /// Returns whether an endpoint that is down should be tried now. Returns `true` to one caller only; that caller
+    /// tries it.
     #[must_use]
     pub fn try_half_open(&self, now: Instant) -> bool {
         if self.is_up() {
@@ -153,14 +156,15 @@ impl EndpointState {
         let mut record = self.record();
         let due = record.next.is_some_and(|next| next <= now);
         if due {
-            // Whoever tries it may take long, or leave: nobody else is held up by that.
+            // The attempt may take long or be abandoned, so the next attempt is scheduled now.
             record.next = now.checked_add(record.pause);
         }
         due
     }
 
-    /// Whether its health is to be looked at now: every `interval`, and where it is down as it may be tried. One
-    /// that is `alone` is not looked at while calls are answered: they tell as much, and lead nowhere else.
+    /// Returns whether a health check is due: every `interval`, or at the end of the back-off if the endpoint is down.
+    /// An endpoint that is `alone` is not checked while calls are answered: they prove the same, and have no
+    /// alternative.
     #[must_use]
     pub fn is_check_due(&self, now: Instant, interval: Duration, alone: bool) -> bool {
         if !self.is_up() {
@@ -176,7 +180,7 @@ impl EndpointState {
         due && !(alone && heard)
     }
 
-    /// Puts in force what the record says now, and tells of it where that is a change.
+    /// Applies the record to the circuit, and logs a change.
     fn apply(&self, mut record: MutexGuard<'_, Record>, reason: &str) {
         let failures = record.missed.max(record.ill);
         let down = failures >= MOST_FAILURES;
@@ -306,7 +310,7 @@ mod tests {
         assert_eq!((first_fails.answers(true), first_fails.answers(false)), (Some(false), None));
         first_fails.record_check(None);
         assert_eq!(first_fails.answers(true), Some(true));
-        // What was heard stays known once its health was looked at.
+        // A response to a call stays known after a health check.
         let heard = standing();
         heard.record_success(false);
         let now = Instant::now();

@@ -1,5 +1,5 @@
-//! The few words with which an upstream says why it refuses the gateway's credential. The operator finds them on the
-//! trail and in the log; the consumer never gets them.
+//! Excerpt of an upstream's explanation why it rejects the gateway's credential. claviger writes it to the trail and
+//! the log for the operator; the consumer never receives it.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::{UpstreamBody, scrub};
 use crate::inbound::Own;
 use crate::printable::printable_value;
 
-/// How much of a body is read for it, in bytes, and for how long.
+/// The maximum number of body bytes that are read for an excerpt, and the time-out for them.
 const READ: usize = 4 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many bytes of a body's text, and of a challenge, are repeated.
+/// The maximum length of an excerpt from a body or a challenge, in bytes.
 const LONGEST: usize = 256;
 const LONGEST_CHALLENGE: usize = 96;
-/// Members of JSON that say in words what is wrong, and those that name it.
+/// JSON members that usually explain an error in words, and those that name it.
 const WORDS: [&str; 5] = ["detail", "message", "msg", "error_description", "error"];
 const NAMES: [&str; 2] = ["code", "error"];
 
-/// What an upstream says in its answer, without what was `sent` to it and without its consumer's `own` credential; none where it says nothing that can be
-/// repeated: its body is coded, broken off, or does not come in time.
+/// Extracts the upstream's explanation from a response, without the credential that was `sent` and without the
+/// consumer's `own` credential. Returns `None` if nothing can be quoted: the body is encoded, truncated, or too slow.
 pub async fn excerpt(
     response: &mut Response<UpstreamBody>,
     (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
@@ -48,7 +48,7 @@ fn is_as_it_is(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// What of a text may be shown: a beginning of it, in which nothing controls a terminal.
+/// Formats a text for display: a prefix of it, without control characters.
 fn format_excerpt(
     text: &mut Vec<u8>,
     (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
@@ -64,7 +64,7 @@ fn format_excerpt(
     };
     conceal(text);
     let mut words = in_words(text).into_bytes();
-    // What JSON had spelt in another way may be the secret only now.
+    // Decoding JSON escapes may have revealed the secret only now.
     conceal(&mut words);
     let words = String::from_utf8_lossy(&words);
     let mut out = String::new();
@@ -80,7 +80,7 @@ fn format_excerpt(
     out
 }
 
-/// What JSON says in the members that say it, else the text itself.
+/// Returns the text of the JSON members that explain the error, or the text itself.
 fn in_words(text: &[u8]) -> String {
     let plain = || String::from_utf8_lossy(text).into_owned();
     let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(text) else { return plain() };

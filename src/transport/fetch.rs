@@ -1,4 +1,4 @@
-//! A request of our own and its whole answer: how a login is made.
+//! Sends a request of the gateway's own and reads the whole response. Logins are made this way.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,24 +10,25 @@ use super::{Endpoint, Failure, Signed, Transport};
 use crate::audit::Meter;
 use crate::code::Code;
 
-/// The longest answer, in bytes.
+/// The maximum length of a response, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// An answer to a request of our own, whole.
+/// The complete response to a request of the gateway's own.
 pub struct Fetched {
-    /// Its status.
+    /// The response status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The response headers.
     pub headers: HeaderMap,
-    /// Its body, wiped when it is dropped.
+    /// The response body, zeroised on drop.
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// Sends a request of our own, and reads its answer within the endpoint's time-out. It goes on without
-/// its entry, for all who wait for it: that the call was made is on the trail already.
+/// Sends a request of the gateway's own, and reads the response within the endpoint's time-out. The future does not
+/// borrow the entry, so it survives its call for all callers that wait for it. The trail already records that the call
+/// was made.
 ///
 /// # Errors
-/// [`Failure`], of the upstream's.
+/// [`Failure`] if the upstream cannot be reached or its response is invalid.
 pub fn fetch(
     endpoint: &Endpoint,
     signed: Signed<'_>,
@@ -43,7 +44,7 @@ pub fn fetch(
 }
 
 async fn exchange(endpoint: &Endpoint, signed: Signed<'_>) -> Result<Fetched, Failure> {
-    // Connections of its own: one that had been closed unseen would cost a login that must not be
+    // A separate pool without reused connections: a connection closed unnoticed would cost a login, which must not be
     // sent twice.
     let transport = Rc::new(Transport::default());
     let sent = transport.send(endpoint, signed, &Meter::default(), Instant::now()).await;

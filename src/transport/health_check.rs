@@ -1,4 +1,4 @@
-//! Looking at an endpoint's health: a request of nobody's, that carries no credential.
+//! Health checks of endpoints: a request without a consumer and without a credential.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::{Endpoint, Failure};
 use crate::audit::Meter;
 use crate::code::Code;
 
-/// How long a look may take.
+/// The time-out of one health check.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How the health of an upstream's endpoints is looked at.
+/// The settings of an upstream's health checks.
 #[derive(Debug, Clone)]
 pub struct Health {
-    /// What is asked for, with the base path.
+    /// The request target, including the base path.
     pub target: Uri,
-    /// How often.
+    /// The interval between two checks.
     pub interval: Duration,
 }
 
-/// Asks `endpoint` for `target`, on a connection of its own. Any status below 500 is good: that it wants to
-/// know who asks is a sign of health.
+/// Requests `target` from `endpoint` on a new connection. Any status below 500 counts as healthy: a request for
+/// authentication shows that the service works.
 ///
 /// # Errors
-/// [`Failure`] where it does not answer in time, or with a failure of its own.
+/// [`Failure`] if the endpoint does not respond in time, or responds with a status of 500 or more.
 pub async fn check(endpoint: &Endpoint, host: HeaderValue, target: Uri) -> Result<(), Failure> {
     let patience = PATIENCE.min(endpoint.timeout);
     let asked = tokio::time::timeout(patience, ask(endpoint, host, target)).await;

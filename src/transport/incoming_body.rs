@@ -1,4 +1,4 @@
-//! A consumer's body before it is taken: how much of it has come, and what is read of it first.
+//! A consumer's body before it is taken for forwarding: how much has arrived, and what was read ahead.
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
@@ -7,24 +7,24 @@ use hyper::body::Incoming;
 use super::request_body::{BodyFault, BodyLimits, PacedBody};
 use crate::audit::Meter;
 
-/// A consumer's body before it is taken: untouched, or with its beginning read.
+/// A consumer's body, either unread or with its beginning read.
 pub enum IncomingBody {
-    /// Nothing was read.
+    /// No byte was read.
     Unread(Incoming),
     /// The beginning was read.
     Peeked(Peeked),
 }
 
-/// A body whose beginning was read, and will be handed on first.
+/// A body whose beginning was read; the read part is forwarded first.
 pub struct Peeked {
     pub(super) watched: Box<PacedBody>,
-    /// The length of all of it, where that is known.
+    /// The length of the whole body in bytes, if it is known.
     pub(crate) known: Option<u64>,
     pub(crate) whole: bool,
 }
 
 impl IncomingBody {
-    /// Whether all of it has come.
+    /// Returns whether the whole body has arrived.
     #[must_use]
     pub fn is_over(&self) -> bool {
         match self {
@@ -33,15 +33,15 @@ impl IncomingBody {
         }
     }
 
-    /// Whether it is still to come, and known to have no more than `most` bytes.
+    /// Returns whether the body is still unread, and known to have at most `most` bytes.
     #[must_use]
     pub fn is_at_most(&self, most: u64) -> bool {
         let Self::Unread(incoming) = self else { return false };
         !incoming.is_end_stream() && incoming.size_hint().exact().is_some_and(|known| known <= most)
     }
 
-    /// Reads all of it, but no more than `most` bytes; what was read is handed on all the same. `None` where
-    /// there is more.
+    /// Reads the whole body if it has at most `most` bytes. The part that was read is forwarded in any case. Returns
+    /// `None` if the body is longer.
     pub async fn begin(
         self,
         most: usize,
@@ -61,7 +61,7 @@ impl Peeked {
     async fn read(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
         let mut front = BytesMut::new();
         let length = |front: &BytesMut| u64::try_from(front.len()).unwrap_or(u64::MAX);
-        // Of a known length it is known which byte is the last.
+        // With a known length, the last byte is recognised without another read.
         while !self.whole && front.len() <= most {
             match std::future::poll_fn(|cx| self.watched.poll(cx)).await {
                 Some(frame) => front.extend_from_slice(&frame?),

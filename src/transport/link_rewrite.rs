@@ -1,6 +1,6 @@
-//! Links in answers: an absolute link to the upstream would lead a script, and its token, past
-//! the gateway. Top-level members of JSON (`next`, `previous`), `Location`, `Link` and the like are led back to it;
-//! what cannot be is left as it is, and the trail says so.
+//! Link rewriting. An absolute link to the upstream would make a script send its token past the gateway. claviger
+//! rewrites top-level JSON members (`next`, `previous`), `Location`, `Link` and similar headers so that they point to
+//! the gateway. A link that cannot be rewritten is kept, and the trail records this.
 
 mod scan;
 mod spans;
@@ -18,64 +18,64 @@ use crate::origin::Origin;
 use scan::scan;
 use spans::{after_url, all_of, in_angles};
 
-/// How much of a body is held back until its links are seen.
+/// The maximum number of body bytes that are buffered to find links.
 const HELD: usize = 64 * 1024;
 
-/// Which links lead to this upstream, and where in an answer they are.
+/// The rewriting rules of one upstream: which links point to it, and which parts of a response contain links.
 #[derive(Debug, Clone)]
 pub struct LinkRewriter {
-    /// Top-level JSON members that carry a link; none: bodies are not touched.
+    /// The top-level JSON members that carry a link. If empty, bodies are not rewritten.
     pub members: Vec<String>,
-    /// The origins of its endpoints.
+    /// The origins of the upstream's endpoints.
     pub origins: Vec<Origin>,
-    /// Its base path, without a slash at the end.
+    /// The upstream's base path, without a trailing slash.
     pub base: String,
 }
 
-/// How the consumer sees the gateway.
+/// The URL under which the consumer reaches the gateway.
 #[derive(Debug, Clone, Copy)]
 pub struct PublicUrl<'a> {
-    /// Whether it came by TLS.
+    /// Whether the request arrived over TLS.
     pub tls: bool,
-    /// Its `Host`.
+    /// The request's `Host`.
     pub host: &'a str,
-    /// The route's prefix, without a slash at the end.
+    /// The route's prefix, without a trailing slash.
     pub prefix: &'a str,
 }
 
-/// How a redirect leads back to the request that it answers.
+/// The kind of redirect loop: the redirect leads to the request that it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {
-    /// From http to https, on whatever port.
+    /// From http to https, on any port.
     Https,
-    /// From https to http.
+    /// From https to http, on any port.
     Http,
     /// To the same scheme, host, port, path and query.
     Itself,
 }
 
-/// What becomes of a link.
+/// The result of rewriting one link.
 #[derive(Debug, PartialEq, Eq)]
 enum Led {
-    /// It leads to the gateway, perhaps as it was.
+    /// The link points to the gateway; the text may be unchanged.
     Back(String),
-    /// It leads, or may lead, to the upstream past the gateway: why it stays as it is.
+    /// The link points, or may point, to the upstream past the gateway and is kept, for this reason.
     Kept(&'static str),
-    /// It does not lead to this upstream, or is relative.
+    /// The link is relative, or does not point to this upstream.
     Elsewhere,
 }
 
-/// What became of the links of a body.
+/// The result of rewriting the links of a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Whether the body is another than the upstream's.
+    /// Whether the body differs from the upstream's.
     pub changed: bool,
-    /// Why a link that may lead past the gateway stays as it is.
+    /// Why a link that may lead past the gateway was kept.
     pub kept: Option<&'static str>,
 }
 
 impl LinkRewriter {
-    /// The link as the consumer must see it, or `None` where it stays as it is.
+    /// Rewrites one link for the consumer. Returns `None` if it stays unchanged.
     #[must_use]
     pub fn rewritten(&self, link: &str, face: PublicUrl<'_>) -> Option<String> {
         match self.to_public_url(link, face) {
@@ -85,7 +85,7 @@ impl LinkRewriter {
     }
 
     fn to_public_url(&self, link: &str, face: PublicUrl<'_>) -> Led {
-        // What clients pass over, and what is for them alone.
+        // Clients ignore surrounding spaces, and keep the fragment to themselves.
         let link = link.trim_matches(|letter: char| letter <= ' ');
         let at = link.find('#').unwrap_or(link.len());
         let (link, fragment) = link.split_at_checked(at).unwrap_or((link, ""));
@@ -97,7 +97,7 @@ impl LinkRewriter {
                 None => Led::Kept(OUTSIDE),
             };
         }
-        // `//host/path` takes the scheme of the page it stands on; the scheme does not matter here.
+        // `//host/path` inherits the scheme of its page; the scheme does not matter here.
         let absolute = link.starts_with("//").then(|| format!("http:{link}"));
         let split = Origin::split(absolute.as_deref().unwrap_or(link)).map(|(mut origin, rest)| {
             if origin.host.ends_with('.') {
@@ -124,8 +124,8 @@ impl LinkRewriter {
         }
     }
 
-    /// Whether what is no URL by our rules names a host of the upstream by those of lax clients (WHATWG URL):
-    /// slashes either way, any number of them, a user before it, escapes in it.
+    /// Returns whether a link that is no strict URL names a host of the upstream for lenient clients (WHATWG URL). Such
+    /// clients accept backslashes, any number of slashes, a user name, and escapes in the host.
     fn names_host(&self, link: &str) -> bool {
         let link: String = link.chars().filter(|letter| !letter.is_ascii_control()).collect();
         let is_http =
@@ -146,12 +146,12 @@ impl LinkRewriter {
         self.origins.iter().any(|own| own.host == host)
     }
 
-    /// Leads back the links in `Location`, `Content-Location`, `Link` (RFC 8288) and `Refresh`, absolute or of a
-    /// path alone. Gives why one stays as it is that may lead past the gateway.
+    /// Rewrites the links in `Location`, `Content-Location`, `Link` (RFC 8288) and `Refresh`, absolute or with a path
+    /// only. Returns why a link that may lead past the gateway was kept.
     pub fn rewrite_headers(&self, headers: &mut HeaderMap, face: PublicUrl<'_>) -> Option<&'static str> {
         let mut kept = None;
         for name in [LOCATION, CONTENT_LOCATION, LINK, REFRESH] {
-            // Asked first, since looking for an entry makes room for one.
+            // Checked first, since `entry` reserves room in the map.
             if !headers.contains_key(&name) {
                 continue;
             }
@@ -179,7 +179,7 @@ impl LinkRewriter {
         kept
     }
 
-    /// The text with the links at `spans` led back; none where it stays as it is.
+    /// Rewrites the links at `spans`, which are byte ranges of `text`. Returns `None` if the text stays unchanged.
     fn each_led_back(
         &self,
         text: &str,
@@ -202,8 +202,8 @@ impl LinkRewriter {
         (done > 0).then(|| out + text.get(done..).unwrap_or_default())
     }
 
-    /// Whether `location` is this same target but for a slash at the end of its path. Clients follow
-    /// such a redirect with a GET, whatever they sent, and take its answer for theirs.
+    /// Returns whether `location` is the same target with a slash added to its path. Clients follow such a redirect
+    /// with a GET, whatever the method was, and take its response for theirs.
     #[must_use]
     pub fn only_adds_slash(&self, location: &HeaderValue, target: &str) -> bool {
         let Ok(location) = location.to_str() else { return false };
@@ -217,7 +217,7 @@ impl LinkRewriter {
         rest.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')) == Some(query)
     }
 
-    /// How a redirect to `location` leads back to the `target` that was sent to `here`, if it does.
+    /// Classifies a redirect to `location` that repeats the `target` sent to `here`. Returns `None` if it is no loop.
     #[must_use]
     pub fn round(&self, location: &HeaderValue, target: &str, here: &Origin) -> Option<Round> {
         let location = location.to_str().ok()?;
@@ -244,24 +244,24 @@ impl LinkRewriter {
         }
     }
 
-    /// Whether a body with these headers has links to look for.
+    /// Returns whether a body with these headers may contain links.
     #[must_use]
     pub fn applies_to(&self, headers: &HeaderMap) -> bool {
         !self.members.is_empty() && is_json(headers)
     }
 
-    /// Leads back the links of a body whose headers [concern](Self::applies_to) us, as far as 64 KiB show them; the
-    /// rest streams. What is coded or a part of a body is left as it is, which the answer says.
+    /// Rewrites the links in the first 64 KiB of a body to which the rules [apply](Self::applies_to); the rest streams.
+    /// An encoded or partial body stays unchanged, and the result records this.
     ///
     /// # Errors
-    /// [`Broken`] where the upstream breaks off meanwhile.
+    /// [`Broken`] if the upstream breaks off while the links are searched.
     pub async fn rewrite_body(
         &self,
         response: &mut Response<UpstreamBody>,
         face: PublicUrl<'_>,
     ) -> Result<Page, Broken> {
         let unread = |why| Ok(Page { changed: false, kept: Some(why) });
-        // A part of a body has the length that its `Content-Range` says.
+        // The length of a partial body is fixed by `Content-Range`.
         if response.status() == StatusCode::PARTIAL_CONTENT {
             return unread("links in a part of a body");
         }
@@ -279,7 +279,7 @@ impl LinkRewriter {
                 if scan.done || end || held.len() >= HELD {
                     break scan;
                 }
-                // Looking only after the text has doubled keeps the work in proportion to it.
+                // Scanning again only after the text has doubled keeps the total work linear.
                 look_at = held.len() * 2;
             }
             if let Some(more) = answer.next().await {
@@ -295,7 +295,7 @@ impl LinkRewriter {
         Ok(page)
     }
 
-    /// The text of a whole body, or of its beginning, with the links that are seen in it rewritten.
+    /// Rewrites the links in the text of a whole body, or of its beginning.
     #[must_use]
     pub fn rewritten_text(&self, text: Bytes, face: PublicUrl<'_>) -> Bytes {
         let found = scan(&text, &self.members).found;
@@ -338,26 +338,26 @@ impl LinkRewriter {
 
     fn below_base<'t>(&self, path: &'t str) -> Option<&'t str> {
         let below = path.strip_prefix(&self.base)?;
-        // Two slashes would lead to whom the next segment names.
+        // After two slashes, the next segment would name another host.
         let elsewhere = below.starts_with("//") || below.starts_with("/\\");
         (!elsewhere && (below.is_empty() || below.starts_with(['/', '?']))).then_some(below)
     }
 }
 
-/// Why a link stays as it is that leads to the upstream's host, but not to what is behind the gateway.
+/// The reason recorded for a link to the upstream's host, outside the path that the gateway serves.
 const OUTSIDE: &str = "a link outside the endpoint's path";
 
-/// Why a link stays as it is that clients resolve to another path.
+/// The reason recorded for a link that clients resolve to another path.
 const DOTS: &str = "a link with dot segments";
 
-/// Whether clients may take a segment of the path for `.` or `..`, in whatever spelling (WHATWG URL).
+/// Returns whether clients may read a path segment as `.` or `..`, in any spelling (WHATWG URL).
 fn has_dot_segments(target: &str) -> bool {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let path: Vec<u8> = percent_decode_str(path).filter(|byte| !byte.is_ascii_control()).collect();
     path.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
 
-/// Whether a body with these headers is JSON that can be read as it is.
+/// Returns whether a body with these headers is JSON without a content coding.
 #[must_use]
 pub fn is_plain_json(headers: &HeaderMap) -> bool {
     is_json(headers) && is_uncoded(headers)

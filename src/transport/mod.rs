@@ -1,4 +1,4 @@
-//! The only way out: connections to upstreams, pooled per worker, and the one exchange over them.
+//! The only way out of the gateway: pooled connections to upstreams, one pool per worker, and the exchange over them.
 
 mod address_filter;
 mod connect;
@@ -44,16 +44,16 @@ use crate::code::Code;
 use crate::io::timer::LazyTimer;
 use connect::Connection;
 
-/// Idle connections kept for one endpoint and worker.
+/// The maximum number of idle connections for one endpoint and worker.
 const MOST_IDLE: usize = 512;
 
-/// Why no answer came: the code for the consumer, the reason for the trail.
+/// Why there is no response to relay.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Failure {
-    /// What the consumer is told.
+    /// The error code for the consumer.
     pub code: Code,
-    /// What the trail is told.
+    /// The reason for the trail.
     pub reason: String,
 }
 
@@ -85,7 +85,7 @@ impl From<Broken> for Failure {
 /// ```
 #[derive(Default)]
 pub struct Transport {
-    /// By endpoint, of which there are few.
+    /// The idle connections by endpoint id; a list, since there are few endpoints.
     idle: RefCell<Vec<(u64, Vec<Idle>)>>,
 }
 
@@ -95,21 +95,21 @@ struct Idle {
     until: Instant,
 }
 
-/// No answer came.
+/// The error of a request without a response.
 pub struct SendError {
-    /// Why.
+    /// The code and the reason.
     pub failure: Failure,
-    /// Whether anything of the request may have been sent.
+    /// Whether any part of the request may have been sent.
     pub sent: bool,
-    /// A reused connection died before any byte of an answer: where the request is safe to
-    /// repeat, it may be made once more.
+    /// Whether a reused connection died before any byte of a response. If the request is safe to repeat, the caller may
+    /// retry it once.
     pub stale: bool,
-    /// The body of a request of which nothing was sent, since no connection could be made.
+    /// The body of a request of which nothing was sent, because no connection could be made.
     pub unsent: Option<Box<RequestBody>>,
 }
 
 impl SendError {
-    /// The request was given up when some of it may have been sent.
+    /// Creates the error for a request that was aborted after a part of it may have been sent.
     #[must_use]
     pub fn aborted(failure: Failure) -> Self {
         Self { failure, sent: true, stale: false, unsent: None }
@@ -117,11 +117,11 @@ impl SendError {
 }
 
 impl Transport {
-    /// Sends the request, which began `now`, and waits for the answer's head, for `endpoint.timeout`
-    /// at most. What could not even be written to a reused connection is written to another.
+    /// Sends a request that began at `now`, and waits for the response head within `endpoint.timeout`. A request that
+    /// could not be written to a reused connection is written to another one.
     ///
     /// # Errors
-    /// [`SendError`].
+    /// [`SendError`] if no connection can be made, no response arrives in time, or the connection breaks.
     pub async fn send(
         self: &Rc<Self>,
         endpoint: &Endpoint,
@@ -161,7 +161,7 @@ impl Transport {
                 }
                 Some(Ok(response)) => {
                     endpoint.standing.record_success(endpoint.is_checked);
-                    // hyper would send the next request in HTTP/1.0 too, which may be signed as one of HTTP/1.1.
+                    // hyper would send the next request as HTTP/1.0 too, although it may be signed as HTTP/1.1.
                     if response.version() < Version::HTTP_11 {
                         connection.watch.retire();
                     }
@@ -186,7 +186,7 @@ impl Transport {
         }
     }
 
-    /// An idle connection that still stands, the latest used first.
+    /// Takes an idle connection that is still open; the most recently used first.
     async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Connection>> {
         loop {
             let mut idle = of(&mut self.idle.borrow_mut(), endpoint.id)?.pop()?;
@@ -199,7 +199,7 @@ impl Transport {
         }
     }
 
-    /// Takes a connection back whose exchange is over.
+    /// Returns a connection to the pool after its exchange.
     fn release(&self, endpoint: u64, pool_idle: Duration, connection: Box<Connection>) {
         let since = Instant::now();
         let mut idle = self.idle.borrow_mut();
@@ -211,7 +211,7 @@ impl Transport {
         }
     }
 
-    /// Closes connections that were idle for too long. To be called every second or so.
+    /// Closes connections that exceeded their idle time. The worker calls this about once a second.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain_mut(|(_, kept)| {
@@ -226,23 +226,22 @@ impl Transport {
     }
 }
 
-/// The answer without what its upstream's status line says beside the status. The version is one of the
-/// hop to the upstream (RFC 9110 §2.5): a body of HTTP/1.0 ends with its connection, and passed on as such it
-/// would look whole where it was cut. A phrase is for nobody, and may say anything.
+/// Removes the version and the reason phrase of the upstream's status line from a response. The version belongs to the
+/// hop to the upstream (RFC 9110 §2.5): an HTTP/1.0 body ends with its connection, so a truncated one would look
+/// complete. The reason phrase may contain anything, and no client needs it.
 fn our_own_line<B>(mut response: Response<B>) -> Response<B> {
     *response.version_mut() = Version::HTTP_11;
     response.extensions_mut().remove::<ReasonPhrase>();
     response
 }
 
-/// The idle connections of one endpoint.
+/// Finds the idle connections of one endpoint by its id.
 fn of(idle: &mut [(u64, Vec<Idle>)], endpoint: u64) -> Option<&mut Vec<Idle>> {
     idle.iter_mut().find(|(id, _)| *id == endpoint).map(|(_, kept)| kept)
 }
 
-/// Waits for `answered` until the deadline. A long upload is no silence: while the body moves, the
-/// upstream has time, and so it has while the consumer is the one that does not move it, which has
-/// a time-out of its own.
+/// Waits for `answered` until the deadline. The deadline moves while the body makes progress. It also moves while the
+/// gateway waits for the consumer's body, which has a time-out of its own.
 fn with_deadline<T>(
     mut answered: Pin<&mut impl Future<Output = T>>,
     deadline: &mut LazyTimer,
@@ -265,7 +264,7 @@ fn with_deadline<T>(
     })
 }
 
-/// Until when an answer is waited for that has not come `until` then: for one time-out since the body `moved`.
+/// Computes the next deadline after `until` has passed without a response: one time-out after the body last `moved`.
 fn extend_deadline(
     until: tokio::time::Instant,
     timeout: Duration,
@@ -285,13 +284,13 @@ mod tests {
     fn an_answer_is_waited_for_one_time_out_after_the_body_moved() {
         let (began, timeout) = (tokio::time::Instant::now(), Duration::from_mins(1));
         let after = |seconds| began + Duration::from_secs(seconds);
-        // Without a body, or where all of it was there when the wait began.
+        // No body, or a body that was complete when the wait began.
         assert_eq!(extend_deadline(after(60), timeout, (false, None)), None);
         assert_eq!(extend_deadline(after(60), timeout, (false, Some(began))), None);
-        // Its last byte went at the first second: the wait ends at the sixty-first, not at the hundred-and-twentieth.
+        // The last byte was sent after one second: the wait ends after 61 seconds, not after 120.
         assert_eq!(extend_deadline(after(60), timeout, (false, Some(after(1)))), Some(after(61)));
         assert_eq!(extend_deadline(after(61), timeout, (false, Some(after(1)))), None);
-        // It is the consumer that lets wait.
+        // The consumer causes the delay.
         assert_eq!(extend_deadline(after(60), timeout, (true, Some(after(1)))), Some(after(120)));
         assert_eq!(extend_deadline(after(60), timeout, (true, None)), Some(after(120)));
     }

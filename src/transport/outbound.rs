@@ -1,5 +1,5 @@
-//! The request as it will be sent: what the consumer may say of it, what we say, and nothing else.
-//! Hygiene comes first and the credential last, so that nothing can take it off again.
+//! The outbound request: filtered consumer headers, the gateway's own headers, and nothing else. Headers are filtered
+//! first and the credential is added last, so that no later step can remove it.
 
 use std::marker::PhantomData;
 
@@ -15,32 +15,32 @@ use crate::audit::{Entry, Meter};
 use crate::custody::Unsealed;
 use crate::target::Target;
 
-/// What a product wants of a request, beside its credential.
+/// The settings for requests to one product, apart from the credential.
 #[derive(Debug, Clone)]
 pub struct OutboundSettings {
-    /// The upstream's `Host`.
+    /// The upstream's `Host` value.
     pub host: HeaderValue,
-    /// The endpoint's base path, without a slash at its end; empty for none.
+    /// The endpoint's base path, without a trailing slash; may be empty.
     pub base: String,
     /// Whether the base path is part of the signed path.
     pub sign_base_path: bool,
     /// The header that carries the organisation.
     pub org_header: Option<HeaderName>,
-    /// `Accept` where the consumer sends none.
+    /// The `Accept` value if the consumer sends none.
     pub accept: HeaderValue,
-    /// Whether the consumer's address is told in `X-Forwarded-For`.
+    /// Whether the gateway sends the consumer's address in `X-Forwarded-For`.
     pub forwarded_for: bool,
-    /// `X-Forwarded-Proto`: the endpoint's own scheme.
+    /// The `X-Forwarded-Proto` value: the endpoint's own scheme.
     pub scheme: HeaderValue,
 }
 
 impl OutboundSettings {
-    /// How many bytes at the front of the sent target are not signed.
+    /// Returns the number of bytes at the front of the sent target that the signature does not cover.
     fn unsigned_base(&self) -> usize {
         if self.sign_base_path { 0 } else { self.base.len() }
     }
 
-    /// The target of a signature over `target`.
+    /// Returns `target` in the form that a signature covers.
     #[must_use]
     pub fn signed_target(&self, target: &Target) -> String {
         let sent = target.with_base(&self.base);
@@ -48,9 +48,9 @@ impl OutboundSettings {
     }
 }
 
-/// A request that passed hygiene and lacks only its credential. It cannot outlive its entry.
+/// A filtered request that lacks only its credential. It cannot outlive its entry.
 ///
-/// Boxed: it is large, and handed on several times.
+/// Boxed, since it is large and moved several times.
 pub struct Outbound<'e> {
     request: Box<Request<RequestBody>>,
     signed_from: usize,
@@ -87,22 +87,22 @@ pub struct Outbound<'e> {
 /// ```
 pub struct Signed<'e> {
     request: Box<Request<RequestBody>>,
-    /// What was put on, to be kept from the answer.
+    /// The credential that was added, so that it can be removed from the response.
     credential: Option<HeaderValue>,
     brand: PhantomData<&'e Entry>,
 }
 
-/// The outgoing request cannot be put together: a defect of ours or of the configuration.
+/// The outbound request cannot be built: a defect of claviger or of its configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("the outgoing request has no valid form: {0}")]
 pub struct BuildError(#[from] http::Error);
 
 impl<'e> Outbound<'e> {
-    /// Puts the request together: method, target and organisation from the entry's permit, of the
-    /// consumer's header lines those that [`passed`](super::RequestHeaders::passed).
+    /// Builds a request. Method, target and organisation come from the entry's permit; the consumer's header fields are
+    /// those that [`passed`](super::RequestHeaders::passed).
     ///
     /// # Errors
-    /// [`BuildError`] where a header or the target has no valid form.
+    /// [`BuildError`] if a header or the target has no valid form.
     pub fn new(
         entry: &'e Entry,
         manners: &OutboundSettings,
@@ -115,7 +115,7 @@ impl<'e> Outbound<'e> {
         let target = action.target.with_base(&manners.base);
         let mut headers = outgoing_headers(manners, passed, permit.org().map(|org| &**org), date)?;
         if action.body.is_read() {
-            // As it was judged, so that nobody reads it as anything else.
+            // Sent in canonical form, so that no parser reads it differently.
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         match body.length() {
@@ -166,7 +166,7 @@ impl<'e> Outbound<'e> {
         Ok(Self { request, signed_from: manners.unsigned_base(), brand: PhantomData })
     }
 
-    /// Gives a request of our own its body.
+    /// Sets the body of a request of the gateway's own.
     pub fn set_body(&mut self, kind: &'static str, body: Zeroizing<Vec<u8>>) {
         let body = RequestBody::from_bytes(Bytes::from_owner(body));
         let headers = self.request.headers_mut();
@@ -175,33 +175,33 @@ impl<'e> Outbound<'e> {
         *self.request.body_mut() = body;
     }
 
-    /// Tells the consumer's address.
+    /// Sets `X-Forwarded-For` to the consumer's address.
     pub fn set_forwarded_for(&mut self, address: std::net::IpAddr) {
         if let Ok(value) = HeaderValue::from_str(&address.to_string()) {
             self.request.headers_mut().insert(HeaderName::from_static("x-forwarded-for"), value);
         }
     }
 
-    /// The method.
+    /// Returns the request method.
     #[must_use]
     pub fn method(&self) -> &Method {
         self.request.method()
     }
 
-    /// The headers as they stand.
+    /// Returns the current request headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.request.headers()
     }
 
-    /// The target as a signature names it.
+    /// Returns the target in the form that a signature covers.
     #[must_use]
     pub fn signed_target(&self) -> &str {
         let target = self.request.uri().path_and_query().map_or("/", |target| target.as_str());
         target.get(self.signed_from..).unwrap_or(target)
     }
 
-    /// Puts the credential on, the last thing done to a request.
+    /// Adds the credential, as the last step.
     #[must_use]
     pub fn sign(mut self, _by: &Unsealed<'e>, name: HeaderName, value: HeaderValue) -> Signed<'e> {
         let credential = Some(value.clone());
@@ -209,7 +209,7 @@ impl<'e> Outbound<'e> {
         Signed { request: self.request, credential, brand: PhantomData }
     }
 
-    /// Puts the credential into the body of a request of our own, the last thing done to it.
+    /// Adds the credential to the body of a request of the gateway's own, as the last step.
     #[must_use]
     pub fn sign_body(
         mut self,
@@ -223,27 +223,28 @@ impl<'e> Outbound<'e> {
 }
 
 impl Signed<'_> {
-    /// The value of the header that carries the credential, for [`scrub`](super::scrub) alone.
+    /// Takes the value of the header that carries the credential, for [`scrub`](super::scrub) only.
     pub(crate) fn credential(&mut self) -> Option<HeaderValue> {
         self.credential.take()
     }
 
-    /// The request, for the transport alone.
+    /// Returns the request, for the transport only.
     pub(super) fn into_request(self) -> Request<RequestBody> {
         *self.request
     }
 
-    /// The same beyond its entry, for the transport alone: it is on its way, whoever waits for it.
+    /// Detaches the request from its entry, for the transport only. The request then continues even if its caller stops
+    /// waiting.
     pub(super) fn detach(self) -> Signed<'static> {
         Signed { request: self.request, credential: self.credential, brand: PhantomData }
     }
 }
 
-/// The headers of a request before its credential: those of the consumer that passed, and what the gateway says
-/// itself. No coding of the answer's content is asked for: a credential would not be found in it.
+/// Builds the headers of a request without its credential: the consumer's filtered headers and the gateway's own. It
+/// requests no content coding, since the credential could not be found in an encoded response.
 ///
 /// # Errors
-/// [`BuildError`] where a value has no valid form.
+/// [`BuildError`] if a value has no valid form.
 pub fn outgoing_headers(
     manners: &OutboundSettings,
     passed: HeaderMap,
@@ -264,8 +265,8 @@ pub fn outgoing_headers(
     Ok(headers)
 }
 
-/// One `Accept` line, of however many came: signers and verifiers join several in different ways. None where it is so
-/// already.
+/// Joins several `Accept` fields into one, since signers and verifiers join them differently. Returns `None` if no
+/// change is needed.
 fn accept(
     headers: &HeaderMap,
     default: &HeaderValue,

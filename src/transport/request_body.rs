@@ -1,6 +1,6 @@
-//! The body of a request on its way up. Always of known length: a chunked body would reach
-//! JumpServer empty, so that one is kept, in memory to 64 KiB, then in a file without a name; and so is one that a
-//! renewed login may have to repeat.
+//! The body of an outbound request, always of known length. JumpServer receives an empty body if it is chunked, so
+//! claviger buffers a body of unknown length: up to 64 KiB in memory, beyond that in an unnamed file. It also buffers a
+//! body that a token refresh may have to repeat.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -23,41 +23,41 @@ use crate::code::Code;
 
 use super::incoming_body::{self, IncomingBody};
 
-/// How much of a body is kept in memory that is read whole.
+/// The maximum number of bytes kept in memory of a buffered body.
 const IN_MEMORY: usize = 64 * 1024;
-/// How much is read of a spooled body at a time.
+/// The size of one read from a spooled body, in bytes.
 const READ: usize = 64 * 1024;
-/// A body that brings less than this within the time-out is cut off.
+/// The minimum number of bytes that a body must deliver within the time-out.
 const LEAST_PROGRESS: u64 = 1024;
 
-/// Why a consumer's body did not arrive.
+/// Why a consumer's body did not arrive completely.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct BodyFault {
-    /// What the consumer is told.
+    /// The error code for the consumer.
     pub code: Code,
-    /// What the trail is told.
+    /// The reason for the trail.
     pub reason: String,
 }
 
-/// Limits of a consumer's body.
+/// The limits of a consumer's body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
-    /// The longest, in bytes.
+    /// The maximum length, in bytes.
     pub most: u64,
-    /// In each such time at least 1 KiB must come, or the end.
+    /// The interval in which at least 1 KiB must arrive.
     pub patience: Duration,
-    /// The longest time that it may take in all.
+    /// The maximum duration of the whole body.
     pub total: Duration,
 }
 
 /// A request body of known length.
 ///
-/// Boxed: a request is moved a few times on its way, mostly without a body.
+/// Boxed inside, since a request is moved several times and mostly has no body.
 pub struct RequestBody {
     content: Option<Box<Content>>,
     meter: Meter,
-    /// It was waited for before the request could go on.
+    /// Whether the gateway waited for the body before it could forward the request.
     awaited: bool,
 }
 
@@ -74,14 +74,14 @@ enum Source {
 }
 
 impl RequestBody {
-    /// No body.
+    /// Creates an empty body.
     #[must_use]
     pub fn empty(meter: Meter) -> Self {
         meter.set_whole(true);
         Self { content: None, meter, awaited: false }
     }
 
-    /// A body of ours.
+    /// Creates a body of the gateway's own.
     #[must_use]
     pub(super) fn from_bytes(bytes: Bytes) -> Self {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -90,11 +90,12 @@ impl RequestBody {
         Self::of((Source::Memory(bytes), length), (meter, false))
     }
 
-    /// Takes the consumer's body: as a stream where its length is known, else whole, and so where it is to be `kept`
-    /// in order to be sent again. `spool` is the folder for what does not fit into memory.
+    /// Takes the consumer's body for forwarding. The body streams if its length is known. It is buffered if its length
+    /// is unknown, or if it must be `kept` for a repetition. `spool` is the folder for bodies that do not fit into
+    /// memory.
     ///
     /// # Errors
-    /// [`BodyFault`] where it is too long, too slow, broken off, or cannot be kept.
+    /// [`BodyFault`] if the body is too long, too slow, truncated, or cannot be buffered.
     pub async fn take(
         inflow: IncomingBody,
         limits: BodyLimits,
@@ -123,7 +124,7 @@ impl RequestBody {
         }
     }
 
-    /// The same body once more, where that can be had: there is none, or all of it was kept.
+    /// Returns the same body again, if there is none or all of it was buffered.
     #[must_use]
     pub fn try_clone(&self) -> Option<Self> {
         let (meter, awaited) = (self.meter.clone(), self.awaited);
@@ -140,19 +141,19 @@ impl RequestBody {
         }
     }
 
-    /// Whether it was waited for, all of it or its beginning, before it could be passed on.
+    /// Returns whether the gateway waited for the body, or its beginning, before it could forward the request.
     #[must_use]
     pub fn was_buffered(&self) -> bool {
         self.awaited
     }
 
-    /// Whether it is passed on as it comes, which may take long.
+    /// Returns whether the body is forwarded while it arrives, which may take long.
     #[must_use]
     pub fn is_stream(&self) -> bool {
         self.content.as_ref().is_some_and(|content| matches!(content.source, Source::Stream(_)))
     }
 
-    /// The length, in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.content.as_ref().map_or(0, |content| content.length)
@@ -163,7 +164,7 @@ impl RequestBody {
     }
 }
 
-/// Reads a body to its end.
+/// Buffers a body to its end.
 async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<RequestBody, BodyFault> {
     let mut memory = BytesMut::new();
     let mut file: Option<File> = None;
@@ -189,8 +190,8 @@ async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<Request
     Ok(RequestBody::of((Source::Spool(Box::new(file)), length), (meter, true)))
 }
 
-/// A file without a name, readable by nobody else from its first moment. Where the file system makes
-/// none without a name, it has one for a moment.
+/// Opens an unnamed file that no other user can read at any time. If the file system does not support unnamed files,
+/// the file has a name for a moment.
 fn open_spool(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
@@ -202,7 +203,7 @@ fn open_spool(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// The same file, read from its beginning by itself: a duplicate would share its position with the first.
+/// Opens the same file with a read position of its own; a duplicated descriptor would share the position.
 fn open_again(file: &File) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(File::from_std(std::fs::File::open(path)?))
@@ -263,9 +264,9 @@ impl Body for RequestBody {
     }
 }
 
-/// A consumer's body under limits of size and pace.
+/// A consumer's body with limits on its size and pace.
 pub(super) struct PacedBody {
-    /// What was read before, and counted.
+    /// The part that was read ahead and already counted.
     pub(super) front: Bytes,
     incoming: Incoming,
     limits: BodyLimits,
@@ -274,7 +275,7 @@ pub(super) struct PacedBody {
     patience: Option<ProgressTimer>,
 }
 
-/// How long a body that lets wait is waited for; begun with the first wait, which most never cause.
+/// The timer for a body that makes no progress. It starts with the first wait, which most bodies never cause.
 struct ProgressTimer {
     sleep: Pin<Box<Sleep>>,
     end: Instant,
@@ -296,7 +297,7 @@ impl PacedBody {
             let data = match frame {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(body_fault(&error)))),
-                // Trailers end here: they are never forwarded.
+                // Trailers are dropped here; they are never forwarded.
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     data
@@ -341,7 +342,7 @@ impl PacedBody {
     }
 }
 
-/// Why a consumer's body ended before its end: its framing broke, or it broke off.
+/// Maps a read error to the reason why a consumer's body is incomplete: invalid framing, or a broken connection.
 fn body_fault(error: &hyper::Error) -> BodyFault {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(found) = cause {
@@ -354,7 +355,7 @@ fn body_fault(error: &hyper::Error) -> BodyFault {
     BodyFault { code: Code::BodyIncomplete, reason }
 }
 
-/// The innermost cause of an error, in words.
+/// Returns the message of an error's innermost cause.
 pub(super) fn root(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {

@@ -1,6 +1,6 @@
-//! Which header lines of a consumer reach the upstream: those on a list, and no other.
+//! The allowlist of request headers: which header fields of a consumer reach the upstream.
 //!
-//! A list of what may not pass is never complete: each front proxy has headers of its own by which it says who calls.
+//! A denylist would never be complete: each reverse proxy has its own headers that assert the caller's identity.
 
 use http::header::{
     ACCEPT, CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE, SET_COOKIE,
@@ -10,37 +10,41 @@ use super::cookies;
 use crate::inbound::Own;
 use crate::policy::{Glob, PathPattern};
 
-/// What of a consumer's header lines an upstream receives.
+/// The rules for the header fields that one upstream receives.
 #[derive(Debug, Clone, Default)]
 pub struct RequestHeaders {
-    /// What the clients of the upstream's product send beside the usual.
+    /// The header fields that the product's clients send, in addition to the general list.
     pub of_profile: &'static [&'static str],
-    /// The names that the operator adds, in lower case.
+    /// The names that the operator allows in addition, in lower case.
     pub added: Vec<Glob>,
-    /// Whether cookies pass.
+    /// Whether cookies are forwarded.
     pub cookies: bool,
-    /// The cookies that never do, either way: those that say what is pinned, and the credential's own.
+    /// The cookies that are never forwarded in either direction: those that carry a pinned value, and the credential's
+    /// own.
     pub withheld_cookies: Vec<String>,
     /// The header that carries the credential.
     pub credential: Option<HeaderName>,
-    /// Where a part of a body may be asked for; everywhere, if absent.
+    /// The paths on which `Range` is allowed; `None` allows it everywhere.
     pub range_paths: Option<Vec<PathPattern>>,
 }
 
-/// What of one request does not pass, beside what is replaced by the gateway's own and what concerns the connection.
+/// The header fields of one request that are dropped. Fields that the gateway replaces, and hop-by-hop fields, are not
+/// listed.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// Which of the first header lines are the gateway's to say, a bit for each, so that they are judged once.
+    /// A bit for each of the first 128 header fields, set if the gateway replaces the field. Each field is therefore
+    /// classified once.
     replaced: u128,
     names: Vec<HeaderName>,
-    /// Those that the consumer's own credential stands in: among the names as `*`.
+    /// The fields whose name contains the consumer's own credential; shown as `*` in `names`.
     concealed: Vec<HeaderName>,
-    /// Some of the cookies, while others pass.
+    /// The remaining cookies, if only some of them are dropped.
     cookies: Option<Vec<HeaderValue>>,
 }
 
 impl Dropped {
-    /// The names of the header lines, each once; `*` for those that have the consumer's credential in them.
+    /// Returns the names of the dropped fields, each once. `*` stands for a name that contains the consumer's
+    /// credential.
     #[must_use]
     pub fn names(&self) -> &[HeaderName] {
         &self.names
@@ -52,7 +56,7 @@ impl Dropped {
         }
     }
 
-    /// Drops a line whose name itself must not be shown.
+    /// Drops a field whose name itself must not be shown.
     fn conceal_line(&mut self, name: &HeaderName) {
         if !self.concealed.contains(name) {
             self.concealed.push(name.clone());
@@ -65,17 +69,17 @@ impl Dropped {
     }
 }
 
-/// What becomes of a header line by its name.
+/// What the gateway does with a header field, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Passes,
-    /// The gateway says it itself, or it concerns the connection alone.
+    /// The gateway sets the field itself, or the field concerns only the connection.
     Replaced,
     Dropped,
 }
 
 impl RequestHeaders {
-    /// What of these header lines does not pass, on a call of this canonical path; `own` is the consumer's credential.
+    /// Selects the header fields to drop, for a call of this canonical path. `own` is the consumer's credential.
     #[must_use]
     pub fn dropped(&self, received: &HeaderMap, path: &str, own: Option<&Own<'_>>) -> Dropped {
         let (mut dropped, mut has_connection) = (Dropped::default(), false);
@@ -90,7 +94,7 @@ impl RequestHeaders {
                     dropped.replaced |= bit(at);
                     false
                 }
-                // Cookies pair by pair, below.
+                // Cookies are filtered pair by pair below.
                 Fate::Passes => {
                     let has_own = |own: &Own<'_>| own.is_in(value.as_bytes());
                     name != COOKIE && (self.is_part(name, path) || own.is_some_and(has_own))
@@ -128,8 +132,8 @@ impl RequestHeaders {
         dropped
     }
 
-    /// The header lines that pass: all but those that the gateway says itself and those `dropped`, which is of the same
-    /// request.
+    /// Returns the header fields to forward: all but those that the gateway replaces and those in `dropped`, which must
+    /// belong to the same request.
     #[must_use]
     pub fn passed(&self, received: &HeaderMap, dropped: &Dropped) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(received.len() + 8);
@@ -148,7 +152,7 @@ impl RequestHeaders {
         headers
     }
 
-    /// Takes off what of an answer would set a cookie that is withheld.
+    /// Removes `Set-Cookie` fields of a response that would set a withheld cookie.
     pub fn withhold_cookies(&self, headers: &mut HeaderMap) {
         let withheld = |line: &HeaderValue| {
             self.withheld_cookies.iter().any(|name| cookies::may_set(line.as_bytes(), name))
@@ -164,13 +168,13 @@ impl RequestHeaders {
         }
     }
 
-    /// Whether a part of a body of this canonical path may be asked for.
+    /// Returns whether a range request is allowed on this canonical path.
     #[must_use]
     pub fn lets_parts(&self, path: &str) -> bool {
         self.range_paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(path)))
     }
 
-    /// Whether it asks for a part of a body where only the whole is scanned for the credential.
+    /// Returns whether the field requests a range on a path where only whole bodies are scanned for the credential.
     fn is_part(&self, name: &HeaderName, path: &str) -> bool {
         (name == RANGE || name == IF_RANGE) && !self.lets_parts(path)
     }
@@ -193,18 +197,19 @@ impl RequestHeaders {
     }
 }
 
-/// The bit that stands for the header line of this number; none for those beyond.
+/// Returns the bit of the header field with index `at`; 0 beyond the first 128.
 fn bit(at: usize) -> u128 {
     u32::try_from(at).ok().and_then(|at| 1_u128.checked_shl(at)).unwrap_or(0)
 }
 
-/// What becomes of a header line whatever the upstream is; none where the upstream decides.
+/// Classifies a header field for every upstream. Returns `None` if the upstream's own rules decide.
 ///
-/// Those pass that say something of the message, of its content, or of what the client would like. `content-encoding`
-/// and `content-range` are among them, since without them a content would be taken for another. Those are replaced that
-/// the gateway says itself, or that concern the connection: every client sends some of them.
+/// Fields that describe the message, its content, or the client's preferences pass. `content-encoding` and
+/// `content-range` are among them, since without them the content would be misinterpreted. Fields that the gateway sets
+/// itself, or that concern the connection, are replaced: every client sends some of them.
 ///
-/// By length, so that a name is compared with few others: it is asked for every line of every call.
+/// Matched by length first, so that a name is compared with few others. This function runs for every field of every
+/// call.
 fn of_every_upstream(name: &str) -> Option<Fate> {
     let (passes, replaced) = match name.len() {
         2 => (false, name == "te"),
@@ -238,7 +243,7 @@ fn of_every_upstream(name: &str) -> Option<Fate> {
     }
 }
 
-/// Why no configuration can let a header of this name pass; none where one can.
+/// Returns why no configuration can allow this header; `None` if one can.
 #[must_use]
 pub fn reserved(name: &str) -> Option<&'static str> {
     let of_prefix = [
@@ -276,16 +281,16 @@ pub fn reserved(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What a name in `pass_headers` must not be: nothing that it stands for could pass.
+/// Checks a name in `pass_headers`: at least one header that it matches must be allowed.
 ///
 /// # Errors
-/// What is wrong with it, as the end of a sentence.
+/// What is wrong with the name, as the end of a sentence.
 pub fn check_added(name: &str) -> Result<(), String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err("is no header name".into());
     }
-    // A pattern is refused where all that it stands for is: by what is before its first star.
+    // A pattern is rejected if every name that it matches is reserved; the part before the first star decides.
     let lower = name.to_ascii_lowercase();
     match reserved(lower.split('*').next().unwrap_or_default()).or_else(|| reserved(&lower)) {
         Some(why) => Err(format!("never passes: {why}")),

@@ -1,4 +1,4 @@
-//! The body of an upstream's answer, on its way down.
+//! The body of an upstream's response on its way to the consumer.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,24 +19,24 @@ use crate::code::Code;
 use crate::io::timer::LazyTimer;
 use crate::scanner::{Scanner, Stream};
 
-/// An answer's body. When it has ended, its connection goes back to the pool; dropped before, the
-/// connection is closed, so that no answer can reach another caller.
+/// A response body. At its end, its connection returns to the pool. If it is dropped earlier, the connection is closed,
+/// so that no response can reach another caller.
 ///
-/// Boxed: it is large, and moved with the response it belongs to.
+/// Boxed inside, since it is large and moved with its response.
 pub struct UpstreamBody(Box<Inner>);
 
 struct Inner {
-    /// Taken from the upstream already, to be handed over first.
+    /// The pieces already read from the upstream, to be handed over first.
     front: VecDeque<Bytes>,
     incoming: Incoming,
-    /// What keeps the credential from the consumer, where it may be in the body.
+    /// The stream scanner that masks the credential, if the body may contain it.
     scrub: Option<Box<Stream>>,
-    /// Whether the upstream's end was seen; a chunked body does not know it beforehand.
+    /// Whether the end of the upstream's body was seen. A chunked body does not announce it.
     ended: bool,
-    /// How many bytes the front differs from what was taken from the upstream.
+    /// The length of the prepended text minus the length of the text it replaces, in bytes.
     grown: i64,
     owner: Option<(Box<Connection>, Rc<Transport>)>,
-    /// The call counts as its endpoint's until its answer has ended.
+    /// Counts the call as in flight at its endpoint until the response has ended.
     _load: Option<InFlight>,
     endpoint: u64,
     pool_idle: Duration,
@@ -68,10 +68,10 @@ impl UpstreamBody {
         }))
     }
 
-    /// The next piece of what the upstream sends; what was put in front comes first.
+    /// Returns the next piece of the body. Prepended pieces come first.
     ///
     /// # Errors
-    /// [`Broken`] where it breaks off or stalls.
+    /// [`Broken`] if the body breaks off or stalls.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
         if let Some(bytes) = self.0.front.pop_front() {
             return Some(Ok(bytes));
@@ -79,13 +79,13 @@ impl UpstreamBody {
         std::future::poll_fn(|cx| self.0.poll_incoming(cx)).await
     }
 
-    /// Whether nothing more is to come.
+    /// Returns whether the body has no more data.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.0.front.is_empty() && self.0.is_exhausted()
     }
 
-    /// Replaces what `scanner` finds in the body from here on, and in what was put in front before.
+    /// Masks every match of `scanner` in the rest of the body, including pieces prepended earlier.
     pub fn scrub(&mut self, scanner: Scanner) {
         let this = &mut *self.0;
         this.scrub = Some(Box::new(Stream::new(scanner)));
@@ -100,10 +100,10 @@ impl UpstreamBody {
         }
     }
 
-    /// Reads the body to its end, or to more than `most` bytes.
+    /// Reads the body to its end, or until it exceeds `most` bytes.
     ///
     /// # Errors
-    /// [`Broken`] where it breaks off or stalls.
+    /// [`Broken`] if the body breaks off or stalls.
     pub async fn read(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, Broken> {
         let mut read = Zeroizing::new(Vec::new());
         while read.len() <= most
@@ -111,7 +111,7 @@ impl UpstreamBody {
         {
             let more = more?;
             if read.capacity() < read.len() + more.len() {
-                // Grown by hand: a vector that grows by itself leaves what it held behind.
+                // Grown by hand: a vector that reallocates leaves its old contents in memory.
                 let mut larger = Zeroizing::new(Vec::with_capacity((read.len() + more.len()) * 2));
                 larger.extend_from_slice(&read);
                 read = larger;
@@ -121,8 +121,7 @@ impl UpstreamBody {
         Ok(read)
     }
 
-    /// Puts `bytes` in front of what is still to come; they stand for `taken` bytes of what
-    /// [`next`](Self::next) gave.
+    /// Prepends `bytes` to the rest of the body. They replace `taken` bytes that [`next`](Self::next) returned.
     pub fn prepend(&mut self, bytes: Bytes, taken: usize) {
         let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.0.grown = length(bytes.len()) - length(taken);
@@ -131,14 +130,14 @@ impl UpstreamBody {
         }
     }
 
-    /// Its connection serves no other call.
+    /// Excludes the connection from reuse.
     pub fn retire(&self) {
         if let Some((connection, _)) = &self.0.owner {
             connection.watch.retire();
         }
     }
 
-    /// How many bytes longer the body became by [`prepend`](Self::prepend).
+    /// Returns how many bytes longer the body became by [`prepend`](Self::prepend).
     #[must_use]
     pub fn length_delta(&self) -> i64 {
         self.0.grown
@@ -146,12 +145,12 @@ impl UpstreamBody {
 }
 
 impl Inner {
-    /// Whether all was given of what the upstream sent.
+    /// Returns whether the whole upstream body was handed over.
     fn is_exhausted(&self) -> bool {
         self.has_come() && self.held() == 0
     }
 
-    /// Whether the upstream has sent all.
+    /// Returns whether the upstream has sent the whole body.
     fn has_come(&self) -> bool {
         self.ended || self.incoming.is_end_stream()
     }
@@ -184,12 +183,12 @@ impl Inner {
                     let rest = self.scrub_piece(Bytes::new(), true);
                     (!rest.is_empty()).then_some(Ok(rest))
                 }
-                // Trailers end here, as on the way up.
+                // Trailers are dropped here, as for request bodies.
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let last = self.incoming.is_end_stream();
                         let clean = self.scrub_piece(data, last);
-                        // All of it may be the beginning of the credential.
+                        // The whole piece may be the beginning of the credential.
                         if clean.is_empty() && !last {
                             continue;
                         }

@@ -1,5 +1,5 @@
-//! Between an upstream's socket and hyper: answers are read by our strict framing rules first.
-//! What breaks them never reaches the consumer, and its connection is never used again.
+//! The response guard, between an upstream's socket and hyper. It checks responses by strict framing rules first. A
+//! violation never reaches the consumer, and its connection is never reused.
 
 use std::cell::Cell;
 use std::io;
@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::framing::{self, Body, Chunks, Fault, HeadLimits};
 use crate::io::vectored;
 
-/// Limits of an answer's head.
+/// The limits of a response head.
 const LIMITS: HeadLimits = HeadLimits { target: 0, headers: 64 * 1024, lines: 100 };
-/// Interim answers (1xx) taken before the final one.
+/// The maximum number of interim responses (1xx) before the final one.
 const INTERIM: u8 = 8;
 
-/// What a connection's owner and its guard tell each other.
+/// The state shared by a connection's owner and its guard.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConnState(Rc<State>);
 
@@ -32,45 +32,45 @@ struct State {
 }
 
 impl ConnState {
-    /// A request is about to be sent.
+    /// Announces the next request. `to_head` means that its method is HEAD.
     pub(super) fn begin_request(&self, to_head: bool) {
         self.0.asked.set(true);
         self.0.heard.set(false);
         self.0.to_head.set(to_head);
     }
 
-    /// Whether any byte of the answer has come.
+    /// Returns whether any byte of the response has arrived.
     pub(super) fn saw_response(&self) -> bool {
         self.0.heard.get()
     }
 
-    /// What the upstream did wrong.
+    /// Returns the upstream's framing violation, if any.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.0.fault.get()
     }
 
-    /// Whether the connection must not be used again, and nothing more is read from it.
+    /// Returns whether the connection must not be reused, and nothing more is read from it.
     pub(super) fn is_poisoned(&self) -> bool {
         self.0.spoiled.get()
     }
 
-    /// The answer that is on its way is the connection's last.
+    /// Makes the current response the connection's last.
     pub(super) fn retire(&self) {
         self.0.retired.set(true);
     }
 
-    /// Whether another request may be sent once the answer has ended.
+    /// Returns whether another request may be sent after the current response.
     pub(super) fn may_serve_again(&self) -> bool {
         !self.0.spoiled.get() && !self.0.retired.get()
     }
 }
 
-/// The socket, guarded.
+/// A socket whose responses are checked.
 pub(super) struct Guard<S> {
     socket: S,
     watch: ConnState,
     at: ReadState,
-    /// The part of a head that came so far.
+    /// The received part of an incomplete head.
     head: Vec<u8>,
     interim: u8,
 }
@@ -87,7 +87,7 @@ impl<S> Guard<S> {
         Self { socket, watch, at: ReadState::Head, head: Vec::new(), interim: 0 }
     }
 
-    /// Takes what was read; how much of it hyper may see.
+    /// Checks the bytes that were read. Returns how many of them hyper may see.
     fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Fault> {
         let whole = bytes.len();
         self.watch.0.heard.set(true);
@@ -113,7 +113,7 @@ impl<S> Guard<S> {
             };
             bytes = bytes.get(used..).unwrap_or_default();
             if matches!(self.at, ReadState::Head) && !self.watch.0.asked.get() && !bytes.is_empty() {
-                // More than was asked for: what came before stands, the connection does not.
+                // The upstream sent more than was requested: the complete response is valid, the connection is not.
                 self.watch.0.spoiled.set(true);
                 return Ok(whole - bytes.len());
             }
@@ -198,8 +198,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 }
 
 impl<S> Guard<S> {
-    /// What comes of a write. One that fails while an answer is waited for is the reader's to tell: the upstream may
-    /// have answered before it closed, or said in TLS why it did.
+    /// Filters the result of a write. A write error while a response is pending is hidden, so that the reader reports
+    /// the outcome: the upstream may have responded before it closed, or sent a TLS alert with the reason.
     fn note_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let failed = matches!(written, Poll::Ready(Err(_)));
         if failed && self.watch.0.asked.get() { Poll::Pending } else { written }

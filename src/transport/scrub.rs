@@ -1,9 +1,10 @@
-//! What an upstream shows of the credential that it was sent, as debug pages and echoes do, is kept from the
-//! consumer: in whatever spelling a [`Scanner`] knows.
+//! Scrubbing: masks the credential in responses, in every spelling that a [`Scanner`] recognises. Debug pages and echo
+//! services may repeat it.
 //!
-//! Header lines always; a reason phrase is never passed on. Of bodies without a content coding, those of status 400 or more, and
-//! all where the credential is good for other requests too. What is replaced keeps its length, and so does the body.
-//! A coding is never asked for; an error that has one all the same could show anything, and is refused.
+//! Header fields are always scrubbed; a reason phrase is never forwarded. A body without a content coding is scrubbed
+//! if its status is 400 or more, or if the credential is reusable. A mask has the length of the text it replaces, so
+//! the body length stays the same. claviger never requests a coding. An error response with a coding could contain
+//! anything, and is refused.
 
 use std::borrow::Cow;
 
@@ -18,11 +19,12 @@ use super::{Failure, UpstreamBody};
 use crate::code::Code;
 use crate::scanner::{SHORTEST, Scanner};
 
-/// Takes the credential that was `sent` in this header value out of an answer; how often it was there, but for the
-/// body, which is scrubbed as it comes. `reusable` says that it is no signature, and good for other requests too.
+/// Masks the credential `sent` in this header value in a response. Returns the number of matches outside the body; the
+/// body is scrubbed while it streams. `reusable` means that the credential is no signature, and valid for other
+/// requests too.
 ///
 /// # Errors
-/// [`Failure`] where it could not be found.
+/// [`Failure`] if the response is an error with a content coding, so that the credential could not be found.
 pub fn scrub(
     response: &mut Response<UpstreamBody>,
     sent: &HeaderValue,
@@ -37,7 +39,7 @@ pub fn scrub(
         }
         concerns_body = false;
     }
-    // Nearly always: a signature is longer than every line.
+    // The usual case: a signature is longer than every field.
     let shortest = if reusable { SHORTEST } else { signature(sent.as_bytes()).len() };
     if !concerns_body && lines(response).all(|length| length < shortest) {
         return Ok(0);
@@ -50,7 +52,7 @@ pub fn scrub(
     if concerns_body {
         response.body_mut().scrub(scanner);
     }
-    // Of these two the validator and the range are the current ones of the resource.
+    // In these two responses, the validator and the range describe the current resource and not this body.
     let tells_of_another =
         matches!(response.status(), StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE);
     if found > 0 || (concerns_body && is_error && !tells_of_another) {
@@ -61,7 +63,7 @@ pub fn scrub(
     Ok(found)
 }
 
-/// A content coding that the body has; none where it can be read as it is.
+/// Returns the content coding of a body; `None` if it has none.
 fn content_coding(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get_all(CONTENT_ENCODING).iter().find(|line| {
         let codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -69,12 +71,12 @@ fn content_coding(headers: &HeaderMap) -> Option<&HeaderValue> {
     })
 }
 
-/// How long the names and values of an answer's head are.
+/// Iterates over the response's header fields; yields the longer of name and value, in bytes.
 fn lines<B>(response: &Response<B>) -> impl Iterator<Item = usize> {
     response.headers().iter().map(|(name, value)| name.as_str().len().max(value.len()))
 }
 
-/// Takes what was `sent` out of a text that is kept, however short it is; how often it was there.
+/// Masks the credential `sent` in a text, however short it is. Returns the number of matches.
 pub(super) fn scrub_text(text: &mut [u8], sent: &HeaderValue) -> u32 {
     let sent = sent.as_bytes();
     let mut found = Scanner::new(&secrets(sent, !sent.starts_with(b"Signature "))).replace(text);
@@ -82,7 +84,7 @@ pub(super) fn scrub_text(text: &mut [u8], sent: &HeaderValue) -> u32 {
         sent.rsplit(|byte| *byte == b' ').next().filter(|word| word.len() < SHORTEST && !word.is_empty());
     if let Some(word) = last {
         while let Some(at) = memchr::memmem::find(text, word) {
-            // Another character than any of it, so that it ends.
+            // A character that does not occur in the word, so that the loop ends.
             let stand_in = if word.contains(&b'*') { b'#' } else { b'*' };
             text.iter_mut().skip(at).take(word.len()).for_each(|byte| *byte = stand_in);
             found += 1;
@@ -91,7 +93,7 @@ pub(super) fn scrub_text(text: &mut [u8], sent: &HeaderValue) -> u32 {
     found
 }
 
-/// Takes it out of an answer's header lines; how often it was there.
+/// Masks the credential in the header fields of a response. Returns the number of matches.
 fn scrub_head<B>(response: &mut Response<B>, scanner: &Scanner) -> u32 {
     let mut found = 0;
     let headers = response.headers_mut();
@@ -114,8 +116,8 @@ fn scrub_head<B>(response: &mut Response<B>, scanner: &Scanner) -> u32 {
     found
 }
 
-/// What of a header value that was sent is secret: of a signature itself, else each word after the name of an
-/// authentication scheme, what it sets a name to, and what it has in base64.
+/// Returns the secret parts of a header value that was sent. Of a signature, this is the signature itself. Otherwise it
+/// is each word after the authentication scheme, the value after `=`, and the password decoded from base64.
 fn secrets(sent: &[u8], reusable: bool) -> Vec<Cow<'_, [u8]>> {
     if !reusable {
         return vec![Cow::Borrowed(signature(sent))];
@@ -141,7 +143,7 @@ fn secrets(sent: &[u8], reusable: bool) -> Vec<Cow<'_, [u8]>> {
     if secrets.is_empty() { vec![Cow::Borrowed(sent)] } else { secrets }
 }
 
-/// The last that is quoted in a header value. Looked for from the end, since it is done for every call.
+/// Returns the last quoted string of a header value. It is searched from the end, since this runs for every call.
 fn signature(sent: &[u8]) -> &[u8] {
     sent.rsplit(|byte| *byte == b'"').nth(1).unwrap_or_default()
 }

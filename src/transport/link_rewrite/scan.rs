@@ -1,24 +1,24 @@
-//! Looking for the top-level members of a JSON object, in as much of it as there is.
+//! An incremental scanner for the top-level members of a JSON object. It works on an incomplete text.
 
 use std::ops::Range;
 
-/// Where values of the wanted top-level members stand that may be links.
+/// The byte ranges of the wanted members' values that may contain links.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     pub(super) found: Vec<Range<usize>>,
-    /// Nothing more need be waited for: all are there, the object has ended, or it is none.
+    /// No more text is needed: all members were found, the object has ended, or the text is no object.
     pub(super) done: bool,
-    /// There is more of it, which nobody looks at.
+    /// The body continues, and the rest is not scanned.
     pub(super) unseen: bool,
 }
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Walks the text of a JSON object as far as it goes.
+/// Scans the text of a JSON object as far as it goes.
 pub(super) fn scan(text: &[u8], members: &[String]) -> Scan {
     let mut scan = Scan::default();
     let mut seen: u64 = 0;
-    // Some write a byte order mark, and most readers pass over it (RFC 8259 §8.1).
+    // Some servers write a byte order mark, and most parsers ignore it (RFC 8259 §8.1).
     let mut cursor = Cursor { text, at: if text.starts_with(MARK) { MARK.len() } else { 0 } };
     match cursor.next_token() {
         Some(b'{') => cursor.at += 1,
@@ -42,12 +42,12 @@ pub(super) fn scan(text: &[u8], members: &[String]) -> Scan {
                 let name = text.get(name).and_then(|json| serde_json::from_slice::<String>(json).ok());
                 let place = name.and_then(|name| members.iter().position(|member| *member == name));
                 if let Some(place) = place {
-                    // The last of the same name is the one that is read: it does not stand for another.
+                    // Each member counts once. Parsers use the last of several equal names.
                     seen |= 1 << (place % 64);
                     if matches!(start, b'"' | b'{' | b'[') {
                         scan.found.push(value);
                     }
-                    // What is there is looked at all the same: one of them may come once more.
+                    // The scan continues to the end of the text, since a member may occur again.
                     scan.done |= usize::try_from(seen.count_ones()) == Ok(members.len());
                 }
             }
@@ -73,7 +73,7 @@ impl Cursor<'_> {
         self.text.get(self.at).copied()
     }
 
-    /// The string that begins here, with its quotes; `None` where the text ends before it.
+    /// Returns the byte range of the string that begins here, with its quotes. Returns `None` if the text ends first.
     fn string(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         self.at += 1;
@@ -88,7 +88,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// The value that begins here; `None` where the text ends before it.
+    /// Returns the byte range of the value that begins here. Returns `None` if the text ends first.
     fn value(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         let mut depth = 0_u32;

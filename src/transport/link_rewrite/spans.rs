@@ -1,13 +1,13 @@
-//! Where links stand in the values of headers.
+//! Finds the byte ranges of links in header values.
 
 use std::ops::Range;
 
-/// All of `Location`.
+/// Returns the range of a whole `Location` value.
 pub(super) fn all_of(text: &str) -> Vec<Range<usize>> {
     std::iter::once(0..text.len()).collect()
 }
 
-/// Where the targets of `Link` stand: between angles.
+/// Returns the ranges of the targets in `Link`, between angle brackets.
 pub(super) fn in_angles(text: &str) -> Vec<Range<usize>> {
     let (mut spans, mut at) = (Vec::new(), 0);
     while let Some(open) = text.get(at..).and_then(|rest| rest.find('<')).map(|found| at + found + 1) {
@@ -20,14 +20,14 @@ pub(super) fn in_angles(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// Where the URL of `Refresh` stands: `5; url=/x`, perhaps in quotes, or `5; /x` (WHATWG HTML, shared declarative
+/// Returns the range of the URL in `Refresh`: `5; url=/x`, perhaps quoted, or `5; /x` (WHATWG HTML, shared declarative
 /// refresh steps).
 pub(super) fn after_url(text: &str) -> Vec<Range<usize>> {
     let time = text.trim_start().trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
     let rest = time.trim_start();
     let rest = match rest.strip_prefix([';', ',']) {
         Some(rest) => rest.trim_start(),
-        // What is no time is passed over, since some clients do.
+        // A value that does not begin with a time is ignored, as some clients do.
         None if time.len() == rest.len() => {
             rest.split_once([';', ',']).map_or(rest, |(_, rest)| rest.trim_start())
         }
@@ -49,7 +49,7 @@ pub(super) fn after_url(text: &str) -> Vec<Range<usize>> {
     std::iter::once(span).collect()
 }
 
-/// What stands after `url =`.
+/// Returns the text after `url =`.
 fn after_name(text: &str) -> Option<&str> {
     let (name, rest) = text.split_at_checked(3)?;
     let value = rest.trim_start().strip_prefix('=')?;
