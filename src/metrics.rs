@@ -1,4 +1,4 @@
-//! What the gateway counts. Labels come from closed sets and configured names only.
+//! The metrics of the gateway. Label values come only from closed sets and configured names.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::name::Name;
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// A label value that is a configured name or absent.
+/// A label value that is a configured name, or absent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameLabel(pub Option<Name>);
 
@@ -29,13 +29,13 @@ pub struct StaticLabel(pub &'static str);
 /// The labels of `claviger_requests_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
-    /// The route's prefix; `-` where none was found.
+    /// The route's prefix; `-` if no route matched.
     pub route: TextLabel,
-    /// The consumer; `-` where none was proven.
+    /// The consumer's name; `-` if none was authenticated.
     pub consumer: NameLabel,
-    /// The method, `other` where it is none of the well-known.
+    /// The method; `other` if it is not a well-known one.
     pub method: StaticLabel,
-    /// The status of the answer.
+    /// The status of the response.
     pub code: u16,
 }
 
@@ -43,28 +43,28 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TextLabel(pub Arc<str>);
 
-/// One label `reason`.
+/// The single label `reason`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
-    /// A code or reason of the closed sets.
+    /// A code or reason from a closed set.
     pub reason: StaticLabel,
 }
 
-/// One label `upstream`.
+/// The single label `upstream`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Upstream {
     /// The upstream's name.
     pub upstream: NameLabel,
 }
 
-/// One label `sink`.
+/// The single label `sink`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Sink {
     /// The sink's name.
     pub sink: NameLabel,
 }
 
-/// Labels `upstream` and `endpoint`.
+/// The labels `upstream` and `endpoint`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Endpoint {
     /// The upstream's name.
@@ -73,14 +73,14 @@ pub struct Endpoint {
     pub endpoint: TextLabel,
 }
 
-/// One label `credential`.
+/// The single label `credential`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Credential {
     /// The credential's name.
     pub credential: NameLabel,
 }
 
-/// Labels `upstream` and `credential`.
+/// The labels `upstream` and `credential`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct UpstreamCredential {
     /// The upstream's name.
@@ -89,7 +89,7 @@ pub struct UpstreamCredential {
     pub credential: NameLabel,
 }
 
-/// What the calls of one connection were counted by last. They rarely differ, so that the next is
+/// The metric series that the last call of a connection used. Most calls use the same series, so the next call is
 /// counted without building and hashing its labels.
 #[derive(Debug, Default)]
 pub struct CachedSeries {
@@ -97,47 +97,47 @@ pub struct CachedSeries {
     upstream: RefCell<Option<(Name, Histogram)>>,
 }
 
-/// Every metric, with the registry that prints them.
+/// All metrics, with the registry that encodes them.
 pub struct Metrics {
-    /// Calls, by route, consumer, method and status.
+    /// Number of calls, by route, consumer, method and status.
     pub requests: Family<Request, Counter>,
-    /// Seconds from a whole head to the outcome.
+    /// Seconds from a complete request head to the outcome.
     pub request_duration: Histogram,
-    /// Seconds from sending to the upstream's answer head.
+    /// Seconds from sending a request to the head of the upstream's response.
     pub upstream_duration: Family<Upstream, Histogram, fn() -> Histogram>,
-    /// Whether each endpoint answers: 1 or 0; none while nobody knows.
+    /// Whether each endpoint responds: 1 or 0; absent while unknown.
     pub endpoint_up: Family<Endpoint, Gauge>,
-    /// Calls in flight of each endpoint of an upstream that has several.
+    /// Calls in flight at each endpoint of an upstream that has several.
     pub endpoint_in_flight: Family<Endpoint, Gauge>,
-    /// Answers 401 to the gateway's own credential.
+    /// Number of 401 responses to the gateway's own credential.
     pub upstream_auth_failures: Family<UpstreamCredential, Counter>,
-    /// Whether logins with each credential wait, since the upstream refused them: 1 or 0.
+    /// Whether logins with each credential are suspended, since the upstream rejected them: 1 or 0.
     pub login_held: Family<UpstreamCredential, Gauge>,
-    /// Seconds since each credential's version in use was made or written.
+    /// Seconds since the current version of each credential was created.
     pub credential_age: Family<Credential, Gauge>,
-    /// Failed attempts to authenticate.
+    /// Number of failed authentication attempts, by reason.
     pub inbound_auth_failures: Family<Reason, Counter>,
-    /// Refused calls.
+    /// Number of refused calls, by reason.
     pub denied: Family<Reason, Counter>,
-    /// Seconds that an intent waited to be durable.
+    /// Seconds until an intent was durable.
     pub audit_commit: Histogram,
-    /// Events not yet durable.
+    /// Number of events that are not yet durable.
     pub audit_lag: Gauge,
-    /// Events of calls that were lost. Zero, always: no record, no call.
+    /// Number of lost call events. Always zero: without a record there is no call.
     pub audit_dropped: Counter,
-    /// Whether each sink takes events.
+    /// Whether each sink accepts events: 1 or 0.
     pub sink_up: Family<Sink, Gauge>,
-    /// Events on the trail that each sink has not taken yet.
+    /// Number of events on the trail that each sink has not yet accepted.
     pub sink_behind: Family<Sink, Gauge>,
-    /// When the configuration was last taken, in seconds since 1970.
+    /// Time of the last successful reload, in seconds since 1970.
     pub last_reload: Gauge,
-    /// Consumers' connections now.
+    /// Number of open consumer connections.
     pub connections: Gauge<i64, AtomicI64>,
-    /// How many there may be at a time.
+    /// Maximum number of consumer connections.
     pub connections_limit: Gauge<i64, AtomicI64>,
-    /// Consumers' connections that were closed at once, or before they said anything, for want of room.
+    /// Number of consumer connections that were closed for lack of room, either at once or before their first request.
     pub connections_refused: Family<Reason, Counter>,
-    /// Calls in flight now.
+    /// Number of calls in flight.
     pub in_flight: Gauge<i64, AtomicI64>,
     registry: Registry,
 }
@@ -174,7 +174,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a call that was answered with the status `code`.
+    /// Counts a call that got a response with the status `code`.
     pub fn count_request(
         &self,
         recent: &CachedSeries,
@@ -201,7 +201,7 @@ impl Metrics {
         *last = Some((labels, counter));
     }
 
-    /// Notes how long the upstream called `name` took to answer, in seconds.
+    /// Records the response time of the upstream called `name`, in seconds.
     pub fn observe_upstream(&self, recent: &CachedSeries, name: &Name, seconds: f64) {
         let mut last = recent.upstream.borrow_mut();
         if let Some((_, histogram)) = last.as_ref().filter(|(last, _)| last == name) {
@@ -214,7 +214,7 @@ impl Metrics {
         *last = Some((*name, histogram));
     }
 
-    /// The metrics in the OpenMetrics text format.
+    /// Returns the metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -276,7 +276,7 @@ impl Metrics {
     }
 }
 
-/// The label of a method: the well-known by name, `other` for the rest.
+/// Returns the label of a method: its name if it is well-known, otherwise `other`.
 #[must_use]
 pub fn method_label(method: &str) -> StaticLabel {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];

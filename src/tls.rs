@@ -1,4 +1,4 @@
-//! TLS settings for both sides, made from PEM files. Nothing here can turn verification off.
+//! TLS settings for consumers and upstreams, built from PEM files. No setting turns verification off.
 
 mod own;
 mod reason;
@@ -21,36 +21,36 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::secret::Secret;
 use trust::Trust;
 
-/// HTTP/2 as ALPN names it (RFC 7301, RFC 9113 §3.2).
+/// The ALPN protocol id of HTTP/2 (RFC 7301, RFC 9113 §3.2).
 pub const HTTP2: &[u8] = b"h2";
 
-/// Which of a listener's files cannot be used, and why.
+/// The unusable file of a listener, with the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// The certificate, or the two that do not belong together.
+    /// The certificate, or a key that does not match it.
     #[error("the certificate cannot be used: {0}")]
     Certificate(io::Error),
-    /// The key.
+    /// The private key.
     #[error("the key cannot be used: {0}")]
     Key(io::Error),
-    /// The authority of consumers.
+    /// The CA file for client certificates.
     #[error("the authority of consumers cannot be used: {0}")]
     ClientCa(io::Error),
 }
 
-/// The TLS settings for an upstream. With `ca_file` (PEM) only what its authorities have signed and its own
-/// certificates are trusted, else what the public authorities have signed.
+/// Builds the TLS settings for an upstream. With `ca_file` (PEM), only certificates signed by its authorities and its
+/// own certificates are trusted. Without it, the public authorities are trusted.
 ///
 /// # Errors
-/// Where the file cannot be read or holds no usable certificate.
+/// An I/O error if the file cannot be read or holds no usable certificate.
 pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(invalid)?;
     let builder = match ca_file {
-        // "Dangerous" is a verifier that verifies less; this one does what rustls' own does, for a file that is
-        // not of authorities alone.
+        // rustls calls every custom verifier "dangerous". This one verifies as much as the built-in one, for a file
+        // that may also hold server certificates.
         Some(path) => {
             let trust = Trust::in_file(path, algorithms)?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(trust))
@@ -64,12 +64,11 @@ pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 or HTTP/1.1 by ALPN, and with `client_ca` only
-/// consumers that show a certificate of that CA. `key` is PEM.
+/// Builds the TLS settings of a listener: TLS 1.2 and 1.3, with HTTP/2 or HTTP/1.1 by ALPN. With `client_ca`, a
+/// consumer must present a certificate signed by that CA. `key` is PEM.
 ///
 /// # Errors
-/// [`Unusable`] where a file cannot be read, holds nothing usable, or key and certificate do not
-/// belong together.
+/// [`Unusable`] if a file cannot be read, holds nothing usable, or the key does not match the certificate.
 pub fn server_config(
     cert: &Path,
     key: &Secret,
@@ -80,11 +79,11 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// Those of the admin listener: HTTP/1.1 alone; and with `client_ca` also whoever has the listener's own key, as
-/// `claviger ready` has.
+/// Builds the TLS settings of the admin listener: HTTP/1.1 only. With `client_ca`, the listener also accepts its own
+/// certificate from a client that holds its key, as `claviger ready` does.
 ///
 /// # Errors
-/// As [`server_config`].
+/// [`Unusable`] under the same conditions as [`server_config`].
 pub fn admin_config(
     cert: &Path,
     key: &Secret,
@@ -95,7 +94,7 @@ pub fn admin_config(
     Ok(Arc::new(config))
 }
 
-/// Who is let in beside those that a verifier knows, by the listener's own certificate.
+/// Extends a client verifier so that it also accepts the listener's own certificate.
 type Widened = fn(CertificateDer<'static>, Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier>;
 
 fn build_server_config(
@@ -123,12 +122,12 @@ fn build_server_config(
     config.map_err(|error| Unusable::Certificate(key_mismatch(error)))
 }
 
-/// The one certificate that is shown itself; a chain that was read has it.
+/// Returns the leaf certificate of a chain; a parsed chain is never empty.
 fn first(chain: &[CertificateDer<'static>]) -> CertificateDer<'static> {
     chain.first().cloned().unwrap_or_else(|| Vec::new().into())
 }
 
-/// The certificates of a PEM file, at least one.
+/// Reads the certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
     let read = read.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
@@ -138,7 +137,7 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     Ok(read)
 }
 
-/// What a file holds that holds no certificate in PEM.
+/// Describes the contents of a file without a PEM certificate.
 fn without_certificates(bytes: &[u8]) -> &'static str {
     if memchr::memmem::find(bytes, b"PRIVATE KEY-----").is_some() {
         "it holds a key, and no certificate"
@@ -157,7 +156,7 @@ fn authorities(path: &Path) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// The error of reading a PEM file, that of the disk as it is.
+/// Converts an error from reading a PEM file; an I/O error stays as it is.
 fn unreadable(error: pem::Error) -> io::Error {
     if let pem::Error::Io(error) = error {
         error

@@ -1,4 +1,4 @@
-//! An upstream, compiled: where it is, what its product wants, how its credential is put on.
+//! A compiled upstream: its endpoints, its product's requirements, and its authentication scheme.
 
 use std::time::Instant;
 
@@ -10,45 +10,46 @@ use crate::target::Target;
 use crate::transport::link_rewrite::LinkRewriter;
 use crate::transport::{Endpoint, Health, OutboundSettings, RequestHeaders};
 
-/// Everything that the gateway knows of one upstream.
+/// The compiled configuration of one upstream.
 pub struct Upstream {
-    /// Its name.
+    /// The upstream's name.
     pub name: Name,
-    /// Where it is reached.
+    /// The first endpoint.
     pub endpoint: Endpoint,
-    /// What its product wants of a request, there.
+    /// The outbound settings for the first endpoint.
     pub manners: OutboundSettings,
-    /// What of a consumer's header lines it receives.
+    /// The rules for the header fields that the upstream receives.
     pub request_headers: RequestHeaders,
-    /// Where else it is reached, with what is wanted there: the host is another.
+    /// The other endpoints, each with its outbound settings, since the host differs.
     pub others: Vec<(Endpoint, OutboundSettings)>,
-    /// How the health of its endpoints is looked at, where it is.
+    /// The health check settings; `None` without health checks.
     pub health: Option<Health>,
-    /// How its product is told the organisation, where it has such.
+    /// How the organisation is pinned in a request; `None` if the product has none.
     pub org: Option<OrgPin>,
-    /// Whether a path without a slash at its end gets one before it is judged.
+    /// Whether a path without a trailing slash gets one before the decision.
     pub trailing_slash: bool,
-    /// The paths that get none in any case, since the product knows them only without.
+    /// The paths that never get a trailing slash, since the product knows them only without.
     pub slashless: Vec<PathPattern>,
-    /// Whether its 401 comes before anything is done, so that a write may be made again once a login is renewed.
+    /// Whether the upstream sends a 401 before it executes anything. A write may then be repeated after a token
+    /// refresh.
     pub repeat_after_401: bool,
-    /// Which of its links are rewritten.
+    /// The rules for link rewriting.
     pub links: LinkRewriter,
-    /// How the credential is put on.
+    /// The scheme that adds the credential to a request.
     pub scheme: Scheme,
 }
 
-/// One way to an upstream.
+/// One destination of an upstream: an endpoint with its settings.
 #[derive(Clone, Copy)]
 pub struct Destination<'u> {
-    /// Where.
+    /// The endpoint to connect to.
     pub endpoint: &'u Endpoint,
-    /// What is wanted of a request there.
+    /// The outbound settings for this endpoint.
     pub manners: &'u OutboundSettings,
 }
 
 impl Upstream {
-    /// The target with the slash at the end of its path that the product wants.
+    /// Adds the trailing slash to the target's path, if the product requires it.
     #[must_use]
     pub fn with_its_slash(&self, target: Target) -> Target {
         let path = target.path();
@@ -58,8 +59,8 @@ impl Upstream {
         if lacks { target.with_trailing_slash() } else { target }
     }
 
-    /// The origins that its credential may be sent to, in an order of their own: those of its endpoints, or
-    /// the one where tokens are given for it.
+    /// Returns the origins that may receive the credential, sorted. These are the upstream's endpoints, or the token
+    /// endpoint if there is one.
     #[must_use]
     pub fn credential_origins(&self) -> Vec<Origin> {
         match self.scheme.token_endpoint() {
@@ -68,7 +69,7 @@ impl Upstream {
         }
     }
 
-    /// The origins of its endpoints, in an order of their own.
+    /// Returns the origins of the upstream's endpoints, sorted.
     #[must_use]
     pub fn origins(&self) -> Vec<Origin> {
         let mut origins: Vec<Origin> = self.destinations().map(|way| way.endpoint.origin.clone()).collect();
@@ -76,15 +77,16 @@ impl Upstream {
         origins
     }
 
-    /// Every way to it.
+    /// Iterates over all destinations of the upstream.
     pub fn destinations(&self) -> impl Iterator<Item = Destination<'_>> + Clone {
         let first = Destination { endpoint: &self.endpoint, manners: &self.manners };
         let others = self.others.iter().map(|(endpoint, manners)| Destination { endpoint, manners });
         std::iter::once(first).chain(others)
     }
 
-    /// The way that a call goes: of two endpoints picked at random the one that has less to do, among those
-    /// that are up; all count as up where none is. One that is down is tried once that is due.
+    /// Picks the destination of a call. Two endpoints that are up are picked at random, and the one with fewer calls in
+    /// flight is used. If no endpoint is up, all are candidates. An endpoint that is down is tried once when its
+    /// back-off has ended.
     #[must_use]
     pub fn pick(&self) -> Destination<'_> {
         let first = Destination { endpoint: &self.endpoint, manners: &self.manners };
@@ -97,7 +99,7 @@ impl Upstream {
         self.destinations().find(due).or_else(|| pick(self.destinations())).unwrap_or(first)
     }
 
-    /// Another way than `former`, which leads nowhere; none where there is no other.
+    /// Returns a destination other than `former`, which failed; `None` if there is no other.
     #[must_use]
     pub fn alternative(&self, former: Destination<'_>) -> Option<Destination<'_>> {
         pick(self.destinations().filter(|way| way.endpoint.origin != former.endpoint.origin))
@@ -109,7 +111,8 @@ fn pick<'u>(ways: impl Iterator<Item = Destination<'u>> + Clone) -> Option<Desti
     less_loaded(up).or_else(|| less_loaded(ways))
 }
 
-/// Of two picked at random the one that has less to do: to ask all would send everybody to the same one.
+/// Picks two at random and returns the one with fewer calls in flight. Comparing all would send every worker to the
+/// same one.
 fn less_loaded<'u>(mut ways: impl Iterator<Item = Destination<'u>> + Clone) -> Option<Destination<'u>> {
     let count = ways.clone().count();
     if count < 2 {

@@ -1,24 +1,23 @@
-//! Under which names the admin listener is called. A page in a browser may give its own name this machine's
-//! address (DNS rebinding), and then read what is answered under that name: so it is answered under no name that
-//! a stranger can choose.
+//! Host check of the admin listener. A web page can point its own name to this machine (DNS rebinding) and then read
+//! the responses. The listener therefore responds only under names that no stranger can choose.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::header::HOST;
 use http::{Request, Version};
 
-/// Why a request is not answered.
+/// Why the listener refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misdirected {
-    /// It has two `Host` lines.
+    /// The request has two `Host` fields.
     Twice,
-    /// It has none, and is not of HTTP/1.0.
+    /// The request has no `Host` field and is not HTTP/1.0.
     Missing,
-    /// It is for a name that is not ours.
+    /// The name in `Host` is not one of the listener's.
     Unknown,
 }
 
-/// Whether a request is for us: by address, as `localhost`, or by one of `hosts`.
+/// Checks that a request is for this listener: an IP address, `localhost`, or one of `hosts`.
 pub(super) fn check<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Misdirected> {
     let mut lines = request.headers().get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {

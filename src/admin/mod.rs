@@ -1,4 +1,5 @@
-//! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. Never on the data listeners.
+//! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. These paths are never served on the data
+//! listeners.
 
 mod host;
 mod paced;
@@ -37,31 +38,32 @@ use crate::upstream::Upstream;
 use host::Misdirected;
 use paced::Paced;
 
-/// Connections at a time: an operator, a scraper, a health check, and room for more. The oldest makes room.
+/// The maximum number of connections: for an operator, a scraper, a health check, and some more. A new connection
+/// beyond it closes the oldest one.
 const MOST_CONNECTIONS: usize = 64;
-/// How long a handshake, a request, and the taking of an answer may take, each.
+/// The time-out for a handshake, for a request, and for writing a response, each.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest head of a request, in bytes.
+/// The maximum length of a request head, in bytes.
 const LONGEST: usize = 16 * 1024;
 
-/// What the admin listener tells of.
+/// The state that the admin listener reports.
 pub struct Admin {
-    /// The trail: calls are made only while it records.
+    /// The journal; the gateway makes calls only while it can record them.
     pub journal: Journal,
-    /// What is counted.
+    /// The metrics that `/metrics` returns.
     pub metrics: Arc<Metrics>,
-    /// The configuration in force: its upstreams are told of.
+    /// The current configuration; its upstreams are reported.
     pub current: Arc<ArcSwap<Snapshot>>,
-    /// How it is listened, in force from the next connection on.
+    /// The listener's settings; a change applies to new connections.
     pub settings: Arc<ArcSwap<config::Admin>>,
-    /// Set once the server drains.
+    /// Whether the server is draining.
     pub draining: AtomicBool,
-    /// Why nobody should rely on what is in force of the store; no secret is in it.
+    /// Why the store data in use may be wrong or outdated; it contains no secret.
     pub apart: RefCell<Option<String>>,
 }
 
 impl Admin {
-    /// Tells of this trail and these counts.
+    /// Creates the admin state for this journal and these metrics.
     #[must_use]
     pub fn new(
         (journal, metrics): (Journal, Arc<Metrics>),
@@ -72,7 +74,7 @@ impl Admin {
         Self { journal, metrics, current, settings, draining, apart }
     }
 
-    /// Why the gateway is not ready to serve; empty where it is.
+    /// Returns the reasons why the gateway is not ready; empty if it is ready.
     #[must_use]
     pub fn unready_reasons(&self) -> Vec<Cow<'static, str>> {
         let mut reasons = Vec::new();
@@ -86,7 +88,8 @@ impl Admin {
         reasons
     }
 
-    /// The upstreams none of whose endpoints answers. That is no reason not to be ready: the others are served.
+    /// Returns the upstreams without a responding endpoint. They do not make the gateway unready, since it serves the
+    /// others.
     fn unreachable(&self) -> Vec<String> {
         let snapshot = self.current.load();
         let is_away = |upstream: &&Upstream| {
@@ -97,7 +100,8 @@ impl Admin {
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
     }
 
-    /// The logins that upstreams refuse, and that are not tried until a person helps: of each, why.
+    /// Returns the logins that upstreams reject and that claviger does not retry until a person intervenes, each with
+    /// its reason.
     fn logins(&self) -> Vec<String> {
         let (snapshot, now) = (self.current.load(), SystemClock.now());
         let refused = |slot: &Arc<TokenSlot>| {
@@ -109,7 +113,7 @@ impl Admin {
         logins
     }
 
-    /// Notes how endpoints and logins stand now.
+    /// Updates the metrics of endpoints and logins.
     fn measure(&self) {
         let (held, now) = (&self.metrics.login_held, SystemClock.now());
         held.clear();
@@ -122,7 +126,7 @@ impl Admin {
             held.get_or_create(&labels).set(i64::from(slot.refusal(now).is_some()));
         }
         let (up, in_flight) = (&self.metrics.endpoint_up, &self.metrics.endpoint_in_flight);
-        // Those of a former configuration go.
+        // Removes the series of a former configuration.
         up.clear();
         in_flight.clear();
         for upstream in &self.current.load().upstreams {
@@ -140,7 +144,7 @@ impl Admin {
         }
     }
 
-    /// Serves on `listener` until dropped.
+    /// Serves on `listener` until the future is dropped.
     pub async fn serve(self: Rc<Self>, listener: TcpListener) {
         let mut connections = JoinSet::new();
         let mut oldest = VecDeque::new();
@@ -156,7 +160,8 @@ impl Admin {
                         && let Some(connection) = oldest.pop_front()
                     {
                         connection.abort();
-                        // It has to end before another is accepted: a burst of them must not take the last files.
+                        // The aborted connection must end before another is accepted, so that a burst does not use up
+                        // the file descriptors.
                         tokio::task::yield_now().await;
                     }
                     oldest

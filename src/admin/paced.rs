@@ -1,4 +1,4 @@
-//! A socket whose other end must take what is written.
+//! A socket with a write time-out.
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::timer::LazyTimer;
 
-/// A socket that fails once something has waited to be written for too long: all of it must be taken in time,
-/// so that a little now and then is not enough.
+/// A socket that fails if its written data waits too long. All of it must be accepted in time; partial progress does
+/// not extend the time-out.
 pub(super) struct Paced<S> {
     socket: S,
     patience: Duration,

@@ -1,5 +1,5 @@
-//! Between the admin listener and `claviger ready`, which both have the listener's certificate and key: each
-//! takes the other for what it is by exactly that certificate, whoever has signed it.
+//! TLS between the admin listener and `claviger ready`. Both hold the listener's certificate and key. Each identifies
+//! the other by exactly that certificate, whoever signed it.
 
 use std::io;
 use std::path::Path;
@@ -17,11 +17,11 @@ use rustls::{
 use super::{certificates, first, invalid, unreadable};
 use crate::secret::Secret;
 
-/// The TLS settings of who asks the listener that has this certificate (PEM), and only that one. With the
-/// listener's key (PEM) it shows the same certificate itself.
+/// Builds the TLS settings of a client that accepts only the listener with this certificate (PEM). With the listener's
+/// key (PEM), the client presents the same certificate.
 ///
 /// # Errors
-/// Where the certificate or the key cannot be used.
+/// An I/O error if the certificate or the key cannot be used.
 pub fn own_client(cert: &Path, key: Option<&Secret>) -> io::Result<Arc<ClientConfig>> {
     let chain = certificates(cert)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -38,7 +38,7 @@ pub fn own_client(cert: &Path, key: Option<&Secret>) -> io::Result<Arc<ClientCon
     Ok(Arc::new(config))
 }
 
-/// Lets in those that `others` knows, and whoever has the key of `own`.
+/// Accepts clients that `others` accepts, and any client that holds the key of `own`.
 pub(super) fn or_pinned(
     own: CertificateDer<'static>,
     others: Arc<dyn ClientCertVerifier>,
@@ -46,7 +46,7 @@ pub(super) fn or_pinned(
     Arc::new(OrOwn { own, others })
 }
 
-/// Knows one certificate.
+/// A server verifier that accepts exactly one certificate.
 #[derive(Debug)]
 struct Own {
     certificate: CertificateDer<'static>,
@@ -92,7 +92,7 @@ impl ServerCertVerifier for Own {
     }
 }
 
-/// Knows one certificate, and those of others.
+/// A client verifier that accepts one certificate and those that `others` accepts.
 #[derive(Debug)]
 struct OrOwn {
     own: CertificateDer<'static>,
@@ -110,7 +110,7 @@ impl ClientCertVerifier for OrOwn {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        // That it has the key too, the handshake's signature shows.
+        // The signature in the handshake proves that the client holds the key.
         if *shown == self.own {
             return Ok(ClientCertVerified::assertion());
         }

@@ -1,4 +1,4 @@
-//! What went wrong with TLS, in words for the operator.
+//! Explains TLS errors to the operator.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError};
 
-/// The fault of TLS that an error comes from, in words; none where it comes from something else.
+/// Explains the TLS error that caused `error`; `None` if the cause is not TLS.
 #[must_use]
 pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut cause = Some(error);
@@ -15,7 +15,7 @@ pub fn reason(error: &(dyn StdError + 'static)) -> Option<String> {
         if let Some(fault) = found.downcast_ref::<Error>() {
             return Some(words(fault));
         }
-        // The source of such an error is that of what is in it.
+        // `source` of an I/O error skips the inner error and returns the inner error's source.
         let inner = found.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause = match inner {
             Some(inner) => Some(inner),
@@ -67,14 +67,14 @@ fn of_certificate(error: &CertificateError) -> String {
     format!("its certificate is invalid: {error}")
 }
 
-/// The most names of a certificate that are repeated.
+/// The maximum number of certificate names in a message.
 const NAMES: usize = 4;
 
 fn of_alert(alert: AlertDescription) -> String {
     if alert == AlertDescription::CertificateRequired {
         "it wants a client certificate".into()
     } else if [AlertDescription::HandshakeFailure, AlertDescription::BadCertificate].contains(&alert) {
-        // TLS 1.2 has no alert of its own for that.
+        // TLS 1.2 has no alert of its own for a missing client certificate.
         format!("it refused the handshake ({alert:?}); perhaps it wants a client certificate")
     } else {
         format!("it ended TLS with the alert {alert:?}")
@@ -86,7 +86,7 @@ fn day(time: UnixTime) -> String {
     time.map_or_else(|| "at another time".into(), |time| time.to_string())
 }
 
-/// Whether a certificate was refused as a server's since it claims to be an authority's.
+/// Returns whether a server certificate was rejected because it claims to be a CA.
 pub(super) fn is_authority(error: &OtherError) -> bool {
     error.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
 }

@@ -1,5 +1,5 @@
-//! What a `ca_file` trusts in an upstream or a sink: a certificate that one of its authorities has signed, and each of
-//! its own certificates.
+//! Trust in a `ca_file` for upstreams and sinks: a certificate is trusted if an authority of the file signed it, or if
+//! it is in the file itself.
 
 use std::io;
 use std::path::Path;
@@ -13,22 +13,22 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
-/// The certificates of a `ca_file`.
+/// The trusted certificates of a `ca_file`.
 ///
-/// What `openssl req -x509` makes is a server's certificate and claims to be an authority's too (`CA:TRUE`), which
-/// is no server's certificate by the usual rules. Each certificate of the file is therefore also trusted as it is,
-/// byte for byte: that is less than trusting whatever it signs.
+/// `openssl req -x509` creates a server certificate that also claims to be a CA (`CA:TRUE`). The usual rules reject it
+/// as a server certificate. Therefore each certificate of the file is also trusted itself, byte for byte. This grants
+/// less than trusting everything that it signs.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// Those that may sign others.
+    /// The certificates that may sign others.
     authorities: RootCertStore,
-    /// All of them.
+    /// All certificates of the file.
     pinned: Vec<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Trust {
-    /// Trusts the certificates of a PEM file.
+    /// Loads the trusted certificates of a PEM file.
     pub(super) fn in_file(path: &Path, algorithms: WebPkiSupportedAlgorithms) -> io::Result<Self> {
         let (pinned, mut authorities) = (super::certificates(path)?, RootCertStore::empty());
         for (at, certificate) in pinned.iter().enumerate() {
@@ -44,7 +44,7 @@ impl Trust {
         Ok(Self { authorities, pinned, algorithms })
     }
 
-    /// Whether `certificate` is in the file, and in its time.
+    /// Returns whether `certificate` is in the file and currently valid.
     fn is_pinned(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         let in_its_time = || {
             let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -56,7 +56,8 @@ impl Trust {
     }
 }
 
-/// What is to be said of a `ca_file` none of whose certificates is in its time; of one that cannot be read nothing is.
+/// Returns a warning if no certificate of a `ca_file` is currently valid. Returns `None` for a file that cannot be
+/// read.
 #[must_use]
 pub fn validity_problem(path: &Path, now: SystemTime) -> Option<&'static str> {
     let now = i64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()?;
@@ -74,14 +75,14 @@ pub fn validity_problem(path: &Path, now: SystemTime) -> Option<&'static str> {
     }
 }
 
-/// Whether others may be trusted because this one has signed them (RFC 5280 §4.2.1.9). Before version 3 a
-/// certificate could not say so.
+/// Returns whether a certificate may sign others (RFC 5280 §4.2.1.9). Before version 3, a certificate could not state
+/// this.
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     certificate.version() != X509Version::V3 || certificate.is_ca()
 }
 
-/// Whether a chain was refused for nothing but who has signed, or that it is an authority's certificate. Another
-/// authority of the same name may have signed it, as far as a reader can tell before it verifies that.
+/// Returns whether a chain was rejected only because of its signer, or because its leaf is a CA certificate. Another
+/// authority with the same name may have signed it; only signature verification shows the difference.
 fn is_of_the_signer(error: &Error) -> bool {
     let Error::InvalidCertificate(error) = error else { return false };
     matches!(
