@@ -8,21 +8,21 @@ use crate::custody::{Material, Unsealed};
 use crate::signature::{NotOnce, Part, authorization, signing_string};
 use crate::transport::{Outbound, Signed};
 
-/// What is signed.
+/// An access key scheme, with the list of signed parts.
 #[derive(Debug, Clone)]
 pub struct AccessKey {
     parts: Vec<Part>,
 }
 
 impl Default for AccessKey {
-    /// `(request-target) accept date`, as the product's own scripts sign.
+    /// Signs `(request-target) accept date`, as the product's own scripts do.
     fn default() -> Self {
         Self { parts: vec![Part::RequestTarget, Part::Header(ACCEPT), Part::Header(DATE)] }
     }
 }
 
 impl AccessKey {
-    /// The scheme for a header list such as `["(request-target)", "accept", "date"]`.
+    /// Creates the scheme for a header list such as `["(request-target)", "accept", "date"]`.
     ///
     /// # Errors
     /// What is wrong with the list, as a sentence.
@@ -34,7 +34,7 @@ impl AccessKey {
         Ok(Self { parts })
     }
 
-    /// What is signed, in order.
+    /// Returns the signed parts, in order.
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
@@ -52,10 +52,10 @@ impl AccessKey {
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }
 
-    /// What is signed of such a request.
+    /// Builds the signing string of a request.
     ///
     /// # Errors
-    /// [`NotOnce`].
+    /// [`NotOnce`] if a signed header does not occur exactly once.
     pub fn signing_string(
         &self,
         method: &str,

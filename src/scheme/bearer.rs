@@ -6,7 +6,7 @@ use super::{SignError, secret_header};
 use crate::custody::Unsealed;
 use crate::transport::{Outbound, Signed};
 
-/// What stands before the secret.
+/// The text before the secret.
 pub(super) const BEFORE: &str = "Bearer ";
 
 pub(super) fn apply<'e>(outbound: Outbound<'e>, credential: &Unsealed<'e>) -> Result<Signed<'e>, SignError> {

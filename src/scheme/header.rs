@@ -1,4 +1,4 @@
-//! The secret alone in a header of its own, as in `x-api-key: …`.
+//! A header that carries only the secret, as in `x-api-key: …`.
 
 use http::HeaderName;
 
@@ -6,7 +6,7 @@ use super::{SignError, secret_header};
 use crate::custody::Unsealed;
 use crate::transport::{Outbound, Signed};
 
-/// Headers that say something else: of the message, of the hop, of the organisation.
+/// Headers that cannot carry a credential, since they describe the message, the hop or the organisation.
 const TAKEN: [&str; 26] = [
     "accept",
     "accept-encoding",
@@ -36,14 +36,14 @@ const TAKEN: [&str; 26] = [
     "x-real-ip",
 ];
 
-/// In which header.
+/// A header scheme, with the name of its header.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     name: HeaderName,
 }
 
 impl Header {
-    /// The scheme for a header of this name.
+    /// Creates the scheme for a header of this name.
     ///
     /// # Errors
     /// What is wrong with the name, as a sentence.
@@ -59,13 +59,13 @@ impl Header {
         Ok(Self { name: read })
     }
 
-    /// The header's name.
+    /// Returns the header's name.
     #[must_use]
     pub fn name(&self) -> &HeaderName {
         &self.name
     }
 
-    /// Whatever the consumer sent under this name is replaced.
+    /// Adds the credential, and replaces a value that the consumer sent under the same name.
     pub(super) fn apply<'e>(
         &self,
         outbound: Outbound<'e>,

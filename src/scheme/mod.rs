@@ -1,4 +1,4 @@
-//! How a credential is put on a request. One file a scheme, one variant here.
+//! Authentication schemes: how a credential is added to a request. Each scheme has one file, and one variant here.
 
 mod access_key;
 mod bearer;
@@ -33,58 +33,58 @@ use crate::signature::NotOnce;
 use crate::transport::{BuildError, Endpoint, Failure, Outbound, Signed, UpstreamBody};
 use issued::source::TokenSource;
 
-/// How an upstream wants its credential.
+/// The scheme by which an upstream authenticates claviger.
 #[derive(Clone)]
 pub enum Scheme {
     /// An HTTP signature made with an access key.
     AccessKey(AccessKey),
-    /// In a header of its own.
+    /// A header that carries only the secret.
     Header(Header),
-    /// `Authorization: Bearer`.
+    /// The header `Authorization: Bearer`.
     Bearer,
-    /// `Authorization: Token`.
+    /// The header `Authorization: Token`.
     Token,
-    /// By what the upstream gives for a login.
+    /// A token that the upstream issues for a login.
     Login(Arc<Login>),
-    /// By the token that an OAuth 2.0 client is given.
+    /// A token that an OAuth 2.0 server issues for client credentials.
     ClientCredentials(Arc<ClientCredentials>),
     /// An HTTP signature made with an RSA key.
     Rsa(Rsa),
 }
 
-/// What became of a request to which a credential was to be put on.
+/// The result of applying a scheme to a request.
 pub enum Prepared<'e> {
-    /// It is on.
+    /// The credential was added.
     Signed(Signed<'e>),
-    /// It takes time: [`Scheme::sign_deferred`] does it.
+    /// More work is needed: call [`Scheme::sign_deferred`].
     Deferred(Outbound<'e>),
 }
 
-/// What a scheme puts on, as far as it may be shown.
+/// A preview of what a scheme adds to a request, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Preview {
-    /// A signature over this.
+    /// A signature over this signing string.
     Signature(String),
-    /// This header line, `…` standing for the secret.
+    /// This header field, with `…` in place of the secret.
     Line(String),
 }
 
-/// The credential could not be put on.
+/// Why the credential could not be added.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// A header that was to be signed is not there exactly once.
+    /// A header to be signed does not occur exactly once.
     #[error(transparent)]
     NotOnce(#[from] NotOnce),
-    /// The credential cannot stand in a header.
+    /// The credential is not a valid header value.
     #[error(transparent)]
     Header(#[from] http::header::InvalidHeaderValue),
-    /// The credential is of another kind; a configuration that loads has none such.
+    /// The credential is of another kind. A valid configuration never causes this.
     #[error("the credential is not of the kind that the scheme puts on")]
     Unfit,
-    /// The system gives no random bytes, or the thread that signs was lost.
+    /// The system returned no random bytes, or the signing thread was lost.
     #[error("no signature could be made")]
     Failed,
-    /// A request of our own cannot be put together.
+    /// A request of the gateway's own cannot be built.
     #[error(transparent)]
     Unsendable(#[from] BuildError),
 }
@@ -96,11 +96,11 @@ impl From<SignError> for Failure {
 }
 
 impl Scheme {
-    /// Puts the credential on: the last thing that is done to a request. What needs more than the
-    /// request and the credential comes back as it was.
+    /// Adds the credential, as the last step. A scheme that needs more than the request and the credential returns the
+    /// request unchanged in [`Prepared::Deferred`].
     ///
     /// # Errors
-    /// [`SignError`].
+    /// [`SignError`] if the credential cannot be added.
     pub fn apply<'e>(
         &self,
         outbound: Outbound<'e>,
@@ -118,10 +118,10 @@ impl Scheme {
         signed.map(Prepared::Signed)
     }
 
-    /// Puts on what takes time; with the pass that it was, where it was one.
+    /// Adds a credential that takes time to obtain. Also returns the token that was used, if any.
     ///
     /// # Errors
-    /// [`Failure`] where there is none to put on.
+    /// [`Failure`] if no credential can be obtained.
     pub async fn sign_deferred<'e>(
         &self,
         outbound: Outbound<'e>,
@@ -135,10 +135,10 @@ impl Scheme {
         Ok((source.attach(outbound, errand.credential, &pass)?, Some(pass)))
     }
 
-    /// Obtains a pass that is not `former`, of which the upstream seems to want no more.
+    /// Fetches a token other than `former`, which the upstream seems to reject. Returns whether there is one.
     ///
     /// # Errors
-    /// [`Failure`] where there is none to be had.
+    /// [`Failure`] if no token can be obtained.
     pub async fn refresh(
         &self,
         former: &UpstreamToken,
@@ -148,10 +148,10 @@ impl Scheme {
         Ok(!errand.get_token(&source).await?.is(former))
     }
 
-    /// Whether an answer says that the pass of its request has ended.
+    /// Returns whether a response rejects the token of its request.
     ///
     /// # Errors
-    /// [`Broken`] where the upstream breaks off meanwhile.
+    /// [`Broken`] if the upstream breaks off while its body is read.
     pub async fn rejection(
         &self,
         response: &mut Response<UpstreamBody>,
@@ -162,19 +162,20 @@ impl Scheme {
         }
     }
 
-    /// Whether it puts on what has to be obtained first, and is kept.
+    /// Returns whether the scheme uses tokens, which must first be fetched and are cached.
     #[must_use]
     pub fn uses_tokens(&self) -> bool {
         self.source().is_some()
     }
 
-    /// Whether a pass of the other is good for this one, and obtained in the same way.
+    /// Returns whether both schemes use the same tokens, fetched in the same way.
     #[must_use]
     pub fn same_token_source(&self, other: &Self) -> bool {
         self.source().zip(other.source()).is_some_and(|(one, other)| one.is_same(&other))
     }
 
-    /// How passes are obtained, in words that are the same only where [`Self::same_token_source`]; empty where there are none.
+    /// Describes the token source. Two descriptions are equal only if [`Self::same_token_source`] holds. Empty if the
+    /// scheme uses no tokens.
     #[must_use]
     pub fn describe_token_source(&self) -> String {
         match self.source() {
@@ -184,7 +185,7 @@ impl Scheme {
         }
     }
 
-    /// Whether what it puts on is good for other requests too: no signature.
+    /// Returns whether the credential is valid for other requests too, which a signature is not.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         match self {
@@ -195,7 +196,7 @@ impl Scheme {
         }
     }
 
-    /// The header that carries the credential.
+    /// Returns the header that carries the credential.
     #[must_use]
     pub fn header(&self) -> HeaderName {
         match self {
@@ -207,7 +208,7 @@ impl Scheme {
         }
     }
 
-    /// The cookies in which an upstream may give its credential away.
+    /// Returns the names of the cookies in which an upstream may disclose its credential.
     #[must_use]
     pub fn cookies(&self) -> Vec<String> {
         match self {
@@ -221,7 +222,7 @@ impl Scheme {
         }
     }
 
-    /// Where the credential goes instead of the upstream.
+    /// Returns the token endpoint, which receives the credential instead of the upstream.
     #[must_use]
     pub fn token_endpoint(&self) -> Option<&Endpoint> {
         match self {
@@ -243,7 +244,7 @@ impl Scheme {
         }
     }
 
-    /// The kind of credential that it puts on.
+    /// Returns the kind of credential that the scheme needs.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -255,7 +256,7 @@ impl Scheme {
         }
     }
 
-    /// Its name, as in the file.
+    /// Returns the scheme's name in the configuration file.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -269,10 +270,10 @@ impl Scheme {
         }
     }
 
-    /// What would be put on such a request. No secret is needed for it.
+    /// Previews what the scheme would add to such a request. No secret is needed.
     ///
     /// # Errors
-    /// [`NotOnce`].
+    /// [`NotOnce`] if a signed header does not occur exactly once.
     pub fn preview(&self, method: &str, target: &str, headers: &HeaderMap) -> Result<Preview, NotOnce> {
         match self {
             Self::AccessKey(scheme) => Ok(signature(&scheme.signing_string(method, target, headers)?)),
@@ -293,7 +294,7 @@ fn signature(string: &[u8]) -> Preview {
     Preview::Signature(String::from_utf8_lossy(string).into_owned())
 }
 
-/// A header value that is `before` and then the credential's secret.
+/// Builds a header value from the text `before` and the credential's secret.
 fn secret_header(before: &str, credential: &Unsealed<'_>) -> Result<HeaderValue, SignError> {
     match credential.material() {
         Material::Value(secret) => Ok(sensitive_header(before, secret)?),
@@ -304,7 +305,8 @@ fn secret_header(before: &str, credential: &Unsealed<'_>) -> Result<HeaderValue,
     }
 }
 
-/// Marked sensitive, so that no header dump shows it; its bytes are wiped with the last that holds them.
+/// Builds a header value marked sensitive, so that no header dump shows it. Its bytes are zeroised when the last
+/// reference is dropped.
 fn sensitive_header(before: &str, secret: &Secret) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(before.len() + secret.expose().len()));
     bytes.extend_from_slice(before.as_bytes());

@@ -11,7 +11,7 @@ use crate::custody::{Material, Unsealed};
 use crate::signature::{NotOnce, Part, rsa_authorization, signing_string};
 use crate::transport::{Outbound, Signed};
 
-/// What is signed, and how many do so at a time.
+/// An RSA signature scheme: its form, and the limit of parallel signatures.
 #[derive(Debug, Clone)]
 pub struct Rsa {
     form: Form,
@@ -22,18 +22,18 @@ pub struct Rsa {
 enum Form {
     /// The request line without a label, then `date`.
     SystemContext,
-    /// These parts, as draft-cavage has them.
+    /// These parts, as in draft-cavage.
     Cavage(Vec<Part>),
 }
 
 impl Rsa {
-    /// The System Context API's.
+    /// Creates the scheme of the System Context API.
     #[must_use]
     pub fn system_context() -> Self {
         Self::of(Form::SystemContext)
     }
 
-    /// That of draft-cavage, over a header list such as `["(request-target)", "date"]`.
+    /// Creates the draft-cavage scheme for a header list such as `["(request-target)", "date"]`.
     ///
     /// # Errors
     /// What is wrong with the list, as a sentence.
@@ -42,12 +42,12 @@ impl Rsa {
     }
 
     fn of(form: Form) -> Self {
-        // More at a time would only wait for each other.
+        // More signatures in parallel than cores would only wait for each other.
         let turns = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { form, turns: Arc::new(Semaphore::new(turns)) }
     }
 
-    /// What is signed, as the header says it.
+    /// Returns the list of signed parts for the header.
     fn headers(&self) -> String {
         match &self.form {
             Form::SystemContext => "request-line date".to_owned(),
@@ -55,7 +55,7 @@ impl Rsa {
         }
     }
 
-    /// Signs on a thread where nobody waits for others.
+    /// Signs on a blocking thread, so that the worker's other calls are not delayed.
     pub(super) async fn sign_deferred<'e>(
         &self,
         outbound: Outbound<'e>,
@@ -76,10 +76,10 @@ impl Rsa {
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }
 
-    /// What is signed of such a request.
+    /// Builds the signing string of a request.
     ///
     /// # Errors
-    /// [`NotOnce`].
+    /// [`NotOnce`] if a signed header does not occur exactly once.
     pub(super) fn signing_string(
         &self,
         method: &str,

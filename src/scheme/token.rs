@@ -1,4 +1,4 @@
-//! `Authorization: Token …`, as Django REST framework and `JumpServer`'s private tokens have it.
+//! `Authorization: Token …`, as used by Django REST framework and `JumpServer`'s private tokens.
 
 use http::header::AUTHORIZATION;
 
@@ -6,7 +6,7 @@ use super::{SignError, secret_header};
 use crate::custody::Unsealed;
 use crate::transport::{Outbound, Signed};
 
-/// What stands before the secret.
+/// The text before the secret.
 pub(super) const BEFORE: &str = "Token ";
 
 pub(super) fn apply<'e>(outbound: Outbound<'e>, credential: &Unsealed<'e>) -> Result<Signed<'e>, SignError> {

@@ -1,4 +1,4 @@
-//! OAuth 2.0 client credentials (RFC 6749 §4.4): a client's id and secret, exchanged for a bearer token.
+//! OAuth 2.0 client credentials (RFC 6749 §4.4): claviger exchanges a client id and secret for a bearer token.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,31 +19,31 @@ use crate::scheme::{SignError, sensitive_header};
 use crate::secret::Secret;
 use crate::transport::{Endpoint, Fetched, Outbound, OutboundSettings};
 
-/// What the body is.
+/// The content type of the request body.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// How a client obtains its tokens.
+/// The settings with which a client fetches its tokens.
 pub struct ClientCredentials {
-    /// Where tokens are given: the one origin that the client's secret is sent to.
+    /// The token endpoint: the only origin that receives the client secret.
     pub endpoint: Endpoint,
-    /// What is wanted there of a request.
+    /// The outbound settings for the token endpoint.
     pub manners: OutboundSettings,
-    /// The path there, and the query.
+    /// The path and query of the token endpoint.
     pub target: String,
-    /// What the token is asked for.
+    /// The requested scope.
     pub scope: Option<String>,
-    /// How the client proves itself.
+    /// How the client authenticates.
     pub auth: Auth,
-    /// How long a token is good where the answer does not tell.
+    /// The lifetime of a token whose response states none.
     pub life: Duration,
 }
 
-/// How a client proves itself (RFC 6749 §2.3.1).
+/// How a client authenticates (RFC 6749 §2.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
-    /// `Authorization: Basic`.
+    /// The `Authorization: Basic` header.
     Basic,
-    /// In the body.
+    /// Members of the request body.
     Form,
 }
 
@@ -55,7 +55,7 @@ impl ClientCredentials {
         of(self) == of(other)
     }
 
-    /// All that [`Self::is_same`] compares, in words.
+    /// Describes all settings that [`Self::is_same`] compares.
     pub(in crate::scheme) fn describe(&self) -> String {
         format!("{:?}", (&self.endpoint.origin, &self.target, &self.scope, self.auth))
     }
@@ -90,7 +90,7 @@ impl ClientCredentials {
         Ok(LoginRequest { to: self.endpoint.clone(), signed, secret })
     }
 
-    /// The token that an answer gives.
+    /// Parses the response of the token endpoint.
     pub(in crate::scheme) fn parse_response(
         &self,
         fetched: &Fetched,
@@ -112,13 +112,13 @@ impl ClientCredentials {
     }
 }
 
-/// A number of seconds, which some write as a string.
+/// Parses a number of seconds; some servers send a string.
 fn seconds(told: &Value) -> Option<Duration> {
     let seconds = told.as_f64().or_else(|| told.as_str()?.parse().ok())?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// What follows `Basic `: id and secret, each encoded as a form has them before they are joined.
+/// Builds the value after `Basic `: id and secret, each form-encoded before they are joined.
 fn basic(id: &str, secret: &Secret) -> Secret {
     let mut pair = Zeroizing::new(String::with_capacity((id.len() + secret.expose().len()) * 3 + 1));
     form::encode(&mut pair, id.as_bytes());

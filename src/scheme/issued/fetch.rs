@@ -1,5 +1,5 @@
-//! Obtaining a pass, for one call and for all who wait for it: the login is on its way whether or not
-//! whoever caused it stays.
+//! Fetches a token for one call and for all callers that wait for it. The login continues even if the call that caused
+//! it is cancelled.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,38 +17,38 @@ use crate::custody::Unsealed;
 use crate::scheme::{SignError, TokenSource};
 use crate::transport::{Endpoint, Failure, Fetched, OutboundSettings, Signed, fetch};
 
-/// How often a call waits for a login that is cut off: by a worker that ends.
+/// The number of times that a call waits for a login that is aborted because its worker ends.
 const PATIENCE: u32 = 4;
 
-/// What obtaining a pass takes, for the call that an entry stands for.
+/// The context in which a call fetches a token.
 pub struct LoginContext<'e, 's> {
-    /// The call.
+    /// The recorded call.
     pub entry: &'e Entry,
-    /// Its credential.
+    /// The call's credential.
     pub credential: &'s Unsealed<'e>,
-    /// Where passes of this credential are kept; none where its scheme has no such.
+    /// The token slot of this credential; `None` if its scheme uses no tokens.
     pub slot: Option<&'s Arc<TokenSlot>>,
-    /// The upstream.
+    /// The upstream's endpoint.
     pub endpoint: &'s Endpoint,
-    /// What it wants of a request.
+    /// The outbound settings for the endpoint.
     pub manners: &'s OutboundSettings,
-    /// Where else to ask, where the upstream cannot be reached there.
+    /// The alternative destination, used if the endpoint cannot be reached.
     pub around: Option<(&'s Endpoint, &'s OutboundSettings)>,
-    /// The time of day.
+    /// The wall clock.
     pub clock: &'s Arc<dyn Clock>,
     /// Counts the logins that were begun.
     pub logins: Cell<u32>,
 }
 
-/// A request by which a pass is asked for, ready to be sent.
+/// A request for a token, ready to be sent.
 pub(in crate::scheme) struct LoginRequest<'e> {
     pub(in crate::scheme) to: Endpoint,
     pub(in crate::scheme) signed: Signed<'e>,
-    /// What must not be repeated where the answer's words are.
+    /// The secret that an excerpt of the response must not repeat.
     pub(in crate::scheme) secret: Zeroizing<Vec<u8>>,
 }
 
-/// The same on its way.
+/// A request for a token, already being sent.
 struct SentLogin {
     answer: Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>>,
     secret: Zeroizing<Vec<u8>>,
@@ -56,10 +56,10 @@ struct SentLogin {
 }
 
 impl LoginContext<'_, '_> {
-    /// A pass: the one there is, or a new one. Where another obtains it already, it is waited for.
+    /// Returns a cached or a new token. If another caller is fetching it, this call waits for the result.
     ///
     /// # Errors
-    /// [`Failure`] where there is none to be had.
+    /// [`Failure`] if no token can be obtained.
     pub(in crate::scheme) async fn get_token(
         &self,
         source: &TokenSource,
@@ -69,7 +69,7 @@ impl LoginContext<'_, '_> {
             let flight = match slot.lookup(self.clock.now()) {
                 Lookup::Fresh(pass) => return Ok(pass),
                 Lookup::RefreshAhead(pass, lease) => {
-                    // The pass at hand is good: what is wrong is told once it is not.
+                    // The cached token is valid; an error is reported once it no longer is.
                     self.spawn_login(lease, source).unwrap_or_default();
                     return Ok(pass);
                 }
@@ -97,7 +97,7 @@ impl LoginContext<'_, '_> {
         Err(internal("every login was cut off"))
     }
 
-    /// The same by the other way, where there is one.
+    /// Returns the same context for the alternative destination, if there is one.
     fn alternative(&self) -> Option<Self> {
         let (endpoint, manners) = self.around?;
         let Self { entry, credential, slot, clock, .. } = *self;
@@ -105,7 +105,7 @@ impl LoginContext<'_, '_> {
         Some(Self { entry, credential, slot, endpoint, manners, around, clock, logins })
     }
 
-    /// Sends what asks for a pass. What comes of it everybody learns from the lease.
+    /// Starts the requests for a token. All callers learn the result through the lease.
     fn spawn_login(&self, lease: LoginLease, source: &TokenSource) -> Result<(), SignError> {
         let mut asked = Vec::new();
         let ready = |asking: LoginRequest<'_>, refresh| SentLogin {
@@ -124,8 +124,8 @@ impl LoginContext<'_, '_> {
         }
         self.logins.set(self.logins.get() + 1);
         let (source, clock) = (source.clone(), Arc::clone(self.clock));
-        // Not joined: it ends by itself within the endpoint's time-out, or with its worker, and
-        // whoever waits for it learns of either.
+        // Not joined: the task ends within the endpoint's time-out or with its worker, and the waiting callers learn of
+        // both.
         drop(tokio::task::spawn_local(run_login(lease, (asked, source), clock)));
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The bodies in which a login is sent. Each is made in one piece: a buffer that grew would leave the
-//! secret behind where it was.
+//! Encodes the bodies of login requests. Each body is built in one allocation, since a reallocated buffer would leave
+//! the secret in memory.
 
 use std::fmt::Write as _;
 
@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 use crate::scheme::SignError;
 
-/// The members as a JSON object.
+/// Encodes the members as a JSON object.
 ///
 /// # Errors
-/// [`SignError::Unfit`] where a value is no text.
+/// [`SignError::Unfit`] if a value is not valid UTF-8.
 pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec<u8>>, SignError> {
-    // Six characters are what one byte becomes at most: `\u0001`.
+    // One byte becomes at most six characters, as in `\u0001`.
     let mut out = Zeroizing::new(Vec::with_capacity(room(members, 6)));
     let mut before = b'{';
     for (name, value) in members {
@@ -27,7 +27,7 @@ pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec
     Ok(out)
 }
 
-/// The members as an HTML form sends them.
+/// Encodes the members as an HTML form.
 pub(in crate::scheme) fn urlencoded(members: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(String::with_capacity(room(members, 3)));
     for (at, (name, value)) in members.iter().enumerate() {
@@ -41,7 +41,7 @@ pub(in crate::scheme) fn urlencoded(members: &[(&str, &[u8])]) -> Zeroizing<Vec<
     Zeroizing::new(std::mem::take(&mut *out).into_bytes())
 }
 
-/// Appends bytes as `application/x-www-form-urlencoded` has them.
+/// Appends bytes in the encoding `application/x-www-form-urlencoded`.
 pub(in crate::scheme) fn encode(out: &mut String, bytes: &[u8]) {
     for byte in bytes {
         match byte {
@@ -55,7 +55,7 @@ pub(in crate::scheme) fn encode(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The most bytes that the members can take, where one becomes so many at most.
+/// Returns the maximum encoded length of the members in bytes, if one byte becomes at most `each` bytes.
 fn room(members: &[(&str, &[u8])], each: usize) -> usize {
     members.iter().map(|(name, value)| (name.len() + value.len()) * each + 8).sum()
 }

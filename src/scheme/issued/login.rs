@@ -1,4 +1,4 @@
-//! Name and password, exchanged for a token or a cookie.
+//! Login: claviger exchanges a name and a password for a token or a cookie.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,58 +21,58 @@ use crate::secret::Secret;
 use crate::transport::link_rewrite::is_plain_json;
 use crate::transport::{Fetched, Outbound, UpstreamBody};
 
-/// How much of an answer is looked at for a word that the login has ended.
+/// The maximum number of body bytes searched for a sign that the login has ended.
 const LOOKED_AT: usize = 64 * 1024;
 
-/// How an upstream is logged in to.
+/// The settings of an upstream's login.
 #[derive(Debug, PartialEq)]
 pub struct Login {
-    /// Where, below the endpoint's base path.
+    /// The login path, below the endpoint's base path.
     pub path: String,
-    /// How name and password are sent.
+    /// The encoding of name and password.
     pub form: Form,
-    /// What the name is called there.
+    /// The member that carries the name.
     pub username: String,
-    /// What the password is called there.
+    /// The member that carries the password.
     pub password: String,
-    /// Where in the answer the pass is.
+    /// The location of the token in the response.
     pub found: TokenLocation,
-    /// How it is put on.
+    /// The placement of the token in a request.
     pub carrier: TokenPlacement,
-    /// Where in the answer it is told when the pass ends.
+    /// The location of the token's end in the response.
     pub expires: Option<Pointer>,
-    /// How long a pass is good where the answer does not tell.
+    /// The lifetime of a token whose response states none.
     pub life: Duration,
-    /// By what an answer says that there is no login, whatever its status.
+    /// The marker of a failed login in a response, whatever its status.
     pub failed: Option<FailureMarker>,
-    /// How a new pass is obtained without the password.
+    /// How a new token is fetched without the password.
     pub refresh: Option<Refresh>,
 }
 
-/// How members are sent.
+/// The encoding of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As a JSON object.
+    /// A JSON object.
     Json,
-    /// As an HTML form sends them.
+    /// An HTML form.
     Urlencoded,
 }
 
-/// Where in an answer a pass is.
+/// The location of a token in a response.
 #[derive(Debug, PartialEq)]
 pub enum TokenLocation {
-    /// In its JSON.
+    /// A member of the JSON body.
     Token(Pointer),
-    /// In the cookie of this name.
+    /// The cookie of this name.
     Cookie(String),
 }
 
-/// A member of a JSON answer that says that there is no login.
+/// A member of a JSON response that marks a failed login.
 #[derive(Debug, PartialEq)]
 pub struct FailureMarker {
-    /// Where.
+    /// The location of the member.
     pub pointer: Pointer,
-    /// What it is then.
+    /// The value that marks a failure.
     pub equals: Value,
 }
 
@@ -82,19 +82,19 @@ impl FailureMarker {
     }
 }
 
-/// How a new pass is obtained by a refresh token.
+/// The settings of a refresh by refresh token.
 #[derive(Debug, PartialEq)]
 pub struct Refresh {
-    /// Where, below the endpoint's base path.
+    /// The refresh path, below the endpoint's base path.
     pub path: String,
-    /// Where in a login's answer the refresh token is.
+    /// The location of the refresh token in the response to a login.
     pub token: Pointer,
-    /// What it is called when it is sent.
+    /// The member that carries the refresh token in a request.
     pub member: String,
 }
 
 impl Login {
-    /// The cookies that hold what a login gives.
+    /// Returns the names of the cookies that hold a token.
     pub(in crate::scheme) fn cookies(&self) -> Vec<String> {
         let found = match &self.found {
             TokenLocation::Cookie(name) => Some(name.clone()),
@@ -147,7 +147,7 @@ impl Login {
         Ok(LoginRequest { to: errand.endpoint.clone(), signed, secret })
     }
 
-    /// The pass that the answer to a login gives.
+    /// Parses the response to a login.
     pub(in crate::scheme) fn parse_response(
         &self,
         fetched: &Fetched,
@@ -164,7 +164,7 @@ impl Login {
         let (token, told) = match &self.found {
             TokenLocation::Token(pointer) => {
                 let token = pointer.find_in(&answer).and_then(Value::as_str).filter(|token| is_token(token));
-                // A page for people, as of a proxy that stands in between, says nothing of the password.
+                // An HTML page, for example of a proxy in between, proves nothing about the password.
                 let fault = if answer.is_null() { LoginError::possible } else { LoginError::refused };
                 let reason = || fault(format!("the answer to the login has no token at {pointer}"));
                 (token.ok_or_else(reason)?, None)
@@ -183,7 +183,7 @@ impl Login {
         Ok(TokenResponse { token: secret(token), ends, refresh: refresh.map(secret) })
     }
 
-    /// Whether an answer's body says that the login has ended. What was read of it is still to come.
+    /// Returns whether a response body says that the login has ended. The bytes read for this are still forwarded.
     pub(in crate::scheme) async fn is_failure_body(
         &self,
         response: &mut Response<UpstreamBody>,
@@ -203,7 +203,7 @@ impl Login {
     }
 }
 
-/// The value of the cookie that an answer sets, and how long it is good where that is said.
+/// Returns the value of the named cookie that a response sets, and its lifetime if stated.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<(&'a str, Option<Duration>)> {
     headers.get_all(SET_COOKIE).iter().find_map(|line| {
         let mut parts = line.to_str().ok()?.split(';').map(str::trim);

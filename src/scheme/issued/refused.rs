@@ -1,5 +1,5 @@
-//! Logins that upstreams have refused, kept in a file: a gateway that is started again and again must not lock the
-//! account by logging in each time.
+//! Rejected logins, persisted in a file. A gateway that restarts again and again must not lock the account by logging
+//! in each time.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -16,7 +16,7 @@ use crate::custody::Mark;
 use crate::fs::trust::{self, FileTrustError, TrustedOwner};
 use crate::name::Name;
 
-/// The refused logins of all credentials, over reloads and restarts. Without a file it keeps none.
+/// The rejected logins of all credentials, kept across reloads and restarts. Without a file, none are kept.
 #[derive(Debug, Default)]
 pub struct RefusedLogins(Mutex<Notes>);
 
@@ -26,39 +26,39 @@ struct Notes {
     all: Vec<Note>,
 }
 
-/// What is kept of a login that was refused.
+/// The record of a rejected login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     upstream: String,
     credential: String,
-    /// Which login it is, without its secret.
+    /// The digest of the login's settings, without its secret.
     login: String,
-    /// The mark of its secret, where nothing else tells one secret from the next.
+    /// The mark of the secret, if nothing else distinguishes it from the next secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
-    /// How many in a row were refused.
+    /// The number of consecutive rejections.
     refused: u32,
-    /// When the last was.
+    /// The time of the last rejection.
     at: String,
     reason: String,
-    /// What a person can do, where no second try can help.
+    /// What a person can do, if a second attempt cannot help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
 }
 
-/// A login by which it is found again in the file.
+/// The identity of a login, by which its record is found in the file.
 pub struct Known {
-    /// The upstream's name, and the credential's.
+    /// The names of the upstream and of the credential.
     pub names: (Name, Name),
-    /// A digest of all that makes it this login, but for the secret.
+    /// A digest of all settings that define the login, without its secret.
     pub login: String,
-    /// Whether that tells one secret from the next: by the version that the store gave it.
+    /// Whether the digest distinguishes secrets, by the version that the store assigned.
     pub versioned: bool,
-    /// Where it is kept.
+    /// The records that this login belongs to.
     pub kept: Arc<RefusedLogins>,
 }
 
-/// How often a login was refused in a row, and the last time.
+/// The number of consecutive rejections, and the last one.
 pub(in crate::scheme) struct Refusals {
     pub(in crate::scheme) count: u32,
     pub(in crate::scheme) at: SystemTime,
@@ -70,10 +70,11 @@ impl RefusedLogins {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps them in the file at `path` from now on, and reads what it has.
+    /// Reads the file at `path`, and persists rejected logins there from now on.
     ///
     /// # Errors
-    /// Where it cannot be read, is damaged, or others may read or replace it: then nothing of it counts.
+    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No record is restored
+    /// then.
     pub fn open(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
         let mut notes = self.notes();
         notes.path = Some(path.to_owned());
@@ -89,14 +90,14 @@ impl RefusedLogins {
         Ok(())
     }
 
-    /// Forgets all but those of these upstreams and credentials.
+    /// Discards all records except those of these upstreams and credentials.
     pub fn keep_only(&self, names: &[(Name, Name)]) {
         self.notes().change(|all| all.retain(|note| names.iter().any(|names| note.is_of(*names))));
     }
 }
 
 impl Notes {
-    /// Changes them, and the file where that made a difference.
+    /// Applies a change to the records, and writes the file if they differ.
     fn change(&mut self, change: impl FnOnce(&mut Vec<Note>)) {
         let Some(path) = self.path.clone() else { return };
         let before = self.all.clone();
@@ -136,7 +137,7 @@ impl Note {
 }
 
 impl Known {
-    /// What the file has of this login; `is_marked` says whether a mark is that of its secret.
+    /// Finds the record of this login. `is_marked` returns whether a mark belongs to its secret.
     pub(in crate::scheme) fn find(&self, is_marked: impl FnOnce(&Mark) -> bool) -> Option<Refusals> {
         let note = self.kept.notes().all.iter().find(|note| note.is_of(self.names)).cloned()?;
         let at = note.at.parse::<Timestamp>().ok()?.into();
@@ -145,12 +146,12 @@ impl Known {
         same.then(|| Refusals { count: note.refused, at, fault: note.fault() })
     }
 
-    /// Whether the mark of the secret is needed.
+    /// Returns whether the mark of the secret is needed.
     pub(in crate::scheme) fn needs_mark(&self) -> bool {
         !self.versioned && self.kept.notes().path.is_some()
     }
 
-    /// Keeps what was refused; on the disk when it returns.
+    /// Records a rejected login. It is on disk when the function returns.
     pub(in crate::scheme) fn record(&self, refusals: &Refusals, mark: Option<&Mark>) {
         let Ok(at) = Timestamp::try_from(refusals.at) else { return };
         let advice = match refusals.fault.verdict {
@@ -174,7 +175,7 @@ impl Known {
         });
     }
 
-    /// Forgets what was refused.
+    /// Discards the record of this login.
     pub(in crate::scheme) fn forget(&self) {
         self.kept.notes().change(|all| all.retain(|note| !note.is_of(self.names)));
     }

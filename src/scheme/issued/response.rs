@@ -1,4 +1,4 @@
-//! Reading the answers to logins.
+//! Parses the responses to logins.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::cache::{LoginError, Verdict};
 use crate::code::Code;
 
-/// The longest token, in bytes: half of what a header block mostly may have.
+/// The maximum length of a token, in bytes: half of the usual limit of a header block.
 const LONGEST: usize = 8 * 1024;
 
 /// A JSON pointer (RFC 6901).
@@ -20,7 +20,7 @@ const LONGEST: usize = 8 * 1024;
 pub struct Pointer(String);
 
 impl Pointer {
-    /// Takes `text` as a pointer to a member, or returns `None` where it is none.
+    /// Parses a pointer to a member; `None` if the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut escapes = text.split('~').skip(1);
@@ -28,7 +28,7 @@ impl Pointer {
         well.then(|| Self(text.to_owned()))
     }
 
-    /// What it points to.
+    /// Returns the value that the pointer refers to.
     #[must_use]
     pub fn find_in<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         value.pointer(&self.0)
@@ -41,7 +41,7 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// Why an answer gives no pass, where its status or an `error` in it says so.
+/// Returns why a response grants no token, if its status or an `error` member says so.
 pub(in crate::scheme) fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Option<LoginError> {
     let word = answer.get("error").and_then(Value::as_str).filter(|word| !word.is_empty());
     if status.is_success() && word.is_none() {
@@ -55,12 +55,13 @@ pub(in crate::scheme) fn refusal(status: StatusCode, answer: &Value, secret: &[u
     Some(LoginError { code, reason, verdict })
 }
 
-/// Words by which an upstream says that it cannot judge a login now (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
+/// Error codes by which an upstream states that it cannot judge a login now (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
 const NOT_NOW: [&str; 3] = ["server_error", "temporarily_unavailable", "slow_down"];
 
 const LOCKED: &str = "the account is locked: unlock it at the upstream";
 
-/// How the words begin that `JumpServer` has for what no second try can change, and what helps.
+/// Prefixes of `JumpServer` messages about failures that a second attempt cannot change, each with the advice that
+/// helps.
 const BARRED: [(&str, &str); 8] = [
     ("block_", LOCKED),
     (
@@ -75,12 +76,12 @@ const BARRED: [(&str, &str); 8] = [
     ("account_", "the account is not usable: look at it at the upstream"),
 ];
 
-/// The verdict that comes with such advice.
+/// Returns the verdict for an advice from that list.
 pub(in crate::scheme) fn parse_refusal(advice: &str) -> Option<Verdict> {
     BARRED.into_iter().find(|(_, known)| *known == advice).map(|(_, known)| Verdict::Barred(known))
 }
 
-/// What an answer that gives no pass says of the credential.
+/// Judges the credential by a response that grants no token.
 fn verdict(status: StatusCode, word: &str) -> Verdict {
     if status.is_server_error() || NOT_NOW.contains(&word) {
         return Verdict::Unheard;
@@ -94,7 +95,7 @@ fn verdict(status: StatusCode, word: &str) -> Verdict {
         | StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN
         | StatusCode::UNPROCESSABLE_ENTITY
-        // Where pages are for people, a wrong password leads back to the form.
+        // On an HTML login page, a wrong password redirects to the form.
         | StatusCode::FOUND
         | StatusCode::SEE_OTHER => Verdict::Refused,
         other if other.is_success() => Verdict::Refused,
@@ -102,7 +103,7 @@ fn verdict(status: StatusCode, word: &str) -> Verdict {
     }
 }
 
-/// Whether a word of an upstream's is a code and no text, and does not tell the secret.
+/// Returns whether an upstream's word is an error code and does not contain the secret.
 fn may_be_shown(word: &str, secret: &[u8]) -> bool {
     let secret = std::str::from_utf8(secret).unwrap_or_default();
     word.len() <= 64
@@ -110,15 +111,15 @@ fn may_be_shown(word: &str, secret: &[u8]) -> bool {
         && !word.contains(secret)
 }
 
-/// Whether this can be put on a request: visible ASCII without what ends a cookie.
+/// Returns whether a text can be sent as a token: visible ASCII, without characters that end a cookie.
 pub(in crate::scheme) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= LONGEST
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
 }
 
-/// An instant as answers tell it: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as
-/// `JumpServer` writes it.
+/// Parses an instant of a response: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as `JumpServer` writes
+/// it.
 pub(in crate::scheme) fn parse_time(told: &Value) -> Option<SystemTime> {
     if let Some(seconds) = told.as_f64() {
         return UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
@@ -129,7 +130,7 @@ pub(in crate::scheme) fn parse_time(told: &Value) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(since)
 }
 
-/// When a JWT ends (RFC 7519 §4.1.4); `None` where the token is none, or does not say.
+/// Returns the end of a JWT (RFC 7519 §4.1.4); `None` if the token is no JWT or has no end.
 pub(in crate::scheme) fn jwt_end(token: &str) -> Option<SystemTime> {
     let mut parts = token.split('.');
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,4 +1,4 @@
-//! Where a pass comes from, and how it is put on.
+//! Token sources: where a token comes from, and its placement in a request.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,30 +16,30 @@ use crate::scheme::{Header, SignError, bearer, sensitive_header, token};
 use crate::secret::Secret;
 use crate::transport::{Fetched, Outbound, Signed, UpstreamBody};
 
-/// What gives passes.
+/// The source of a credential's tokens.
 #[derive(Clone)]
 pub(in crate::scheme) enum TokenSource {
     /// A login with name and password.
     Login(Arc<Login>),
-    /// An OAuth 2.0 server, for a client.
+    /// An OAuth 2.0 server, with client credentials.
     Client(Arc<ClientCredentials>),
 }
 
-/// How a pass is put on a request.
+/// The placement of a token in a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenPlacement {
-    /// `Authorization: Bearer`.
+    /// The header `Authorization: Bearer`.
     Bearer,
-    /// `Authorization: Token`.
+    /// The header `Authorization: Token`.
     Token,
-    /// In a header of its own.
+    /// A header that carries only the token.
     Header(Header),
-    /// As a cookie of this name, the only one.
+    /// The cookie of this name, the only one in the request.
     Cookie(String),
 }
 
 impl TokenSource {
-    /// Whether both ask for the same in the same way.
+    /// Returns whether both sources fetch the same tokens in the same way.
     pub(in crate::scheme) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Login(one), Self::Login(other)) => one == other,
@@ -48,7 +48,7 @@ impl TokenSource {
         }
     }
 
-    /// The request that asks for a pass.
+    /// Builds the request that fetches a token.
     pub(in crate::scheme) fn login_request<'e>(
         &self,
         errand: &LoginContext<'e, '_>,
@@ -59,7 +59,7 @@ impl TokenSource {
         }
     }
 
-    /// The same without the password, where that is to be had.
+    /// Builds the request that refreshes a token without the password; `None` if the source has none.
     pub(in crate::scheme) fn refresh_request<'e>(
         &self,
         errand: &LoginContext<'e, '_>,
@@ -71,7 +71,7 @@ impl TokenSource {
         }
     }
 
-    /// What an answer gives. No word of the reason repeats `secret`.
+    /// Parses the response to a login. The error's reason never repeats `secret`.
     pub(in crate::scheme) fn parse_response(
         &self,
         fetched: &Fetched,
@@ -84,7 +84,7 @@ impl TokenSource {
         }
     }
 
-    /// Puts a pass on.
+    /// Adds a token to a request.
     pub(in crate::scheme) fn attach<'e>(
         &self,
         outbound: Outbound<'e>,
@@ -97,10 +97,10 @@ impl TokenSource {
         }
     }
 
-    /// Whether an answer says that the pass has ended. Of its body no more is read than has to be.
+    /// Returns whether a response rejects the token. Reads no more of the body than necessary.
     ///
     /// # Errors
-    /// [`Broken`] where the upstream breaks off meanwhile.
+    /// [`Broken`] if the upstream breaks off while its body is read.
     pub(in crate::scheme) async fn rejection(
         &self,
         response: &mut Response<UpstreamBody>,
@@ -128,7 +128,7 @@ impl TokenPlacement {
         Ok(outbound.sign(credential, name, sensitive_header(&before, pass.token())?))
     }
 
-    /// The header, and what stands in it before the pass.
+    /// Returns the header, and the text before the token in its value.
     fn before(&self) -> (HeaderName, String) {
         match self {
             Self::Bearer => (AUTHORIZATION, bearer::BEFORE.into()),
@@ -138,12 +138,12 @@ impl TokenPlacement {
         }
     }
 
-    /// The header that carries it.
+    /// Returns the header that carries the token.
     pub(in crate::scheme) fn header(&self) -> HeaderName {
         self.before().0
     }
 
-    /// The header line, `…` standing for the pass.
+    /// Describes the header field, with `…` in place of the token.
     pub(in crate::scheme) fn describe(&self) -> String {
         let (name, before) = self.before();
         format!("{name}: {before}…")

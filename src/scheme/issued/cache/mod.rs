@@ -1,9 +1,9 @@
-//! What an upstream gives for a login, kept for all workers and over reloads; and whose turn it is to
-//! obtain the next: one at a time. A login that the upstream refuses is not repeated: upstreams count
-//! refused logins, and lock the account (JumpServer after seven).
+//! Cache of the access tokens that upstreams issue, shared by all workers and kept across reloads. Refreshes are
+//! single-flight: one caller at a time fetches the next token of a slot. A rejected login is not repeated, since
+//! upstreams count rejected logins and lock the account (JumpServer after seven).
 //!
-//! Times are of the day, since that is how upstreams tell when a pass ends. A clock that is set makes a
-//! pass seem older or younger than it is: the upstream's word corrects it.
+//! Times are wall-clock times, since upstreams announce the end of a token in that form. If the clock is changed, a
+//! token seems older or younger than it is; the upstream's rejection corrects this.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,69 +20,70 @@ use crate::name::Name;
 use crate::secret::Secret;
 use crate::transport::Failure;
 
-/// How many logins in a row may be refused before claviger waits for [`HELD`].
+/// The number of consecutive rejected logins after which claviger waits for [`HELD`].
 const MOST_REFUSED: u32 = 2;
-/// How long no login is tried after that, unless the credential changes: a changed one has a slot of its own.
+/// The time without a login after that, unless the credential changes. A changed credential has a new slot.
 const HELD: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
-/// How long until a login is tried again that got no answer; twice as long after each that was sent, since some
-/// upstreams judge a password and then fail to say so.
+/// The first back-off after a login without a response. It doubles after each login that was sent, since some upstreams
+/// count a password and then fail to respond.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A pass so young that was never good is not what an upstream's refusal is about.
+/// The age below which a token that was never accepted is not given up after a rejection.
 const FRESH: Duration = Duration::from_secs(30);
-/// How many passes may be given up within a minute by an upstream's word that they have ended.
+/// The maximum number of tokens given up within a minute after definite rejections.
 const MOST_ENDED: usize = 60;
-/// The same where that word may mean something else, as what a consumer may not do.
+/// The maximum number of tokens given up within a minute after possible rejections, which may concern only the
+/// consumer's permissions.
 const MOST_DOUBTED: usize = 12;
-/// How long before its end a pass is renewed, at most.
+/// The longest time before its end at which a token is refreshed.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
-/// How long a login is waited for while there is a pass that may be good yet.
+/// The longest wait for a login while a token exists that may still be valid.
 pub(in crate::scheme) const SUSPECT_WAIT: Duration = Duration::from_secs(5);
-/// How long a pass is used that seems to have ended when it comes: its clock is not ours.
+/// How long a token is used that has already ended when it arrives, because the upstream's clock differs.
 const MIN_LIFETIME: Duration = Duration::from_secs(30);
-/// How long may pass between reading the clock and using what was read.
+/// The longest time between reading the clock and using the value.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
-/// A token or cookie that an upstream gave. Only [`TokenSlot`] makes one.
+/// A token or cookie that an upstream issued. Only [`TokenSlot`] creates one.
 pub struct UpstreamToken {
     token: Secret,
     obtained: SystemTime,
     renewed: SystemTime,
     ends: SystemTime,
     number: u64,
-    /// Whether a call was made with it that the upstream did not refuse.
+    /// Whether the upstream has accepted the token in a call.
     good: AtomicBool,
 }
 
 impl UpstreamToken {
-    /// Takes note that the upstream took it.
+    /// Records that the upstream accepted the token.
     pub fn mark_accepted(&self) {
         self.good.store(true, Ordering::Relaxed);
     }
 
-    /// The token itself, to be put on a request.
+    /// Returns the secret token.
     #[must_use]
     pub(in crate::scheme) fn token(&self) -> &Secret {
         &self.token
     }
 
-    /// Whether both are the same.
+    /// Returns whether both are the same token.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-/// What was read of a login's answer.
+/// The parsed response to a login.
 pub(in crate::scheme) struct TokenResponse {
     pub(in crate::scheme) token: Secret,
     pub(in crate::scheme) ends: SystemTime,
-    /// By what the next may be obtained.
+    /// The refresh token for the next refresh.
     pub(in crate::scheme) refresh: Option<Secret>,
 }
 
-/// Why there is no pass.
+/// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::scheme) struct LoginError {
     pub(in crate::scheme) code: Code,
@@ -90,41 +91,42 @@ pub(in crate::scheme) struct LoginError {
     pub(in crate::scheme) verdict: Verdict,
 }
 
-/// What a failed login says of the credential.
+/// What a failed login proves about the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::scheme) enum Verdict {
-    /// Nothing: there was no answer, or the upstream is ill.
+    /// Nothing: there was no response, or the upstream is unhealthy.
     Unheard,
-    /// Nothing: the upstream answered, but not about the credential (404, 429).
+    /// Nothing: the response was not about the credential (404, 429).
     Unjudged,
-    /// The upstream refuses it.
+    /// The upstream rejects the credential.
     Refused,
-    /// Nothing but a person can help, with this advice: another try would only count against the account.
+    /// Only a person can help, with this advice. Another attempt would only count against the account.
     Barred(&'static str),
 }
 
 impl LoginError {
-    /// Whether there was no connection, so that nothing was sent.
+    /// Returns whether no connection could be made, so that nothing was sent.
     pub(in crate::scheme) fn is_of_connecting(&self) -> bool {
         matches!(self.code, Code::UpstreamUnreachable | Code::UpstreamDns | Code::UpstreamTls)
     }
 
-    /// The upstream has refused the credential.
+    /// Creates the error of a rejected credential.
     pub(in crate::scheme) fn refused(reason: impl Into<String>) -> Self {
         Self { code: Code::UpstreamAuth, reason: reason.into(), verdict: Verdict::Refused }
     }
 
-    /// The upstream answered something else than what a login gives.
+    /// Creates the error of an unexpected response to a login.
     pub(in crate::scheme) fn possible(reason: impl Into<String>) -> Self {
         Self { verdict: Verdict::Unjudged, ..Self::refused(reason) }
     }
 
-    /// Whether it counts against the account.
+    /// Returns whether the failure counts against the account.
     pub(in crate::scheme) fn counts(&self) -> bool {
         self.max_failures().is_some()
     }
 
-    /// How many such faults in a row claviger risks; `None` where they do not count against the account.
+    /// Returns the number of such failures in a row that claviger risks. Returns `None` if they do not count against
+    /// the account.
     fn max_failures(&self) -> Option<u32> {
         match self.verdict {
             Verdict::Unheard | Verdict::Unjudged => None,
@@ -133,7 +135,7 @@ impl LoginError {
         }
     }
 
-    /// What a person can do about it.
+    /// Returns what a person can do about the failure.
     fn advice(&self) -> &'static str {
         match self.verdict {
             Verdict::Barred(advice) => advice,
@@ -155,16 +157,16 @@ impl From<LoginError> for Failure {
     }
 }
 
-/// Whether an upstream's answer says that a pass has ended.
+/// How certainly a response rejects a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// It does: a 401.
+    /// The token is rejected: a 401.
     Definite,
-    /// It may: a refusal can have other reasons.
+    /// The token may be rejected; the response can have other reasons.
     Possible,
 }
 
-/// The pass of one credential.
+/// The cached token of one credential.
 pub struct TokenSlot {
     known: Known,
     kept: Mutex<SlotState>,
@@ -173,64 +175,64 @@ pub struct TokenSlot {
 #[derive(Default)]
 struct SlotState {
     pass: Option<Arc<UpstreamToken>>,
-    /// Whether the pass may have ended: another is obtained first, unless that takes long.
+    /// Whether the token may have been rejected. A new one is fetched first, unless that takes too long.
     suspect: bool,
     refresh: Option<Secret>,
-    /// The login that is under way, and since when.
+    /// The pending login, and when it began.
     flight: Option<(PendingLogin, SystemTime)>,
-    /// How many logins in a row were refused.
+    /// The number of consecutive rejected logins.
     refused: u32,
-    /// When passes were given up by the upstream's word, the latest last, and by which.
+    /// The times at which tokens were given up, the latest last, each with the kind of rejection.
     ended: Vec<(SystemTime, Rejection)>,
     last: Option<(SystemTime, LoginError)>,
-    /// Logins in a row that were sent and not answered: each may have counted against the account.
+    /// The number of consecutive logins that were sent and got no response. Each may have counted against the account.
     unanswered: u32,
     number: u64,
 }
 
-/// What there is to do for a pass.
+/// The result of a lookup in the cache.
 pub(in crate::scheme) enum Lookup {
-    /// Nothing: use this.
+    /// A valid token.
     Fresh(Arc<UpstreamToken>),
-    /// Use this, and obtain the next meanwhile.
+    /// A valid token, and the lease to fetch the next one in the background.
     RefreshAhead(Arc<UpstreamToken>, LoginLease),
-    /// Obtain it.
+    /// The lease to fetch a token; the caller must do it.
     Leader(LoginLease),
-    /// Wait: another obtains it.
+    /// The login of another caller, to wait for.
     Follower(PendingLogin),
-    /// There is none now, and it is too early to try again.
+    /// No token is available, and it is too early to retry.
     Backoff(LoginError),
 }
 
-/// A login that is under way, as those see it who wait for it.
+/// A pending login, as seen by the callers that wait for it.
 #[derive(Clone)]
 pub(in crate::scheme) struct PendingLogin(watch::Receiver<Option<Result<Arc<UpstreamToken>, LoginError>>>);
 
 impl PendingLogin {
-    /// How it ended; `None` where it was cut off.
+    /// Waits for the result; `None` if the login was aborted.
     pub(in crate::scheme) async fn wait(mut self) -> Option<Result<Arc<UpstreamToken>, LoginError>> {
         self.0.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
     }
 }
 
-/// The right to obtain a slot's pass, which one has at a time. Dropped, it is another's turn.
+/// The exclusive right to fetch a slot's token. Dropping it gives the right to the next caller.
 pub(in crate::scheme) struct LoginLease {
     slot: Arc<TokenSlot>,
     tell: watch::Sender<Option<Result<Arc<UpstreamToken>, LoginError>>>,
     refresh: Option<Secret>,
-    /// The mark of the secret that was refused.
+    /// The mark of the rejected secret.
     mark: Option<Mark>,
 }
 
 impl TokenSlot {
-    /// An empty one, for the login by which it is known.
+    /// Creates an empty slot for a login.
     #[must_use]
     pub fn new(known: Known) -> Self {
         Self { known, kept: Mutex::default() }
     }
 
-    /// Recalls what was refused before a restart; whether anything was. `is_marked` says whether a mark is that of
-    /// the credential's secret.
+    /// Restores the rejected logins recorded before a restart. Returns whether there were any. `is_marked` returns
+    /// whether a mark belongs to the credential's secret.
     pub fn restore(&self, is_marked: impl FnOnce(&Mark) -> bool) -> bool {
         let Some(Refusals { count, at, fault }) = self.known.find(is_marked) else {
             return false;
@@ -244,7 +246,7 @@ impl TokenSlot {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is to do for a pass.
+    /// Returns a token, or what the caller has to do to get one.
     pub(in crate::scheme) fn lookup(self: &Arc<Self>, now: SystemTime) -> Lookup {
         let mut kept = self.lock_state();
         let free = kept.flight.is_none() && kept.backoff_reason(now).is_none();
@@ -272,18 +274,18 @@ impl TokenSlot {
         LoginLease { slot: Arc::clone(self), tell, refresh: kept.refresh.take(), mark: None }
     }
 
-    /// The pass that is left where no other could be obtained.
+    /// Returns the cached token if it has not ended; used if no new one could be fetched.
     pub(in crate::scheme) fn still_valid(&self, now: SystemTime) -> Option<Arc<UpstreamToken>> {
         self.lock_state().pass.clone().filter(|pass| now < pass.ends)
     }
 
-    /// The upstream's name, and the credential's.
+    /// Returns the names of the upstream and of the credential.
     #[must_use]
     pub fn names(&self) -> (Name, Name) {
         self.known.names
     }
 
-    /// Why no login is tried for an hour, where the upstream refused it.
+    /// Returns why logins are suspended, if the upstream rejected them.
     #[must_use]
     pub fn refusal(&self, now: SystemTime) -> Option<String> {
         self.lock_state()
@@ -292,8 +294,8 @@ impl TokenSlot {
             .map(|fault| fault.reason)
     }
 
-    /// Takes note that `pass` may have ended; whether another is worth asking for. It is not where the
-    /// pass came just now and was never good, nor again and again.
+    /// Reports that an upstream rejected `pass`. Returns whether a new token is worth fetching. It is not if the token
+    /// is fresh and was never accepted, or if tokens were given up too often.
     pub fn report_rejection(&self, pass: &UpstreamToken, ended: Rejection, now: SystemTime) -> bool {
         let mut kept = self.lock_state();
         if !kept.pass.as_ref().is_some_and(|held| held.is(pass)) {
@@ -305,7 +307,7 @@ impl TokenSlot {
             Rejection::Possible => MOST_DOUBTED,
         };
         kept.ended.retain(|(at, _)| with_deadline(*at, MINUTE, now));
-        // Each kind by itself: what one consumer is refused must not hide from all that the pass has ended.
+        // Each kind is counted separately: rejections of one consumer's calls must not hide that the token has ended.
         let lately = kept.ended.iter().filter(|(_, kind)| *kind == ended).count();
         if (fresh && !pass.good.load(Ordering::Relaxed)) || lately >= most {
             return false;
@@ -321,15 +323,14 @@ impl TokenSlot {
     }
 }
 
-/// Whether `now` is less than `span` after `at`. What is to come in a moment was noted by another worker,
-/// who read the clock later and was here sooner; what is to come later is of a clock that was set back,
-/// and counts for nothing.
+/// Returns whether `now` is less than `span` after `at`. An `at` slightly in the future was recorded by another worker
+/// that read the clock later. An `at` further in the future stems from a clock that was set back, and is ignored.
 fn with_deadline(at: SystemTime, span: Duration, now: SystemTime) -> bool {
     now.duration_since(at).map_or_else(|ahead| ahead.duration() < CLOCK_SKEW, |passed| passed < span)
 }
 
 impl SlotState {
-    /// Why nothing may be tried now.
+    /// Returns why no login may be tried now.
     fn backoff_reason(&self, now: SystemTime) -> Option<LoginError> {
         let (at, last) = self.last.as_ref()?;
         let Some(most) = last.max_failures() else {
@@ -347,22 +348,22 @@ impl SlotState {
 }
 
 impl LoginLease {
-    /// What those wait for who come meanwhile.
+    /// Returns a handle for the callers that wait for this login.
     pub(in crate::scheme) fn flight(&self) -> PendingLogin {
         PendingLogin(self.tell.subscribe())
     }
 
-    /// By what the next pass may be obtained without the password.
+    /// Returns the refresh token, which replaces the password.
     pub(in crate::scheme) fn refresh(&self) -> Option<&Secret> {
         self.refresh.as_ref()
     }
 
-    /// What was refused is not tried again.
+    /// Discards a rejected refresh token.
     pub(in crate::scheme) fn forget_refresh(&mut self) {
         self.refresh = None;
     }
 
-    /// Takes note of the secret that was refused, where it must be recognised after a restart.
+    /// Stores the mark of a rejected secret, if it is needed to recognise the secret after a restart.
     pub(in crate::scheme) async fn mark(&mut self, secret: Zeroizing<Vec<u8>>) {
         if self.slot.known.needs_mark() {
             let marked = tokio::task::spawn_blocking(move || Mark::new(&secret)).await;
@@ -370,7 +371,7 @@ impl LoginLease {
         }
     }
 
-    /// Tells everybody how it ended.
+    /// Stores the result, and notifies all waiting callers.
     pub(in crate::scheme) fn complete(mut self, landed: Result<TokenResponse, LoginError>, now: SystemTime) {
         let (upstream, credential) = self.slot.names();
         let mut kept = self.slot.lock_state();
@@ -386,7 +387,7 @@ impl LoginLease {
                 } else {
                     tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login");
                 }
-                // It is as good as it was; the upstream will say so again if not.
+                // The old token is as valid as before; the upstream will reject it again if it is not.
                 kept.suspect = false;
                 Err(fault)
             }
@@ -442,7 +443,7 @@ impl SlotState {
 impl Drop for LoginLease {
     fn drop(&mut self) {
         let mut kept = self.slot.lock_state();
-        // One that has landed has said so, and it may be another's turn already.
+        // A completed login has already cleared the slot, which may hold the next login.
         if kept.flight.as_ref().is_some_and(|(flight, _)| flight.0.same_channel(&self.tell.subscribe())) {
             kept.flight = None;
             if kept.refresh.is_none() {

@@ -1,4 +1,4 @@
-//! Whose turn it is, and when.
+//! Tests of the token cache: which caller fetches a token, and when.
 
 use super::*;
 use crate::fs::trust::TrustedOwner;
@@ -35,7 +35,7 @@ fn turn(slot: &Arc<TokenSlot>, now: SystemTime) -> LoginLease {
     }
 }
 
-/// What there is to do, in a word. A lease that comes with it is given back.
+/// Names the result of a lookup in one word. A lease in the result is dropped.
 fn look(slot: &Arc<TokenSlot>, now: SystemTime) -> &'static str {
     match slot.lookup(now) {
         Lookup::Fresh(_) => "good",
@@ -56,10 +56,10 @@ fn one_obtains_it_and_a_lease_that_is_dropped_is_anothers_turn() {
     lease.complete(Ok(gained(at(0) + HOUR, None)), at(0));
     let told: Vec<_> = [0, 3569, 3570, 3599, 3600].map(|after| look(&slot, at(after))).into();
     assert_eq!(told, ["good", "good", "due", "due", "turn"]);
-    // Of a short life a tenth.
+    // A short-lived token is refreshed when a tenth of its life is left.
     turn(&slot, at(3600)).complete(Ok(gained(at(3610), None)), at(3600));
     assert_eq!([3608, 3609].map(|after| look(&slot, at(after))), ["good", "due"]);
-    // Whoever renews it holds nobody up.
+    // A refresh in the background blocks no caller.
     let Lookup::RefreshAhead(_, lease) = slot.lookup(at(3609)) else { panic!("not due") };
     assert_eq!(look(&slot, at(3609)), "good");
     assert_eq!(look(&slot, at(3610)), "wait");
@@ -83,12 +83,12 @@ fn two_refusals_in_a_row_hold_for_an_hour_and_so_does_each_after_them() {
     assert_eq!(slot.refusal(at(3700)), None);
     turn(&slot, at(3700)).complete(Err(LoginError::refused("no")), at(3700));
     assert_eq!([3700, 7299].map(|after| look(&slot, at(after))), ["held", "held"], "no second try at once");
-    // Silence in between proves nothing.
+    // A login without a response in between proves nothing.
     let silent = LoginError { verdict: Verdict::Unheard, ..LoginError::refused("silence") };
     turn(&slot, at(7300)).complete(Err(silent), at(7300));
     turn(&slot, at(7302)).complete(Err(LoginError::refused("no")), at(7302));
     assert_eq!(look(&slot, at(7303)), "held");
-    // One that is taken does.
+    // An accepted login does.
     turn(&slot, at(10_902)).complete(Ok(gained(at(10_903), None)), at(10_902));
     turn(&slot, at(10_933)).complete(Err(LoginError::refused("no")), at(10_933));
     assert_eq!(look(&slot, at(10_933)), "turn");
@@ -104,7 +104,7 @@ fn a_locked_account_is_tried_once_an_hour() {
         assert_eq!([0, 3599].map(|after| look(&slot, now + Duration::from_secs(after))), ["held", "held"]);
         assert!(slot.refusal(now).unwrap().ends_with("(unlock it): locked"));
     }
-    // A clock that was set back holds nobody.
+    // A clock that was set back causes no back-off.
     assert_eq!(look(&slot, UNIX_EPOCH), "turn");
 }
 
@@ -122,7 +122,7 @@ fn what_is_not_about_the_credential_is_waited_for_ever_longer() {
         }
     }
     let (slot, mut now) = (slot(), at(0));
-    // Where nobody was there, nothing was sent.
+    // Without a connection, nothing was sent.
     let away =
         LoginError { code: Code::UpstreamUnreachable, reason: "away".into(), verdict: Verdict::Unheard };
     for _ in 0..4 {
@@ -149,13 +149,13 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     }
     assert!(slot.report_rejection(&pass, Rejection::Possible, at(32)));
     assert_eq!(look(&slot, at(32)), "good", "not a third");
-    // It is waited for, though not for long.
+    // Callers wait for the login, but only for a limited time.
     let lease = turn(&slot, at(3631));
     assert_eq!([3631, 3635, 3636].map(|after| look(&slot, at(after))), ["wait", "wait", "good"]);
     drop(lease);
     turn(&slot, at(3631)).complete(Ok(gained(at(3631) + HOUR, None)), at(3631));
     assert!(!slot.still_valid(at(3631)).unwrap().is(&pass));
-    // One that was in use meanwhile says nothing of the next.
+    // The acceptance of the former token proves nothing about the next.
     assert!(slot.report_rejection(&pass, Rejection::Definite, at(3632)));
     assert_eq!(look(&slot, at(3632)), "good");
     let next = slot.still_valid(at(3632)).unwrap();
@@ -192,7 +192,7 @@ fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
             pass.mark_accepted();
             assert_eq!(slot.report_rejection(&pass, ended, at(2)), round < most, "{round}");
             if round < most {
-                // Eight callers had it: all ask for another, and it is given up once.
+                // Eight callers used the token: each of them asks for a new one, and it is given up once.
                 assert!(
                     ended == Rejection::Possible || slot.report_rejection(&pass, ended, at(2)),
                     "{round}"
@@ -234,7 +234,7 @@ fn a_pass_that_has_ended_when_it_comes_is_of_another_clock() {
     assert_eq!([0, 26, 27, 30].map(|after| look(&slot, at(after))), ["good", "good", "due", "turn"]);
 }
 
-/// A slot after a restart with this file.
+/// Creates the slot as after a restart with this file.
 fn restarted(path: &std::path::Path, login: &str, versioned: bool) -> (Arc<TokenSlot>, Arc<RefusedLogins>) {
     let kept = Arc::<RefusedLogins>::default();
     kept.open(path, TrustedOwner::of(path.parent().unwrap())).unwrap();
@@ -252,7 +252,7 @@ fn what_was_refused_is_recalled_after_a_restart() {
     let (recalled, slot) = start();
     assert!(!recalled && !path.exists());
     turn(&slot, at(0)).complete(Err(LoginError::refused("no")), at(0));
-    // One more, and no third.
+    // One more attempt is made, and no third.
     let (recalled, slot) = start();
     assert!(recalled);
     turn(&slot, at(60)).complete(Err(LoginError::refused("still no")), at(60));
@@ -265,13 +265,13 @@ fn what_was_refused_is_recalled_after_a_restart() {
     let (_, slot) = start();
     turn(&slot, at(3660)).complete(Err(LoginError::refused("no")), at(3660));
     assert_eq!(look(&start().1, at(3661)), "held", "once an hour");
-    // What is no refusal says nothing.
+    // A failure that is no rejection proves nothing.
     let silent = LoginError { verdict: Verdict::Unheard, ..LoginError::refused("silence") };
     turn(&start().1, at(7260)).complete(Err(silent), at(7260));
     assert_eq!(look(&start().1, at(7259)), "held");
     turn(&start().1, at(7260)).complete(Ok(gained(at(7300), None)), at(7260));
     assert!(!path.exists(), "it is forgotten with the first that is taken");
-    // No second try where only a person can help.
+    // No second attempt is made if only a person can help.
     let locked = LoginError {
         verdict: crate::scheme::issued::response::parse_refusal(
             "the account is locked: unlock it at the upstream",
@@ -285,7 +285,7 @@ fn what_was_refused_is_recalled_after_a_restart() {
         (look(&slot, at(1)), slot.refusal(at(1)).unwrap().ends_with("at the upstream): locked")),
         ("held", true)
     );
-    // Another version, or another setting, is tried at once; the file forgets what is no more.
+    // Another version or another setting is tried at once; the file drops the obsolete entry.
     let (other, kept) = restarted(&path, "of version 2", true);
     assert!(!other.restore(|_| true) && look(&other, at(1)) == "turn" && path.exists());
     kept.keep_only(&[]);
@@ -305,11 +305,11 @@ fn a_secret_without_a_version_is_recalled_by_its_mark() {
         let (slot, _) = restarted(&path, "of the file", false);
         assert_eq!(slot.restore(|mark| mark.is_of(secret.as_bytes())), recalled, "{secret}");
     }
-    // Without a mark it is another.
+    // Without a mark it counts as another secret.
     let (slot, _) = restarted(&path, "of the file", false);
     turn(&slot, at(0)).complete(Err(LoginError::refused("no")), at(0));
     assert!(!restarted(&path, "of the file", false).0.restore(|_| true));
-    // What is damaged is said to be, and replaced by what comes.
+    // A damaged file is reported, and replaced at the next rejection.
     std::fs::write(&path, "[{").unwrap();
     let kept = RefusedLogins::default();
     let error = kept.open(&path, TrustedOwner::of(dir.path())).unwrap_err();
