@@ -1,19 +1,19 @@
-//! How many consumers' connections there are file descriptors for.
+//! Computes how many consumer connections the file descriptor limit allows.
 
 use rustix::process::{Resource, getrlimit};
 
-/// Kept back for what no stranger may take: the trail, the store, sinks, and the admin listener's connections.
+/// File descriptors reserved for the process itself: the trail, the store, sinks, and the admin listener's connections.
 const RESERVE: u64 = 128;
-/// Kept back for each worker: its sockets, and connections that are about to end.
+/// File descriptors reserved for each worker: its sockets, and connections that are about to end.
 const EACH_WORKER: u64 = 32;
 
-/// How many consumers' connections this process can hold beside all else that it opens.
+/// Returns how many consumer connections this process can hold besides everything else that it opens.
 pub(super) fn room(workers: usize) -> usize {
     max_connections(getrlimit(Resource::Nofile).current, workers)
 }
 
-/// How many connections a process can hold that may have so many files open, `None` for any number. Each may
-/// need another one, to an upstream. The reserve is never more than half, so that few files still serve some.
+/// Computes the number of connections from the limit of open files; `None` means no limit. Each connection may need a
+/// second descriptor, to an upstream. The reserve is at most half, so that a low limit still serves some connections.
 fn max_connections(files: Option<u64>, workers: usize) -> usize {
     let Some(files) = files else { return usize::MAX };
     let workers = u64::try_from(workers).unwrap_or(u64::MAX);
@@ -21,7 +21,7 @@ fn max_connections(files: Option<u64>, workers: usize) -> usize {
     usize::try_from((files - reserve) / 2).unwrap_or(usize::MAX).max(1)
 }
 
-/// Warns where the configuration allows more connections than there is room for.
+/// Logs a warning if the configuration allows more connections than the descriptors do.
 pub(super) fn warn_of(connections: usize, room: usize) {
     if connections > room {
         tracing::warn!(

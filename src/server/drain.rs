@@ -1,5 +1,5 @@
-//! Telling a worker's connections that it ends, or that they were silent for long, at no cost to those
-//! that only serve.
+//! Notifies a worker's connections that the worker ends, that they should be parked, or that they must make room. Busy
+//! connections pay nothing for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,23 +11,23 @@ use tokio::time::Instant;
 
 use super::idle::IdleState;
 
-/// The connections of one worker, to be told once.
+/// The registered connections of one worker.
 #[derive(Default)]
 pub(super) struct Drain {
     begun: Cell<bool>,
     next: Cell<u64>,
-    /// The tasks to wake, by the number of their connection.
+    /// The waker and idle state of each connection, by connection number.
     tasks: RefCell<BTreeMap<u64, (Waker, Rc<IdleState>)>>,
 }
 
-/// A connection's place among those to be told; dropping it gives it up.
+/// The registration of a connection; dropping it removes the entry.
 struct Registration<'d> {
     drain: &'d Drain,
     number: u64,
 }
 
 impl Drain {
-    /// Tells every connection.
+    /// Notifies every connection that the worker ends.
     pub(super) fn begin(&self) {
         self.begun.set(true);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
@@ -36,7 +36,7 @@ impl Drain {
         }
     }
 
-    /// Tells those that were silent for long. To be called every second or so.
+    /// Asks idle connections to park. The worker calls this about once a second.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         for (waker, quiet) in self.tasks.borrow().values() {
@@ -46,8 +46,8 @@ impl Drain {
         }
     }
 
-    /// Ends connections on which no request was authenticated yet, those first that wait longest: some at once, since
-    /// finding them means looking through all. How many there were.
+    /// Closes connections without an authenticated request, the oldest first. It closes several at once, since it
+    /// searches the whole table. Returns the number of closed connections.
     pub(super) fn make_room(&self) -> usize {
         let tasks = self.tasks.borrow();
         let most = tasks.len() / 64 + 1;
@@ -55,8 +55,8 @@ impl Drain {
         unwanted.map(|(waker, _)| waker.wake_by_ref()).count()
     }
 
-    /// Runs a connection to its end. `wind_up` is called once, when the worker ends. To be awaited
-    /// by the connection's own task, whose waker stays the same.
+    /// Runs a connection to its end. `wind_up` is called once, when the worker ends. Only the connection's own task may
+    /// await this, since its waker is stored once.
     pub(super) async fn run<C: Future>(
         &self,
         mut connection: Pin<&mut C>,

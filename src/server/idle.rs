@@ -1,4 +1,4 @@
-//! Connections that wait for a request, and how those that wait for long, or in vain, are told.
+//! The idle state of a connection, and how the worker asks idle connections to park or to make room.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use crate::audit::Peer;
 
-/// How long a connection is silent before it is parked: far longer than a busy one ever is.
+/// The idle time after which a connection is parked. Busy connections are never idle this long.
 const LONG: Duration = Duration::from_secs(1);
 
-/// Whether one connection waits for a request to begin, and since when.
+/// The idle state of one connection: whether it waits for a request, and since when.
 #[derive(Debug)]
 pub(super) struct IdleState {
     arrival: Rc<Peer>,
     since: Cell<Option<Instant>>,
     asked: Cell<bool>,
-    /// Its place is wanted for another.
+    /// Whether the connection must make room for another one.
     unwanted: Cell<bool>,
 }
 
@@ -26,34 +26,34 @@ impl IdleState {
         Self { arrival, since: Cell::default(), asked: Cell::default(), unwanted: Cell::default() }
     }
 
-    /// It waits since then, with nothing unread and nothing unsent.
+    /// Records that the connection is idle since `since`, with nothing unread and nothing unsent.
     pub(super) fn begin(&self, since: Instant) {
         self.since.set(Some(since));
     }
 
-    /// It waits no more.
+    /// Records that the connection is no longer idle.
     pub(super) fn end(&self) {
         self.since.set(None);
     }
 
-    /// Gives its place to another, where no request on it was authenticated yet; whether that is so, for the first
-    /// time. A byte, or a request that is refused, is no claim to a place: both cost nothing.
+    /// Asks the connection to make room, if no request on it was authenticated. Returns whether this was the first such
+    /// request. Single bytes and refused requests do not protect a connection, since they cost the client nothing.
     pub(super) fn yield_place(&self) -> bool {
         !self.arrival.authenticated.get() && !self.unwanted.replace(true)
     }
 
-    /// Whether its place is another's.
+    /// Returns whether the connection must make room.
     pub(super) fn is_unwanted(&self) -> bool {
         self.unwanted.get() && !self.arrival.authenticated.get()
     }
 
-    /// Asks it to be parked if it has waited for long, once.
+    /// Asks the connection once to park, if it has been idle for [`LONG`]. Returns whether it was asked now.
     pub(super) fn request_park(&self, now: Instant) -> bool {
         let long = self.since.get().is_some_and(|since| now.saturating_duration_since(since) >= LONG);
         long && !self.asked.replace(true)
     }
 
-    /// Whether it was asked, and still waits.
+    /// Returns whether the connection was asked to park and is still idle. Clears the request.
     pub(super) fn take_park_request(&self) -> bool {
         self.asked.take() && self.since.get().is_some()
     }

@@ -1,4 +1,4 @@
-//! The running gateway: workers that serve, and the control thread's grip on them.
+//! The running server: the workers, and the handle by which the control thread manages them.
 
 mod descriptors;
 mod drain;
@@ -28,21 +28,21 @@ use crate::metrics::Metrics;
 use crate::transport::Transport;
 use worker::{BoundListener, ConnectionLimiter, Worker};
 
-/// What a server runs with.
+/// The parameters of a server.
 pub struct Setup {
-    /// The configuration, compiled.
+    /// The compiled configuration.
     pub compiled: Compiled,
-    /// How many workers; 0: one for each core that this process may use.
+    /// The number of workers; 0 means one for each core available to this process.
     pub workers: usize,
     /// The folder for request bodies that do not fit into memory.
     pub spool: PathBuf,
-    /// Where the trail is kept.
+    /// The storage of the trail.
     pub disk: Box<dyn Disk>,
-    /// Who signs its heads.
+    /// The signer of the trail's heads.
     pub signer: Signer,
-    /// The time of day.
+    /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// What is counted.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
 }
 
@@ -50,24 +50,24 @@ pub struct Setup {
 pub struct Server {
     snapshot: Arc<ArcSwap<Snapshot>>,
     addresses: Vec<SocketAddr>,
-    /// Each listener's address in the file, and its TLS settings, where it has such.
+    /// Each listener's configured address, and its TLS settings if it has any.
     tls: Vec<(SocketAddr, Option<Arc<ArcSwap<ServerConfig>>>)>,
-    /// How operators are listened to.
+    /// The settings of the admin listener.
     admin: Arc<ArcSwap<config::Admin>>,
     stop: watch::Sender<Option<Duration>>,
     workers: Vec<JoinHandle<()>>,
-    /// How many connections there are descriptors for.
+    /// The number of connections that the file descriptors allow.
     room: usize,
     journal: (Journal, JournalThreads),
     metrics: Arc<Metrics>,
 }
 
 impl Server {
-    /// Opens the trail, binds the addresses and starts the workers. A trail that cannot be kept is no
-    /// error here: every call is then refused, until it can.
+    /// Opens the trail, binds the addresses and starts the workers. A trail that cannot be written is no error here:
+    /// the gateway then refuses every call until it can be written.
     ///
     /// # Errors
-    /// Where an address cannot be bound or a thread not started.
+    /// An I/O error if an address cannot be bound or a thread cannot be started.
     pub fn start(setup: Setup) -> io::Result<Self> {
         let count = match setup.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -96,7 +96,7 @@ impl Server {
             for (listener, (_, tls)) in listeners.iter_mut().zip(&tls) {
                 let socket =
                     worker::bind(listener.address).map_err(|error| with_address(listener.address, &error))?;
-                // The first worker finds the port that the others share.
+                // The first worker determines the port that the others share.
                 listener.address = socket.local_addr()?;
                 doors.push(BoundListener {
                     socket,
@@ -122,36 +122,36 @@ impl Server {
         Ok(server)
     }
 
-    /// The addresses listened on, with the ports taken.
+    /// Returns the listening addresses, with the actual ports.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The configuration in force.
+    /// Returns the current configuration.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// Where the configuration in force is found from now on.
+    /// Returns the handle that always holds the current configuration.
     #[must_use]
     pub fn current(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.snapshot)
     }
 
-    /// How operators are to be listened to from now on.
+    /// Returns the handle that always holds the admin listener's settings.
     #[must_use]
     pub fn admin(&self) -> Arc<ArcSwap<config::Admin>> {
         Arc::clone(&self.admin)
     }
 
-    /// Puts another configuration in force: calls that begin from now on see it, those in flight
-    /// keep theirs; handshakes from now on see its certificates, where it brings any. The addresses stay as they are.
+    /// Replaces the configuration. New calls use it, and calls in flight keep theirs. New TLS handshakes use its
+    /// certificates, if it has any. The listening addresses do not change.
     pub fn replace(&self, compiled: Compiled) {
         let mut listeners = compiled.listeners;
         for (address, kept) in &self.tls {
-            // By its address: the file may tell of others before it now.
+            // Matched by address, since the file may now list other listeners before this one.
             let Some(at) = listeners.iter().position(|listener| listener.address == *address) else {
                 continue;
             };
@@ -159,7 +159,7 @@ impl Server {
                 kept.store(tls);
             }
         }
-        // Whether it speaks TLS is settled at start.
+        // A reload cannot turn the admin listener's TLS on or off.
         if let Some(admin) = compiled.admin
             && admin.tls.is_some() == self.admin.load().tls.is_some()
         {
@@ -172,26 +172,26 @@ impl Server {
         }
     }
 
-    /// Tells how many connections there may be, where `connections` are allowed.
+    /// Publishes the connection limit, if the configuration allows `connections`.
     fn tell_room(&self, connections: usize) {
         descriptors::warn_of(connections, self.room);
         let limit = i64::try_from(connections.min(self.room)).unwrap_or(i64::MAX);
         self.metrics.connections_limit.set(limit);
     }
 
-    /// The trail.
+    /// Returns the journal of the trail.
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal.0
     }
 
-    /// What is counted.
+    /// Returns the metrics of the process.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Accepts nothing more, lets what is in flight finish for `drain` at most, closes the trail.
+    /// Stops accepting, waits at most `drain` for calls in flight, and closes the trail.
     pub fn stop(self, drain: Duration) {
         self.stop.send_replace(Some(drain));
         for worker in self.workers {
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-/// What goes to a worker's thread.
+/// The parts that are moved to a worker's thread.
 struct WorkerSeed {
     snapshot: Arc<ArcSwap<Snapshot>>,
     journal: Journal,

@@ -1,4 +1,4 @@
-//! One worker: a thread with its own runtime, its own sockets and its own upstream connections.
+//! A worker: one thread with its own runtime, listening sockets and upstream connections.
 
 use std::cell::Cell;
 use std::io;
@@ -29,9 +29,9 @@ use crate::gateway::limits::{Limits, simplest};
 use crate::metrics::{CachedSeries, Metrics, Reason, StaticLabel};
 use crate::tls::HTTP2;
 
-/// How long accepting pauses when the system gives no more sockets.
+/// The pause of the accept loop after the system returned an error.
 const NO_SOCKETS: Duration = Duration::from_millis(50);
-/// How often idle connections are looked through.
+/// The interval at which idle connections are checked.
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// A listening socket of one worker.
@@ -41,30 +41,30 @@ pub(super) struct BoundListener {
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
-/// How often room is made for a connection before it is refused.
+/// The number of attempts to make room for a connection before it is refused.
 const TURNS: usize = 3;
 
-/// Consumers' connections, over all workers.
+/// Limits the consumer connections of all workers.
 pub(super) struct ConnectionLimiter {
-    /// How many there are descriptors for.
+    /// The number of connections that the file descriptors allow.
     most: usize,
     all: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
 }
 
-/// One connection of the crowd; dropping it makes room.
+/// A counted connection; dropping it releases its slot.
 struct ConnectionGuard {
     crowd: Arc<ConnectionLimiter>,
     address: Option<IpAddr>,
     metrics: Arc<Metrics>,
 }
 
-/// Why a connection is not let in.
+/// Why a connection is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Full {
-    /// There are too many in all.
+    /// There are too many connections in total.
     All,
-    /// Its address has too many.
+    /// There are too many connections from its address.
     Address,
 }
 
@@ -82,7 +82,7 @@ impl ConnectionLimiter {
         Self { most, all: AtomicUsize::default(), by_address: DashMap::default() }
     }
 
-    /// Lets a connection in, unless there are too many: in all, or of its address.
+    /// Counts a connection, unless there are too many in total or from its address.
     fn enter(
         self: &Arc<Self>,
         (peer, limits): (IpAddr, &Limits),
@@ -118,18 +118,18 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// What a worker runs with.
+/// The parts of a worker.
 pub(super) struct Worker {
     pub(super) gateway: Gateway,
     pub(super) doors: Vec<BoundListener>,
     pub(super) crowd: Arc<ConnectionLimiter>,
     pub(super) metrics: Arc<Metrics>,
-    /// Set when the worker is to end; the value is how long calls in flight may take.
+    /// Set when the worker should end. The value is the maximum time for calls in flight.
     pub(super) stop: watch::Receiver<Option<Duration>>,
 }
 
 impl Worker {
-    /// Serves until told to stop, then until what is in flight is done.
+    /// Serves until `stop` is set, then until the calls in flight are done.
     pub(super) async fn run(self) {
         let Self { gateway, doors, crowd, metrics, mut stop } = self;
         let gateway = Rc::new(gateway);
@@ -165,7 +165,7 @@ impl Worker {
     }
 }
 
-/// Receives connections at one door.
+/// Accepts connections on one listening socket.
 struct Acceptor {
     gateway: Rc<Gateway>,
     crowd: Arc<ConnectionLimiter>,
@@ -195,7 +195,7 @@ impl Acceptor {
                 Ok((socket, peer)) => {
                     let peer = simplest(peer);
                     let Some(guest) = self.admit(peer.ip()).await else { continue };
-                    // Only costs latency where it fails.
+                    // A failure here costs only latency.
                     socket.set_nodelay(true).unwrap_or_default();
                     let arrival = arrival(peer, &door.address, door.tls.is_some());
                     let (gateway, tls, drain) = (
@@ -218,8 +218,7 @@ impl Acceptor {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Lets a connection in. Where there is no room, those of this worker make it on which no request
-    /// was authenticated.
+    /// Accepts a connection. If there is no room, this worker closes connections without an authenticated request.
     async fn admit(&self, peer: IpAddr) -> Option<ConnectionGuard> {
         let snapshot = self.gateway.snapshot.load_full();
         let enter = || self.crowd.enter((peer, &snapshot.limits), &self.metrics);
@@ -236,7 +235,7 @@ impl Acceptor {
                 break;
             }
             refused(Full::All, self.drain.make_room());
-            // Their turn to end, and that of those let in just now to be known.
+            // The closed connections need a turn to end, and new ones a turn to register.
             tokio::task::yield_now().await;
             entered = enter();
         }
@@ -256,7 +255,7 @@ fn arrival(peer: SocketAddr, listener: &Arc<str>, tls: bool) -> Rc<Peer> {
     })
 }
 
-/// One connection, from its first byte to its last.
+/// Serves one connection from its first byte to its last.
 async fn serve_connection(
     gateway: Rc<Gateway>,
     socket: TcpStream,
@@ -265,11 +264,11 @@ async fn serve_connection(
     drain: Rc<Drain>,
 ) {
     let Some(acceptor) = tls else {
-        // Only makes a cut answer look whole to HTTP/1.0 where it fails.
+        // A failure here only makes a truncated response look complete to an HTTP/1.0 client.
         let reset = |socket: &TcpStream| socket.set_zero_linger().unwrap_or_default();
         return http1::serve(gateway, (socket, reset), arrival, drain).await;
     };
-    // Boxed: it is large, and those that do without would have room for it.
+    // Boxed: this future is large, and connections without TLS would reserve room for it.
     Box::pin(serve_tls(gateway, acceptor.accept(socket), arrival, drain)).await;
 }
 
@@ -277,7 +276,7 @@ async fn serve_tls(gateway: Rc<Gateway>, accepting: Accept<TcpStream>, arrival: 
     let patience = gateway.snapshot.load().limits.header_timeout;
     let agreed = tokio::time::timeout(patience, handshake(accepting, &arrival, &drain)).await;
     match agreed {
-        // Without a `close_notify` TLS itself tells that the end is none.
+        // Without a `close_notify`, TLS itself shows that the stream was truncated.
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
             http2::serve(gateway, stream, arrival, drain).await;
         }
@@ -287,7 +286,7 @@ async fn serve_tls(gateway: Rc<Gateway>, accepting: Accept<TcpStream>, arrival: 
     }
 }
 
-/// Agrees on TLS. The connection may have to make room meanwhile.
+/// Performs the TLS handshake. Meanwhile the connection may have to make room for another one.
 async fn handshake(
     mut handshake: Accept<TcpStream>,
     arrival: &Rc<Peer>,
@@ -300,17 +299,17 @@ async fn handshake(
         let over = polled.is_pending() && quiet.is_unwanted();
         if over { Poll::Ready(Err(io::Error::other("its place is wanted"))) } else { polled }
     });
-    // Where the worker ends it has its time all the same: a request may follow.
+    // The handshake continues when the worker ends, since a request may follow.
     drain.run(Pin::new(&mut agreed), waits, |_| {}).await
 }
 
-/// Fails where another process listens on `address`, also one that would share it: two gateways on
-/// one address would split the calls between two configurations and two trails.
+/// Fails if another process listens on `address`, even with a shared port. Two gateways on one address would split the
+/// calls between two configurations and two trails.
 pub(super) fn probe(address: SocketAddr) -> io::Result<()> {
     socket(address)?.bind(&address.into())
 }
 
-/// Binds one more socket to `address` beside those of the other workers.
+/// Binds another socket to `address`, shared with the other workers.
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;

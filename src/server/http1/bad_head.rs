@@ -1,14 +1,14 @@
-//! What the trail is shown of a head that could not be read.
+//! Selects what the trail records of a request head that could not be parsed.
 
 use http::Method;
 
-/// How much of an unreadable head the trail is shown.
+/// The maximum number of recorded bytes of the target.
 const SHOWN: usize = 256;
-/// The same where even its first line is none.
+/// The maximum number of recorded bytes if the first line is no request line.
 const SHOWN_OF_UNKNOWN: usize = 16;
 
-/// What the trail may show of an unreadable head: method and target where its first line has them,
-/// else its first bytes. What stands there may be a lost header line, or a body's secrets.
+/// Extracts from an unparsable head what the trail may record: method and target of a request line, else the first
+/// bytes. Other bytes may be a displaced header field, or secrets from a body.
 pub(in crate::server) fn audit_excerpt(inbox: &[u8]) -> (Option<Method>, &[u8]) {
     let line = inbox.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let words: Vec<&[u8]> = line.splitn(3, |byte| *byte == b' ').collect();
@@ -19,7 +19,7 @@ pub(in crate::server) fn audit_excerpt(inbox: &[u8]) -> (Option<Method>, &[u8]) 
             (Method::from_bytes(method).ok(), target)
         }
         _ => {
-            // Of what looks like a name with a value, the name alone.
+            // Of text that looks like a name with a value, only the name is recorded.
             let name = line.split(|byte| matches!(byte, b':' | b'=' | b'"' | b'\'' | b' ')).next();
             let name = name.unwrap_or_default();
             (None, name.get(..cut(name, SHOWN_OF_UNKNOWN)).unwrap_or_default())

@@ -1,10 +1,10 @@
-//! Between a consumer's socket and hyper: the strict HTTP/1 framer.
+//! The strict HTTP/1 framer, between a consumer's socket and hyper.
 //!
-//! hyper cuts targets at `#`, refuses some bytes with an empty 400 before our code sees them,
-//! prefers one of two framings, and takes a missing `Host`. So each head is judged here, as
-//! received. What passes goes on with its target replaced by `/` (the real one is queued beside);
-//! what does not is replaced by a harmless head, so that the service answers it in order, in our
-//! own words, with its outcome on the trail, and the connection closes.
+//! hyper cuts targets at `#`, answers some bytes with an empty 400 before the gateway sees them, prefers one of two
+//! conflicting framings, and accepts a missing `Host`. The framer therefore judges each head as received. It replaces
+//! the target of a valid head by `/` and queues the real target beside it. It replaces an invalid head by a harmless
+//! one. The gateway then answers it in order with its own response, the trail records the outcome, and the connection
+//! closes.
 
 use std::io;
 use std::pin::Pin;
@@ -26,23 +26,23 @@ use crate::gateway::RawHead;
 use crate::io::timer::LazyTimer;
 use crate::io::vectored;
 
-/// What is read from the socket at a time while a head is looked for.
+/// The size of one read from the socket while a head is incomplete, in bytes.
 const READ: usize = 16 * 1024;
-/// What hyper sees in place of a refused head.
+/// The head that hyper sees in place of a refused one.
 const PLACEHOLDER_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// Time-outs of a connection.
+/// The time-outs of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct Timeouts {
-    /// A head must be whole by then.
+    /// The time-out for a complete head, from its first byte.
     pub(in crate::server) head: Duration,
-    /// How long to wait for one to begin.
+    /// The time-out for the first byte of a head.
     pub(in crate::server) idle: Duration,
-    /// How long a consumer may take nothing of its answer.
+    /// The maximum time without progress while a response is written.
     pub(in crate::server) write: Duration,
 }
 
-/// A socket, framed.
+/// A socket whose request heads are checked and rewritten.
 pub(in crate::server) struct Framer<S> {
     socket: S,
     /// Makes the socket reset the connection when it is dropped.
@@ -53,22 +53,22 @@ pub(in crate::server) struct Framer<S> {
     pace: Timeouts,
     state: State,
     inbox: Vec<u8>,
-    /// A head on its way to hyper, and how much of it hyper has.
+    /// The head for hyper, and the number of bytes that hyper has read of it.
     rewritten_head: (Vec<u8>, usize),
     eof: bool,
-    /// A head has begun and is not whole yet.
+    /// Whether a head has begun and is incomplete.
     partial: bool,
     /// When the head began, or the wait for it.
     since: Instant,
     reading: LazyTimer,
     writing: LazyTimer,
     linger: LingeringClose,
-    /// Some of the answer was to be written and could not be yet.
+    /// Whether a part of the response could not be written yet.
     held: bool,
 }
 
 enum State {
-    /// Between requests; whether one empty line was skipped already.
+    /// Between requests; `skipped` is set once an empty line was skipped.
     Head {
         skipped: bool,
     },
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         }
     }
 
-    /// Reads some of the socket into the inbox; `Ready(false)` at its end.
+    /// Reads from the socket into the inbox. Returns `Ready(false)` at the end of the stream.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut room = [std::mem::MaybeUninit::uninit(); READ];
         let mut buffer = ReadBuf::uninit(&mut room);
@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         Poll::Ready(Ok(!self.eof))
     }
 
-    /// Ready once something was said, or nothing in time: then hyper is needed.
+    /// Ready once a byte has arrived or the idle time-out has passed; hyper must then continue.
     pub(in crate::server) fn poll_first_byte(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.inbox.is_empty() && !self.eof {
             match self.fill(cx) {
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         Poll::Ready(())
     }
 
-    /// Gives up its buffers; whether nothing was in them, and nothing is under way.
+    /// Releases the buffers. Returns whether they were empty and no request is in flight.
     pub(in crate::server) fn release_buffers(&mut self) -> bool {
         let between = matches!(self.state, State::Head { .. }) && !self.shared.is_in_flight();
         let empty = self.inbox.is_empty() && self.rewritten_head.1 == self.rewritten_head.0.len();
@@ -140,12 +140,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         between && empty
     }
 
-    /// From now on waits no longer than `patience` for a request to begin.
+    /// Reduces the wait for the next request to `patience`, from now on.
     pub(in crate::server) fn shorten_idle(&mut self, patience: Duration) {
         (self.since, self.pace.idle) = (Instant::now(), patience);
     }
 
-    /// Looks for the next head. Ready when `passing` holds one, or at the end of the connection.
+    /// Reads the next head. Ready when `rewritten_head` holds one, or at the end of the connection.
     fn poll_head(&mut self, cx: &mut Context<'_>, mut skipped: bool) -> Poll<io::Result<()>> {
         if let Some(finished) = self.shared.take_finished() {
             self.since = finished;
@@ -176,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 Poll::Pending => {}
                 Poll::Ready(Ok(_)) => continue,
                 Poll::Ready(Err(error)) if self.inbox.is_empty() => return Poll::Ready(Err(error)),
-                // Reset in the middle of a head: nobody reads the answer, and the trail tells it.
+                // A reset in the middle of a head: nobody reads the response, but the trail records the refusal.
                 Poll::Ready(Err(_)) => {
                     self.eof = true;
                     continue;
@@ -202,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         }
     }
 
-    /// While an answer is not written nothing passes; only the consumer's going away is noticed.
+    /// Passes nothing while a response is being written; only detects that the consumer disconnects.
     fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let room = self.limits.headers;
         while !self.eof && self.inbox.len() < room {
@@ -210,15 +210,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 break;
             }
         }
-        // When the call is over the socket wakes us for what comes next, and the timer for what
-        // does not. Neither will where the next head is here already, or the timer has run out.
+        // After the call, the socket wakes this task for new data, and the timer for its absence. Neither does if the
+        // next head has already arrived or the timer has expired, so a waker is stored.
         let until = self.since + self.pace.idle;
         let silent = self.reading.poll(cx, until).is_ready() || self.eof || !self.inbox.is_empty();
         self.shared.set_waker(silent.then(|| cx.waker().clone()));
         Poll::Pending
     }
 
-    /// Lets a good head pass, its target replaced.
+    /// Passes a valid head to hyper, with its target replaced.
     fn forward_head(&mut self, head: RequestHead) {
         let part = |range: std::ops::Range<usize>| self.inbox.get(range).unwrap_or_default();
         let target_end = head.target_at + head.target_len;
@@ -243,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         self.queue(received);
     }
 
-    /// Puts a harmless head in place of what is refused.
+    /// Passes a harmless head to hyper in place of a refused one.
     fn refuse(&mut self, fault: Fault) {
         let (method, shown) = audit_excerpt(&self.inbox);
         let target = Rc::from(shown);
@@ -330,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
             return Poll::Ready(Ok(()));
         }
         match this.state {
-            // hyper forgets what it has not written where it reads the connection's end.
+            // hyper discards unwritten data when it reads the end of the stream.
             State::Head { .. } if this.shared.is_in_flight() || this.held => this.poll_disconnect(cx),
             State::Head { skipped } => {
                 ready!(this.poll_head(cx, skipped))?;
@@ -345,14 +345,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
-    /// Ready once the outcomes so far are in the trail's file.
+    /// Ready once all outcomes so far are written to the trail's file.
     fn poll_gate(&mut self, cx: &Context<'_>) -> Poll<()> {
         let polled = self.gate.poll(cx);
         self.held |= polled.is_pending();
         polled
     }
 
-    /// A consumer that takes nothing of its answer for too long is cut off.
+    /// Applies the write time-out: a consumer that accepts nothing for too long is disconnected.
     fn with_write_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -406,7 +406,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framer<S> {
         let this = self.get_mut();
         ready!(this.poll_gate(cx));
         this.shared.quiet.end();
-        // All was written: the end that the answer needs.
+        // Everything was written, so this close is the end that the response needs.
         this.shared.mark_complete();
         let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
         this.linger.poll(cx, &mut this.socket, clean)

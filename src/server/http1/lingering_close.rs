@@ -1,4 +1,4 @@
-//! Ending a connection so that its last answer arrives.
+//! Lingering close: ends a connection so that its last response arrives.
 
 use std::io;
 use std::pin::Pin;
@@ -9,13 +9,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::timer::LazyTimer;
 
-/// What is still read, and thrown away, of a request that was answered early.
+/// The maximum number of bytes that are discarded of a request that was answered early.
 const DISCARDED: usize = 1 << 20;
-/// For how long.
+/// The time-out for the whole close.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The end of a connection. A socket that is closed with bytes unread resets the connection, and
-/// the answer may be lost on its way: so what still comes is read for a while, and never parsed.
+/// The lingering close of a connection. Closing a socket with unread bytes resets the connection, and the response may
+/// be lost. Incoming bytes are therefore read for a while and discarded, without parsing.
 #[derive(Default)]
 pub(in crate::server) struct LingeringClose {
     said: bool,
@@ -24,7 +24,7 @@ pub(in crate::server) struct LingeringClose {
 }
 
 impl LingeringClose {
-    /// Ends the connection; `clean` says that nothing is left to read.
+    /// Ends the connection. `clean` means that nothing is left to read.
     pub(in crate::server) fn poll<S>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! HTTP/1 with a consumer: hyper on a framed socket, put away while nothing is said.
+//! HTTP/1 with a consumer: hyper on a framed socket. Idle connections are parked without hyper.
 
 pub(super) mod bad_head;
 pub(super) mod framer;
@@ -29,10 +29,10 @@ use crate::transport::UpstreamBody;
 use framer::{Framer, Timeouts};
 use pipeline::Pipeline;
 
-/// How long a connection that has said nothing yet may take to do so once the worker ends.
+/// How long a connection without a first request is kept once the worker ends.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// One connection, from its first byte to its last.
+/// Serves one connection from its first byte to its last.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     gateway: Rc<Gateway>,
     socket: (S, fn(&S)),
@@ -51,7 +51,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         answer(gateway, request, shared, arrival)
     });
     let mut builder = Builder::new();
-    // hyper keeps room for 100 lines on its stack, and allocates for any other number.
+    // hyper reserves room for 100 header fields on its stack, and allocates for any other number.
     if limits.head.lines > 100 {
         builder.max_headers(limits.head.lines);
     }
@@ -62,8 +62,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     }
 }
 
-/// A connection: spoken with by hyper, or silent. Thousands are mostly silent, and hyper keeps buffers
-/// of 8 KiB and more for each.
+/// A connection that is either active in hyper or parked. Thousands of connections are mostly idle, and hyper keeps
+/// buffers of 8 KiB or more for each.
 struct Http1Conn<S, V: HttpService<Incoming>> {
     state: State<S, V>,
     answers: V,
@@ -86,8 +86,8 @@ where
     V: HttpService<Incoming, Error = Infallible> + Clone,
     V::ResBody: Body<Data = Bytes, Error = Broken> + 'static,
 {
-    /// The worker ends: after the answer, or at once where none is due. Who has only just come may have
-    /// its request on the way.
+    /// The worker ends: closes the connection after its response, or at once if none is pending. A new connection gets
+    /// [`FRESH`] time, since its first request may be on the way.
     fn graceful_shutdown(self: Pin<&mut Self>)
     where
         Self: Unpin,
@@ -101,20 +101,20 @@ where
         }
     }
 
-    /// Puts hyper's part away.
+    /// Parks the connection: drops hyper's part.
     fn park(&mut self) {
         if let State::Active(connection) = std::mem::replace(&mut self.state, State::Closed) {
             self.shared.quiet.end();
             let parts = connection.into_parts();
             let mut wire = parts.io.into_inner();
-            // Whoever is silent has left nothing behind.
+            // An idle connection has no buffered data.
             if wire.release_buffers() && parts.read_buf.is_empty() {
                 self.state = State::Parked(wire);
             }
         }
     }
 
-    /// Has hyper speak.
+    /// Activates hyper on a parked connection.
     fn unpark(&mut self) {
         if let State::Parked(wire) = std::mem::replace(&mut self.state, State::Closed) {
             let mut connection =
@@ -138,7 +138,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let this = self.get_mut();
         loop {
-            // Where it stands: moving it for every poll would be most of what this costs.
+            // Matched in place: moving the state on every poll would cost more than the rest of the function.
             match &mut this.state {
                 State::Active(_) if this.shared.quiet.take_park_request() => this.park(),
                 State::Active(connection) => {
@@ -172,14 +172,13 @@ async fn answer(
     });
     let flight = Flight(shared);
     let old = request.version() < Version::HTTP_11;
-    // Boxed, since hyper moves the service's future into its own place for every request; and made
-    // where it stays, since it is large.
+    // Boxed, since hyper moves the service's future for every request. Created in place, since it is large.
     let handling = Box::write(Box::new_uninit(), gateway.handle(request, received, arrival));
     let response = Box::into_pin(handling).await;
     Ok(response.map(|body| Tracked { body, flight, old }))
 }
 
-/// A request in flight, until its whole answer is handed over.
+/// A request in flight, until its whole response is handed over.
 struct Flight(Rc<Pipeline>);
 
 impl Drop for Flight {
@@ -188,11 +187,11 @@ impl Drop for Flight {
     }
 }
 
-/// An answer's body that tells the framer when it is done.
+/// A response body that notifies the framer when it ends.
 struct Tracked {
     body: Audited<UpstreamBody>,
     flight: Flight,
-    /// Whether the consumer knows no chunked coding.
+    /// Whether the consumer's HTTP version lacks chunked coding.
     old: bool,
 }
 

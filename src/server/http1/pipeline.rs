@@ -1,4 +1,4 @@
-//! What the framer and the service of one connection tell each other.
+//! The state that the framer and the service of one connection share.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use crate::gateway::RawHead;
 use crate::server::idle::IdleState;
 
-/// What they tell each other.
+/// The shared state of one connection.
 #[derive(Debug)]
 pub(in crate::server) struct Pipeline {
     received: RefCell<VecDeque<RawHead>>,
     in_flight: Cell<bool>,
-    /// When the last request had its answer, until the framer has seen it.
+    /// When the last response was complete; cleared once the framer has read it.
     finished: Cell<Option<Instant>>,
-    /// Were the connection to end now, the answer would be cut and look whole.
+    /// Whether a close now would make a truncated response look complete.
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(in crate::server) quiet: Rc<IdleState>,
@@ -30,62 +30,62 @@ impl Pipeline {
         Self { received, in_flight, finished, cut, waker, quiet }
     }
 
-    /// A request passes on.
+    /// Queues a request that the framer passed to hyper.
     pub(in crate::server) fn queue(&self, received: RawHead) {
         self.quiet.end();
         self.received.borrow_mut().push_back(received);
         self.in_flight.set(true);
     }
 
-    /// The next request, as received.
+    /// Takes the next queued head, as received.
     pub(in crate::server) fn take(&self) -> Option<RawHead> {
         self.received.borrow_mut().pop_front()
     }
 
-    /// Only the end of the connection will tell the end of the answer: cut off before, it must not
-    /// look like one.
+    /// Records that only the close of the connection marks the end of the response. A truncated response must then not
+    /// end in a normal close.
     pub(in crate::server) fn mark_close_delimited(&self) {
         self.cut.set(true);
     }
 
-    /// The request in flight has its whole answer: the next head may pass.
+    /// Records that the request in flight has its complete response, so that the next head may pass.
     pub(in crate::server) fn mark_finished(&self) {
         let now = Instant::now();
         self.in_flight.set(false);
         self.finished.set(Some(now));
-        // Unless the framer knows better.
+        // The framer may correct this.
         self.quiet.begin(now);
         self.wake();
     }
 
-    /// The next head may pass, as far as the socket is concerned.
+    /// Wakes the connection's task, so that the next head may pass.
     pub(in crate::server) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
-    /// Whether a request has passed that has not its whole answer.
+    /// Returns whether a request was passed and its response is incomplete.
     pub(in crate::server) fn is_in_flight(&self) -> bool {
         self.in_flight.get()
     }
 
-    /// When the last request had its answer, told once.
+    /// Returns once when the last response was complete.
     pub(in crate::server) fn take_finished(&self) -> Option<Instant> {
         self.finished.take()
     }
 
-    /// Whether the connection must not end so that its answer looks whole.
+    /// Returns whether a normal close would make a truncated response look complete.
     pub(in crate::server) fn would_truncate(&self) -> bool {
         self.cut.get()
     }
 
-    /// All of the answer was written.
+    /// Records that the whole response was written.
     pub(in crate::server) fn mark_complete(&self) {
         self.cut.set(false);
     }
 
-    /// Whom to wake when the request in flight has its answer, and when that is written.
+    /// Stores the task to wake when the response is complete, and when it is written.
     pub(in crate::server) fn set_waker(&self, waker: Option<Waker>) {
         *self.waker.borrow_mut() = waker;
     }

@@ -1,10 +1,10 @@
-//! Between a consumer's socket and HTTP/2: the head of each frame is looked at as it passes.
+//! The frame guard, between a consumer's socket and HTTP/2. It inspects the head of each frame as it passes.
 //!
-//! What h2 bounds by itself is left to it. Here the connection ends whose frames only make work, and
-//! those are told that the trail would otherwise not hear of: streams that never become a request.
+//! It leaves to h2 what h2 limits itself. It ends a connection whose frames only cause work, and counts streams that
+//! never become a request, so that the trail records them.
 //!
-//! Every frame costs something, unless there is a reason why an honest consumer sends it: it opens a stream
-//! that is served, brings some of a body that is wanted, ends that body, or makes room for what we have sent.
+//! Every frame costs budget unless an honest consumer has a reason to send it. Free frames open a served stream, carry
+//! or end a wanted body, or grant flow-control credit for data that claviger has sent.
 
 use std::cell::Cell;
 use std::io;
@@ -19,7 +19,7 @@ use crate::audit::WriteBarrier;
 use crate::code::Code;
 use crate::framing::Fault;
 
-/// The connection preface (RFC 9113 §3.4), which h2 compares.
+/// The length of the connection preface in bytes (RFC 9113 §3.4); h2 checks its contents.
 const PREFACE: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -34,83 +34,82 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
-/// The most frames that one head may come in.
+/// The maximum number of frames for one request head.
 const PIECES: u32 = 16;
-/// What may be spent at once, and what is earned each second, on frames that bring nothing.
+/// The size of the budget for useless frames, and how much of it is restored each second.
 const AT_ONCE: u32 = 1000 * FRAME;
 const A_SECOND: u32 = 100 * FRAME;
-/// What a frame costs that brings nothing.
+/// The cost of a useless frame.
 const FRAME: u32 = 10;
-/// What a stream reset costs.
+/// The cost of a stream reset.
 const RESET: u32 = 5 * FRAME;
-/// What an acknowledgement costs of what was never sent: h2 logs each.
+/// The cost of an acknowledgement of something never sent; h2 logs each.
 const UNASKED: u32 = 10 * FRAME;
-/// What a frame costs that brings a few bytes of a body: fewer than [`FEW`], beside its padding.
+/// The cost of a DATA frame with fewer than [`FEW`] bytes of payload, besides padding.
 const CRUMB: u32 = 1;
 const FEW: usize = 16;
-/// The most padding of a frame, with its length.
+/// The maximum padding of a frame, including its length field, in bytes.
 const PADDING: usize = 256;
 const KIB: u64 = 1024;
-/// Updates of a window and of priorities are free once for each KiB of DATA that was sent, and at least so many
-/// times for each frame of it: whoever has small windows widens both the stream's and the connection's each time.
-/// They are free as often for each stream that is opened: some libraries widen its window, or say its priority, at
-/// once.
+/// The free updates of windows and priorities: one per KiB of sent DATA, and at least this many per DATA frame. A
+/// consumer with small windows updates both the stream's and the connection's window each time. Each opened stream
+/// grants as many, since some libraries update its window or send its priority at once.
 const FREE_UPDATES: u64 = 2;
-/// Streams at once on one connection.
+/// The maximum number of concurrent streams on one connection.
 pub(in crate::server) const STREAMS: u32 = 100;
-/// What may come of one stream before more is asked for, in bytes. So much may be on its way when it ends.
+/// The flow-control window of one stream, in bytes. As many bytes may still arrive after a stream has ended.
 pub(in crate::server) const WINDOW: u32 = 64 << 10;
 
-/// What the frames of one connection tell.
+/// Observations on the frames of one connection.
 #[derive(Debug, Default)]
 pub(in crate::server) struct FrameStats {
-    /// Heads of new streams that are whole.
+    /// The number of new streams whose head is complete.
     begun: Cell<u64>,
-    /// Streams that became a request.
+    /// The number of streams that became a request.
     served: Cell<u64>,
-    /// The last stream that the consumer opened.
+    /// The id of the last stream that the consumer opened.
     last: Cell<u32>,
-    /// When what is not whole yet began: the preface, or a head.
+    /// When the incomplete preface or head began.
     since: Cell<Option<Instant>>,
-    /// Since when the socket takes nothing of what is to be written.
+    /// Since when the socket accepts no data to write.
     stuck: Cell<Option<Instant>>,
-    /// When it last took something again.
+    /// When the socket last became writable again.
     freed: Cell<Option<Instant>>,
     fault: Cell<Option<Fault>>,
 }
 
 impl FrameStats {
-    /// Streams whose head is whole.
+    /// Returns the number of streams whose head is complete.
     pub(in crate::server) fn begun(&self) -> u64 {
         self.begun.get()
     }
 
-    /// Streams that became a request.
+    /// Returns the number of streams that became a request.
     pub(in crate::server) fn stream_count(&self) -> u64 {
         self.served.get()
     }
 
-    /// A stream became a request.
+    /// Counts a stream that became a request.
     pub(in crate::server) fn serve(&self) {
         self.served.set(self.served.get() + 1);
     }
 
-    /// Since when something is not whole.
+    /// Returns since when a preface or head is incomplete.
     pub(in crate::server) fn incomplete_since(&self) -> Option<Instant> {
         self.since.get()
     }
 
-    /// Since when the consumer takes nothing at all.
+    /// Returns since when the consumer accepts no data at all.
     pub(in crate::server) fn blocked_since(&self) -> Option<Instant> {
         self.stuck.get()
     }
 
-    /// Since when an answer does not wait for those before it on the connection: not at all while it is stuck.
+    /// Returns since when a response is not delayed by the connection. While the connection is blocked, this is now.
     pub(in crate::server) fn unblocked_since(&self) -> Option<Instant> {
         self.stuck.get().map(|_| Instant::now()).or(self.freed.get())
     }
 
-    /// Takes note of whether something could be written.
+    /// Records whether a write made progress.
     fn note_progress<T>(&self, polled: Poll<T>) -> Poll<T> {
         match (&polled, self.stuck.get()) {
             (Poll::Pending, None) => self.stuck.set(Some(Instant::now())),
@@ -123,46 +122,46 @@ impl FrameStats {
         polled
     }
 
-    /// Why the connection was ended, told once.
+    /// Returns once why the connection was ended.
     pub(in crate::server) fn take_fault(&self) -> Option<Fault> {
         self.fault.take()
     }
 }
 
-/// The socket, watched.
+/// A socket whose frames are inspected.
 pub(in crate::server) struct FrameGuard<S> {
     socket: S,
     gate: WriteBarrier,
     seen: Rc<FrameStats>,
     reading: At,
     writing: At,
-    /// The longest head as it comes, in bytes.
+    /// The maximum length of an encoded head, in bytes.
     most: usize,
-    /// A head that is not whole: its bytes, its frames, whether it opens a stream.
+    /// The incomplete head: its bytes so far, its frames so far, and whether it opens a stream.
     head: Option<(usize, u32, bool)>,
-    /// The frame under way ends a head that opens a stream.
+    /// Whether the current frame completes a head that opens a stream.
     opens: bool,
-    /// Streams of whose body more is wanted.
+    /// The ids of streams whose body is still wanted.
     wanted: Vec<u32>,
-    /// How much may still come of bodies that nobody wants any more, in bytes.
+    /// The number of bytes that may still arrive for bodies that are no longer wanted.
     late: u64,
-    /// Streams that h2 has refused, and that were charged.
+    /// The number of streams that h2 refused and that were charged.
     refused: u64,
-    /// Settings and pings that were sent and not yet acknowledged.
+    /// The number of settings and pings that were sent and not yet acknowledged.
     asked: u32,
-    /// What was sent in DATA and not yet acknowledged, in bytes; a small frame counts as [`FREE_UPDATES`] KiB, and so
-    /// does each stream that is opened.
+    /// The credit for free updates, in bytes of sent DATA. A small frame counts as [`FREE_UPDATES`] KiB, and so does
+    /// each opened stream.
     sent: u64,
     budget: Budget,
 }
 
-/// Where one direction stands.
+/// The parser's position in one direction.
 enum At {
-    /// Nothing has come.
+    /// Nothing has arrived.
     Before,
-    /// So many bytes of the preface, or of a frame's payload, are to come.
+    /// Inside the preface or a payload, with this many bytes left.
     Within(usize),
-    /// The head of a frame, and how much of it came.
+    /// Inside a frame head, with this many of its bytes filled.
     Between([u8; 9], usize),
 }
 
@@ -175,16 +174,17 @@ struct Head {
     stream: u32,
 }
 
-/// What has passed.
+/// The element that was completed.
 enum Passed {
     Nothing,
     Head(Head),
-    /// The preface, or a payload that is not empty, is over.
+    /// The preface, or a payload that is not empty, is complete.
     Whole,
 }
 
 impl At {
-    /// Takes what it can at once: how many bytes, and what has passed with them.
+    /// Advances over the bytes up to the end of one element. Returns the number of bytes used and the completed
+    /// element.
     fn advance(&mut self, bytes: &[u8]) -> (usize, Passed) {
         match self {
             Self::Before => {
@@ -227,7 +227,7 @@ impl Head {
         self.flags & END_STREAM != 0
     }
 
-    /// Whether it may bring fewer than [`FEW`] bytes.
+    /// Returns whether the frame may carry fewer than [`FEW`] bytes.
     fn is_crumb(self) -> bool {
         self.len < FEW + if self.flags & PADDED == 0 { 0 } else { PADDING }
     }
@@ -237,7 +237,7 @@ impl Head {
     }
 }
 
-/// What may still be spent on frames that bring nothing.
+/// The remaining budget for useless frames.
 struct Budget {
     left: u32,
     since: Instant,
@@ -258,7 +258,7 @@ impl Budget {
 }
 
 impl<S> FrameGuard<S> {
-    /// Watches `socket`; a head may have `most` bytes as it comes.
+    /// Creates a guard for `socket`; `most` is the maximum length of an encoded head, in bytes.
     pub(in crate::server) fn new(
         (socket, gate): (S, WriteBarrier),
         seen: Rc<FrameStats>,
@@ -286,7 +286,7 @@ impl<S> FrameGuard<S> {
         }
     }
 
-    /// Takes what was read.
+    /// Inspects the bytes that were read.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         if matches!(self.reading, At::Before) && !bytes.is_empty() {
             self.seen.since.set(Some(Instant::now()));
@@ -308,7 +308,7 @@ impl<S> FrameGuard<S> {
         Ok(())
     }
 
-    /// A frame or the preface is over.
+    /// Handles the end of a frame or of the preface.
     fn next_frame(&mut self) {
         if self.head.is_none() {
             self.seen.since.set(None);
@@ -318,7 +318,7 @@ impl<S> FrameGuard<S> {
         }
     }
 
-    /// Judges a frame that comes by its head.
+    /// Judges an incoming frame by its head.
     fn judge(&mut self, head: Head) -> Result<(), Fault> {
         match head.kind {
             DATA => self.data(head),
@@ -334,7 +334,7 @@ impl<S> FrameGuard<S> {
         }
     }
 
-    /// Some of a body.
+    /// Judges a DATA frame.
     fn data(&mut self, head: Head) -> Result<(), Fault> {
         let wanted = self.wanted.contains(&head.stream);
         if head.ends_stream() && self.end_of(head.stream) {
@@ -355,7 +355,7 @@ impl<S> FrameGuard<S> {
         if head.is_crumb() { self.budget.spend(CRUMB, "connection abuse: bodies in crumbs") } else { Ok(()) }
     }
 
-    /// A head begins: that of a stream, or what follows its body.
+    /// Judges a HEADERS frame: it opens a stream, or carries trailers.
     fn headers(&mut self, head: Head) -> Result<(), Fault> {
         let opens = head.stream > self.seen.last.get();
         if opens {
@@ -369,9 +369,9 @@ impl<S> FrameGuard<S> {
         self.header_fragment(head)
     }
 
-    /// A stream is opened.
+    /// Judges the opening of a stream.
     fn open(&mut self, head: Head) -> Result<(), Fault> {
-        // h2 refuses streams beyond the limit, and those that are no request.
+        // h2 refuses streams beyond the limit, and streams that are no request.
         let unserved = self.seen.begun().saturating_sub(self.seen.stream_count());
         if unserved > self.refused + u64::from(STREAMS) {
             self.refused += 1;
@@ -386,7 +386,7 @@ impl<S> FrameGuard<S> {
         Ok(())
     }
 
-    /// Room for more of what was sent, or another order of it.
+    /// Judges an update of a window or a priority.
     fn update(&mut self) -> Result<(), Fault> {
         match self.sent.checked_sub(KIB) {
             Some(left) => self.sent = left,
@@ -395,7 +395,7 @@ impl<S> FrameGuard<S> {
         Ok(())
     }
 
-    /// Settings or a ping of ours came, or so it says.
+    /// Judges an acknowledgement of settings or a ping.
     fn acknowledgement(&mut self) -> Result<(), Fault> {
         match self.asked.checked_sub(1) {
             Some(left) => self.asked = left,
@@ -404,13 +404,13 @@ impl<S> FrameGuard<S> {
         Ok(())
     }
 
-    /// No more is wanted of this stream's body; whether it was until now.
+    /// Marks a stream's body as no longer wanted. Returns whether it was wanted.
     fn end_of(&mut self, stream: u32) -> bool {
         let at = self.wanted.iter().position(|wanted| *wanted == stream);
         at.is_some_and(|at| self.wanted.swap_remove(at) == stream)
     }
 
-    /// Takes note of what was written.
+    /// Counts the frames that were written.
     fn count_written(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (used, passed) = self.writing.advance(bytes);
@@ -430,9 +430,9 @@ impl<S> FrameGuard<S> {
         }
     }
 
-    /// A part of a head.
+    /// Judges a fragment of a head.
     fn header_fragment(&mut self, head: Head) -> Result<(), Fault> {
-        // h2 ends a connection that continues nothing.
+        // h2 ends a connection whose CONTINUATION frame continues nothing.
         let Some((size, pieces, opens)) = self.head else { return Ok(()) };
         let (size, pieces) = (size + head.len, pieces + 1);
         if size > self.most || pieces > PIECES {
@@ -444,7 +444,7 @@ impl<S> FrameGuard<S> {
     }
 }
 
-/// Why a connection ends whose frames bring nothing.
+/// The reason recorded when a connection ends because of useless frames.
 const IDLE: &str = "connection abuse: frames that bring nothing";
 
 const fn abuse_fault(reason: &'static str) -> Fault {

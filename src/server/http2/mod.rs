@@ -1,4 +1,4 @@
-//! HTTP/2 with a consumer (RFC 9113): hyper on watched frames, with an end to whatever is slow.
+//! HTTP/2 with a consumer (RFC 9113): hyper on inspected frames, with time-outs for everything slow.
 
 pub(super) mod frame_guard;
 use std::cell::{Cell, RefCell};
@@ -33,18 +33,18 @@ use crate::io::timer::LazyTimer;
 use crate::transport::UpstreamBody;
 use frame_guard::{FrameGuard, FrameStats, STREAMS, WINDOW};
 
-/// What a consumer may send before it is asked for more, over all streams of a connection: so much that
-/// some whose upstream reads nothing leave room for others.
+/// The flow-control window of a connection, over all its streams, in bytes. It is large enough that streams whose
+/// upstream reads nothing leave room for others.
 const WINDOWS: u32 = 2 << 20;
-/// What is kept of an answer that the consumer does not take, but for the last piece of it.
+/// The maximum number of response bytes buffered for a consumer that reads nothing, besides the last piece.
 const UNSENT: usize = 32 << 10;
-/// The most of an answer that is handed over at once: a frame.
+/// The maximum number of response bytes handed over at once: one frame.
 const PIECE: usize = 16 << 10;
-/// Streams of which the consumer and we have done with, and of which frames may still come.
+/// The number of finished streams that are remembered, since frames may still arrive for them.
 const RESETS: usize = 100;
-/// How long a connection may take to end.
+/// The time-out for a connection's shutdown.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long until a stream that became no request is one that never will.
+/// The time after which a stream without a request counts as refused.
 const DOUBT: Duration = Duration::from_secs(1);
 
 const SLOW: Fault = Fault { code: Code::HeaderTimeout, reason: "head too slow" };
@@ -53,7 +53,7 @@ const ABUSED: Fault = Fault { code: Code::Malformed, reason: "connection abuse: 
 const REFUSED: Fault = Fault { code: Code::Malformed, reason: "a stream that HTTP/2 refuses" };
 const LEFT: Fault = Fault { code: Code::Malformed, reason: "a stream that ended with its connection" };
 
-/// One connection, from its first byte to its last.
+/// Serves one connection from its first byte to its last.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     gateway: Rc<Gateway>,
     socket: S,
@@ -62,7 +62,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) {
     let limits = gateway.snapshot.load().limits.clone();
     let (seen, streams) = Streams::watched();
-    // Twice what we take, so that we are the ones who refuse, and the trail hears of it.
+    // Twice the gateway's limit, so that the gateway refuses the head and the trail records it.
     let most = limits.head.headers.saturating_mul(2);
     let frames = FrameGuard::new((socket, gateway.journal.gate()), Rc::clone(&seen), most);
     let (asked, begun, from) = (Rc::clone(&gateway), Rc::clone(&streams), Rc::clone(&arrival));
@@ -92,24 +92,24 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let waits = Rc::clone(&quiet);
     let mut talk =
         Http2Conn { connection, seen, streams, gateway, arrival, pace, deadline, quiet, doubt: None, told };
-    // Its state is small beside that of TLS, and stays.
+    // Not boxed: its state is small beside that of TLS, and does not move.
     drain.run(Pin::new(&mut talk), waits, Http2Conn::graceful_shutdown).await;
 }
 
-/// The requests of one connection.
+/// The streams of one connection.
 struct Streams {
     seen: Rc<FrameStats>,
     in_flight: Cell<u32>,
-    /// When the last one ended.
+    /// When the last request in flight ended.
     idle: Cell<Instant>,
-    /// Of the one that came last, until its task has it.
+    /// The progress of the latest stream, until its task takes it.
     fresh: RefCell<Option<Rc<Progress>>>,
-    /// Since when no more are wanted.
+    /// When the shutdown began.
     ending: Cell<Option<Instant>>,
 }
 
 impl Streams {
-    /// None yet, and what watches their frames.
+    /// Creates the streams of a new connection, and the statistics of their frames.
     fn watched() -> (Rc<FrameStats>, Rc<Self>) {
         let seen = Rc::new(FrameStats::default());
         let streams = Self {
@@ -124,7 +124,7 @@ impl Streams {
 
     fn begin(self: &Rc<Self>) -> Flight {
         self.seen.serve();
-        // Whoever was told to go, and asks on, does not keep the connection.
+        // A client that keeps sending requests after GOAWAY does not keep the connection open.
         let counts = self.ending.get().is_none_or(|ending| ending.elapsed() < LINGER);
         self.in_flight.set(self.in_flight.get() + u32::from(counts));
         let progress = Rc::new(Progress::default());
@@ -133,11 +133,11 @@ impl Streams {
     }
 }
 
-/// Since when the consumer takes nothing of an answer that it could have.
+/// Since when the consumer has not read a response that is available.
 #[derive(Default)]
 struct Progress(Cell<Option<Instant>>);
 
-/// A request in flight, until its whole answer is handed over.
+/// A request in flight, until its whole response is handed over.
 struct Flight {
     streams: Rc<Streams>,
     progress: Rc<Progress>,
@@ -162,13 +162,13 @@ async fn answer(
 ) -> Result<Response<StreamBody>, Infallible> {
     let received = received(&mut request, &limits);
     let mut response = Box::pin(gateway.handle(request, received, arrival)).await;
-    // It says nothing here, and HTTP/2 knows no such field.
+    // `Connection` has no meaning here, and HTTP/2 forbids the field.
     response.headers_mut().remove(CONNECTION);
     flight.progress.0.set(Some(Instant::now()));
     Ok(response.map(|body| StreamBody { body, rest: Bytes::new(), flight }))
 }
 
-/// The request as HTTP/1 would have brought it, or why it is refused.
+/// Converts the request to what HTTP/1 would have delivered, or to the reason for a refusal.
 fn received(request: &mut Request<Incoming>, limits: &HeadLimits) -> RawHead {
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let target: Rc<[u8]> = Rc::from(target.as_bytes());
@@ -190,7 +190,7 @@ fn received(request: &mut Request<Incoming>, limits: &HeadLimits) -> RawHead {
     RawHead { method: Some(request.method().clone()), target, fault }
 }
 
-/// A cookie may come in crumbs, which HTTP/1 does not know (RFC 9113 §8.2.3).
+/// Joins a cookie that was split into several fields, which HTTP/1 does not allow (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1
@@ -200,10 +200,10 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// An answer's body on its way into a stream.
+/// A response body on its way into a stream.
 struct StreamBody {
     body: Audited<UpstreamBody>,
-    /// What came of it and was not handed over yet.
+    /// The part of a piece that was not handed over yet.
     rest: Bytes,
     flight: Flight,
 }
@@ -214,7 +214,7 @@ impl Body for StreamBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        // It is asked for more only where the consumer has taken enough of what it was given.
+        // The body is polled only if the consumer has read enough of the data before.
         while this.rest.is_empty() {
             let polled = Pin::new(&mut this.body).poll_frame(cx);
             this.flight.progress.0.set(polled.is_ready().then(Instant::now));
@@ -224,7 +224,7 @@ impl Body for StreamBody {
             }
         }
         this.flight.progress.0.set(Some(Instant::now()));
-        // h2 keeps whatever it is given, at once, for as long as the consumer takes nothing.
+        // h2 buffers everything that it is given for as long as the consumer reads nothing.
         let piece = this.rest.split_to(this.rest.len().min(PIECE));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -240,7 +240,7 @@ impl Body for StreamBody {
     }
 }
 
-/// Runs each stream as a task of its own, and ends one whose consumer does not take its answer.
+/// Spawns a task for each stream, and ends a stream whose consumer does not read its response.
 #[derive(Clone)]
 struct StreamExecutor {
     streams: Rc<Streams>,
@@ -253,19 +253,20 @@ impl<F: Future + 'static> Executor<F> for StreamExecutor {
         let progress = self.streams.fresh.borrow_mut().take().unwrap_or_default();
         let (seen, patience) = (Rc::clone(&self.seen), self.patience);
         let (mut stream, mut deadline) = (Box::pin(stream), LazyTimer::default());
-        // Owned by its connection: it ends with it. Dropped, it resets the stream.
+        // The stream belongs to its connection and ends with it. Dropping it resets the stream.
         tokio::task::spawn_local(std::future::poll_fn(move |cx| {
             if stream.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
             let Some(since) = progress.0.get() else { return Poll::Pending };
-            // While the connection is stuck, or slow, they all wait: that has a time-out of its own.
+            // While the connection is blocked or slow, all its streams wait; the connection has its own time-out for
+            // that.
             deadline.poll(cx, seen.unblocked_since().map_or(since, |flows| flows.max(since)) + patience)
         }));
     }
 }
 
-/// A connection, and when it must end.
+/// A connection with its time-outs.
 struct Http2Conn<C> {
     connection: Pin<Box<C>>,
     seen: Rc<FrameStats>,
@@ -277,16 +278,16 @@ struct Http2Conn<C> {
     quiet: Rc<IdleState>,
     /// Since when there are streams that became no request.
     doubt: Option<Instant>,
-    /// Of how many of them the trail was told.
+    /// The number of such streams that the trail has recorded.
     told: u64,
 }
 
 impl<C> Http2Conn<C> {
-    /// Tells the trail of streams that h2 refused by itself.
+    /// Records the streams that h2 refused on its own.
     fn record_refused_streams(&mut self, over: bool) {
         let refused = self.seen.begun().saturating_sub(self.seen.stream_count() + self.told);
-        // Once it ends, what still comes is left for another connection. While nothing can be written, h2 may
-        // not have read what we have seen.
+        // During the shutdown, new streams are left for another connection. While nothing can be written, h2 may not
+        // have read what the guard has seen.
         if refused == 0
             || self.streams.ending.get().is_some()
             || (self.seen.blocked_since().is_some() && !over)
@@ -303,7 +304,7 @@ impl<C> Http2Conn<C> {
         }
     }
 
-    /// What is due next, and when.
+    /// Returns the next time-out, and when it is due.
     fn due(&self) -> Option<(Instant, Timeout)> {
         let quiet = (self.streams.in_flight.get() == 0).then(|| self.streams.idle.get());
         let first = self.seen.incomplete_since().map(|since| (since + self.pace.head, Timeout::Stalled));
@@ -332,7 +333,7 @@ where
     V: HttpService<Incoming, ResBody = StreamBody, Error = Infallible>,
     V::Future: 'static,
 {
-    /// No more streams, and the end after those in flight.
+    /// Accepts no more streams, and ends the connection after those in flight.
     fn graceful_shutdown(self: Pin<&mut Self>) {
         let this = self.get_mut();
         this.streams.ending.set(this.streams.ending.get().or_else(|| Some(Instant::now())));
@@ -340,7 +341,7 @@ where
     }
 }
 
-/// What the consumer did that h2 ended the connection for, if it was that.
+/// Returns the consumer's fault for which h2 ended the connection, if there was one.
 fn fault_of(error: &hyper::Error) -> Option<Fault> {
     let error = error.source()?.downcast_ref::<h2::Error>()?;
     let ours = error.is_library() && !error.is_io();
@@ -361,7 +362,7 @@ where
             let polled = this.connection.as_mut().poll(cx);
             let broken = || if let Poll::Ready(Err(error)) = &polled { fault_of(error) } else { None };
             if let Some(fault) = this.seen.take_fault().or_else(broken) {
-                // It tells of what came with it, too.
+                // This record also covers the streams that arrived together with the fault.
                 this.gateway.refuse_unread(fault, &this.arrival);
             } else {
                 this.record_refused_streams(polled.is_ready());

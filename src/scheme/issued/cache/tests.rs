@@ -155,7 +155,7 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     drop(lease);
     turn(&slot, at(3631)).complete(Ok(gained(at(3631) + HOUR, None)), at(3631));
     assert!(!slot.still_valid(at(3631)).unwrap().is(&pass));
-    // The acceptance of the former token proves nothing about the next.
+    // The rejection of a former token proves nothing about the next.
     assert!(slot.report_rejection(&pass, Rejection::Definite, at(3632)));
     assert_eq!(look(&slot, at(3632)), "good");
     let next = slot.still_valid(at(3632)).unwrap();
