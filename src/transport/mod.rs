@@ -69,7 +69,7 @@ impl From<Broken> for Failure {
     }
 }
 
-/// One worker's connections. Not shared between threads. What it sends is signed.
+/// The connections of one worker, not shared between threads. It sends only signed requests.
 ///
 /// ```compile_fail,E0308
 /// use claviger::transport::{Endpoint, Outbound, Transport};

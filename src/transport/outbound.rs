@@ -57,8 +57,7 @@ pub struct Outbound<'e> {
     brand: PhantomData<&'e Entry>,
 }
 
-/// A request with its credential on. It has no setters, cannot be printed or copied, and can be
-/// sent once.
+/// A request with its credential. It has no setters, cannot be printed or copied, and can be sent once.
 ///
 /// ```compile_fail,E0451
 /// fn forge(request: http::Request<claviger::transport::RequestBody>) -> claviger::transport::Signed<'static> {
@@ -132,10 +131,10 @@ impl<'e> Outbound<'e> {
         Ok(Self { request, signed_from, brand: PhantomData })
     }
 
-    /// Puts together a request of our own, made for the entry: to ask for what the credential is
-    /// exchanged for. `target` is as the upstream knows it. Nothing of the consumer's is in it.
+    /// Builds a request of the gateway's own, made for the entry: it fetches the token for which the credential is
+    /// exchanged. `target` is the upstream's form. The request contains nothing of the consumer's.
     ///
-    /// A permit alone asks for nothing:
+    /// A permit alone is not enough to build one:
     /// ```compile_fail,E0308
     /// use claviger::transport::{OutboundSettings, Outbound};
     /// fn early(permit: &claviger::policy::Permit, manners: &OutboundSettings, date: http::HeaderValue) {
@@ -150,7 +149,7 @@ impl<'e> Outbound<'e> {
     /// ```
     ///
     /// # Errors
-    /// [`BuildError`] where a header or the target has no valid form.
+    /// [`BuildError`] if a header or the target has no valid form.
     pub fn for_login(
         _made_for: &'e Entry,
         manners: &OutboundSettings,
