@@ -113,7 +113,7 @@ pub struct Metrics {
     pub upstream_auth_failures: Family<UpstreamCredential, Counter>,
     /// Whether logins with each credential are suspended, since the upstream rejected them: 1 or 0.
     pub login_held: Family<UpstreamCredential, Gauge>,
-    /// Seconds since the current version of each credential was created.
+    /// Seconds since the current version of each credential was created or written.
     pub credential_age: Family<Credential, Gauge>,
     /// Number of failed authentication attempts, by reason.
     pub inbound_auth_failures: Family<Reason, Counter>,
@@ -135,7 +135,8 @@ pub struct Metrics {
     pub connections: Gauge<i64, AtomicI64>,
     /// Maximum number of consumer connections.
     pub connections_limit: Gauge<i64, AtomicI64>,
-    /// Number of consumer connections that were closed for lack of room, either at once or before their first request.
+    /// Number of consumer connections that were closed for lack of room: at once, or before one of their requests was
+    /// authenticated.
     pub connections_refused: Family<Reason, Counter>,
     /// Number of calls in flight.
     pub in_flight: Gauge<i64, AtomicI64>,

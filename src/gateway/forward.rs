@@ -143,8 +143,8 @@ impl Gateway {
         Ok(body)
     }
 
-    /// Builds the outbound request and applies the scheme. Defers the signature if the scheme needs a token that is not
-    /// cached.
+    /// Builds the outbound request and applies the scheme. Defers the signature if the scheme needs a token or an RSA
+    /// signature.
     fn prepare<'e>(
         &self,
         call: &Exchange<'_>,
@@ -183,7 +183,7 @@ impl Gateway {
         }
     }
 
-    /// Signs a request whose credential must first be obtained. Adds the logins begun for it to `logins`.
+    /// Signs a request that [`prepare`](Self::prepare) deferred. Adds the logins begun for it to `logins`.
     async fn sign_deferred<'e>(
         &self,
         call: &Exchange<'_>,

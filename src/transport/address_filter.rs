@@ -1,5 +1,5 @@
 //! Address filter: which addresses a host name may resolve to. The owner of a DNS name must not be able to direct a
-//! call with a credential to this machine or to its cloud's metadata service.
+//! credential to this machine or to its cloud's metadata service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;

@@ -22,11 +22,11 @@ pub struct Health {
     pub interval: Duration,
 }
 
-/// Requests `target` from `endpoint` on a new connection. Any status below 500 counts as healthy: a request for
-/// authentication shows that the service works.
+/// Requests `target` from `endpoint` on a new connection. Any status but a server error counts as healthy: a request
+/// for authentication shows that the service works.
 ///
 /// # Errors
-/// [`Failure`] if the endpoint does not respond in time, or responds with a status of 500 or more.
+/// [`Failure`] if the endpoint does not respond in time, or responds with a server error (5xx).
 pub async fn check(endpoint: &Endpoint, host: HeaderValue, target: Uri) -> Result<(), Failure> {
     let patience = PATIENCE.min(endpoint.timeout);
     let asked = tokio::time::timeout(patience, ask(endpoint, host, target)).await;

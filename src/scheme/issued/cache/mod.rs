@@ -26,7 +26,7 @@ const MOST_REFUSED: u32 = 2;
 const HELD: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// The first back-off after a login without a response. It doubles after each login that was sent, since some upstreams
-/// count a password and then fail to respond.
+/// check a password and then fail to respond.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The age below which a token that was never accepted is not given up after a rejection.
