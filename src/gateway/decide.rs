@@ -238,7 +238,7 @@ impl<'s, C: Caller> PendingAdmission<'s, C> {
         self
     }
 
-    /// Returns the known fields of the call, for a refusal because its body did not arrive.
+    /// Returns the known fields of the call, for a refusal before its body is judged.
     #[must_use]
     pub fn known(&self, snapshot: &Snapshot) -> RefusalFields {
         let target = Some(self.action.target.clone());

@@ -65,7 +65,7 @@ pub struct TestCall {
     pub host: String,
     /// The path and the query.
     pub target: String,
-    /// The header fields of the call, without its credential.
+    /// The header fields of the call; for [`attempt_proven`] with the caller's credential.
     pub headers: HeaderMap,
     /// The body members that rules would see.
     pub body: BodyMembers,
