@@ -1,6 +1,6 @@
 //! The decision on a call: target, caller, route, policy, freezes. No I/O, nothing async.
 //!
-//! One chain serves four callers: admission ([`admit`](mod@super::admit)), the re-authorisation of a delayed call
+//! One chain serves four callers: admission (`gateway/admit.rs`), the re-authorisation of a delayed call
 //! (`gateway/reauthorize.rs`), `claviger explain` ([`explain`](super::explain)) and `claviger policy diff`. They differ
 //! in how the caller is identified and in what is known of the body; both are parameters.
 

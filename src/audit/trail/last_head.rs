@@ -78,7 +78,7 @@ impl LastHead {
 
     /// What of this the trail in `dir`, of these segments, does not hold, in words; `None` where it holds all. A stub
     /// counts where `verifier`, if there is one, has signed it. Of what is before, only the number of segments is looked
-    /// at: the rest is for [`verify`](crate::audit::proof::verify()).
+    /// at: the rest is for [`verify`](crate::audit::verify).
     ///
     /// # Errors
     /// Where a file cannot be read.
