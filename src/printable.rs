@@ -1,22 +1,23 @@
-//! Text from outside on its way to a terminal: it shows nothing but what it is.
+//! Escapes text from outside that goes to a terminal, so that it cannot deceive the reader.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Text of several lines: whatever moves the cursor, turns the direction of writing or is not seen is shown as
-/// `\uNNNN`, line ends and tabs aside. That is how JSON and TOML spell it inside a string, so they stay what they are.
+/// Escapes a text of several lines. Characters that move the cursor, change the writing direction or are invisible
+/// become `\uNNNN`, except line feeds and tabs. JSON and TOML strings use the same escapes, so their values do not
+/// change.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |character| !matches!(character, '\n' | '\t') && is_deceptive(character))
 }
 
-/// The same of a value, which is part of one line.
+/// Escapes a value that is part of one line, including its line feeds and tabs.
 #[must_use]
 pub fn printable_value(text: &str) -> Cow<'_, str> {
     escape(text, is_deceptive)
 }
 
-/// Whether a character does something to a terminal, or to who reads it, beside being seen.
+/// Whether a character affects a terminal or misleads its reader, rather than only being displayed.
 fn is_deceptive(character: char) -> bool {
     character.is_control()
         || matches!(

@@ -1,4 +1,4 @@
-//! Files and folders that are the gateway's alone: how they are made, and whether they are so still.
+//! Private files and folders of the gateway: their creation, and the checks that they are still private.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -9,39 +9,41 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown};
 use rustix::process::geteuid;
 
-/// As many links are followed to a file, as the kernel does.
+/// The largest number of links that are followed to a file: as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
-/// The user that the gateway runs as. What belongs to anybody else but root is not to be trusted: its
-/// owner alters it, and opens it to others, at will.
+/// The user that the gateway runs as. Files of any other user but root are not trusted, since their owner can alter
+/// them, and open them to others, at will.
 #[derive(Debug, Clone, Copy)]
 pub struct TrustedOwner(u32);
 
-/// Why a file or folder is not to be trusted.
+/// The reason why a file or folder is not trusted.
 #[derive(Debug)]
 pub enum FileTrustError {
-    /// It cannot be read.
+    /// The file or its metadata cannot be read.
     Unreadable(PathBuf, io::Error),
     /// Group or others may read or write it.
     Exposed(PathBuf, u32),
     /// Group or others may replace what is in it.
     ExposedFolder(PathBuf, u32),
-    /// It belongs to neither root nor the gateway's user.
+    /// The file belongs to neither root nor the gateway's user.
     Foreign {
-        /// What does.
+        /// The file or folder at fault.
         path: PathBuf,
-        /// Whose it is.
+        /// The user id of its owner.
         owner: u32,
-        /// The gateway's user.
+        /// The user id of the gateway.
         keeper: u32,
     },
 }
 
 impl TrustedOwner {
-    /// The one of this state folder. Who is not root keeps it himself. Root works for the gateway, to
-    /// whose user the folder belongs: `sudo claviger token issue` must judge as that gateway would,
-    /// and its user could replace all that is in there anyway. Only where anybody may make a folder
-    /// (/tmp), its owner may be anybody.
+    /// Returns the trusted owner of files for this state folder.
+    ///
+    /// A non-root process must own the files itself. Root acts for the gateway, whose user owns the state folder:
+    /// `sudo claviger token issue` must check files as that gateway would. That user could replace everything in the
+    /// folder
+    /// anyway. If any user may create folders at that place (/tmp), the folder's owner may be any user.
     #[must_use]
     pub fn of(state: &Path) -> Self {
         let own = geteuid().as_raw();
@@ -56,7 +58,7 @@ impl TrustedOwner {
     /// Opens a file that nobody else can read or replace.
     ///
     /// # Errors
-    /// [`FileTrustError`], with the path that is at fault.
+    /// A [`FileTrustError`] with the path at fault.
     pub fn open(self, path: &Path) -> Result<File, FileTrustError> {
         let real = self.resolve_links(path)?;
         let unreadable = |error| FileTrustError::Unreadable(path.to_owned(), error);
@@ -68,7 +70,7 @@ impl TrustedOwner {
     /// Checks a folder, and the links that lead to it.
     ///
     /// # Errors
-    /// [`FileTrustError`], with the path that is at fault.
+    /// A [`FileTrustError`] with the path at fault.
     pub fn check_folder(self, path: &Path) -> Result<(), FileTrustError> {
         let real = self.resolve_links(path)?;
         let found =
@@ -76,8 +78,9 @@ impl TrustedOwner {
         self.check(&real, &found)
     }
 
-    /// Where `path` leads, once the folder that a file stands in is checked, and each link on the way
-    /// there with its folder: who may replace the link need not replace the file.
+    /// Resolves the links of `path`, and checks the folder of the file and each link with its folder. A user who may
+    /// replace
+    /// a link need not have access to the file.
     fn resolve_links(self, path: &Path) -> Result<PathBuf, FileTrustError> {
         let unreadable = |error| FileTrustError::Unreadable(path.to_owned(), error);
         let mut step = path.to_owned();
@@ -97,21 +100,21 @@ impl TrustedOwner {
         Err(unreadable(rustix::io::Errno::LOOP.into()))
     }
 
-    /// Judges one file, folder or link by what the system says of it.
+    /// Checks one file, folder or link by its metadata.
     ///
     /// # Errors
-    /// [`FileTrustError`].
+    /// [`FileTrustError::Foreign`], [`FileTrustError::Exposed`] or [`FileTrustError::ExposedFolder`].
     pub fn check(self, path: &Path, found: &Metadata) -> Result<(), FileTrustError> {
         let (owner, mode) = (found.uid(), found.mode() & 0o7777);
         if owner != 0 && owner != self.0 {
             return Err(FileTrustError::Foreign { path: path.to_owned(), owner, keeper: self.0 });
         }
         if found.is_symlink() {
-            // It has no mode of its own.
+            // A link has no mode of its own.
             return Ok(());
         }
         if found.is_dir() {
-            // Where only owners may replace their own files (/tmp), those of ours are in no danger.
+            // With the sticky bit (/tmp), only owners may replace their own files, so the gateway's files are safe.
             let open = mode & 0o022 != 0 && mode & 0o1000 == 0;
             return if open { Err(FileTrustError::ExposedFolder(path.to_owned(), mode)) } else { Ok(()) };
         }
@@ -123,16 +126,17 @@ impl TrustedOwner {
     }
 }
 
-/// Whether a file of this mode and owner is open to others than `keeper`. systemd's credentials and
-/// Kubernetes' secrets are root's, and readable for the one group or list that root chose: from a
-/// gateway that is not root itself, nothing less can be asked.
+/// Whether a file with this mode and owner is accessible to users other than `keeper`.
+///
+/// systemd's credentials and Kubernetes' secrets belong to root and are readable for the one group or ACL that root
+/// chose. A gateway that does not run as root must accept that.
 fn is_exposed(mode: u32, owner: u32, keeper: u32) -> bool {
     let chosen = if owner == 0 && keeper != 0 { 0o040 } else { 0 };
     mode & 0o077 & !chosen != 0
 }
 
 impl FileTrustError {
-    /// What is at fault.
+    /// Returns the path at fault.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -143,7 +147,7 @@ impl FileTrustError {
         }
     }
 
-    /// The command that helps, where one does.
+    /// Returns the shell command that corrects the fault, if there is one.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let (path, of_link) = (self.path().display(), if self.path().is_symlink() { "-h " } else { "" });
@@ -156,7 +160,7 @@ impl FileTrustError {
         }
     }
 
-    /// What is wrong with it and what helps, for those who name the path themselves.
+    /// Describes the fault and its remedy without the path, for callers that name the path themselves.
     #[must_use]
     pub fn reason(&self) -> String {
         let why = match self {
@@ -196,29 +200,29 @@ impl From<FileTrustError> for io::Error {
     }
 }
 
-/// Makes a file that its owner alone can read and write, where there is none. Made by root, it
-/// belongs to the owner of the folder: a gateway that runs as another must be able to use what a
-/// custodian makes for it.
+/// Creates a file that only its owner can read and write. Fails if the file exists.
+///
+/// A file that root creates is given to the owner of the folder, so that a gateway under another user can use it.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the file exists, cannot be created, or cannot be given to the folder's owner.
 pub fn create(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     hand_over(&file, path)?;
     Ok(file)
 }
 
-/// Puts a file of ours, with these bytes, in the place of what is at `path`: durably, and whole or not at all.
+/// Durably and atomically replaces the file at `path` by a private file with these bytes.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the new file cannot be written, flushed or renamed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // No name of ours ends so: beside `a` there may be an `a.new`.
+    // No file of claviger's ends in `~`; a file `a.new` may exist beside `a`.
     let mut fresh = path.as_os_str().to_owned();
     fresh.push("~");
     let fresh = PathBuf::from(fresh);
     match fs::remove_file(&fresh) {
-        // One that was cut off.
+        // Remove the remains of an interrupted replacement.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
@@ -229,10 +233,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// The same for a file that will take the place of `former`: made by root, it is open to whom that is.
+/// Creates a private file that will replace `former`. If root creates it, it gets the owner and the group of `former`.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the file exists or cannot be created, or if its owner cannot be set.
 pub fn create_for(path: &Path, former: &Path) -> io::Result<File> {
     let file = create(path)?;
     if geteuid().is_root()
@@ -244,11 +248,11 @@ pub fn create_for(path: &Path, former: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a folder that its owner alone can enter, with those that it is in, where there is none. Made
-/// by root, it belongs to the owner of the folder that it is in.
+/// Creates a folder that only its owner can enter, and its missing parent folders. Does nothing if the folder exists.
+/// A folder that root creates is given to the owner of its parent folder.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the folder cannot be created, or cannot be given to that owner.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     let around = folder(path);
     if path.parent().is_some() && !around.try_exists()? {
@@ -258,17 +262,17 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
         Err(_) if path.is_dir() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {
-            // Whoever keeps the folder around may have put a link in its place.
+            // The owner of the parent folder may have replaced the new folder by a link.
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             hand_over(&File::from(rustix::fs::open(path, flags, Mode::empty())?), path)
         }
     }
 }
 
-/// Gives what root has made at `path` to the owner of the folder that it is in.
+/// Gives the file or folder `made`, which root created at `path`, to the owner of its parent folder.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the parent folder's metadata cannot be read, or the owner cannot be set.
 pub fn hand_over(made: &File, path: &Path) -> io::Result<()> {
     if geteuid().is_root() {
         give(made, &fs::metadata(folder(path))?)?;
@@ -276,12 +280,12 @@ pub fn hand_over(made: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the owner and the group of `other` those of `made`.
+/// Sets owner and group of `made` to those of `other`.
 fn give(made: &File, other: &Metadata) -> io::Result<()> {
     fchown(made, Some(Uid::from_raw(other.uid())), Some(Gid::from_raw(other.gid()))).map_err(io::Error::from)
 }
 
-/// The folder that a file is in.
+/// Returns the folder that contains a file.
 #[must_use]
 pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))

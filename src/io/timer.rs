@@ -1,11 +1,12 @@
-//! Deadlines that cost little.
+//! A deadline timer that is cheap to move.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep};
 
-/// A deadline that may move at every request: its timer is set again only when it has run out.
+/// A deadline that may move at every request. Its timer is re-armed only when it expires, or when the deadline is
+/// earlier than before.
 #[derive(Default)]
 pub struct LazyTimer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -28,12 +29,13 @@ impl LazyTimer {
         }
     }
 
-    /// When the wait began that [`clear`](Self::clear) ends.
+    /// Returns the start of the current wait, which begins now if none is running. [`clear`](Self::clear) ends the
+    /// wait.
     pub fn start(&mut self) -> Instant {
         *self.started.get_or_insert_with(Instant::now)
     }
 
-    /// The wait is over.
+    /// Ends the current wait.
     pub fn clear(&mut self) {
         self.started = None;
     }

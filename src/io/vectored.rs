@@ -1,4 +1,4 @@
-//! Writing what is in several pieces.
+//! Vectored writes: one write of several byte slices.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -7,11 +7,10 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncWrite, ReadBuf};
 
-/// Up to so many bytes, copying them together costs less than what the kernel does more for a
-/// write of several pieces.
+/// Size in bytes up to which copying the pieces together is cheaper than a vectored write of the kernel.
 const SMALL: usize = 4096;
 
-/// Writes some of `pieces`, as [`AsyncWrite::poll_write_vectored`] does.
+/// Writes some of `pieces`, as [`AsyncWrite::poll_write_vectored`] does. Copies small pieces together first.
 pub fn poll_write<S: AsyncWrite + Unpin>(
     socket: &mut S,
     cx: &mut Context<'_>,

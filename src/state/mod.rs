@@ -1,4 +1,4 @@
-//! The state folder and the trail folder: made, locked and checked at a start.
+//! The state folder and the trail folder. A start creates, locks and checks them.
 
 mod state_dir;
 mod trail_dir;

@@ -1,4 +1,4 @@
-//! The state folder: made private, held by one server at a time.
+//! The state folder. claviger keeps it private, and only one server may use it at a time.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -13,31 +13,31 @@ use crate::gateway::Snapshot;
 use crate::secret::Secret;
 use crate::signature::HmacKey;
 
-/// The file of the key of fingerprints.
+/// Name of the file with the key of fingerprints.
 const FINGERPRINT_KEY: &str = "fingerprint.key";
-/// The file of the key that signs the trail's heads, and of its public part.
+/// Names of the files with the key that signs the trail's heads, and with its public part.
 const SIGNING_KEY: &str = "audit.key";
 const PUBLIC_KEY: &str = "audit.pub";
-/// The file of the last head of the trail.
+/// Name of the file with the last head of the trail.
 const LAST_HEAD: &str = "trail.head";
-/// The file of the logins that upstreams refused.
+/// Name of the file with the logins that upstreams rejected.
 const REFUSED_LOGINS: &str = "logins.refused";
-/// Bytes of each key.
+/// Length of each key in bytes.
 const KEY_LEN: usize = 32;
 
-/// In which way a trail is not what it was.
+/// The ways in which a trail differs from what claviger recorded about it.
 #[derive(Debug, Default)]
 pub struct Amiss {
-    /// What it does not hold of what the last head names, in words.
+    /// A description of what the trail lacks of what the last head names.
     pub missing: Option<String>,
-    /// Segments that do not begin with the event that their names say, each with the number of its first.
+    /// Segments whose first event is not the one in their name, each with the `seq` of its first event.
     pub misnamed: Vec<(PathBuf, u64)>,
-    /// The last segment, where the trail cannot be continued from it; only where something is missing.
+    /// The last segment, if the chain cannot be continued from it. Set only if something is missing.
     pub stray_end: Option<PathBuf>,
 }
 
 impl Amiss {
-    /// In words; `None` where nothing is amiss.
+    /// Describes the damage; `None` if there is none.
     #[must_use]
     pub fn refusal_reason(&self) -> Option<String> {
         let misnamed = self.misnamed.iter().map(|(path, seq)| {
@@ -48,7 +48,7 @@ impl Amiss {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// The files from which the trail cannot be continued.
+    /// Lists the files from which the chain cannot be continued.
     pub fn strays(&self) -> impl Iterator<Item = &PathBuf> {
         self.misnamed.iter().map(|(path, _)| path).chain(&self.stray_end)
     }
@@ -63,10 +63,10 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes what is missing of the folder, checks that nobody else can reach into it, and locks it.
+    /// Creates missing parts of the folder, checks that no other user can access it, and locks it.
     ///
     /// # Errors
-    /// Where that fails, in words for the operator; also where another server holds it.
+    /// A message for the operator if that fails or if another server holds the lock.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::prepare(path)?;
         let file = lock(path)?;
@@ -75,10 +75,10 @@ impl StateDir {
         Ok(Self { path: path.to_owned(), held: file })
     }
 
-    /// Makes the folder where it is missing, and checks that nobody else can reach into it.
+    /// Creates the folder if it is missing, and checks that no other user can access it.
     ///
     /// # Errors
-    /// In words for the operator.
+    /// A message for the operator if the folder cannot be created, or is not private.
     pub fn prepare(path: &Path) -> io::Result<()> {
         trust::create_folder(path).map_err(|error| {
             let remedy = "make it, or name another as `state_dir`";
@@ -90,18 +90,18 @@ impl StateDir {
         Self::check(path)
     }
 
-    /// Checks that nobody else may put or replace files in the state folder.
+    /// Checks that no other user may add or replace files in the state folder.
     ///
     /// # Errors
-    /// In words for the operator.
+    /// A message for the operator if another user may.
     pub fn check(path: &Path) -> io::Result<()> {
         check(path, TrustedOwner::of(path))
     }
 
-    /// Checks as a start would what is there already of state and trail, and makes nothing.
+    /// Checks the existing parts of state and trail as a start would, and creates nothing.
     ///
     /// # Errors
-    /// In words for the operator.
+    /// A message for the operator that names the first check that failed.
     pub fn check_present(state: &Path, audit: &Path) -> io::Result<()> {
         if state.is_dir() {
             Self::check(state)?;
@@ -118,16 +118,16 @@ impl StateDir {
         if state.is_dir() { Self::check_last_head(state, audit) } else { Ok(()) }
     }
 
-    /// Where the last head of the trail is, in a state folder.
+    /// Returns the path of the last head of the trail in a state folder.
     #[must_use]
     pub fn path_of_last_head(state: &Path) -> PathBuf {
         state.join(LAST_HEAD)
     }
 
-    /// The last head of the trail that was kept here; `None` where none was yet.
+    /// Reads the last head of the trail that was stored here; `None` if there is none yet.
     ///
     /// # Errors
-    /// Where it cannot be read, or others may read it.
+    /// An I/O error if the file cannot be read, is damaged, or may be read by other users.
     pub fn last_head(state: &Path) -> io::Result<Option<LastHead>> {
         let path = Self::path_of_last_head(state);
         let mut text = String::new();
@@ -140,28 +140,28 @@ impl StateDir {
         LastHead::parse(&text).map(Some).map_err(|error| with_path(&path, &error))
     }
 
-    /// Keeps the last head of the trail, in the place of the former.
+    /// Stores the last head of the trail, and replaces the former one.
     pub(crate) fn keep_last_head(state: &Path, head: &LastHead) -> io::Result<()> {
         let path = Self::path_of_last_head(state);
         trust::replace(&path, head.text().as_bytes()).map_err(|error| with_path(&path, &error))
     }
 
-    /// Knows nothing of the trail any more.
+    /// Deletes the last head, so that the state folder no longer expects anything of the trail.
     ///
     /// # Errors
-    /// As the file system's.
+    /// An I/O error if the file cannot be removed.
     pub fn forget_last_head(state: &Path) -> io::Result<()> {
         let path = Self::path_of_last_head(state);
         fs::remove_file(&path).map_err(|error| with_path(&path, &error))
     }
 
-    /// In which way the trail in `audit` is not what `head` and the names of its segments say.
+    /// Compares the trail in `audit` with `head` and with the names of its segments.
     pub(crate) fn find_damage(state: &Path, audit: &Path, head: Option<&LastHead>) -> io::Result<Amiss> {
         let looked = || -> io::Result<Amiss> {
             let Sorted { segments, misnamed } = Sorted::of(audit)?;
             let mut amiss = Amiss { misnamed, ..Amiss::default() };
             let Some(head) = head else { return Ok(amiss) };
-            // It is made by the first start, from the key that signs.
+            // The first start creates this file from the signing key.
             let key =
                 fs::read_to_string(public_key(state)).ok().and_then(|key| CheckpointKey::parse(&key).ok());
             amiss.missing = head.missing_in(audit, &segments, key.as_ref())?;
@@ -173,18 +173,18 @@ impl StateDir {
         looked().map_err(|error| with_path(audit, &error))
     }
 
-    /// Why nothing starts on a trail, with what can be done.
+    /// Builds the error with which a start refuses a damaged trail: the reason and the remedy.
     #[must_use]
     pub fn refusal(why: &str) -> io::Error {
         let remedy = "restore the trail; or, to continue without what is missing, run `claviger audit accept`, which records it";
         io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"))
     }
 
-    /// Checks that the trail holds what the last head names that was kept here, and that its segments are what their
-    /// names say.
+    /// Checks that the trail holds what the stored last head names, and that each segment begins with the event in its
+    /// name.
     ///
     /// # Errors
-    /// In words for the operator.
+    /// A message for the operator if the trail does not pass, or cannot be read.
     pub fn check_last_head(state: &Path, audit: &Path) -> io::Result<()> {
         let head = match Self::last_head(state) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -201,19 +201,18 @@ impl StateDir {
         Err(Self::refusal(&format!("{whose} {}: {why}", audit.display())))
     }
 
-    /// Whether nothing of a trail is left, neither in `audit` nor here. One that cannot be read is none of which this
-    /// is known.
+    /// Whether neither `audit` nor the state folder holds anything of a trail. False if that cannot be read.
     #[must_use]
     pub fn has_no_trail(state: &Path, audit: &Path) -> bool {
         Self::last_head(state).is_ok_and(|head| head.is_none())
             && crate::audit::is_empty(audit).is_ok_and(|is_empty| is_empty)
     }
 
-    /// Checks the folder of the trail, wherever it is: that nobody else may put or replace files in
-    /// it, nor read or alter those of the trail.
+    /// Checks the folder of the trail: no other user may add or replace files in it, or read or alter the trail's
+    /// files.
     ///
     /// # Errors
-    /// In words for the operator.
+    /// A message for the operator if another user may.
     pub fn check_trail(state: &Path, audit: &Path) -> io::Result<()> {
         let keeper = TrustedOwner::of(state);
         check(audit, keeper)?;
@@ -224,14 +223,15 @@ impl StateDir {
         Ok(())
     }
 
-    /// The folder for request bodies that do not fit into memory.
+    /// Returns the folder for request bodies that do not fit into memory.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.path.join("spool")
     }
 
-    /// Recalls the logins that upstreams refused before this start, and keeps those of `snapshot` from now on. Where
-    /// the file cannot be used, nothing is recalled.
+    /// Loads the logins that upstreams rejected before this start, and stores those of `snapshot` from now on. If the
+    /// file
+    /// cannot be used, nothing is loaded.
     pub fn recall_logins(&self, snapshot: &Snapshot) {
         let path = self.path.join(REFUSED_LOGINS);
         if let Err(error) = snapshot.recall_logins(&path, TrustedOwner::of(&self.path)) {
@@ -240,18 +240,18 @@ impl StateDir {
         }
     }
 
-    /// The key under which wrong credentials are fingerprinted; made when it is missing.
+    /// Returns the key for fingerprints of wrong credentials, and creates it if it is missing.
     ///
     /// # Errors
-    /// Where it cannot be read or made, or others may read it.
+    /// An I/O error if the file cannot be read or created, or if other users may read it.
     pub fn fingerprint_key(&self) -> io::Result<HmacKey> {
         self.key(FINGERPRINT_KEY).map(|key| HmacKey::new(key.expose()))
     }
 
-    /// The same key, which must be there, for who does not serve from this state folder.
+    /// Returns the existing key for fingerprints, for a process that does not serve from this state folder.
     ///
     /// # Errors
-    /// Where it cannot be read, or others may read it.
+    /// An I/O error if the file is missing, cannot be read, or may be read by other users.
     pub fn kept_fingerprint_key(state: &Path) -> io::Result<HmacKey> {
         let path = state.join(FINGERPRINT_KEY);
         if !path.try_exists()? {
@@ -264,11 +264,11 @@ impl StateDir {
         Ok(HmacKey::new(key.expose()))
     }
 
-    /// Who signs the heads of a trail of this name; its key is made when it is missing, and its public part
-    /// stands in a file beside it, for auditors.
+    /// Returns the signer for the heads of the trail with this name. Creates its key if it is missing, and writes the
+    /// public part to a file beside it for auditors.
     ///
     /// # Errors
-    /// As [`Self::fingerprint_key`].
+    /// The errors of [`Self::fingerprint_key`], and an I/O error if the public key cannot be written.
     pub fn signer(&self, origin: &str) -> io::Result<Signer> {
         let signer = Signer::new(origin, self.key(SIGNING_KEY)?.expose()).map_err(io::Error::other)?;
         let (path, public) = (public_key(&self.path), format!("{}\n", signer.verifier().to_text()));
@@ -279,7 +279,7 @@ impl StateDir {
         Ok(signer)
     }
 
-    /// The key in this file; made when it is missing.
+    /// Reads the key in this file, and creates it if it is missing.
     fn key(&self, name: &str) -> io::Result<Secret> {
         let path = self.path.join(name);
         let made = || -> io::Result<Secret> {
@@ -300,13 +300,13 @@ impl StateDir {
     }
 }
 
-/// Where the public part of the key that signs heads is, in a state folder.
+/// Returns the path of the public part of the signing key in a state folder.
 #[must_use]
 pub fn public_key(state: &Path) -> PathBuf {
     state.join(PUBLIC_KEY)
 }
 
-/// Checks a folder in which nobody else may even put a file, as they may where only owners replace theirs.
+/// Checks that no other user may even add a file to the folder. The sticky bit alone is not enough.
 fn check(path: &Path, keeper: TrustedOwner) -> io::Result<()> {
     let mode = fs::metadata(path).map_err(|error| with_path(path, &error))?.mode() & 0o7777;
     if mode & 0o022 != 0 {
@@ -317,10 +317,10 @@ fn check(path: &Path, keeper: TrustedOwner) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps other servers out of a folder until the file is closed.
+/// Locks a folder against other servers until the returned file is closed.
 pub(crate) fn lock(folder: &Path) -> io::Result<File> {
     let path = folder.join("lock");
-    // Root must not be led to another's file by whoever keeps the folder.
+    // The folder's owner must not be able to direct root to another file through a link.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file =
         rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from).map(File::from);

@@ -1,4 +1,4 @@
-//! The folder of the trail: checked, and one server's at a time, before a line is read or written there.
+//! The trail folder. It is checked and locked before the journal reads or writes a line in it.
 
 use std::fs::File;
 use std::io;
@@ -11,42 +11,43 @@ use super::state_dir::{Amiss, lock};
 use crate::audit::{Disk, Folder, LastHead};
 use crate::fs::trust;
 
-/// The folder of the trail of a running server.
+/// The locked trail folder of a running server.
 #[derive(Debug)]
 pub struct Trail {
     folder: Folder,
     state: PathBuf,
-    /// Held as long as the server runs.
+    /// The lock, held while the server runs.
     held: Mutex<Option<File>>,
-    /// Why it is not held was said: the journal asks again four times a second.
+    /// Whether the reason for a failed lock was logged. The journal retries four times a second.
     told: AtomicBool,
-    /// Whether it must hold what the state folder knows of.
+    /// Whether the trail must hold what the last head in the state folder names.
     is_checked: bool,
 }
 
 impl Trail {
-    /// Guards the folder `audit` of the server with this state folder. One that cannot be made now is
-    /// guarded once the journal can make it.
+    /// Checks and locks the folder `audit` for the server with this state folder. If the folder cannot be created now,
+    /// it
+    /// is checked and locked once the journal can create it.
     ///
     /// # Errors
-    /// In words for the operator, where others may reach into it, another server writes there, or it does not hold
-    /// what it held.
+    /// A message for the operator if other users may access the folder, another server writes to it, or the trail lacks
+    /// what the last head names.
     pub fn guard(state: &Path, audit: &Path) -> io::Result<Self> {
         Self::lock(state, audit, true)
     }
 
-    /// The same, whatever it holds.
+    /// Locks the folder without the comparison of the trail with its last head.
     ///
     /// # Errors
-    /// In words for the operator.
+    /// A message for the operator if other users may access the folder, or another server writes to it.
     pub fn take(state: &Path, audit: &Path) -> io::Result<Self> {
         Self::lock(state, audit, false)
     }
 
-    /// In which way the trail is not what `head` and the names of its segments say.
+    /// Compares the trail with `head` and with the names of its segments.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// An I/O error if the trail cannot be read.
     pub fn find_damage(&self, head: Option<&LastHead>) -> io::Result<Amiss> {
         StateDir::find_damage(&self.state, self.dir(), head)
     }

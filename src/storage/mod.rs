@@ -1,8 +1,8 @@
-//! What the store keeps: rows of consumers, tokens, credentials and freezes. It sees ciphertext and
-//! digests only, and can open neither.
+//! The store: rows of consumers, tokens, credentials and freezes. It handles ciphertext and digests only, and can
+//! open neither.
 //!
-//! A change is a list of [`Change`]s that is applied whole or not at all, with the [`PendingAuditEvent`] that
-//! tells the trail of it: no change without its event, whoever made it and whenever.
+//! A change is a list of [`Change`]s that is applied in one transaction. The list includes the [`PendingAuditEvent`]
+//! that records the change on the trail, so no change is made without its event.
 
 mod read;
 mod sqlite;
@@ -19,117 +19,117 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-/// A time, in seconds since 1970.
+/// A point in time, in seconds since 1970.
 pub type Seconds = i64;
 
-/// A moment in seconds since 1970, as RFC 3339 in UTC.
+/// Formats a time in seconds since 1970 as RFC 3339 in UTC.
 pub(crate) fn format_time(at: Seconds) -> String {
     Timestamp::from_second(at).map_or_else(|_| at.to_string(), |at| at.to_string())
 }
 
-/// A consumer that was added while running.
+/// A consumer that was added to the store by a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerRow {
-    /// Its name.
+    /// The name of the consumer.
     pub name: String,
-    /// When it was added.
+    /// Time of creation.
     pub created: Seconds,
-    /// Whether it may call.
+    /// Whether the consumer's calls are refused.
     pub disabled: bool,
-    /// Words of the custodian.
+    /// A free-text note of the operator.
     pub note: Option<String>,
 }
 
-/// A token that was issued. It outlives its revocation, so that an auditor finds it.
+/// An issued token. The row outlives the token's revocation, so that an auditor can find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRow {
-    /// Its id, which is no secret.
+    /// The id of the token, which is not secret.
     pub id: String,
-    /// Whose it is: a consumer of the store or of the file.
+    /// The consumer that owns the token, of the store or of the configuration file.
     pub consumer: String,
-    /// The SHA-256 of the token.
+    /// The SHA-256 digest of the token.
     pub digest: [u8; 32],
-    /// When it was issued.
+    /// Time of issue.
     pub created: Seconds,
-    /// When it ends.
+    /// Time of expiry, if the token expires.
     pub expires: Option<Seconds>,
-    /// When it was revoked.
+    /// Time of revocation, if the token was revoked.
     pub revoked: Option<Seconds>,
-    /// When it was last used, as far as is known.
+    /// Time of the last known use.
     pub last_used: Option<Seconds>,
-    /// Words of the custodian.
+    /// A free-text note of the operator.
     pub note: Option<String>,
 }
 
-/// A virtual access key that was issued. It outlives its revocation, as a token does.
+/// An issued virtual access key. The row outlives the key's revocation, as with a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessKeyRow {
-    /// Its id, a UUID, which is no secret.
+    /// The id of the access key: a UUID, which is not secret.
     pub id: String,
-    /// Whose it is: a consumer of the store or of the file.
+    /// The consumer that owns the key, of the store or of the configuration file.
     pub consumer: String,
-    /// The secret, sealed.
+    /// The sealed secret of the key.
     pub sealed: Vec<u8>,
-    /// What it may sign with, by their names, with blanks between them.
+    /// The names of the algorithms that the key may sign with, separated by blanks.
     pub algorithms: String,
-    /// Where a signature is good once only: how far its date may be from now, in seconds.
+    /// If set, each signature is accepted once only, and its date may differ from now by at most this many seconds.
     pub strict: Option<Seconds>,
-    /// When it was issued.
+    /// Time of issue.
     pub created: Seconds,
-    /// When it ends.
+    /// Time of expiry, if the key expires.
     pub expires: Option<Seconds>,
-    /// When it was revoked.
+    /// Time of revocation, if the key was revoked.
     pub revoked: Option<Seconds>,
-    /// When it was last used, as far as is known.
+    /// Time of the last known use.
     pub last_used: Option<Seconds>,
-    /// Words of the custodian.
+    /// A free-text note of the operator.
     pub note: Option<String>,
 }
 
-/// A named credential; its material is in its versions.
+/// A named credential. Its versions hold the material.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialRow {
-    /// Its name.
+    /// The name of the credential.
     pub name: String,
-    /// The upstream it is for.
+    /// The name of the upstream that accepts it.
     pub upstream: String,
-    /// Its kind, as in the file: `access-key`, `value`.
+    /// The kind of the credential, as the configuration file spells it: `access-key`, `value`.
     pub kind: String,
-    /// When it was added.
+    /// Time of creation.
     pub created: Seconds,
-    /// Whether it may be used.
+    /// Whether the credential is barred from use.
     pub disabled: bool,
 }
 
-/// How far a version of a credential is in its life.
+/// The stage of a credential version in its life cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Kept, not used yet.
+    /// Stored, but not used yet.
     Staged,
-    /// In use.
+    /// In use for calls.
     Active,
-    /// Not used any more; while its overlap lasts it can be made active again.
+    /// No longer used. The operator can activate it again until its overlap ends.
     Retired,
 }
 
 /// One version of a credential's material.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRow {
-    /// The credential's name.
+    /// The name of the credential.
     pub credential: String,
-    /// The version, from 1.
+    /// The version number, from 1.
     pub version: u32,
-    /// How far it is in its life.
+    /// The stage in the life cycle.
     pub stage: Stage,
-    /// The material, sealed.
+    /// The sealed material.
     pub sealed: Vec<u8>,
-    /// When it was added.
+    /// Time of creation.
     pub created: Seconds,
-    /// Until when a retired one is kept.
+    /// The time until which a retired version is kept.
     pub until: Option<Seconds>,
 }
 
-/// What a freeze stops.
+/// The calls that a freeze stops.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FreezeTarget {
     /// Every call.
@@ -142,49 +142,51 @@ pub enum FreezeTarget {
     Credential(String),
 }
 
-/// A change as the trail tells it, kept until it is on the trail.
+/// An audit event of a change in the outbox, kept until it is on the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingAuditEvent {
-    /// A UUID of version 7: its order is that of the changes.
+    /// The id, a version 7 UUID. Ids sort in the order of the changes.
     pub id: String,
-    /// The members of the `admin` event after `event`, each after a comma: JSON.
+    /// The JSON members of the `admin` event after `event`, each preceded by a comma.
     pub members: String,
 }
 
-/// Everything in the store.
+/// All rows of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// By name.
+    /// The consumers, sorted by name.
     pub consumers: Vec<ConsumerRow>,
-    /// By id.
+    /// The tokens, sorted by id.
     pub tokens: Vec<TokenRow>,
-    /// By id.
+    /// The access keys, sorted by id.
     pub access_keys: Vec<AccessKeyRow>,
-    /// By name.
+    /// The credentials, sorted by name.
     pub credentials: Vec<CredentialRow>,
-    /// By credential and version.
+    /// The versions, sorted by credential and version.
     pub versions: Vec<VersionRow>,
-    /// The highest number that a version of each name of a credential ever had, by name. It outlives
-    /// version and credential, since the trail tells versions apart by their numbers.
+    /// The highest version number that each credential name ever had, sorted by name. It outlives version and
+    /// credential,
+    /// since the trail tells versions apart by their numbers.
     pub last_versions: Vec<(String, u32)>,
-    /// In their order.
+    /// The freeze targets in effect, sorted.
     pub frozen: Vec<FreezeTarget>,
-    /// What the trail was not told yet, in order.
+    /// The outbox: events that are not on the trail yet, in order.
     pub notes: Vec<PendingAuditEvent>,
-    /// A value sealed at the beginning, by which a wrong master key is known.
+    /// A value sealed when the store was created. A wrong master key cannot open it.
     pub key_check: Option<Vec<u8>>,
 }
 
 impl Rows {
-    /// The number of a credential's next version: one that none of this name ever had.
+    /// Returns the number for a credential's next version. No version of this name ever had it.
     #[must_use]
     pub fn next_version(&self, credential: &str) -> u32 {
         let last = self.last_versions.iter().find(|(name, _)| name == credential);
         last.map_or(1, |(_, last)| last.saturating_add(1))
     }
 
-    /// What was read before, brought up to date. `new` has every row of the small tables; its consumers, tokens
-    /// and access keys are those of consumers `touched`, and replace theirs. The rest stays.
+    /// Merges newly read rows into these. `new` has every row of the small tables. Its consumers, tokens and access
+    /// keys
+    /// replace those of the `touched` consumers; all others stay.
     fn merge_changed(self, touched: &HashSet<String>, new: Self) -> Self {
         let Self { mut consumers, mut tokens, mut access_keys, .. } = self;
         replace(&mut consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
@@ -194,7 +196,7 @@ impl Rows {
     }
 }
 
-/// Puts new rows in the place of those that are old, in the order of their keys.
+/// Replaces the rows that are `old` by the `new` ones, and keeps the order of the keys.
 fn replace<R>(rows: &mut Vec<R>, new: Vec<R>, old: impl Fn(&R) -> bool, key: impl Fn(&R) -> &str) {
     rows.retain(|row| !old(row));
     if new.is_empty() {
@@ -204,49 +206,51 @@ fn replace<R>(rows: &mut Vec<R>, new: Vec<R>, old: impl Fn(&R) -> bool, key: imp
     rows.sort_by(|one, other| key(one).cmp(key(other)));
 }
 
-/// One part of a change.
+/// One part of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Adds a consumer, or replaces the one of that name.
+    /// Adds a consumer, or replaces the one with the same name.
     PutConsumer(ConsumerRow),
-    /// Takes a consumer away, with its tokens and access keys.
+    /// Removes a consumer, with its tokens and access keys.
     RemoveConsumer(String),
-    /// Adds a token, or replaces the one of that id.
+    /// Adds a token, or replaces the one with the same id.
     PutToken(TokenRow),
-    /// Adds an access key, or replaces the one of that id.
+    /// Adds an access key, or replaces the one with the same id.
     PutAccessKey(AccessKeyRow),
-    /// Notes the last use of a token or access key, where it is later than the one known. Never fails for
-    /// one that is gone.
+    /// Records the last use of a token or access key, if it is later than the known one. Does not fail if the id no
+    /// longer
+    /// exists.
     MarkUsed(String, Seconds),
-    /// Adds a credential, or replaces the one of that name.
+    /// Adds a credential, or replaces the one with the same name.
     PutCredential(CredentialRow),
-    /// Takes a credential away, with its versions.
+    /// Removes a credential, with its versions.
     RemoveCredential(String),
     /// Adds a version, or replaces it.
     PutVersion(VersionRow),
-    /// Takes a version away.
+    /// Removes the version of this credential with this number.
     RemoveVersion(String, u32),
-    /// Freezes.
+    /// Puts a freeze into effect.
     Freeze(FreezeTarget),
-    /// Thaws; no error where nothing was frozen.
+    /// Lifts a freeze. Does not fail if nothing was frozen.
     Unfreeze(FreezeTarget),
-    /// Leaves a note for the trail.
+    /// Adds an audit event to the outbox.
     QueueAuditEvent(PendingAuditEvent),
-    /// The trail has this note.
+    /// Removes the event with this id from the outbox, since it is on the trail.
     AuditEventPublished(String),
-    /// Sets the proof of the master key.
+    /// Sets the value that shows whether a master key is the right one.
     SetKeyCheck(Vec<u8>),
-    /// Gives up what the trail knows of, up to this state.
+    /// Accepts that store changes which the trail records, up to this revision, are lost.
     AcceptStore(Revision),
 }
 
-/// Which state of the store it is. A change may be made for one, and fails where another came first.
+/// A revision of the store. A change may name the revision it was made from; it fails if another change came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
-    /// How often the store was changed.
+    /// The number of changes ever made to the store.
     pub changes: i64,
-    /// Drawn at the last change: by it the same count of another history is told apart, where an older
-    /// state was put back.
+    /// A random number drawn at the last change. It distinguishes revisions with the same count after an older copy of
+    /// the
+    /// store was restored.
     pub mark: i64,
 }
 
@@ -265,19 +269,19 @@ impl FromStr for Revision {
     }
 }
 
-/// The states that a store was in: by them one that was put back is told from one that was changed since.
+/// The revisions that a store has had. They distinguish a restored older copy from a store that was changed since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// The latest of its stamps. What came before them is not known.
+    /// The latest revisions: count of changes to mark. Earlier revisions are not known.
     pub stamps: BTreeMap<i64, i64>,
-    /// A stamp of what a custodian has given up.
+    /// A revision up to which an operator has accepted the loss of changes.
     pub accepted: Option<Revision>,
-    /// Whether a change of it was ever recorded on a trail. Where an older version alone has done so, this is false.
+    /// Whether a change of this store was ever recorded on a trail. False if only an older version of claviger did so.
     pub is_recorded: bool,
 }
 
 impl History {
-    /// Whether the store was in this state, as far as it knows.
+    /// Whether the store has had this revision, as far as it knows.
     #[must_use]
     pub fn holds(&self, stamp: Revision) -> bool {
         let is_before = self.stamps.first_key_value().is_some_and(|(first, _)| stamp.changes < *first);
@@ -285,50 +289,54 @@ impl History {
     }
 }
 
-/// The store could not do it.
+/// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be opened, read or written.
+    /// The store cannot be opened, read or written.
     #[error("{path}: {reason}")]
     Unusable {
-        /// Which file.
+        /// The file at fault.
         path: PathBuf,
-        /// Why.
+        /// The reason for the failure.
         reason: String,
     },
-    /// It was changed since the rows were read that the change is made from. Nothing was changed.
+    /// Another change came after the rows were read that this change is made from. Nothing was changed.
     #[error("the store was changed by another meanwhile, and nothing was changed now: do it again")]
     Conflict,
 }
 
-/// Where rows are kept.
+/// Access to the rows of the store.
 pub trait Storage {
-    /// Everything, as of one moment, with the stamp of that moment.
+    /// Reads all rows in one transaction, with the revision.
     fn read(&self) -> impl Future<Output = Result<(Rows, Revision), StoreError>>;
 
-    /// The same as [`read`](Self::read) from rows that were read at `from`. Where few consumers were touched
-    /// since, little more is read than what is theirs, so that of very many rows a change is known as soon as of
-    /// few. Last uses alone may stay as they were.
+    /// Brings `rows`, which were read at revision `from`, up to date and returns them with the new revision.
+    ///
+    /// If few consumers were touched since, it reads little more than their rows. The time to notice a change thus
+    /// hardly
+    /// depends on the number of rows. Last uses alone may stay as they were.
     fn read_since(
         &self,
         rows: Rows,
         from: Revision,
     ) -> impl Future<Output = Result<(Rows, Revision), StoreError>>;
 
-    /// Makes all of `changes`, or none, durable before it returns. With `from`, only where nothing
-    /// else was changed since.
+    /// Applies all `changes` in one transaction, which is durable when this returns. With `from`, the revision of the
+    /// store
+    /// must still be `from`.
     fn write(
         &self,
         changes: &[Change],
         from: Option<Revision>,
     ) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// The stamp now, counted in the store itself, so that it is the same for all who look, in
-    /// whichever process: it is another after any change by anybody but for [`Change::MarkUsed`],
-    /// [`Change::QueueAuditEvent`] and [`Change::AuditEventPublished`]. Cheap enough to be asked every quarter of a second.
+    /// Reads the current revision. The store itself counts it, so every process sees the same one.
+    ///
+    /// Every change makes a new revision, except [`Change::MarkUsed`], [`Change::QueueAuditEvent`] and
+    /// [`Change::AuditEventPublished`]. The call is cheap enough for a poll four times a second.
     fn stamp(&self) -> impl Future<Output = Result<Revision, StoreError>>;
 
-    /// The states that it was in.
+    /// Reads the revisions that the store has had.
     fn history(&self) -> impl Future<Output = Result<History, StoreError>>;
 }
 

@@ -1,4 +1,4 @@
-//! Tables → rows.
+//! Reads the tables of the store into rows.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::storage::{
     Stage, TokenRow, VersionRow,
 };
 
-/// So many consumers touched are read faster with all others, in the order in which they lie.
+/// The number of touched consumers from which a full read, in the order of the tables, is faster.
 const MANY: u16 = 10_000;
 
-/// Everything, as of one moment.
+/// Reads everything in one transaction.
 pub(crate) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Revision), Error> {
     let mut moment = connection.begin().await?;
     let read = (all(&mut moment, None).await?, stamp(&mut moment).await?);
@@ -22,7 +22,7 @@ pub(crate) async fn read(connection: &mut SqliteConnection) -> Result<(Rows, Rev
     Ok(read)
 }
 
-/// The same from rows that were read at `from`.
+/// Brings `rows`, which were read at revision `from`, up to date.
 pub(crate) async fn read_since(
     connection: &mut SqliteConnection,
     rows: Rows,
@@ -32,7 +32,7 @@ pub(crate) async fn read_since(
     let rows = if let Some(touched) = changed_since(&mut moment, from).await? {
         rows.merge_changed(&touched, all(&mut moment, Some(from)).await?)
     } else {
-        // There is not room for both.
+        // Memory may not hold both.
         drop(rows);
         all(&mut moment, None).await?
     };
@@ -41,8 +41,8 @@ pub(crate) async fn read_since(
     Ok(renewed)
 }
 
-/// The consumers that were touched since `from`; none where that is not known, or they are so many that to
-/// read everything takes less time.
+/// Returns the consumers that were touched since `from`. Returns `None` if they are not known, or if there are so many
+/// that a full read is faster.
 async fn changed_since(db: &mut SqliteConnection, from: Revision) -> Result<Option<HashSet<String>>, Error> {
     let known = sqlx::query_scalar("SELECT mark FROM marks WHERE stamp = ?").bind(from.changes);
     let known: Option<i64> = known.fetch_optional(&mut *db).await?;
@@ -54,7 +54,7 @@ async fn changed_since(db: &mut SqliteConnection, from: Revision) -> Result<Opti
     Ok((touched.len() < usize::from(MANY)).then(|| touched.into_iter().collect()))
 }
 
-/// Everything; with `since`, of consumers and of what is theirs only what was touched after it.
+/// Reads all tables. With `since`, reads only those consumers, tokens and access keys that were touched after it.
 async fn all(db: &mut SqliteConnection, since: Option<Revision>) -> Result<Rows, Error> {
     let consumers = ("json_array(name, created, disabled, note) FROM consumers", "name", "name");
     let tokens = "json_array(id, consumer, created, expires, revoked, last_used, note), digest FROM tokens";
@@ -86,7 +86,7 @@ async fn all(db: &mut SqliteConnection, since: Option<Revision>) -> Result<Rows,
     Ok(rows)
 }
 
-/// What is selected, in the order of its key; with `since`, of consumers touched after it.
+/// Reads the selected columns in the order of the key. With `since`, reads only rows of consumers touched after it.
 async fn of_consumers<T: Send + Unpin>(
     db: &mut SqliteConnection,
     (selected, consumer, key): (&str, &str, &str),
@@ -105,14 +105,14 @@ async fn of_consumers<T: Send + Unpin>(
     query.try_map(move |row| read(&row)).fetch_all(db).await
 }
 
-/// The stamp alone.
+/// Reads only the revision.
 pub(crate) async fn stamp(connection: &mut SqliteConnection) -> Result<Revision, Error> {
     let stamp = "SELECT changes, ifnull(mark, 0) FROM store LEFT JOIN marks ON marks.stamp = changes";
     let row = sqlx::query(stamp).fetch_one(connection).await?;
     Ok(Revision { changes: row.try_get(0)?, mark: row.try_get(1)? })
 }
 
-/// The states that it was in.
+/// Reads the revisions that the store has had.
 pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<History, Error> {
     let mut moment = connection.begin().await?;
     let stamps: Vec<(i64, i64)> =
@@ -125,9 +125,10 @@ pub(crate) async fn history(connection: &mut SqliteConnection) -> Result<History
     Ok(History { stamps: stamps.into_iter().collect(), accepted, is_recorded })
 }
 
-/// What a row says but for its bytes, which stand in a column of their own. Each value that `SQLite` gives is
-/// copied and freed apart, on two threads that wait for each other: of a hundred thousand tokens, one column
-/// for all of them is read in a third of the time.
+/// Parses the first column of a row, which holds all values but the bytes as JSON. Bytes have a column of their own.
+///
+/// `SQLite` copies and frees each value separately, on two threads that wait for each other. With a hundred thousand
+/// tokens, one column for all values is read in a third of the time.
 fn parse_json<'r, T: Deserialize<'r>>(row: &'r SqliteRow, of: &str) -> Result<T, Error> {
     serde_json::from_str(row.try_get(0)?).map_err(|error| decode_error(&format!("a row of {of} ({error})")))
 }
@@ -181,7 +182,7 @@ fn parse_event(row: &SqliteRow) -> Result<PendingAuditEvent, Error> {
     Ok(PendingAuditEvent { id, members })
 }
 
-/// `SQLite` has no truth values.
+/// Reads an integer as a truth value, a type that `SQLite` does not have.
 fn is_set(value: i64) -> bool {
     value != 0
 }

@@ -1,7 +1,7 @@
-//! The store as one file of `SQLite`. Write-ahead log, every commit flushed; any number of readers beside
-//! one writer, in this process or in others.
+//! The store as one `SQLite` file. It uses a write-ahead log and flushes every commit.
+//! Any number of readers may work beside one writer, in this process or in others.
 //!
-//! What cannot be read as a store of ours is refused with the reason: it is never taken for an empty one.
+//! A file that cannot be read as a claviger store is refused with the reason. It is never treated as an empty store.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -18,8 +18,7 @@ use super::{Change, History, Revision, Rows, Storage, StoreError};
 use crate::fs::trust::{self, TrustedOwner};
 
 use super::{read, write};
-/// What makes the tables, step by step: each takes a store to the next version. A step that was
-/// released is never altered.
+/// Schema migrations in order: each brings a store to the next version. A released migration is never altered.
 const STEPS: [&str; 6] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -28,30 +27,31 @@ const STEPS: [&str; 6] = [
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
 ];
-/// In the file's header, so that another program's file is known as such: `clvg`.
+/// The application id in the file header (`clvg`), which marks the file as a claviger store.
 const APPLICATION: i64 = 0x636c_7667;
-/// What every file of `SQLite` begins with.
+/// The first bytes of every `SQLite` file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// The ends of a store's name, itself first, and of what `SQLite` keeps beside it.
+/// Suffixes of the store's own path and of the files that `SQLite` keeps beside it.
 const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
-/// How long a change waits for another's.
+/// The longest time that a change waits for another writer.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A store in a file.
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
-    /// Device and number of the file, by which it is known if another is put in its place.
+    /// Device and inode number of the open file. They show whether another file has replaced it.
     file: (u64, u64),
     connection: Mutex<SqliteConnection>,
 }
 
 impl Sqlite {
-    /// Opens the store at `path`, and brings it to the form of this version.
+    /// Opens the store at `path`, and migrates it to the schema of this version.
     ///
     /// # Errors
-    /// Where it is not there, is not whole, is another program's or a newer version's, or others may
-    /// read it.
+    /// [`StoreError::Unusable`] if the file is missing, damaged, another program's or a newer version's, or if other
+    /// users
+    /// may read it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = TrustedOwner::of(trust::folder(path)).open(path);
         let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
@@ -62,11 +62,11 @@ impl Sqlite {
         Ok(Self { path: path.to_owned(), file, connection: Mutex::new(connection) })
     }
 
-    /// Makes an empty store at `path`, or opens the one that another has made there meanwhile. It
-    /// stands under that name only once it is whole.
+    /// Creates an empty store at `path`, or opens the store that another process has created there meanwhile.
+    /// The file gets its name only once it is complete.
     ///
     /// # Errors
-    /// Where it cannot be made, or as those of [`open`](Self::open).
+    /// [`StoreError::Unusable`] if the file cannot be created, and the errors of [`open`](Self::open).
     pub async fn create(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| fault(path, error.to_string());
         let folder = File::open(trust::folder(path)).map_err(unusable)?;
@@ -75,7 +75,7 @@ impl Sqlite {
             let new = path.with_extension("db.new");
             let file = begin(&new).map_err(unusable)?;
             let mut connection = options(&new).connect().await.map_err(|error| sqlx_error(path, &error))?;
-            // Without a log first, so that all of it is in the one file that gets the name.
+            // The write-ahead log is off at first, so that the one file that is renamed holds everything.
             migrate(path, &mut connection).await?;
             let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
                 .fetch_one(&mut connection)
@@ -91,10 +91,10 @@ impl Sqlite {
         Self::open(path).await
     }
 
-    /// Waits no longer than `most` for another's change from now on.
+    /// Sets the longest time that a change waits for another writer.
     ///
     /// # Errors
-    /// Where the store cannot be used.
+    /// [`StoreError::Unusable`] if the store cannot be used.
     pub async fn wait_at_most(&self, most: Duration) -> Result<(), StoreError> {
         let wait = format!("PRAGMA busy_timeout = {}", most.as_millis());
         let mut connection = self.connection.lock().await;
@@ -102,10 +102,10 @@ impl Sqlite {
         set.map(drop).map_err(|error| self.store_error(&error))
     }
 
-    /// Closes the store; all that was written then stands in the one file.
+    /// Closes the store, so that the one file holds all committed changes.
     pub async fn close(self) {
         if let Err(error) = self.connection.into_inner().close().await {
-            // Nothing is lost: what was acknowledged is in the log beside the file.
+            // Nothing is lost: every acknowledged change is in the log beside the file.
             tracing::debug!(%error, "closing the store");
         }
     }
@@ -114,7 +114,7 @@ impl Sqlite {
         sqlx_error(&self.path, error)
     }
 
-    /// Fails where the file that is open is no longer the one at the path.
+    /// Fails if the open file is no longer the one at the path.
     fn check_in_place(&self) -> Result<(), StoreError> {
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == self.file => Ok(()),
@@ -165,7 +165,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .filename(path)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY)
-        // What was deleted is overwritten: a former version's material is not left in free pages.
+        // Overwrite deleted data, so that no material of a former version stays in free pages.
         .pragma("secure_delete", "ON")
         .pragma("trusted_schema", "OFF")
         .row_buffer_size(1024)
@@ -179,7 +179,7 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// An empty file for a new store, in the place of what was left of an earlier try.
+/// Creates an empty file for a new store, and removes the remains of an earlier attempt.
 fn begin(new: &Path) -> io::Result<File> {
     for end in BESIDE {
         match fs::remove_file(with_end(new, end)) {
@@ -190,8 +190,8 @@ fn begin(new: &Path) -> io::Result<File> {
     trust::create(new)
 }
 
-/// Refuses links in the place of the files that `SQLite` keeps beside the store: root would make or alter
-/// what they lead to.
+/// Refuses symbolic links in place of the files that `SQLite` keeps beside the store. Through such a link, root would
+/// create or alter the link's target.
 fn check_beside(path: &Path) -> Result<(), StoreError> {
     for end in BESIDE.iter().skip(1) {
         let beside = with_end(path, end);
@@ -202,7 +202,7 @@ fn check_beside(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The identity of the file, if it can be a store.
+/// Returns device and inode number of the file if it can be a store.
 fn check_file(mut file: File) -> io::Result<(u64, u64)> {
     let found = file.metadata()?;
     let ill = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -217,7 +217,7 @@ fn check_file(mut file: File) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Checks that the file is whole and of our form, and brings it to that of this version.
+/// Checks that the file is undamaged and a claviger store, and migrates it to this version.
 async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let pragma = async |connection: &mut SqliteConnection, sql: &'static str| {
         let read: Result<i64, _> = sqlx::query_scalar(sql).fetch_one(connection).await;
@@ -245,11 +245,11 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
     if version < STEPS.len() { migrate(path, connection).await } else { Ok(()) }
 }
 
-/// Takes the steps that are left, all or none.
+/// Applies the outstanding migrations in one transaction.
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let taken = async {
         let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
-        // Another may have taken them while the lock was waited for.
+        // Another process may have applied them while this one waited for the lock.
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
         for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;

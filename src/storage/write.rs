@@ -1,4 +1,4 @@
-//! Changes → tables, all of a list or none.
+//! Writes a list of changes to the tables in one transaction.
 
 use sqlx::Connection as _;
 use sqlx::Error;
@@ -9,14 +9,14 @@ use crate::storage::{
     Stage, TokenRow, VersionRow,
 };
 
-/// Makes the changes in one transaction, durable when this returns; false, and nothing is changed,
-/// where the stamp is another than `from`.
+/// Makes the changes in one transaction, which is durable when this returns. Returns false, and changes nothing, if the
+/// revision of the store differs from `from`.
 pub(crate) async fn write(
     connection: &mut SqliteConnection,
     changes: &[Change],
     from: Option<Revision>,
 ) -> Result<bool, Error> {
-    // The write lock first: what is compared below stays so until the commit.
+    // Take the write lock first: the revision compared below then cannot change before the commit.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     if let Some(from) = from
         && super::read::stamp(&mut transaction).await? != from
@@ -34,7 +34,7 @@ pub(crate) async fn write(
     Ok(true)
 }
 
-/// Whether a change makes a new stamp.
+/// Whether a change makes a new revision.
 const fn counts(change: &Change) -> bool {
     match change {
         Change::MarkUsed(..) | Change::QueueAuditEvent(_) | Change::AuditEventPublished(_) => false,
@@ -163,7 +163,7 @@ async fn access_key(db: &mut SqliteConnection, row: &AccessKeyRow) -> Result<(),
     .map(drop)
 }
 
-/// The ids of tokens and access keys are UUIDs, and none is of both.
+/// Records the last use of a token or access key. Both ids are UUIDs, so an id matches at most one table.
 async fn used(db: &mut SqliteConnection, id: &str, at: Seconds) -> Result<(), Error> {
     for update in [
         "UPDATE tokens SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)",
@@ -222,7 +222,7 @@ async fn version(db: &mut SqliteConnection, row: &VersionRow) -> Result<(), Erro
     .map(drop)
 }
 
-/// What is frozen, as its row has it. The gateway has no name.
+/// Returns kind and name of a freeze target as its row has them. The gateway has no name.
 fn words(frozen: &FreezeTarget) -> (&'static str, &str) {
     match frozen {
         FreezeTarget::Gateway => ("gateway", ""),
