@@ -1,7 +1,7 @@
-//! The trail: who did what, and how it ended.
+//! The audit trail: who did what, and how it ended.
 //!
-//! Two events a call: an `intent` that is recorded before anything leaves, and an `outcome`, of
-//! which every call has exactly one. `sync` makes the intent wait for the disk; see [`Durability`].
+//! Each call has at most two events: an `intent`, recorded before anything is sent upstream, and exactly one `outcome`.
+//! With `sync`, the intent waits for the disk; see [`Durability`].
 
 mod call;
 mod journal;

@@ -1,17 +1,17 @@
-//! No answer is whole before its outcome is in the file.
+//! The write barrier: no answer is complete before its outcome is written to the file.
 
 use std::task::{Context, Poll};
 
 use super::Journal;
 
-/// What all that one connection's consumer is sent passes: it is held until the outcomes so far are in the file.
+/// Holds back all bytes for one connection's consumer until the outcomes so far are written to the file.
 pub struct WriteBarrier {
     journal: Journal,
     yielded: bool,
 }
 
 impl Journal {
-    /// A gate for one connection.
+    /// Creates the write barrier of one connection.
     #[must_use]
     pub fn gate(&self) -> WriteBarrier {
         WriteBarrier { journal: self.clone(), yielded: false }
@@ -19,8 +19,9 @@ impl Journal {
 }
 
 impl WriteBarrier {
-    /// Ready once nothing is owed to the file. What is, is written here, though not before the worker's other calls
-    /// had their turn: one write for all of them costs what it would for each.
+    /// Ready once every event that the barrier requires is written to the file. If events are missing, yields once and
+    /// then
+    /// writes them, so that one write covers all calls of this worker.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.journal.is_written() {
             if !std::mem::replace(&mut self.yielded, true) {

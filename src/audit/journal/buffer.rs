@@ -1,4 +1,4 @@
-//! What was appended and is not on the disk yet, under the one lock that gives events their order.
+//! The buffer of events that are not on the disk yet. Its one lock gives events their order.
 
 use std::time::{Instant, SystemTime};
 
@@ -10,59 +10,59 @@ use crate::audit::call::fields::push_opening;
 use crate::audit::proof::merkle::Hash;
 use crate::audit::trail::chain::ChainHead;
 
-/// Bytes of events kept for a disk that does not take them. Beyond, only the outcomes of calls
-/// already recorded are kept; refusals are counted.
+/// Bytes of events that are buffered while the disk fails. Beyond that, the buffer takes only outcomes of calls with a
+/// recorded intent; refusals are counted.
 const MAX_PENDING: usize = 16 << 20;
 
-/// What wakes the journal's thread, besides the end.
+/// The event that wakes the journal's thread, besides a request to stop.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(in crate::audit) enum WakeOn {
-    /// Nothing: it is at work, or sleeps for as long as it means to.
+    /// Nothing wakes it: it is working, or sleeps until its time-out.
     #[default]
     Nothing,
-    /// Any event.
+    /// Any appended event.
     Event,
-    /// An event that somebody waits for: outcomes alone would wake it once a call, each time in vain.
+    /// An event with a waiter. Outcomes alone would wake the thread once per call for nothing.
     Waiter,
 }
 
 #[derive(Default)]
 pub(in crate::audit) struct EventBuffer {
-    /// The chain's end; `None` until the folder could be read.
+    /// The end of the chain; `None` until the folder could be read.
     pub(in crate::audit) head: Option<ChainHead>,
-    /// The hashes of lines that are not in the tree yet.
+    /// The hashes of lines that are not in the Merkle tree yet.
     pub(in crate::audit) leaves: Vec<Hash>,
     pub(in crate::audit) pending: Vec<u8>,
-    /// The buffer of the former batch, to be used again.
+    /// The buffer of the former batch, for reuse.
     pub(in crate::audit) spare: Vec<u8>,
     pub(in crate::audit) pending_events: u64,
     pub(in crate::audit) unflushed: bool,
     pub(in crate::audit) waiters: Vec<oneshot::Sender<bool>>,
-    /// Calls with an intent and no outcome yet.
+    /// Number of calls with an intent and no outcome yet.
     pub(in crate::audit) open: u64,
     pub(in crate::audit) unrecorded: u64,
     pub(in crate::audit) floods: SuppressedCounts,
-    /// The disk does not work, and that was said.
+    /// Whether the disk fails and that was logged.
     pub(in crate::audit) failing: bool,
-    /// When a head is to be signed, if nothing comes until then.
+    /// When a head must be signed if no event comes before.
     pub(in crate::audit) head_due: Option<Instant>,
-    /// What the thread waits for.
+    /// The event that the thread waits for.
     pub(in crate::audit) waiting: WakeOn,
     pub(in crate::audit) stop: bool,
 }
 
 impl EventBuffer {
-    /// Whether no more events may be kept for a disk that does not take them.
+    /// Whether the buffer may take no more events while the disk fails.
     pub(in crate::audit) fn is_full(&self) -> bool {
         self.pending.len() > MAX_PENDING
     }
 
-    /// The `seq` of the next event.
+    /// Returns the `seq` of the next event.
     pub(in crate::audit) fn next_seq(&self) -> u64 {
         self.head.as_ref().map_or(0, |head| head.next_seq)
     }
 
-    /// Whether the thread waits for what is here now.
+    /// Whether the thread waits for what the buffer now holds.
     pub(in crate::audit) fn is_waited_for(&self) -> bool {
         match self.waiting {
             WakeOn::Nothing => false,

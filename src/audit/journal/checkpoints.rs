@@ -1,5 +1,5 @@
-//! Signing heads: what the trail was at a moment, so that whoever holds a head and the public key can tell
-//! whether anything before it was changed since.
+//! Signing of heads. A head states what the trail was at a moment. With a head and the public key, an auditor can check
+//! that nothing before the head was changed since.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,25 +12,25 @@ use crate::audit::trail::chain::ChainHead;
 use crate::audit::trail::last_head::Signed;
 use crate::clock::push_rfc3339;
 
-/// How often heads are signed: after so many events, and so long after an event.
+/// How often heads are signed: after a number of events, and after an interval.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointPolicy {
-    /// Events.
+    /// The number of events after which a head is signed.
     pub events: u64,
-    /// The longest that an event waits for a head.
+    /// The longest time that an event waits for a head.
     pub interval: Duration,
 }
 
-/// What signing needs, by the journal's thread alone.
+/// The state of signing, used by the journal's thread alone.
 pub(in crate::audit) struct CheckpointSigner {
     signer: Signer,
-    /// None where the trail does not begin at its beginning.
+    /// The tree over all events; `None` if the trail lacks its beginning.
     tree: Option<MerkleTree>,
-    /// The size with the last head in it.
+    /// The number of events up to the last head, itself included.
     signed: u64,
-    /// Since when there are events that no head is over.
+    /// The time since which there are events that no head covers.
     since: Option<Instant>,
-    /// The last head, until all of it is on the disk.
+    /// The last head, until it and all events before it are on the disk.
     latest: Option<Signed>,
 }
 
@@ -43,18 +43,18 @@ impl CheckpointSigner {
         self.signer.verifier()
     }
 
-    /// A signed head of another tree than that of all: of what is let go.
+    /// Signs a head of a tree other than that of the whole trail: the one over retired events.
     pub(in crate::audit) fn sign_now(&self, tree: &MerkleTree, now: SystemTime) -> String {
         sign_checkpoint(&self.signer, tree, now).1
     }
 
-    /// Goes on with the tree over what a former run left, which ends at `head`.
+    /// Continues with the tree over the events of a former run, which end at `head`.
     pub(in crate::audit) fn go_on(&mut self, tree: MerkleTree, head: Option<&ChainHead>) {
         let is_whole = head.is_some_and(|head| head.next_seq == tree.size() + 1);
         if !is_whole {
             tracing::error!("the trail does not begin with its first event: no head of it can be signed");
         }
-        // What is there already waits for the next head like any other event.
+        // Existing events wait for the next head like any others.
         self.tree = is_whole.then_some(tree);
     }
 
@@ -64,12 +64,12 @@ impl CheckpointSigner {
         }
     }
 
-    /// How many events no head is over.
+    /// Returns the number of events that no head covers.
     fn events_since(&self) -> u64 {
         self.tree.as_ref().map_or(0, |tree| tree.size().saturating_sub(self.signed))
     }
 
-    /// Appends a head over all that was appended before it.
+    /// Appends a head that covers all events before it.
     pub(in crate::audit) fn sign(&mut self, tail: &mut EventBuffer, now: SystemTime) {
         if tail.head.is_none() || tail.is_full() {
             return;
@@ -90,12 +90,12 @@ impl CheckpointSigner {
         });
     }
 
-    /// The last head, once all before `durable` is on the disk and it is among that: each time another.
+    /// Takes the last head once it is on the disk, which holds all events before `durable`. Returns each head once.
     pub(in crate::audit) fn latest_before(&mut self, durable: u64) -> Option<Signed> {
         self.latest.take_if(|latest| latest.events < durable)
     }
 
-    /// An event of the journal's own that needs no head by itself: a segment was begun.
+    /// Counts an event of the journal's own that needs no head by itself: a segment was begun.
     pub(in crate::audit) fn pass_over(&mut self) {
         self.signed += 1;
     }
@@ -110,7 +110,7 @@ fn sign_checkpoint(signer: &Signer, tree: &MerkleTree, now: SystemTime) -> (Chec
     (head, note)
 }
 
-/// The members of a head of `tree`.
+/// Formats the members of a head's event: the size and peaks of `tree`, and the signed note.
 fn members(note: &str, tree: &MerkleTree) -> String {
     let note = crate::audit::call::fields::ascii_json(note);
     let peaks: Vec<String> = tree.peaks().iter().map(|peak| format!("\"{}\"", encode_hash(peak))).collect();
@@ -122,10 +122,10 @@ impl JournalCore {
         self.signing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Signs a head where one is due, or where there is anything to sign at all.
+    /// Signs a head if one is due. With `at_once`, signs one as soon as any event has none.
     pub(in crate::audit) fn sign_head(&self, at_once: bool) {
         let signing = &mut *self.signing();
-        // Most of the leaves without the lock that all wait for who append events.
+        // Add most leaves without the lock that every append needs.
         let leaves = std::mem::take(&mut self.tail().leaves);
         signing.add(leaves);
         let unsigned = signing.events_since();

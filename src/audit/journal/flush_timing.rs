@@ -1,4 +1,4 @@
-//! When the journal's thread flushes.
+//! The timing of flushes by the journal's thread.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -8,15 +8,15 @@ use super::Durability;
 use super::buffer::WakeOn;
 use super::writer::JournalCore;
 
-/// How long `batched` gathers events before it flushes: what a crash may lose.
+/// How long `batched` gathers events before a flush. A crash may lose events of this period.
 const BATCH: Duration = Duration::from_millis(10);
-/// How long a written outcome may wait for its flush where no intent asks for one sooner.
+/// The longest time that a written outcome waits for its flush if no intent requires one sooner.
 const OUTCOME_FLUSH: Duration = Duration::from_millis(50);
-/// How long until a failed disk is tried again.
+/// Interval between retries after a disk failure.
 const RETRY: Duration = Duration::from_millis(250);
 
 impl JournalCore {
-    /// Waits until there is something to flush and it is time to; whether the end was asked for.
+    /// Waits until a flush is needed and due. Returns whether the journal is to end.
     pub(in crate::audit) fn wait(&self) -> bool {
         let mut tail = self.tail();
         let patience = if self.healthy.load(Ordering::Acquire) {
@@ -40,7 +40,7 @@ impl JournalCore {
         } else {
             RETRY
         };
-        // An intent that waits to be durable ends the patience; so does the end.
+        // An intent that waits to be durable ends this wait, and so does a request to stop.
         let until = Instant::now() + patience;
         let sync = self.settings.durability == Durability::Sync && self.healthy.load(Ordering::Acquire);
         while !tail.stop && (!sync || tail.waiters.is_empty()) {
@@ -55,9 +55,11 @@ impl JournalCore {
         let stop = tail.stop;
         drop(tail);
         if sync {
-            // Lets a worker that shares our core go on first, and bring more to be flushed together: each flush costs the
-            // processor as much as a call. With a core to ourselves this costs nothing. Once, since while all calls wait
-            // for one flush there is nothing left to do beside it.
+            // Let a worker on the same processor core run first, so that one flush covers more events: each flush costs
+            // the
+            // processor as much as a call. On a core of its own the thread loses nothing. One yield is enough: while
+            // all calls
+            // wait for a flush, there is no other work.
             std::thread::yield_now();
         }
         stop

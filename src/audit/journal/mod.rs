@@ -1,10 +1,12 @@
 //! The journal: one chain, one open segment, group commit.
 //!
-//! Whoever appends an event chains it under one lock. With `sync`, an intent waits until the
-//! journal's thread has made it durable together with all that came meanwhile, and an outcome is
-//! written before the last byte of its answer. With `batched`, the thread writes and flushes every
-//! 10 ms. When a disk fails, nothing is forwarded until it works again, and what could not be recorded
-//! is counted and told.
+//! Each append chains its event under one lock. With `sync`, an intent waits until the journal's thread has flushed it,
+//! together with all events appended meanwhile. An outcome is written before the last byte of its answer is sent.
+//! With `batched`, the thread writes and flushes every 10 ms.
+//!
+//! When a disk fails, nothing is forwarded until it works again. The journal counts the events that it could not
+//! record,
+//! and then records their number.
 
 pub(super) mod barrier;
 pub(super) mod buffer;
@@ -32,48 +34,49 @@ use retention::{Archiver, Retention};
 use suppressed::RefusalSource;
 use writer::{JournalCore, PATIENCE};
 
-/// When an intent counts as recorded.
+/// The moment at which an intent counts as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Once it is on the disk.
+    /// An intent counts as recorded once it is on the disk.
     Sync,
-    /// Once it is in memory; it is on the disk within 10 ms.
+    /// An intent counts as recorded once it is in memory. It is on the disk within 10 ms.
     Batched,
 }
 
-/// How the journal is kept.
+/// The settings of the journal.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// When an intent counts as recorded.
+    /// The moment at which an intent counts as recorded.
     pub durability: Durability,
-    /// The size at which a new segment is begun, in bytes.
+    /// The segment size in bytes at which the next segment is begun.
     pub rotate: u64,
     /// How often heads are signed.
     pub heads: CheckpointPolicy,
-    /// How long closed segments are kept, and how.
+    /// How long closed segments are kept, and in which form.
     pub keep: Retention,
 }
 
-/// What the first segment tells beside what is found on the trail.
+/// Events and facts that the first segment records in addition to what recovery finds on the trail.
 #[derive(Debug, Default)]
 pub struct Opening {
-    /// By what the store was changed last.
+    /// The revision of the store after its last change.
     pub store: Option<Revision>,
-    /// What custodians did before: each has the members of an `admin` event. All are recorded with the first event,
-    /// before the head that is over it is kept apart from the trail.
+    /// Earlier changes by operators: each string has the members of an `admin` event. All are recorded together with
+    /// the
+    /// first event, before a head that covers it is stored apart from the trail.
     pub changes: Vec<String>,
 }
 
-/// The call could not be recorded; it must not be made.
+/// The error for a call that could not be recorded and therefore must not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the audit journal cannot record")]
 pub struct Unrecorded;
 
-/// The journal. Cheap to clone; [`Journal::close`] ends it.
+/// The journal of audit events. It is cheap to clone; [`Journal::close`] ends it.
 #[derive(Clone)]
 pub struct Journal(Arc<JournalCore>);
 
-/// The thread that flushes and the one that keeps what is closed, ended by [`Journal::close`].
+/// The flushing thread and the retention thread, both ended by [`Journal::close`].
 #[derive(Debug)]
 pub struct JournalThreads {
     flushing: JoinHandle<()>,
@@ -81,11 +84,12 @@ pub struct JournalThreads {
 }
 
 impl Journal {
-    /// Opens the journal on `disk` and starts its threads; `signer` signs its heads. A disk that fails is no error here:
-    /// the journal is then not [healthy](Self::healthy), records nothing, and tries again.
+    /// Opens the journal on `disk` and starts its threads; `signer` signs its heads.
+    ///
+    /// A failing disk is no error here. The journal is then not [healthy](Self::healthy), records nothing, and retries.
     ///
     /// # Errors
-    /// Where the thread cannot be started.
+    /// An I/O error if a thread cannot be started.
     pub fn open(
         (disk, signer): (Box<dyn Disk>, Signer),
         settings: Settings,
@@ -95,10 +99,10 @@ impl Journal {
         Self::open_with(Opening::default(), (disk, signer), settings, clock, metrics)
     }
 
-    /// The same, with what is to be told first.
+    /// Opens the journal like [`open`](Self::open), and records `opening` in its first segment.
     ///
     /// # Errors
-    /// As those of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_with(
         opening: Opening,
         kept: (Box<dyn Disk>, Signer),
@@ -123,7 +127,7 @@ impl Journal {
         self.0.healthy()
     }
 
-    /// Appends the intent of a call that came at `time`. With `sync` the receiver tells when it is durable.
+    /// Appends the intent of a call that arrived at `time`. With `sync`, the receiver reports when it is durable.
     pub(super) fn intent(
         &self,
         time: SystemTime,
@@ -150,7 +154,7 @@ impl Journal {
         Ok(durable)
     }
 
-    /// Appends an outcome; `closes` says that an intent of this call was appended before.
+    /// Appends an outcome. `closes` is whether an intent of this call was appended before.
     pub(super) fn outcome(&self, members: &[u8], closes: bool) {
         let now = self.0.clock.now();
         let mut tail = self.0.tail();
@@ -168,20 +172,23 @@ impl Journal {
         self.0.wake_writer(&mut tail);
     }
 
-    /// Counts a refusal that came at `time` and is told in sum, within about a minute.
+    /// Counts a refusal that arrived at `time`. The trail gets one event with the count within about a minute.
     pub(super) fn suppressed(&self, source: RefusalSource, time: SystemTime) {
         let mut tail = self.0.tail();
-        // Only the first sets the time by which the thread must look again.
+        // Only the first refusal sets the time at which the thread must wake up.
         if tail.floods.count(source, (time, Instant::now())) {
             self.0.wake_writer(&mut tail);
         }
     }
 
-    /// Records what custodians changed: each of `events` has the members of an `admin` event, each after a
-    /// comma; `store` is the state that the store is in by them. Comes back when all are on the disk, by one flush.
+    /// Records changes by operators, and returns when all of them are on the disk. One flush covers them all.
+    ///
+    /// Each of `events` has the members of an `admin` event, each preceded by a comma. `store` is the revision of the
+    /// store
+    /// after these changes.
     ///
     /// # Errors
-    /// [`Unrecorded`]: all have to be tried again, though some may be recorded.
+    /// [`Unrecorded`] if any event is not on the disk. The caller must retry all events, though some may be recorded.
     pub async fn admin<'e>(
         &self,
         events: impl IntoIterator<Item = &'e str>,
@@ -203,8 +210,9 @@ impl Journal {
         if self.wait_durable(durable).await { Ok(()) } else { Err(Unrecorded) }
     }
 
-    /// Waits until what was appended is on the disk; whether it is. A flush that is waited for in vain
-    /// is waited for by nobody else.
+    /// Waits until an appended event is on the disk. Returns whether it is. After one time-out, no other call waits for
+    /// the
+    /// same flush.
     pub(super) async fn wait_durable(&self, durable: oneshot::Receiver<bool>) -> bool {
         let told = tokio::time::timeout(PATIENCE, durable).await;
         if told.is_err() {
@@ -213,7 +221,7 @@ impl Journal {
         matches!(told, Ok(Ok(true)))
     }
 
-    /// Flushes what is there and ends the journal's threads.
+    /// Flushes pending events and ends the journal's threads.
     pub fn close(&self, flusher: JournalThreads) {
         let JournalThreads { flushing, archiving: (stop, archiving) } = flusher;
         drop(stop);
@@ -227,18 +235,18 @@ impl Journal {
         }
     }
 
-    /// Says what the store was changed by last, for the segments that are begun from now on.
+    /// Sets the revision of the store after its last change, for the segments that are begun from now on.
     pub fn knows_store(&self, stamp: Revision) {
         self.0.knows_store(stamp);
     }
 
-    /// The `seq` before which all is on the disk: it may be taken elsewhere.
+    /// Returns the `seq` before which every event is on the disk. Sinks may read events up to there.
     #[must_use]
     pub fn durable(&self) -> u64 {
         self.0.durable()
     }
 
-    /// Says that events from this `seq` on may not be let go yet. Until this is said, none may.
+    /// Sets the `seq` from which on events may not be deleted yet. Until this is called, none may be deleted.
     pub fn set_retention_floor(&self, seq: u64) {
         self.0.set_retention_floor(seq);
     }

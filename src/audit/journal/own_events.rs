@@ -1,4 +1,4 @@
-//! What the journal tells of itself on the trail.
+//! The journal's own events on the trail.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::writer::JournalCore;
 
 impl JournalCore {
-    /// Tells in sum what was not told one by one: what has waited long enough, or all.
+    /// Appends one event per source of suppressed refusals. With `all`, appends those that are not due yet, too.
     pub(in crate::audit) fn append_suppressed(&self, all: bool) {
         let now = self.clock.now();
         let mut tail = self.tail();
@@ -22,7 +22,7 @@ impl JournalCore {
         }
     }
 
-    /// Tells something of the journal's own and waits until it is on the disk; whether it is.
+    /// Appends an event of the journal's own and waits until it is on the disk. Returns whether it is.
     pub(in crate::audit) fn append_and_wait(&self, what: &str, detail: &str) -> bool {
         let (now, members) = (self.clock.now(), journal_event(what, detail));
         let (waiter, durable) = oneshot::channel();
@@ -45,7 +45,7 @@ impl JournalCore {
     }
 }
 
-/// The members of an event of the journal's own, after `what` it is.
+/// Formats the members of an event of the journal's own: `what`, version and pid, and then `detail`.
 pub(in crate::audit) fn journal_event(what: &str, detail: &str) -> String {
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     format!(",\"what\":\"{what}\",\"version\":\"{version}\",\"pid\":{pid}{detail}")

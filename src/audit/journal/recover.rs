@@ -1,4 +1,4 @@
-//! What a former run left in the folder: the chain's end, a torn tail, calls without an outcome.
+//! Recovery of a former run's state from the folder: the chain's end, a torn tail, calls without an outcome.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -16,23 +16,24 @@ use crate::audit::trail::misnamed::find_misnamed;
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::{is_damage, open, read_line, segments};
 
-/// No chain comes so far: what says so was put there, and there must be numbers left to go on with.
+/// The largest accepted `seq`. No real chain reaches it, so a larger one is forged; there must be numbers left to
+/// continue with.
 const LAST_SEQ: u64 = u64::MAX / 2;
 
-/// What a former run left.
+/// The recovered state of a former run.
 #[derive(Debug, Default)]
 pub(in crate::audit) struct Recovered {
-    /// Where the chain goes on.
+    /// The end of the chain, from which it continues.
     pub(in crate::audit) head: ChainHead,
-    /// Bytes cut off the last segment because they are no whole line.
+    /// Number of bytes cut off the last segment because they are not a complete line.
     pub(in crate::audit) torn: u64,
-    /// The members of each intent that has no outcome.
+    /// The members of each intent without an outcome.
     pub(in crate::audit) lost: Vec<Vec<u8>>,
-    /// The tree over all that is there.
+    /// The Merkle tree over all existing events.
     pub(in crate::audit) tree: MerkleTree,
 }
 
-/// The members of a line that recovery and verification read.
+/// The members of a line that recovery and verification parse.
 #[derive(Debug, Deserialize)]
 pub(in crate::audit) struct Line<'a> {
     pub(in crate::audit) seq: u64,
@@ -41,15 +42,15 @@ pub(in crate::audit) struct Line<'a> {
     pub(in crate::audit) open: Option<u64>,
 }
 
-/// What a head's event says beside it.
+/// The members that are specific to a head's event.
 #[derive(Debug, Deserialize)]
 struct HeadLine {
     note: String,
     peaks: Vec<String>,
 }
 
-/// Reads what is there, and cuts a torn tail off the last segment (its bytes are kept beside it). Goes back
-/// to where no call was open, and to a head that `verifier` vouches for.
+/// Reads the existing segments, and cuts a torn tail off the last one (its bytes are kept in a file beside it). Reads
+/// back to a point where no call was open, and to a head that `verifier` accepts.
 pub(in crate::audit) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io::Result<Recovered> {
     disk.prepare()?;
     let mut recovered = Recovered::default();
@@ -88,7 +89,7 @@ pub(in crate::audit) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io
         }
     }
     if let Some(stub) = RetiredStub::latest(disk.dir())?.filter(|_| tree.is_none()) {
-        // What is there goes on from what was let go, and so does a trail of which nothing else is left.
+        // Existing events continue from the retired ones. A trail with nothing but a stub does, too.
         tree = stub.tree();
         if last {
             recovered.head =
@@ -102,17 +103,19 @@ pub(in crate::audit) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io
     Ok(recovered)
 }
 
-/// One segment, read.
+/// The result of reading one segment.
 #[derive(Default)]
 struct Scan {
     len: u64,
-    /// The end of the last whole line that carries its own hash.
+    /// The byte offset after the last complete line that carries its own hash.
     good_end: u64,
     head: Option<ChainHead>,
     lost: Vec<Vec<u8>>,
-    /// A line says that no call was open at that point: earlier segments hold no orphan.
+    /// Whether a line states that no call was open at that point: earlier segments then hold no orphaned intent.
     reaches_back: bool,
-    /// The tree of the last head in it, and the hashes of the lines from that head on; of all where it has none.
+    /// The tree of the last head in the segment. `leaves` are the hashes of the lines from that head on, or of all
+    /// lines
+    /// if there is no head.
     tree: Option<MerkleTree>,
     leaves: Vec<Hash>,
 }
@@ -160,14 +163,14 @@ impl Scan {
     }
 }
 
-/// The tree before the head in this line, if our key has signed its root.
+/// Returns the tree before the head in this line, if the verifier's key has signed its root.
 fn verified_checkpoint(line: &[u8], seq: u64, verifier: &CheckpointKey) -> Option<MerkleTree> {
     let HeadLine { note, peaks } = serde_json::from_slice(line).ok()?;
     let head = verifier.open(&note)?;
     head.tree(&peaks).filter(|_| head.size + 1 == seq)
 }
 
-/// The members of an intent that its outcome repeats.
+/// Returns those members of an intent that its outcome repeats.
 fn facts_of(body: &[u8]) -> Vec<u8> {
     const MARK: &[u8] = b"\"event\":\"intent\"";
     let at = memchr::memmem::find(body, MARK).map_or(body.len(), |at| at + MARK.len());

@@ -1,5 +1,5 @@
-//! Closed segments: compressed after a while, and let go by age or size. A thread of its own does it, beside
-//! the journal and at the lowest priority.
+//! Retention of closed segments: compressed after a while, and deleted by age or total size. A separate thread does
+//! this beside the journal, at the lowest priority.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
@@ -19,20 +19,20 @@ use crate::audit::trail::segment::{
     compress, compressed, is_compressed, open, parse_segment_name, read_line, segments,
 };
 
-/// How often it looks. Neither compressing nor letting go is urgent.
+/// Interval between two scans of the folder. Neither compression nor deletion is urgent.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often the last head is kept apart from the trail, where there is another.
+/// Interval at which a new last head is stored apart from the trail.
 const KEEP_HEAD: Duration = Duration::from_millis(250);
 const LOWEST_PRIORITY: i32 = 19;
 
-/// How long what is closed is kept, and how.
+/// How long closed segments are kept, and in which form.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// How long a closed segment stays as it is until it is compressed.
+    /// Time until a closed segment is compressed.
     pub plain: Duration,
-    /// How long events are kept; `None`: for ever.
+    /// Longest time that events are kept; `None` keeps them for ever.
     pub age: Option<Duration>,
-    /// How many bytes all segments may have together; `None`: any.
+    /// Largest total size of all closed segments, in bytes; `None` sets no limit.
     pub size: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ struct Closed {
     len: u64,
 }
 
-/// The events of a segment, gone through.
+/// The state after the events of a segment were verified: their tree and last hash.
 struct Replayed {
     tree: MerkleTree,
     last: Hex,
@@ -59,9 +59,9 @@ struct Line<'a> {
 
 pub(in crate::audit) struct Archiver {
     shared: Arc<JournalCore>,
-    /// What went wrong last with the head, and with closed segments, so that it is said once.
+    /// The last errors that were logged for the head and for closed segments, so that each is logged once.
     told: (Option<String>, Option<String>),
-    /// How far the oldest segments were gone through, for the next time.
+    /// The state after the oldest segments that were verified, from which the next check continues.
     passed: Option<Replayed>,
 }
 
@@ -70,9 +70,9 @@ impl Archiver {
         Self { shared, told: (None, None), passed: None }
     }
 
-    /// Goes on until the other end of `stop` is dropped.
+    /// Runs until the other end of `stop` is dropped.
     pub(in crate::audit) fn run(mut self, stop: &Receiver<()>) {
-        // A thread's own on Linux. Refused, it is only less polite.
+        // On Linux this is the priority of one thread. If it fails, the thread only competes more with others.
         rustix::process::setpriority_process(None, LOWEST_PRIORITY).unwrap_or_default();
         let mut looked = Instant::now();
         while stop.recv_timeout(KEEP_HEAD) == Err(RecvTimeoutError::Timeout) {
@@ -97,7 +97,7 @@ impl Archiver {
         let age = |closed: &Closed| now.duration_since(closed.ended).unwrap_or_default();
         let closed = closed_segments(&dir)?;
         if let Some(stub) = RetiredStub::latest(&dir)? {
-            // What an earlier turn had no time to remove.
+            // Remove segments that an earlier run retired but did not delete.
             let gone: Vec<_> = closed.iter().filter(|closed| closed.next <= stub.through + 1).collect();
             if !gone.is_empty() {
                 return gone.into_iter().try_for_each(|closed| fs::remove_file(&closed.path));
@@ -123,7 +123,7 @@ impl Archiver {
         Ok(())
     }
 
-    /// Lets the oldest segments go: checks that they are what was recorded, tells the trail, leaves a stub.
+    /// Retires the oldest segments: verifies them, records that on the trail, writes a stub, and deletes them.
     fn retire(&mut self, dir: &Path, surplus: &[Closed]) -> io::Result<()> {
         let Some(last) = surplus.last() else { return Ok(()) };
         let mut passed = match (self.passed.take(), RetiredStub::latest(dir)?) {
@@ -141,7 +141,7 @@ impl Archiver {
         let (through, segments) = (passed.tree.size(), surplus.len());
         let bytes: u64 = surplus.iter().map(|closed| closed.len).sum();
         let note = self.shared.signing().sign_now(&passed.tree, self.shared.clock.now());
-        // First the trail tells, then they go.
+        // Record the event before anything is deleted.
         let detail = format!(",\"through\":{through},\"segments\":{segments},\"bytes\":{bytes}");
         if !self.shared.append_and_wait("retired", &detail) {
             return Err(io::Error::other("the trail does not record now"));
@@ -156,7 +156,7 @@ impl Archiver {
     }
 }
 
-/// Logs what failed, unless it did so the last time as well.
+/// Logs the error of `done` with the message `what`, unless the same error was logged the last time.
 fn say_once(told: &mut Option<String>, done: io::Result<()>, what: &str) {
     let error = done.err().map(|error| error.to_string());
     if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(error)) {
@@ -166,10 +166,10 @@ fn say_once(told: &mut Option<String>, done: io::Result<()>, what: &str) {
 }
 
 impl Replayed {
-    /// Goes through one segment.
+    /// Verifies one segment.
     ///
     /// # Errors
-    /// Also where it is not what was recorded: then it is evidence, and stays.
+    /// An I/O error if it cannot be read or does not match the chain. Such a segment is evidence and is never deleted.
     fn pass(&mut self, path: &Path) -> io::Result<()> {
         let (mut reader, mut line, mut number) = (open(path)?, Vec::new(), 0);
         while read_line(&mut reader, &mut line)? > 0 {
@@ -191,19 +191,19 @@ impl Replayed {
     }
 }
 
-/// The segments but the one that is being written.
+/// Lists all segments except the one that is being written.
 fn closed_segments(dir: &Path) -> io::Result<Vec<Closed>> {
     let paths = segments(dir)?;
     let mut found = Vec::new();
     for (path, next) in paths.iter().zip(paths.iter().skip(1)) {
-        // Where the next one begins. One that a person has named otherwise ends all that is known.
+        // A segment ends where the next one begins. A file with a foreign name ends the list.
         let Some((next, ended)) = parse_segment_name(next) else { break };
         found.push(Closed { path: path.clone(), next, ended, len: fs::metadata(path)?.len() });
     }
     Ok(found)
 }
 
-/// Compresses one segment, and removes it once what came of it was read back and is the same.
+/// Compresses one segment. Removes the original once the compressed file was read back and compared with it.
 fn compress_file(path: &Path) -> io::Result<()> {
     let target = compressed(path);
     let fresh = target.with_extension("new");

@@ -1,4 +1,4 @@
-//! Refusals that the trail is told in sum: so many of one source, since then.
+//! Refusals that the trail records as one count per source, instead of one event each.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,27 +7,27 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::clock::rfc3339;
 use crate::name::Name;
 
-/// Who is refused.
+/// The source of a refused call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RefusalSource {
-    /// Whoever has this address; of IPv6, this network of 64 bits.
+    /// An IPv4 address, or a /64 network of IPv6.
     Address(IpAddr),
-    /// A consumer.
+    /// A consumer with this name.
     Consumer(Name),
-    /// Those for whom there was no room.
+    /// All sources beyond the largest number of sources.
     Others,
 }
 
-/// How long a sum is kept until it is told.
+/// How long counts are gathered until they are recorded.
 const TOLD_AFTER: Duration = Duration::from_mins(1);
-/// Sources of which sums are kept at a time.
+/// The largest number of sources that are counted separately.
 const MOST_SOURCES: usize = 10_000;
 
-/// What was not told one by one, and is not yet told in sum.
+/// Counts of suppressed refusals that are not recorded on the trail yet.
 #[derive(Debug, Default)]
 pub(in crate::audit) struct SuppressedCounts {
     by: HashMap<RefusalSource, Flood>,
-    /// When the first of them began.
+    /// The time of the first suppressed refusal.
     began: Option<Instant>,
 }
 
@@ -39,7 +39,7 @@ struct Flood {
 }
 
 impl SuppressedCounts {
-    /// Counts one refusal at this time; whether it is the first of all.
+    /// Counts one refusal at this time. Returns whether it is the first since counts were last taken.
     pub(in crate::audit) fn count(
         &mut self,
         mut source: RefusalSource,
@@ -55,12 +55,14 @@ impl SuppressedCounts {
         first
     }
 
-    /// How long until there is something to tell.
+    /// Returns the time until the counts are due; `None` if there are none.
     pub(in crate::audit) fn wait(&self, now: Instant) -> Option<Duration> {
         Some((self.began? + TOLD_AFTER).saturating_duration_since(now))
     }
 
-    /// Takes what is to be told now, or all: the members of a journal event, each after a comma.
+    /// Takes the counts if they are due, or in any case with `all`. Each string has the members of a journal event,
+    /// each
+    /// preceded by a comma.
     pub(in crate::audit) fn take(&mut self, now: Instant, all: bool) -> Vec<String> {
         if !all && self.wait(now).is_none_or(|wait| !wait.is_zero()) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The journal's thread: writing, flushing, rotating, and going on after a disk has failed.
+//! The journal's thread: it writes, flushes and rotates, and resumes after a disk failure.
 
 use std::fs::File;
 use std::io;
@@ -20,10 +20,10 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::storage::Revision;
 
-/// How long a flush may take before calls are refused instead of waiting for it.
+/// The longest time that a flush may take. After that, calls are refused instead of waiting for it.
 pub(in crate::audit) const PATIENCE: Duration = Duration::from_secs(2);
-/// With `batched`, so much is written without waiting for the flush, by a worker: it is copied while
-/// the processor's cache still holds it, and no thread has to be woken.
+/// Number of pending bytes from which, with `batched`, a worker writes without waiting for the flush. The data is then
+/// still in the processor's cache, and no thread has to be woken.
 const WRITE: usize = 192 << 10;
 
 pub(in crate::audit) struct JournalCore {
@@ -33,25 +33,25 @@ pub(in crate::audit) struct JournalCore {
     pub(in crate::audit) settings: Settings,
     pub(in crate::audit) healthy: AtomicBool,
     started: Instant,
-    /// When the flush under way began, in milliseconds since `started`, and one more; 0 for none.
+    /// Start of the running flush, in milliseconds since `started` plus one; 0 if no flush is running.
     flushing: AtomicU64,
-    /// What a former run left, until the first segment tells of it.
+    /// What recovery found of a former run, until the first segment records it.
     recovered: Mutex<Option<Recovered>>,
-    /// Events from this `seq` on are needed by those who take them elsewhere.
+    /// The `seq` from which on sinks still need the events.
     needed: AtomicU64,
-    /// The `seq` before which all is on the disk.
+    /// The `seq` before which every event is on the disk.
     durable: AtomicU64,
-    /// The `seq` before which all is in the file.
+    /// The `seq` before which every event is written to the file.
     written: AtomicU64,
-    /// The `seq` before which all is to be in the file before consumers are sent more.
+    /// The `seq` before which every event must be written to the file before consumers get more bytes.
     required_seq: AtomicU64,
-    /// The last head that is on the disk, until it is kept apart.
+    /// The last head on the disk, until it is stored apart from the trail.
     kept: Mutex<Option<Signed>>,
-    /// What the store was changed by last, as far as is known.
+    /// The revision of the store after its last known change.
     store: Mutex<Option<Revision>>,
-    /// What custodians did before the first segment was begun, to be told in it.
+    /// Changes by operators from before the first segment, which it records.
     opening: Mutex<Vec<String>>,
-    /// Taken before `signing`, and that before `tail`, where several are needed.
+    /// Lock order, if several are needed: `segment`, then `signing`, then `tail`.
     segment: Mutex<Option<Segment>>,
     pub(in crate::audit) signing: Mutex<CheckpointSigner>,
     pub(in crate::audit) tail: Mutex<EventBuffer>,
@@ -61,11 +61,11 @@ pub(in crate::audit) struct JournalCore {
 struct Segment {
     file: Arc<File>,
     len: u64,
-    /// Why the file cannot be trusted any more: a flush or a cut failed.
+    /// The reason why the file can no longer be trusted: a flush or a truncation failed.
     broken: Option<String>,
 }
 
-/// However the thread ends, nothing is recorded after it.
+/// A drop guard: however the thread ends, the journal refuses to record after it.
 struct Outcome<'s>(&'s JournalCore);
 
 impl Drop for Outcome<'_> {
@@ -90,7 +90,7 @@ impl JournalCore {
             started: Instant::now(),
             flushing: AtomicU64::new(0),
             recovered: Mutex::default(),
-            // Until told, all.
+            // Until a retention floor is set, all events are needed.
             needed: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -113,14 +113,14 @@ impl JournalCore {
         self.segment.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether calls can be recorded now: the last flush went well, and none hangs.
+    /// Whether calls can be recorded now: the last flush succeeded, and none hangs.
     pub(in crate::audit) fn healthy(&self) -> bool {
         let since = self.flushing.load(Ordering::Acquire);
         let hangs = || Duration::from_millis(self.elapsed_ms().saturating_sub(since)) > PATIENCE;
         self.healthy.load(Ordering::Acquire) && (since == 0 || !hangs())
     }
 
-    /// Events from this `seq` on may not be let go.
+    /// Returns the `seq` from which on events may not be deleted.
     pub(in crate::audit) fn retention_floor(&self) -> u64 {
         self.needed.load(Ordering::Acquire)
     }
@@ -129,13 +129,12 @@ impl JournalCore {
         self.needed.store(seq, Ordering::Release);
     }
 
-    /// The `seq` before which all is on the disk.
+    /// Returns the `seq` before which every event is on the disk.
     pub(in crate::audit) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Refuses calls until a flush has ended well. Should one have done so just now, the next turn
-    /// finds out.
+    /// Refuses calls until a flush succeeds. If one has just succeeded, the thread's next iteration reports that.
     pub(in crate::audit) fn mark_hung(&self) {
         let mut tail = self.tail();
         self.healthy.store(false, Ordering::Release);
@@ -144,14 +143,14 @@ impl JournalCore {
         }
     }
 
-    /// Keeps the last head apart from the trail, where another is on the disk since the last time.
+    /// Stores the last head apart from the trail, if a new one is on the disk since the last time.
     pub(in crate::audit) fn keep_head(&self) -> io::Result<()> {
         let head = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let store = *self.store.lock().unwrap_or_else(PoisonError::into_inner);
         head.map_or(Ok(()), |head| self.disk.keep_head(&LastHead::of(head, self.disk.dir(), store)?))
     }
 
-    /// Says what the store was changed by last.
+    /// Sets the revision of the store after its last change.
     pub(in crate::audit) fn knows_store(&self, stamp: Revision) {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp);
     }
@@ -160,7 +159,7 @@ impl JournalCore {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Wakes the thread if this is what it waits for.
+    /// Wakes the thread if it waits for what the buffer now holds.
     pub(in crate::audit) fn wake_writer(&self, tail: &mut EventBuffer) {
         if tail.is_waited_for() {
             tail.waiting = WakeOn::Nothing;
@@ -168,23 +167,25 @@ impl JournalCore {
         }
     }
 
-    /// Has an outcome that was appended written before consumers are sent more, and all before it: with `sync` always,
-    /// with `batched` once it is worth it.
+    /// Requires that all events so far are written before consumers get more bytes. With `sync` this always applies;
+    /// with
+    /// `batched` only once enough bytes are pending.
     pub(in crate::audit) fn require_written(&self, tail: &EventBuffer) {
         if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
             self.required_seq.store(tail.next_seq(), Ordering::Release);
         }
     }
 
-    /// Whether consumers may be sent more.
+    /// Whether consumers may get more bytes.
     pub(in crate::audit) fn is_written(&self) -> bool {
         self.written.load(Ordering::Acquire) >= self.required_seq.load(Ordering::Acquire) || !self.healthy()
     }
 
-    /// Writes what is pending, without waiting for the thread.
+    /// Writes pending events without waiting for the thread.
     pub(in crate::audit) fn write(&self) {
-        // A failure is seen again, and dealt with, by the journal's thread. It may have been
-        // between its own write and its flush meanwhile: what was written now needs one more.
+        // The journal's thread sees a failure again and handles it. The thread may be between its own write and its
+        // flush:
+        // the events written here need another flush.
         self.write_out().unwrap_or_default();
         let mut tail = self.tail();
         tail.unflushed = true;
@@ -208,7 +209,7 @@ impl JournalCore {
         }
     }
 
-    /// What the last turn told of itself is written as well, and what is not recorded is at least said.
+    /// Flushes the events of the last iteration, and logs how many are not recorded.
     fn end(&self) {
         if !self.tail().pending.is_empty() {
             self.flush_once();
@@ -224,7 +225,7 @@ impl JournalCore {
         }
     }
 
-    /// One turn: flush, tell those who wait, and notice how the disk fares.
+    /// Runs one iteration: flushes, notifies the waiters, and updates the health of the disk.
     pub(in crate::audit) fn flush_once(&self) {
         let began = Instant::now();
         let mut waiters = {
@@ -254,7 +255,7 @@ impl JournalCore {
                 let mut tail = self.tail();
                 (std::mem::take(&mut tail.failing), std::mem::take(&mut tail.unrecorded))
             };
-            // Too much at a time leaves some unrecorded too.
+            // A burst that overfills the buffer leaves some events unrecorded, too.
             if failing || unrecorded > 0 {
                 self.append_own("resumed", &format!(",\"unrecorded\":{unrecorded}"));
                 tracing::info!(unrecorded, "the audit journal records again");
@@ -262,7 +263,7 @@ impl JournalCore {
         }
         self.metrics.audit_commit.observe(began.elapsed().as_secs_f64());
         for waiter in waiters {
-            // A waiter that is gone has closed its entry itself.
+            // A waiter that was dropped has closed its entry itself.
             waiter.send(flushed.is_ok()).unwrap_or_default();
         }
     }
@@ -274,7 +275,7 @@ impl JournalCore {
                 Some(segment) if segment.broken.is_none() => Arc::clone(&segment.file),
                 _ => {
                     if let Some(broken) = &*slot {
-                        // What was appended in part is appended again, whole, to the next segment.
+                        // Pending events that were appended in part are appended again, in full, to the next segment.
                         self.disk.cut(&broken.file, broken.len)?;
                     }
                     let why = slot.as_ref().and_then(|broken| broken.broken.clone());
@@ -297,7 +298,7 @@ impl JournalCore {
 
     fn sync(&self, file: &File) -> io::Result<()> {
         self.disk.sync(file).inspect_err(|why| {
-            // What the kernel could not write it may have forgotten: never go on with this file.
+            // The kernel may have dropped data that it failed to write: never continue with this file.
             self.mark_broken(why);
         })
     }
@@ -308,7 +309,7 @@ impl JournalCore {
         }
     }
 
-    /// Writes all that is pending into the open segment.
+    /// Writes all pending events to the open segment.
     pub(in crate::audit) fn write_out(&self) -> io::Result<()> {
         let mut slot = self.segment();
         let Some(segment) = slot.as_mut().filter(|segment| segment.broken.is_none()) else {
@@ -340,7 +341,7 @@ impl JournalCore {
         appended
     }
 
-    /// Begins a segment: at the first time after reading what a former run left.
+    /// Begins a segment. The first time, recovers the state of a former run before.
     fn open_segment(&self, what: &str, why: Option<&str>) -> io::Result<Segment> {
         let mut kept = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
         if self.tail().head.is_none() && kept.is_none() {
@@ -360,12 +361,12 @@ impl JournalCore {
         }
         let key = signing.verifier().to_text();
         let Recovered { torn, lost, .. } = kept.take().unwrap_or_default();
-        // Lost calls are open until the lines after this one are on the disk as well.
+        // Lost calls count as open until the lines after this one are on the disk as well.
         let open = tail.open + u64::try_from(lost.len()).unwrap_or(u64::MAX);
-        // After a gap nobody knows which outcomes are gone: a start must look further back.
+        // After a gap it is unknown which outcomes are missing: the next start must read further back.
         let open = if what == "gap" { String::new() } else { format!(",\"open\":{open}") };
         let why = why.map_or(String::new(), |why| format!(",\"reason\":{}", ascii_json(why)));
-        // In the first line of each segment, so that it is known whatever is let go.
+        // Every segment states the revision in its first line, so that it survives the deletion of older segments.
         let store = *self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let store = store.map_or(String::new(), |stamp| format!(",\"store\":\"{stamp}\""));
         let detail =
@@ -382,13 +383,13 @@ impl JournalCore {
         if what == "rotated" {
             signing.pass_over();
         } else {
-            // So that no trail is without a head.
+            // No trail may be without a head.
             signing.sign(&mut tail, now);
         }
         Ok(Segment { file, len: 0, broken: None })
     }
 
-    /// Ends the full segment and begins the next.
+    /// Ends the full segment and begins the next one.
     fn rotate(&self, old: &File) -> io::Result<()> {
         self.sign_head(true);
         self.write_out()?;
@@ -398,8 +399,9 @@ impl JournalCore {
             slot.replace(next)
         };
         drop(next);
-        // Those who wait for lines in the old file are told only after the next turn.
-        // Lines of the old file may be gone, and the next one tells of that.
+        // Waiters for lines in the old file are notified only after the next iteration. If this flush fails, lines of
+        // the
+        // old file may be missing, and the next segment records that.
         self.disk.sync(old).inspect_err(|why| self.mark_broken(why))
     }
 }
