@@ -40,9 +40,8 @@ pub enum FileTrustError {
 impl TrustedOwner {
     /// Returns the trusted owner of files for this state folder.
     ///
-    /// A non-root process must own the files itself. Root acts for the gateway, whose user owns the state folder:
-    /// `sudo claviger token issue` must check files as that gateway would. That user could replace everything in the
-    /// folder
+    /// A non-root process must own the files itself. Root acts for the gateway, whose user owns the state folder: `sudo
+    /// claviger token issue` must check files as that gateway would. That user could replace everything in the folder
     /// anyway. If any user may create folders at that place (/tmp), the folder's owner may be any user.
     #[must_use]
     pub fn of(state: &Path) -> Self {
@@ -79,8 +78,7 @@ impl TrustedOwner {
     }
 
     /// Resolves the links of `path`, and checks the folder of the file and each link with its folder. A user who may
-    /// replace
-    /// a link need not have access to the file.
+    /// replace a link need not have access to the file.
     fn resolve_links(self, path: &Path) -> Result<PathBuf, FileTrustError> {
         let unreadable = |error| FileTrustError::Unreadable(path.to_owned(), error);
         let mut step = path.to_owned();
@@ -233,10 +231,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// Creates a private file that will replace `former`. If root creates it, it gets the owner and the group of `former`.
+/// Creates a private file that will replace `former`. If root creates it, it gets the owner, group and mode of `former`.
 ///
 /// # Errors
-/// An I/O error if the file exists or cannot be created, or if its owner cannot be set.
+/// An I/O error if the file exists or cannot be created, or if its owner or mode cannot be set.
 pub fn create_for(path: &Path, former: &Path) -> io::Result<File> {
     let file = create(path)?;
     if geteuid().is_root()

@@ -230,8 +230,7 @@ impl StateDir {
     }
 
     /// Loads the logins that upstreams rejected before this start, and stores those of `snapshot` from now on. If the
-    /// file
-    /// cannot be used, nothing is loaded.
+    /// file cannot be used, nothing is loaded.
     pub fn recall_logins(&self, snapshot: &Snapshot) {
         let path = self.path.join(REFUSED_LOGINS);
         if let Err(error) = snapshot.recall_logins(&path, TrustedOwner::of(&self.path)) {

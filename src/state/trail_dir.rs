@@ -26,8 +26,7 @@ pub struct Trail {
 
 impl Trail {
     /// Checks and locks the folder `audit` for the server with this state folder. If the folder cannot be created now,
-    /// it
-    /// is checked and locked once the journal can create it.
+    /// it is checked and locked once the journal can create it.
     ///
     /// # Errors
     /// A message for the operator if other users may access the folder, another server writes to it, or the trail lacks

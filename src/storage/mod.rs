@@ -165,8 +165,7 @@ pub struct Rows {
     /// The versions, sorted by credential and version.
     pub versions: Vec<VersionRow>,
     /// The highest version number that each credential name ever had, sorted by name. It outlives version and
-    /// credential,
-    /// since the trail tells versions apart by their numbers.
+    /// credential, since the trail tells versions apart by their numbers.
     pub last_versions: Vec<(String, u32)>,
     /// The freeze targets in effect, sorted.
     pub frozen: Vec<FreezeTarget>,
@@ -185,8 +184,7 @@ impl Rows {
     }
 
     /// Merges newly read rows into these. `new` has every row of the small tables. Its consumers, tokens and access
-    /// keys
-    /// replace those of the `touched` consumers; all others stay.
+    /// keys replace those of the `touched` consumers; all others stay.
     fn merge_changed(self, touched: &HashSet<String>, new: Self) -> Self {
         let Self { mut consumers, mut tokens, mut access_keys, .. } = self;
         replace(&mut consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
@@ -218,8 +216,7 @@ pub enum Change {
     /// Adds an access key, or replaces the one with the same id.
     PutAccessKey(AccessKeyRow),
     /// Records the last use of a token or access key, if it is later than the known one. Does not fail if the id no
-    /// longer
-    /// exists.
+    /// longer exists.
     MarkUsed(String, Seconds),
     /// Adds a credential, or replaces the one with the same name.
     PutCredential(CredentialRow),
@@ -249,8 +246,7 @@ pub struct Revision {
     /// The number of changes ever made to the store.
     pub changes: i64,
     /// A random number drawn at the last change. It distinguishes revisions with the same count after an older copy of
-    /// the
-    /// store was restored.
+    /// the store was restored.
     pub mark: i64,
 }
 
@@ -313,8 +309,7 @@ pub trait Storage {
     /// Brings `rows`, which were read at revision `from`, up to date and returns them with the new revision.
     ///
     /// If few consumers were touched since, it reads little more than their rows. The time to notice a change thus
-    /// hardly
-    /// depends on the number of rows. Last uses alone may stay as they were.
+    /// hardly depends on the number of rows. Last uses alone may stay as they were.
     fn read_since(
         &self,
         rows: Rows,
@@ -322,8 +317,7 @@ pub trait Storage {
     ) -> impl Future<Output = Result<(Rows, Revision), StoreError>>;
 
     /// Applies all `changes` in one transaction, which is durable when this returns. With `from`, the revision of the
-    /// store
-    /// must still be `from`.
+    /// store must still be `from`.
     fn write(
         &self,
         changes: &[Change],

@@ -50,8 +50,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`StoreError::Unusable`] if the file is missing, damaged, another program's or a newer version's, or if other
-    /// users
-    /// may read it.
+    /// users may read it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = TrustedOwner::of(trust::folder(path)).open(path);
         let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;

@@ -1,4 +1,4 @@
-//! The only body that an answer of the gateway can have: it closes its entry exactly once.
+//! The only body that an answer of the gateway can have. It closes its entry exactly once.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,18 +14,18 @@ use super::fields::{Outcome, RefusalFields};
 use crate::audit::journal::suppressed::RefusalSource;
 use crate::code::Code;
 
-/// Why a relayed body broke off: the code for the trail, and what happened.
+/// The failure of a relayed body: the code for the trail, and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Broken {
-    /// What the trail is told.
+    /// The code that the trail records.
     pub code: Code,
-    /// More for the trail.
+    /// The reason that the trail records in addition.
     pub reason: String,
 }
 
 pin_project! {
-    /// An answer's body, on the trail. Only [`Entry`] and [`Draft`] make one.
+    /// The body of a recorded answer. Only [`Entry`] and [`Draft`] make one.
     ///
     /// ```compile_fail,E0451
     /// use claviger::audit::Audited;
@@ -55,8 +55,8 @@ impl<B> Audited<B> {
 }
 
 impl Draft {
-    /// Refuses the call: the outcome is recorded, and `response` is what the consumer sees. Beside it, how many
-    /// bytes of the trail that took.
+    /// Refuses the call and records the outcome. Returns the answer with `response` as its body, and the number of
+    /// bytes that the outcome takes on the trail.
     #[must_use]
     pub fn answer_refusal<B>(
         self,
@@ -68,7 +68,7 @@ impl Draft {
         (response.map(Audited::from_text), written)
     }
 
-    /// Refuses one of a flood of this source: recorded in sum, not by itself.
+    /// Refuses a call whose source is refused too often. The trail records it only as part of a count.
     #[must_use]
     pub fn answer_suppressed<B>(
         self,
@@ -82,7 +82,7 @@ impl Draft {
 }
 
 impl crate::audit::journal::Unrecorded {
-    /// The answer to a call that could not be recorded; its outcome was, or will be, said.
+    /// Builds the answer to a call that could not be recorded. The journal records its outcome separately.
     #[must_use]
     pub fn answer<B>(self, response: Response<Bytes>) -> Response<Audited<B>> {
         response.map(Audited::from_text)
@@ -90,7 +90,7 @@ impl crate::audit::journal::Unrecorded {
 }
 
 impl Entry {
-    /// Fails the call: the outcome is recorded, and `response` is what the consumer sees.
+    /// Fails the call and records the outcome. The consumer gets `response`.
     #[must_use]
     pub fn answer_failure<B>(
         mut self,
@@ -104,8 +104,8 @@ impl Entry {
         response.map(Audited::from_text)
     }
 
-    /// Answers with what the upstream said. The outcome is recorded before the last byte of the
-    /// body is handed over; at once where there is no body.
+    /// Answers with the upstream's response. The outcome is recorded before the last byte of the body is handed over,
+    /// or at once if there is no body.
     #[must_use]
     pub fn answer<B: Body<Data = Bytes, Error = Broken>>(
         mut self,

@@ -1,7 +1,6 @@
-//! A call that is judged: the facts known whatever happens, and its refusal.
+//! A call before the decision: the facts known at its arrival, and its refusal.
 //!
-//! Whatever happens, the trail gets exactly one outcome: where nothing else is said, dropping a
-//! draft says `abandoned`.
+//! The trail always gets exactly one outcome. A draft that is dropped without an outcome records `abandoned`.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -22,7 +21,7 @@ use crate::name::Name;
 use crate::policy::Permit;
 use crate::target::Target;
 
-/// A call that was received and is not judged yet.
+/// A call that was received and is not decided yet.
 pub struct Draft(Option<Received>);
 
 struct Received {
@@ -36,24 +35,24 @@ struct Received {
     user_agent: Option<HeaderValue>,
 }
 
-/// What the trail calls the parties of a permit.
+/// The names that the trail records for a permit.
 #[derive(Debug)]
 pub struct CallNames<'a> {
-    /// The upstream's name.
+    /// The name of the upstream.
     pub upstream: &'a Name,
-    /// The credential's name.
+    /// The name of the credential.
     pub credential: &'a Name,
-    /// The credential's version.
+    /// The version of the credential.
     pub credential_version: u32,
-    /// The route's prefix.
+    /// The prefix of the route.
     pub route: &'a Arc<str>,
-    /// The consumer's header lines that do not reach the upstream.
+    /// The names of the consumer's headers that are not forwarded to the upstream.
     pub dropped: &'a [HeaderName],
 }
 
 impl Journal {
-    /// Begins a call: the facts that are known whatever happens. `raw_target` is as received;
-    /// `method` is absent where the head was not readable.
+    /// Begins a call with the facts known at its arrival. `raw_target` is the target as received. `method` is absent if
+    /// the request head was not readable.
     #[must_use]
     pub fn draft(
         &self,
@@ -78,13 +77,13 @@ impl Journal {
 }
 
 impl Draft {
-    /// The id under which the trail knows this call.
+    /// Returns the id of this call on the trail.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
         self.0.as_ref().map(|received| received.request_id).unwrap_or_default()
     }
 
-    /// Keeps off the trail what must not be on it: `concealed` gives a text without it, where it is there.
+    /// Redacts secrets before they reach the trail. `concealed` returns the redacted text if a text contains a secret.
     pub fn conceal(&mut self, concealed: impl Fn(&[u8]) -> Option<Vec<u8>>) {
         let Some(received) = &mut self.0 else { return };
         if let Some(target) = concealed(&received.raw_target) {
@@ -92,7 +91,7 @@ impl Draft {
         }
         let method = received.method.as_ref().and_then(|method| concealed(method.as_str().as_bytes()));
         if let Some(method) = method {
-            // `*` may stand in a method.
+            // The replacement `*` is valid in a method.
             received.method = Method::from_bytes(&method).ok();
         }
         let agent = received.user_agent.as_ref().and_then(|agent| concealed(agent.as_bytes()));
@@ -101,13 +100,12 @@ impl Draft {
         }
     }
 
-    /// Records the refusal of this call; how many bytes of the trail that takes.
+    /// Records the refusal of this call. Returns the number of bytes that it takes on the trail.
     pub fn refuse(mut self, code: Code, known: &RefusalFields) -> usize {
         self.0.take().map_or(0, |received| received.record_refusal(code, known))
     }
 
-    /// Ends the draft of a call that is not recorded by itself: one of a flood that the trail is told
-    /// in sum.
+    /// Ends the draft of a call that is recorded only as part of a count, because `source` is refused too often.
     pub fn suppress(mut self, code: Code, source: RefusalSource) {
         if let Some(received) = self.0.take() {
             received.journal.suppressed(source, received.time);
@@ -116,10 +114,10 @@ impl Draft {
         }
     }
 
-    /// Records the intent, and comes back when it is as durable as configured.
+    /// Records the intent, and returns once it is as durable as configured.
     ///
     /// # Errors
-    /// [`Unrecorded`]: the call must not be made. Its outcome says so.
+    /// [`Unrecorded`] if the intent could not be recorded. The call must not be made; its outcome states that.
     pub async fn commit(
         mut self,
         permit: Permit,
@@ -133,12 +131,12 @@ impl Draft {
             received.record_refusal(Code::Unrecorded, &known);
             return Err((Unrecorded, request_id));
         };
-        // From here on, a caller that goes away drops an entry, which closes itself.
+        // From here on, a caller that is dropped drops the entry, which records its own outcome.
         let Received { journal, arrival, began, .. } = received;
         let entry = Entry::open(permit, &parties, (journal, arrival), (began, request_id), facts);
         match durable {
             None => return Ok(entry),
-            // Boxed: without it every call's future would have room for a timer.
+            // Boxed, since otherwise the future of every call would have room for a timer.
             Some(durable) => {
                 if Box::pin(entry.journal().wait_durable(durable)).await {
                     return Ok(entry);
@@ -180,7 +178,7 @@ impl Received {
             rule: Some(permit.rule()),
             shadow: permit.shadow().map(|shadow| &**shadow),
             decision: "allowed",
-            // What is dropped may hold the consumer's credential.
+            // A header that is not forwarded may hold the consumer's credential.
             user_agent: self.user_agent.as_ref().filter(|_| !parties.dropped.contains(&USER_AGENT)),
             dropped: parties.dropped,
         };
@@ -191,7 +189,7 @@ impl Received {
         self.record_end(Outcome::Refused, Some(code), known)
     }
 
-    /// Writes the outcome of a call that has no intent; how many bytes that takes.
+    /// Records the outcome of a call without an intent. Returns the number of bytes that it takes.
     fn record_end(self, ended: Outcome, code: Option<Code>, known: &RefusalFields) -> usize {
         let raw = without_userinfo(fields::escape(&self.raw_target));
         let facts = CallFields {
@@ -232,7 +230,7 @@ impl Received {
     }
 }
 
-/// A target that names a host may have a password before it.
+/// Removes userinfo, which may hold a password, from a target that names a host.
 fn without_userinfo(target: Cow<'_, str>) -> Cow<'_, str> {
     let begin = target.find("://").map_or(0, |at| at + 3);
     let rest = target.get(begin..).unwrap_or_default();

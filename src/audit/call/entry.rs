@@ -1,7 +1,6 @@
-//! A call that is recorded and made: what may be sent for it, and its one outcome.
+//! A recorded call that is made: its permit, its progress, and its one outcome.
 //!
-//! Whatever happens, the trail gets exactly one outcome: where nothing else is said, dropping an
-//! entry says `abandoned`.
+//! The trail always gets exactly one outcome. An entry that is dropped without an outcome records `abandoned`.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,8 +18,8 @@ use crate::metrics::{NameLabel, UpstreamCredential};
 use crate::name::Name;
 use crate::policy::Permit;
 
-/// A call whose intent is recorded. What is sent upstream is taken from its permit; an answer can
-/// be made only from it, and closes it.
+/// A call whose intent is recorded. The request to the upstream is made from its permit. An answer can be made only
+/// from an entry, and closes it.
 ///
 /// ```compile_fail,E0451
 /// use claviger::audit::Entry;
@@ -38,10 +37,10 @@ pub struct Entry {
     call: Box<Call>,
 }
 
-/// A call, and what is left to say of it.
+/// The state of a call until its outcome is recorded.
 struct Call {
     permit: Permit,
-    /// Its outcome was said.
+    /// Whether the outcome was recorded.
     over: bool,
     journal: Journal,
     arrival: Rc<Peer>,
@@ -56,8 +55,8 @@ struct Call {
     kept: Option<Box<dyn Any>>,
 }
 
-/// How much of a consumer's body has come, and whether all of it, and how often the answer showed the credential; seen
-/// also by those who no longer hold the body itself.
+/// Counters of one call: body bytes from the consumer, whether the body is complete, and credential leaks in the
+/// answer. Functions that no longer hold the body itself can read them, too.
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Rc<Metered>);
 
@@ -71,7 +70,7 @@ struct Metered {
 }
 
 impl Meter {
-    /// Body bytes taken from the consumer so far.
+    /// Returns the number of body bytes read from the consumer so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.get()
@@ -89,45 +88,45 @@ impl Meter {
         self.0.awaited.get()
     }
 
-    /// When some of the body was handed to the upstream's connection last.
+    /// Returns the last time at which part of the body was handed to the upstream's connection.
     #[must_use]
     pub fn last_progress(&self) -> Option<tokio::time::Instant> {
         self.0.moved.get()
     }
 
-    /// Notes that some of the body was handed to the upstream's connection now.
+    /// Records that part of the body was handed to the upstream's connection now.
     pub fn set_moved(&self) {
         self.0.moved.set(Some(tokio::time::Instant::now()));
     }
 
-    /// How often the upstream has shown the credential that it was sent.
+    /// Returns how often the upstream's answer contained the credential that was sent to it.
     #[must_use]
     pub fn scrubbed(&self) -> u32 {
         self.0.scrubbed.get()
     }
 
-    /// Adds to how often the upstream has shown the credential.
+    /// Adds to the number of times that the upstream's answer contained the credential.
     pub fn add_scrubbed(&self, times: u32) {
         self.0.scrubbed.set(self.0.scrubbed.get().saturating_add(times));
     }
 
-    /// Sets the bytes taken.
+    /// Sets the number of body bytes read from the consumer.
     pub fn set_bytes(&self, bytes: u64) {
         self.0.bytes.set(bytes);
     }
 
-    /// Sets whether all was handed over.
+    /// Sets whether the whole body was handed over.
     pub fn set_whole(&self, whole: bool) {
         self.0.whole.set(whole);
     }
 
-    /// Sets whether it is the consumer that is waited for.
+    /// Sets whether the upstream waits for the consumer's body.
     pub fn set_awaited(&self, awaited: bool) {
         self.0.awaited.set(awaited);
     }
 }
 
-/// How far a call came.
+/// The progress of a call, for its outcome.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Progress {
     /// The status that the consumer sees, once there is an answer.
@@ -136,18 +135,18 @@ pub struct Progress {
     pub upstream_status: Option<u16>,
     /// Body bytes handed to the consumer.
     pub bytes_out: u64,
-    /// From sending to the upstream's answer head.
+    /// Time from sending the request to the head of the upstream's answer.
     pub upstream: Option<Duration>,
-    /// How often the request was sent.
+    /// Number of times that the request was sent.
     pub attempts: u32,
-    /// How many logins were begun for it, whoever else waited for them.
+    /// Number of logins begun for this call, including those that other calls waited for, too.
     pub logins: u32,
-    /// Why a link was handed on that may lead past the gateway.
+    /// The reason why a link that may lead past the gateway was left in the answer.
     pub link_kept: Option<&'static str>,
 }
 
 impl Entry {
-    /// Opens an entry whose intent was appended, with the facts that its outcome repeats.
+    /// Opens an entry whose intent was appended. The outcome repeats `facts`.
     pub(in crate::audit) fn open(
         permit: Permit,
         parties: &CallNames<'_>,
@@ -173,13 +172,13 @@ impl Entry {
         Self { call }
     }
 
-    /// The permit that the intent records.
+    /// Returns the permit that the intent records.
     #[must_use]
     pub fn permit(&self) -> &Permit {
         &self.call.permit
     }
 
-    /// The id under which the trail knows this call.
+    /// Returns the id of this call on the trail.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
         self.call.request_id
@@ -189,44 +188,44 @@ impl Entry {
         &self.call.journal
     }
 
-    /// The meter of the consumer's body.
+    /// Returns the meter of the consumer's body.
     #[must_use]
     pub fn meter(&self) -> Meter {
         self.call.meter.clone()
     }
 
-    /// Goes on with the meter of a body that was begun before.
+    /// Continues with the meter of a body that the caller began to read before.
     pub fn use_meter(&mut self, meter: Meter) {
         self.call.meter = meter;
     }
 
-    /// Keeps `what` until the call has ended: its place among those in flight.
+    /// Keeps `what` until the call ends, for example its place among the calls in flight.
     pub fn attach_guard(&mut self, what: impl Any) {
         self.call.kept = Some(Box::new(what));
     }
 
-    /// Notes how far the call came.
+    /// Updates the progress of the call.
     pub fn update(&mut self, note: impl FnOnce(&mut Progress)) {
         note(&mut self.call.progress);
     }
 
-    /// Says how the call ended. The first word counts.
+    /// Records the outcome of the call. Only the first outcome counts.
     pub(in crate::audit) fn end(&mut self, ended: Outcome, code: Option<Code>, reason: Option<&str>) {
         if !std::mem::replace(&mut self.call.over, true) {
             self.call.end(ended, code, reason);
         }
     }
 
-    /// The intent could not be made durable: the call is not made.
+    /// Ends a call whose intent could not be made durable and which is therefore not made.
     pub(in crate::audit) fn mark_unrecorded(mut self) {
         self.update(|progress| progress.status = Some(Code::Unrecorded.status().as_u16()));
         self.end(Outcome::Refused, Some(Code::Unrecorded), None);
     }
 
-    /// The call failed and `code` is what the consumer is told.
+    /// Ends a failed call. The consumer gets `code`; the outcome has `reason` as well.
     pub fn fail(mut self, code: Code, reason: &str) {
         let ended = if matches!(code, Code::BodyIncomplete | Code::BodyTimeout) {
-            // The consumer left in the middle of its request, or might as well have.
+            // The consumer left in the middle of its request, or stalled for so long that it amounts to the same.
             Outcome::Abandoned
         } else if code.status().is_server_error() {
             Outcome::Failed

@@ -1,4 +1,4 @@
-//! The members of an audit line, beside those of the chain.
+//! The JSON members of an audit line, except those of the chain.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,35 +17,35 @@ use crate::name::Name;
 use crate::query::mask_secrets;
 use crate::target::Target;
 
-/// The longest values kept, in bytes, so that no event passes 64 KiB.
+/// The longest recorded values in bytes, so that no event exceeds 64 KiB.
 const MAX_TARGET: usize = 16 * 1024;
 const MAX_TEXT: usize = 512;
-/// The same as they stand in a line, where nobody is known to whom they belong: who need no credential must not
-/// fill the disk.
+/// The longest values in bytes, as escaped, for calls without a known consumer. Callers without a credential must not
+/// be able to fill the disk.
 const STRANGERS_TARGET: usize = 512;
 const STRANGERS_AGENT: usize = 256;
 const STRANGERS_METHOD: usize = 32;
-/// How many names of dropped header lines are kept, and how much of each.
+/// The largest number of dropped header names that are recorded, and the recorded bytes of each.
 const MAX_NAMES: usize = 32;
 const MAX_NAME: usize = 64;
 
-/// How a call ended.
+/// The way in which a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The whole answer was handed over.
+    /// The whole answer was handed to the consumer.
     Answered,
-    /// The gateway refused it.
+    /// The gateway refused the call.
     Refused,
     /// The upstream or the gateway failed.
     Failed,
-    /// The consumer left.
+    /// The consumer left before the end of the answer.
     Abandoned,
-    /// The gateway itself ended; said by the next start.
+    /// The gateway ended during the call. The next start records this.
     Lost,
 }
 
 impl Outcome {
-    /// The word in the trail.
+    /// Returns the word for this outcome on the trail.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,54 +58,54 @@ impl Outcome {
     }
 }
 
-/// Where a connection came from and arrived, told once for all its calls.
+/// The two ends of a connection, formatted once for all its calls.
 #[derive(Debug)]
 pub struct Peer {
     /// The consumer's address.
     pub peer: SocketAddr,
-    /// The address in text.
+    /// The consumer's address as text.
     pub peer_text: String,
-    /// The listener's address in text.
+    /// The listener's address as text.
     pub listener: Arc<str>,
     /// Whether the listener speaks TLS.
     pub tls: bool,
-    /// What its calls were counted by last.
+    /// The metric series that the connection's last call was counted in.
     pub recent: CachedSeries,
     /// Whether a request on it was authenticated.
     pub authenticated: Cell<bool>,
 }
 
-/// What was found out about a call before it was refused. Absent where unknown.
+/// The facts found out about a call before it was refused. Unknown ones are absent.
 #[derive(Debug, Default)]
 pub struct RefusalFields {
-    /// Who called.
+    /// The consumer that called.
     pub consumer: Option<Name>,
-    /// How it proved itself.
+    /// The way in which the consumer authenticated.
     pub via: Option<&'static str>,
-    /// The upstream it would have gone to.
+    /// The upstream that the call was meant for.
     pub upstream: Option<Name>,
-    /// The route's prefix.
+    /// The prefix of the route.
     pub route: Option<Arc<str>>,
-    /// The canonical target.
+    /// The canonical target of the request.
     pub target: Option<Target>,
-    /// The organisation.
+    /// The organisation of the call.
     pub org: Option<String>,
     /// The rule that decided.
     pub rule: Option<Arc<str>>,
-    /// The rule that would have decided otherwise, were it no shadow.
+    /// The shadow rule that would have changed the decision if it were in effect.
     pub shadow: Option<Arc<str>>,
-    /// More for the trail than the code says.
+    /// The reason for the refusal, in more detail than the code.
     pub reason: Option<&'static str>,
-    /// The same with what is particular to this call.
+    /// The reason with details of this call.
     pub detail: Option<String>,
-    /// The keyed fingerprint of a wrong credential.
+    /// The keyed fingerprint of a rejected credential.
     pub fingerprint: Option<String>,
 }
 
-/// What the members that each event has take of its line beside those here, in bytes: number, hashes, time, kind.
+/// Bytes of a line that the members common to all events take: number, hashes, time and kind.
 pub(in crate::audit) const CHAINED: usize = 256;
 
-/// What stands before a member's value, with the quote that opens it or without.
+/// Formats a member's key, with the opening quote of its value (`key`) or without (`bare`).
 macro_rules! key {
     ($name:literal) => {
         concat!(",\"", $name, "\":\"")
@@ -117,18 +117,18 @@ macro_rules! bare {
     };
 }
 
-/// The members that stand in both events of a call.
+/// The members that both events of a call have.
 pub(in crate::audit) struct CallFields<'a> {
     pub(in crate::audit) request_id: Uuid,
     pub(in crate::audit) consumer: Option<&'a Name>,
     pub(in crate::audit) via: Option<&'a str>,
-    /// What a signature proved beside the consumer.
+    /// The facts that a signature proved in addition to the consumer.
     pub(in crate::audit) proven: Option<&'a Proven>,
     pub(in crate::audit) arrival: &'a Peer,
     pub(in crate::audit) upstream: Option<&'a Name>,
     pub(in crate::audit) method: &'a str,
     pub(in crate::audit) target: &'a str,
-    /// How long the target was as it was received, in bytes.
+    /// Length of the target as received, in bytes.
     pub(in crate::audit) received: usize,
     pub(in crate::audit) org: Option<&'a str>,
     pub(in crate::audit) credential: Option<(&'a Name, u32)>,
@@ -136,7 +136,7 @@ pub(in crate::audit) struct CallFields<'a> {
     pub(in crate::audit) shadow: Option<&'a str>,
     pub(in crate::audit) decision: &'static str,
     pub(in crate::audit) user_agent: Option<&'a HeaderValue>,
-    /// The header lines that do not reach the upstream.
+    /// The names of the headers that are not forwarded to the upstream.
     pub(in crate::audit) dropped: &'a [HeaderName],
 }
 
@@ -148,7 +148,7 @@ impl CallFields<'_> {
         let (target, cut) =
             if stranger { truncate_to_fit(&shown, STRANGERS_TARGET) } else { truncate(&shown, MAX_TARGET) };
         let method = truncate(self.method, if stranger { STRANGERS_METHOD } else { MAX_TEXT }).0;
-        // With room for what the outcome says more.
+        // Leaves room for the members that the outcome adds.
         let mut members = Members(Vec::with_capacity(768));
         members.word(key!("request_id"), Some(self.request_id.hyphenated().encode_lower(&mut id)));
         members.word(key!("consumer"), self.consumer.map(Name::as_str));
@@ -183,7 +183,7 @@ impl CallFields<'_> {
     }
 }
 
-/// The members of an outcome alone.
+/// The members that only an outcome has.
 pub(in crate::audit) struct OutcomeFields<'a> {
     pub(in crate::audit) code: Option<Code>,
     pub(in crate::audit) reason: Option<&'a str>,
@@ -202,7 +202,7 @@ pub(in crate::audit) struct OutcomeFields<'a> {
 }
 
 impl<'a> OutcomeFields<'a> {
-    /// The ending of a call that was refused, or left, before anything was sent.
+    /// Builds the outcome of a call that was refused or abandoned before anything was sent.
     pub(in crate::audit) fn early(
         ended: Outcome,
         code: Option<Code>,
@@ -227,7 +227,7 @@ impl<'a> OutcomeFields<'a> {
         }
     }
 
-    /// The members, after those of the call's facts.
+    /// Appends these members to those of the call's facts.
     pub(in crate::audit) fn after(&self, facts: Vec<u8>) -> Vec<u8> {
         let mut members = Members(facts);
         members.word(key!("code"), self.code.map(Code::as_str));
@@ -248,11 +248,11 @@ impl<'a> OutcomeFields<'a> {
     }
 }
 
-/// JSON members, each after a comma, without braces around them.
+/// JSON members, each preceded by a comma, without enclosing braces.
 struct Members(Vec<u8>);
 
 impl Members {
-    /// A member whose value is known to need no escaping: a name, a number in text, a word of ours.
+    /// Appends a member whose value needs no escaping: a name, a number as text, or a fixed word.
     #[inline]
     fn word(&mut self, key: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
@@ -271,7 +271,7 @@ impl Members {
         }
     }
 
-    /// Inlined, so that a key is copied by its known length.
+    /// Appends a string member. Inlined, so that the compiler knows the length of the key.
     #[inline]
     fn push_string(&mut self, key: &'static str, value: &str) {
         self.0.extend_from_slice(key.as_bytes());
@@ -279,7 +279,8 @@ impl Members {
         self.0.push(b'"');
     }
 
-    /// A list of header names, in which nothing needs escaping. Of many the first, and how many more there are.
+    /// Appends a list of header names, which need no escaping. A long list is cut, and ends with the number of the
+    /// rest.
     fn names(&mut self, key: &'static str, names: &[HeaderName]) {
         if names.is_empty() {
             return;
@@ -306,8 +307,8 @@ impl Members {
     }
 }
 
-/// Whether every byte may stand in a JSON string as it is. Looks at all of them, which a compiler
-/// can do many at a time.
+/// Whether every byte may appear in a JSON string unescaped. Tests all bytes without an early exit, which the compiler
+/// can vectorise.
 fn is_plain(bytes: &[u8]) -> bool {
     let plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
     bytes.iter().fold(true, |all, byte| all & plain(*byte))
@@ -317,7 +318,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Appends `"time":"…","event":"…"`: what every line begins with after the chain's members.
+/// Appends `"time":"…","event":"…"`, with which every line begins after the chain's members.
 pub(in crate::audit) fn push_opening(out: &mut Vec<u8>, time: SystemTime, event: &str) {
     out.extend_from_slice(b"\"time\":\"");
     push_rfc3339(out, time);
@@ -326,14 +327,14 @@ pub(in crate::audit) fn push_opening(out: &mut Vec<u8>, time: SystemTime, event:
     out.push(b'"');
 }
 
-/// A request id (UUID version 7, RFC 9562).
+/// Makes a request id (UUID version 7, RFC 9562).
 pub(in crate::audit) fn request_id(time: SystemTime) -> Uuid {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let stamp = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
     Uuid::new_v7(stamp)
 }
 
-/// Bytes from outside as text: printable ASCII as it is, the rest and `\` as `\xNN`.
+/// Converts bytes from outside to text. Printable ASCII stays; other bytes and `\` become `\xNN`.
 #[must_use]
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     use std::fmt::Write as _;
@@ -353,13 +354,12 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Text as a JSON string with every character beyond ASCII escaped, so that a line shows nothing
-/// but what it is.
+/// Formats a text as a JSON string in ASCII, so that no character of a line can deceive its reader.
 pub(in crate::audit) fn ascii_json(text: &str) -> String {
     escape_non_ascii(&serde_json::Value::from(text).to_string())
 }
 
-/// The same of JSON.
+/// Escapes all characters beyond ASCII in JSON.
 pub(in crate::audit) fn escape_non_ascii(json: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(json.len() + 32);
@@ -385,7 +385,7 @@ fn truncate(text: &str, most: usize) -> (&str, bool) {
     (text.split_at_checked(end).map_or("", |(kept, _)| kept), true)
 }
 
-/// The longest beginning of `text` that takes no more than `most` bytes in a line, and whether that is not all of it.
+/// Returns the longest prefix of `text` that takes at most `most` bytes in a line, and whether anything was cut.
 fn truncate_to_fit(text: &str, most: usize) -> (&str, bool) {
     if text.len() <= most && is_plain(text.as_bytes()) {
         return (text, false);

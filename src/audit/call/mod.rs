@@ -1,4 +1,4 @@
-//! The two events of one call, from the permit to the last byte of the answer.
+//! The two events of one call: the intent with its permit, and the outcome with the last byte of the answer.
 
 pub(super) mod audited_body;
 pub(super) mod draft;

@@ -20,8 +20,7 @@ impl Journal {
 
 impl WriteBarrier {
     /// Ready once every event that the barrier requires is written to the file. If events are missing, yields once and
-    /// then
-    /// writes them, so that one write covers all calls of this worker.
+    /// then writes them, so that one write covers all calls of this worker.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.journal.is_written() {
             if !std::mem::replace(&mut self.yielded, true) {

@@ -56,10 +56,8 @@ impl JournalCore {
         drop(tail);
         if sync {
             // Let a worker on the same processor core run first, so that one flush covers more events: each flush costs
-            // the
-            // processor as much as a call. On a core of its own the thread loses nothing. One yield is enough: while
-            // all calls
-            // wait for a flush, there is no other work.
+            // the processor as much as a call. On a core of its own the thread loses nothing. One yield is enough:
+            // while all calls wait for a flush, there is no other work.
             std::thread::yield_now();
         }
         stop

@@ -5,8 +5,7 @@
 //! With `batched`, the thread writes and flushes every 10 ms.
 //!
 //! When a disk fails, nothing is forwarded until it works again. The journal counts the events that it could not
-//! record,
-//! and then records their number.
+//! record, and then records their number.
 
 pub(super) mod barrier;
 pub(super) mod buffer;
@@ -62,8 +61,7 @@ pub struct Opening {
     /// The revision of the store after its last change.
     pub store: Option<Revision>,
     /// Earlier changes by operators: each string has the members of an `admin` event. All are recorded together with
-    /// the
-    /// first event, before a head that covers it is stored apart from the trail.
+    /// the first event, before a head that covers it is stored apart from the trail.
     pub changes: Vec<String>,
 }
 
@@ -184,8 +182,7 @@ impl Journal {
     /// Records changes by operators, and returns when all of them are on the disk. One flush covers them all.
     ///
     /// Each of `events` has the members of an `admin` event, each preceded by a comma. `store` is the revision of the
-    /// store
-    /// after these changes.
+    /// store after these changes.
     ///
     /// # Errors
     /// [`Unrecorded`] if any event is not on the disk. The caller must retry all events, though some may be recorded.
@@ -211,8 +208,7 @@ impl Journal {
     }
 
     /// Waits until an appended event is on the disk. Returns whether it is. After one time-out, no other call waits for
-    /// the
-    /// same flush.
+    /// the same flush.
     pub(super) async fn wait_durable(&self, durable: oneshot::Receiver<bool>) -> bool {
         let told = tokio::time::timeout(PATIENCE, durable).await;
         if told.is_err() {

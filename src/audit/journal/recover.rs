@@ -114,8 +114,7 @@ struct Scan {
     /// Whether a line states that no call was open at that point: earlier segments then hold no orphaned intent.
     reaches_back: bool,
     /// The tree of the last head in the segment. `leaves` are the hashes of the lines from that head on, or of all
-    /// lines
-    /// if there is no head.
+    /// lines if there is no head.
     tree: Option<MerkleTree>,
     leaves: Vec<Hash>,
 }

@@ -61,8 +61,7 @@ impl SuppressedCounts {
     }
 
     /// Takes the counts if they are due, or in any case with `all`. Each string has the members of a journal event,
-    /// each
-    /// preceded by a comma.
+    /// each preceded by a comma.
     pub(in crate::audit) fn take(&mut self, now: Instant, all: bool) -> Vec<String> {
         if !all && self.wait(now).is_none_or(|wait| !wait.is_zero()) {
             return Vec::new();

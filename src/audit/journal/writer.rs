@@ -168,8 +168,7 @@ impl JournalCore {
     }
 
     /// Requires that all events so far are written before consumers get more bytes. With `sync` this always applies;
-    /// with
-    /// `batched` only once enough bytes are pending.
+    /// with `batched` only once enough bytes are pending.
     pub(in crate::audit) fn require_written(&self, tail: &EventBuffer) {
         if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
             self.required_seq.store(tail.next_seq(), Ordering::Release);
@@ -400,8 +399,7 @@ impl JournalCore {
         };
         drop(next);
         // Waiters for lines in the old file are notified only after the next iteration. If this flush fails, lines of
-        // the
-        // old file may be missing, and the next segment records that.
+        // the old file may be missing, and the next segment records that.
         self.disk.sync(old).inspect_err(|why| self.mark_broken(why))
     }
 }

@@ -1,4 +1,4 @@
-//! Heads of the trail as others' tools read them: a checkpoint (C2SP tlog-checkpoint) in a signed note (C2SP
+//! Heads of the trail in a format that standard tools read: a checkpoint (C2SP tlog-checkpoint) in a signed note (C2SP
 //! signed-note), signed with Ed25519.
 //!
 //! ```text
@@ -17,12 +17,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::merkle::{Hash, MerkleTree};
 
-/// What the kind of a key is to a signed note: Ed25519.
+/// The signature type of Ed25519 in a signed note.
 const ALGORITHM: u8 = 1;
-/// What a line with a signature begins with: an em dash.
+/// The beginning of a signature line: an em dash and a blank.
 const DASH: &str = "\u{2014} ";
 
-/// Whether a log or its key may be called so: neither blanks nor `+`.
+/// Whether a name is valid for a log and its key. It must have neither blanks nor `+`.
 #[must_use]
 pub fn is_origin(name: &str) -> bool {
     !name.is_empty()
@@ -30,7 +30,7 @@ pub fn is_origin(name: &str) -> bool {
         && name.chars().all(|it| !it.is_whitespace() && !it.is_control() && it != '+')
 }
 
-/// By which a key is known: the first bytes of SHA-256 over its name, a line end, its kind and itself.
+/// Computes the id of a key: the first bytes of SHA-256 over its name, a line feed, its type and the key itself.
 fn key_id(name: &str, public: &[u8]) -> [u8; 4] {
     let hash =
         Sha256::new().chain_update(name).chain_update([b'\n', ALGORITHM]).chain_update(public).finalize();
@@ -39,35 +39,35 @@ fn key_id(name: &str, public: &[u8]) -> [u8; 4] {
     id
 }
 
-/// Signs heads.
+/// The signing key for heads, with its name.
 pub struct Signer {
     name: String,
     pair: Ed25519KeyPair,
 }
 
-/// Why there is no signer, or no verifier.
+/// The reason why a text or seed is not a valid key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NoKey(&'static str);
 
 impl Signer {
-    /// A signer by the seed of its key, which has 32 bytes; `name` is [an origin](is_origin).
+    /// Makes a signer from the seed of its key, which must have 32 bytes. `name` must be [an origin](is_origin).
     ///
     /// # Errors
-    /// [`NoKey`] where the seed is none.
+    /// [`NoKey`] if the seed has another length.
     pub fn new(name: &str, seed: &[u8]) -> Result<Self, NoKey> {
         let pair =
             Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| NoKey("a signing key has 32 bytes"))?;
         Ok(Self { name: name.to_owned(), pair })
     }
 
-    /// Who can tell its signatures.
+    /// Returns the public key that verifies this signer's signatures.
     #[must_use]
     pub fn verifier(&self) -> CheckpointKey {
         CheckpointKey { name: self.name.clone(), public: self.pair.public_key().as_ref().to_vec() }
     }
 
-    /// The signed note of a head, with its last line end.
+    /// Formats and signs a head as a signed note, with the final line feed.
     #[must_use]
     pub fn sign(&self, head: &Checkpoint) -> String {
         let text =
@@ -79,29 +79,29 @@ impl Signer {
     }
 }
 
-/// Checks heads, by a public key.
+/// A public key that verifies heads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointKey {
     name: String,
     public: Vec<u8>,
 }
 
-/// What a head says.
+/// The content of a head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// How many events.
+    /// The number of events that the head covers.
     pub size: u64,
-    /// The root of their tree.
+    /// The root of the Merkle tree over them.
     pub root: Hash,
-    /// When it was signed (RFC 3339).
+    /// The time of signing (RFC 3339).
     pub time: String,
 }
 
 impl CheckpointKey {
-    /// Reads a public key as [`Self::to_text`] gives it; blanks around it are none of it.
+    /// Parses a public key in the format of [`Self::to_text`]. Surrounding blanks are ignored.
     ///
     /// # Errors
-    /// [`NoKey`].
+    /// [`NoKey`] if the text is not `name+hash+key`, or its parts do not match.
     pub fn parse(text: &str) -> Result<Self, NoKey> {
         let wrong = NoKey("not a public key of a signed note: name+hash+key");
         let (name, rest) = text.trim().split_once('+').ok_or(wrong)?;
@@ -119,14 +119,14 @@ impl CheckpointKey {
         format!("{:08x}", u32::from_be_bytes(key_id(&self.name, &self.public)))
     }
 
-    /// The key as text: `name+hash+key` (C2SP signed-note, "vkey").
+    /// Formats the key as `name+hash+key` (C2SP signed-note, "vkey").
     #[must_use]
     pub fn to_text(&self) -> String {
         let key = STANDARD.encode([&[ALGORITHM], self.public.as_slice()].concat());
         format!("{}+{}+{key}", self.name, self.id_shown())
     }
 
-    /// What a signed note says, where this key has signed it. Signatures of other keys do not matter.
+    /// Returns the content of a signed note if this key has signed it. Signatures of other keys are ignored.
     #[must_use]
     pub fn open(&self, note: &str) -> Option<Checkpoint> {
         let end = note.rfind("\n\n")?;
@@ -146,14 +146,14 @@ impl CheckpointKey {
 }
 
 impl Checkpoint {
-    /// What a note says, whoever has signed it.
+    /// Parses the content of a note without a check of its signatures.
     #[must_use]
     pub fn parse_unverified(note: &str) -> Option<Self> {
         let text = note.get(..=note.rfind("\n\n")?)?;
         Self::parse(text, text.lines().next()?)
     }
 
-    /// The tree that it is over, by the [peaks](MerkleTree::peaks) beside it, written; `None` where they are not its own.
+    /// Rebuilds the tree that the head covers from its encoded [peaks](MerkleTree::peaks); `None` if they do not match.
     pub(in crate::audit) fn tree(&self, peaks: &[String]) -> Option<MerkleTree> {
         let peaks: Option<Vec<Hash>> = peaks.iter().map(|peak| hash(peak)).collect();
         MerkleTree::of(self.size, peaks?).filter(|tree| tree.root() == self.root)
@@ -171,13 +171,13 @@ impl Checkpoint {
     }
 }
 
-/// A hash in base64.
+/// Decodes a hash from base64.
 #[must_use]
 pub(in crate::audit) fn hash(text: &str) -> Option<Hash> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// The same, written.
+/// Encodes a hash in base64.
 #[must_use]
 pub(in crate::audit) fn encode_hash(hash: &Hash) -> String {
     STANDARD.encode(hash)
@@ -212,7 +212,7 @@ mod tests {
                 *byte ^= 1;
             }
             let Ok(flipped) = String::from_utf8(flipped) else { continue };
-            // The last line end alone says nothing.
+            // Only the final line feed carries no information.
             assert!(ours.verifier().open(&flipped).is_none() || at + 1 == note.len(), "{at}: {flipped}");
         }
     }

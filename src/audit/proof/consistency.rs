@@ -1,17 +1,18 @@
-//! Consistency (RFC 6962, section 2.1.2): that the tree of a later head only adds to that of an earlier one.
+//! Consistency proofs (RFC 6962, section 2.1.2): the tree of a later head only adds to that of an earlier one.
 
 use std::ops::Range;
 
 use super::merkle::{Hash, MerkleTree, RangeRoots, hash_node, left_of};
 
-/// Gathers such a proof from the leaves in their order.
+/// Builds a consistency proof. Leaves are added in order.
 #[derive(Debug)]
 pub(in crate::audit) struct Consistency {
     later: u64,
     parts: RangeRoots,
 }
 
-/// Which ranges the proof has for the first `size` leaves of those in `all`; `known`: who checks has their root.
+/// Lists the ranges of a proof for the first `size` leaves of those in `all`. `known` is whether the verifier has the
+/// root of these leaves.
 fn ranges(size: u64, all: Range<u64>, known: bool) -> Vec<Range<u64>> {
     let len = all.end - all.start;
     if size == len {
@@ -28,26 +29,26 @@ fn ranges(size: u64, all: Range<u64>, known: bool) -> Vec<Range<u64>> {
 }
 
 impl Consistency {
-    /// Between trees of these sizes, for who has the leaves after `start`; `None` where the earlier one ends before
-    /// that, or is none.
+    /// Begins a proof between trees of these sizes. The caller adds only the leaves that follow `start`. Returns `None`
+    /// if the earlier tree is empty, ends before `start` does, or is larger than the later one.
     pub(in crate::audit) fn after(start: &MerkleTree, earlier: u64, later: u64) -> Option<Self> {
         let good = earlier > 0 && (start.size()..=later).contains(&earlier);
         good.then(|| Self { later, parts: RangeRoots::after(start, ranges(earlier, 0..later, true)) })
     }
 
-    /// Takes the next leaf.
+    /// Adds the next leaf.
     pub(in crate::audit) fn push(&mut self, leaf: &Hash) {
         self.parts.push(leaf);
     }
 
-    /// The proof; `None` before all leaves came.
+    /// Returns the proof; `None` until all leaves were added.
     pub(in crate::audit) fn hashes(&self) -> Option<Vec<Hash>> {
         self.parts.roots(self.later)
     }
 }
 
-/// Whether `proof` shows that the tree of the later head (its size and root) begins with that of the earlier one
-/// (RFC 9162, section 2.1.4.2).
+/// Whether `proof` shows that the later tree begins with the earlier one (RFC 9162, section 2.1.4.2). Each tree is
+/// given by its size and root.
 #[must_use]
 pub(in crate::audit) fn is_consistent(
     (earlier, earlier_root): (u64, &Hash),

@@ -1,27 +1,27 @@
-//! The Merkle tree over the trail (RFC 6962, section 2.1): who holds its root can be shown that an event
-//! is in, and that a later trail only adds to an earlier one.
+//! The Merkle tree over the trail (RFC 6962, section 2.1). To the holder of its root, a proof can show that an event is
+//! in the tree, and that a later trail only adds to an earlier one.
 //!
-//! The leaf of an event is the hash that its line carries, 32 bytes. A line's hash is over all that comes
-//! before it in the line, so the leaf binds the line.
+//! The leaf of an event is the hash that its line carries, 32 bytes. A line's hash covers everything before it in the
+//! line, so the leaf binds the line.
 
 use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256.
+/// A SHA-256 hash.
 pub type Hash = [u8; 32];
 
-/// What a leaf is in the tree.
+/// Hashes a leaf for the tree.
 fn hash_leaf(leaf: &Hash) -> Hash {
     Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()
 }
 
-/// What two halves are in the tree.
+/// Hashes an inner node of the tree from its two halves.
 pub(in crate::audit) fn hash_node(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// A tree as its whole subtrees: their roots from the largest on, one for each bit of the size.
+/// A tree, stored as the roots of its complete subtrees from the largest on, one for each bit set in the size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MerkleTree {
     size: u64,
@@ -29,19 +29,19 @@ pub struct MerkleTree {
 }
 
 impl MerkleTree {
-    /// A tree by what [`peaks`](Self::peaks) gave; `None` where so many are not of that size.
+    /// Builds a tree from its [`peaks`](Self::peaks); `None` if their number does not match the size.
     #[must_use]
     pub fn of(size: u64, peaks: Vec<Hash>) -> Option<Self> {
         (u64::from(size.count_ones()) == u64::try_from(peaks.len()).ok()?).then_some(Self { size, peaks })
     }
 
-    /// How many leaves it has.
+    /// Returns the number of leaves.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The roots of its whole subtrees, the largest first.
+    /// Returns the roots of the complete subtrees, the largest first.
     #[must_use]
     pub fn peaks(&self) -> &[Hash] {
         &self.peaks
@@ -50,7 +50,7 @@ impl MerkleTree {
     /// Adds a leaf.
     pub fn push(&mut self, leaf: &Hash) {
         let mut node = hash_leaf(leaf);
-        // As many subtrees are whole now as the size ends in ones.
+        // The trailing ones of the size count the subtrees that this leaf completes.
         for _ in 0..self.size.trailing_ones() {
             if let Some(left) = self.peaks.pop() {
                 node = hash_node(&left, &node);
@@ -60,7 +60,7 @@ impl MerkleTree {
         self.size += 1;
     }
 
-    /// The root; of no leaves the SHA-256 of nothing.
+    /// Returns the root. The root of an empty tree is the SHA-256 hash of no bytes.
     #[must_use]
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
@@ -77,13 +77,13 @@ impl<'h> FromIterator<&'h Hash> for MerkleTree {
     }
 }
 
-/// The size of the left half of a tree: the largest power of two below its size, which is above one.
+/// Returns the size of a tree's left half: the largest power of two below `size`, which must be above one.
 pub(in crate::audit) fn left_of(size: u64) -> u64 {
     1 << (size - 1).ilog2()
 }
 
-/// Where in a tree of `size` leaves a proof of the leaf at `index` has which part: for each step from the
-/// root down, the range whose root it is, and whether that is on the right.
+/// Lists the parts of a proof for the leaf at `index` in a tree of `size` leaves. For each step from the root down, it
+/// has the range of leaves whose root is needed, and whether that range is on the right.
 fn steps(index: u64, size: u64) -> Vec<(Range<u64>, bool)> {
     let (mut steps, mut from, mut to) = (Vec::new(), 0, size);
     while to - from > 1 {
@@ -99,7 +99,7 @@ fn steps(index: u64, size: u64) -> Vec<(Range<u64>, bool)> {
     steps
 }
 
-/// The roots of some ranges of leaves, gathered from the leaves in their order: the parts of a proof.
+/// The roots of ranges of leaves, which are the parts of a proof. Leaves are added in order.
 #[derive(Debug)]
 pub(in crate::audit) struct RangeRoots {
     seen: u64,
@@ -107,7 +107,8 @@ pub(in crate::audit) struct RangeRoots {
 }
 
 impl RangeRoots {
-    /// For who has the leaves after `start`, whose whole subtrees are each in one of the ranges, or in none.
+    /// Begins with the leaves that follow `start`. Each complete subtree of `start` must lie within one of the ranges,
+    /// or outside all of them.
     pub(in crate::audit) fn after(start: &MerkleTree, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
         let parts = ranges.into_iter().map(|range| (range, MerkleTree::default())).collect();
         let mut gathered = Self { seen: 0, parts };
@@ -122,13 +123,13 @@ impl RangeRoots {
         gathered
     }
 
-    /// The part that the next leaf is in.
+    /// Returns the part that contains the next leaf.
     fn next(&mut self) -> Option<&mut MerkleTree> {
         let seen = self.seen;
         self.parts.iter_mut().find(|(range, _)| range.contains(&seen)).map(|(_, part)| part)
     }
 
-    /// Takes the next leaf.
+    /// Adds the next leaf.
     pub(in crate::audit) fn push(&mut self, leaf: &Hash) {
         if let Some(part) = self.next() {
             part.push(leaf);
@@ -136,13 +137,13 @@ impl RangeRoots {
         self.seen += 1;
     }
 
-    /// The roots, in the order of the ranges; `None` before `size` leaves came.
+    /// Returns the roots in the order of the ranges; `None` until `size` leaves were added.
     pub(in crate::audit) fn roots(&self, size: u64) -> Option<Vec<Hash>> {
         (self.seen >= size).then(|| self.parts.iter().map(|(_, part)| part.root()).collect())
     }
 }
 
-/// Gathers the proof that a leaf is in a tree, from the leaves in their order.
+/// Builds the proof that a leaf is in a tree. Leaves are added in order.
 #[derive(Debug)]
 pub struct Inclusion {
     size: u64,
@@ -150,28 +151,29 @@ pub struct Inclusion {
 }
 
 impl Inclusion {
-    /// For the leaf at `index`, from 0, of a tree of `size`, by who has the leaves after `start` alone; `None` where
-    /// it is not among them.
+    /// Begins a proof for the leaf at `index`, from 0, in a tree of `size` leaves. The caller adds only the leaves that
+    /// follow `start`. Returns `None` if the leaf is not among them.
     #[must_use]
     pub fn after(start: &MerkleTree, index: u64, size: u64) -> Option<Self> {
-        // On the way down to a later leaf each peak of `start` is a part of its own, or begins one. From the leaf up.
+        // On the path to a later leaf, each peak of `start` is a part of its own, or begins one. Order: from the leaf
+        // up.
         let ranges = || steps(index, size).into_iter().rev().map(|(range, _)| range);
         (start.size..size).contains(&index).then(|| Self { size, parts: RangeRoots::after(start, ranges()) })
     }
 
-    /// Takes the next leaf.
+    /// Adds the next leaf.
     pub fn push(&mut self, leaf: &Hash) {
         self.parts.push(leaf);
     }
 
-    /// The hashes from the leaf up, as RFC 6962 orders them; `None` before all leaves came.
+    /// Returns the hashes from the leaf up, in the order of RFC 6962; `None` until all leaves were added.
     #[must_use]
     pub fn hashes(&self) -> Option<Vec<Hash>> {
         self.parts.roots(self.size)
     }
 }
 
-/// The root that a proof leads to from the leaf at `index` of `size`; `None` where it is of another length.
+/// Computes the root from a leaf at `index` of `size` leaves and its proof; `None` if the proof has a wrong length.
 #[must_use]
 pub fn root_from_proof(leaf: &Hash, (index, size): (u64, u64), proof: &[Hash]) -> Option<Hash> {
     let steps = steps(index, size);
@@ -195,7 +197,7 @@ mod tests {
         (0..count).map(|number| Sha256::digest(number.to_be_bytes()).into()).collect()
     }
 
-    /// The definition of RFC 6962, word for word.
+    /// The definition of RFC 6962, taken literally.
     fn defined(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => Sha256::digest([]).into(),

@@ -1,5 +1,5 @@
-//! A proof that an event is on the trail, for who has neither the trail nor trust in the gateway (C2SP
-//! tlog-proof): the event, its way up the tree, and the head that was signed over it.
+//! A proof that an event is on the trail, for a verifier without the trail and without trust in the gateway (C2SP
+//! tlog-proof). It holds the event, its path up the tree, and the signed head that covers it.
 //!
 //! ```text
 //! c2sp.org/tlog-proof@v1
@@ -27,38 +27,38 @@ use crate::audit::trail::segment::each_line;
 
 const FORM: &str = "c2sp.org/tlog-proof@v1";
 
-/// That an event is on the trail.
+/// A proof that an event is on the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// The event's line, without its end.
+    /// The line of the event, without its line feed.
     pub line: Vec<u8>,
-    /// Its place, from 0.
+    /// The index of the event's leaf in the tree, from 0.
     pub index: u64,
-    /// The way up the tree.
+    /// The hashes on the path up the tree, from the leaf on.
     pub hashes: Vec<Hash>,
-    /// The head, a signed note.
+    /// The head that covers the event, a signed note.
     pub note: String,
 }
 
-/// Why a proof shows nothing.
+/// The reason why a proof is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The text is not one.
+    /// The text is not a proof.
     #[error("not a proof of the form c2sp.org/tlog-proof@v1")]
     Form,
-    /// The line is none of a trail, or was changed.
+    /// The line is not one of a trail, or was altered.
     #[error("the event's hash is not that of its content")]
     Line,
-    /// The head is not signed by the key.
+    /// The key has not signed the head.
     #[error("the head is not signed by this key")]
     Signature,
-    /// The way up leads elsewhere.
+    /// The path up the tree does not lead to the root of the head.
     #[error("the event is not in the tree of this head")]
     Elsewhere,
 }
 
 impl Proof {
-    /// The proof as a file has it.
+    /// Formats the proof as the text of a proof file.
     #[must_use]
     pub fn text(&self) -> String {
         let (extra, index) = (STANDARD.encode(&self.line), self.index);
@@ -66,10 +66,10 @@ impl Proof {
         format!("{FORM}\nextra {extra}\nindex {index}\n{hashes}\n{}", self.note)
     }
 
-    /// Reads what [`Self::text`] gives.
+    /// Parses a proof in the format of [`Self::text`].
     ///
     /// # Errors
-    /// [`ProofError::Form`].
+    /// [`ProofError::Form`] if the text has another format.
     pub fn parse(text: &str) -> Result<Self, ProofError> {
         let parsed = || {
             let (proof, note) = text.split_once("\n\n")?;
@@ -83,10 +83,10 @@ impl Proof {
         parsed().ok_or(ProofError::Form)
     }
 
-    /// The head that shows the event to be on the trail.
+    /// Verifies the proof, and returns the head that covers the event.
     ///
     /// # Errors
-    /// [`ProofError`].
+    /// [`ProofError::Line`], [`ProofError::Signature`] or [`ProofError::Elsewhere`] if that part is not valid.
     pub fn check(&self, key: &CheckpointKey) -> Result<Checkpoint, ProofError> {
         let (_, leaf) = verified_line(&self.line).ok_or(ProofError::Line)?;
         let head = key.open(&self.note).ok_or(ProofError::Signature)?;
@@ -103,11 +103,11 @@ struct Line<'a> {
     note: Option<String>,
 }
 
-/// Proves the last event of the call `request_id` by the first head in `dir` that is over it. `Ok(Err(_))` says
-/// why it cannot.
+/// Proves the last event of the call `request_id` by the first head in `dir` that covers it. `Ok(Err(_))` is the reason
+/// why there is no proof.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// An I/O error if a file cannot be read.
 pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static str>> {
     let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
     let (mut found, mut head) = (None, None);
@@ -134,11 +134,11 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
 }
 
-/// Proves that the trail in `dir` at the later head only adds to what it was at the earlier one: one hash a line.
-/// `Ok(Err(_))` says why it cannot.
+/// Proves that the trail in `dir` at the later head only adds to the trail at the earlier one. The proof has one hash
+/// per line. `Ok(Err(_))` is the reason why there is no proof.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// An I/O error if a file cannot be read.
 pub fn prove_consistency(
     dir: &Path,
     earlier: &Checkpoint,
@@ -160,7 +160,7 @@ pub fn prove_consistency(
     Ok(if is_consistent(old, new, &hashes) { Ok(text) } else { Err("the heads are not both of this trail") })
 }
 
-/// Whether such a proof shows that the later head only adds to the earlier one.
+/// Whether a proof from [`prove_consistency`] shows that the later head only adds to the earlier one.
 #[must_use]
 pub fn check_consistency(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
     let hashes: Option<Vec<Hash>> = proof.lines().map(hash).collect();
@@ -168,11 +168,12 @@ pub fn check_consistency(earlier: &Checkpoint, later: &Checkpoint, proof: &str) 
     hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
 }
 
-/// Hands over the leaf of each line after the first `gone`, while `take` wants more; whether each line was one.
+/// Passes the leaf of each line after the first `gone` events to `take`, while that returns true. Returns whether every
+/// line read was intact.
 fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(&Hash) -> bool) -> io::Result<bool> {
     let (mut skipping, mut intact) = (true, true);
     each_line(dir, |line| {
-        // A segment that was let go may be there still.
+        // A retired segment may not be deleted yet.
         skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= gone);
         if skipping {
             return true;

@@ -1,4 +1,4 @@
-//! Checking a trail offline: nothing here is shared with what wrote it but the form of a line.
+//! Offline verification of a trail. It shares nothing with the writer of the trail but the format of a line.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,45 +13,45 @@ use crate::audit::trail::last_head::LastHead;
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::{is_damage, open, parse_segment_name, read_line, segments};
 
-/// The first thing that is wrong with a trail.
+/// The first fault found in a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The segment's file name.
+    /// The file name of the segment.
     pub segment: String,
-    /// The line in it, from 1.
+    /// The line number in the segment, from 1.
     pub line: u64,
-    /// The `seq` that belongs there.
+    /// The `seq` that is expected there.
     pub seq: u64,
-    /// What is wrong.
+    /// A description of the fault.
     pub problem: String,
 }
 
-/// What a trail holds.
+/// The result of a verification.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Segments read.
+    /// Number of segments read.
     pub segments: u64,
-    /// Events read.
+    /// Number of events read.
     pub events: u64,
-    /// How many events before those were let go: a signed stub stands for them.
+    /// Number of retired events before those. A signed stub stands for them.
     pub retired: u64,
-    /// Intents without an outcome: calls in flight, or lost when the gateway last ended.
+    /// Number of intents without an outcome: calls in flight, or lost when the gateway last ended.
     pub open: u64,
-    /// Bytes after the last whole line: one being written, or torn when the gateway last ended.
+    /// Number of bytes after the last complete line, which is being written or was torn when the gateway last ended.
     pub unfinished_bytes: u64,
-    /// When the first event that was read was recorded, and the last (RFC 3339).
+    /// Time of the first event that was read (RFC 3339).
     pub first: Option<String>,
-    /// The same of the last one.
+    /// Time of the last event that was read (RFC 3339).
     pub last: Option<String>,
     /// The hash of the last event.
     pub head: String,
-    /// Heads read. Where keys are given, each is signed by one of them.
+    /// Number of heads read. If keys are given, one of them has signed each head.
     pub heads: u64,
-    /// Events that no head is over: those since the last one.
+    /// Number of events after the last head, which no head covers.
     pub unsigned: u64,
-    /// The last head, a signed note; kept elsewhere, it makes any later change of what is before it show.
+    /// The last head, a signed note. If an auditor stores it elsewhere, any later change of the events before it shows.
     pub checkpoint: Option<String>,
-    /// The first thing that is wrong; nothing after it was read.
+    /// The first fault. Nothing after it was read.
     pub finding: Option<Finding>,
 }
 
@@ -71,17 +71,17 @@ struct HeadLine {
     note: String,
 }
 
-/// What an auditor trusts.
+/// The keys and heads that an auditor trusts.
 #[derive(Debug, Default)]
 pub struct TrustAnchors {
-    /// Public keys of the gateway: each head must be signed by one. None: signatures are not looked at.
+    /// Public keys of the gateway, one of which must have signed each head. If empty, signatures are not checked.
     pub keys: Vec<CheckpointKey>,
-    /// Heads that were kept elsewhere: the trail must be what it was then, and go on from there.
+    /// Heads stored elsewhere. The trail must agree with each of them and continue from it.
     pub heads: Vec<Checkpoint>,
 }
 
 impl TrustAnchors {
-    /// What a head says, where a trusted key has signed it; where none is given, whoever has.
+    /// Returns the content of a head if a trusted key has signed it. Without trusted keys, returns it unverified.
     #[must_use]
     pub fn open(&self, note: &str) -> Option<Checkpoint> {
         match self.keys.as_slice() {
@@ -91,17 +91,17 @@ impl TrustAnchors {
     }
 }
 
-/// So many events without a head are never written: they are due much earlier.
+/// More events than this without a head are never written, since heads are due much earlier.
 const MOST_UNSIGNED: u64 = 2_000_000;
 
-/// A trail that changes while it is read is read so often again.
+/// How often a trail is read again if it changes while it is read.
 const TRIES: u32 = 4;
 
-/// Reads every segment in `dir`, in order, and checks each event against the one before, and against every
-/// head that covers it. `progress` receives the number of bytes that were read, from time to time.
+/// Reads every segment in `dir` in order. Checks each event against the one before, and against every head that covers
+/// it. `progress` receives the number of bytes read so far from time to time.
 ///
 /// # Errors
-/// [`io::Error`] where a file cannot be read. What is wrong inside a file is a [`Finding`] of the report.
+/// An [`io::Error`] if a file cannot be read. A fault inside a file is a [`Finding`] of the report.
 ///
 /// # Examples
 ///
@@ -116,10 +116,11 @@ pub fn verify(dir: &Path, trusted: &TrustAnchors, progress: impl FnMut(u64)) -> 
     verify_against(None, dir, trusted, progress)
 }
 
-/// The same, where the trail must also hold what the `last` head names that the state folder has. It is read before.
+/// Verifies like [`verify`], and checks that the trail holds what `last` names. The caller must read this last head of
+/// the state folder before the call.
 ///
 /// # Errors
-/// As those of [`verify`].
+/// The errors of [`verify`].
 pub fn verify_against(
     last: Option<&LastHead>,
     dir: &Path,
@@ -128,7 +129,7 @@ pub fn verify_against(
 ) -> io::Result<Report> {
     for _ in 0..TRIES {
         match verify_once(last, dir, trusted, &mut progress) {
-            // A running gateway has let it go, or compressed it, since it was listed.
+            // A running gateway has deleted or compressed a segment since the listing.
             Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
             done => return done,
         }
@@ -151,7 +152,7 @@ fn verify_once(
             return Ok(walk.close(report));
         }
         report.retired = stub.through;
-        // Nobody had the time to remove them.
+        // Skip segments that were retired but not deleted yet.
         let gone = paths.iter().zip(paths.iter().skip(1)).take_while(|(_, next)| {
             parse_segment_name(next).is_some_and(|(first, _)| first <= stub.through + 1)
         });
@@ -185,16 +186,16 @@ struct TrailVerifier<'t> {
     last: Option<&'t LastHead>,
     prev: Vec<u8>,
     next_seq: u64,
-    /// Calls with an intent whose outcome was not read yet.
+    /// Ids of calls with an intent whose outcome was not read yet.
     calls: HashSet<String>,
     tree: MerkleTree,
     heads: u64,
-    /// Events since the last head.
+    /// Number of events since the last head.
     unsigned: u64,
     checkpoint: Option<String>,
-    /// How many events a stub stands for, and how many the trail says were let go.
+    /// Number of events that a stub stands for, and number that the trail records as retired.
     retired: (u64, u64),
-    /// When the first event was recorded, and the last.
+    /// Times of the first and the last event.
     times: (Option<String>, String),
 }
 
@@ -215,7 +216,7 @@ impl<'t> TrailVerifier<'t> {
         }
     }
 
-    /// Goes on after what was let go.
+    /// Continues after the retired events that a stub stands for.
     fn go_on_from(&mut self, stub: &RetiredStub) -> Result<(), &'static str> {
         let head = self.trusted.open(&stub.note);
         let head = head.ok_or("forged: the stub is not signed by a key that is trusted")?;
@@ -228,7 +229,7 @@ impl<'t> TrailVerifier<'t> {
             .map_err(|_| "forked: what was let go is not what the head that was kept is over")
     }
 
-    /// Takes the lines of one segment. `Ok(Err(_))` names the first that is wrong, by its number, and why.
+    /// Verifies the lines of one segment. `Ok(Err(_))` has the number of the first faulty line, and the fault.
     fn segment(
         &mut self,
         (path, is_last): (&Path, bool),
@@ -310,7 +311,7 @@ impl<'t> TrailVerifier<'t> {
         Ok(())
     }
 
-    /// A head must be over all that is before it, as it was.
+    /// Checks that a head covers exactly the events before it.
     fn head(&mut self, line: &[u8]) -> Result<(), String> {
         let HeadLine { note } = serde_json::from_slice(line).map_err(|error| format!("no head: {error}"))?;
         let head =
@@ -330,7 +331,7 @@ impl<'t> TrailVerifier<'t> {
         Ok(())
     }
 
-    /// Whether what was read so far is what it was when a head was kept.
+    /// Checks that the events read so far agree with the heads stored elsewhere.
     fn check_agreement(&self) -> Result<(), String> {
         let size = self.tree.size();
         if let Some(last) = self.last.filter(|last| last.events == size)
@@ -350,7 +351,7 @@ impl<'t> TrailVerifier<'t> {
         }
     }
 
-    /// What must hold at the end of the trail.
+    /// Checks what must hold at the end of the trail.
     fn reaches_all(&self) -> Result<(), String> {
         let size = self.tree.size();
         if self.retired.0 > self.retired.1 {
