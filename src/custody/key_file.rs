@@ -1,5 +1,5 @@
-//! The file of the master key: written beside its name, flushed, and only then put under it, so that
-//! a file of that name is always a whole key.
+//! The file of the master key. A key is written to a temporary file, flushed, and then renamed, so that the file always
+//! holds a complete key.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -11,21 +11,20 @@ use rustix::io::Errno;
 use super::master_key::MasterKey;
 use crate::fs::trust::{self, folder};
 
-/// The right to make, rotate and rename the keys of a folder, which one process has at a time, until it
-/// is dropped.
+/// An exclusive lock on the keys of a folder, held until it is dropped. Its holder may create, rotate and rename them.
 #[derive(Debug)]
 pub struct KeyLock(#[expect(dead_code, reason = "the lock ends with it")] File);
 
-/// Where the next key of a rotation stands until the store is sealed with it.
+/// Returns the path of a rotation's next key, which is there until the store is sealed with it.
 #[must_use]
 pub fn next(path: &Path) -> PathBuf {
     beside(path, ".next")
 }
 
-/// Makes a new key at `path`, readable by its owner alone, unless another has made one there meanwhile.
+/// Creates a new private key file at `path`, unless another process has created one there meanwhile.
 ///
 /// # Errors
-/// As the file system's, or where there are no random bytes.
+/// An I/O error if the file cannot be written, or the system gives no random bytes.
 pub fn create(path: &Path) -> io::Result<()> {
     let _alone = lock(path)?;
     if path.try_exists()? {
@@ -38,40 +37,40 @@ pub fn create(path: &Path) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// Puts the next key beside the one at `path`, in the place of one that a rotation left behind. Who
-/// could read the one can read the other.
+/// Writes the next key beside the one at `path`, and replaces one that an earlier rotation left behind. Users who can
+/// read the current key can read the next one.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the file cannot be written or flushed.
 pub fn stage(path: &Path, key: &MasterKey, _: &KeyLock) -> io::Result<()> {
     write(|next| trust::create_for(next, path), &next(path), key)?;
     sync_folder(path)
 }
 
-/// Makes the next key the one at `path`. Only who is alone knows that what it has read is still there:
-/// another's next key in the place of one that is in use would leave the latter nowhere.
+/// Renames the next key to `path`. The lock ensures that the file is still the one that the caller has read. Otherwise
+/// another process's next key could replace the one in use, which would be lost.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the file cannot be renamed, or the folder cannot be flushed.
 pub fn promote(path: &Path, _: &KeyLock) -> io::Result<()> {
     fs::rename(next(path), path)?;
     sync_folder(path)
 }
 
-/// Keeps others from making or rotating a key in the same folder, and waits for one who does.
+/// Locks the folder of `path` against other processes that create or rotate keys. Waits for a current holder.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the folder cannot be opened or locked.
 pub fn lock(path: &Path) -> io::Result<KeyLock> {
     let folder = File::open(folder(path))?;
     flock(&folder, FlockOperation::LockExclusive)?;
     Ok(KeyLock(folder))
 }
 
-/// The same without waiting; `None` while another is at it.
+/// Locks the folder like [`lock`], without waiting; `None` if another process holds the lock.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the folder cannot be opened or locked.
 pub fn try_lock(path: &Path) -> io::Result<Option<KeyLock>> {
     let folder = File::open(folder(path))?;
     match flock(&folder, FlockOperation::NonBlockingLockExclusive) {

@@ -1,4 +1,4 @@
-//! By what a secret is recognised that must not be kept.
+//! Salted digests that recognise a secret without storing it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 const SALT: usize = 16;
 const DIGEST: usize = 16;
-/// How often a secret is hashed, so that guessing it is slow.
+/// The number of hash rounds, which make guessing a secret slow.
 const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 
 /// A salted digest of a secret by PBKDF2 with HMAC-SHA256 (RFC 8018 §5.2), 100,000 rounds.
@@ -18,7 +18,7 @@ const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 pub struct Mark([u8; SALT], [u8; DIGEST]);
 
 impl Mark {
-    /// The mark of a secret, with a fresh salt; `None` where the system gives no random bytes. Takes milliseconds.
+    /// Makes the mark of a secret with a fresh salt; `None` if the system gives no random bytes. Takes milliseconds.
     #[must_use]
     pub fn new(secret: &[u8]) -> Option<Self> {
         let (mut salt, mut digest) = ([0; SALT], [0; DIGEST]);
@@ -27,13 +27,13 @@ impl Mark {
         Some(Self(salt, digest))
     }
 
-    /// Whether it is the mark of this secret. Takes milliseconds.
+    /// Whether this is the mark of the given secret. Takes milliseconds.
     #[must_use]
     pub fn is_of(&self, secret: &[u8]) -> bool {
         pbkdf2::verify(PBKDF2_HMAC_SHA256, ROUNDS, &self.0, secret, &self.1).is_ok()
     }
 
-    /// Reads what it is shown as.
+    /// Parses a mark in the format of its `Display`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = STANDARD_NO_PAD.decode(text).ok()?;
@@ -42,7 +42,7 @@ impl Mark {
     }
 }
 
-/// In base64.
+/// Formats the salt and the digest in base64.
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&STANDARD_NO_PAD.encode([&self.0[..], &self.1[..]].concat()))

@@ -1,8 +1,8 @@
-//! The master key: what the data key of every sealed record is wrapped by. It is kept apart from the
-//! store, or derived from a passphrase.
+//! The master key, which wraps the data key of every sealed record. It is kept apart from the store, or derived from a
+//! passphrase.
 //!
-//! The store keeps a proof of it, made before anything else is sealed: a value sealed with it, which
-//! tells a wrong key from an altered record, and how a passphrase becomes a key.
+//! The store holds a proof of the master key, made before anything else is sealed. The proof contains a sealed value,
+//! which distinguishes a wrong key from an altered record, and the parameters that derive a key from a passphrase.
 
 use std::fmt;
 
@@ -15,55 +15,55 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::seal::{Binding, UnsealError, seal, unseal};
 use crate::secret::Secret;
 
-/// Bytes of a key.
+/// Length of a key in bytes.
 pub(super) const KEY_LEN: usize = 32;
 const SALT_LEN: usize = 16;
 
-/// What tells keys apart, and is no secret.
+/// The public id of a key, which distinguishes keys.
 pub type KeyId = [u8; 8];
 
-/// A master key. `Debug` shows its id alone.
+/// A master key. Its `Debug` output shows only the id.
 pub struct MasterKey {
-    /// Not an array: wherever one is moved, its bytes stay behind.
+    /// Not an array, since every move of an array leaves a copy of its bytes behind.
     key: Zeroizing<Vec<u8>>,
     id: KeyId,
 }
 
-/// Why there is no master key, or not the right one.
+/// The reason why there is no master key, or a wrong one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
-    /// The text is not what a master key looks like.
+    /// The text does not have the format of a master key.
     #[error("it is no master key: 32 bytes in base64 are one")]
     Form,
-    /// The store was sealed with another.
+    /// The store was sealed with another key.
     #[error("the store was sealed with the master key {sealed_with}, and this is {held}")]
     Another {
         /// The id of the key that the store was sealed with.
         sealed_with: String,
-        /// The id of this one.
+        /// The id of the given key.
         held: String,
     },
     /// The passphrase is not the one that the store was sealed with.
     #[error("the passphrase is not the one that the store was sealed with")]
     Passphrase,
-    /// The passphrase is too short to be one.
+    /// The passphrase has fewer than 12 bytes.
     #[error("a passphrase has at least 12 characters")]
     Short,
-    /// The proof in the store was altered, or is of a form that this version does not know.
+    /// The proof in the store was altered, or has a format unknown to this version.
     #[error("the store's proof of the master key was altered, or is of an unknown form")]
     Proof,
-    /// The store was sealed by a passphrase and a key is given, or the reverse.
+    /// The store was sealed with a passphrase and a key is given, or the reverse.
     #[error("the store was sealed with {0}, and the configuration names the other")]
     Kind(&'static str),
-    /// The system gives no random bytes, or not the memory to derive a key.
+    /// The system gives no random bytes, or not enough memory to derive a key.
     #[error("the system gives no random bytes, or too little memory")]
     System,
 }
 
 impl MasterKey {
-    /// `key` is of [`KEY_LEN`] bytes.
+    /// Makes a master key of `key`, which has [`KEY_LEN`] bytes.
     pub(super) fn new(key: Zeroizing<Vec<u8>>) -> Self {
-        // One way, so that it tells nothing of the key.
+        // A one-way function, so that the id reveals nothing of the key.
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"claviger master key id 1");
         let mut id = KeyId::default();
         for (byte, of_tag) in id.iter_mut().zip(tag.as_ref()) {
@@ -72,23 +72,23 @@ impl MasterKey {
         Self { key, id }
     }
 
-    /// A new key.
+    /// Generates a new random key.
     ///
     /// # Errors
-    /// [`MasterKeyError::System`].
+    /// [`MasterKeyError::System`] if the system gives no random bytes.
     pub fn generate() -> Result<Self, MasterKeyError> {
         let mut key = Zeroizing::new(vec![0; KEY_LEN]);
         rand::fill(&mut key).map_err(|_| MasterKeyError::System)?;
         Ok(Self::new(key))
     }
 
-    /// Reads a key as a file or a variable holds it: base64, one line end at most.
+    /// Parses a key as a file or a variable holds it: base64, with at most one line end.
     ///
     /// # Errors
-    /// [`MasterKeyError::Form`].
+    /// [`MasterKeyError::Form`] if the text is not 32 bytes in base64.
     pub fn parse(text: &Secret) -> Result<Self, MasterKeyError> {
         let text = line(text);
-        // With room for all of the text, so that growing leaves no copy behind.
+        // Reserve room for the whole text, so that the buffer never grows and leaves no copy behind.
         let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
         STANDARD.decode_vec(text, &mut key).map_err(|_| MasterKeyError::Form)?;
         if key.len() != KEY_LEN {
@@ -97,7 +97,7 @@ impl MasterKey {
         Ok(Self::new(key))
     }
 
-    /// The key as a file holds it.
+    /// Formats the key as a file holds it.
     #[must_use]
     pub fn text(&self) -> Secret {
         let mut text = STANDARD.encode(&*self.key);
@@ -108,13 +108,13 @@ impl MasterKey {
         Secret::new(line)
     }
 
-    /// What tells it from others.
+    /// Returns the public id of the key.
     #[must_use]
     pub fn id(&self) -> &KeyId {
         &self.id
     }
 
-    /// The id in text.
+    /// Returns the id as hexadecimal text.
     #[must_use]
     pub fn shown_id(&self) -> String {
         to_hex(&self.id)
@@ -131,24 +131,24 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// A key's id in text.
+/// Formats a key's id as hexadecimal text.
 pub(super) fn to_hex(id: &[u8]) -> String {
     id.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// The text without the line end that an editor leaves.
+/// Strips the line end that an editor appends.
 fn line(text: &Secret) -> &[u8] {
     let text = text.expose();
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
-/// Where the proof is kept.
+/// The place of the proof in the store.
 const PROOF: Binding<'_> = Binding { table: "store", row: "1", column: "proof" };
-/// What is sealed in it.
+/// The plaintext of the sealed value in the proof.
 const PROVEN: &[u8] = b"claviger";
 
-/// How the store's master key comes about, and by what it is known.
+/// The proof of the store's master key: how the key is obtained, and a sealed value that only this key opens.
 ///
 /// ```text
 /// 1 │ sealed                                    a key
@@ -160,20 +160,20 @@ pub struct KeyCheck {
     sealed: Vec<u8>,
 }
 
-/// How a passphrase becomes a key: argon2id, one lane.
+/// The parameters that derive a key from a passphrase, by argon2id with one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Derivation {
-    /// KiB.
+    /// Memory in KiB.
     memory: u32,
     passes: u32,
     salt: [u8; SALT_LEN],
 }
 
 impl KeyCheck {
-    /// Reads the proof of a store.
+    /// Parses the proof of a store.
     ///
     /// # Errors
-    /// [`MasterKeyError::Proof`].
+    /// [`MasterKeyError::Proof`] if the format is not known.
     pub fn parse(bytes: &[u8]) -> Result<Self, MasterKeyError> {
         let (form, rest) = bytes.split_first().ok_or(MasterKeyError::Proof)?;
         match form {
@@ -190,7 +190,7 @@ impl KeyCheck {
         }
     }
 
-    /// The proof as the store keeps it.
+    /// Formats the proof as the store holds it.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -207,19 +207,20 @@ impl KeyCheck {
         bytes
     }
 
-    /// The proof of a key.
+    /// Makes the proof of a key.
     ///
     /// # Errors
-    /// [`MasterKeyError::System`].
+    /// [`MasterKeyError::System`] if the encryption fails.
     pub fn of_key(key: &MasterKey) -> Result<Self, MasterKeyError> {
         let sealed = seal(key, PROOF, PROVEN).map_err(|_| MasterKeyError::System)?;
         Ok(Self { derivation: None, sealed })
     }
 
-    /// Derives a key from a passphrase by a fresh salt; with its proof.
+    /// Derives a key from a passphrase with a fresh salt. Returns it with its proof.
     ///
     /// # Errors
-    /// [`MasterKeyError::Short`] and [`MasterKeyError::System`].
+    /// [`MasterKeyError::Short`] if the passphrase is too short, [`MasterKeyError::System`] if the system lacks random
+    /// bytes or memory.
     pub fn of_passphrase(passphrase: &Secret) -> Result<(MasterKey, Self), MasterKeyError> {
         if line(passphrase).len() < SHORTEST {
             return Err(MasterKeyError::Short);
@@ -232,10 +233,11 @@ impl KeyCheck {
         Ok((key, Self { derivation: Some(derivation), sealed }))
     }
 
-    /// The key that a passphrase becomes, if it is the one of this proof.
+    /// Derives the key from a passphrase, and checks it against this proof.
     ///
     /// # Errors
-    /// [`MasterKeyError`].
+    /// [`MasterKeyError::Passphrase`] if the passphrase is wrong, [`MasterKeyError::Kind`] if the store was sealed with
+    /// a key, or another [`MasterKeyError`] if the derivation or the proof fails.
     pub fn derive(&self, passphrase: &Secret) -> Result<MasterKey, MasterKeyError> {
         let derivation = self.derivation.as_ref().ok_or(MasterKeyError::Kind("a key"))?;
         let key = derivation.derive(passphrase)?;
@@ -245,10 +247,11 @@ impl KeyCheck {
         }
     }
 
-    /// Whether the store was sealed with this key.
+    /// Checks that the store was sealed with this key.
     ///
     /// # Errors
-    /// [`MasterKeyError`].
+    /// [`MasterKeyError::Another`] if the key is wrong, [`MasterKeyError::Kind`] if the store was sealed with a
+    /// passphrase, [`MasterKeyError::Proof`] if the proof was altered.
     pub fn holds(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
         match self.derivation {
             Some(_) => Err(MasterKeyError::Kind("a passphrase")),
@@ -256,7 +259,7 @@ impl KeyCheck {
         }
     }
 
-    /// Whether this key is the one, however it came about.
+    /// Whether this is the store's master key, given as a key or derived from a passphrase.
     #[must_use]
     pub fn is_of(&self, key: &MasterKey) -> bool {
         self.opens(key).is_ok()
@@ -275,13 +278,13 @@ impl KeyCheck {
     }
 }
 
-/// The shortest passphrase, in bytes.
+/// Length of the shortest accepted passphrase in bytes.
 const SHORTEST: usize = 12;
-/// What deriving a key takes: KiB, and passes over them. More than the least that OWASP advises
-/// (19 MiB, 2 passes), since it happens once a start.
+/// Cost of the key derivation: memory in KiB, and passes over it. It exceeds the minimum that OWASP recommends (19 MiB,
+/// 2 passes), since a start derives the key only once.
 const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 3;
-/// The most that a proof may ask for: one that was altered must not take the machine down.
+/// The highest cost that a proof may require. An altered proof must not exhaust the machine.
 const MOST_MEMORY: u32 = 1024 * 1024;
 const MOST_PASSES: u32 = 16;
 
@@ -357,7 +360,7 @@ mod tests {
         assert_eq!(proof.derive(&secret("correct horse batterY")).unwrap_err(), MasterKeyError::Passphrase);
         assert_eq!(proof.holds(&key), Err(MasterKeyError::Kind("a passphrase")));
         assert_eq!(KeyCheck::of_passphrase(&secret("short")).unwrap_err(), MasterKeyError::Short);
-        // Nobody else's table of passphrases helps.
+        // A precomputed table of passphrases does not help, since each salt is fresh.
         assert_ne!(KeyCheck::of_passphrase(&phrase).unwrap().0.id(), key.id());
     }
 

@@ -1,5 +1,5 @@
-//! What a credential is made of, checked when it is taken in: JumpServer answers 500, not 401, to
-//! most of what is wrong with a key, so that nobody could tell later.
+//! The content of credentials, checked when the operator enters it. JumpServer answers 500, not 401, to most faults of
+//! a key, so the cause could not be found later.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use uuid::Uuid;
 use crate::secret::Secret;
 use crate::signature::{HmacKey, NoRsaKey, RsaKey};
 
-/// What kinds of credential there are.
+/// The kinds of credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Key id and secret, which signs.
+    /// A key id and a secret that signs requests.
     AccessKey,
     /// A secret that is sent as it is.
     Value,
-    /// Name and password, for which the upstream gives a token.
+    /// A user name and password, in exchange for which the upstream issues a token.
     Login,
-    /// Id and key of a system that signs by RSA.
+    /// The id and key of a system that signs with RSA.
     Rsa,
-    /// Id and secret of an OAuth 2.0 client, for which a token is given.
+    /// The id and secret of an OAuth 2.0 client, in exchange for which a token is issued.
     Client,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds, in order.
     pub const ALL: [Self; 5] = [Self::AccessKey, Self::Value, Self::Login, Self::Rsa, Self::Client];
 
-    /// Its name, in files and rows.
+    /// Returns the name of the kind in files and rows.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// The kind of this name.
+    /// Parses the name of a kind.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
@@ -51,49 +51,49 @@ impl Kind {
 pub enum Material {
     /// Key id and secret of an access key.
     AccessKey {
-        /// The key's id, sent in clear.
+        /// The id of the key, sent in plaintext.
         id: String,
-        /// The secret, ready to sign.
+        /// The secret, prepared for signing.
         key: HmacKey,
     },
     /// A secret that is sent as it is: an API key, a token. Visible ASCII.
     Value(Secret),
-    /// Name and password of a login.
+    /// The user name and password of a login.
     Login {
-        /// The name.
+        /// The user name.
         username: String,
         /// The password, in UTF-8.
         password: Secret,
     },
-    /// Id and key that sign by RSA.
+    /// The id and key of a system that signs with RSA.
     Rsa {
-        /// The key's id, sent in clear.
+        /// The id of the key, sent in plaintext.
         id: String,
-        /// The key.
+        /// The private key.
         key: RsaKey,
     },
     /// Id and secret of an OAuth 2.0 client.
     Client {
-        /// The client's id.
+        /// The id of the client.
         id: String,
-        /// The secret. Visible ASCII.
+        /// The secret of the client. Visible ASCII.
         secret: Secret,
     },
 }
 
-/// Why material cannot be taken.
+/// The reason why material is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MaterialError {
-    /// This version knows no such kind.
+    /// This version does not know the kind.
     #[error("this version knows no credential of this kind")]
     Kind,
-    /// The key id is no UUID.
+    /// The key id is not a UUID.
     #[error("the key id is not a UUID")]
     KeyId,
-    /// There is a key id and nothing that has one: what is sent as it is may be a key's secret.
+    /// An id is given for a kind that has none. The value, which is sent as it is, may be the secret of a key.
     #[error("a credential of the kind `value` has no id")]
     IdOfValue,
-    /// The key id holds characters that no header may carry.
+    /// The key id has characters that a header must not contain.
     #[error("the key id holds a quote or a character that no header can carry")]
     KeyIdBytes,
     /// The secret is empty.
@@ -102,29 +102,31 @@ pub enum MaterialError {
     /// The secret has a blank at one of its ends.
     #[error("the secret begins or ends with a blank: remove it")]
     Blank,
-    /// The secret holds bytes that are not printable ASCII.
+    /// The secret has bytes that are not printable ASCII.
     #[error("the secret holds bytes that are not printable ASCII")]
     NotAscii,
-    /// The user name cannot be one.
+    /// The user name is empty, too long, or has control characters.
     #[error("the user name is empty, longer than 255 bytes, or holds control characters")]
     Username,
-    /// The password holds what nobody types.
+    /// The password has control characters, or is not UTF-8.
     #[error("the password holds control characters, or is not UTF-8")]
     Password,
-    /// The key is none that can be used.
+    /// The RSA key is not usable.
     #[error(transparent)]
     Rsa(#[from] NoRsaKey),
-    /// The id of a client cannot be one.
+    /// The id of the client is empty, too long, or not printable ASCII.
     #[error("the client's id is empty, longer than 255 bytes, or not printable ASCII")]
     ClientId,
 }
 
 impl Material {
-    /// Takes material of a kind as the file and the store name it. `id` is the key id of an access key,
-    /// an RSA key or a client, the user name of a login, and empty for a value; `uuid` says that the product's key ids are UUIDs.
+    /// Parses material of a kind named as in the configuration file and the store.
+    ///
+    /// `id` is the key id of an access key, RSA key or client, the user name of a login, and empty for a value. `uuid`
+    /// is whether the product's key ids are UUIDs.
     ///
     /// # Errors
-    /// [`MaterialError`], which never shows the secret.
+    /// A [`MaterialError`] that names the fault and never shows the secret.
     pub fn parse(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, MaterialError> {
         match Kind::parse(kind) {
             Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
@@ -137,11 +139,11 @@ impl Material {
         }
     }
 
-    /// Takes an access key. `uuid` says that the product's key ids are UUIDs. One line end after
-    /// the secret, as editors leave it, is not part of it.
+    /// Parses an access key. `uuid` is whether the product's key ids are UUIDs. One line end after the secret, which
+    /// editors append, is ignored.
     ///
     /// # Errors
-    /// [`MaterialError`], which never shows the secret.
+    /// A [`MaterialError`] that names the fault and never shows the secret.
     pub fn access_key(id: &str, secret: &Secret, uuid: bool) -> Result<Self, MaterialError> {
         if uuid && (id.len() != 36 || Uuid::try_parse(id).is_err()) {
             return Err(MaterialError::KeyId);
@@ -150,18 +152,18 @@ impl Material {
         Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(lock(secret)?) })
     }
 
-    /// Takes a secret that is sent as it is. One line end after it is not part of it.
+    /// Parses a secret that is sent as it is. One line end after it is ignored.
     ///
     /// # Errors
-    /// [`MaterialError`], which never shows the secret.
+    /// A [`MaterialError`] that names the fault and never shows the secret.
     pub fn value(secret: &Secret) -> Result<Self, MaterialError> {
         Ok(Self::Value(Secret::new(lock(secret)?.to_vec())))
     }
 
-    /// Takes name and password of a login. One line end after the password is not part of it.
+    /// Parses user name and password of a login. One line end after the password is ignored.
     ///
     /// # Errors
-    /// [`MaterialError`], which never shows the password.
+    /// A [`MaterialError`] that names the fault and never shows the password.
     pub fn login(username: &str, password: &Secret) -> Result<Self, MaterialError> {
         if username.is_empty() || username.len() > 255 || username.chars().any(char::is_control) {
             return Err(MaterialError::Username);
@@ -174,19 +176,19 @@ impl Material {
         Ok(Self::Login { username: username.to_owned(), password: Secret::new(password.to_vec()) })
     }
 
-    /// Takes id and key of a system that signs by RSA, in PEM.
+    /// Parses id and key of a system that signs with RSA. The key is in PEM.
     ///
     /// # Errors
-    /// [`MaterialError`], which never shows the key.
+    /// A [`MaterialError`] that names the fault and never shows the key.
     pub fn rsa(id: &str, pem: &Secret) -> Result<Self, MaterialError> {
         check_key_id(id)?;
         Ok(Self::Rsa { id: id.to_owned(), key: RsaKey::parse(pem.expose())? })
     }
 
-    /// Takes id and secret of an OAuth 2.0 client. One line end after the secret is not part of it.
+    /// Parses id and secret of an OAuth 2.0 client. One line end after the secret is ignored.
     ///
     /// # Errors
-    /// [`MaterialError`], which never shows the secret.
+    /// A [`MaterialError`] that names the fault and never shows the secret.
     pub fn client(id: &str, secret: &Secret) -> Result<Self, MaterialError> {
         let printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         if id.is_empty() || id.len() > 255 || !id.bytes().all(printable) {
@@ -195,7 +197,7 @@ impl Material {
         Ok(Self::Client { id: id.to_owned(), secret: Secret::new(lock(secret)?.to_vec()) })
     }
 
-    /// Its kind.
+    /// Returns the kind of the material.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -207,7 +209,7 @@ impl Material {
         }
     }
 
-    /// The part that is no secret: an id, or a name. A value has none.
+    /// Returns the public part: an id or a user name. A value has none.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
@@ -217,7 +219,7 @@ impl Material {
         }
     }
 
-    /// Whether both are the same login: what the upstream gave for one is good for the other.
+    /// Whether both are the same login, so that a token issued for one is valid for the other.
     #[must_use]
     pub fn is_same_login(&self, other: &Self) -> bool {
         match (self, other) {
@@ -244,7 +246,7 @@ fn same(one: &Secret, other: &Secret) -> bool {
     one.expose().ct_eq(other.expose()).into()
 }
 
-/// An id that stands in quotes in a header.
+/// Checks an id that is sent in quotes in a header.
 fn check_key_id(id: &str) -> Result<(), MaterialError> {
     let quotable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if id.is_empty() || id.len() > 255 || !id.bytes().all(quotable) {
@@ -254,7 +256,7 @@ fn check_key_id(id: &str) -> Result<(), MaterialError> {
     }
 }
 
-/// The secret without the line end that editors leave after it.
+/// Strips the line end that editors append to a secret. Fails if the secret is empty.
 fn first_line(secret: &Secret) -> Result<&[u8], MaterialError> {
     let secret = secret.expose();
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
@@ -262,7 +264,7 @@ fn first_line(secret: &Secret) -> Result<&[u8], MaterialError> {
     if secret.is_empty() { Err(MaterialError::Empty) } else { Ok(secret) }
 }
 
-/// The same where it can stand in a header.
+/// Strips the line end of a secret, and checks that a header can carry it.
 fn lock(secret: &Secret) -> Result<&[u8], MaterialError> {
     let secret = first_line(secret)?;
     if secret.trim_ascii_start().len() < secret.len() || matches!(secret.last(), Some(b' ' | b'\t')) {
@@ -363,7 +365,7 @@ mod tests {
             let id = match kind {
                 Kind::AccessKey | Kind::Login | Kind::Client => "an-id",
                 Kind::Value => "",
-                // What is taken for one is shown beside its parser.
+                // The tests beside the RSA parser show which keys are accepted.
                 Kind::Rsa => continue,
             };
             let made = Material::parse(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);

@@ -1,4 +1,4 @@
-//! Custody of the keys: credentials by name, unsealed only for a call that is recorded.
+//! Custody of credentials by name. A credential is unsealed only for a call whose intent is recorded.
 
 pub mod key_file;
 mod mark;
@@ -26,60 +26,60 @@ use crate::origin::Origin;
 /// A named credential, bound to the origins it may be sent to.
 #[derive(Debug)]
 pub struct Credential {
-    /// Its name.
+    /// The name of the credential.
     pub name: Name,
-    /// Its version, from 1.
+    /// The version number, from 1.
     pub version: u32,
-    /// Where it may go: to the endpoints of one upstream, sorted.
+    /// The origins that it may be sent to: the endpoints of one upstream, sorted.
     pub origins: Vec<Origin>,
-    /// Since when the version is what it is, where that is known: one of the store since it was stored,
-    /// which tells it from one of the same number that was removed.
+    /// The time since which this version is unchanged, if known. For a version of the store it is the time of storage,
+    /// which distinguishes it from a removed version with the same number.
     pub since: Option<SystemTime>,
-    /// Whether it is the store's.
+    /// Whether the credential comes from the store.
     pub stored: bool,
-    /// None where it is not to be had now.
+    /// The secret content; `None` if the credential is not available now.
     material: Option<Arc<Material>>,
 }
 
 impl Credential {
-    /// A credential in custody.
+    /// Makes a credential whose material is available.
     #[must_use]
     pub fn new(name: Name, version: u32, origins: Vec<Origin>, material: Material) -> Self {
         Self { name, version, origins, since: None, stored: false, material: Some(Arc::new(material)) }
     }
 
-    /// The same, known to be what it is since then.
+    /// Sets the time since which this version is unchanged.
     #[must_use]
     pub fn with_start(self, since: Option<SystemTime>) -> Self {
         Self { since, ..self }
     }
 
-    /// The same, as one that came from the store.
+    /// Marks the credential as one of the store.
     #[must_use]
     pub fn of_store(self) -> Self {
         Self { stored: true, ..self }
     }
 
-    /// A credential that grants name and that is not to be had now.
+    /// Makes a credential that grants name but that is not available now.
     #[must_use]
     pub fn new_unavailable(name: Name, origins: Vec<Origin>) -> Self {
         Self { name, version: 0, origins, since: None, stored: false, material: None }
     }
 
-    /// The same material, in custody of another snapshot.
+    /// Makes a copy for another snapshot, which shares the material.
     #[must_use]
     pub fn share(&self) -> Self {
         let (name, origins, material) = (self.name, self.origins.clone(), self.material.clone());
         Self { name, version: self.version, origins, since: self.since, stored: self.stored, material }
     }
 
-    /// The part that is no secret: an access key's id, the name of a login.
+    /// Returns the public part: the id of an access key, the user name of a login.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.material.as_deref().and_then(Material::id)
     }
 
-    /// Whether a mark is that of the secret of this login. Takes milliseconds.
+    /// Whether `mark` is the mark of this login's secret. Takes milliseconds.
     #[must_use]
     pub fn is_marked(&self, mark: &Mark) -> bool {
         match self.material.as_deref() {
@@ -90,8 +90,8 @@ impl Credential {
         }
     }
 
-    /// Whether what was obtained with `former` may still be used for this one: the same version of the
-    /// same login, for the same origin.
+    /// Whether a token obtained with `former` is still valid for this credential: the same version of the same login,
+    /// for the same origins.
     #[must_use]
     pub fn is_same_login_as(&self, former: &Self) -> bool {
         let known = |held: &Self| (held.name, held.version, held.since);
@@ -102,7 +102,7 @@ impl Credential {
     }
 }
 
-/// Every credential, by its place.
+/// All credentials of a snapshot, by their index.
 #[derive(Debug, Default)]
 pub struct Custody(Vec<Credential>);
 
@@ -123,31 +123,31 @@ pub struct Unsealed<'e> {
     material: &'e Material,
 }
 
-/// The credential is not to be had, or not for that origin.
+/// The error for a credential that is not available, or is bound to another origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the credential is not to be had, or is bound to another origin")]
 pub struct CredentialUnavailable;
 
 impl Custody {
-    /// Takes credentials into custody.
+    /// Takes these credentials into custody.
     #[must_use]
     pub fn new(credentials: Vec<Credential>) -> Self {
         Self(credentials)
     }
 
-    /// The credential at `place`.
+    /// Returns the credential at the index `place` of the list given to [`new`](Self::new).
     #[must_use]
     pub fn credential(&self, place: usize) -> Option<&Credential> {
         self.0.get(place)
     }
 
-    /// Every credential.
+    /// Iterates over all credentials.
     pub fn iter(&self) -> impl Iterator<Item = &Credential> {
         self.0.iter()
     }
 
-    /// The credential called `name` of this version, if its material is at hand; with `stored`, only
-    /// one that was stored at that time.
+    /// Finds the credential with this name and version, if its material is available. With `stored`, it must also have
+    /// been stored at that time.
     #[must_use]
     pub fn find(&self, name: &str, version: u32, stored: Option<SystemTime>) -> Option<&Credential> {
         let wanted = |held: &&Credential| {
@@ -161,7 +161,7 @@ impl Custody {
     /// Unseals the credential that the entry's permit names, to be sent to `origin`.
     ///
     /// # Errors
-    /// [`CredentialUnavailable`] where the credential is bound elsewhere.
+    /// [`CredentialUnavailable`] if the credential is not available, or is bound to other origins.
     pub fn unseal<'e>(
         &'e self,
         entry: &'e Entry,
@@ -176,7 +176,7 @@ impl Custody {
 }
 
 impl<'e> Unsealed<'e> {
-    /// The material.
+    /// Returns the material of the credential.
     #[must_use]
     pub fn material(&self) -> &'e Material {
         self.material

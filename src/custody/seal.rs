@@ -1,8 +1,8 @@
-//! Sealing: what keeps a secret unreadable in the store, and in its place.
+//! Sealing: encryption that keeps a secret unreadable in the store, and bound to its place there.
 //!
-//! Each record has a data key of its own, fresh and random, by which its content is encrypted; the
-//! data key is encrypted by the master key. Both are bound to the place where the record is kept, so
-//! that one moved to another row or column does not open there. AES-256-GCM throughout.
+//! Each record has its own fresh random data key, which encrypts its content. The master key encrypts the data key.
+//! Both encryptions are bound to the place of the record, so that a record moved to another row or column cannot be
+//! unsealed. Both use AES-256-GCM.
 //!
 //! ```text
 //! version 1 │ id of the master key 8 │ nonce 12 │ data key 32 + tag 16 │ nonce 12 │ content n + tag 16
@@ -15,40 +15,40 @@ use zeroize::Zeroizing;
 use super::master_key::{KEY_LEN, KeyId, MasterKey};
 use crate::secret::Secret;
 
-/// The form of a sealed record.
+/// The format version of a sealed record.
 const VERSION: u8 = 1;
-/// Bytes of the version and the master key's id.
+/// Length in bytes of the format version and the master key's id.
 const HEADER: usize = 1 + size_of::<KeyId>();
 const TAG: usize = 16;
-/// Bytes of a data key, wrapped: its nonce, itself, its tag.
+/// Length in bytes of a wrapped data key: its nonce, the encrypted key, its tag.
 const WRAPPED: usize = NONCE_LEN + KEY_LEN + TAG;
 
-/// Where a sealed record is kept.
+/// The place in the store that a sealed record is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {
-    /// The table.
+    /// The name of the table.
     pub table: &'a str,
-    /// The row, by its key.
+    /// The key of the row.
     pub row: &'a str,
-    /// The column.
+    /// The name of the column.
     pub column: &'a str,
 }
 
-/// Why a record does not open.
+/// The reason why a record cannot be sealed or unsealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
-    /// It is too short, or of a form that this version does not know.
+    /// The record is too short, or has a format unknown to this version.
     #[error("what is stored is no sealed record of a known form")]
     Form,
-    /// It was sealed with another master key than this.
+    /// The record was sealed with another master key.
     #[error("it is sealed with the master key {sealed_with}, and the key at hand is {held}")]
     WrongKey {
-        /// The id of the key it was sealed with.
+        /// The id of the key that it was sealed with.
         sealed_with: String,
-        /// The id of the key at hand.
+        /// The id of the given key.
         held: String,
     },
-    /// It was altered, or belongs to another place: that of another upstream or kind, too.
+    /// The record was altered, or belongs to another place, upstream or kind.
     #[error("it was altered, moved from another place, or sealed for another upstream or kind")]
     Altered,
     /// The system gives no random bytes, or encryption failed.
@@ -56,10 +56,10 @@ pub enum UnsealError {
     Random,
 }
 
-/// Seals `content` to be kept at `place`.
+/// Seals `content` for `place`.
 ///
 /// # Errors
-/// [`UnsealError::Random`].
+/// [`UnsealError::Random`] if the system gives no random bytes or the encryption fails.
 pub fn seal(master: &MasterKey, place: Binding<'_>, content: &[u8]) -> Result<Vec<u8>, UnsealError> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
     rand::fill(key.as_mut()).map_err(|_| UnsealError::Random)?;
@@ -68,10 +68,10 @@ pub fn seal(master: &MasterKey, place: Binding<'_>, content: &[u8]) -> Result<Ve
     Ok(sealed)
 }
 
-/// Opens what was sealed to be kept at `place`.
+/// Unseals the content of a record at `place`.
 ///
 /// # Errors
-/// [`UnsealError`]; never anything of the content.
+/// An [`UnsealError`] with the reason. It never contains any of the content.
 pub fn unseal(master: &MasterKey, place: Binding<'_>, sealed: &[u8]) -> Result<Secret, UnsealError> {
     let (key, content) = open_parts(master, place, sealed)?;
     decrypt(key.expose(), &bound("content", place), content)
@@ -80,7 +80,7 @@ pub fn unseal(master: &MasterKey, place: Binding<'_>, sealed: &[u8]) -> Result<S
 /// Wraps the data key of a sealed record for another master key. The content stays as it is.
 ///
 /// # Errors
-/// [`UnsealError`], also where the content does not open: what is broken is not carried on.
+/// An [`UnsealError`] if the record cannot be unsealed, including its content: a broken record is not rewrapped.
 pub fn rewrap(
     from: &MasterKey,
     to: &MasterKey,
@@ -94,7 +94,7 @@ pub fn rewrap(
     Ok(fresh)
 }
 
-/// The header and the wrapped data key.
+/// Builds the header and the wrapped data key.
 fn wrap_key(master: &MasterKey, place: Binding<'_>, key: &[u8]) -> Result<Vec<u8>, UnsealError> {
     let mut sealed = vec![VERSION];
     sealed.extend_from_slice(master.id());
@@ -102,7 +102,7 @@ fn wrap_key(master: &MasterKey, place: Binding<'_>, key: &[u8]) -> Result<Vec<u8
     Ok(sealed)
 }
 
-/// The data key of a sealed record, and its content still encrypted.
+/// Unwraps the data key of a sealed record. Returns it with the content, which is still encrypted.
 fn open_parts<'s>(
     master: &MasterKey,
     place: Binding<'_>,
@@ -127,7 +127,7 @@ fn open_parts<'s>(
 
 fn encrypt(key: &[u8], bound: &[u8], content: &[u8]) -> Result<Vec<u8>, UnsealError> {
     let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| UnsealError::Random)?;
-    // With room for the tag, so that no copy of the content is left behind in another place.
+    // Reserve room for the tag, so that the buffer never grows and leaves no copy of the content behind.
     let mut text = Zeroizing::new(Vec::with_capacity(content.len() + TAG));
     text.extend_from_slice(content);
     let nonce =
@@ -147,8 +147,8 @@ fn decrypt(key: &[u8], bound: &[u8], sealed: &[u8]) -> Result<Secret, UnsealErro
     Ok(Secret::new(clear.to_vec()))
 }
 
-/// What an encryption is bound to: what it is, the form, and the place. Each part has its length
-/// before it, so that no two places read alike.
+/// Formats the data that an encryption is bound to: the purpose, the format version and the place. Each part follows
+/// its length, so that different places have different data.
 fn bound(what: &str, place: Binding<'_>) -> Vec<u8> {
     let mut bound = vec![VERSION];
     for part in [what, place.table, place.row, place.column] {
@@ -216,7 +216,7 @@ mod tests {
         ] {
             assert_eq!(unseal(&master(1), elsewhere, &sealed).unwrap_err(), UnsealError::Altered);
         }
-        // Nor does one whose content was put behind another's key.
+        // A record whose content was put behind another record's key does not open either.
         let other = seal(&master(1), HERE, b"fake-other").unwrap();
         let spliced = [&sealed[..HEADER + WRAPPED], &other[HEADER + WRAPPED..]].concat();
         assert_eq!(unseal(&master(1), HERE, &spliced).unwrap_err(), UnsealError::Altered);

@@ -1,4 +1,4 @@
-//! What the store holds, opened: its rows, and the material of the versions in use.
+//! The unsealed content of the store: its rows, and the material of the active versions.
 
 use std::collections::HashMap;
 
@@ -7,54 +7,54 @@ use super::seal::{Binding, UnsealError, rewrap, seal, unseal};
 use crate::secret::Secret;
 use crate::storage::{AccessKeyRow, CredentialRow, Rows, Seconds, Stage, VersionRow};
 
-/// The store's content, as a configuration is compiled with it.
+/// The content of the store, with which a configuration is compiled.
 #[derive(Debug, Default)]
 pub struct UnsealedStore {
-    /// Every row.
+    /// All rows of the store.
     pub rows: Rows,
-    /// The material of each credential's active version; absent where it could not be opened.
+    /// The material of each credential's active version, by the credential's name. Absent if it could not be unsealed.
     pub opened: HashMap<String, UnsealedVersion>,
-    /// The secrets of access keys by their ids; absent where one could not be opened.
+    /// The secrets of access keys by their ids. Absent if one could not be unsealed.
     pub keys: HashMap<String, Secret>,
 }
 
-/// The material of a version, in clear.
+/// The material of a version in plaintext.
 #[derive(Debug)]
 pub struct UnsealedVersion {
-    /// The version.
+    /// The version number.
     pub version: u32,
-    /// When it was stored.
+    /// The time at which it was stored.
     pub created: Seconds,
-    /// The part that is no secret: the id of an access key. Empty where the kind has none.
+    /// The public part, for example the id of an access key. Empty if the kind has none.
     pub id: String,
-    /// The secret.
+    /// The secret part.
     pub secret: Secret,
 }
 
-/// A sealed row that does not open.
+/// A sealed row that cannot be unsealed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} does not open: {why}")]
 pub struct UnsealFailure {
-    /// Which.
+    /// The record at fault.
     pub what: SealedRecord,
-    /// Why.
+    /// The reason for the failure.
     pub why: UnsealError,
 }
 
-/// What is sealed in the store.
+/// A kind of sealed record in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealedRecord {
-    /// A version of a credential.
+    /// A version of a credential, by its name and number.
     #[error("version {1} of the credential `{0}`")]
     Version(String, u32),
-    /// An access key.
+    /// An access key, by its id.
     #[error("the access key {0}")]
     AccessKey(String),
 }
 
 impl UnsealedStore {
-    /// Opens every version, and keeps the material of those in use. What does not open comes beside it.
-    /// Without a key nothing opens, and nothing is broken.
+    /// Unseals every version and access key, and keeps the material in use. Returns the failures beside it. Without a
+    /// key, unseals nothing and reports no failure.
     #[must_use]
     pub fn open(rows: Rows, key: Option<&MasterKey>) -> (Self, Vec<UnsealFailure>) {
         let (mut opened, mut keys, mut broken) = (HashMap::new(), HashMap::new(), Vec::new());
@@ -64,7 +64,7 @@ impl UnsealedStore {
                 .and_then(|place| unseal(key, at(&place), &row.sealed))
                 .and_then(|packed| unpack_login(&packed).ok_or(UnsealError::Form));
             match material {
-                // The versions come in their order: of several in use it is the latest.
+                // Versions are sorted, so that the latest of several active ones wins.
                 Ok((id, secret)) if row.stage == Stage::Active => {
                     let (version, created) = (row.version, row.created);
                     opened.insert(row.credential.clone(), UnsealedVersion { version, created, id, secret });
@@ -88,22 +88,21 @@ impl UnsealedStore {
         (Self { rows, opened, keys }, broken)
     }
 
-    /// The number of a credential's version in use and when it was stored, whether it could be opened
-    /// or not.
+    /// Returns number and storage time of a credential's active version, whether it could be unsealed or not.
     #[must_use]
     pub fn active(&self, name: &str) -> Option<(u32, Seconds)> {
         let active = |row: &&VersionRow| row.credential == name && row.stage == Stage::Active;
         self.rows.versions.iter().filter(active).map(|row| (row.version, row.created)).max()
     }
 
-    /// What a consumer of this name is in the store.
+    /// Returns the row of the consumer with this name.
     #[must_use]
     pub fn consumer(&self, name: &str) -> Option<&crate::storage::ConsumerRow> {
         let at = self.rows.consumers.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
         self.rows.consumers.get(at)
     }
 
-    /// What a credential of this name is in the store.
+    /// Returns the row of the credential with this name.
     #[must_use]
     pub fn credential(&self, name: &str) -> Option<&CredentialRow> {
         credential(&self.rows, name)
@@ -113,7 +112,7 @@ impl UnsealedStore {
 /// Seals a version's material for its credential's row.
 ///
 /// # Errors
-/// [`UnsealError`]; [`UnsealError::Form`] where the id has more than 255 bytes.
+/// [`UnsealError::Form`] if the id has more than 255 bytes, or an [`UnsealError`] of the encryption.
 pub fn seal_version(
     key: &MasterKey,
     (credential, version): (&CredentialRow, u32),
@@ -123,10 +122,10 @@ pub fn seal_version(
     seal(key, at(&bound_to(credential, version)), packed.expose())
 }
 
-/// One of the rows, sealed by another master key.
+/// Wraps the data key of a version's row for another master key.
 ///
 /// # Errors
-/// [`UnsealFailure`], where it does not open.
+/// An [`UnsealFailure`] if the row cannot be unsealed.
 pub fn rewrap_version(
     (from, to): (&MasterKey, &MasterKey),
     rows: &Rows,
@@ -138,18 +137,18 @@ pub fn rewrap_version(
     sealed.map(|sealed| VersionRow { sealed, ..row.clone() }).map_err(broken)
 }
 
-/// Seals an access key's secret for its row, all but `sealed` of which must be as it will be stored.
+/// Seals an access key's secret for its row. All members of the row but `sealed` must be as they will be stored.
 ///
 /// # Errors
-/// [`UnsealError`].
+/// [`UnsealError::Random`] if the encryption fails.
 pub fn seal_access_key(key: &MasterKey, row: &AccessKeyRow, secret: &Secret) -> Result<Vec<u8>, UnsealError> {
     seal(key, at_key(&bound_key(row)), secret.expose())
 }
 
-/// The same row, sealed by another master key.
+/// Wraps the data key of an access key's row for another master key.
 ///
 /// # Errors
-/// [`UnsealFailure`], where it does not open.
+/// An [`UnsealFailure`] if the row cannot be unsealed.
 pub fn rewrap_access_key(
     (from, to): (&MasterKey, &MasterKey),
     row: &AccessKeyRow,
@@ -159,8 +158,9 @@ pub fn rewrap_access_key(
     Ok(AccessKeyRow { sealed, ..row.clone() })
 }
 
-/// Whose it is and what it may, too: whoever can write the store and has no key could otherwise give it
-/// to another consumer, or take the strictness off it.
+/// Formats the text that binds an access key's secret to its row. It includes consumer, algorithms and strictness.
+/// Otherwise a writer of the store without the key could give the access key to another consumer, or make it less
+/// strict.
 fn bound_key(AccessKeyRow { id, consumer, algorithms, strict, .. }: &AccessKeyRow) -> String {
     format!("{id}/{consumer}/{algorithms}/{}", strict.unwrap_or(0))
 }
@@ -174,14 +174,15 @@ fn credential<'r>(rows: &'r Rows, name: &str) -> Option<&'r CredentialRow> {
     rows.credentials.get(at)
 }
 
-/// What a version of these rows is bound to; without its credential it is bound to nothing.
+/// Returns the text that binds a version to its row. Fails if the credential is missing.
 fn row_of(rows: &Rows, row: &VersionRow) -> Result<String, UnsealError> {
     let credential = credential(rows, &row.credential).ok_or(UnsealError::Altered)?;
     Ok(bound_to(credential, row.version))
 }
 
-/// Upstream and kind too: whoever can write the store and has no key could otherwise have an access
-/// key's secret sent in clear, or to another. None of the parts sealed has a `/`, so no others read alike.
+/// Formats the text that binds a version to its row. It includes upstream and kind. Otherwise a writer of the store
+/// without the key could have an access key's secret sent in plaintext, or to another upstream. No part contains `/`,
+/// so different rows have different texts.
 fn bound_to(CredentialRow { name, upstream, kind, .. }: &CredentialRow, version: u32) -> String {
     format!("{name}/{version}/{upstream}/{kind}")
 }
@@ -190,8 +191,8 @@ fn at(row: &str) -> Binding<'_> {
     Binding { table: "versions", row, column: "sealed" }
 }
 
-/// Material as it is sealed: the length of the id in one byte, the id, the secret.
-/// An id of more than 255 bytes does not fit.
+/// Encodes material for sealing: the length of the id in one byte, the id, the secret. Fails if the id has more than
+/// 255 bytes.
 fn pack_login(id: &str, secret: &Secret) -> Result<Secret, std::num::TryFromIntError> {
     let mut bytes = Vec::with_capacity(1 + id.len() + secret.expose().len());
     bytes.push(u8::try_from(id.len())?);
@@ -200,7 +201,7 @@ fn pack_login(id: &str, secret: &Secret) -> Result<Secret, std::num::TryFromIntE
     Ok(Secret::new(bytes))
 }
 
-/// The id and the secret of [`pack_login`] material.
+/// Decodes the id and the secret from material encoded by [`pack_login`].
 fn unpack_login(packed: &Secret) -> Option<(String, Secret)> {
     let (length, rest) = packed.expose().split_first()?;
     let (id, secret) = rest.split_at_checked(usize::from(*length))?;
@@ -230,7 +231,7 @@ mod tests {
             version("jms", 1, Stage::Retired, sealed("jms", 1)),
             version("jms", 2, Stage::Active, sealed("jms", 2)),
             version("jms", 3, Stage::Staged, sealed("jms", 3)),
-            // The row of another, and a version put back.
+            // The row of another credential, and an older version put back.
             version("other", 1, Stage::Active, sealed("jms", 2)),
             version("other", 2, Stage::Retired, sealed("other", 1)),
         ];

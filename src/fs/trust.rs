@@ -231,7 +231,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// Creates a private file that will replace `former`. If root creates it, it gets the owner, group and mode of `former`.
+/// Creates a private file that will replace `former`. If root creates it, it gets owner, group and mode of `former`.
 ///
 /// # Errors
 /// An I/O error if the file exists or cannot be created, or if its owner or mode cannot be set.

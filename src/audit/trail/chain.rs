@@ -7,15 +7,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::audit::proof::merkle::Hash;
 
-/// What stands before the hash in a line.
+/// The bytes of a line before its hash.
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
-/// From `,"hash":"` to the end of the line, its newline not counted.
+/// Length in bytes from `,"hash":"` to the end of a line, without its line feed.
 const TAIL_LEN: usize = HASH_MEMBER.len() + 64 + 2;
 
-/// A hash in hexadecimal.
+/// A SHA-256 hash as hexadecimal digits.
 pub type Hex = [u8; 64];
 
-/// The `prev` of the first line ever.
+/// The `prev` of the very first line.
 pub const GENESIS: Hex = [b'0'; 64];
 
 /// The end of a chain, ready for the next line.
@@ -34,8 +34,8 @@ impl Default for ChainHead {
 }
 
 impl ChainHead {
-    /// Appends one line to `out`: what `members` writes (JSON members without braces) between `seq`,
-    /// `prev` and `hash`. Gives the hash.
+    /// Appends one line to `out`: `seq` and `prev`, then the JSON members that `members` writes (without braces), then
+    /// `hash`. Returns the hash.
     pub fn append(&mut self, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) -> Hash {
         let start = out.len();
         out.extend_from_slice(b"{\"seq\":");
@@ -54,7 +54,7 @@ impl ChainHead {
     }
 }
 
-/// The bytes that a line's hash is over, and the hash that it carries.
+/// Splits a line into the bytes that its hash covers, and the hash that it carries.
 #[must_use]
 pub fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LEN)?)?;
@@ -62,13 +62,13 @@ pub fn split_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((body, hash))
 }
 
-/// The hash of a line's body.
+/// Computes the hash of a line's body.
 #[must_use]
 pub fn hash_of(body: &[u8]) -> Hash {
     Sha256::digest(body).into()
 }
 
-/// What a line says of its hash, if it is the right one: the line's body, and the hash.
+/// Splits a line into its body and its hash; `None` if the hash is wrong.
 #[must_use]
 pub fn verified_line(line: &[u8]) -> Option<(&[u8], Hash)> {
     let (body, carried) = split_line(line)?;
@@ -76,7 +76,7 @@ pub fn verified_line(line: &[u8]) -> Option<(&[u8], Hash)> {
     (hex(&hash) == carried).then_some((body, hash))
 }
 
-/// A hash as lines carry it.
+/// Formats a hash as lines carry it.
 #[must_use]
 pub fn hex(bytes: &Hash) -> Hex {
     let mut text = GENESIS;
@@ -86,7 +86,7 @@ pub fn hex(bytes: &Hash) -> Hex {
     text
 }
 
-/// Every byte in hexadecimal.
+/// The two hexadecimal digits of every byte value.
 const PAIRS: [[u8; 2]; 256] = pairs();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]

@@ -1,4 +1,4 @@
-//! The files under the journal, as a trait, so that a test can fail any operation.
+//! The journal's file operations as a trait, so that a test can make any of them fail.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,51 +12,51 @@ use rustix::fs::Advice;
 use super::last_head::LastHead;
 use crate::fs::trust;
 
-/// What the kernel keeps of a file in memory is a multiple of this, in bytes.
+/// Size in bytes of a page of the kernel's file cache.
 const PAGE: u64 = 4096;
 
-/// What the journal asks of a disk. Every operation may fail; the journal then says so, and
-/// nothing leaves the gateway.
+/// The disk operations that the journal needs. Any of them may fail; the journal then reports that, and the gateway
+/// forwards no call.
 pub trait Disk: Send + Sync {
-    /// The folder of the segments.
+    /// Returns the folder of the segments.
     fn dir(&self) -> &Path;
 
-    /// Makes the folder where it is missing. The first that is asked, and again after each failure of it.
+    /// Creates the folder if it is missing. The journal calls this first, and again after each failure.
     ///
     /// # Errors
-    /// As the file system's, or where the folder is not for this journal.
+    /// An I/O error if the folder cannot be created, or is not this journal's.
     fn prepare(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(self.dir())
     }
 
-    /// Makes an empty segment that nobody else can read and makes its name durable.
+    /// Creates an empty private segment, and makes its name durable.
     ///
     /// # Errors
-    /// As the file system's.
+    /// An I/O error if the file exists, cannot be created, or its name cannot be flushed.
     fn create(&self, name: &str) -> io::Result<File>;
 
-    /// Appends all of `bytes`, or fails having appended any part of them.
+    /// Appends all of `bytes`. After a failure, any part of them may have been appended.
     ///
     /// # Errors
-    /// As the file system's.
+    /// An I/O error if a write fails.
     fn append(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes what was appended durable.
+    /// Makes appended bytes durable.
     ///
     /// # Errors
-    /// As the file system's; what was appended may then be lost.
+    /// An I/O error if the flush fails. The appended bytes may then be lost.
     fn sync(&self, file: &File) -> io::Result<()>;
 
-    /// Cuts the segment to `len` bytes.
+    /// Truncates the segment to `len` bytes.
     ///
     /// # Errors
-    /// As the file system's.
+    /// An I/O error if the truncation fails.
     fn cut(&self, file: &File, len: u64) -> io::Result<()>;
 
-    /// Keeps the last head that is on the disk apart from the trail, where there is a place for it.
+    /// Stores the last durable head apart from the trail. The default implementation does nothing.
     ///
     /// # Errors
-    /// As the file system's.
+    /// An I/O error if the head cannot be stored.
     fn keep_head(&self, _head: &LastHead) -> io::Result<()> {
         Ok(())
     }
@@ -66,12 +66,12 @@ pub trait Disk: Send + Sync {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// The segment that was made last: its inode, and where it belongs.
+    /// The newest segment: its inode number and its path.
     newest: Mutex<Option<(u64, PathBuf)>>,
 }
 
 impl Folder {
-    /// Segments will stand in `dir`.
+    /// Makes a `Folder` for segments in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self { path: dir, newest: Mutex::default() }
@@ -87,7 +87,7 @@ impl Disk for Folder {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
         let path = self.path.join(name);
         let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path)?;
-        // Made by root on the command line, it is the gateway's all the same.
+        // A file that root creates on the command line must belong to the gateway's user.
         trust::hand_over(&file, &path)?;
         File::open(&self.path)?.sync_all()?;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some((file.metadata()?.ino(), path));
@@ -101,17 +101,17 @@ impl Disk for Folder {
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()?;
         let found = file.metadata()?;
-        // What is on the disk is not read again: its pages are soon filled with the next lines, while the processor's
-        // cache still holds them. But for the last one, which the next line would have to wait for. A hint, whose
+        // Durable bytes are not read again. Dropping their pages lets the next lines reuse them while they are still in
+        // the processor's cache. The last, partial page stays, since the next line needs it. This is only a hint; a
         // failure costs nothing else.
         if let Some(whole) = NonZeroU64::new(found.len() / PAGE * PAGE) {
             rustix::fs::fadvise(file, 0, Some(whole), Advice::DontNeed).unwrap_or_default();
         }
-        // Without a name it is lost with its last descriptor, however well it is written.
+        // A deleted file is lost with its last descriptor, even if it was flushed.
         if found.nlink() == 0 {
             return Err(io::Error::other("the open segment was deleted"));
         }
-        // Under another name nobody finds it.
+        // Under another name no reader would find the file.
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((_, path)) = newest.as_ref().filter(|(inode, _)| *inode == found.ino()) else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What the trail knows of the store: by what it was changed last. `journal` events that begin a segment say it, and
-//! each `admin` event, so that it is known whatever was let go.
+//! The store revision that the trail knows. Each `journal` event that begins a segment and each `admin` event has it,
+//! so that it survives the deletion of old segments.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,18 +12,18 @@ use super::last_head::each_whole;
 use super::segment::{each_line, segments};
 use crate::storage::Revision;
 
-/// So many events are kept of those that a store does not know of.
+/// The largest number of events that are returned of changes unknown to a store.
 const MOST: usize = 100;
 
-/// What was recorded after the state that a store is in.
+/// Changes on the trail that are later than the state of a store.
 #[derive(Debug, Default)]
 pub struct Forgotten {
-    /// How many changes.
+    /// The number of these changes.
     pub changes: u64,
-    /// The lines of the latest of them, in order.
+    /// The lines of the latest changes, in order.
     pub latest: VecDeque<Vec<u8>>,
-    /// When the gateway last saw the trail whole, where a custodian accepted since that events are missing: more
-    /// changes may have been among them.
+    /// The last time at which the trail was complete, if an operator has since accepted that events are missing. More
+    /// changes may have been among the missing events.
     pub until: Option<String>,
 }
 
@@ -33,9 +33,9 @@ struct Line<'a> {
     store: &'a str,
 }
 
-/// What a line says of the store, and whether it is of a change.
+/// Parses the store revision from a line. Also returns whether the line records a change.
 fn parse_stamp(line: &[u8]) -> Option<(Revision, bool)> {
-    // Cheaper than reading every call. In a string the quotes would be escaped.
+    // This search is cheaper than parsing every call. Inside a string the quotes would be escaped.
     memchr::memmem::find(line, b",\"store\":\"")?;
     verified_line(line)?;
     let Line { event, store } = serde_json::from_slice(line).ok()?;
@@ -43,7 +43,7 @@ fn parse_stamp(line: &[u8]) -> Option<(Revision, bool)> {
     (is_change || event == "journal").then_some((store.parse().ok()?, is_change))
 }
 
-/// When the trail had all, as a line says that tells that it is continued without some of it.
+/// Parses the time up to which the trail was complete from the event of `audit accept`.
 fn accepted_until(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Accepted {
@@ -56,10 +56,10 @@ fn accepted_until(line: &[u8]) -> Option<String> {
     (event == "admin").then_some(until)
 }
 
-/// By what the store was changed last, as far as the trail in `dir` knows; `None` where it knows of no store.
+/// Returns the last store revision on the trail in `dir`; `None` if the trail has none.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// An I/O error if the trail cannot be read.
 pub fn known_store(dir: &Path) -> io::Result<Option<Revision>> {
     for path in segments(dir)?.iter().rev() {
         let mut last = None;
@@ -71,10 +71,10 @@ pub fn known_store(dir: &Path) -> io::Result<Option<Revision>> {
     Ok(None)
 }
 
-/// The changes on the trail in `dir` after the last state of the store that it `holds`.
+/// Collects the changes on the trail in `dir` after the last revision for which `holds` is true.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// An I/O error if the trail cannot be read.
 pub fn find_forgotten(dir: &Path, holds: impl Fn(Revision) -> bool) -> io::Result<Forgotten> {
     let mut found = Forgotten::default();
     each_line(dir, |line| {

@@ -1,7 +1,7 @@
-//! The last head, as it is kept apart from the trail: by it a trail that was cut, emptied or replaced is noticed.
+//! The last head, stored apart from the trail. It shows whether the trail was cut off, emptied or replaced.
 //!
-//! It is written only after all that it names is on the disk, so that a crash never looks like a cut. One that is older
-//! than the trail's own last head is as good: the trail must hold what it names, and may go on from there.
+//! claviger writes it only after all events that it covers are on the disk, so that a crash never looks like a cut. A
+//! last head older than the trail's own is valid, too: the trail must hold what it names, and may continue from there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,29 +15,29 @@ use super::segment::{is_compressed, is_damage, open, parse_segment_name, read_li
 use crate::audit::proof::checkpoint::CheckpointKey;
 use crate::storage::Revision;
 
-/// What the trail was when the head was signed.
+/// The state of the trail at the time when the head was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LastHead {
-    /// How many events there were, the head's own among them.
+    /// The number of events, including the head's own.
     pub events: u64,
-    /// The hash of the last of them.
+    /// The hash of the last of these events.
     pub hash: String,
-    /// When the head was signed (RFC 3339).
+    /// The time of signing (RFC 3339).
     pub time: String,
-    /// The head, a signed note.
+    /// The head itself, a signed note.
     pub note: String,
-    /// How many events had been let go by then, and how many segments held the others.
+    /// The number of events that had been retired by then.
     pub retired: u64,
-    /// See `retired`.
+    /// The number of segments that held the other events.
     pub segments: u64,
-    /// The folder of the trail.
+    /// The path of the trail's folder.
     pub dir: String,
-    /// What the store was changed by last, as far as was known by then; older files do not say it.
+    /// The revision of the store after its last change known by then. Older files do not have it.
     #[serde(default, deserialize_with = "stamp")]
     pub store: Option<Revision>,
 }
 
-/// A head that was signed, until it is on the disk and kept.
+/// A signed head that is not yet known to be on the disk and stored apart from the trail.
 #[derive(Debug, Clone)]
 pub(in crate::audit) struct Signed {
     pub(in crate::audit) events: u64,
@@ -47,7 +47,7 @@ pub(in crate::audit) struct Signed {
 }
 
 impl LastHead {
-    /// What is to be kept of a head that is on the disk, in `dir`.
+    /// Builds the last head from a signed head that is on the disk, in `dir`.
     pub(in crate::audit) fn of(signed: Signed, dir: &Path, store: Option<Revision>) -> io::Result<Self> {
         let retired = RetiredStub::latest(dir)?.map_or(0, |stub| stub.through);
         let Signed { events, hash, time, note } = signed;
@@ -56,16 +56,16 @@ impl LastHead {
         Ok(Self { events, hash, time, note, retired, segments, dir, store })
     }
 
-    /// Reads what [`Self::text`] gives.
+    /// Parses a last head in the format of [`Self::text`].
     ///
     /// # Errors
-    /// Where it is something else.
+    /// [`io::ErrorKind::InvalidData`] if the text has another format.
     pub fn parse(text: &str) -> io::Result<Self> {
         let wrong = |error| io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: {error}"));
         serde_json::from_str(text).map_err(wrong)
     }
 
-    /// As its file has it: one line of JSON.
+    /// Formats the last head as its file has it: one line of JSON.
     #[must_use]
     pub fn text(&self) -> String {
         let Self { events, hash, time, note, retired, segments, dir, store } = self;
@@ -76,12 +76,13 @@ impl LastHead {
         format!("{text}\n")
     }
 
-    /// What of this the trail in `dir`, of these segments, does not hold, in words; `None` where it holds all. A stub
-    /// counts where `verifier`, if there is one, has signed it. Of what is before, only the number of segments is looked
-    /// at: the rest is for [`verify`](crate::audit::verify).
+    /// Describes what the trail in `dir`, with the segments `paths`, lacks of this head; `None` if it lacks nothing.
+    ///
+    /// A stub counts only if `verifier`, when given, has signed it. Of the events before the last one, only the number
+    /// of segments is checked. [`verify`](crate::audit::verify) checks the rest.
     ///
     /// # Errors
-    /// Where a file cannot be read.
+    /// An I/O error if a file cannot be read.
     pub fn missing_in(
         &self,
         dir: &Path,
@@ -114,15 +115,15 @@ impl LastHead {
         Ok(has_hole.then(hole))
     }
 
-    /// The last of these segments of a trail that does not hold this head, where no chain may be continued from it:
-    /// nothing of it can be read, or its first event has the next number and does not follow the last event before.
+    /// Returns the last segment of a trail that does not hold this head, if the chain cannot be continued from it. That
+    /// is so if nothing of it can be read, or if its first event has the next `seq` but not the right `prev`.
     ///
     /// # Errors
-    /// Where a file cannot be read.
+    /// An I/O error if a file cannot be read.
     pub fn stray_end(&self, paths: &[PathBuf]) -> io::Result<Option<PathBuf>> {
         let Some((last, before)) = paths.split_last() else { return Ok(None) };
         let is_stray = match First::of(last)? {
-            // A plain one may be torn in its first line; only whole lines are compressed.
+            // A plain segment may be torn in its first line; a compressed one holds complete lines only.
             None => is_compressed(last),
             Some(first) => {
                 let former =
@@ -134,7 +135,7 @@ impl LastHead {
         Ok(is_stray.then(|| last.clone()))
     }
 
-    /// In which way a trail with this last event is not what it was.
+    /// Describes how a trail with this last event differs from the recorded state.
     fn differs(&self, dir: &Path, last: Option<Last>) -> String {
         let Self { events, time, .. } = self;
         let Some(Last { seq: last, time: until, .. }) = last else {
@@ -158,13 +159,13 @@ fn stamp<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Revision>, D::Err
     text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
-/// How many segments begin after what was let go, and before the last event that is meant.
+/// Counts the segments that begin after the retired events and no later than event number `events`.
 fn count_held(paths: &[PathBuf], retired: u64, events: u64) -> u64 {
     let firsts = paths.iter().filter_map(|path| parse_segment_name(path)).map(|(first, _)| first);
     u64::try_from(firsts.filter(|first| (retired + 1..=events).contains(first)).count()).unwrap_or(u64::MAX)
 }
 
-/// The hash of the event with this number; `None` where it is not there, or was altered.
+/// Returns the hash of the event with this `seq`; `None` if it is missing or was altered.
 fn at(paths: &[PathBuf], seq: u64) -> io::Result<Option<String>> {
     let opening = format!("{{\"seq\":{seq},");
     for path in
@@ -213,7 +214,7 @@ impl Last {
     }
 }
 
-/// Hands over the whole lines of one segment, as far as it can be read.
+/// Passes the complete lines of one segment to `take`, as far as the segment can be read.
 pub(in crate::audit) fn each_whole(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let (mut reader, mut line) = (open(path)?, Vec::new());
     loop {

@@ -1,5 +1,5 @@
-//! Segments that do not begin with the event that their names say: another file was put in the place of one, or among
-//! them. No chain may be continued from such a file.
+//! Detection of segments whose first event is not the one in their name. Such a file was put in place of a segment, or
+//! added. The chain must not be continued from it.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,14 +15,14 @@ use crate::fs::trust;
 /// The first event of a segment that carries its own hash.
 #[derive(Debug)]
 pub(in crate::audit) struct First {
-    /// How many lines are before it: these were damaged.
+    /// The number of damaged lines before it.
     pub(in crate::audit) line: u64,
     pub(in crate::audit) seq: u64,
     pub(in crate::audit) prev: String,
 }
 
 impl First {
-    /// Of the segment at `path`; `None` where it has no such event, or is gone.
+    /// Reads the first event of the segment at `path`; `None` if there is no such event, or the segment is gone.
     pub(in crate::audit) fn of(path: &Path) -> io::Result<Option<Self>> {
         #[derive(Deserialize)]
         struct Line {
@@ -30,7 +30,7 @@ impl First {
             prev: String,
         }
         let mut reader = match open(path) {
-            // A running gateway has let it go since it was listed.
+            // A running gateway has deleted the segment since the listing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             reader => reader?,
         };
@@ -51,31 +51,31 @@ impl First {
         }
     }
 
-    /// Whether a segment of this name may begin so.
+    /// Whether the first event matches the name of the segment.
     fn is_of(&self, path: &Path) -> bool {
         parse_segment_name(path).is_some_and(|(first, _)| first.checked_add(self.line) == Some(self.seq))
     }
 }
 
-/// The number of the first event of the segment at `path`, where it is not the one that the name says.
+/// Returns the `seq` of the first event of the segment at `path`, if it differs from the one in the name.
 pub(in crate::audit) fn find_misnamed(path: &Path) -> io::Result<Option<u64>> {
     Ok(First::of(path)?.filter(|first| !first.is_of(path)).map(|first| first.seq))
 }
 
-/// The segments in `dir`, in order.
+/// The segments of a folder, in order, sorted by whether their names are right.
 #[derive(Debug, Default)]
 pub struct Sorted {
-    /// Those that are what their names say, as far as can be read.
+    /// Segments whose names match their content, as far as it can be read.
     pub segments: Vec<PathBuf>,
-    /// The others, each with the number of its first event.
+    /// The other segments, each with the `seq` of its first event.
     pub misnamed: Vec<(PathBuf, u64)>,
 }
 
 impl Sorted {
-    /// Looks at the beginning of each segment; where the folder is not there, there is none.
+    /// Reads the beginning of each segment. A missing folder has no segments.
     ///
     /// # Errors
-    /// Where a file cannot be read.
+    /// An I/O error if a file cannot be read.
     pub fn of(dir: &Path) -> io::Result<Self> {
         let paths = match segments(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -92,10 +92,10 @@ impl Sorted {
     }
 }
 
-/// Whether nothing of a trail is in `dir`: no segment, and nothing that stands for one.
+/// Whether `dir` has nothing of a trail: no segment, and no stub.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// An I/O error if the folder cannot be read.
 pub fn is_empty(dir: &Path) -> io::Result<bool> {
     match segments(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -103,10 +103,10 @@ pub fn is_empty(dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Renames a file so that it is no segment any more, durably; gives its new path, which ends with `.torn`.
+/// Durably renames a file so that it is no longer a segment. Returns its new path, which ends in `.torn`.
 ///
 /// # Errors
-/// As the file system's.
+/// An I/O error if the file cannot be renamed, or the folder cannot be flushed.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default();
     let free = (0_u32..).map(|number| {

@@ -1,4 +1,4 @@
-//! The trail's files: lines, segments and the chain of hashes.
+//! The files of the trail: lines, segments and the hash chain.
 
 pub mod chain;
 pub(super) mod disk;

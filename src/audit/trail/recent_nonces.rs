@@ -1,4 +1,4 @@
-//! What the trail says of signatures that are good once.
+//! The nonces of one-time signatures that the trail has recorded.
 
 use std::fs;
 use std::io;
@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use super::segment::{open, read_line, segments};
 
-/// Bytes of the trail that are looked through, at most: more would delay a start by seconds.
+/// The largest number of bytes of the trail that are searched. More would delay a start by seconds.
 const MOST: u64 = 1 << 30;
 
-/// The members that matter.
+/// The members of a line that the search needs.
 #[derive(Deserialize)]
 struct Line {
     seq: u64,
@@ -22,12 +22,12 @@ struct Line {
     nonce: Option<String>,
 }
 
-/// Reads the nonces of the intents in `dir` since then: `note` gets each with its time. False where the
-/// trail is too long to be read back so far, or does not go back so far and has no beginning: some of it is
-/// elsewhere.
+/// Reads the nonces of the intents in `dir` since the time `since`, and passes each with its time to `note`.
+///
+/// Returns false if the trail cannot be read back to that time: it is too long, or its beginning is elsewhere.
 ///
 /// # Errors
-/// Where the trail cannot be read.
+/// An I/O error if the trail cannot be read.
 pub fn recent_nonces(
     dir: &Path,
     since: SystemTime,
@@ -42,7 +42,7 @@ pub fn recent_nonces(
         let (mut reader, mut line) = (open(&path)?, Vec::new());
         while read_line(&mut reader, &mut line)? > 0 {
             if begins.is_none() || wanted.find(&line).is_some() {
-                // A torn line has no end; the next start is told of it.
+                // A torn line lacks its end. Recovery reports it at the next start.
                 if let Ok(Line { seq, time, nonce }) = serde_json::from_slice(&line)
                     && let Ok(time) = time.parse::<Timestamp>()
                 {
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(found(folder.path(), 9), ["b", "c"]);
         assert_eq!(found(folder.path(), 10), ["c"]);
         assert_eq!(found(folder.path(), 11), Vec::<String>::new());
-        // Without its beginning it does not say what was before it.
+        // Without its beginning, the trail does not show which events came before it.
         fs::remove_file(folder.path().join(names[0])).unwrap();
         let told = |since| {
             let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since);

@@ -1,8 +1,8 @@
-//! What is left of the oldest segments once they were let go: enough to check that what is kept goes on from them.
+//! The stub of retired segments. It shows that the segments still kept continue from the deleted ones.
 //!
-//! A stub (`audit-SEQ-TIME.stub`, named as the last segment that it stands for) holds the tree over all events up to
-//! there, signed. It counts only where the trail itself says, in a `journal` event `retired`, that they were let go:
-//! who takes segments away and has no key can make neither.
+//! A stub (`audit-SEQ-TIME.stub`, named like the last segment it stands for) holds the signed tree over all events up
+//! to there. It counts only if a `journal` event `retired` on the trail records the deletion. Without the key, nobody
+//! who deletes segments can forge either of them.
 
 use std::fs;
 use std::io;
@@ -17,16 +17,16 @@ use crate::fs::trust;
 
 const EXTENSION: &str = "stub";
 
-/// What stands for the events that were let go.
+/// A stub that stands for retired events.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::audit) struct RetiredStub {
-    /// The `seq` of the last of them.
+    /// The `seq` of the last retired event.
     pub(in crate::audit) through: u64,
-    /// The `hash` of that one, which the first that is kept has as its `prev`.
+    /// The `hash` of that event, which is the `prev` of the first event still kept.
     pub(in crate::audit) last: String,
-    /// A head over all of them, signed.
+    /// A signed head over all retired events.
     pub(in crate::audit) note: String,
-    /// The peaks of the tree over them.
+    /// The peaks of the tree over these events.
     peaks: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ impl RetiredStub {
         Self { through: tree.size(), last: String::from_utf8_lossy(last).into_owned(), note, peaks }
     }
 
-    /// The latest in `dir`, and those before it are of no use any more.
+    /// Reads the latest stub in `dir`. Earlier stubs are obsolete.
     pub(in crate::audit) fn latest(dir: &Path) -> io::Result<Option<Self>> {
         let mut found = Vec::new();
         for path in stubs(dir)? {
@@ -48,23 +48,23 @@ impl RetiredStub {
         Ok(found.into_iter().max_by_key(|stub| stub.through))
     }
 
-    /// The tree over what was let go, if it is that of the signed head. Who signed is another question.
+    /// Returns the tree over the retired events if it matches the head. Does not check the signature.
     pub(in crate::audit) fn tree(&self) -> Option<MerkleTree> {
         let head = Checkpoint::parse_unverified(&self.note)?;
         self.tree_of(&head)
     }
 
-    /// The same for a head that was found genuine.
+    /// Returns the tree over the retired events if it matches `head`, whose signature the caller has verified.
     pub(in crate::audit) fn tree_of(&self, head: &Checkpoint) -> Option<MerkleTree> {
         head.tree(&self.peaks).filter(|_| head.size == self.through)
     }
 
-    /// The hash of the last event that was let go.
+    /// Returns the hash of the last retired event.
     pub(in crate::audit) fn hash(&self) -> Option<Hex> {
         self.last.as_bytes().try_into().ok()
     }
 
-    /// Puts it beside the segment at `last`, durably, in the place of all former ones.
+    /// Durably writes the stub for segments up to `last`, and replaces all earlier stubs.
     pub(in crate::audit) fn keep(&self, dir: &Path, last: &Path) -> io::Result<()> {
         let path = dir.join(format!("{}.{EXTENSION}", super::segment::stem(last)));
         trust::replace(&path, format!("{}\n", serde_json::to_string(self)?).as_bytes())?;

@@ -1,7 +1,7 @@
-//! The files of a trail: `audit-SEQ-TIME.jsonl`, and `.jsonl.zst` once a closed one was compressed.
+//! The segment files of a trail: `audit-SEQ-TIME.jsonl`, and `.jsonl.zst` once a closed one was compressed.
 //!
-//! A compressed segment is plain zstd (RFC 8878), one frame after another, of whole lines and about 1 MiB each: any
-//! zstd reads it, and a line in the middle is found without unpacking what is before it.
+//! A compressed segment is plain zstd (RFC 8878). Its frames follow each other and hold complete lines, about 1 MiB
+//! each. Any zstd tool reads it, and a line in the middle can be read without decompressing what is before it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,19 +16,19 @@ use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 const PLAIN: &str = "jsonl";
 const PACKED: &str = "zst";
-/// No line is so long: what is was not written by a gateway, and is not gathered in memory.
+/// Length limit of a line in bytes. A longer line was not written by a gateway, and is not read into memory.
 const LONGEST_LINE: u64 = 1 << 20;
-/// So much of a segment is compressed at a time.
+/// Number of bytes of a segment that are compressed into one frame.
 const FRAME: usize = 1 << 20;
 const MOMENT: &str = "%Y%m%dT%H%M%S.%6f";
 
-/// The name of a segment that begins with `seq` at `time`; names sort as segments were begun.
+/// Formats the name of a segment that begins with `seq` at `time`. Names sort in the order of the segments.
 pub(in crate::audit) fn segment_name(seq: u64, time: SystemTime) -> String {
     let at = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
     format!("audit-{seq:012}-{}Z.{PLAIN}", at.strftime(MOMENT))
 }
 
-/// The first `seq` and the time in a segment's name.
+/// Parses the first `seq` and the time from a segment's name.
 #[must_use]
 pub fn parse_segment_name(path: &Path) -> Option<(u64, SystemTime)> {
     let rest = path.file_name()?.to_str()?.strip_prefix("audit-")?;
@@ -43,28 +43,29 @@ fn has_extension(path: &Path, wanted: &str) -> bool {
     path.extension() == Some(OsStr::new(wanted))
 }
 
-/// Whether it is a compressed one.
+/// Whether the path is that of a compressed segment.
 #[must_use]
 pub fn is_compressed(path: &Path) -> bool {
     has_extension(path, PACKED)
 }
 
-/// A segment's name without what says whether it is compressed.
+/// Returns the name of a segment without its extensions, which is the same for the plain and the compressed file.
 #[must_use]
 pub fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.split_once(".jsonl").map_or(name.as_ref(), |(stem, _)| stem).to_owned()
 }
 
-/// Where the compressed form of a segment is.
+/// Returns the path of the compressed form of a segment.
 pub(in crate::audit) fn compressed(path: &Path) -> PathBuf {
     path.with_extension(format!("{PLAIN}.{PACKED}"))
 }
 
-/// The segments in `dir`, in order. One that is there twice, since compressing it was cut off, is told once.
+/// Lists the segments in `dir` in order. If a segment is there in both forms, because compression was interrupted, only
+/// the plain one is listed.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// An I/O error if the folder cannot be read.
 pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -78,16 +79,17 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     found.sort();
-    // The plain one stands before the other, and is the one to trust: it was whole before.
+    // The plain file sorts first. It is the one to trust, since it was complete before the other.
     found.dedup_by(|later, former| stem(later) == stem(former));
     Ok(found)
 }
 
-/// A segment from its first byte, unpacked. One that was compressed since it was listed is found all the same.
+/// Opens a segment for reading from its first byte, decompressed. Also finds one that was compressed since it was
+/// listed.
 ///
 /// # Errors
-/// Where it cannot be opened. Reading one that is damaged fails with [`io::ErrorKind::InvalidData`], or
-/// [`io::ErrorKind::UnexpectedEof`] where its end is missing.
+/// An I/O error if the file cannot be opened. Reading a damaged segment fails with [`io::ErrorKind::InvalidData`], or
+/// with [`io::ErrorKind::UnexpectedEof`] if its end is missing.
 pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_compressed(path) => {
@@ -98,10 +100,10 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     if is_compressed(path) { decompress(file) } else { Ok(Box::new(BufReader::with_capacity(1 << 16, file))) }
 }
 
-/// The same from a byte on.
+/// Opens a segment like [`open`], from the byte offset `at` of the decompressed content.
 ///
 /// # Errors
-/// As those of [`open`].
+/// The errors of [`open`], and an I/O error if the file is not seekable or readable up to `at`.
 pub fn open_at(path: &Path, at: u64) -> io::Result<Box<dyn BufRead + Send>> {
     if !is_compressed(path)
         && let Ok(mut file) = File::open(path)
@@ -118,32 +120,32 @@ fn decompress(file: File) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(1 << 16, Decoder::new(file)?)))
 }
 
-/// Whether reading failed by what is in a compressed segment, not by the disk.
+/// Whether a read failed because of the content of a compressed segment, rather than because of the disk.
 pub(in crate::audit) fn is_damage(error: &io::Error) -> bool {
-    // The library has no kind for a bad frame but this one.
+    // The zstd library reports a bad frame as `Other` only.
     matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
         && error.raw_os_error().is_none()
 }
 
-/// Reads the next line with its end into `line`; how many bytes, 0 at the end. One that is too long comes in
-/// pieces, the first of which has no end.
+/// Reads the next line with its line feed into `line`. Returns the number of bytes, 0 at the end of the segment. A line
+/// that is too long comes in pieces, the first of which has no line feed.
 ///
 /// # Errors
-/// As those of the reader.
+/// The errors of the reader.
 pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     line.clear();
     reader.take(LONGEST_LINE).read_until(b'\n', line)
 }
 
-/// Hands over each whole line in `dir`, in order and without its end, while `take` wants more.
+/// Passes each complete line in `dir`, in order and without its line feed, to `take` while that returns true.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// An I/O error if a file cannot be read.
 pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut bytes = Vec::new();
     for path in segments(dir)? {
         let mut reader = match open(&path) {
-            // A running gateway has let it go since it was listed.
+            // A running gateway has deleted the segment since the listing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             reader => reader?,
         };
@@ -157,19 +159,19 @@ pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<
     Ok(())
 }
 
-/// The lines of one segment at certain places.
+/// Reads lines of one segment by their offsets.
 pub struct SegmentReader {
     packed: Option<Vec<u8>>,
     file: BufReader<File>,
-    /// The frame that was unpacked last: where it begins, and what is in it.
+    /// The last decompressed frame: the offset of its first byte, and its content.
     frame: (u64, Vec<u8>),
 }
 
 impl SegmentReader {
-    /// Of the segment with this [`stem`] in `dir`.
+    /// Opens the segment with this [`stem`] in `dir`.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// An I/O error if the segment cannot be read.
     pub fn of(dir: &Path, stem: &str) -> io::Result<Self> {
         let plain = dir.join(format!("{stem}.{PLAIN}"));
         let (packed, file) = match File::open(&plain) {
@@ -184,10 +186,11 @@ impl SegmentReader {
         Ok(Self { packed, file: BufReader::new(file), frame: (0, Vec::new()) })
     }
 
-    /// The line that begins `at` so many bytes of the unpacked segment, without its end.
+    /// Reads the line that begins at the byte offset `at` of the decompressed segment. Returns it without its line
+    /// feed.
     ///
     /// # Errors
-    /// Where it cannot be read, or is none.
+    /// An I/O error if the segment cannot be read, or has no complete line there.
     pub fn line(&mut self, at: u64) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         if self.packed.is_some() {
@@ -201,7 +204,7 @@ impl SegmentReader {
         if line.pop() == Some(b'\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Unpacks the frame with the byte `at`, unless it is the last one that was.
+    /// Decompresses the frame that contains the offset `at`, unless it is the last decompressed one.
     fn unpack(&mut self, at: u64) -> io::Result<()> {
         let (from, bytes) = &self.frame;
         let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
@@ -214,7 +217,7 @@ impl SegmentReader {
         while !rest.is_empty() {
             let frame = find_frame_compressed_size(rest).ok().and_then(|size| rest.split_at_checked(size));
             let (frame, after) = frame.ok_or_else(damaged)?;
-            // Another tool's frame may not say: then there is one alone.
+            // A frame of another tool may lack its content size; it is then the only one.
             let size = get_frame_content_size(frame).ok().flatten();
             if size.is_none_or(|size| at < begins + size) {
                 let mut unpacked = Vec::new();
@@ -229,12 +232,12 @@ impl SegmentReader {
     }
 }
 
-/// The compressed form of all that `reader` has.
+/// Compresses everything that `reader` holds.
 pub(in crate::audit) fn compress(reader: &mut impl BufRead, out: &mut impl io::Write) -> io::Result<()> {
     let mut frame = Vec::with_capacity(FRAME);
     loop {
         let read = reader.take(u64::try_from(FRAME).unwrap_or(u64::MAX)).read_to_end(&mut frame)?;
-        // To the end of a line.
+        // Extend the frame to the end of a line.
         reader.read_until(b'\n', &mut frame)?;
         if read == 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! An event of the trail as people read it.
+//! A summary of an event for people to read.
 
 use std::fmt::Write as _;
 
