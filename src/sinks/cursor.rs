@@ -1,4 +1,4 @@
-//! How far a sink is, kept over restarts: a file of its own in `sinks` in the state folder.
+//! The cursor of a sink, kept across restarts in a file of its own in the state folder's `sinks`.
 
 use std::fs;
 use std::io;
@@ -11,20 +11,20 @@ use crate::audit::Journal;
 use crate::fs::trust;
 use crate::name::Name;
 
-/// How often a place is written: what a crash makes come twice.
+/// How often a cursor is written. A crash repeats the events of this period.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The folder of places in a state folder.
+/// Returns the folder of cursors in a state folder.
 #[must_use]
 pub fn folder(state: &Path) -> PathBuf {
     state.join("sinks")
 }
 
-/// Has every sink get the events from `seq` on, also where its place is behind them: they are other events than it had
-/// with these numbers, because the trail was continued from before them.
+/// Lowers every cursor beyond `seq` to `seq`, so that each sink gets the events from there on. The trail was continued
+/// from before these cursors, so different events now have the numbers that the sinks already received.
 ///
 /// # Errors
-/// Where a place cannot be read or replaced.
+/// An I/O error if the folder cannot be read, or a cursor cannot be replaced.
 pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
     let entries = match fs::read_dir(folder(state)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -32,7 +32,7 @@ pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
     };
     for entry in entries {
         let path = entry?.path();
-        // What is no place is refused, with its name, where the sink starts.
+        // An invalid cursor is refused, with its name, when its sink starts.
         let place = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
         if place.is_some_and(|next| next > seq) {
             trust::replace(&path, format!("{seq}\n").as_bytes())?;
@@ -41,7 +41,7 @@ pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The places of all sinks, as they are kept: what is before all of them may be let go.
+/// The stored cursors of all sinks. Events before all of them may be deleted.
 pub(super) struct Cursors {
     places: Vec<AtomicU64>,
     journal: Journal,
@@ -70,7 +70,7 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Of the sink of this name; one that is new begins with the first event that is there.
+    /// Opens the cursor of the sink `name`. A new sink begins with the first event on the trail.
     pub(super) fn open(dir: &Path, name: &Name, all: (usize, Arc<Cursors>)) -> io::Result<Self> {
         trust::create_folder(dir)?;
         let path = dir.join(name.as_str());
@@ -89,7 +89,7 @@ impl Cursor {
         Ok(Self { path, next, kept: next, since: Instant::now(), all })
     }
 
-    /// The `seq` of the first event that it has not got.
+    /// Returns the `seq` of the first event that was not delivered yet.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -98,7 +98,7 @@ impl Cursor {
         self.next = next;
     }
 
-    /// Keeps it, but not too often.
+    /// Stores the cursor, unless it was stored shortly before.
     pub(super) fn persist_if_due(&mut self) -> io::Result<()> {
         if self.next == self.kept || self.since.elapsed() < EVERY { Ok(()) } else { self.keep() }
     }

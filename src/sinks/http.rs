@@ -1,4 +1,4 @@
-//! Posts: batches of events as a JSON array, as logs of OpenTelemetry (OTLP/HTTP in JSON), or the latest head.
+//! The HTTP sink: it posts events as a JSON array, as OpenTelemetry logs (OTLP/HTTP in JSON), or the latest head.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::Remote;
 use super::trail_reader::Line;
 use super::witness::latest_checkpoint;
 
-/// How long a post may take, connecting included.
+/// Time-out of a post, including the connection.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of an answer that are read.
+/// The largest number of bytes that are read of a response.
 const ANSWER: usize = 64 * 1024;
 
-/// What is posted.
+/// The format of a post's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayloadFormat {
-    /// An array of events.
+    /// A JSON array of events.
     Json,
     /// `ExportLogsServiceRequest` (OTLP 1.x).
     Otlp,
@@ -103,13 +103,13 @@ impl Http {
         let stream = self.remote.connect(|tcp| tcp.set_nodelay(true)).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        // Its errors reach whoever waits for the answer.
+        // The sender returns the connection's errors to the code that awaits the response.
         tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
         Ok(sender)
     }
 }
 
-/// The lines as they are, in an array.
+/// Formats the lines, unchanged, as a JSON array.
 fn json_array(lines: &[Line]) -> Vec<u8> {
     let mut body = Vec::with_capacity(lines.iter().map(|line| line.text.len() + 1).sum::<usize>() + 2);
     for line in lines {
@@ -120,7 +120,7 @@ fn json_array(lines: &[Line]) -> Vec<u8> {
     body
 }
 
-/// The lines as log records: the line is the body, its members are attributes.
+/// Formats the lines as log records. The line is the body, and its members are attributes.
 fn logs(lines: &[Line]) -> Vec<u8> {
     let records: Vec<Value> = lines.iter().map(record).collect();
     let scope = json!({"name": "claviger.audit", "version": env!("CARGO_PKG_VERSION")});
@@ -143,7 +143,7 @@ fn record(line: &Line) -> Value {
     let attributes = event.as_object().into_iter().flatten().filter_map(|(name, value)| {
         let value = match value {
             Value::String(text) => json!({"stringValue": text}),
-            // 64 bits are text in the JSON of Protocol Buffers.
+            // The JSON format of Protocol Buffers encodes 64-bit integers as strings.
             Value::Number(number) => json!({"intValue": number.to_string()}),
             Value::Bool(_) | Value::Null | Value::Array(_) | Value::Object(_) => return None,
         };
@@ -158,7 +158,7 @@ fn record(line: &Line) -> Value {
     })
 }
 
-/// A collector may take a batch in part; it must not be sent again then (OTLP, "Partial Success").
+/// Logs how many events a collector rejected. A partly accepted batch must not be sent again (OTLP, "Partial Success").
 fn tell_rejected(status: StatusCode, answer: &[u8]) {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let told = answer.pointer("/partialSuccess/rejectedLogRecords");

@@ -1,5 +1,5 @@
-//! Taking events elsewhere as they come: each sink has its own place in the trail and gets every event from there on, at
-//! least once. Nothing waits for a sink: it reads what is on the disk already, on a thread of its own.
+//! Sinks, which get events from the trail as they come. Each sink has its own cursor in the trail, and gets every event
+//! from there on at least once. No call waits for a sink: sinks read flushed events on a thread of their own.
 
 mod cursor;
 mod http;
@@ -29,21 +29,21 @@ use crate::name::Name;
 use cursor::Cursor;
 use trail_reader::{Line, TrailReader};
 
-/// How often a sink looks for more where there was nothing.
+/// How often a sink polls for events when there were none.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a sink that failed is left alone: at first, and at most.
+/// The back-off of a failing sink: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// How long the last events may take when the gateway ends. What is left goes out after the next start.
+/// How long a sink may send its last events when the gateway ends. The rest is sent after the next start.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// What a sink is.
+/// The kind of a sink, with its settings.
 #[derive(Clone)]
 pub enum SinkKind {
     /// Lines on standard output.
     Stdout,
     /// Messages of RFC 5424, framed by octet counting (RFC 6587, RFC 5425).
     Syslog(Remote),
-    /// Posts.
+    /// HTTP POST requests in this format.
     Http(Remote, PayloadFormat),
     /// A file that always holds the latest head.
     Witness(PathBuf),
@@ -52,13 +52,13 @@ pub enum SinkKind {
 /// A sink as configured.
 #[derive(Clone)]
 pub struct SinkConfig {
-    /// Its name.
+    /// The name of the sink.
     pub name: Name,
-    /// What it is.
+    /// The kind of the sink.
     pub kind: SinkKind,
 }
 
-/// The sinks at work.
+/// The running sinks of a gateway.
 #[derive(Debug)]
 pub struct Delivery {
     stop: watch::Sender<bool>,
@@ -66,10 +66,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Starts the sinks on the trail in `dir`; their places are kept in `places`. `None` where there are none.
+    /// Starts the sinks on the trail in `dir`. The folder `places` holds their cursors. Returns `None` if no sink is
+    /// configured.
     ///
     /// # Errors
-    /// Where the folder of places or the thread cannot be made.
+    /// An I/O error if the folder of cursors cannot be created, a cursor cannot be read, or the thread cannot be
+    /// started.
     pub fn start(
         plans: &[SinkConfig],
         (dir, places): (&Path, &Path),
@@ -104,14 +106,14 @@ impl Delivery {
                 local.spawn_local(sink.run(stopped.clone()));
             }
             runtime.block_on(local);
-            // Who does not take what is on standard output must not keep the gateway from ending.
+            // A blocked reader of standard output must not keep the gateway from ending.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("delivery".into()).spawn(run)?;
         Ok(Some(Self { stop, thread }))
     }
 
-    /// Delivers what is there still, for a moment, and ends.
+    /// Sends the remaining events for a short time, and ends the sinks.
     pub fn stop(self) {
         self.stop.send_replace(true);
         if self.thread.join().is_err() {
@@ -120,7 +122,7 @@ impl Delivery {
     }
 }
 
-/// One sink at work.
+/// A running sink.
 struct Sink {
     name: Name,
     carrier: SinkWriter,
@@ -130,7 +132,7 @@ struct Sink {
     labels: crate::metrics::Sink,
 }
 
-/// What takes lines elsewhere. Each method tells the `seq` before which all was taken, if it knows.
+/// The writer of a sink. Each method returns the `seq` before which every event was delivered, if it knows.
 enum SinkWriter {
     Stdout(stdout::Stdout),
     Syslog(Box<syslog::Syslog>),
@@ -157,7 +159,7 @@ impl SinkWriter {
         }
     }
 
-    /// While there is nothing to send.
+    /// Checks a sink while there is nothing to send.
     async fn idle(&mut self) -> Result<Option<u64>, String> {
         match self {
             Self::Syslog(syslog) => syslog.idle().await,
@@ -165,7 +167,7 @@ impl SinkWriter {
         }
     }
 
-    /// After the last line.
+    /// Ends a sink after its last event.
     async fn end(&mut self) -> Result<Option<u64>, String> {
         match self {
             Self::Syslog(syslog) => syslog.end().await,
@@ -180,7 +182,7 @@ impl Sink {
             () = self.deliver(stopped.clone()) => {}
             () = drain_deadline(&mut stopped) => {}
         }
-        // Syslog alone learns at the end what was taken.
+        // Only syslog learns at the end which events were delivered.
         let ended = tokio::time::timeout(DRAIN, self.carrier.end()).await;
         if let Ok(Ok(Some(next))) = ended {
             self.place.advance(next);
@@ -225,7 +227,7 @@ impl Sink {
         }
     }
 
-    /// Sends what is there; whether anything was.
+    /// Sends the events that are available. Returns whether there were any.
     async fn step(&mut self) -> Result<bool, String> {
         let lines = self.feed.lines().map_err(|error| format!("reading the trail: {error}"))?;
         let taken =
@@ -234,15 +236,15 @@ impl Sink {
             self.place.advance(next);
         }
         self.place.persist_if_due().map_err(|error| format!("keeping its place: {error}"))?;
-        // So that one sink with much to do does not keep the others from theirs.
+        // Yield, so that a busy sink does not block the others.
         tokio::task::yield_now().await;
         Ok(!lines.is_empty())
     }
 }
 
-/// Comes back some time after the end was asked for.
+/// Returns when the time for the last events is over.
 async fn drain_deadline(stopped: &mut watch::Receiver<bool>) {
-    // A sender that is gone is as good as the word.
+    // A dropped sender counts as a request to stop.
     stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default();
     sleep(DRAIN).await;
 }

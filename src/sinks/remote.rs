@@ -1,4 +1,4 @@
-//! Where a sink is over the network.
+//! The address of a sink on the network, and connecting to it.
 
 use std::io;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::tls;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// Where a sink is reached over the network.
+/// The address of a sink on the network, and how it is used.
 #[derive(Clone)]
 pub struct Remote {
-    /// Host and port, and whether by TLS.
+    /// Host and port, and whether the connection uses TLS.
     pub origin: Origin,
-    /// Path and query, for HTTP.
+    /// Path and query of the URL, for HTTP only.
     pub path: String,
-    /// The TLS settings.
+    /// The TLS client settings.
     pub tls: Arc<ClientConfig>,
-    /// What is sent as a bearer token, for HTTP.
+    /// The bearer token, for HTTP only.
     pub token: Option<Arc<Secret>>,
 }
 
 impl Remote {
-    /// Connects, by TLS where that is said; `prepare` sees the socket first.
+    /// Connects to the sink, with TLS if the origin requires it. `prepare` gets the socket first.
     pub(super) async fn connect(
         &self,
         prepare: impl FnOnce(&TcpStream) -> io::Result<()>,

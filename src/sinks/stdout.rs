@@ -1,4 +1,4 @@
-//! Lines on standard output.
+//! The sink that writes lines to standard output.
 
 use tokio::io::{AsyncWriteExt as _, Stdout as Out, stdout};
 

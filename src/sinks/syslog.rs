@@ -1,7 +1,7 @@
 //! RFC 5424 over TCP or TLS, each message with its length before it (RFC 6587 §3.4.1, RFC 5425 §4.3).
 //!
-//! Nobody acknowledges a message of syslog. An event counts as taken once its connection has outlived it for a while: what a
-//! receiver that died had read and not written, or never read, is sent again on the next connection.
+//! Syslog has no acknowledgement. An event counts as delivered once its connection has stayed open for a while after
+//! it. After a broken connection, later events are sent again, since the receiver may not have read or stored them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use tokio::time::timeout;
 use super::remote::{Remote, Stream};
 use super::trail_reader::Line;
 
-/// How long a connection must outlive an event.
+/// How long a connection must stay open after an event until the event counts as delivered.
 const SETTLED: Duration = Duration::from_secs(10);
-/// How long connecting, and writing what was read at a time, may take.
+/// Time-out for connecting and writing one batch.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long the other side's system may leave bytes unacknowledged, or take none: less than it takes to settle.
+/// How long the peer's system may leave bytes unacknowledged, or accept none. Must be shorter than `SETTLED`.
 const UNHEARD: Duration = Duration::from_secs(6);
-/// `log audit` (RFC 5424 §6.2.1).
+/// The syslog facility `log audit` (RFC 5424 §6.2.1).
 const FACILITY: u8 = 13;
 
 pub(super) struct Syslog {
     remote: Remote,
-    /// `hostname claviger pid`, as each message has them.
+    /// The text `hostname claviger pid`, which each message contains.
     from: String,
     stream: Option<Box<dyn Stream>>,
-    /// What was sent and when: the `seq` after it. None of it has settled.
+    /// The batches that do not count as delivered yet: the time of sending, and the `seq` after the last event.
     sent: VecDeque<(Instant, u64)>,
 }
 
@@ -69,7 +69,7 @@ impl Syslog {
         self.idle().await
     }
 
-    /// Whether the connection lives; what has settled.
+    /// Checks that the connection is open. Returns the `seq` before which every event counts as delivered.
     pub(super) async fn idle(&mut self) -> Result<Option<u64>, String> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
         let mut ignored = [0; 256];
@@ -85,7 +85,7 @@ impl Syslog {
         Ok(settled)
     }
 
-    /// Says that nothing more comes: a receiver closes when it has read all.
+    /// Closes the sending side, and waits until the receiver has read everything and closes, too.
     pub(super) async fn end(&mut self) -> Result<Option<u64>, String> {
         let Some(mut stream) = self.stream.take() else { return Ok(None) };
         stream.shutdown().await.map_err(|error| error.to_string())?;
@@ -107,7 +107,7 @@ impl Syslog {
         self.stream.as_mut().ok_or_else(|| "no connection".to_owned())
     }
 
-    /// One message (RFC 5424 §6). A line is ASCII and says all: there is no structured data.
+    /// Formats one message (RFC 5424 §6). The line is ASCII and complete, so there is no structured data.
     fn message(&self, line: &[u8]) -> Vec<u8> {
         let told = serde_json::from_slice::<Told<'_>>(line);
         let (time, event, ended) = told.map_or(("-", "-", None), |told| (told.time, told.event, told.ended));

@@ -1,25 +1,25 @@
-//! The lines of the trail from a place on, as far as they are on the disk.
+//! Reads flushed lines of the trail from a given `seq` on.
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 
 use crate::audit::{Journal, open_at, parse_segment_name, read_line, segments, stem};
 
-/// So many lines and bytes are taken at a time, about.
+/// Approximate size limit of one batch: lines and bytes.
 const MOST: (usize, usize) = (1000, 1 << 20);
 
-/// One event.
+/// An event as a line of the trail.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) seq: u64,
-    /// Without its end.
+    /// The line without its line feed.
     pub(super) text: Vec<u8>,
 }
 
 pub(super) struct TrailReader {
     dir: PathBuf,
     journal: Journal,
-    /// The `seq` of the next line to hand over.
+    /// The `seq` of the next line to return.
     next: u64,
     open: Option<Open>,
 }
@@ -27,7 +27,7 @@ pub(super) struct TrailReader {
 struct Open {
     stem: String,
     reader: Box<dyn BufRead + Send>,
-    /// Where it goes on.
+    /// The byte offset of the next line in the decompressed segment.
     at: u64,
 }
 
@@ -36,19 +36,19 @@ impl TrailReader {
         Self { dir, journal, next, open: None }
     }
 
-    /// How many events are on the disk from `next` on.
+    /// Returns the number of flushed events from `next` on.
     pub(super) fn lag(&self, next: u64) -> u64 {
         self.journal.durable().saturating_sub(next)
     }
 
-    /// Hands over again from `next` on.
+    /// Goes back, so that the events from `next` on are returned again.
     pub(super) fn go_back(&mut self, next: u64) {
         if next != self.next {
             (self.next, self.open) = (next, None);
         }
     }
 
-    /// The next lines; none where there are none yet.
+    /// Reads the next batch of lines; empty if there are none yet.
     pub(super) fn lines(&mut self) -> io::Result<Vec<Line>> {
         let durable = self.journal.durable();
         let (mut lines, mut bytes) = (Vec::new(), 0);
@@ -90,11 +90,11 @@ impl TrailReader {
         Ok(lines)
     }
 
-    /// Opens the segment with the next line; whether there is one.
+    /// Opens the segment with the next line. Returns whether there is one.
     fn open(&mut self) -> io::Result<bool> {
         let paths = segments(&self.dir)?;
         let begins = |path: &PathBuf| parse_segment_name(path).is_some_and(|(first, _)| first <= self.next);
-        // The last that begins before it; where all begin later, what is between is gone.
+        // Take the last segment that begins at or before `next`. If all begin later, the events between are gone.
         let Some(path) = paths.iter().rev().find(|path| begins(path)).or(paths.first()) else {
             return Ok(false);
         };
@@ -102,7 +102,8 @@ impl TrailReader {
         Ok(true)
     }
 
-    /// Goes on behind the end of what is open: in the next segment, or at the same place once there is more.
+    /// Continues after the end of the open segment: in the next segment, or at the same place once more lines are
+    /// there.
     fn leave_segment(&mut self, torn: usize) -> io::Result<bool> {
         let Some(open) = self.open.take() else { return Ok(false) };
         let paths = segments(&self.dir)?;
@@ -113,7 +114,7 @@ impl TrailReader {
                 Ok(true)
             }
             (None, Some(same)) if torn > 0 => {
-                // The rest of the line comes: it is read again from its beginning.
+                // The rest of the line will come; read it again from its beginning.
                 self.open = Some(Open { reader: open_at(same, open.at)?, ..open });
                 Ok(false)
             }
@@ -126,7 +127,7 @@ impl TrailReader {
     }
 }
 
-/// The `seq` that a line begins with.
+/// Parses the `seq` at the beginning of a line.
 fn seq(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"seq\":")?;
     let end = rest.iter().position(|byte| *byte == b',')?;

@@ -1,5 +1,5 @@
-//! A file that always holds the latest head, for `audit verify --head`: on a disk that the gateway's machine cannot rewrite
-//! later, whatever was before that head cannot be changed or cut off unseen.
+//! A file that always holds the latest head, for `audit verify --head`. If the gateway's machine cannot rewrite the
+//! file later, no event before that head can be changed or cut off undetected.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -14,7 +14,7 @@ struct Head {
     note: String,
 }
 
-/// The latest head among these events, as a signed note.
+/// Returns the latest head among these events, as a signed note.
 pub(super) fn latest_checkpoint(lines: &[Line]) -> Option<String> {
     let is_head = |line: &&Line| memchr::memmem::find(&line.text, b"\"event\":\"head\"").is_some();
     let mut heads = lines.iter().rev().filter(is_head);

@@ -1,4 +1,4 @@
-//! What of a line events are found by.
+//! The parts of a line by which events are found.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::audit::trail::chain;
 
-/// A text that is copied only where it had to be unescaped. (`Cow` in an `Option` always is.)
+/// A text that is copied only if it had to be unescaped. (A `Cow` in an `Option` is always copied.)
 #[derive(Default)]
 pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
@@ -31,7 +31,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The members that calls are found by.
+/// The members by which calls are found.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(super) struct IndexedEvent<'a> {
@@ -64,14 +64,14 @@ pub(super) struct IndexedEvent<'a> {
     ended: Option<Text<'a>>,
 }
 
-/// The columns of a kind, in the order of its table.
+/// The columns of a kind, in the order of the table `kinds`.
 pub(super) const KIND: &str = "event, what, consumer, via, upstream, method, org, credential, version, rule, decision, code, status, ended";
 pub(super) const COLUMNS: usize = 14;
-/// Between the columns of a kind, where they are one text: no name has it.
+/// The separator between the columns of a kind in one text. No name contains it.
 pub(super) const BETWEEN: char = '\u{1f}';
 
 impl IndexedEvent<'_> {
-    /// What it has in common with many others, as one text.
+    /// Writes the members that many events have in common as one text.
     pub(super) fn kind(&self, out: &mut String) {
         let text = |out: &mut String, text: Option<&Text<'_>>| {
             out.push_str(text.map_or("", |Text(text)| text));
@@ -98,7 +98,8 @@ impl IndexedEvent<'_> {
         text(out, self.ended.as_ref());
     }
 
-    /// What else a text is looked for in: of a call what came from outside, of any other event all it says.
+    /// Writes the other texts that a search looks at: of a call, the texts from outside; of any other event, its
+    /// content.
     pub(super) fn detail(&self, line: &[u8], out: &mut String) {
         out.clear();
         if self.event != "outcome" {
@@ -108,7 +109,7 @@ impl IndexedEvent<'_> {
             out.push_str(said);
             return;
         }
-        // Each connection has a port of its own.
+        // Drop the port, since each connection has a different one.
         let peer =
             self.peer.as_ref().map(|Text(peer)| peer.rsplit_once(':').map_or(&**peer, |(host, _)| host));
         let texts = [

@@ -1,4 +1,4 @@
-//! Texts that many events refer to by number.
+//! Interning: texts that many events refer to by number.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::{Fault, ROWS};
 
-/// What many events refer to by number: its table's rows of this run, and how many more refer to each.
+/// A table of texts: the rows that this run knows, and how many new events refer to each.
 #[derive(Default)]
 pub(super) struct Dictionary {
     pub(super) known: HashMap<String, (i64, u64)>,
     pub(super) fresh: Vec<(i64, String)>,
     next: i64,
-    /// All that the table has is known.
+    /// Whether `known` has all rows of the table.
     pub(super) whole: bool,
 }
 
@@ -27,7 +27,7 @@ impl Dictionary {
         Ok(Self { next, whole: next == 1, ..Self::default() })
     }
 
-    /// The number of `text`, where it is known or was never there.
+    /// Returns the number of `text` if it is known, or adds it if the table cannot have it.
     fn number(&mut self, text: &str) -> Option<i64> {
         if let Some((number, count)) = self.known.get_mut(text) {
             *count += 1;
@@ -44,7 +44,7 @@ impl Dictionary {
         number
     }
 
-    /// The same, asked of its table where need be.
+    /// Returns the number of `text`, and looks it up in the table if necessary.
     pub(super) async fn find(
         &mut self,
         connection: &mut SqliteConnection,
@@ -70,7 +70,7 @@ impl Dictionary {
         }
     }
 
-    /// Adds what was counted to the rows that are there.
+    /// Adds the counts of new events to the rows of the table.
     pub(super) async fn count(
         &mut self,
         connection: &mut SqliteConnection,

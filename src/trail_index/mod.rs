@@ -1,5 +1,5 @@
-//! The index of a trail: which events there are of whom, where, when. Derived from the segments, which alone are
-//! evidence: what it finds is read and checked there before anybody is told.
+//! A search index of the trail by consumer, upstream, time and more. It is derived from the segments, which alone are
+//! evidence. Every event found is read from its segment and checked before it is returned.
 
 mod event_columns;
 mod interner;
@@ -18,31 +18,31 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 const SCHEMA: &str = include_str!("schema.sql");
-/// Made once all that is there was read: sorting is faster than putting each in its place.
+/// Indexes are created after all events were read, since sorting is faster than insertion.
 const INDEXES: &str = "CREATE INDEX IF NOT EXISTS by_kind ON events (kind);
     CREATE INDEX IF NOT EXISTS by_target ON events (target);
     CREATE INDEX IF NOT EXISTS by_detail ON events (detail);
     CREATE INDEX IF NOT EXISTS by_call ON events (call);";
-/// Rows put in at a time.
+/// Number of rows per `INSERT`.
 const ROWS: usize = 500;
-/// The form of the tables. Another one is made anew.
+/// The version of the tables. An index of another version is rebuilt.
 const VERSION: i64 = 1;
 
-/// Why nothing can be looked up.
+/// The reason why a search fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The segments, or the folder of the index.
+    /// The segments, or the folder of the index, cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The index itself.
+    /// The index database cannot be used.
     #[error("the index cannot be used; --rebuild makes it anew")]
     Index(#[from] sqlx::Error),
-    /// What the index says is not what the trail has.
+    /// The trail does not have the event with this `seq` where the index refers to it.
     #[error("seq {0} is not where the index says: was the trail altered? verify it, and --rebuild the index")]
     Differs(u64),
 }
 
-/// The index of one trail.
+/// The search index of one trail.
 #[derive(Debug)]
 pub struct Index {
     dir: PathBuf,
@@ -53,10 +53,10 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens the index at `path` of the trail in `dir`, or makes it where there is none, or `anew`.
+    /// Opens the index at `path` of the trail in `dir`. Creates it if it is missing, and rebuilds it with `anew`.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// A [`Fault`] if the index cannot be opened or created.
     pub async fn open(path: &Path, dir: &Path, anew: bool) -> Result<Self, Fault> {
         if anew {
             remove(path)?;
@@ -74,13 +74,13 @@ impl Index {
         Ok(index)
     }
 
-    /// Whether something else than a search had changed it, so that it was made anew.
+    /// Whether another program than a search had changed the index, so that it was rebuilt.
     #[must_use]
     pub fn was_changed(&self) -> bool {
         self.was_changed
     }
 
-    /// Forgets all that it holds.
+    /// Deletes the index and creates an empty one.
     async fn begin_anew(&mut self) -> Result<(), Fault> {
         remove(&self.path)?;
         self.connection = connect(&self.path).await?;
@@ -89,10 +89,10 @@ impl Index {
         Ok(())
     }
 
-    /// Ends its use.
+    /// Closes the index, and seals it as a search leaves it.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// A [`Fault`] if the index cannot be closed or sealed.
     pub async fn close(self) -> Result<(), Fault> {
         self.connection.close().await?;
         Ok(self.seal.close()?)
@@ -100,7 +100,7 @@ impl Index {
 }
 
 async fn connect(path: &Path) -> Result<SqliteConnection, Fault> {
-    // What a crash leaves of it is made anew.
+    // An index damaged by a crash is rebuilt.
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -112,14 +112,14 @@ async fn connect(path: &Path) -> Result<SqliteConnection, Fault> {
     let made = !path.exists();
     let connection = options.connect().await?;
     if made {
-        // It tells as much as the trail does.
+        // The index reveals as much as the trail does.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(path, private)?;
     }
     Ok(connection)
 }
 
-/// Removes an index, if there is one.
+/// Removes an index and its log files, if they exist.
 fn remove(path: &Path) -> io::Result<()> {
     for end in ["", "-wal", "-shm"] {
         match std::fs::remove_file(beside(path, end)) {

@@ -1,4 +1,4 @@
-//! Finding events, newest first.
+//! Searches for events, newest first.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,42 +10,43 @@ use crate::audit::SegmentReader;
 use crate::audit::trail::chain;
 use crate::policy::PathPattern;
 
-/// What an event must be to be found. What is `None` does not matter.
+/// The conditions of a search. `None` matches every event.
 #[derive(Debug, Default)]
 pub struct EventFilter {
-    /// `outcome`, `admin`, `journal`, or `intent` for calls that have no outcome yet.
+    /// The kind of event: `outcome`, `admin`, `journal`, or `intent` for calls without an outcome yet.
     pub event: Option<String>,
-    /// The consumer.
+    /// The name of the consumer.
     pub consumer: Option<String>,
-    /// The upstream.
+    /// The name of the upstream.
     pub upstream: Option<String>,
-    /// The method.
+    /// The HTTP method.
     pub method: Option<String>,
-    /// The organisation.
+    /// The organisation of the call.
     pub org: Option<String>,
-    /// The credential.
+    /// The name of the credential.
     pub credential: Option<String>,
-    /// Its version.
+    /// The version of the credential.
     pub version: Option<u32>,
     /// The code of a refusal or failure.
     pub code: Option<String>,
     /// The status that the consumer saw.
     pub status: Option<u16>,
-    /// What the path is like.
+    /// A pattern that the path must match.
     pub path: Option<PathPattern>,
-    /// What it says somewhere, the case of ASCII letters aside.
+    /// A text that the event must contain. The case of ASCII letters is ignored.
     pub text: Option<String>,
-    /// The call.
+    /// The request id of the call.
     pub request_id: Option<Uuid>,
-    /// From then on.
+    /// The earliest time of the event.
     pub since: Option<Timestamp>,
-    /// Until then.
+    /// The latest time of the event.
     pub until: Option<Timestamp>,
 }
 
-/// So many events are found by an index; more are looked for from the newest on, where the first are soon met.
+/// The number of events below which a search uses an index. Otherwise it scans from the newest event on, where matches
+/// come soon.
 const FEW: i64 = 20_000;
-/// The columns of a kind that a text may be in.
+/// The columns of a kind that a text search looks at.
 const WORDS: [&str; 12] = [
     "event",
     "what",
@@ -88,7 +89,7 @@ impl EventFilter {
             || self.numbers().iter().any(|(_, _, it)| it.is_some())
     }
 
-    /// `FROM kinds WHERE …`
+    /// Appends `FROM kinds WHERE …` with the conditions on the kind.
     fn of_kinds(&self, query: &mut Query) {
         query.push(" FROM kinds WHERE true");
         for (column, word) in self.words() {
@@ -103,7 +104,7 @@ impl EventFilter {
         }
     }
 
-    /// The condition on an event with a text in its kind, target or details.
+    /// Appends the condition that a row of `table` contains a text.
     fn of_text(query: &mut Query, table: &str, text: &str) {
         let like = format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
         let columns: &[&str] = if table == "kinds" { &WORDS } else { &["text"] };
@@ -113,14 +114,14 @@ impl EventFilter {
         }
     }
 
-    /// Whether everything is wanted.
+    /// Whether the filter matches every event.
     fn is_any(&self) -> bool {
         let times = self.since.is_none() && self.until.is_none();
         let others = self.path.is_none() && self.text.is_none() && self.request_id.is_none();
         !self.looks_at_kinds() && times && others
     }
 
-    /// Whether a line is wanted, by itself alone.
+    /// Whether a single line matches the filter.
     #[must_use]
     pub fn matches(&self, line: &[u8]) -> bool {
         if self.is_any() {
@@ -144,7 +145,7 @@ impl EventFilter {
     }
 }
 
-/// The ids of targets, as text for JSON's table.
+/// The ids of targets as a JSON array, for `json_each` of `SQLite`.
 struct Targets(Option<String>);
 
 impl Targets {
@@ -162,7 +163,8 @@ impl Targets {
     }
 }
 
-/// `FROM targets WHERE …`: of a pattern without `**` exactly those that match, else those among which they are.
+/// Appends `FROM targets WHERE …`. For a pattern without `**` it selects exactly the matching targets, otherwise a
+/// superset of them.
 fn of_path(query: &mut Query, pattern: &PathPattern) {
     let (glob, slashes) = pattern.as_glob();
     query.push(" FROM targets WHERE path GLOB ").push_bind(glob);
@@ -171,7 +173,7 @@ fn of_path(query: &mut Query, pattern: &PathPattern) {
     }
 }
 
-/// By which index events are looked for.
+/// The index by which a search looks for events.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ScanPlan {
     Kind,
@@ -182,10 +184,10 @@ enum ScanPlan {
 }
 
 impl Index {
-    /// The lines of the latest events that are wanted, `most` of them at most, newest first.
+    /// Returns the lines of the latest matching events, at most `most`, newest first.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// A [`Fault`] if the index or a segment cannot be read, or if they differ.
     pub async fn find(&mut self, wanted: &EventFilter, most: usize) -> Result<Vec<Vec<u8>>, Fault> {
         let mut found = self.find_open(wanted).await?;
         found.extend(self.find_closed(wanted, most).await?);
@@ -194,7 +196,7 @@ impl Index {
         Ok(found.into_iter().map(|(_, line)| line).collect())
     }
 
-    /// Calls in flight are few, and nobody knows yet of what kind they will be.
+    /// Finds calls in flight. They are few, and their final kind is not known yet, so each line is checked.
     async fn find_open(&mut self, wanted: &EventFilter) -> Result<Vec<(i64, Vec<u8>)>, Fault> {
         let rows = "SELECT o.seq, s.stem, o.place FROM open o JOIN segments s ON s.id = o.segment ORDER BY o.seq DESC";
         let rows = sqlx::query(rows).fetch_all(&mut self.connection).await?;
@@ -236,7 +238,7 @@ impl Index {
         self.lines(&rows)
     }
 
-    /// The targets that a pattern is for, where the index cannot tell alone.
+    /// Returns the targets that match a pattern which the index alone cannot decide.
     async fn targets(&mut self, wanted: &EventFilter) -> Result<Targets, Fault> {
         let Some(pattern) = wanted.path.as_ref().filter(|pattern| pattern.as_glob().1.is_none()) else {
             return Ok(Targets(None));
@@ -249,7 +251,7 @@ impl Index {
         Ok(Targets(Some(format!("[{}]", ids.join(",")))))
     }
 
-    /// Which condition holds for the fewest events, if it is for few.
+    /// Selects the index with the fewest matching events, if they are few.
     async fn plan(&mut self, wanted: &EventFilter, targets: &Targets) -> Result<ScanPlan, Fault> {
         if wanted.request_id.is_some() {
             return Ok(ScanPlan::Call);
@@ -283,7 +285,8 @@ impl Index {
         Ok(query.build_query_scalar().fetch_one(&mut self.connection).await?)
     }
 
-    /// Between which events all that is wanted is, as far as kinds and times tell: one range, which the table is read by.
+    /// Limits the query to one range of `seq`, computed from the kinds and times wanted. The table is read by this
+    /// range.
     async fn push_range(&mut self, query: &mut Query, wanted: &EventFilter) -> Result<(), Fault> {
         let (mut first, mut last) = (0, i64::MAX);
         if wanted.looks_at_kinds() {
@@ -306,7 +309,7 @@ impl Index {
         Ok(())
     }
 
-    /// The lines at the places that the index told, each found to be whole and the one that is meant.
+    /// Reads the lines at the offsets in `rows`, and checks that each is intact and has the right `seq`.
     fn lines(&self, rows: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<(i64, Vec<u8>)>, Fault> {
         let mut found = Vec::with_capacity(rows.len());
         let mut open: Option<(String, SegmentReader)> = None;
@@ -329,7 +332,7 @@ impl Index {
     }
 }
 
-/// The condition that an event has a text somewhere.
+/// Appends the condition that an event contains a text in any of its parts.
 fn push_text(query: &mut Query, text: &str, by_index: bool) {
     let sets = [("kind", "kinds"), ("target", "targets"), ("detail", "details")];
     query.push(if by_index { " AND e.seq IN (" } else { " AND (false" });

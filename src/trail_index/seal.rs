@@ -1,5 +1,5 @@
-//! Whether an index is as the last search left it. It is no evidence, and a search that trusted one of which rows were
-//! taken away would say that nothing happened: what anything else has changed in it is made anew.
+//! The seal of an index, which shows whether the index is as the last search left it. The index is no evidence, but a
+//! search would miss events whose rows were removed. An index that another program changed is therefore rebuilt.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// What is known of the index's file, beside it; held by each search.
+/// The file beside the index with its recorded state. Each search holds a lock on it.
 #[derive(Debug)]
 pub(super) struct Seal {
     index: PathBuf,
     file: File,
 }
 
-/// What the system says of a file: no writer can set all of it.
+/// Formats the file's metadata that identify its state. No program that writes the file can set all of them.
 fn state(index: &Path) -> io::Result<String> {
     let found = fs::metadata(index)?;
     let (written, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
     Ok(format!("{} {} {} {written:?} {changed:?}\n", found.dev(), found.ino(), found.len()))
 }
 
-/// A file of the index's own beside it.
+/// Returns the path of a file beside the index, whose name has the suffix `end`.
 pub(super) fn beside(index: &Path, end: &str) -> PathBuf {
     let mut name = index.as_os_str().to_owned();
     name.push(end);
@@ -30,8 +30,8 @@ pub(super) fn beside(index: &Path, end: &str) -> PathBuf {
 }
 
 impl Seal {
-    /// The seal of the index at `index`, and whether that is as the last search left it. Beside another search,
-    /// which has looked, it is.
+    /// Opens the seal of the index at `index`. Returns it, and whether the index is as the last search left it. If
+    /// another search runs, that search has checked the index, and the result is true.
     pub(super) fn open(index: &Path) -> io::Result<(Self, bool)> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -40,25 +40,25 @@ impl Seal {
         let is_as_left = if alone {
             let mut left = String::new();
             file.read_to_string(&mut left)?;
-            // Where it is there, something was not ended as a search ends.
+            // Entries in the log show that a process did not end as a search does.
             let log = fs::metadata(beside(index, "-wal")).is_ok_and(|log| log.len() > 0);
             !log && state(index).is_ok_and(|state| state == left)
         } else {
             true
         };
         if !alone {
-            // Once the other has made it anew, where it does.
+            // Wait until the other search has rebuilt the index, if it does.
             flock(&file, FlockOperation::LockShared)?;
         }
         Ok((Self { index: index.to_owned(), file }, is_as_left))
     }
 
-    /// Lets other searches use it as well.
+    /// Shares the lock with other searches.
     pub(super) fn share(&self) -> io::Result<()> {
         Ok(flock(&self.file, FlockOperation::LockShared)?)
     }
 
-    /// Says that the index is as a search leaves it. The last of several that end says it.
+    /// Records the state of the index as a search leaves it. Of several searches, only the last one to end records it.
     pub(super) fn close(mut self) -> io::Result<()> {
         if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             self.file.set_len(0)?;

@@ -1,4 +1,4 @@
-//! Reading what came since into the index.
+//! Updates of the index with new events of the trail.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::{Fault, INDEXES, Index, ROWS};
 use crate::audit::trail::chain;
 use crate::audit::{SegmentReader, open_at, parse_segment_name, read_line, segments, stem};
 
-/// Events read until what is known of them is written.
+/// Number of events that are read before the index is written.
 const BATCH: u64 = 200_000;
 
 struct Event {
@@ -28,7 +28,7 @@ struct Event {
     call: Option<Vec<u8>>,
 }
 
-/// How far the segments were read.
+/// The position up to which the segments were read.
 #[derive(Default)]
 struct ScanPosition {
     stem: String,
@@ -38,20 +38,20 @@ struct ScanPosition {
     events: u64,
 }
 
-/// What an index knows of.
+/// The extent of an index, compared with its trail.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// The first event that the trail has.
+    /// The `seq` of the first event on the trail.
     pub first: u64,
-    /// The last that was read.
+    /// The `seq` of the last event in the index.
     pub last: u64,
-    /// When that was recorded (RFC 3339).
+    /// The time of that event (RFC 3339).
     pub time: String,
-    /// How many came since.
+    /// The number of later events on the trail.
     pub newer: u64,
 }
 
-/// What was read and is not written yet.
+/// Data that was read and is not written to the index yet.
 struct Updater<'c> {
     connection: &'c mut SqliteConnection,
     kinds: Dictionary,
@@ -59,7 +59,7 @@ struct Updater<'c> {
     details: Dictionary,
     events: Vec<Event>,
     spans: HashMap<i64, (i64, i64)>,
-    /// The first and the last event of each kind that was read.
+    /// The first and the last `seq` that was read of each kind.
     extents: HashMap<i64, (i64, i64)>,
     open: HashMap<String, (i64, i64, i64)>,
     reached: ScanPosition,
@@ -74,16 +74,16 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl Index {
-    /// Reads what came since the last time; `progress` is told how many bytes of the segments were read.
+    /// Reads the events since the last update. `progress` receives the number of bytes of the segments read so far.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// A [`Fault`] if a segment cannot be read, or the index cannot be written.
     pub async fn catch_up(&mut self, mut progress: impl FnMut(u64)) -> Result<(), Fault> {
         let paths = segments(&self.dir)?;
         let mut reached = read_position(&mut self.connection).await?;
         let mut from = paths.iter().position(|path| stem(path) == reached.stem);
         if reached.events > 0 && (from.is_none() || !self.matches_trail(&reached)) {
-            // Another trail, or one of which nothing is left that was there.
+            // The index is of another trail, or the segment that it ends in is gone.
             self.begin_anew().await?;
             (reached, from) = (ScanPosition::default(), None);
         }
@@ -121,10 +121,10 @@ impl Index {
         Ok(())
     }
 
-    /// How far it was read, and what came since.
+    /// Returns the extent of the index, and the number of later events on the trail.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// A [`Fault`] if the index or a segment cannot be read.
     pub async fn reach(&mut self) -> Result<Reach, Fault> {
         let (reached, paths) = (read_position(&mut self.connection).await?, segments(&self.dir)?);
         let mut reach = Reach::default();
@@ -134,7 +134,7 @@ impl Index {
                 (reach.last, reach.time) = (last.seq, last.time.to_owned());
             }
         } else {
-            // A segment was begun in which no event is yet.
+            // A segment was begun that has no event yet.
             let last = sqlx::query("SELECT seq, time FROM events ORDER BY seq DESC LIMIT 1");
             let Some(last) = last.fetch_optional(&mut self.connection).await? else { return Ok(reach) };
             let time = Timestamp::from_microsecond(last.get(1)).unwrap_or_default();
@@ -153,7 +153,7 @@ impl Index {
         Ok(reach)
     }
 
-    /// Whether the trail still has what was read last.
+    /// Whether the trail still has the last event of the index.
     fn matches_trail(&self, reached: &ScanPosition) -> bool {
         let Some(last) = reached.last else { return true };
         let line = SegmentReader::of(&self.dir, &reached.stem).and_then(|mut places| places.line(last));
@@ -161,7 +161,7 @@ impl Index {
         hash.is_some_and(|hash| hash.as_slice() == reached.hash.as_bytes())
     }
 
-    /// Forgets what is in segments that were let go.
+    /// Deletes the events of retired segments from the index.
     async fn drop_retired(&mut self, paths: &[PathBuf]) -> Result<(), Fault> {
         let present: Vec<String> = paths.iter().map(|path| stem(path)).collect();
         let rows = sqlx::query("SELECT id, stem FROM segments").fetch_all(&mut self.connection).await?;
@@ -221,7 +221,7 @@ impl<'c> Updater<'c> {
         Ok(Self { connection, kinds, targets, details, events, spans, extents, open, reached })
     }
 
-    /// The number of the segment that is read.
+    /// Returns the id of the segment that is being read.
     async fn segment(&mut self) -> Result<i64, Fault> {
         let put = sqlx::query("INSERT OR IGNORE INTO segments (stem) VALUES (?)").bind(&self.reached.stem);
         put.execute(&mut *self.connection).await?;
@@ -237,7 +237,7 @@ impl<'c> Updater<'c> {
         self.reached.hash.clear();
         let (_, hash) = chain::split_line(line).unwrap_or_default();
         self.reached.hash.push_str(&String::from_utf8_lossy(hash));
-        // What is no line of a trail is for `audit verify` to tell.
+        // `audit verify` reports invalid lines; the index skips them.
         let Ok(told) = serde_json::from_slice::<IndexedEvent<'_>>(line) else { return Ok(()) };
         let (seq, place) = (signed(told.seq), signed(place));
         match (told.event, told.request_id) {
@@ -265,7 +265,7 @@ impl<'c> Updater<'c> {
         Ok(())
     }
 
-    /// Writes all that was read so far, whole or not at all.
+    /// Writes everything read so far in one transaction.
     async fn write(&mut self) -> Result<(), Fault> {
         let mut writing = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         for rows in std::mem::take(&mut self.kinds.fresh).chunks(ROWS) {
@@ -302,7 +302,7 @@ impl<'c> Updater<'c> {
                 .await?;
         }
         for rows in std::mem::take(&mut self.events).chunks(ROWS) {
-            // What a crash of the system left of a former run is put right.
+            // Replace rows that a system crash left of a former run.
             QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO events ")
                 .push_values(rows, |mut row, event| {
                     row.push_bind(event.seq).push_bind(event.time).push_bind(event.kind);
@@ -335,7 +335,8 @@ impl<'c> Updater<'c> {
         Ok(writing.commit().await?)
     }
 
-    /// Writes how many events refer to what. A run that was cut off leaves this too low, which only makes a search slower.
+    /// Writes the number of events that refer to each text. After an interrupted run the counts are too low, which only
+    /// makes a search slower.
     async fn count(&mut self) -> Result<(), Fault> {
         let mut writing = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         for (dictionary, table) in
