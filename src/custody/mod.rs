@@ -106,7 +106,7 @@ impl Credential {
 #[derive(Debug, Default)]
 pub struct Custody(Vec<Credential>);
 
-/// A credential's material, for the one call whose entry `'e` stands for.
+/// The material of a credential, unsealed for one call. `'e` is the lifetime of this call's entry.
 ///
 /// A permit alone does not unseal:
 /// ```compile_fail,E0308

@@ -22,9 +22,9 @@ pub struct TrustedOwner(u32);
 pub enum FileTrustError {
     /// The file or its metadata cannot be read.
     Unreadable(PathBuf, io::Error),
-    /// Group or others may read or write it.
+    /// Group or others may read or write the file, which has this mode.
     Exposed(PathBuf, u32),
-    /// Group or others may replace what is in it.
+    /// Group or others may replace files in the folder, which has this mode.
     ExposedFolder(PathBuf, u32),
     /// The file belongs to neither root nor the gateway's user.
     Foreign {
@@ -40,9 +40,10 @@ pub enum FileTrustError {
 impl TrustedOwner {
     /// Returns the trusted owner of files for this state folder.
     ///
-    /// A non-root process must own the files itself. Root acts for the gateway, whose user owns the state folder: `sudo
-    /// claviger token issue` must check files as that gateway would. That user could replace everything in the folder
-    /// anyway. If any user may create folders at that place (/tmp), the folder's owner may be any user.
+    /// A non-root process must own the files itself. Root acts for the gateway, whose user owns the state folder.
+    /// `sudo claviger token issue` must check files as that gateway would, and that user could replace everything in the
+    /// folder anyway. If any user may create folders at that place (/tmp), root trusts only its own files, since the
+    /// folder's owner may be any user.
     #[must_use]
     pub fn of(state: &Path) -> Self {
         let own = geteuid().as_raw();

@@ -14,7 +14,7 @@ pub struct LazyTimer {
 }
 
 impl LazyTimer {
-    /// Ready once `until` has passed.
+    /// Polls the timer, which is ready once `until` has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if sleep.deadline() > until {

@@ -29,8 +29,8 @@ impl Trail {
     /// it is checked and locked once the journal can create it.
     ///
     /// # Errors
-    /// A message for the operator if other users may access the folder, another server writes to it, or the trail lacks
-    /// what the last head names.
+    /// A message for the operator. The folder is accessible to other users or in use by another server, or the trail
+    /// lacks what the last head names.
     pub fn guard(state: &Path, audit: &Path) -> io::Result<Self> {
         Self::lock(state, audit, true)
     }

@@ -106,7 +106,7 @@ pub struct CredentialRow {
 pub enum Stage {
     /// Stored, but not used yet.
     Staged,
-    /// In use for calls.
+    /// The version in use for calls.
     Active,
     /// No longer used. The operator can activate it again until its overlap ends.
     Retired,

@@ -15,7 +15,7 @@ pub(super) struct Seal {
     file: File,
 }
 
-/// Formats the file's metadata that identify its state. No program that writes the file can set all of them.
+/// Formats metadata that identify the state of the index's file. A program that writes the file cannot set all of them.
 fn state(index: &Path) -> io::Result<String> {
     let found = fs::metadata(index)?;
     let (written, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));

@@ -1,5 +1,5 @@
-//! The Merkle tree over the trail (RFC 6962, section 2.1). To the holder of its root, a proof can show that an event is
-//! in the tree, and that a later trail only adds to an earlier one.
+//! The Merkle tree over the trail (RFC 6962, section 2.1). With its root, an auditor can check a proof that an event is
+//! in the tree. Another proof shows that a later trail only adds to an earlier one.
 //!
 //! The leaf of an event is the hash that its line carries, 32 bytes. A line's hash covers everything before it in the
 //! line, so the leaf binds the line.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::printable::printable_value;
 
-/// Formats one event on one line, which ends with a line feed. What could deceive a terminal is escaped.
+/// Formats one event on one line, which ends with a line feed. Escapes characters that could deceive a terminal.
 #[must_use]
 pub fn summary(event: &Value) -> String {
     let text = |name: &str| printable_value(event.get(name).and_then(Value::as_str).unwrap_or("-"));
