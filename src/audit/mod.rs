@@ -1,7 +1,8 @@
 //! The audit trail: who did what, and how it ended.
 //!
 //! Each call has at most two events: an `intent`, recorded before anything is sent upstream, and exactly one `outcome`.
-//! With `sync`, the intent waits for the disk; see [`Durability`].
+//! Suppressed refusals are the exception: the trail only counts them. With `sync`, the intent waits for the disk; see
+//! [`Durability`].
 
 mod call;
 mod journal;

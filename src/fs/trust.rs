@@ -41,9 +41,9 @@ impl TrustedOwner {
     /// Returns the trusted owner of files for this state folder.
     ///
     /// A non-root process must own the files itself. Root acts for the gateway, whose user owns the state folder.
-    /// `sudo claviger token issue` must check files as that gateway would, and that user could replace everything in the
-    /// folder anyway. If any user may create folders at that place (/tmp), root trusts only its own files, since the
-    /// folder's owner may be any user.
+    /// `sudo claviger token issue` must check files as that gateway would, and that user could replace everything in
+    /// the folder anyway. If any user may create folders at that place (/tmp), root trusts only its own files, since
+    /// the folder's owner may be any user.
     #[must_use]
     pub fn of(state: &Path) -> Self {
         let own = geteuid().as_raw();

@@ -1,6 +1,7 @@
 //! A call before the decision: the facts known at its arrival, and its refusal.
 //!
-//! The trail always gets exactly one outcome. A draft that is dropped without an outcome records `abandoned`.
+//! The trail gets exactly one outcome of each call, except of a suppressed refusal, which it only counts. A draft that
+//! is dropped without an outcome records `abandoned`.
 
 use std::borrow::Cow;
 use std::rc::Rc;

@@ -21,7 +21,7 @@ pub struct CheckpointPolicy {
     pub interval: Duration,
 }
 
-/// The state of signing, used by the journal's thread alone.
+/// The state of signing, behind a lock that appends do not need.
 pub(in crate::audit) struct CheckpointSigner {
     signer: Signer,
     /// The tree over all events; `None` if the trail lacks its beginning.
@@ -90,7 +90,7 @@ impl CheckpointSigner {
         });
     }
 
-    /// Takes the last head once it is on the disk, which holds all events before `durable`. Returns each head once.
+    /// Takes the last head once its `seq` is below `durable`, so that it is on the disk. Returns each head once.
     pub(in crate::audit) fn latest_before(&mut self, durable: u64) -> Option<Signed> {
         self.latest.take_if(|latest| latest.events < durable)
     }

@@ -183,8 +183,7 @@ impl JournalCore {
     /// Writes pending events without waiting for the thread.
     pub(in crate::audit) fn write(&self) {
         // The journal's thread sees a failure again and handles it. The thread may be between its own write and its
-        // flush:
-        // the events written here need another flush.
+        // flush, so the events written here need another flush.
         self.write_out().unwrap_or_default();
         let mut tail = self.tail();
         tail.unflushed = true;
