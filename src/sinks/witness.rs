@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::trail_reader::Line;
+use crate::fs::trust;
 
 #[derive(Deserialize)]
 struct Head {
@@ -41,6 +42,8 @@ impl Witness {
         let mut file = File::create(&fresh)?;
         file.write_all(note.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&fresh, &self.0)
+        fs::rename(&fresh, &self.0)?;
+        // Without it, a power failure could bring an older head back.
+        File::open(trust::folder(&self.0))?.sync_all()
     }
 }
