@@ -1,4 +1,4 @@
-//! Host and path prefix → upstream.
+//! Finds the upstream for a host and a path prefix.
 
 use std::sync::Arc;
 
@@ -7,44 +7,44 @@ use crate::target::Target;
 /// One configured route.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The host it is for, in lower case without a port; any where `None`.
+    /// The host that the route is for, in lower case and without a port; `None` for any host.
     pub host: Option<String>,
-    /// Whole leading segments of the canonical path, without a trailing slash; empty for all.
+    /// Whole leading segments of the canonical path, without a trailing slash; empty for all paths.
     pub prefix: String,
-    /// The prefix as metrics name it.
+    /// The prefix as a label of metrics.
     pub label: Arc<str>,
-    /// The upstream's place in the snapshot.
+    /// The index of the upstream in the snapshot.
     pub upstream: usize,
 }
 
-/// The routes, in the order in which they are tried: those for a host first, then longest prefix first.
+/// The routes in the order in which they are tried: routes with a host first, then the longest prefix first.
 #[derive(Debug, Default)]
 pub struct Routes(Vec<Route>);
 
-/// Where a request leads: the upstream, and the target as that upstream knows it.
+/// The route of a request, and its target as the upstream receives it.
 #[derive(Debug)]
 pub struct Routed<'r> {
-    /// The route taken.
+    /// The route that matched.
     pub route: &'r Route,
     /// The target without the route's prefix.
     pub target: Target,
 }
 
 impl Routes {
-    /// Puts `routes` in order.
+    /// Sorts `routes` into the order in which they are tried.
     #[must_use]
     pub fn new(mut routes: Vec<Route>) -> Self {
         routes.sort_by_key(|route| (route.host.is_none(), std::cmp::Reverse(route.prefix.len())));
         Self(routes)
     }
 
-    /// Whether any route leads to the upstream at this place.
+    /// Whether any route leads to the upstream at this index.
     #[must_use]
     pub fn lead_to(&self, upstream: usize) -> bool {
         self.0.iter().any(|route| route.upstream == upstream)
     }
 
-    /// The route for `host` (a `Host` value, with or without a port) and `target`.
+    /// Finds the route for `host` (a `Host` value, with or without a port) and `target`.
     #[must_use]
     pub fn find(&self, host: &str, target: &Target) -> Option<Routed<'_>> {
         let host = without_port(host);
@@ -58,7 +58,7 @@ impl Routes {
     }
 }
 
-/// The host of a `Host` value, without its port.
+/// The host of a `Host` value without its port.
 #[must_use]
 pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {

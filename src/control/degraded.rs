@@ -1,39 +1,39 @@
-//! What keeps all of the store from being in force, since when, and when to try again.
+//! Records why the gateway does not apply the whole store, since when, and when it retries.
 
 use std::time::{Duration, Instant};
 
 use crate::storage::Revision;
 
-/// How long until what could not be put in force is tried again, if nothing changes meanwhile.
+/// How long the gateway waits before it retries a failed store update, if the store does not change meanwhile.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long not all of the store may be in force until the gateway says that it is not ready.
+/// How long the gateway may apply only a part of the store before it reports itself as not ready.
 const APART: Duration = Duration::from_secs(2);
 
-/// How much of the store is not in force.
+/// How much of the store the gateway does not apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// It could not be read.
+    /// The store could not be read.
     Unread,
-    /// What it held under this stamp does not go with the file.
+    /// The store content of this revision conflicts with the configuration file.
     Unfit(Revision),
-    /// All that it held under this stamp is in force but what could not be opened.
+    /// The content of this revision is in force, except the records that could not be opened.
     Sealed(Revision),
 }
 
-/// What is wrong, until it is not any more.
+/// The present problem with the store; it exists until the problem is solved.
 #[derive(Debug)]
 pub(super) struct Degraded {
-    /// As it was said.
+    /// The reason, as it was logged.
     why: String,
     extent: Extent,
     since: Instant,
-    /// When it was last tried.
+    /// When the gateway last tried.
     tried: Instant,
 }
 
 impl Degraded {
-    /// Takes up what is wrong now, after what was wrong `before`, and says it where it is new.
+    /// Records the present problem, which follows the problem `before`, and logs it if it is new.
     pub(super) fn after(before: Option<&Self>, (extent, why): (Extent, String)) -> Self {
         let now = Instant::now();
         if before.is_none_or(|before| before.why != why) {
@@ -49,8 +49,8 @@ impl Degraded {
         Self { why, extent, since: before.map_or(now, |before| before.since), tried: now }
     }
 
-    /// Whether the store's content of this stamp was tried only just. What is new is not held up by
-    /// what was wrong before it, nor is a store that can be read again.
+    /// Whether the gateway tried this revision only a moment ago, so that a retry can wait. A new revision never waits,
+    /// nor does a store that can be read again.
     pub(super) fn may_wait(&self, stamp: Option<Revision>) -> bool {
         match self.extent {
             Extent::Unread => false,
@@ -58,12 +58,12 @@ impl Degraded {
         }
     }
 
-    /// Whether it is this that is wrong already.
+    /// Whether this problem is already recorded.
     pub(super) fn is(&self, extent: Extent, why: &str) -> bool {
         self.extent == extent && self.why == why
     }
 
-    /// Whether what was revoked in the store is out of force all the same.
+    /// Whether revocations in the store take effect in spite of the problem.
     pub(super) fn is_followed(&self) -> bool {
         match self.extent {
             Extent::Unread | Extent::Unfit(_) => false,
@@ -71,8 +71,8 @@ impl Degraded {
         }
     }
 
-    /// Why nobody should rely on what is in force, once it has lasted for too long; `lapsed` says that
-    /// nobody can any more.
+    /// The reason why the gateway is not ready, once the problem has lasted too long. `lapsed` means that the store
+    /// lease has expired.
     pub(super) fn unready(&self, lapsed: bool) -> Option<String> {
         let what = match self.extent {
             Extent::Unread if lapsed => "it cannot be read, so calls that rest on it are refused",

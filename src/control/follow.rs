@@ -1,4 +1,4 @@
-//! What keeps a running gateway in step with its file and its store.
+//! Keeps a running gateway in step with its configuration file and its store.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -22,23 +22,23 @@ use crate::storage::{
     Change, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError, VersionRow,
 };
 
-/// How often the store is told when tokens were used.
+/// How often the times of the last use of tokens are written to the store.
 const TELL_USE: Duration = Duration::from_secs(10);
 
-/// How many notes the trail is told at one look: many have gathered where nobody served for long, and
-/// must not keep a revocation from being seen.
+/// How many pending audit events are published per poll. Many can gather while no gateway runs, and publishing them
+/// must not delay a revocation.
 const MOST_NOTES: usize = 250;
 
-/// How often the store is asked whether it was changed.
+/// How often the gateway polls the store for changes.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
 
-/// What outlives a reload.
+/// The state that outlives a reload.
 pub(crate) struct Kept {
-    /// The configuration file.
+    /// The path of the configuration file.
     pub path: PathBuf,
-    /// The time of day.
+    /// The clock that gives the time of day.
     pub clock: Arc<dyn Clock>,
-    /// Failed attempts and refusals, which outlive a reload.
+    /// The counts of failed authentications and refusals, which outlive a reload.
     pub failures: Arc<FailureLimiter>,
     /// The key of the fingerprints under which wrong credentials are recorded.
     pub fingerprints: HmacKey,
@@ -46,29 +46,29 @@ pub(crate) struct Kept {
     pub metrics: Arc<Metrics>,
 }
 
-/// The file and the store that are in force.
+/// Follows the file and the store, and applies their changes to the server.
 pub(crate) struct Follower {
     kept: Kept,
     first: File,
     file: File,
     problems: Problems,
     store: Option<Sqlite>,
-    /// The stamp of what is in force; none where that is not all of the store.
+    /// The revision of the store that is in force; `None` unless the whole store is in force.
     stamp: Option<Revision>,
-    /// What was read last, from which what is changed is followed.
+    /// The rows that were read last, with their revision: the base of the next incremental read.
     rows: Option<(Rows, Revision)>,
     key: Option<Rc<MasterKey>>,
-    /// What the trail was not told yet.
+    /// The pending audit events that are not on the trail yet.
     notes: Vec<PendingAuditEvent>,
-    /// Notes that the trail has and the store still holds.
+    /// The ids of audit events that are on the trail and still in the store's outbox.
     told: HashSet<String>,
-    /// Versions whose overlap ends: credential, version and when.
+    /// The versions whose overlap will end: credential, version, and the end of the overlap.
     leaving: Vec<(String, u32, Seconds)>,
     trouble: Option<Degraded>,
-    /// Whether calls that rest on the store are refused.
+    /// Whether the lease has expired, so that calls that depend on the store are refused.
     lease_expired: bool,
     told_use: (Instant, Seconds),
-    /// The state of the store that the trail knows, or will with the next event that says it.
+    /// The revision that the trail records, or will record with the next event that carries it.
     known: Option<Revision>,
 }
 

@@ -1,4 +1,4 @@
-//! Looks at the health of endpoints, at one place for all workers. Nobody's call, so not on the trail.
+//! Runs the health checks of all endpoints, in one task for all workers. The trail does not record these checks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use crate::gateway::Snapshot;
 use crate::transport::check;
 
-/// How often it is looked whether a check is due.
+/// How often the task looks for checks that are due.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Looks after the endpoints of `current` until dropped.
+/// Checks the health of the endpoints of `current` until the future is dropped.
 pub async fn look_after(current: Arc<ArcSwap<Snapshot>>) {
     let mut checks = JoinSet::new();
     loop {

@@ -1,5 +1,6 @@
-//! Whether the store has all that the trail knows to be changed in it. One that was put back has not: what it would
-//! bring back into force (a token that was revoked, a consumer that was disabled) is named, and nothing starts by it.
+//! Checks that the store contains every change that the trail records. A store restored from a backup may lack changes.
+//! It could bring a revoked token or a disabled consumer back into force, so the lost changes are listed and the start
+//! fails.
 
 use std::io;
 use std::path::Path;
@@ -14,23 +15,23 @@ use crate::config::File;
 use crate::state::StateDir;
 use crate::storage::{History, Revision, Sqlite, Storage as _};
 
-/// So many changes are named.
+/// The number of lost changes that are listed.
 const NAMED: usize = 20;
 
-/// What the trail knows of and the store does not.
+/// What the trail records and the store lacks.
 #[derive(Default)]
 pub(crate) struct Forgotten {
-    /// By what the store was changed last, as far as the trail knows.
+    /// The store's last revision, as far as the trail records it.
     pub known: Option<Revision>,
-    /// The changes that it lacks.
+    /// The changes that the store lacks.
     pub changes: audit::Forgotten,
 }
 
-/// What of the trail in `dir` is not in the history of the store; `None` where all of it is. Without a trail nothing
-/// is known.
+/// The changes that the trail in `dir` records and the history of the store lacks; `None` if it lacks none. Without a
+/// trail, nothing can be compared and the result is `None`.
 ///
 /// # Errors
-/// Where the trail cannot be read.
+/// If the trail cannot be read.
 pub(crate) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
     let read = || -> io::Result<Option<Forgotten>> {
         let Some(known) = known_store(dir)?.filter(|known| !history.holds(*known)) else { return Ok(None) };
@@ -51,7 +52,7 @@ pub(crate) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Op
 }
 
 impl Forgotten {
-    /// What it would forget, for people.
+    /// The lost changes as text for people.
     pub(crate) fn text(&self) -> String {
         let all = self.changes.changes;
         let rows: String = self.events().iter().rev().take(NAMED).rev().map(row).collect();
@@ -72,25 +73,25 @@ impl Forgotten {
         }
     }
 
-    /// The same with what to do.
+    /// The text of [`Self::text`], followed by what the operator can do.
     pub(crate) fn refusal(&self) -> String {
         self.text()
             + "restore the latest state of the store; or, to forget these changes, run `claviger store accept`, which records it"
     }
 
-    /// The events of the latest changes.
+    /// The events of the latest lost changes.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.changes.latest.iter().filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
-    /// The ids of the latest changes.
+    /// The ids of the latest lost changes.
     pub(crate) fn ids(&self) -> Vec<Value> {
         self.events().iter().filter_map(|event| event.get("change")).cloned().collect()
     }
 }
 
-/// Why nothing starts with this store where nothing of the trail is left on which changes of it were recorded; `None`
-/// where there is a trail, or the store knows of none.
+/// The reason to refuse the start if the trail that recorded changes of this store is gone; `None` if there is a trail,
+/// or if the store knows of no trail.
 pub(crate) fn lost_trail(file: &File, history: &History) -> Option<String> {
     let (state, dir) = (&file.state_dir.value, &file.audit.dir.value);
     (history.is_recorded && StateDir::has_no_trail(state, dir)).then(|| {
@@ -103,15 +104,15 @@ pub(crate) fn lost_trail(file: &File, history: &History) -> Option<String> {
     })
 }
 
-/// Checks that store and trail have all that is known of them, before anything is made or put in force.
+/// Checks that neither the store nor the trail lacks anything known, before anything is created or put in force.
 ///
 /// # Errors
-/// Where they have not, with what is missing or would be forgotten; where the store cannot be read.
+/// If something is missing or would be forgotten, with a list of it, and if the store cannot be read.
 pub(crate) async fn check_against_trail(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
     let dir = &file.audit.dir.value;
     match StateDir::check_last_head(&file.state_dir.value, dir) {
         Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
-        // What else is wrong is told where the trail is opened.
+        // Opening the trail reports any other fault.
         Ok(()) | Err(_) => {}
     }
     let history = history_of(store).await?;
@@ -124,7 +125,7 @@ pub(crate) async fn check_against_trail(file: &File, store: Option<&Sqlite>) -> 
     }
 }
 
-/// The states that the store was in; without one, none.
+/// The revisions that the store went through; empty without a store.
 async fn history_of(store: Option<&Sqlite>) -> anyhow::Result<History> {
     match store {
         Some(store) => Ok(store.history().await?),
@@ -132,15 +133,15 @@ async fn history_of(store: Option<&Sqlite>) -> anyhow::Result<History> {
     }
 }
 
-/// The same of the store of this configuration.
+/// The history of the store that this configuration names; see [`history_of`].
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If the store cannot be read.
 pub(crate) fn history(file: &File) -> anyhow::Result<History> {
     with_store(file, history_of)
 }
 
-/// Does `work` with the store, where there is one.
+/// Runs `work` with the store, if there is one.
 fn with_store<T>(
     file: &File,
     work: impl AsyncFnOnce(Option<&Sqlite>) -> anyhow::Result<T>,
@@ -156,7 +157,7 @@ fn with_store<T>(
     })
 }
 
-/// As [`check_against_trail`], for who does not serve.
+/// Runs [`check_against_trail`] for a command that is not the running gateway.
 ///
 /// # Errors
 /// As those of [`check_against_trail`].

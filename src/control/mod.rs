@@ -1,4 +1,4 @@
-//! The loop of a running gateway: it follows the file and the store, publishes what was changed, and checks endpoints.
+//! The loop of a running gateway: it follows the file and the store, publishes changes, and runs health checks.
 
 mod degraded;
 pub mod health_checks;
@@ -15,18 +15,18 @@ use std::io::Write as _;
 use crate::config::Problems;
 use crate::printable::printable;
 
-/// An environment variable, if it is set and is text.
+/// The value of an environment variable, if it is set and is valid Unicode.
 #[expect(clippy::disallowed_methods, reason = "here alone the environment is read")]
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Prints what is wrong with a configuration, with colours on a terminal.
+/// Prints the problems of a configuration to standard error, with colours on a terminal.
 pub(crate) fn tell_problems(problems: &Problems) {
     anstream::stderr().write_all(problems.render(true).as_bytes()).unwrap_or_default();
 }
 
-/// Prints what went wrong. Nothing of it reaches a terminal as a command.
+/// Prints an error message to standard error, with control characters escaped.
 pub(crate) fn eprint(text: &str) {
     anstream::stderr().write_all(printable(text).as_bytes()).unwrap_or_default();
 }

@@ -1,7 +1,7 @@
-//! Who calls: one credential of the request → a proven [`Identity`].
+//! Authenticates the caller: one credential of the request → a proven [`Identity`].
 //!
-//! A kind of credential that was tried and failed ends the search: nothing falls through to
-//! another kind, and two credentials at once are refused, whichever of them is good.
+//! A credential that is tried and fails ends the search: no other kind of credential is tried. Two credentials at once
+//! are refused, even if one of them is valid.
 
 mod access_key;
 mod api_key;
@@ -26,23 +26,23 @@ use crate::secret::Secret;
 use crate::signature::Message;
 use access_key::SignatureError;
 
-/// How a consumer proved itself.
+/// The kind of credential by which a consumer was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// `Authorization: Bearer`.
+    /// A token in `Authorization: Bearer`.
     Bearer,
-    /// `Authorization: Token`.
+    /// A token in `Authorization: Token`.
     Token,
-    /// The password of `Authorization: Basic`.
+    /// A token as the password of `Authorization: Basic`.
     Basic,
-    /// `x-api-key`.
+    /// A token in `x-api-key`.
     ApiKey,
-    /// `Authorization: Signature` with an access key of ours.
+    /// `Authorization: Signature` with an access key that claviger issued.
     AccessKey,
 }
 
 impl Via {
-    /// The way as the trail names it.
+    /// The name of the kind, as the trail records it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Via {
     }
 }
 
-/// A consumer, proven. Only [`identify`] makes one.
+/// An authenticated consumer. Only [`identify`] makes one.
 ///
 /// ```compile_fail,E0451
 /// use claviger::inbound::{Identity, Via};
@@ -75,80 +75,81 @@ pub struct Identity {
     name: Name,
     via: Via,
     stored: bool,
-    /// Boxed: few have it, and an identity is moved a few times.
+    /// Boxed, because few identities have it, and an identity is moved several times.
     proven: Option<Box<Proven>>,
 }
 
-/// What a signature proves beside its consumer.
+/// What a signature proves in addition to the consumer.
 #[derive(Debug, Clone, Copy)]
 pub struct Proven {
-    /// The access key's id.
+    /// The id of the access key.
     pub key: Uuid,
-    /// What is to be used up, where a signature of this key is good once.
+    /// The nonce to consume, if each signature of this key may be used only once.
     pub once: Option<Nonce>,
 }
 
 impl Identity {
-    /// The consumer's place in the directory.
+    /// The index of the consumer in the directory.
     #[must_use]
     pub fn consumer(&self) -> usize {
         self.consumer
     }
 
-    /// The consumer's name.
+    /// The name of the consumer.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
     }
 
-    /// Whether the consumer, or the token that proved it, is known from the store.
+    /// Whether the consumer, or the token that it used, comes from the store.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         self.stored
     }
 
-    /// How it proved itself.
+    /// The kind of credential that the consumer used.
     #[must_use]
     pub fn via(&self) -> Via {
         self.via
     }
 
-    /// More, where it was by a signature.
+    /// The details of the signature, if the consumer signed the request.
     #[must_use]
     pub fn proven(&self) -> Option<&Proven> {
         self.proven.as_deref()
     }
 }
 
-/// Why nobody was identified.
+/// The reason why authentication failed.
 #[derive(Debug)]
 pub enum AuthError {
     /// No credential was sent.
     Missing,
     /// More than one credential was sent.
     Duplicate,
-    /// A credential was sent that is none of ours; what was sent, for its fingerprint.
+    /// The credential is not known to claviger. Holds what was sent, for its fingerprint.
     Unknown(Secret),
-    /// A token or access key was used that was ours and is not good any more.
+    /// A token or access key that claviger once accepted has been revoked, disabled or has expired. Holds what was
+    /// sent.
     Dead(Ended, Secret),
-    /// A signature was sent that proves nobody: why, of which there are few words, whether
-    /// [`Directory::explain`] may know more, and what was sent.
+    /// A signature does not prove a consumer. Holds the reason (one of a few fixed texts), whether
+    /// [`Directory::explain`] may find more, and what was sent.
     BadSignature(&'static str, bool, Secret),
 }
 
-/// A credential as it was sent.
+/// A credential as the request carries it.
 enum Presented<'h> {
-    /// In a form that we read.
+    /// A token, in a form that claviger reads.
     Token(Via, SentToken<'h>),
-    /// What stands after `Signature`.
+    /// The parameters after `Signature`.
     Signature(Secret),
-    /// In another form: wrong, whatever it holds.
+    /// Any other form, which is refused whatever it contains.
     Unreadable(Secret),
 }
 
-/// A token as it was sent.
+/// A token as the request carries it.
 enum SentToken<'h> {
-    /// As it stands in its header.
+    /// The bytes as they stand in the header.
     Plain(&'h [u8]),
     Decoded(Secret),
 }
@@ -171,10 +172,10 @@ impl From<SentToken<'_>> for Secret {
     }
 }
 
-/// Finds out who calls.
+/// Authenticates the caller of a request.
 ///
 /// # Errors
-/// [`AuthError`]; never says how near a wrong token came.
+/// [`AuthError`]. It never reveals how close a wrong token was to a valid one.
 pub fn identify(message: Message<'_>, directory: &Directory, now: SystemTime) -> Result<Identity, AuthError> {
     let attempt = match (authorization::attempt(message.headers)?, api_key::attempt(message.headers)?) {
         (None, None) => return Err(AuthError::Missing),

@@ -1,7 +1,8 @@
-//! Signatures that are good once: what was used within its window is remembered, and refused again.
+//! Replay protection for signatures that may be used only once: a nonce is remembered for its window and refused when
+//! it is used again.
 //!
-//! The trail is the memory that outlives the process: the intent of such a call names the signature's
-//! nonce and is recorded before anything leaves. At start, what was used of late is read from there.
+//! The trail is the memory that outlives the process. The intent of such a call names the signature's nonce and is
+//! recorded before the call is sent. At start, the gateway reads the recently used nonces from the trail.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,41 +12,41 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-/// Bytes of a nonce.
+/// The length of a nonce in bytes.
 pub(super) const NONCE_LEN: usize = 16;
-/// Nonces that are remembered at a time, and of one key.
+/// The greatest numbers of remembered nonces: of all keys, and of one key.
 const MOST: usize = 1_000_000;
 const MOST_OF_A_KEY: usize = MOST / 8;
-/// So few are kept whether they are over or not.
+/// Below this number of nonces, expired ones are not removed.
 const FEW: usize = 1024;
-/// How long until room is looked for again where there was none.
+/// After a table was full, how long the next search for expired nonces waits.
 const LATER: Duration = Duration::from_secs(1);
 
-/// A signature that is good once.
+/// The identification of a signature that may be used only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonce {
-    /// The key.
+    /// The id of the access key.
     pub key: Uuid,
-    /// By which it is known: a digest of key and signature.
+    /// A digest of key and signature, which identifies the signature.
     pub nonce: [u8; NONCE_LEN],
-    /// The `Date` that was signed, where it is one.
+    /// The signed `Date`; `None` if it is not a valid date.
     pub dated: Option<SystemTime>,
-    /// How far it may be from now.
+    /// How far the date may be from the present time.
     pub window: Duration,
 }
 
 impl Nonce {
-    /// The nonce in text.
+    /// The nonce as text (base64url).
     #[must_use]
     pub fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.nonce)
     }
 }
 
-/// Why such a signature is refused.
+/// The reason why such a signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayError {
-    /// Its `Date` is none, or too far from now.
+    /// Its `Date` is not a date, or is too far from the present time.
     Stale,
     /// It was used before.
     Used,
@@ -55,34 +56,34 @@ pub enum ReplayError {
     Full,
 }
 
-/// Nonces that were used, until their windows are over.
+/// The used nonces, until their windows end.
 #[derive(Debug, Default)]
 pub struct ReplayCache(Mutex<Used>);
 
 #[derive(Debug, Default)]
 struct Used {
-    /// By key, so that no key takes all the room.
+    /// The tables by key, so that no key can use all the room.
     keys: HashMap<Uuid, Table>,
-    /// Those of all keys.
+    /// The number of nonces of all keys.
     count: usize,
-    /// What the trail named at start.
+    /// The nonces that the trail named at start, with the ends of their windows.
     former: HashMap<[u8; NONCE_LEN], SystemTime>,
-    /// What is dated before this may have been used.
+    /// Signatures dated before this time may have been used already.
     unknown_before: Option<SystemTime>,
 }
 
-/// What was used of one key.
+/// The used nonces of one key.
 #[derive(Debug, Default)]
 struct Table {
     until: HashMap<[u8; NONCE_LEN], SystemTime>,
-    /// At how many those are looked for that are over, so that nobody pays for it often.
+    /// The number of nonces at which expired ones are removed, so that the cost is rarely paid.
     tidy_at: usize,
-    /// There was no room, and is none before this.
+    /// Set when the table was full: it is not searched for room again before this time.
     full: Option<SystemTime>,
 }
 
 impl Table {
-    /// Whether there is room for one more beside those of `others`.
+    /// Whether there is room for another nonce besides `others` nonces of other keys.
     fn has_room(&mut self, now: SystemTime, others: usize) -> bool {
         let most = MOST_OF_A_KEY.min(MOST.saturating_sub(others));
         if self.until.len() < self.tidy_at.max(FEW).min(most) {
@@ -101,10 +102,11 @@ impl Table {
 }
 
 impl ReplayCache {
-    /// Uses a signature.
+    /// Consumes a signature, so that it cannot be used again.
     ///
     /// # Errors
-    /// [`ReplayError`].
+    /// [`ReplayError`] if the date is invalid or too far away, the signature was used or may have been, or there is no
+    /// room.
     pub fn take(&self, once: &Nonce, now: SystemTime) -> Result<(), ReplayError> {
         let dated = once.dated.ok_or(ReplayError::Stale)?;
         let apart = now.duration_since(dated).unwrap_or_else(|ahead| ahead.duration());
@@ -125,13 +127,13 @@ impl ReplayCache {
             used.count = others + table.until.len();
             return Err(ReplayError::Full);
         }
-        // A second more, so that it is not forgotten in the very moment in which it is still good.
+        // One second more, so that a nonce is not forgotten at the moment when its signature is still valid.
         let before = table.until.insert(once.nonce, dated + once.window + Duration::from_secs(1));
         used.count = others + table.until.len();
         before.map_or(Ok(()), |_| Err(ReplayError::Used))
     }
 
-    /// Remembers a nonce that the trail names, until then.
+    /// Remembers a nonce from the trail until the given time.
     pub fn remember(&self, text: &str, until: SystemTime) {
         let decoded = URL_SAFE_NO_PAD.decode(text).ok();
         if let Some(nonce) = decoded.and_then(|bytes| <[u8; NONCE_LEN]>::try_from(bytes).ok()) {
@@ -139,7 +141,7 @@ impl ReplayCache {
         }
     }
 
-    /// Lets go of what the trail named and is over. To be called now and then.
+    /// Removes expired nonces that came from the trail. The caller calls it from time to time.
     pub fn tidy(&self, now: SystemTime) {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !used.former.is_empty() && used.former.values().all(|until| *until < now) {
@@ -147,7 +149,7 @@ impl ReplayCache {
         }
     }
 
-    /// Says that it is not known what was used that is dated before then.
+    /// Declares that nonces of signatures dated before `until` are not known.
     pub fn forget(&self, until: SystemTime) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).unknown_before = Some(until);
     }
@@ -209,7 +211,7 @@ mod tests {
             assert_eq!(nonces.take(&Nonce { nonce: numbered(number), ..once(0, 1000) }, at(1000)), Ok(()));
         }
         assert_eq!(nonces.take(&once(255, 1000), at(1000)), Err(ReplayError::Full));
-        // Another key has room of its own.
+        // Each key has room of its own.
         let other = Nonce { key: Uuid::max(), ..once(255, 1000) };
         assert_eq!(nonces.take(&other, at(1000)), Ok(()));
         assert_eq!(nonces.take(&once(255, 1302), at(1302)), Ok(()));

@@ -1,38 +1,39 @@
-//! The tokens we issue: `clv_`, 30 random letters and digits, and 6 that are a checksum of them.
+//! The tokens that claviger issues: `clv_`, 30 random letters and digits, and 6 that are a checksum of them.
 //!
-//! The checksum proves nothing. It lets a scanner of repositories tell a token of ours from a look-alike, without
-//! asking anybody: CRC-32 (IEEE) of the 30, in base 62, as other issuers of tokens compute theirs.
+//! The checksum proves nothing. A scanner of repositories can use it to tell a token of claviger from a look-alike
+//! without a query. It is the CRC-32 (IEEE) of the 30 in base 62, which other token issuers use too.
 
 use std::io;
 
 use crate::secret::Secret;
 
-/// What every token begins with.
+/// The prefix of every token.
 pub const PREFIX: &str = "clv_";
 
-/// Random letters and digits of a token: 178 bits.
+/// The number of random letters and digits in a token: 178 bits.
 const RANDOM: usize = 30;
-/// Letters and digits of an access key's secret.
+/// The number of letters and digits in an access key's secret.
 const SECRET: usize = 36;
-/// Letters and digits of its checksum.
+/// The number of letters and digits in a token's checksum.
 const CHECKSUM: usize = 6;
-/// Digits of base 62, by value.
+/// The digits of base 62, by value.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// The greatest multiple of 62 that a byte can be: random bytes from here on would favour some digits.
+/// The greatest multiple of 62 that fits in a byte. Random bytes from here on are rejected, since they would favour
+/// some digits.
 const FAIR: u8 = 248;
 
-/// Makes a token.
+/// Generates a token.
 ///
 /// # Errors
-/// Where the system gives no random bytes.
+/// If the system gives no random bytes.
 pub fn fresh() -> io::Result<Secret> {
     from(system)
 }
 
-/// Makes the secret of an access key: 36 letters and digits, 214 bits, in the form of `JumpServer`'s.
+/// Generates the secret of an access key: 36 letters and digits, 214 bits, in the form of `JumpServer`'s.
 ///
 /// # Errors
-/// Where the system gives no random bytes.
+/// If the system gives no random bytes.
 pub fn fresh_secret() -> io::Result<Secret> {
     letters(SECRET, system)
 }
@@ -41,7 +42,7 @@ fn system(bytes: &mut [u8]) -> io::Result<()> {
     aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no random bytes"))
 }
 
-/// Whether `text` has the form of a token, its checksum included. Says nothing of whether it was ever issued.
+/// Whether `text` has the form of a token, checksum included. It does not tell whether the token was ever issued.
 #[must_use]
 pub fn is_well_formed(text: &str) -> bool {
     let Some(rest) = text.strip_prefix(PREFIX) else { return false };
@@ -60,7 +61,7 @@ fn from(fill: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Secret> {
     Ok(Secret::new(token))
 }
 
-/// Random letters and digits.
+/// Generates `count` random letters and digits.
 fn letters(count: usize, mut fill: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Secret> {
     let mut random = Vec::with_capacity(count);
     while random.len() < count {
@@ -91,7 +92,7 @@ fn digit(value: u8) -> u8 {
 mod tests {
     use super::*;
 
-    /// Random part → checksum. The first pair is a published one of another issuer; the others are zlib's.
+    /// Pairs of random part and checksum. The first is published by another issuer; the others come from zlib.
     const VECTORS: [(&str, &str); 5] = [
         ("zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ", "0mLq17"),
         ("000000000000000000000000000000", "2C8GjS"),
@@ -122,7 +123,7 @@ mod tests {
             }
             Ok(())
         };
-        // 256 values of a byte: 8 tokens and 8 letters of the ninth, each digit exactly four times.
+        // All 256 values of a byte make 8 tokens and 8 letters of the ninth, with each digit exactly four times.
         let tokens: Vec<Secret> = (0..9).map(|_| from(&mut source).unwrap()).collect();
         let letters: Vec<u8> =
             tokens.iter().flat_map(|token| token.expose().get(4..34).unwrap()).copied().collect();

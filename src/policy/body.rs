@@ -1,4 +1,4 @@
-//! What a rule sees of a request's body: the top-level members of JSON.
+//! What rules read of a request body: the top-level members of a JSON object.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::spelling::{Name, NamePattern, NameReading, Naming, Value};
 #[derive(Debug, Clone)]
 pub struct BodyMembers(Seen);
 
-/// A name, as it may be read, and the text of each of its values, `None` for what is no scalar.
+/// A member name as a reader may take it, and the text of each of its values; `None` for a value that is no scalar.
 #[derive(Debug)]
 struct Named {
     name: Name<'static>,
@@ -26,46 +26,47 @@ enum Seen {
     Unread(BodyUnreadable),
 }
 
-/// Why a body cannot be judged.
+/// The reason why rules cannot judge a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyUnreadable {
-    /// Its `Content-Type` is another.
+    /// Its `Content-Type` is not JSON.
     #[error("a rule looks at the body, and its content type is not JSON")]
     Type,
-    /// It is compressed.
+    /// It has a content coding, for example compression.
     #[error("a rule looks at the body, and it has a content coding")]
     Coding,
     /// It is longer than `max_judged_body`.
     #[error("a rule looks at the body, and it is too long to be judged")]
     Long,
-    /// It is no JSON object.
+    /// It is not a JSON object.
     #[error("a rule looks at the body, and it is no JSON object")]
     Form,
-    /// A member's name is beyond ASCII: some readers take other letters for the same, as `ſ` for `s`.
+    /// A member's name has non-ASCII characters. Some readers take other letters for the same, as `ſ` for `s`.
     #[error("a rule looks at the body, and a member's name is beyond ASCII")]
     Names,
-    /// A member's name has a control, or a blank at an end: some readers cut it off.
+    /// A member's name has a control character, or a blank at an end; some readers cut these off.
     #[error("a rule looks at the body, and a member's name has a control, or a blank at an end")]
     Blanks,
-    /// Too many names, or too long ones, have other characters than letters, digits, `_` and `-`.
+    /// Too many names, or too long ones, have characters other than letters, digits, `_` and `-`.
     #[error("a rule looks at the body, and too many member names have special characters")]
     Special,
 }
 
 impl BodyMembers {
-    /// No body, and so no members.
+    /// The members of a request without a body: none.
     #[must_use]
     pub fn none() -> Self {
         Self(Seen::Nothing)
     }
 
-    /// A body that cannot be judged: no allowing rule that looks at it holds, and every denying one does.
+    /// A body that cannot be judged. No allowing rule with a body condition matches it, and every such denying rule
+    /// does.
     #[must_use]
     pub fn unreadable(why: BodyUnreadable) -> Self {
         Self(Seen::Unread(why))
     }
 
-    /// Reads the members of a whole body.
+    /// Parses the members of a complete body.
     #[must_use]
     pub fn read(body: &[u8]) -> Self {
         let Ok(Object(members)) = serde_json::from_slice(body) else {
@@ -82,7 +83,7 @@ impl BodyMembers {
             .map_or(Self::unreadable(BodyUnreadable::Special), |named| Self(Seen::Members(named.into())))
     }
 
-    /// Why it cannot be judged.
+    /// The reason why the body cannot be judged, if it cannot.
     #[must_use]
     pub fn why_unread(&self) -> Option<BodyUnreadable> {
         match self.0 {
@@ -91,19 +92,19 @@ impl BodyMembers {
         }
     }
 
-    /// Whether there is nothing that could be judged, as where nobody looked.
+    /// Whether there is nothing to judge: the request has no body, or the body was not read.
     #[must_use]
     pub fn is_none(&self) -> bool {
         matches!(self.0, Seen::Nothing)
     }
 
-    /// Whether it was read, as JSON.
+    /// Whether the body was read as JSON.
     #[must_use]
     pub fn is_read(&self) -> bool {
         matches!(self.0, Seen::Members(_))
     }
 
-    /// Whether it is known to have no members: there is no body, or it is `{}`.
+    /// Whether the body certainly has no members: there is no body, or it is `{}`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match &self.0 {
@@ -120,8 +121,8 @@ impl BodyMembers {
         }
     }
 
-    /// The text of the member called `name` where it is there exactly once, in whatever spelling: of a
-    /// string itself, of a number or a boolean its JSON.
+    /// The text of the member called `name`, if exactly one member may be read as this name. For a string it is its
+    /// value, for a number or a boolean its JSON.
     pub(super) fn single(&self, name: &NamePattern<'_>) -> Option<&str> {
         let mut named = self.as_slice().iter().filter(|named| name.naming(&named.name) != Naming::Other);
         let (Some(one), None) = (named.next(), named.next()) else { return None };
@@ -131,7 +132,7 @@ impl BodyMembers {
         }
     }
 
-    /// Whether any value of a member that may be read as this one matches; where the body cannot be judged, it might.
+    /// Whether any value of a member that may be read as `name` matches; always true for a body that cannot be judged.
     pub(super) fn any_matches(&self, name: &NamePattern<'_>, matches: impl Fn(&Value<'_>) -> bool) -> bool {
         self.why_unread().is_some()
             || self.as_slice().iter().any(|named| match name.naming(&named.name) {
@@ -142,7 +143,8 @@ impl BodyMembers {
     }
 }
 
-/// Members by their names, each of which is read once; `None` where that is too much.
+/// Normalises member names and joins the members that readers may take for the same; `None` if that takes too much
+/// work.
 fn normalise(mut members: Vec<(String, Option<String>)>) -> Option<Vec<Named>> {
     members.sort_by(|(one, _), (other, _)| one.cmp(other));
     let (mut all, mut reading) = (Vec::<Named>::new(), NameReading::default());
@@ -156,7 +158,7 @@ fn normalise(mut members: Vec<(String, Option<String>)>) -> Option<Vec<Named>> {
     Some(all)
 }
 
-/// An object's members in their order, those of the same name too; `None` for what is no scalar.
+/// The members of an object in their order, with duplicates; the value is `None` if it is no scalar.
 struct Object(Vec<(String, Option<String>)>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -181,7 +183,7 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// The text of a scalar.
+/// The text of a scalar; `None` for other values.
 struct Scalar(Option<String>);
 
 impl<'de> Deserialize<'de> for Scalar {
@@ -265,9 +267,9 @@ mod tests {
             !members.any_matches(&NamePattern::new("action"), |value| value.as_str() == "add")
                 && !members.any_matches(&NamePattern::new("gone"), |_| true)
         );
-        // What is no scalar may be read as anything.
+        // A reader may take a value that is no scalar for anything.
         assert!(members.any_matches(&NamePattern::new("data"), |value| value.as_str() == "delete"));
-        // Nor does such a twin hide behind the one that is judged.
+        // Such a duplicate does not hide behind the member that is judged.
         assert_eq!(members.single(&NamePattern::new("action")), None);
     }
 
@@ -282,7 +284,7 @@ mod tests {
         }
         assert!(!present("*role") && !present("id") && !present("key") && !present("gone*"));
         assert!(!members.any_matches(&NamePattern::new("na*"), |value| value.as_str() == "b"));
-        // Of a part of a member it is not known what its value is.
+        // The value of a part of a member is not known.
         assert!(members.any_matches(&NamePattern::new("user"), |_| false));
         assert_eq!(members.single(&NamePattern::new("na*")), None);
         assert!(!BodyMembers::read(b"{}").any_matches(&NamePattern::new("*"), |_| true));
@@ -315,7 +317,7 @@ mod tests {
         assert_eq!(body(256, ".x").why_unread(), None);
         let many = body(257, ".x");
         assert_eq!(many.why_unread(), Some(BodyUnreadable::Special));
-        // A denial holds, and an allowance does not.
+        // The denying rule matches, and the allowing rule does not.
         assert!(many.any_matches(&NamePattern::new("gone"), |_| false));
         assert_eq!(many.single(&NamePattern::new("a1.x")), None);
         let same = BodyMembers::read(format!("{{{}\"B\":2}}", "\"A.\":1,".repeat(5000)).as_bytes());
@@ -349,7 +351,7 @@ mod tests {
         }
         let members = BodyMembers::read("{\"i\u{17f}_admin\":true}".as_bytes());
         assert_eq!(members.why_unread(), Some(BodyUnreadable::Names));
-        // However deep it is, nothing of it is kept.
+        // Nothing of the value is kept, however deeply it is nested.
         let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
         let members = BodyMembers::read(&[b"{\"a\":".to_vec(), deep, b",\"b\":1}".to_vec()].concat());
         assert_eq!(

@@ -1,7 +1,8 @@
-//! Whether this consumer may do this: consumer and action → [`Allowed`] or [`Denial`]; with a proven
-//! identity, [`Permit`].
+//! Decides whether a consumer may make a call: consumer and action → [`Allowed`] or [`Denial`]; with a proven identity,
+//! [`Permit`].
 //!
-//! Deny by default, deny wins. Policy neither reads clocks nor logs; what it decided is a value.
+//! Policy denies by default, and a denial overrides any permission. It neither reads clocks nor logs; its decision is a
+//! value.
 
 mod body;
 mod org;
@@ -29,7 +30,7 @@ use crate::target::Target;
 /// A named set of rules.
 #[derive(Debug)]
 pub struct Role {
-    /// What it allows.
+    /// The rules that allow calls.
     pub allow: Vec<Rule>,
     /// What it forbids, whatever allows it.
     pub deny: Vec<Rule>,
@@ -38,63 +39,63 @@ pub struct Role {
 /// What one consumer may do at one upstream.
 #[derive(Debug)]
 pub struct Grant {
-    /// The upstream's place in the snapshot.
+    /// The index of the upstream in the snapshot.
     pub upstream: usize,
-    /// The rules it brings.
+    /// The roles whose rules apply.
     pub roles: Vec<Arc<Role>>,
-    /// The organisations it is for, the default first; empty where the upstream has none.
+    /// The organisations that the grant covers, the default first; empty if the upstream has no organisations.
     pub orgs: Vec<Arc<str>>,
-    /// The credential's place in the snapshot.
+    /// The index of the credential in the snapshot.
     pub credential: usize,
-    /// When it ends.
+    /// When the grant expires; `None` if it never does.
     pub expires: Option<SystemTime>,
 }
 
 impl Grant {
-    /// By which two grants are known to say the same. Roles count by which they are, not by what they say.
+    /// The key by which equal grants are found. Two roles count as equal only if they are the same object.
     fn key(&self) -> impl Eq + Hash + use<> {
         let roles: Vec<*const Role> = self.roles.iter().map(Arc::as_ptr).collect();
         (self.upstream, roles, self.orgs.clone(), self.credential, self.expires)
     }
 }
 
-/// Every grant, by consumer and upstream (their places), in file order.
+/// All grants, by the indices of consumer and upstream in the snapshot, in file order.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// What the consumer at each place may: consumers who may the same share it, so that of many who call
-    /// each decision finds it near.
+    /// For the consumer at each index, an index into `grants`. Consumers with equal grants share an entry, which keeps
+    /// the data small and in the CPU's caches.
     shares: Vec<u32>,
-    /// Grants to one upstream beside each other.
+    /// The grants of one share, with the grants to one upstream next to each other.
     grants: Vec<Vec<Grant>>,
-    /// Whether any rule looks at bodies.
+    /// Whether any rule has a condition on the body.
     has_body_rules: bool,
-    /// Whether any rule is a shadow.
+    /// Whether any rule is a shadow rule.
     has_shadows: bool,
 }
 
-/// What is asked for.
+/// The call that a consumer asks for.
 #[derive(Debug)]
 pub struct Action {
-    /// The upstream's place in the snapshot.
+    /// The index of the upstream in the snapshot.
     pub upstream: usize,
-    /// The method.
+    /// The method of the request.
     pub method: Method,
-    /// The target, as the upstream knows it.
+    /// The target as the upstream receives it.
     pub target: Target,
     /// The organisation that the caller named, if any.
     pub org: Option<String>,
-    /// What rules see of the body; [`BodyMembers::none`] where none that could hold looks at it.
+    /// The body as rules see it; [`BodyMembers::none`] if no rule that could match reads it.
     pub body: BodyMembers,
 }
 
 impl Action {
-    /// What rules judge of it.
+    /// The parts of the action that rules judge.
     fn asked(&self) -> Asked<'_> {
         Asked::new(&self.method, &self.target, &self.body)
     }
 }
 
-/// A decision to allow. Only [`Policy::decide`] makes one; it cannot be copied. Nothing leaves by it alone:
+/// A decision to allow. Only [`Policy::decide`] makes one, and it cannot be copied. It alone does not let a call leave:
 /// the consumer may be one that an operator only asked about.
 ///
 /// ```compile_fail,E0451
@@ -110,7 +111,7 @@ impl Action {
 /// ```
 #[derive(Debug)]
 pub struct Allowed {
-    /// The place of the consumer that it was decided for.
+    /// The index of the consumer that the decision is for.
     consumer: usize,
     action: Action,
     org: Option<Arc<str>>,
@@ -120,45 +121,45 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// The permit of the consumer that it was decided for; `None` for any other.
+    /// Makes the permit of the consumer that the decision is for; `None` for any other consumer.
     #[must_use]
     pub fn permit(self, identity: Identity) -> Option<Permit> {
         (identity.consumer() == self.consumer).then_some(Permit { identity, allowed: self })
     }
 
-    /// What is allowed.
+    /// The action that is allowed.
     #[must_use]
     pub fn action(&self) -> &Action {
         &self.action
     }
 
-    /// In which organisation, where the upstream has such.
+    /// The organisation of the call, if the upstream has organisations.
     #[must_use]
     pub fn org(&self) -> Option<&Arc<str>> {
         self.org.as_ref()
     }
 
-    /// With which credential: its place in the snapshot.
+    /// The index of the credential in the snapshot.
     #[must_use]
     pub fn credential(&self) -> usize {
         self.credential
     }
 
-    /// By which rule.
+    /// The name of the rule that allows the call.
     #[must_use]
     pub fn rule(&self) -> &Arc<str> {
         &self.rule
     }
 
-    /// Which rule would forbid it, were it no shadow.
+    /// The name of the shadow rule that would deny the call if it were enforced.
     #[must_use]
     pub fn shadow(&self) -> Option<&Arc<str>> {
         self.shadow.as_ref()
     }
 }
 
-/// What a proven consumer is allowed. It is made of an [`Allowed`] and the [`Identity`] that it was decided
-/// for; it cannot be copied, and what is sent upstream is taken from it.
+/// The proof of what a proven consumer may do. It is made of an [`Allowed`] and the matching [`Identity`] and cannot be
+/// copied. The call that is sent upstream is taken from it.
 ///
 /// ```compile_fail,E0451
 /// use claviger::policy::{Allowed, Permit};
@@ -188,61 +189,61 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Who may.
+    /// The consumer that may make the call.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What.
+    /// The action that is allowed.
     #[must_use]
     pub fn action(&self) -> &Action {
         &self.allowed.action
     }
 
-    /// In which organisation, where the upstream has such.
+    /// The organisation of the call, if the upstream has organisations.
     #[must_use]
     pub fn org(&self) -> Option<&Arc<str>> {
         self.allowed.org.as_ref()
     }
 
-    /// With which credential: its place in the snapshot.
+    /// The index of the credential in the snapshot.
     #[must_use]
     pub fn credential(&self) -> usize {
         self.allowed.credential
     }
 
-    /// By which rule.
+    /// The name of the rule that allows the call.
     #[must_use]
     pub fn rule(&self) -> &Arc<str> {
         &self.allowed.rule
     }
 
-    /// Which rule would forbid it, were it no shadow.
+    /// The name of the shadow rule that would deny the call if it were enforced.
     #[must_use]
     pub fn shadow(&self) -> Option<&Arc<str>> {
         self.allowed.shadow.as_ref()
     }
 }
 
-/// A decision to refuse, with what was found out on the way.
+/// A decision to refuse, with what policy found on the way.
 #[derive(Debug)]
 pub struct Denial {
-    /// What the caller is told.
+    /// The code that the caller receives.
     pub code: Code,
-    /// The rule that forbids, if one does.
+    /// The rule that denies the call, if one does.
     pub rule: Option<Arc<str>>,
-    /// The rule that would allow it, were it no shadow.
+    /// The shadow rule that would allow the call if it were enforced.
     pub shadow: Option<Arc<str>>,
-    /// The organisation that was meant.
+    /// The organisation that the call meant.
     pub org: Option<String>,
-    /// What was asked for.
+    /// The action that was refused.
     pub action: Action,
 }
 
 impl Policy {
-    /// The policy of these grants, each of the consumer at this place. Their order matters: the credential
-    /// is that of the first allowing one.
+    /// Builds the policy from pairs of a consumer's index and a grant. Their order matters: the first grant that allows
+    /// a call decides its credential.
     #[must_use]
     pub fn new(mut grants: Vec<(usize, Grant)>) -> Self {
         grants.sort_by_key(|(consumer, grant)| (*consumer, grant.upstream));
@@ -266,11 +267,11 @@ impl Policy {
         policy
     }
 
-    /// Decides for the consumer at this place.
+    /// Decides on `action` for the consumer at this index.
     ///
     /// # Errors
-    /// [`Denial`]: no grant, an expired one, an organisation that is not granted, a rule that
-    /// forbids, or none that allows.
+    /// [`Denial`] if there is no grant, the grant has expired, the organisation is not granted, a rule denies the call,
+    /// or no rule allows it.
     pub fn decide(&self, consumer: usize, action: Action, now: SystemTime) -> Result<Allowed, Box<Denial>> {
         match self.evaluate(consumer, &action, now) {
             Ok(Ruling { org, credential, rule, shadow }) => {
@@ -282,8 +283,9 @@ impl Policy {
         }
     }
 
-    /// Whether a rule that could hold for this looks at the body, which must then be read before deciding. `bodied` says
-    /// that there is one: a read with members in its body is refused where a rule looks at bodies of the same path.
+    /// Whether a rule that could match this action reads the body, which must then be read before the decision.
+    /// `bodied` means that the request has a body. A read with members in its body is refused where a rule reads bodies
+    /// of the same path.
     #[must_use]
     pub fn needs_body(&self, consumer: usize, action: &Action, bodied: bool) -> bool {
         if !self.has_body_rules {
@@ -298,7 +300,8 @@ impl Policy {
         })
     }
 
-    /// Why a call was refused, where rules look at its body or its query and could not see all of what servers may.
+    /// The reason for a refusal, if rules read the body or the query and could not see all that a server may read
+    /// there.
     #[must_use]
     pub fn why_unjudged(&self, consumer: usize, action: &Action) -> Option<String> {
         if self.has_body_rules
@@ -329,8 +332,8 @@ impl Policy {
         doubled.then(|| format!("a rule looks at the body, and {}", why()))
     }
 
-    /// Whether an allowing rule that looks at the body could hold for this, whatever else does: of a body that is
-    /// not known it cannot be said that nothing allows it.
+    /// Whether an allowing rule with a body condition could match, whatever the other rules decide. While the body is
+    /// unknown, a denial because no rule allows the call would be premature.
     #[must_use]
     pub fn body_may_allow(&self, consumer: usize, action: &Action, now: SystemTime) -> bool {
         let asked = action.asked();
@@ -345,7 +348,7 @@ impl Policy {
         rules.any(|rule| !rule.shadow && !rule.body.is_empty() && rule.may_allow(&asked))
     }
 
-    /// Whether a rule for the path of this looks at a query member whose name `is_hidden`.
+    /// Whether a rule for this path reads a query member for whose name `is_hidden` is true.
     #[must_use]
     pub fn looks_at_query(&self, consumer: usize, action: &Action, is_hidden: impl Fn(&str) -> bool) -> bool {
         let paths = spelling::paths(action.target.path());
@@ -378,7 +381,8 @@ impl Policy {
         all.get(from..to).unwrap_or_default()
     }
 
-    /// The first shadow that would decide otherwise: one that forbids what is allowed, or allows what nothing allows.
+    /// The first shadow rule that would change the decision: it denies an allowed call, or allows one that no rule
+    /// allows.
     fn shadow(
         &self,
         consumer: usize,
@@ -406,7 +410,7 @@ impl Policy {
         }
     }
 
-    /// What the rules that are no shadows decide.
+    /// The decision of the enforced rules, without the shadow rules.
     fn enforced(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
         let forbidden = |code, rule, org| Forbidden { code, rule, org, shadow: None };
         let every = self.grants_of(consumer, action);
@@ -448,25 +452,25 @@ impl Policy {
     }
 }
 
-/// Why it may be done.
+/// The reason why a call is allowed.
 #[derive(Debug)]
 struct Ruling {
     org: Option<Arc<str>>,
     credential: usize,
     rule: Arc<str>,
-    /// Which rule would forbid it, were it no shadow.
+    /// The shadow rule that would deny the call if it were enforced.
     shadow: Option<Arc<str>>,
 }
 
-/// Why it may not be done.
+/// The reason why a call is refused.
 #[derive(Debug)]
 struct Forbidden {
     code: Code,
-    /// The rule that forbids, if one does.
+    /// The rule that denies the call, if one does.
     rule: Option<Arc<str>>,
-    /// The organisation that was meant.
+    /// The organisation that the call meant.
     org: Option<String>,
-    /// The rule that would allow it, were it no shadow.
+    /// The shadow rule that would allow the call if it were enforced.
     shadow: Option<Arc<str>>,
 }
 

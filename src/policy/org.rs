@@ -6,22 +6,21 @@ use crate::query::decode_query;
 use crate::spelling::{self, Query, Unclear};
 use crate::target::Target;
 
-/// How a product is told the organisation, and every way around that must be closed.
+/// How a product is given the organisation, and every other way to choose one, which must be closed.
 #[derive(Debug, Clone)]
 pub struct OrgPin {
-    /// The header that names it: `x-jms-org`. Sent exactly once, by us.
+    /// The header that names the organisation: `x-jms-org`. claviger sends it exactly once.
     pub header: HeaderName,
-    /// The query member that would overrule the header: `oid`. It is never sent.
+    /// The query member that would override the header: `oid`. claviger never sends it.
     pub query: Option<&'static str>,
-    /// The product's words for some ids, in lower case.
+    /// The product's aliases for some organisation ids, in lower case, with the ids.
     pub words: &'static [(&'static str, &'static str)],
-    /// Names of organisations, as the operator declares them, and their ids.
+    /// The names of organisations that the operator declares, with their ids.
     pub names: Vec<(String, String)>,
 }
 
 impl OrgPin {
-    /// The id of the organisation that is called so: by id, by a word of the product in any case, or by a
-    /// declared name.
+    /// The id of the organisation called `called`: an id, an alias of the product in any case, or a declared name.
     #[must_use]
     pub fn id_of<'n>(&'n self, called: &'n str) -> &'n str {
         let word = self.words.iter().find(|(word, _)| word.eq_ignore_ascii_case(called));
@@ -30,16 +29,16 @@ impl OrgPin {
     }
 }
 
-/// The caller tried a way around the pin: the reason, for the trail.
+/// The caller tried to bypass the pin. Holds the reason, for the trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Override(pub &'static str);
 
 /// The organisation that a request names.
 #[derive(Debug, Default)]
 pub struct Named {
-    /// Its id, if any is named.
+    /// The id of the organisation, if one is named.
     pub org: Option<String>,
-    /// The target as it came, where the query named it and that member was taken off.
+    /// The target as received, if the query named the organisation and that member was removed.
     pub asked: Option<Target>,
 }
 
