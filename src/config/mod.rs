@@ -1,7 +1,7 @@
 //! The configuration file: its text, read into [`file::File`] with every problem reported at once.
 //!
-//! Here only the shape is judged. What depends on more than one place, or on anything outside the text, is judged when
-//! the file is compiled, with the same [`Problems`].
+//! This step checks only the shape. Checks that need several places, or anything outside the text, run when the file is
+//! compiled. They report to the same [`Problems`].
 
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -24,14 +24,14 @@ pub use problem::suggest::did_you_mean;
 pub use problem::{Level, Problem, Problems};
 pub use span::{Span, Spanned};
 
-/// The largest file that is read, in bytes.
+/// The size of the largest file that is read, in bytes.
 pub const LONGEST: usize = 4 << 20;
 
-/// Reads the text of the configuration file at `path`, in whose folder relative paths start.
+/// Parses the text of the configuration file at `path`; relative paths start in its folder.
 ///
-/// The file is there whenever the text is TOML, even if problems were found: what could not be read is left out of it
-/// (see [`Declared`]) or has its default, so that later checks can add their own. It must not be used when
-/// [`Problems::has_errors`].
+/// The file is returned whenever the text is TOML, even if problems were found. Values that could not be read are left
+/// out (see [`Declared`]) or have their defaults, so that later checks can add their problems. The file must not be
+/// used if [`Problems::has_errors`].
 #[must_use]
 pub fn parse(text: &str, path: &Path) -> (Option<File>, Problems) {
     let read = || read(text, path);
@@ -44,11 +44,11 @@ pub fn parse(text: &str, path: &Path) -> (Option<File>, Problems) {
     })
 }
 
-/// Reads the file at `path`. What is wrong with it comes beside it, to be told together with what
-/// [`compile`](fn@compile) finds; it must be asked for before anything is done by the file's word.
+/// Reads the file at `path`. Its problems are returned beside it, to be reported together with those of
+/// [`compile`](fn@compile). The caller must check them before it acts on the file.
 ///
 /// # Errors
-/// [`Problems`], where the file cannot be read or is no TOML.
+/// [`Problems`], if the file cannot be read or is not TOML.
 pub fn read_file(path: &Path) -> Result<(File, Problems), Problems> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -64,10 +64,10 @@ pub fn read_file(path: &Path) -> Result<(File, Problems), Problems> {
     }
 }
 
-/// Compiles what [`read_file`] gave: the one way to a [`Compiled`], for `check`, start-up and reload alike.
+/// Compiles what [`read_file`] returned: the one way to a [`Compiled`], for `check`, start-up and reload alike.
 ///
 /// # Errors
-/// [`Problems`], at least one of them an error. Of a file that can be used, the warnings come with it.
+/// [`Problems`], at least one of them an error. If the file can be used, its warnings are returned with the result.
 pub fn compile(
     file: &File,
     mut problems: Problems,
@@ -89,8 +89,8 @@ pub fn load(path: &Path, around: CompileInputs<'_>) -> Result<(File, Compiled, P
     Ok((file, compiled, problems))
 }
 
-/// The stack on which a file is read, in bytes. The parser takes tables of 80 levels, each with a key of 80 parts, and
-/// drops what it made of them by recursion: more than a common stack holds.
+/// The stack on which a file is read, in bytes. The parser accepts tables of 80 levels, each with a key of 80 parts. It
+/// drops the result by recursion, which needs more than a common stack.
 const STACK: usize = 64 << 20;
 
 fn read(text: &str, path: &Path) -> (Option<File>, Problems) {

@@ -72,26 +72,26 @@ pub(crate) struct Follower {
     known: Option<Revision>,
 }
 
-/// What was read of the store.
+/// The store content that was read.
 struct Read {
     stored: Option<UnsealedStore>,
     stamp: Option<Revision>,
-    /// Why not all of it could be opened.
+    /// The reason why some of it could not be opened.
     sealed: Option<String>,
 }
 
 impl Read {
-    /// From which the next change is followed.
+    /// The rows and their revision: the base of the next incremental read.
     fn rows(self) -> Option<(Rows, Revision)> {
         self.stored.map(|stored| stored.rows).zip(self.stamp)
     }
 }
 
 impl Follower {
-    /// Opens the store, and compiles it with the file.
+    /// Opens the store and compiles it together with the file.
     ///
     /// # Errors
-    /// Where the store cannot be used; `Ok(Err(_))` where the file cannot.
+    /// If the store cannot be used; `Ok(Err(_))` if the file cannot.
     pub(crate) async fn start(
         kept: Kept,
         (file, problems): (File, Problems),
@@ -140,28 +140,29 @@ impl Follower {
         }
     }
 
-    /// The state of the store that is in force.
+    /// The revision of the store that is in force.
     pub(crate) fn stamp(&self) -> Option<Revision> {
         self.stamp
     }
 
-    /// The key of fingerprints, which is known only once the state folder is ours.
+    /// Sets the key of fingerprints, which is known only once this process holds the state folder.
     pub(crate) fn fingerprint_by(&mut self, key: HmacKey) {
         self.kept.fingerprints = key;
     }
 
-    /// Takes the file again. A bad one changes nothing.
+    /// Reads the configuration file again and applies it. An invalid file changes nothing.
     pub(crate) async fn reload(&mut self, server: &Server) {
         let (file, problems) = match config::read_file(&self.kept.path) {
             Ok(read) => read,
             Err(problems) => return not_reloaded(&problems),
         };
-        // All of it, whatever is thought to have changed.
+        // Read all rows again, even those that are thought to be unchanged.
         self.rows = None;
         let read = match self.read(&file).await {
             Ok(read) => read,
             Err(why) => {
-                // Somebody asked for this, and is told each time; the trouble itself only once.
+                // An operator asked for the reload, so each failure is logged; the store's problem itself is logged
+                // only once.
                 let why = format!("{why:#}");
                 tracing::error!(%why, "the configuration was not reloaded: the former one stays");
                 return self.mark_degraded(Extent::Unread, why);
@@ -187,7 +188,7 @@ impl Follower {
         }
     }
 
-    /// Looks whether the store was changed, and puts in force what it holds now.
+    /// Polls the store, and puts its content in force if it has changed.
     pub(crate) async fn poll_store(&mut self, server: &Server) {
         match self.current_revision().await {
             Ok(stamp) if stamp == self.stamp => self.clear_degraded(),
@@ -205,12 +206,12 @@ impl Follower {
         }
     }
 
-    /// Why nobody should rely on what is in force, where that is so.
+    /// The reason why the gateway is not ready, if it is not.
     pub(crate) fn unready_reason(&self) -> Option<String> {
         self.trouble.as_ref()?.unready(self.lease_expired)
     }
 
-    /// Lets what came from the store be good for longer where it could be read.
+    /// Renews the lease on the store data, if the store could be read.
     fn renew_lease(&mut self, server: &Server) {
         let snapshot = server.snapshot();
         if self.trouble.as_ref().is_none_or(Degraded::is_followed) {
@@ -225,7 +226,7 @@ impl Follower {
         self.lease_expired = lapsed;
     }
 
-    /// The stamp of what the store holds now; none where there never was a store.
+    /// The present revision of the store; `None` if there never was a store.
     async fn current_revision(&mut self) -> anyhow::Result<Option<Revision>> {
         if self.store.is_none() {
             self.store = store::open(&self.first).await?;
@@ -261,7 +262,7 @@ impl Follower {
         }
     }
 
-    /// What the store holds now. What of it cannot be opened comes as a reason, and is not used.
+    /// Reads the content of the store. The reason for anything that cannot be opened is returned beside the rest.
     async fn read(&mut self, file: &File) -> anyhow::Result<Read> {
         self.current_revision().await?;
         let Some(store) = &self.store else {
@@ -285,7 +286,7 @@ impl Follower {
         Ok(Read { stored: Some(stored), stamp: Some(stamp), sealed })
     }
 
-    /// Whether the same was tried before, and as little of it could be opened as now.
+    /// Whether this revision was tried before, and the same parts of it could not be opened.
     fn is_in_force_but_for(&self, read: &Read) -> bool {
         let (Some(trouble), Some(stamp), Some(why)) = (&self.trouble, read.stamp, &read.sealed) else {
             return false;
@@ -293,7 +294,7 @@ impl Follower {
         trouble.is(Extent::Sealed(stamp), why)
     }
 
-    /// Tells what is left to tell, and closes the store.
+    /// Publishes the pending audit events, and closes the store.
     pub(crate) async fn end(mut self, server: &Server) {
         if let Ok(stamp) = self.current_revision().await
             && stamp != self.stamp
@@ -316,7 +317,7 @@ impl Follower {
         }
     }
 
-    /// What was read is in force, but for what is `sealed`: that is tried again.
+    /// Records that the content read is in force, except what could not be opened (`sealed`), which is retried.
     fn mark_synced(&mut self, read: Read) {
         match (read.stamp, &read.sealed) {
             (Some(stamp), Some(why)) => {
@@ -370,7 +371,7 @@ impl Kept {
     }
 }
 
-/// What of the file a running server cannot change.
+/// The settings that differ and that a running server cannot change.
 fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     let addresses = |file: &File| {
         file.listeners
@@ -394,21 +395,21 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
 }
 
 impl Follower {
-    /// Takes from the rows what is to be done later.
+    /// Takes over the pending audit events and the ends of overlaps from the rows.
     pub(crate) fn take_pending(&mut self, rows: &Rows) {
         self.notes = rows.notes.iter().filter(|note| !self.told.contains(&note.id)).cloned().collect();
         let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
         self.leaving = rows.versions.iter().filter_map(leaving).collect();
     }
 
-    /// Takes away a version whose overlap has ended; the next goes once this change was followed.
+    /// Removes one version whose overlap has ended. The next is removed after this change was followed.
     pub(crate) async fn expire_versions(&mut self) {
         let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
         let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
         let told = [("credential", name.as_str().into()), ("version", (*version).into())];
         let note = store::audit_event(("credential version removed", &told), ("claviger".into(), now));
         let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
-        // Only where nobody has put it in use again since it was read.
+        // Only if the store has not changed since it was read: the version may be in use again.
         match store.write(&changes, Some(stamp)).await {
             Ok(()) | Err(StoreError::Conflict) => {}
             Err(why @ StoreError::Unusable { .. }) => {
@@ -417,8 +418,8 @@ impl Follower {
         }
     }
 
-    /// Tells the trail of some of what was changed, and lets the store forget notes once the trail has
-    /// them; whether to go on with more at once.
+    /// Publishes a batch of pending audit events to the trail, and deletes them from the store's outbox. Returns
+    /// whether the caller should publish more at once.
     pub(crate) async fn publish_changes(&mut self, server: &Server) -> bool {
         let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
         let events = some.iter().map(|note| note.members.as_str());
@@ -438,33 +439,33 @@ impl Follower {
                 self.told.retain(|id| !told.contains(id));
                 return new && !self.notes.is_empty();
             }
-            // Tried again at the next look; should this end before, the next start tells the trail
-            // once more: twice is better than never, and each has its id.
+            // The next poll retries. If the process ends before, the next start publishes the events again. A duplicate
+            // is better than a loss, and each event has its id.
             Err(why) if new => tracing::warn!(%why, "the store keeps notes that the trail has"),
             Err(_) => {}
         }
         false
     }
 
-    /// Tells the store when tokens were last used. Never while a change is put in force: a slow disk
-    /// must not delay a revocation.
+    /// Writes the times of the last use of tokens to the store. This never happens while a change is applied: a slow
+    /// disk must not delay a revocation.
     pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
         let (Some(store), since, now) = (&self.store, self.told_use.1, self.kept.seconds()) else { return };
         let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
-        // A call notes its use a moment after it looked at the clock.
+        // A call records its use a moment after it read the clock.
         let used = used.filter(|(_, at)| *at >= since - 1);
         let changes: Vec<Change> = used.map(|(id, at)| Change::MarkUsed(id.to_string(), at)).collect();
         self.told_use.0 = Instant::now();
         if !changes.is_empty()
             && let Err(why) = store.write(&changes, None).await
         {
-            // What could not be told now is told with the next.
+            // The next write includes what could not be written now.
             return tracing::warn!(%why, "the store was not told when tokens were used");
         }
         self.told_use.1 = now;
     }
 
-    /// Tells the metrics how old the credentials in force are.
+    /// Updates the metrics of the age of the credentials in force.
     pub(crate) fn update_age_metrics(&self, server: &Server) {
         let ages = &server.metrics().credential_age;
         ages.clear();
@@ -485,7 +486,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::storage::{Change, CredentialRow, Stage, VersionRow};
 
-    /// Before all of the store is in force, what was read of it may be old.
+    /// Until the whole store is in force, the rows that were read may be outdated.
     #[tokio::test(flavor = "current_thread")]
     async fn lets_go_of_nothing_without_the_stamp_of_what_it_read() {
         let folder = tempfile::tempdir().unwrap();

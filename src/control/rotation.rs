@@ -1,4 +1,4 @@
-//! The master key, from where the configuration says it is.
+//! Loads the master key from the source that the configuration names, and completes interrupted rotations.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::state::StateDir;
 use crate::storage::{Change, Rows};
 
-/// What the store says of its master key; none where nothing is sealed.
+/// The key check that the store holds for its master key; `None` if nothing is sealed.
 pub(crate) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
     match &rows.key_check {
         Some(proof) => Ok(Some(KeyCheck::parse(proof)?)),
@@ -24,11 +24,11 @@ pub(crate) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
     }
 }
 
-/// The key that the store is sealed with; none where nothing is sealed. `held` is taken where it is
-/// still the right one, which spares deriving it.
+/// The key that the store is sealed with; `None` if nothing is sealed. `held` is returned if it is still the right key,
+/// which saves its derivation.
 ///
 /// # Errors
-/// Where the key is not to be had or is another, and why.
+/// If the key is not available or is another key, with the reason.
 pub(crate) fn for_reading(
     file: &File,
     rows: &Rows,
@@ -37,11 +37,11 @@ pub(crate) fn for_reading(
     read_keys(file, rows, held, None)
 }
 
-/// The same for who may hold the lock of the key's file already.
+/// Like [`for_reading`], for a caller that may already hold the lock of the key file.
 ///
 /// # Errors
-/// As [`for_reading`]; also where a rotation that was cut off cannot be completed: the next would put
-/// its key in the place of the one in use.
+/// As [`for_reading`]. Also if an interrupted rotation cannot be completed: the next rotation would overwrite the key
+/// that is in use.
 pub(crate) fn for_rotating(
     file: &File,
     rows: &Rows,
@@ -75,10 +75,10 @@ fn read_keys(
     Ok(Some(Rc::new(key)))
 }
 
-/// The key to seal with, and what has to be written with the first record sealed.
+/// The key to seal with, and the change that must be written with the first sealed record.
 ///
 /// # Errors
-/// As [`for_reading`]; also where there is no key and none may be made.
+/// As [`for_reading`]. Also if there is no key and none may be made.
 pub(crate) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
     if let Some(key) = for_reading(file, rows, None)? {
         return Ok((key, None));
@@ -112,14 +112,14 @@ pub(crate) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
     Ok((Rc::new(key), Some(Change::SetKeyCheck(proof.bytes()))))
 }
 
-/// The key, and its proof.
+/// Computes the key check of a key, and returns both.
 pub(crate) fn with_key_check(key: MasterKey) -> Result<(MasterKey, KeyCheck), MasterKeyError> {
     let proof = KeyCheck::of_key(&key)?;
     Ok((key, proof))
 }
 
-/// The key in the file, or the next where a rotation was cut off after the store was sealed with it:
-/// that one is put in its place, by who is `alone` or can be so at once. Who is not leaves it where it is.
+/// The key in the file, or the next key if a rotation was interrupted after the store was sealed with it. A caller that
+/// holds the lock, or gets it at once, moves the next key into place. Other callers leave it where it is.
 fn of_file(
     (path, keeper): (&Path, TrustedOwner),
     proof: &KeyCheck,
@@ -130,7 +130,7 @@ fn of_file(
         Err(why) => why,
     };
     let Ok(key) = proven_in(&key_file::next(path), keeper, proof) else {
-        // It may have been put in its place between the two looks.
+        // Another process may have moved the key into place between the two reads.
         return proven_in(path, keeper, proof).map_err(|_| why);
     };
     if let Some(alone) = alone {
@@ -139,7 +139,7 @@ fn of_file(
     }
     let completed = match key_file::try_lock(path) {
         Ok(Some(alone)) => complete((path, keeper), proof, &alone),
-        // Who holds the lock completes it, or the next to look does.
+        // The holder of the lock completes the rotation, or else the next caller does.
         Ok(None) => Ok(()),
         Err(why) => Err(why),
     };
@@ -150,8 +150,8 @@ fn of_file(
     Ok(key)
 }
 
-/// Puts the next key in its place if it is the right one still, which only the lock makes certain: by
-/// now another rotation may have put it there, and its own beside it.
+/// Moves the next key into place if it is still the right one. Only the lock makes this certain: another rotation may
+/// have moved the key meanwhile and staged a key of its own.
 fn complete((path, keeper): (&Path, TrustedOwner), proof: &KeyCheck, alone: &KeyLock) -> std::io::Result<()> {
     if proven_in(path, keeper, proof).is_ok() {
         return Ok(());
@@ -163,20 +163,20 @@ fn complete((path, keeper): (&Path, TrustedOwner), proof: &KeyCheck, alone: &Key
     Ok(())
 }
 
-/// The key in a file, if it is the one that the store is sealed with.
+/// The key in a file, if the store is sealed with it.
 fn proven_in(path: &Path, keeper: TrustedOwner, proof: &KeyCheck) -> anyhow::Result<MasterKey> {
     let key = read(path, keeper)?;
     proof.holds(&key).with_context(|| path.display().to_string())?;
     Ok(key)
 }
 
-/// Reads the key in a file that nobody else can read.
+/// Reads the key from a file that only its owner can read.
 pub(crate) fn read(path: &Path, keeper: TrustedOwner) -> anyhow::Result<MasterKey> {
     let text = config::read_secret_file(path, keeper).map_err(|ill| ill_kept(&ill, "the master key"))?;
     MasterKey::parse(&text).with_context(|| path.display().to_string())
 }
 
-/// What to say of a file of secrets that is not well kept.
+/// The error for a file of secrets whose owner or mode is not safe, with the remedy.
 pub(crate) fn ill_kept(ill: &FileTrustError, what: &str) -> anyhow::Error {
     let remedy = ill.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
     anyhow::anyhow!("{what} cannot be used: {ill}{remedy}")
@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// Where a rotation was cut off: the former key at its path, the one in use beside it.
+    /// An interrupted rotation: the former key at its path, the key in use beside it.
     struct CutOff {
         folder: tempfile::TempDir,
         path: PathBuf,
@@ -220,7 +220,7 @@ mod tests {
         proof: KeyCheck,
     }
 
-    /// Who runs this.
+    /// The user who runs the test.
     fn own() -> TrustedOwner {
         TrustedOwner::of(Path::new("/nowhere"))
     }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     impl CutOff {
-        /// What is found, which must be the key in use.
+        /// Checks that the key found is the key in use.
         fn finds(&self, alone: Option<&KeyLock>) {
             let found = of_file((&self.path, own()), &self.proof, alone).unwrap();
             assert_eq!(found.shown_id(), self.used.shown_id());
@@ -270,7 +270,7 @@ mod tests {
         assert!(left.is_complete());
     }
 
-    /// Between the looks and the lock the rotation was completed, and another has staged its key.
+    /// Between the reads and the lock, the rotation was completed and another has staged its key.
     #[test]
     fn no_later_key_takes_the_place_of_the_one_in_use() {
         let left = cut_off();
@@ -281,7 +281,7 @@ mod tests {
         complete((&left.path, own()), &left.proof, &alone).unwrap();
         left.finds(None);
         assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
-        // Nor where neither is the one that was read.
+        // Nothing is moved either if neither file has the key that was read.
         let (_, proof) = with_key_check(MasterKey::generate().unwrap()).unwrap();
         complete((&left.path, own()), &proof, &alone).unwrap();
         assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
@@ -294,13 +294,13 @@ mod tests {
         fs::set_permissions(left.folder.path(), Permissions::from_mode(0o500)).unwrap();
         left.finds(None);
         fs::set_permissions(left.folder.path(), Permissions::from_mode(0o700)).unwrap();
-        // Root may write there all the same; over a folder nobody can rename a file.
+        // Root can write there in any case, but nobody can rename a file over a folder.
         let left = cut_off();
         fs::remove_file(&left.path).unwrap();
         fs::create_dir(&left.path).unwrap();
         left.finds(None);
         assert!(key_file::next(&left.path).exists());
-        // The next rotation would stage its own there: it may not go on.
+        // The next rotation would stage its own key there, so it must not continue.
         let alone = key_file::lock(&left.path).unwrap();
         of_file((&left.path, own()), &left.proof, Some(&alone)).unwrap_err();
         assert!(key_file::next(&left.path).exists());

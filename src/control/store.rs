@@ -1,4 +1,4 @@
-//! The store of a configuration: where it is, how it is opened and unsealed, and the event of a change.
+//! The store of a configuration: its path, how it is opened and unsealed, and the audit event of a change.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -13,27 +13,27 @@ use crate::custody::{MasterKey, UnsealedStore};
 use crate::state::StateDir;
 use crate::storage::{PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, format_time};
 
-/// Where the store of this configuration is.
+/// The path of the store of this configuration.
 pub(crate) fn path_of(file: &File) -> PathBuf {
     file.state_dir.value.join("store.db")
 }
 
-/// The store, open, and what it holds.
+/// The open store and its content.
 pub(crate) struct Opened {
-    /// The store itself.
+    /// The connection to the store.
     pub store: Sqlite,
-    /// What it holds, unsealed.
+    /// The content of the store, unsealed.
     pub stored: UnsealedStore,
-    /// The revision at which it was read.
+    /// The revision of the content.
     pub stamp: Revision,
-    /// None where nothing is sealed.
+    /// The master key; `None` if nothing is sealed.
     pub key: Option<Rc<MasterKey>>,
 }
 
-/// The store, to be followed; none where there never was one.
+/// Opens the store, to follow its changes; `None` if there never was a store.
 ///
 /// # Errors
-/// Where it is there no more, or cannot be used, and why.
+/// If the store is missing although there was one, or cannot be used, with the reason.
 pub(crate) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
     let path = path_of(file);
     if !store_marker::store_exists(&path)? {
@@ -41,22 +41,21 @@ pub(crate) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
     }
     StateDir::check(&file.state_dir.value)?;
     let store = Sqlite::open(&path).await?;
-    // Who holds the store up must not hold up the control thread: what it writes can wait.
+    // A process that locks the store must not block the control thread. Writes of the control thread can wait.
     store.wait_at_most(std::time::Duration::from_millis(100)).await?;
     Ok(Some(store))
 }
 
-/// What the store holds, opened with the master key where anything is sealed. `None` where there
-/// never was a store.
+/// Opens the store, reads it, and unseals its content with the master key; `None` if there never was a store.
 ///
 /// # Errors
-/// Where it cannot be used, and why: never as if it were empty.
+/// If the store cannot be used, with the reason. It is never treated as empty.
 pub(crate) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     let Some(store) = open(file).await? else { return Ok(None) };
     let (mut rows, mut stamp) = store.read().await?;
     let mut key = rotation::for_reading(file, &rows, None);
     if key.is_err() {
-        // It may have been rotated between the two looks.
+        // The key may have been rotated between the two reads.
         (rows, stamp) = store.read().await?;
         key = rotation::for_reading(file, &rows, None);
     }
@@ -68,8 +67,8 @@ pub(crate) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     Ok(Some(Opened { store, stored, stamp, key }))
 }
 
-/// The same of rows that were read while running: what does not open is not used, and why it does not
-/// comes beside the rest.
+/// Unseals rows that were read while the gateway runs. Records that cannot be opened are left out, and the reason is
+/// returned beside the rest.
 pub(crate) fn unseal_rows(
     file: &File,
     rows: Rows,
@@ -84,8 +83,8 @@ pub(crate) fn unseal_rows(
     (stored, (!why.is_empty()).then(|| why.join("; ")))
 }
 
-/// The note of a change: who made it and when, since the trail may be told much later, and its id, by
-/// which one that was told twice is known.
+/// Builds the audit event of a change. It carries the operator and the time, since it may be published much later, and
+/// an id, by which a duplicate is recognised.
 pub(crate) fn audit_event(
     (what, members): (&str, &[(&str, Value)]),
     (by, now): (String, Seconds),

@@ -1,5 +1,5 @@
-//! The mark beside the store: there was one. Without it a store that was deleted would look like one
-//! that never was, and what it had frozen, revoked or disabled would be in force no more.
+//! The marker file beside the store, which records that a store was created. Without it, a deleted store would look as
+//! if there never was one. Everything frozen, revoked or disabled in it would take no effect any more.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 
 use crate::fs::trust;
 
-/// For whoever looks into the file.
+/// The text in the marker file, for people who open it.
 const TEXT: &str = "A store was made here: without store.db claviger does not start.\n";
 
-/// Where the mark of the store at `store` is.
+/// The path of the marker of the store at `store`.
 fn mark_of(store: &Path) -> PathBuf {
     store.with_extension("made")
 }
@@ -20,11 +20,11 @@ fn mark_of(store: &Path) -> PathBuf {
 /// Whether there is a store at `store`.
 ///
 /// # Errors
-/// Where there was one and is none any more, with what can be done; where nobody can tell.
+/// If there was a store and it is gone, with the remedy; if the file system gives no answer.
 pub(crate) fn store_exists(store: &Path) -> anyhow::Result<bool> {
     let looked = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
     let mark = mark_of(store);
-    // Twice: between the looks another may have made both, the store first.
+    // Checked twice: between the two checks another process may have made both, the store first.
     if looked(store)? {
         return Ok(true);
     }
@@ -42,16 +42,16 @@ pub(crate) fn store_exists(store: &Path) -> anyhow::Result<bool> {
     )
 }
 
-/// Whether there was a store at `store`, as far as its mark says.
+/// Whether the marker says that there was a store at `store`.
 pub(crate) fn was_there(store: &Path) -> bool {
     mark_of(store).exists()
 }
 
-/// Notes durably that there is a store at `store`, which is there. Whoever is killed before this has
-/// acknowledged nothing, and the next to use the store notes it.
+/// Writes the marker durably; the store at `store` must exist. A process killed before this has acknowledged nothing,
+/// and the next one that uses the store writes the marker.
 ///
 /// # Errors
-/// Where it cannot be noted.
+/// If the marker cannot be written.
 pub(crate) fn write_marker(store: &Path) -> anyhow::Result<()> {
     let mark = mark_of(store);
     let marked = || -> io::Result<()> {
@@ -63,15 +63,15 @@ pub(crate) fn write_marker(store: &Path) -> anyhow::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(&mark)?,
             Err(error) => return Err(error),
         };
-        // What is there already may be another's that was killed before this.
+        // The file may come from another process that was killed before it flushed the file.
         file.sync_all()?;
         File::open(trust::folder(&mark))?.sync_all()
     };
     marked().with_context(|| mark.display().to_string())
 }
 
-/// The same for who only follows the store, and needs no certainty: where it cannot be noted now, the
-/// next change does it, or the next start.
+/// Writes the marker for a process that only follows the store. If it fails, the next change or the next start writes
+/// the marker.
 pub(crate) fn mark_if_possible(store: &Path) {
     if !mark_of(store).try_exists().unwrap_or(false)
         && let Err(why) = write_marker(store)

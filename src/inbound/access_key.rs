@@ -1,4 +1,4 @@
-//! A virtual access key: a signature over the request as it was received, with a key that we issued.
+//! Access keys that claviger issues: the consumer signs the request with such a key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,40 +14,40 @@ use super::replay::{NONCE_LEN, Nonce};
 use crate::secret::Secret;
 use crate::signature::{Algorithm, Diagnosis, Message, Presented, Unreadable, VerifyingKey};
 
-/// A virtual access key, by whose signature a consumer is known.
+/// An access key, by whose signature a consumer is authenticated.
 #[derive(Debug)]
 pub struct AccessKey {
-    /// Its id, which is no secret.
+    /// The id of the key, which is not secret.
     pub id: Uuid,
-    /// What its signatures are made with.
+    /// The key that verifies its signatures.
     pub key: Arc<VerifyingKey>,
-    /// With which algorithms they may be made; one of the store's always has hmac-sha256.
+    /// The algorithms that its signatures may use; a key of the store always allows hmac-sha256.
     pub algorithms: Vec<Algorithm>,
-    /// How far the signed `Date` may be from now, and that a signature is good once within that time;
-    /// none for keys of scripts that use a date for hours.
+    /// The greatest distance of the signed `Date` from the present time; within it, each signature may be used once.
+    /// `None` for keys of scripts that use one date for hours.
     pub strict: Option<Duration>,
-    /// When it ends.
+    /// When the key expires; `None` if it never does.
     pub expires: Option<SystemTime>,
-    /// Why it is not good any more, whatever the time.
+    /// The reason why the key is invalid at any time, if it is.
     pub dead: Option<Ended>,
 }
 
-/// An access key and its holder.
+/// An access key and the consumer that holds it.
 #[derive(Debug)]
 pub(super) struct TokenEntry {
-    /// The consumer's place.
+    /// The index of the consumer in the directory.
     pub(super) consumer: usize,
     pub(super) key: AccessKey,
-    /// When it was last used, in seconds since 1970; 0 for not yet. Shared with the directories before this.
+    /// When the key was last used, in seconds since 1970; 0 for never. Shared with former directories.
     pub(super) used: Arc<AtomicI64>,
 }
 
-/// Why a signature proves nobody.
+/// The reason why a signature does not authenticate a consumer.
 #[derive(Debug)]
 pub(super) enum SignatureError {
-    /// Its key was ours and is not good any more.
+    /// The key was issued by claviger and is not valid any more.
     Dead(Ended),
-    /// For this reason, of which there are few; and whether it is worth asking [`explain`] why.
+    /// One of a few fixed reasons, and whether [`explain`] may find more.
     BadSignature(&'static str, bool),
 }
 
@@ -67,8 +67,8 @@ impl From<Unreadable> for SignatureError {
     }
 }
 
-/// Finds the key of a signature in `keys`, and verifies it. Where the key is unknown, another is tried
-/// in vain all the same, so that the time does not tell which ids there are.
+/// Finds the key of a signature in `keys`, and verifies the signature. For an unknown key, a dummy verification takes
+/// the same time, so that the time does not reveal which ids exist.
 pub(super) fn prove<'k>(
     sent: &Secret,
     message: Message<'_>,
@@ -91,7 +91,7 @@ pub(super) fn prove<'k>(
     if !verified {
         return Err(SignatureError::BadSignature(UNVERIFIED, true));
     }
-    // Only whoever holds the secret learns what became of its key.
+    // Only a caller with the secret learns what happened to the key.
     if let Some(dead) = key.dead {
         return Err(SignatureError::Dead(dead));
     }
@@ -109,8 +109,8 @@ pub(super) fn prove<'k>(
 
 const UNVERIFIED: &str = "signature does not verify";
 
-/// Why a signature does not verify that [`prove`] has refused; `None` where its key is unknown. It costs as much as
-/// thousands of refusals, whether the key is known or not: the caller decides how often that may be.
+/// Explains why a signature that [`prove`] has refused does not verify; `None` if its key is unknown. It costs as much
+/// as thousands of refusals, whether the key is known or not. The caller limits how often it runs.
 pub(super) fn explain(
     sent: &Secret,
     message: Message<'_>,
@@ -128,7 +128,7 @@ pub(super) fn explain(
     Some(format!("{UNVERIFIED}: {why} (access key {})", key.id))
 }
 
-/// What tells this signature from any other.
+/// The nonce that identifies this signature.
 fn nonce_of(presented: &Presented, message: Message<'_>, (id, window): (Uuid, Duration)) -> Nonce {
     let mut digest = Sha256::new();
     digest.update(id.as_bytes());

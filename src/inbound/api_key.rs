@@ -6,7 +6,7 @@ use super::{AuthError, Presented, SentToken, Via};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The token in `x-api-key`. An empty one counts as absent.
+/// Reads the token in `x-api-key`. An empty header counts as absent.
 pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Presented<'_>>, AuthError> {
     let mut lines = headers.get_all(X_API_KEY).iter().filter(|line| !line.is_empty());
     let Some(line) = lines.next() else { return Ok(None) };

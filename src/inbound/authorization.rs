@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use super::{AuthError, Presented, SentToken, Via};
 use crate::secret::Secret;
 
-/// The credential in `Authorization`, if that header is there at all.
+/// Reads the credential in `Authorization`, if that header is present.
 pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Presented<'_>>, AuthError> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else { return Ok(None) };
@@ -17,7 +17,7 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Presented<'_>>, Auth
     }
     let line = line.as_bytes();
     let (scheme, sent) = split(line);
-    // What most send comes first.
+    // The most frequent scheme comes first.
     let token = if scheme.eq_ignore_ascii_case(b"bearer") {
         Some((Via::Bearer, SentToken::Plain(sent)))
     } else if scheme.eq_ignore_ascii_case(b"signature") {
@@ -35,19 +35,19 @@ pub(super) fn attempt(headers: &HeaderMap) -> Result<Option<Presented<'_>>, Auth
     }))
 }
 
-/// The token in `Authorization`, where [`attempt`] has found one in plain.
+/// The token in `Authorization`, if [`attempt`] has found an unencoded one.
 pub(super) fn token(headers: &HeaderMap) -> Option<SentToken<'_>> {
     headers.get(AUTHORIZATION).map(|line| SentToken::Plain(split(line.as_bytes()).1))
 }
 
-/// The authentication scheme and what follows it.
+/// Splits a value into the authentication scheme and the rest.
 fn split(line: &[u8]) -> (&[u8], &[u8]) {
     let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
     let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
     (scheme, rest.trim_ascii())
 }
 
-/// Whether what stands in `Authorization` claims to be a signature.
+/// Whether the value of `Authorization` claims to be a signature.
 #[must_use]
 pub fn is_signature(headers: &HeaderMap) -> bool {
     let scheme =
@@ -55,7 +55,7 @@ pub fn is_signature(headers: &HeaderMap) -> bool {
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"signature"))
 }
 
-/// The password of Basic credentials (RFC 7617); the name before it does not count.
+/// The password of Basic credentials (RFC 7617); the user name before it is ignored.
 fn password(sent: &[u8]) -> Option<Secret> {
     let decoded = Secret::new(STANDARD.decode(sent).ok()?);
     let colon = decoded.expose().iter().position(|byte| *byte == b':')?;

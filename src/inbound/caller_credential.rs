@@ -1,4 +1,4 @@
-//! The credential by which a consumer is known, so that it is found where else the consumer sends it.
+//! Finds the consumer's own credential in other parts of the request.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -15,14 +15,13 @@ use crate::target::Target;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// A run of so many letters and digits may be base64.
+/// The shortest run of letters and digits that may be base64.
 const RUN: usize = 20;
 
 /// A consumer's own credential: its token, or the secret of its access key.
 pub struct Own<'h> {
     kept: Kept<'h>,
-    /// Made when a text could have the credential in it, which hardly any has. Boxed, since the rest is moved with every
-    /// call.
+    /// Built when a text could contain the credential, which is rare. Boxed, since the rest is moved with every call.
     scanner: OnceCell<Box<Scanner>>,
 }
 
@@ -32,7 +31,7 @@ enum Kept<'h> {
 }
 
 impl<'h> Own<'h> {
-    /// The credential by which this consumer proved itself, in a request with these headers.
+    /// The credential by which this consumer was authenticated, in a request with these headers.
     #[must_use]
     pub fn of(identity: &Identity, headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
         match (identity.via(), identity.proven()) {
@@ -43,7 +42,8 @@ impl<'h> Own<'h> {
         }
     }
 
-    /// The credential that was sent, good or not; of a signature, the secret of the key that it names.
+    /// The credential that was sent, valid or not. For a signature, it is the secret of the key that the signature
+    /// names.
     #[must_use]
     pub fn presented(headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
         let attempt = authorization::attempt(headers).ok()?.or(api_key::attempt(headers).ok()?)?;
@@ -69,8 +69,8 @@ impl<'h> Own<'h> {
         Self { kept, scanner: OnceCell::new() }
     }
 
-    /// Whether it stands in `text`, as it is or in another spelling. One of less than eight bytes only where it is all
-    /// of the text.
+    /// Whether `text` contains the credential, as it is or in another spelling. A credential of less than eight bytes
+    /// counts only if it is the whole text.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
         let own = self.expose();
@@ -86,8 +86,8 @@ impl<'h> Own<'h> {
         self.scanner().is_in(text)
     }
 
-    /// Whether it stands in the name of a header line, which has no upper case any more. One of less than eight bytes
-    /// only where it is all of the name.
+    /// Whether the name of a header line, which has no upper case, contains the credential. A credential of less than
+    /// eight bytes counts only if it is the whole name.
     #[must_use]
     pub fn is_in_name(&self, name: &HeaderName) -> bool {
         let (own, name) = (self.expose(), name.as_str().as_bytes());
@@ -101,7 +101,7 @@ impl<'h> Own<'h> {
         Scanner::new(&[Cow::Borrowed(&own)]).is_in(name)
     }
 
-    /// Whether it stands in a target, in whatever part of it.
+    /// Whether any part of a target contains the credential.
     #[must_use]
     pub fn is_in_target(&self, target: &Target) -> bool {
         if self.expose().len() >= SHORTEST {
@@ -110,7 +110,7 @@ impl<'h> Own<'h> {
         target.query_members().any(|(_, value)| self.is_in(decode_query(value).as_bytes()))
     }
 
-    /// The text with `*` in its place; none where it is not there.
+    /// The text with the credential replaced by `*`; `None` if the text does not contain it.
     #[must_use]
     pub fn conceal(&self, text: &[u8]) -> Option<Vec<u8>> {
         let mut clean = self.is_in(text).then(|| text.to_vec())?;
@@ -130,13 +130,13 @@ impl<'h> Own<'h> {
     }
 }
 
-/// Whether nothing in `text` is an escape or could be base64.
+/// Whether `text` has no escape and nothing that could be base64.
 fn is_spelled_plainly(text: &[u8]) -> bool {
     let (mut run, mut refers) = (0, false);
     text.iter().all(|byte| {
         refers |= *byte == b'&';
         run = if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'_') { run + 1 } else { 0 };
-        // A `;` ends a character reference, which the `&` of a query alone does not make.
+        // A `;` ends a character reference, but an `&` in a query alone does not begin one.
         run < RUN && !matches!(byte, b'%' | b'\\') && !(refers && *byte == b';')
     })
 }

@@ -1,4 +1,4 @@
-//! Token digests and access keys → consumers.
+//! The directory of consumers, found by token digests and access keys.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -20,20 +20,20 @@ use crate::signature::{Message, VerifyingKey};
 /// A consumer as the directory knows it.
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    /// Its name.
+    /// The name of the consumer.
     pub name: Name,
-    /// Requests a minute, over all workers; none where absent.
+    /// The greatest number of requests per minute, over all workers; `None` for no limit.
     pub requests_per_minute: Option<u32>,
-    /// Requests in flight, over all workers; none where absent.
+    /// The greatest number of requests in flight, over all workers; `None` for no limit.
     pub concurrency: Option<u32>,
-    /// Whether none of its tokens is good for now.
+    /// Whether the consumer is disabled, so that none of its tokens is accepted.
     pub disabled: bool,
-    /// Whether the store holds it, whatever the file says.
+    /// Whether the store holds the consumer, whether or not the file declares it too.
     pub stored: bool,
 }
 
 impl Consumer {
-    /// A consumer without limits of its own.
+    /// Makes a consumer without limits of its own.
     #[must_use]
     pub fn new(name: Name) -> Self {
         Self { name, requests_per_minute: None, concurrency: None, disabled: false, stored: false }
@@ -45,23 +45,23 @@ impl Consumer {
 pub struct TokenRecord {
     /// The SHA-256 of the token.
     pub digest: [u8; 32],
-    /// Its id in the store; none where the file declares it.
+    /// The id of the token in the store; `None` if the file declares the token.
     pub id: Option<Uuid>,
-    /// When it ends.
+    /// When the token expires; `None` if it never does.
     pub expires: Option<SystemTime>,
-    /// Why it is not good any more, whatever the time.
+    /// The reason why the token is invalid at any time, if it is.
     pub dead: Option<Ended>,
 }
 
-/// Why a token that was ours is not good any more. For the trail alone: the caller is told what
-/// everybody is told who has no good token.
+/// The reason why a token that claviger once accepted is invalid. It is for the trail alone: the caller gets the same
+/// answer as for any wrong token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Its time has come.
+    /// The token has expired.
     Expired,
-    /// It was revoked.
+    /// The token was revoked.
     Revoked,
-    /// Its consumer is disabled.
+    /// The consumer is disabled.
     Disabled,
 }
 
@@ -71,28 +71,28 @@ impl From<[u8; 32]> for TokenRecord {
     }
 }
 
-/// Every consumer, found by the SHA-256 of a token. Tokens themselves are never kept.
+/// All consumers, found by the SHA-256 of a token. Tokens themselves are never kept.
 #[derive(Debug, Default)]
 pub struct Directory {
     consumers: Vec<Consumer>,
-    /// Places of consumers, by their names.
+    /// The indices of consumers, by their names.
     places: HashTable<usize>,
     names: RandomState,
     tokens: HashTable<TokenEntry>,
     keys: HashMap<Uuid, access_key::TokenEntry>,
 }
 
-/// A token and its holder, in one cache line, since a call seldom finds it near.
+/// A token and its holder, in one cache line, since a call seldom finds it in the CPU's caches.
 #[derive(Debug)]
 #[repr(align(64))]
 struct TokenEntry {
     digest: [u8; 32],
     consumer: u32,
     dead: Option<Ended>,
-    /// Whether it or its consumer is the store's.
+    /// Whether the token or its consumer comes from the store.
     stored: bool,
     expires: Option<SystemTime>,
-    /// None where the file declares it.
+    /// The record in the store; `None` if the file declares the token.
     own: Option<Arc<StoredToken>>,
 }
 
@@ -102,23 +102,23 @@ impl TokenEntry {
     }
 }
 
-/// What is kept of a token of the store, by all directories that know it: a call may look into a former
-/// one, and all count.
+/// The record of a token of the store, shared by all directories that know the token. A call may still use a former
+/// directory, and every use counts.
 #[derive(Debug)]
 struct StoredToken {
     id: Uuid,
-    /// When it was last presented, in seconds since 1970; 0 for not since the first of the directories.
+    /// When the token was last presented, in seconds since 1970; 0 if never since the first of the directories.
     used: AtomicI64,
 }
 
-/// Who holds a token.
+/// The holder of a token, as the directory finds it.
 #[derive(Debug)]
 pub enum TokenMatch<'d> {
-    /// This consumer, at its place; and whether it or the token is the store's.
+    /// The index and name of the consumer, and whether it or the token comes from the store.
     Consumer(usize, &'d Name, bool),
-    /// A consumer whose token is not good any more.
+    /// The token of a consumer, which is not valid any more.
     Dead(Ended),
-    /// Nobody.
+    /// No consumer holds the token.
     Nobody,
 }
 
@@ -126,7 +126,7 @@ impl Directory {
     /// Builds the directory from consumers and their tokens.
     ///
     /// # Errors
-    /// The two names, where two consumers have one token.
+    /// The two names, if two consumers have the same token.
     pub fn new(entries: Vec<(Consumer, Vec<TokenRecord>)>) -> Result<Self, Box<(Name, Name)>> {
         let mut directory = Self::default();
         directory.consumers.reserve_exact(entries.len());
@@ -138,13 +138,13 @@ impl Directory {
                 if let Some(held) = directory.token(&digest) {
                     match directory.consumers.get(held.place()) {
                         Some(other) => return Err(Box::new((other.name, consumer.name))),
-                        // Its own, once more.
+                        // The consumer's own token, listed twice.
                         None => continue,
                     }
                 }
                 let own = id.map(|id| Arc::new(StoredToken { id, used: AtomicI64::default() }));
                 let stored = own.is_some() || consumer.stored;
-                // No machine has room for so many that their places do not fit.
+                // No machine has memory for so many consumers that an index does not fit.
                 let place = u32::try_from(place).unwrap_or(u32::MAX);
                 let held = TokenEntry { digest, consumer: place, dead, stored, expires, own };
                 directory.tokens.insert_unique(hash_of(&digest), held, |held| hash_of(&held.digest));
@@ -157,7 +157,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The same with these access keys, each of the consumer at this place.
+    /// Adds these access keys, each with the index of its consumer.
     #[must_use]
     pub fn with_keys(mut self, keys: impl IntoIterator<Item = (usize, AccessKey)>) -> Self {
         let held = |(consumer, key): (usize, AccessKey)| {
@@ -167,19 +167,19 @@ impl Directory {
         self
     }
 
-    /// What the signatures of the access key with this id are verified with.
+    /// The key that verifies the signatures of the access key with this id.
     #[must_use]
     pub fn verifying(&self, id: &Uuid) -> Option<Arc<VerifyingKey>> {
         self.keys.get(id).map(|held| Arc::clone(&held.key.key))
     }
 
-    /// The longest window of keys whose signatures are good once; none where there are none such.
+    /// The longest window of the keys whose signatures may be used once; `None` if there are no such keys.
     #[must_use]
     pub fn strictness(&self) -> Option<Duration> {
         self.keys.values().filter_map(|held| held.key.strict).max()
     }
 
-    /// Whose signature this is: the consumer at its place, the key's id, and what is to be used up.
+    /// Verifies a signature: the index of its consumer, the id of the key, and the nonce to consume.
     pub(super) fn prove(
         &self,
         sent: &Secret,
@@ -193,14 +193,14 @@ impl Directory {
         Ok((held.consumer, consumer, Proven { key: held.key.id, once }))
     }
 
-    /// Why a signature does not verify, for the trail. Far more work than finding that it does not.
+    /// Explains, for the trail, why a signature does not verify. This costs far more than the verification itself.
     #[must_use]
     pub fn explain(&self, sent: &Secret, message: Message<'_>) -> Option<String> {
         access_key::explain(sent, message, &self.keys)
     }
 
-    /// The directory that takes the place of `former`: what is known of the use of tokens goes on, and
-    /// whoever still looks into the former one adds to it.
+    /// Makes the directory that replaces `former`. It keeps the recorded uses of tokens, and calls that still use the
+    /// former directory add to them.
     #[must_use]
     pub fn after(mut self, former: &Self) -> Self {
         for TokenEntry { digest, own, .. } in &mut self.tokens {
@@ -219,7 +219,7 @@ impl Directory {
         self
     }
 
-    /// The digest under which `token` is kept.
+    /// The digest under which `token` is stored.
     #[must_use]
     pub fn digest(token: &[u8]) -> [u8; 32] {
         Sha256::digest(token).into()
@@ -229,8 +229,8 @@ impl Directory {
         self.tokens.find(hash_of(digest), |held| held.digest.ct_eq(digest).into())
     }
 
-    /// Who holds `token`. What the look-up's time tells is about the digest of what was sent, which
-    /// nobody can steer; the match itself is compared in constant time.
+    /// Finds the holder of `token`. The time of the look-up depends on the digest of the token sent, which no caller
+    /// can choose. The match itself is compared in constant time.
     #[must_use]
     pub fn find(&self, token: &[u8], now: SystemTime) -> TokenMatch<'_> {
         let Some(held) = self.token(&Self::digest(token)) else { return TokenMatch::Nobody };
@@ -247,7 +247,7 @@ impl Directory {
         TokenMatch::Consumer(held.place(), &consumer.name, held.stored)
     }
 
-    /// The tokens of the store that were presented, and when last, in seconds since 1970.
+    /// The tokens of the store that were used, with the time of the last use in seconds since 1970.
     pub fn used(&self) -> impl Iterator<Item = (Uuid, i64)> {
         self.tokens.iter().filter_map(|held| {
             let own = held.own.as_ref()?;
@@ -256,25 +256,25 @@ impl Directory {
         })
     }
 
-    /// The access keys that were used, and when last, in seconds since 1970.
+    /// The access keys that were used, with the time of the last use in seconds since 1970.
     pub fn used_keys(&self) -> impl Iterator<Item = (Uuid, i64)> {
         let used = |held: &access_key::TokenEntry| (held.key.id, held.used.load(Ordering::Relaxed));
         self.keys.values().map(used).filter(|(_, used)| *used > 0)
     }
 
-    /// Every consumer, in the order of their places.
+    /// All consumers, in the order of their indices.
     #[must_use]
     pub fn consumers(&self) -> &[Consumer] {
         &self.consumers
     }
 
-    /// The consumer at `place`.
+    /// The consumer at the index `place`.
     #[must_use]
     pub fn consumer(&self, place: usize) -> Option<&Consumer> {
         self.consumers.get(place)
     }
 
-    /// The place of the consumer called `name`.
+    /// The index of the consumer called `name`.
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
         let named = |place: &usize| name_at(&self.consumers, *place) == name;
@@ -291,7 +291,8 @@ fn seconds(now: SystemTime) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(0)
 }
 
-/// Digests are as good as random. What callers send is only looked up, and never made part of the table.
+/// Hashes a digest by its first bytes, which are as good as random. A caller's bytes are only looked up, and never
+/// inserted.
 fn hash_of(digest: &[u8; 32]) -> u64 {
     digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!((one.as_str(), other.as_str()), ("tool", "other"));
     }
 
-    /// A call in flight looks into the former directory while another has taken its place.
+    /// A call in flight uses the former directory after another has replaced it.
     #[test]
     fn what_a_former_directory_sees_is_known_to_the_next() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
@@ -341,7 +342,7 @@ mod tests {
             assert!(matches!(former.find(token, at(20)), TokenMatch::Consumer(..)));
         }
         assert_eq!(used(&next), [(1, 10), (2, 20)]);
-        // One that was issued anew under the same digest is another.
+        // A token that was issued anew under the same digest is a different token.
         let other = directory(&[(b"one", Some(7))]).after(&next);
         assert_eq!(used(&other), []);
     }

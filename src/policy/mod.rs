@@ -32,7 +32,7 @@ use crate::target::Target;
 pub struct Role {
     /// The rules that allow calls.
     pub allow: Vec<Rule>,
-    /// What it forbids, whatever allows it.
+    /// The rules that deny calls; they override `allow`.
     pub deny: Vec<Rule>,
 }
 

@@ -42,11 +42,11 @@ pub struct Named {
     pub asked: Option<Target>,
 }
 
-/// The organisation that the request names, by header or query; the query member is taken off the target. An empty
-/// header counts as absent.
+/// Finds the organisation that the request names, by header or query, and removes the query member from the target. An
+/// empty header counts as absent.
 ///
 /// # Errors
-/// [`Override`] where it is named twice, or so that another reader could understand something else.
+/// [`Override`] if the organisation is named twice, or in a way that another reader could understand differently.
 pub fn take_org(pin: &OrgPin, headers: &HeaderMap, target: &mut Target) -> Result<Named, Override> {
     let taken = pin.query.map_or(Ok(None), |name| take_member(name, target))?;
     let (queried, asked) = taken.unzip();
@@ -66,7 +66,7 @@ pub fn take_org(pin: &OrgPin, headers: &HeaderMap, target: &mut Target) -> Resul
     }
 }
 
-/// Takes the one member called `name` off the target; its decoded value, and the target as it was.
+/// Removes the only member called `name` from the target; returns its decoded value and the former target.
 fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target)>, Override> {
     let query = target.query();
     if has_none_at_a_glance(query, name) || !spelling::may_be_named(query, name) {
@@ -89,14 +89,14 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
     Ok(Some((value, std::mem::replace(target, rest))))
 }
 
-/// Whether a query surely has no member that may be read as `name`: it is of plain letters, and none of its names begins
-/// with those of `name`, which has no separators. Looked for with every call.
+/// Whether the query certainly has no member that may be read as `name`: it has plain letters only, and none of its
+/// names begins with the letters of `name`, which has no separators. This fast check runs on every call.
 fn has_none_at_a_glance(query: &str, name: &str) -> bool {
     let is_plain = |byte: &u8| {
         let is_mark = matches!(byte, b'=' | b'&' | b':' | b',' | b'/' | b'@' | b'_' | b'-');
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || is_mark
     };
-    // Separators do not count in a name.
+    // Separators in a name are ignored.
     let begins = |member: &[u8]| {
         let mut letters = member.iter().filter(|byte| !matches!(byte, b'_' | b'-'));
         name.bytes().all(|wanted| letters.next() == Some(&wanted))
@@ -200,7 +200,7 @@ mod tests {
     }
 
     proptest! {
-        /// A glance never misses what a close look finds.
+        /// The fast check never misses what the full check finds.
         #[test]
         fn what_is_free_at_a_glance_is_free(query in "([&=:,/@_-]|oid|o|i|d|a|7){0,12}") {
             prop_assert!(
@@ -209,7 +209,7 @@ mod tests {
             );
         }
 
-        /// Whatever is sent upstream, no reader finds the member in it.
+        /// No reader finds the member in anything that is sent upstream.
         #[test]
         fn what_is_left_names_no_organisation(query in "([&;=%+.]|oid|OID|%6f|%69|a|7|\\[\\]|%00){0,12}") {
             if let Ok((_, left)) = Target::canonical(format!("/x/?{query}").as_bytes()).map_err(|_| "").and_then(|target| taken(target.as_str(), &[])) {

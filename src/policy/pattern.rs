@@ -1,4 +1,4 @@
-//! Patterns of paths and of single values.
+//! Patterns of paths and of single values, as rules use them.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use crate::spelling::{self, Paths, Value, Wanted};
 use crate::target::Target;
 
-/// A path pattern: `*` is one segment or a part of one, `**` any number of segments, none
-/// included. A slash at the end counts on neither side.
+/// A path pattern: `*` is one segment or a part of one, `**` any number of segments, including none. A slash at the end
+/// is ignored on both sides.
 #[derive(Debug, Clone)]
 pub struct PathPattern {
     text: String,
@@ -21,22 +21,22 @@ enum Segment {
     Like(Glob),
 }
 
-/// A pattern for one value: `*` is any text, also none.
+/// A pattern for one value: `*` stands for any text, including none.
 #[derive(Debug, Clone)]
 pub struct Glob {
     parts: Vec<String>,
-    /// The same folded, for denials.
+    /// The same parts folded, for deny rules.
     folded: Vec<String>,
-    /// What else the whole is, where it has no `*`.
+    /// What else the pattern equals as a whole, if it has no `*`.
     wanted: Wanted,
 }
 
 impl PathPattern {
-    /// Reads a pattern. Its literal parts are brought into the canonical form, since that is what
-    /// they are matched against.
+    /// Parses a pattern. Its literal parts are brought into the canonical form, because they are compared with
+    /// canonical paths.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence.
+    /// What is wrong with the pattern, as a sentence.
     ///
     /// # Examples
     ///
@@ -75,7 +75,7 @@ impl PathPattern {
         &self.text
     }
 
-    /// Whether a canonical path matches.
+    /// Whether the pattern matches a canonical path.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let path = path.strip_prefix('/').unwrap_or(path);
@@ -83,7 +83,7 @@ impl PathPattern {
         match_segments(&self.segments, path, Glob::matches)
     }
 
-    /// Whether some server may read a path that matches.
+    /// Whether some server may read a path that the pattern matches.
     #[must_use]
     pub fn may_match(&self, paths: &Paths<'_>) -> bool {
         let matches = |path: &str| match_segments(&self.segments, path, Glob::matches_folded);
@@ -94,15 +94,15 @@ impl PathPattern {
         }
     }
 
-    /// The pattern as `SQLite` knows them (GLOB), for a path without slashes at its ends, and how many slashes such a
-    /// path has. Where that is nothing, more paths fit it than match.
+    /// The pattern as an `SQLite` GLOB for a path without slashes at its ends, and the number of slashes in such a
+    /// path. If the number is `None`, the GLOB may match more paths than the pattern.
     #[must_use]
     pub fn as_glob(&self) -> (String, Option<usize>) {
         let mut glob = String::new();
         let mut exact = true;
         for (number, segment) in self.segments.iter().enumerate() {
             match segment {
-                // With the slash before it, which is not there where it stands for nothing.
+                // Includes the slash before it, which is absent if it stands for nothing.
                 Segment::Any => {
                     glob.push('*');
                     exact = false;
@@ -121,13 +121,13 @@ impl PathPattern {
 }
 
 impl Glob {
-    /// The pattern in `text`.
+    /// Parses the pattern in `text`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self::of(text, |part| Cow::Borrowed(part))
     }
 
-    /// The pattern of a canonical path's segment.
+    /// Parses the pattern of one segment of a canonical path.
     fn of_segment(text: &str) -> Self {
         Self::of(text, |part| percent_decode_str(part).decode_utf8_lossy())
     }
@@ -149,25 +149,25 @@ impl Glob {
         Self { parts, folded, wanted }
     }
 
-    /// Whether the whole of `text` matches.
+    /// Whether the pattern matches the whole of `text`.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         spelling::match_parts(&self.parts, text)
     }
 
-    /// Whether the whole of a folded text without margins matches.
+    /// Whether the pattern matches the whole of a text that is folded and trimmed.
     fn matches_folded(&self, text: &str) -> bool {
         spelling::match_parts(&self.folded, text)
     }
 
-    /// Whether some server may read a value that matches in this one.
+    /// Whether some server may read a matching value in this one.
     #[must_use]
     pub fn may_match(&self, value: &Value<'_>) -> bool {
         value.may_be(&self.wanted, |text| self.matches_folded(text))
     }
 }
 
-/// Two-pointer matching with one point to come back to: `**` only ever needs the latest one.
+/// Two-pointer matching with one backtracking point: `**` only ever needs the latest one.
 fn match_segments(pattern: &[Segment], path: &str, matches: impl Fn(&Glob, &str) -> bool) -> bool {
     let (mut pattern, mut rest) = (pattern, (!path.is_empty()).then_some(path));
     let mut back: Option<(&[Segment], &str)> = None;
@@ -267,7 +267,7 @@ mod tests {
         assert!(!pattern.matches("/a/1/password%3Bx/"));
         assert!(pattern.may_match(&spelling::paths("/a/1/password%3Bx/")));
         assert!(pattern.may_match(&spelling::paths("/a%3Bb/1/password")));
-        // Where the pattern names them, too.
+        // This holds if the pattern names them, too.
         assert!(PathPattern::parse("/a/b;c").unwrap().may_match(&spelling::paths("/A/b%3Bc")));
     }
 

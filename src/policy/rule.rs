@@ -1,4 +1,4 @@
-//! One rule of a role.
+//! One rule of a role, and the request as rules see it.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::query::same_query_name;
 use crate::spelling::{self, NamePattern, Naming, Paths, Query, QueryMember, Unclear};
 use crate::target::Target;
 
-/// What rules judge of a request.
+/// The parts of a request that rules judge.
 #[derive(Debug)]
 pub struct Asked<'a> {
     method: &'a Method,
     target: &'a Target,
     body: &'a BodyMembers,
-    /// The path as denials see it: found out once, where there are any.
+    /// The path as deny rules see it; computed once, if there are any.
     paths: OnceCell<Paths<'a>>,
-    /// The query as conditions see it, likewise.
+    /// The query as conditions see it; computed once, if there are any.
     query: OnceCell<Query<'a>>,
 }
 
 impl<'a> Asked<'a> {
-    /// A request of this method and target, with what is known of its body.
+    /// Takes the method, the target, and what is known of the body of a request.
     #[must_use]
     pub fn new(method: &'a Method, target: &'a Target, body: &'a BodyMembers) -> Self {
         Self { method, target, body, paths: OnceCell::new(), query: OnceCell::new() }
@@ -38,23 +38,23 @@ impl<'a> Asked<'a> {
         self.query.get_or_init(|| Query::read(self.target.query()))
     }
 
-    /// Why nobody can tell what all the members of its query are.
+    /// The reason why the members of the query cannot be determined, if they cannot.
     pub(super) fn why_query_unknown(&self) -> Option<&'static str> {
         self.query().why_unclear().map(Unclear::as_str)
     }
 
-    /// Whether it only reads, by its method in any case: GET, HEAD, OPTIONS.
+    /// Whether the request only reads, by its method in any case: GET, HEAD, OPTIONS.
     fn is_read(&self) -> bool {
         [Method::GET, Method::HEAD, Method::OPTIONS].iter().any(|read| same_in_any_case(read, self.method))
     }
 
-    /// Whether it only reads, and has members in its body: some servers look at them, and most do not.
+    /// Whether the request only reads, and has members in its body. Some servers look at them, and most do not.
     pub(super) fn is_read_with_body(&self) -> bool {
         self.is_read() && !self.body.is_empty()
     }
 
-    /// Whether a query condition of an allowing rule holds: its member is there exactly once, in the very spelling, not
-    /// blank, and matches; and so it does by every border that some server takes for one.
+    /// Whether a query condition of an allow rule holds. Its member must be there exactly once, spelled exactly, not
+    /// blank, and match. This must hold for every delimiter that some server uses.
     fn has(&self, (name, glob): &Condition) -> bool {
         let Query::Members(members) = self.query() else { return false };
         let named = || members.iter().filter(|member| name.naming(&member.name) != Naming::Other);
@@ -66,7 +66,7 @@ impl<'a> Asked<'a> {
         named().map(|member| member.count).sum::<usize>() == 1 && named().all(good)
     }
 
-    /// Whether a query condition of a denying rule holds: some server may read such a member with such a value.
+    /// Whether a query condition of a deny rule holds: some server may read such a member with such a value.
     fn may_have(&self, (name, glob): &Condition) -> bool {
         let Query::Members(members) = self.query() else { return true };
         members.iter().any(|member| match name.naming(&member.name) {
@@ -77,30 +77,30 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The name of a member, and what its value must match.
+/// A condition: the name of a member, and the pattern that its value must match.
 pub type Condition = (NamePattern<'static>, Glob);
 
-/// One rule: which methods, which paths, under which conditions on query and body.
+/// One rule: methods, paths, and conditions on query and body.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its name in trails: `users-admin.allow[0]`.
+    /// The name of the rule on the trail: `users-admin.allow[0]`.
     pub name: Arc<str>,
-    /// Whether it is only told on the trail what it would decide.
+    /// Whether the rule is a shadow rule: the trail records what it would decide, and it is not enforced.
     pub shadow: bool,
-    /// The methods it is for; empty for any.
+    /// The methods that the rule applies to; empty for any.
     pub methods: Vec<Method>,
-    /// The paths it is for; one of them must match.
+    /// The paths that the rule applies to; one of them must match.
     pub paths: Vec<PathPattern>,
     /// Query members that must be there exactly once, not blank, and match.
     pub query: Vec<Condition>,
-    /// Members of the JSON body that must be there exactly once, not blank, and match. In a denial, `*` in a name is
+    /// Members of the JSON body that must be there exactly once, not blank, and match. In a deny rule, `*` in a name is
     /// any text.
     pub body: Vec<Condition>,
 }
 
 impl Rule {
-    /// Whether the rule, as an allowing one, is for this request. A condition holds where its
-    /// member is there exactly once, not blank, and matches: what is absent allows nothing.
+    /// Whether the rule, as an allow rule, matches this request. A condition holds if its member is there exactly once,
+    /// is not blank, and matches; an absent member allows nothing.
     #[must_use]
     pub fn allows(&self, asked: &Asked<'_>) -> bool {
         let holds = |(name, glob): &Condition| {
@@ -109,60 +109,60 @@ impl Rule {
         self.may_allow(asked) && self.body.iter().all(holds) && !self.is_doubled(asked)
     }
 
-    /// The same by all but the body.
+    /// Whether [`Self::allows`] may hold, judged by everything but the body.
     pub(super) fn may_allow(&self, asked: &Asked<'_>) -> bool {
         (self.methods.is_empty() || self.methods.contains(asked.method))
             && self.paths.iter().any(|pattern| pattern.matches(asked.target.path()))
             && self.query.iter().all(|condition| asked.has(condition))
     }
 
-    /// Whether the rule, as a denying one, is for this request as some server may read it: path, names and values in
-    /// every spelling of which [`spelling`] knows, the method in any case. Of a member that is there twice, one match
-    /// suffices, and so does one in the query of a name that is looked for in the body: some servers look at both.
+    /// Whether the rule, as a deny rule, matches this request as some server may read it. Path, names and values match
+    /// in every spelling that [`spelling`] knows, and the method in any case. If a member is there twice, one match
+    /// suffices. A query member with the name of a body condition suffices too, because some servers read both.
     #[must_use]
     pub fn denies(&self, asked: &Asked<'_>) -> bool {
         let holds = |(name, glob): &Condition| asked.body.any_matches(name, |value| glob.may_match(value));
         self.may_deny(asked) && (self.body.iter().all(holds) || self.is_doubled(asked))
     }
 
-    /// The same by all but the body.
+    /// Whether [`Self::denies`] may hold, judged by everything but the body.
     pub(super) fn may_deny(&self, asked: &Asked<'_>) -> bool {
         self.has_method(asked)
             && self.may_be_for(asked)
             && self.query.iter().all(|condition| asked.may_have(condition))
     }
 
-    /// Whether the path may be one of the rule's.
+    /// Whether some server may read a path that the rule applies to.
     fn may_be_for(&self, asked: &Asked<'_>) -> bool {
         self.paths.iter().any(|pattern| pattern.may_match(asked.paths()))
     }
 
-    /// Whether the query has a member of a name that is looked for in the body. A rule that forbids all members names none.
+    /// Whether the query has a member with the name of a body condition. A rule that denies all members names none.
     fn is_doubled(&self, asked: &Asked<'_>) -> bool {
         self.body.iter().any(|(name, _)| !name.is_any() && asked.query().has(name))
     }
 
-    /// Whether the rule looks at the body of such a path by any method, and what is asked for only reads.
+    /// Whether the rule reads the body of such a path, by any method, and the request only reads.
     pub(super) fn looks_at_body_of_read(&self, asked: &Asked<'_>) -> bool {
         asked.is_read() && !self.body.is_empty() && self.may_be_for(asked)
     }
 
-    /// Whether the rule is about the bodies of a method that only reads: it names both.
+    /// Whether the rule is meant for bodies of methods that only read: it has body conditions and names methods.
     pub(super) fn is_for_bodies_of_reads(&self) -> bool {
         !self.body.is_empty() && !self.methods.is_empty()
     }
 
-    /// Why it holds, or does not, where that is to be found in neither rule nor body.
+    /// Whether the rule's result rests on a name that is both in the query and in a body condition.
     pub(super) fn is_in_conflict(&self, asked: &Asked<'_>) -> bool {
         self.has_method(asked) && self.is_doubled(asked) && self.may_be_for(asked)
     }
 
-    /// Whether the rule looks at the query of such a call.
+    /// Whether the rule reads the query of such a call.
     pub(super) fn looks_at_query(&self, asked: &Asked<'_>) -> bool {
         !self.query.is_empty() && self.has_method(asked) && self.may_be_for(asked)
     }
 
-    /// Whether the method may be one of the rule's.
+    /// Whether the rule applies to the method, in any case.
     fn has_method(&self, asked: &Asked<'_>) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|method| same_in_any_case(method, asked.method))
     }
@@ -217,7 +217,7 @@ mod tests {
         text.chars().map(letter).collect::<Vec<_>>().prop_map(|letters| letters.concat())
     }
 
-    /// A word with what servers cut from its ends: `after` is cut from its end alone.
+    /// A word with what servers cut from its ends; `after` is cut from its end only.
     fn framed(text: &str, before: &'static [&str], after: &'static [&str]) -> impl Strategy<Value = String> {
         let some = |of: &'static [&str]| prop::collection::vec(select(of), 0..3).prop_map(|all| all.concat());
         (some(before), word(text), some(after)).prop_map(|(before, word, after)| before + &word + &after)

@@ -1,4 +1,4 @@
-//! What is kept once for all who may the same is still each consumer's own.
+//! Tests that consumers with equal grants share them, and that each still gets its own decisions.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ const CONSUMERS: usize = 6;
 const ORGS: [&str; 3] = ["org-a", "org-b", "org-c"];
 const NOW: u64 = 5;
 
-/// What a grant is made from. Roles are numbers in [`roles`].
+/// The values that a grant is made from. Roles are indices into [`roles`].
 #[derive(Debug, Clone)]
 struct Drawn {
     consumer: usize,
@@ -62,7 +62,7 @@ fn policy(drawn: &[Drawn]) -> Policy {
     Policy::new(drawn.iter().map(|drawn| (drawn.consumer, grant(drawn))).collect())
 }
 
-/// What is right, told from the list as it was drawn: the credential and the rule, or the code.
+/// The right decision, computed from the list as drawn: credential and rule, or the code.
 fn right(
     drawn: &[Drawn],
     (consumer, upstream): (usize, usize),
@@ -121,7 +121,7 @@ proptest! {
     }
 }
 
-/// A hundred thousand who may the same take the room of one.
+/// A hundred thousand consumers with equal grants need the space of one.
 #[test]
 fn who_may_the_same_shares_it() {
     let one = Drawn {

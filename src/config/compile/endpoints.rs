@@ -1,4 +1,4 @@
-//! Where an upstream is reached, compiled: its endpoints, and how their health is looked at.
+//! Compiles where an upstream is reached: its endpoints, and their health checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::tls;
 use crate::transport::{Endpoint, EndpointState, Health, is_allowed};
 use crate::upstream::Upstream;
 
-/// How often the health of endpoints is looked at where the file does not say.
+/// The interval of health checks if the file does not set it.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The endpoints of one upstream.
 pub(super) struct Endpoints {
     pub(super) first: Endpoint,
     pub(super) others: Vec<Endpoint>,
-    /// The base path that all of them have.
+    /// The base path that all endpoints share.
     pub(super) base: String,
     pub(super) health: Option<Health>,
 }
 
 impl Endpoints {
-    /// Those that are in force.
+    /// The endpoints that are in force.
     pub(super) fn reuse(held: &Upstream) -> Self {
         Self {
             first: held.endpoint.clone(),
@@ -40,7 +40,7 @@ impl Endpoints {
         }
     }
 
-    /// Compiles them; those that `former` has too keep their standing.
+    /// Compiles the endpoints; those that are in `former` too keep their state.
     pub(super) fn compile(
         upstream: &file::Upstream,
         problems: &mut Problems,
@@ -88,7 +88,7 @@ impl Endpoints {
     }
 }
 
-/// Where the URL of an endpoint leads, with its base path.
+/// The origin and the base path of an endpoint's URL.
 fn place(
     upstream: &file::Upstream,
     url: &Spanned<String>,
@@ -156,7 +156,7 @@ fn endpoint(
     }
 }
 
-/// The standing of the endpoint there: the one it has, if it is not new.
+/// The state of the endpoint at `origin`: the present one, unless the endpoint is new.
 fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream>) -> Arc<EndpointState> {
     let held = former.and_then(|held| held.destinations().find(|way| way.endpoint.origin == *origin));
     match held {

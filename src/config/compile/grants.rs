@@ -1,4 +1,4 @@
-//! `[consumers.…]`, `[roles.…]` and `[[grants]]`, compiled.
+//! Compiles `[consumers.…]`, `[roles.…]` and `[[grants]]`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::policy::{Condition, Glob, Grant, PathPattern, Policy, Role, Rule};
 use crate::spelling::NamePattern;
 use crate::upstream::Upstream;
 
-/// Who may do what.
+/// The compiled rules of access: which consumer may do what.
 pub(super) struct Access {
     pub(super) directory: Directory,
     pub(super) policy: Policy,
@@ -47,8 +47,8 @@ pub(super) fn compile(
     Access { directory, policy: Policy::new(grants) }
 }
 
-/// The consumers of the file, then those of the store. Of a name that both have, the file tells the
-/// limits and the store whether it is disabled; the tokens of both are good.
+/// The consumers of the file, then those of the store. If both have a name, the file sets the limits, the store says
+/// whether it is disabled, and the tokens of both are valid.
 fn directory(
     file: &File,
     problems: &mut Problems,
@@ -108,7 +108,7 @@ pub(super) fn compile_role(name: &str, role: &file::Role, problems: &mut Problem
     Role { allow: rules("allow", &role.allow), deny: rules("deny", &role.deny) }
 }
 
-/// Tells of methods that are never forwarded, whatever allows them.
+/// Warns of methods that are never forwarded, whatever a rule allows.
 fn futile_methods(rule: &file::Rule, problems: &mut Problems) {
     let never = |method: &&Spanned<String>| matches!(method.value.as_str(), "CONNECT" | "TRACE");
     for method in rule.methods.iter().flatten().filter(never) {
@@ -117,7 +117,7 @@ fn futile_methods(rule: &file::Rule, problems: &mut Problems) {
     }
 }
 
-/// Tells of conditions that hold for no call: the rule would be there for nothing, and nobody would know.
+/// Reports conditions that no call can meet: the rule would silently have no effect.
 fn futile_conditions(rule: &file::Rule, allows: bool, problems: &mut Problems) {
     for (kind, conditions) in [("query", &rule.query), ("body", &rule.body)] {
         for file::Condition { name, pattern } in conditions {
@@ -134,7 +134,7 @@ fn futile_conditions(rule: &file::Rule, allows: bool, problems: &mut Problems) {
                 let title = format!("this condition on the {kind} can never hold: {why}");
                 problems.push(Problem::error(name.span, title));
             }
-            // An allowing rule wants a value that is not blank; nor is a denial of an empty query value ever tried.
+            // An allow rule needs a value that is not blank; a deny rule never tests an empty query value either.
             if pattern.value.trim().is_empty() && (allows || kind == "query") {
                 let title =
                     format!("this condition on the {kind} can never hold: an empty value counts as absent");
@@ -177,14 +177,14 @@ struct GrantCompiler<'a> {
 }
 
 impl GrantCompiler<'_> {
-    /// The grant; `None` where something it names could not be had.
+    /// Compiles a grant; `None` if something that it names is missing.
     fn compile(&mut self, grant: &file::Grant) -> Option<Grant> {
         let file = self.file;
         if !file.consumers.declares(&grant.consumer.value) {
             let nearest = file.consumers.did_you_mean(&grant.consumer.value);
             match self.stored {
                 None => self.problems.push(unknown("consumer", &grant.consumer, nearest)),
-                // One that was removed while running must not stop the next change from taking effect.
+                // A consumer that was removed at run time must not stop the next change from taking effect.
                 Some(stored) if stored.consumer(&grant.consumer.value).is_none() => {
                     let title = format!("neither file nor store has a consumer `{}`", grant.consumer.value);
                     let problem = Problem::warning(grant.consumer.span, title);
@@ -232,7 +232,7 @@ impl GrantCompiler<'_> {
         None
     }
 
-    /// Tells of shipped roles for another product: they would allow nothing, and what they forbid would pass.
+    /// Reports shipped roles for another product: they would allow nothing, and what they deny would pass.
     fn foreign_roles(&mut self, grant: &file::Grant, declared: &file::Upstream) {
         let Some(product) = declared.profile.value.product() else { return };
         for role in grant.roles.iter().filter(|role| Packs::is_of_another(role, product)) {
@@ -251,7 +251,7 @@ impl GrantCompiler<'_> {
             }
             return Vec::new();
         };
-        // By words and names nothing is sent, but the id alone.
+        // claviger sends only the id, never an alias or a declared name.
         let id = |org: &crate::config::Spanned<String>| pin.id_of(&org.value).into();
         if !grant.orgs.is_empty() {
             return grant.orgs.iter().map(id).collect();
@@ -275,7 +275,7 @@ impl GrantCompiler<'_> {
         }
     }
 
-    /// The credential's place; the first use binds it to the upstream's origin.
+    /// The index of the credential; its first use binds it to the upstream's origin.
     fn credential(
         &mut self,
         grant: &file::Grant,
@@ -295,7 +295,7 @@ impl GrantCompiler<'_> {
             if let Some(nearest) = self.file.credentials.did_you_mean(&wanted.value) {
                 self.problems.push(unknown("credential", wanted, Some(nearest)));
             } else {
-                // It may be a secret, pasted where a name belongs.
+                // It may be a secret that was pasted instead of a name.
                 self.problems.hide(wanted.span);
                 let problem = Problem::error(wanted.span, "there is no credential of this name");
                 self.problems.push(problem.help("name one that is declared under `[credentials.…]`"));
@@ -322,7 +322,7 @@ impl GrantCompiler<'_> {
         Some(place)
     }
 
-    /// Tells of a credential of a kind that the upstream's scheme cannot put on.
+    /// Reports a credential of a kind that the upstream's scheme cannot use.
     fn check_credential(
         &mut self,
         wanted: &crate::config::Spanned<String>,
@@ -344,8 +344,8 @@ impl GrantCompiler<'_> {
         }
     }
 
-    /// Looks at a credential that the file does not declare: it may be in the store, for this
-    /// upstream. What is not must not stop the next change from taking effect.
+    /// Checks a credential that the file does not declare: the store may hold it for this upstream. If it is missing,
+    /// the next change must still take effect.
     fn in_store(&mut self, stored: &UnsealedStore, wanted: &crate::config::Spanned<String>, upstream: &str) {
         let title = match stored.credential(&wanted.value) {
             None => format!("neither file nor store has a credential `{}`", wanted.value),

@@ -1,5 +1,5 @@
-//! File → Snapshot: names resolved, secrets read, patterns parsed. What comes out cannot be wrong;
-//! what is wrong is told with the rest, all at once.
+//! Compiles a file into a snapshot: resolves names, reads secrets, parses patterns. The result is always valid; all
+//! problems are reported together.
 
 mod endpoints;
 mod grants;
@@ -41,30 +41,30 @@ use crate::storage::Revision;
 use crate::target::Target;
 use crate::tls::{self, Unusable};
 
-/// What to do about a file of authorities that cannot be used.
+/// The help for a file of certificate authorities that cannot be used.
 const AUTHORITY: &str = "it is the certificate of the authority in PEM, or several";
 
-/// What compiling needs of the world outside the file.
+/// What compiling needs besides the file.
 pub struct CompileInputs<'a> {
     /// Looks up an environment variable.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
-    /// The time, to tell what has expired.
+    /// The present time, by which expiry is judged.
     pub now: SystemTime,
-    /// Failed attempts, kept over reloads.
+    /// The counts of failed authentications, kept over reloads.
     pub failures: Arc<FailureLimiter>,
-    /// The configuration in force until now: what consumers used of their limits goes on.
+    /// The snapshot in force until now; the consumers' use of their limits is carried over from it.
     pub former: Option<Arc<Snapshot>>,
-    /// The key of fingerprints.
+    /// The key of the fingerprints under which wrong credentials are recorded.
     pub fingerprints: HmacKey,
-    /// What the store holds, where there is one.
+    /// The content of the store, if there is one.
     pub stored: Option<&'a UnsealedStore>,
-    /// Whether the store alone is taken anew: what was read of files and of the environment for
-    /// `former` stays as it is, so that nothing about them keeps a revocation from taking effect.
+    /// Whether only the store is read again. What `former` read from files and the environment then stays, so that a
+    /// problem with them cannot keep a revocation from taking effect.
     pub following: bool,
 }
 
 impl CompileInputs<'_> {
-    /// What is in force and stays so, as far as it came from files.
+    /// The snapshot in force whose data from files stays, if only the store is read again.
     fn kept(&self) -> Option<&Snapshot> {
         self.former.as_deref().filter(|_| self.following)
     }
@@ -75,40 +75,40 @@ impl CompileInputs<'_> {
 pub struct Listener {
     /// The address; port 0 takes a free one.
     pub address: SocketAddr,
-    /// TLS settings, where it speaks TLS.
+    /// The TLS settings, if the listener uses TLS.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// How operators are listened to.
+/// The compiled settings of the admin listener.
 #[derive(Clone)]
 pub struct Admin {
-    /// TLS settings, where it speaks TLS.
+    /// The TLS settings, if the admin listener uses TLS.
     pub tls: Option<Arc<ServerConfig>>,
-    /// The names by which it is called, beside `localhost`: in lower case, without a dot at their end.
+    /// The accepted host names besides `localhost`: in lower case, without a dot at the end.
     pub hosts: Vec<String>,
 }
 
-/// The file, compiled.
+/// The compiled configuration file.
 pub struct Compiled {
-    /// What requests see.
+    /// The snapshot that calls use.
     pub snapshot: Snapshot,
-    /// Where to listen.
+    /// The addresses to listen on.
     pub listeners: Vec<Listener>,
-    /// How operators are listened to; `None` where the store alone was taken anew.
+    /// The settings of the admin listener; `None` if only the store was read again.
     pub admin: Option<Admin>,
-    /// How the journal is kept.
+    /// The settings of the journal.
     pub journal: Settings,
-    /// Where events are taken as they come.
+    /// The sinks that receive events as they are recorded.
     pub sinks: Vec<SinkConfig>,
-    /// Upstreams that are reached in clear beyond this machine, to be named at every start.
+    /// Upstreams that are reached in plaintext beyond this machine; each start logs them.
     pub in_clear: Vec<String>,
-    /// Listeners without TLS that other machines can reach, to be named at every start.
+    /// Listeners without TLS that other machines can reach; each start logs them.
     pub plaintext: Vec<SocketAddr>,
-    /// The state of the store, for the trail, where a server is started by it.
+    /// The revision of the store, for the trail, if a server starts with it.
     pub store: Option<Revision>,
 }
 
-/// Compiles the file. `None` where there are errors; they are in `problems`.
+/// Compiles the file; `None` if there are errors, which are added to `problems`.
 #[must_use]
 pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) -> Option<Compiled> {
     let listeners = if around.kept().is_some() { Vec::new() } else { listeners(file, problems) };
@@ -182,7 +182,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
     })
 }
 
-/// What each consumer may use of its limits, with what it has used of them so far.
+/// The quota of each consumer, with what it has used of it so far.
 fn quotas(file: &File, consumers: &[Consumer], former: Option<&Snapshot>) -> Vec<Arc<Quota>> {
     let quota = |consumer: &Consumer| {
         let per_minute = consumer.requests_per_minute.unwrap_or(file.limits.requests_per_minute);
@@ -196,7 +196,8 @@ fn quotas(file: &File, consumers: &[Consumer], former: Option<&Snapshot>) -> Vec
     consumers.iter().map(quota).collect()
 }
 
-/// Says where nothing is left to trust: calls fail then, and a start does not, since another upstream may do.
+/// Warns of certificate authorities that have all expired. Calls fail then, but the start does not, since other
+/// upstreams may work.
 fn warn_of_old_certificates(file: &File, problems: &mut Problems, now: SystemTime) {
     let of_upstreams = file.upstreams.iter().filter_map(|(_, upstream)| upstream.ca_file.as_ref());
     let of_sinks = file.audit.sinks.iter().filter_map(|(_, sink)| sink.ca_file.as_ref());
@@ -247,12 +248,12 @@ fn listeners(file: &File, problems: &mut Problems) -> Vec<Listener> {
     listeners
 }
 
-/// Whether other machines can reach it, and it has no TLS.
+/// Whether other machines can reach the listener, and it has no TLS.
 fn is_plaintext(listener: &file::Listener) -> bool {
     listener.tls.is_none() && !listener.address.value.ip().to_canonical().is_loopback()
 }
 
-/// Whoever reads the network between the consumers and such a listener has their tokens.
+/// Warns of a plaintext listener: anyone who reads its network traffic gets the consumers' tokens.
 fn warn_of_plaintext(listener: &file::Listener, problems: &mut Problems) {
     if is_plaintext(listener) && !listener.insecure_plaintext {
         let title =
@@ -263,10 +264,10 @@ fn warn_of_plaintext(listener: &file::Listener, problems: &mut Problems) {
     }
 }
 
-/// Reads what a listener needs to encrypt, if it does.
+/// Reads the TLS settings of a listener, if it has any.
 ///
 /// # Errors
-/// Where it cannot be used; that is in `problems`.
+/// If they cannot be used; the reason is in `problems`.
 fn tls_settings(
     file: &File,
     problems: &mut Problems,
@@ -286,10 +287,10 @@ fn tls_settings(
     })
 }
 
-/// Makes TLS settings of a certificate's file, its key, and the file of an authority of clients.
+/// Builds TLS settings from a certificate file, its key, and the file of the client authority.
 type TlsSettings = fn(&Path, &Secret, Option<&Path>) -> Result<Arc<ServerConfig>, Unusable>;
 
-/// The admin listener tells what only operators should know.
+/// Compiles the admin listener, which shows what only operators should see.
 fn admin(file: &File, problems: &mut Problems) -> Option<Admin> {
     let file::Admin { address, tls, insecure_plaintext, hosts } = &file.admin;
     if !address.value.ip().to_canonical().is_loopback() && tls.is_none() && !insecure_plaintext.value {
@@ -347,20 +348,20 @@ fn routes(file: &File, problems: &mut Problems, places: &HashMap<String, usize>)
     routes
 }
 
-/// A prefix in canonical form, without a slash at its end.
+/// Brings a prefix into canonical form, without a slash at its end.
 fn prefix(text: &str) -> Option<String> {
     let target = Target::canonical(text.as_bytes()).ok()?;
     (target.query().is_empty() && !text.contains('?')).then(|| target.path().trim_end_matches('/').to_owned())
 }
 
-/// A reference to something that the file does not declare.
+/// The problem with a reference to something that the file does not declare.
 fn unknown(what: &str, name: &Spanned<String>, nearest: Option<&str>) -> Problem {
     let title = format!("there is no {what} `{}`", name.value);
     let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
     Problem::error(name.span, title).help_if(help)
 }
 
-/// A name that the decoder has accepted.
+/// Converts a name that the decoder has accepted.
 fn name(text: &str) -> Option<Name> {
     Name::parse(text)
 }

@@ -9,7 +9,7 @@ use crate::config::file::{self, File};
 use crate::config::{Declared, Problem, Spanned, did_you_mean, parse};
 use crate::policy::{Role, Rule};
 
-/// Each product's roles, as the file format writes roles.
+/// The roles of each product, in the format of the configuration file.
 const PACKS: [(&str, &str); 4] = [
     ("jumpserver", include_str!("../../../config/roles/jumpserver.toml")),
     ("jumpcloud", include_str!("../../../config/roles/jumpcloud.toml")),
@@ -17,14 +17,14 @@ const PACKS: [(&str, &str); 4] = [
     ("ops", include_str!("../../../config/roles/ops.toml")),
 ];
 
-/// The role whose denials go with every other of its pack.
+/// The role whose denials are added to every other role of its pack.
 const ALWAYS: &str = "no-new-keys";
 
 /// The roles that ship for one product, as its pack writes them.
 pub struct Pack {
-    /// Which product.
+    /// The product that the pack is for.
     pub product: &'static str,
-    /// What the pack says of itself.
+    /// The description of the pack.
     pub about: String,
     /// The roles, by their names in the pack.
     pub roles: Declared<file::Role>,
@@ -32,7 +32,7 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Every pack.
+    /// All packs that ship with claviger.
     pub fn all() -> impl Iterator<Item = Self> {
         PACKS.into_iter().map(|(product, text)| {
             let about = comment(text.lines().take_while(|line| line.starts_with('#')));
@@ -41,7 +41,7 @@ impl Pack {
         })
     }
 
-    /// What the pack says of one of its roles.
+    /// The description of one of the pack's roles.
     #[must_use]
     pub fn describe_role(&self, name: &str) -> String {
         let heading = format!("[roles.{name}]");
@@ -50,25 +50,25 @@ impl Pack {
         comment(before.iter().skip(before.len() - lines).copied())
     }
 
-    /// The role whose denials go with every other, unless it is `name` itself.
+    /// The role whose denials are added to `name`, unless it is `name` itself.
     #[must_use]
     pub fn goes_with(&self, name: &str) -> Option<&file::Role> {
         self.roles.find(ALWAYS).filter(|_| name != ALWAYS)
     }
 }
 
-/// The text of comment lines.
+/// The text of comment lines, without the comment signs.
 fn comment<'t>(lines: impl Iterator<Item = &'t str>) -> String {
     let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or_else(|| line.trim_start_matches('#')));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The shipped roles, each pack read when one of it is first named.
+/// The shipped roles; each pack is parsed when one of its roles is first named.
 #[derive(Default)]
 pub(super) struct Packs(BTreeMap<&'static str, BTreeMap<String, Arc<Role>>>);
 
 impl Packs {
-    /// The role of this name, `product:role`.
+    /// The role of the name `product:role`.
     pub(super) fn role(&mut self, name: &str) -> Option<Arc<Role>> {
         let (product, role) = name.split_once(':')?;
         let (product, text) = PACKS.into_iter().find(|(known, _)| *known == product)?;
@@ -81,7 +81,7 @@ impl Packs {
         of.is_some_and(|of| of != product && PACKS.iter().any(|(known, _)| *known == of))
     }
 
-    /// That no role of this name ships.
+    /// The problem that no shipped role has this name.
     pub(super) fn unknown(name: &Spanned<String>) -> Problem {
         let packs = PACKS.map(|(product, text)| (product, read(product, text)));
         let names = packs
@@ -96,8 +96,7 @@ impl Packs {
     }
 }
 
-/// The allowing rule that the trail calls `name`, as `users-admin.allow[0]`: of a role of the file, or of a shipped
-/// one.
+/// The allow rule that the trail names as `users-admin.allow[0]`: of a role in the file, or of a shipped one.
 #[must_use]
 pub fn allowing_rule(file: &File, name: &str) -> Option<file::Rule> {
     let (role, number) = name.strip_suffix(']')?.rsplit_once(".allow[")?;
@@ -108,7 +107,7 @@ pub fn allowing_rule(file: &File, name: &str) -> Option<file::Rule> {
     of(&parse(text, Path::new(product)).0?, shipped)
 }
 
-/// The denials that a grant of this role brings: of a role of the file, or of a shipped one.
+/// The deny rules that a grant of this role adds: of a role in the file, or of a shipped one.
 #[must_use]
 pub fn denying_rules(file: &File, role: &str) -> Vec<file::Rule> {
     let of =
@@ -120,7 +119,7 @@ pub fn denying_rules(file: &File, role: &str) -> Vec<file::Rule> {
     [of(&pack, shipped), always].concat()
 }
 
-/// Reads a pack. One that cannot be used has no roles; tests hold that there is none such.
+/// Parses a pack. A pack that cannot be used has no roles; tests ensure that there is none.
 fn read(product: &str, text: &str) -> BTreeMap<String, Arc<Role>> {
     let (file, mut problems) = parse(text, Path::new(product));
     let Some(file) = file else { return BTreeMap::new() };

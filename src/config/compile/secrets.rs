@@ -1,4 +1,4 @@
-//! Reading secrets where the file says they are, if they are well kept there.
+//! Reads secrets from the places that the file names, if owner and mode of those files are safe.
 
 use std::fs::File as Opened;
 use std::io::{self, Read as _};
@@ -13,20 +13,20 @@ use crate::custody::{self, Credential};
 use crate::fs::trust::{FileTrustError, TrustedOwner};
 use crate::secret::Secret;
 
-/// The longest secret, in bytes.
+/// The length of the longest secret, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// What to do about a file that cannot be read.
+/// The help for a file that cannot be read.
 pub(super) const UNREADABLE: &str =
     "relative paths start in the folder of this file, and the gateway must be able to read what they name";
 
-/// The problem with a file of secrets, and its remedy; `what` is the file: "the secret".
+/// The problem with a file of secrets, with its remedy; `what` names the file: "the secret".
 pub(super) fn problem(ill: &FileTrustError, span: Span, what: &str) -> Problem {
     let problem = Problem::error(span, format!("{what} cannot be used: {ill}"));
     problem.help(ill.remedy().unwrap_or_else(|| UNREADABLE.into()))
 }
 
-/// The credentials of the file that grants use, each with its place.
+/// The credentials of the file that grants use, each with its index.
 pub(super) fn credentials(
     file: &File,
     problems: &mut Problems,
@@ -37,7 +37,7 @@ pub(super) fn credentials(
     let keeper = TrustedOwner::of(&file.state_dir.value);
     for (name, credential) in file.credentials.iter() {
         let used = upstreams.credentials.get(name).copied();
-        // What uses it may be what could not be read.
+        // The grant that uses it may be one that could not be read.
         if used.is_none() && !problems.has_errors() {
             let title = format!("no grant uses the credential `{name}`");
             problems.push(Problem::warning(credential.name.span, title));
@@ -75,7 +75,7 @@ pub(super) fn credentials(
     found
 }
 
-/// Whether it is the id that is at fault, and what to do about it.
+/// Whether the id is at fault, and the remedy.
 const fn remedy(why: custody::MaterialError) -> (bool, &'static str) {
     match why {
         custody::MaterialError::Kind
@@ -94,7 +94,7 @@ const fn remedy(why: custody::MaterialError) -> (bool, &'static str) {
     }
 }
 
-/// When the file that a reference names was last written.
+/// When the file that a reference names was last modified.
 fn modified_at(reference: &Spanned<Reference>) -> Option<SystemTime> {
     match &reference.value {
         Reference::File(path) => std::fs::metadata(path).and_then(|file| file.modified()).ok(),
@@ -102,7 +102,7 @@ fn modified_at(reference: &Spanned<Reference>) -> Option<SystemTime> {
     }
 }
 
-/// The secret that a reference names.
+/// Reads the secret that a reference names.
 pub(super) fn read(
     reference: &Spanned<Reference>,
     problems: &mut Problems,
@@ -125,17 +125,17 @@ pub(super) fn read(
     }
 }
 
-/// What a file of secrets holds, if it is well kept.
+/// Reads a file of secrets, if its owner and mode are safe.
 ///
 /// # Errors
-/// [`FileTrustError`].
+/// [`FileTrustError`], if the file cannot be read or trusted, or is too long.
 pub fn read_secret_file(path: &Path, keeper: TrustedOwner) -> Result<Secret, FileTrustError> {
     let file = keeper.open(path)?;
     read_whole(file).map_err(|error| FileTrustError::Unreadable(path.to_owned(), error))
 }
 
 fn read_whole(file: Opened) -> io::Result<Secret> {
-    // With room for most secrets, so that growing leaves no copy behind.
+    // The capacity suffices for most secrets, so that growth leaves no copy in memory.
     let mut bytes = Vec::with_capacity(4096);
     file.take(LONGEST + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LONGEST {

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 use crate::sinks::{self, PayloadFormat, Remote, SinkConfig};
 use crate::tls;
 
-/// The sinks of the file. Where the store alone is taken anew there are none: they are never changed while running.
+/// Compiles the sinks of the file; empty if only the store is read again, since sinks never change at run time.
 pub(super) fn compile(file: &File, problems: &mut Problems, around: &CompileInputs<'_>) -> Vec<SinkConfig> {
     if around.kept().is_some() {
         return Vec::new();
@@ -43,7 +43,7 @@ fn kind(
     Some(sinks::SinkKind::Http(remote(file, sink, problems, around)?, form))
 }
 
-/// How a URL is written, for the kind.
+/// The forms of URLs of one kind of sink.
 struct Written {
     clear: &'static str,
     tls: &'static str,
@@ -88,7 +88,7 @@ fn remote(file: &File, sink: &Sink, problems: &mut Problems, around: &CompileInp
     Some(Remote { origin, path, tls: tls.ok()?, token })
 }
 
-/// Origin and path of a URL; a port must be there for syslog, and nothing behind it.
+/// Splits a URL into origin and path; a syslog URL must have a port, and nothing after it.
 fn split(url: &str, written: &Written) -> Option<(Origin, String)> {
     let plain = url.strip_prefix(written.clear).map(|rest| format!("http://{rest}"));
     let http = plain.or_else(|| url.strip_prefix(written.tls).map(|rest| format!("https://{rest}")))?;

@@ -1,4 +1,4 @@
-//! What the store adds to the file: consumers, tokens, credentials and freezes.
+//! Adds the store's consumers, tokens, credentials and freezes to the file's.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::signature::{Algorithm, VerifyingKey};
 use crate::storage::{CredentialRow, FreezeTarget, Rows, Seconds};
 use crate::upstream::Upstream;
 
-/// Adds the store's consumers and tokens. `declared` tells whether the file declares a token: that one
-/// is the file's, but what the store has ended stays so.
+/// Adds the store's consumers and tokens. `declared` says whether the file declares a token. Such a token belongs to
+/// the file, but if the store has ended it, it stays ended.
 pub(super) fn consumers<'a>(
     rows: &'a Rows,
     entries: &mut Vec<(Consumer, Vec<TokenRecord>)>,
@@ -54,7 +54,7 @@ pub(super) fn consumers<'a>(
             ended.extend(dead.map(|dead| (row.digest, dead)));
         } else if let Some((_, tokens)) = place.and_then(|place| entries.get_mut(*place)) {
             let (id, expires) = (Uuid::try_parse(&row.id).ok(), row.expires.map(time));
-            // Most have one: room for more would be most of what a start takes.
+            // Most consumers have one token; more capacity would take most of the memory of a start.
             tokens.reserve_exact(1);
             tokens.push(TokenRecord { digest: row.digest, id, expires, dead });
         }
@@ -67,8 +67,8 @@ pub(super) fn consumers<'a>(
     }
 }
 
-/// The store's access keys, each with its consumer's place. One whose secret cannot be had now keeps what
-/// is in force of it.
+/// The store's access keys, each with the index of its consumer. A key whose secret cannot be unsealed now keeps the
+/// version in force.
 pub(super) fn access_keys(
     stored: &UnsealedStore,
     former: Option<&Snapshot>,
@@ -92,8 +92,8 @@ pub(super) fn access_keys(
     compiled.collect()
 }
 
-/// The credentials that grants name and the file does not declare. One that is not to be had takes
-/// its place all the same: calls with it are refused, and the others go on.
+/// The credentials that grants name and the file does not declare. A credential that is not available still takes its
+/// index: only calls with it are refused.
 pub(super) fn credentials(
     (stored, former): (Option<&UnsealedStore>, Option<&Snapshot>),
     file: &File,
@@ -135,7 +135,7 @@ pub(super) fn credentials(
     }
 }
 
-/// The row of a stored credential that may be used for this upstream, or why there is none.
+/// The row of a stored credential that this upstream may use, or the reason why there is none.
 fn available<'s>(
     stored: &'s UnsealedStore,
     name: &str,
@@ -154,8 +154,8 @@ fn available<'s>(
     Ok(row)
 }
 
-/// What is in force already of a version that cannot be opened now: the key may be away, and that is
-/// no reason to stop what works.
+/// The material in force of a version that cannot be unsealed now. The master key may be unavailable, which is no
+/// reason to stop calls that work.
 fn reuse(
     stored: &UnsealedStore,
     former: Option<&Snapshot>,
@@ -167,7 +167,7 @@ fn reuse(
     (held.origins == origins).then(|| held.share())
 }
 
-/// What is frozen, by places.
+/// The frozen consumers, upstreams and credentials, by their indices.
 pub(super) fn freezes(
     stored: Option<&UnsealedStore>,
     upstreams: &Upstreams,

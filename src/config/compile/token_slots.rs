@@ -1,4 +1,4 @@
-//! Where what upstreams give for credentials is kept, over reloads too.
+//! The slots for tokens that upstreams issue for credentials; they outlive reloads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::gateway::Snapshot;
 use crate::scheme::{Known, RefusedLogins, TokenSlot};
 use crate::upstream::Upstream;
 
-/// A slot for each credential whose upstream gives something for it, by its place. Where login, upstream
-/// and settings are the same it is the one in use so far: a reload costs no login and ends no wait, and
-/// whoever corrects a setting need not wait.
+/// Makes a slot for each credential, by its index, whose upstream issues tokens for it. If login, upstream and settings
+/// are the same, the present slot is kept. A reload then costs no login and ends no back-off. After a corrected
+/// setting, the slot is new and nobody has to wait.
 pub(super) fn slots(
     upstreams: &Upstreams,
     custody: &Custody,
@@ -52,7 +52,7 @@ pub(super) fn slots(
     slots
 }
 
-/// A digest of all that makes a login what it is, but for the secret; of the store's credentials with their version.
+/// A digest of everything that defines a login but the secret; for a stored credential it includes the version.
 fn login(upstream: &Upstream, credential: &Credential) -> String {
     let version = credential.stored.then_some((credential.version, credential.since));
     let (base, scheme) = (&upstream.manners.base, upstream.scheme.describe_token_source());

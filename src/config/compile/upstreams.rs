@@ -1,4 +1,4 @@
-//! `[upstreams.…]`, compiled: a profile's defaults, and what the file says instead.
+//! Compiles `[upstreams.…]`: a profile's defaults, and what the file sets instead.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::transport::link_rewrite::LinkRewriter;
 use crate::transport::{Endpoint, OutboundSettings, RequestHeaders};
 use crate::upstream::Upstream;
 
-/// `JumpServer`'s organisation that sees across all others.
+/// The organisation of `JumpServer` that sees all others.
 pub(super) const ROOT_ORG: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The words that `JumpServer` has for organisations.
+/// The aliases of `JumpServer` for organisations, with their ids.
 const JUMPSERVER_ORGS: &[(&str, &str)] = &[
     ("default", "00000000-0000-0000-0000-000000000002"),
     ("root", ROOT_ORG),
     ("system", "00000000-0000-0000-0000-000000000004"),
 ];
 
-/// What Django of `JumpServer` 4.10.16 knows without a slash at its end, and what its nginx serves as files. A
-/// list ends in `.json`, `.csv` or `.xlsx` where it is asked for in that form: with or without a slash.
+/// Paths that Django of `JumpServer` 4.10.16 knows without a slash at the end, and files that its nginx serves. A list
+/// requested as `.json`, `.csv` or `.xlsx` ends in that suffix, with or without a slash.
 const JUMPSERVER_SLASHLESS: &[&str] = &[
     "/api/swagger.*",
     "/api/**/*.json",
@@ -42,31 +42,31 @@ const JUMPSERVER_SLASHLESS: &[&str] = &[
     "/**/*.wav",
 ];
 
-/// The upstreams, and what else is to be known of them while compiling.
+/// The upstreams, and the look-up tables that compiling needs.
 pub(super) struct Upstreams {
     pub(super) compiled: Vec<Upstream>,
-    /// Name → place in `compiled`.
+    /// From the name of an upstream to its index in `compiled`.
     pub(super) places: HashMap<String, usize>,
     pub(super) in_clear: Vec<String>,
-    /// Credential's name → its place, and the upstream it is bound to.
+    /// From the name of a credential to its index, and the index of the upstream that it is bound to.
     pub(super) credentials: HashMap<String, (usize, usize)>,
 }
 
-/// What a product wants unless the file says otherwise.
+/// The defaults of a product, which the file can override.
 pub(super) struct Defaults {
     slash: bool,
     /// Patterns of the paths that the product knows only without a slash at their end.
     slashless: &'static [&'static str],
-    /// Whether it answers 401 before it does anything.
+    /// Whether the product answers 401 before it changes anything.
     repeat_after_401: bool,
     links: &'static [&'static str],
-    /// What the product's clients send beside what every upstream receives.
+    /// Headers that the product's clients send besides those that every upstream receives.
     client_headers: &'static [&'static str],
     pub(super) org: Option<OrgPin>,
     accept: &'static str,
-    /// Below the time after which the product closes idle connections.
+    /// Shorter than the time after which the product closes idle connections.
     pub(super) pool_idle: Duration,
-    /// Where it tells its health to anybody.
+    /// The path of the product's public health check.
     pub(super) health: Option<&'static str>,
 }
 
@@ -102,7 +102,7 @@ impl Defaults {
             Profile::JumpCloud | Profile::Foresight | Profile::Plain => None,
         };
         let client_headers: &[&str] = match profile {
-            // By which its generated clients ask for the number of all objects.
+            // JumpCloud's generated clients use it to ask for the number of all objects.
             Profile::JumpCloud => &["x-total-count"],
             Profile::JumpServer | Profile::Foresight | Profile::Plain => &[],
         };
@@ -110,7 +110,7 @@ impl Defaults {
     }
 }
 
-/// Compiles them. What `kept` has is not read again; what `former` has is known already.
+/// Compiles the upstreams. Files that `kept` has are not read again; `former` holds the present state.
 pub(super) fn compile(
     file: &File,
     problems: &mut Problems,
@@ -148,7 +148,7 @@ pub(super) fn compile(
     upstreams
 }
 
-/// The paths to which no slash is added: the file's, or the product's.
+/// The paths to which no slash is added: the file's list, or the product's.
 fn slashless(upstream: &file::Upstream, problems: &mut Problems) -> Vec<PathPattern> {
     let Some(given) = &upstream.slashless else {
         let known = Defaults::of(upstream.profile.value).slashless;
@@ -164,7 +164,7 @@ fn slashless(upstream: &file::Upstream, problems: &mut Problems) -> Vec<PathPatt
     patterns
 }
 
-/// How the product is told the organisation, with the names that the file declares.
+/// How the product is given the organisation, with the names that the file declares.
 fn org_pin(upstream: &file::Upstream, problems: &mut Problems) -> Option<OrgPin> {
     let mut pin = Defaults::of(upstream.profile.value).org;
     for (name, id) in &upstream.org_names {
@@ -226,7 +226,7 @@ fn assemble(
     }
 }
 
-/// What of a consumer's header lines the upstream receives.
+/// The header lines of a consumer's request that the upstream receives.
 fn request_headers(upstream: &file::Upstream, scheme: &Scheme, problems: &mut Problems) -> RequestHeaders {
     let defaults = Defaults::of(upstream.profile.value);
     let credential = scheme.header();
@@ -258,7 +258,7 @@ fn is_plaintext(origin: &Origin) -> bool {
     !origin.tls && !origin.is_loopback()
 }
 
-/// Tells where a credential would be sent in clear unasked.
+/// Reports an upstream to which a credential would be sent in plaintext without the operator's consent.
 pub(super) fn require_tls(
     upstream: &file::Upstream,
     (origin, span): (&Origin, Span),
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// The list of `JumpServer` 4.10.16's own paths: each is known there as it stands.
+    /// The list of `JumpServer` 4.10.16's own paths: the product knows each of them as it is written.
     #[test]
     fn a_path_of_jumpservers_gets_its_slash_where_it_is_known_with_one() {
         let patterns: Vec<_> =
