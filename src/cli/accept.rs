@@ -1,4 +1,4 @@
-//! `store accept`: goes on with a store that does not know of what the trail knows of.
+//! `store accept`: continues with a store that lacks changes which the trail records.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(in crate::cli) enum Verb {
     },
 }
 
-/// Does it.
+/// Runs `store accept`; returns whether it succeeded.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Verb::Accept { manner } = verb;
     let Some(mut desk) = StoreSession::open_whatever_is_gone(config, output)? else { return Ok(false) };
@@ -33,7 +33,7 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
 fn accept(desk: &mut StoreSession, manner: ChangeFlags) -> anyhow::Result<bool> {
     let history = desk.history()?;
     let dir = desk.file.audit.dir.value.clone();
-    // What a trail knows that misses events is not all: only its acceptance puts there what is known beside it.
+    // A trail with missing events is incomplete. Only `audit accept` adds to it what else is known.
     StateDir::check_last_head(&desk.file.state_dir.value, &dir)?;
     let forgotten = known::find_forgotten(&dir, &history)?;
     let is_gone = desk.store.is_none() && crate::control::store_marker::was_there(&path_of(&desk.file));

@@ -1,5 +1,5 @@
-//! `claviger access-key`: key pairs by which scripts that sign are known. A secret is shown once, when it
-//! is issued.
+//! `claviger access-key`: key pairs by which scripts that sign are authenticated. A secret is shown once, when it is
+//! issued.
 
 use std::path::Path;
 
@@ -53,10 +53,10 @@ pub(in crate::cli) enum Command {
     },
 }
 
-/// The longest window, in seconds: what was used is remembered for so long.
+/// The longest window in seconds: used nonces are remembered that long.
 const LONGEST: Seconds = 3600;
 
-/// Does it.
+/// Runs the subcommand; returns whether it succeeded.
 pub(in crate::cli) fn run(config: &Path, verb: &Command, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
@@ -147,7 +147,7 @@ fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Res
     Ok(())
 }
 
-/// An access key as machines see it. Never its secret.
+/// An access key as JSON, without its secret.
 pub(crate) fn value(row: &AccessKeyRow) -> Value {
     json!({
         "id": row.id,
@@ -162,7 +162,7 @@ pub(crate) fn value(row: &AccessKeyRow) -> Value {
     })
 }
 
-/// The table of access keys.
+/// Formats the table of access keys.
 pub(crate) fn format_list(desk: &StoreSession, rows: &[&AccessKeyRow]) -> String {
     let row = |row: &&AccessKeyRow| {
         [

@@ -1,4 +1,4 @@
-//! `claviger check`: the configuration, offline.
+//! `claviger check`: checks the configuration offline.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::config::{Problem, Span};
 use crate::control;
 use crate::state::StateDir;
 
-/// Checks the file at `path`; whether it can be used.
+/// Checks the file at `path`; returns whether it can be used.
 pub(super) fn run(path: &Path, output: Output) -> bool {
     let (problems, ok) = match load(path) {
         Ok((file, _, mut problems)) => {

@@ -1,4 +1,4 @@
-//! `claviger consumer`: who may call.
+//! `claviger consumer`: manages the consumers that may call.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub(in crate::cli) enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the subcommand; returns whether it succeeded.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
@@ -78,7 +78,7 @@ fn add(desk: &mut StoreSession, name: &str, note: Option<String>, manner: Change
     if desk.knows_consumer(name) {
         bail!("there is a consumer `{name}` already");
     }
-    // A former consumer's tokens, which whoever was given them may still hold.
+    // Tokens of a former consumer of this name, which people may still hold.
     let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name && row.revoked.is_none());
     let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name && row.revoked.is_none());
     let left = tokens.count() + keys.count();
@@ -95,7 +95,7 @@ fn add(desk: &mut StoreSession, name: &str, note: Option<String>, manner: Change
     Ok(())
 }
 
-/// One row for each consumer of file and store.
+/// One row for each consumer of the file and the store.
 fn every(desk: &StoreSession) -> Vec<(String, Option<&ConsumerRow>)> {
     let stored = |name: &str| desk.rows.consumers.iter().find(|row| row.name == name);
     let mut names: Vec<&str> = desk.file.consumers.names().collect();
@@ -175,8 +175,8 @@ fn disable(desk: &mut StoreSession, name: &str, disabled: bool, manner: ChangeFl
     Ok(())
 }
 
-/// Takes away the row of a consumer that the file declares, and keeps its tokens: with a row, it would
-/// be a consumer of the store once the file no longer declares it.
+/// The changes that remove the row of a consumer which the file declares, and keep its tokens. With a row, it would
+/// stay a consumer of the store after the file no longer declares it.
 fn without_row(desk: &StoreSession, name: &str) -> Vec<Change> {
     let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).cloned();
     let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).cloned();
@@ -184,13 +184,13 @@ fn without_row(desk: &StoreSession, name: &str) -> Vec<Change> {
     std::iter::once(Change::RemoveConsumer(name.into())).chain(kept).collect()
 }
 
-/// Whether the file declares a token that the store has revoked: without its row it would be good again.
+/// Whether the file declares a token that the store has revoked. Without its row the token would be valid again.
 fn is_held_down(desk: &StoreSession, row: &TokenRow) -> bool {
     let mut declared = desk.file.consumers.iter().flat_map(|(_, consumer)| &consumer.token_sha256);
     row.revoked.is_some() && declared.any(|digest| digest.value == row.digest)
 }
 
-/// Removes what the store has of a consumer: tokens may be all, where the file declares it or did.
+/// Removes a consumer from the store. If the file declares or declared it, the store may hold only its tokens.
 fn remove(desk: &mut StoreSession, name: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
     let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name);
     let (kept, doomed): (Vec<&TokenRow>, Vec<&TokenRow>) = tokens.partition(|row| is_held_down(desk, row));

@@ -1,4 +1,4 @@
-//! `claviger credential`: the upstreams' keys, sealed in the store, with versions.
+//! `claviger credential`: manages the upstreams' credentials, sealed in the store, with their versions.
 
 use std::path::Path;
 
@@ -89,7 +89,7 @@ pub(in crate::cli) enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the subcommand; returns whether it succeeded.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
@@ -151,7 +151,7 @@ fn add(
     Ok(())
 }
 
-/// Seals material as a version, with what has to be set up before the first.
+/// Seals material as a version, and returns it with the changes that must precede the first sealed record.
 fn seal_secret(
     desk: &StoreSession,
     changes: &mut Vec<Change>,
@@ -177,7 +177,7 @@ fn versions<'d>(desk: &'d StoreSession, name: &str) -> Vec<&'d VersionRow> {
     desk.rows.versions.iter().filter(|row| row.credential == name).collect()
 }
 
-/// The credential's row in the store.
+/// The row of the credential in the store.
 fn stored(desk: &StoreSession, name: &str) -> anyhow::Result<CredentialRow> {
     if let Some(row) = desk.rows.credentials.iter().find(|row| row.name == name) {
         return Ok(row.clone());
@@ -188,7 +188,7 @@ fn stored(desk: &StoreSession, name: &str) -> anyhow::Result<CredentialRow> {
     bail!("there is no credential `{}`", name.escape_debug())
 }
 
-/// The same, to be changed: not where the file's credential of this name is the one that is used.
+/// The row of a credential to be changed. It fails if the file's credential of this name is the one in use.
 fn changeable(desk: &StoreSession, name: &str) -> anyhow::Result<CredentialRow> {
     let row = stored(desk, name);
     if desk.file.credentials.declares(name) {

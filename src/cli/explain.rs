@@ -1,4 +1,4 @@
-//! `claviger explain`: what would happen to a call. Never shows a secret.
+//! `claviger explain`: shows what would happen to a call. It never shows a secret.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -44,14 +44,14 @@ pub(super) struct Question {
     url: Option<Place>,
 }
 
-/// Where a call goes, as a URL tells it.
+/// The destination of a call, from a URL.
 #[derive(Clone)]
 struct Place {
     host: String,
     target: String,
 }
 
-/// Explains; whether the call would be allowed.
+/// Explains a call; returns whether it would be allowed.
 pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::Result<bool> {
     let (_, compiled, _) = match load(path) {
         Ok(loaded) => loaded,
@@ -90,7 +90,7 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
     Ok(allowed)
 }
 
-/// The request that was asked about.
+/// Explains a call that was typed on the command line.
 fn explain_typed(
     question: &Question,
     body: Option<&[u8]>,
@@ -110,7 +110,7 @@ fn explain_typed(
     Ok(Received::from_args((method.clone(), &url.target, &url.host), headers, body, limits))
 }
 
-/// What would happen to it; the inner error says why nobody is known by its credential.
+/// Explains a call; the inner error is the reason why its credential does not authenticate a consumer.
 fn explained(
     snapshot: &Snapshot,
     consumer: Option<&str>,
@@ -140,7 +140,7 @@ fn explained(
     Ok(Ok((explanation, with_method_hint(&call.method, verdict))))
 }
 
-/// The verdict, and where the method alone may be what was mistyped, that.
+/// Adds a hint to the verdict if only the case of the method may be wrong.
 fn with_method_hint(method: &Method, verdict: Verdict) -> Verdict {
     let upper = method.as_str().to_ascii_uppercase();
     match verdict {
@@ -152,7 +152,7 @@ fn with_method_hint(method: &Method, verdict: Verdict) -> Verdict {
     }
 }
 
-/// Says why nobody is known by what was received.
+/// Prints why a received request does not authenticate a consumer.
 fn print_unproven(Unknown { code, reason, expected }: &Unknown, output: Output) {
     if output == Output::Json {
         let json = serde_json::json!({

@@ -1,4 +1,4 @@
-//! `claviger freeze` and `thaw`: stopping calls at once, without taking anything away.
+//! `claviger freeze` and `thaw`: stop calls at once, and resume them; nothing is removed.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(in crate::cli) struct Which {
     manner: ChangeFlags,
 }
 
-/// Does it.
+/// Freezes or thaws; returns whether it succeeded.
 pub(in crate::cli) fn run(
     config: &Path,
     which: &Which,
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(
 }
 
 impl Which {
-    /// What is meant. What is to be frozen must be known; what is to be thawed need not be there any more.
+    /// The object to freeze or thaw. It must exist to be frozen; it may be gone when it is thawed.
     fn target(&self, desk: &StoreSession, freeze: bool) -> anyhow::Result<FreezeTarget> {
         if let Some(name) = &self.consumer {
             if freeze {

@@ -1,4 +1,4 @@
-//! `claviger init`: a folder to begin in. Asks nothing, and overwrites nothing.
+//! `claviger init`: creates a folder to begin with. It asks no questions, and overwrites nothing.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -15,7 +15,7 @@ use crate::fs::trust;
 use crate::state::StateDir;
 use crate::storage::Sqlite;
 
-/// What a new configuration says.
+/// The text of a new configuration.
 const STARTER: &str = include_str!("../../config/starter.toml");
 
 /// Where to begin.
@@ -26,7 +26,7 @@ pub(super) struct Asked {
     dir: PathBuf,
 }
 
-/// Makes the configuration, and the state folder with master key and store.
+/// Creates the configuration, and the state folder with master key and store.
 pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     let dir = &asked.dir;
     let (state, config) = (dir.join("state"), dir.join("claviger.toml"));
@@ -36,7 +36,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     trust::create_folder(dir).with_context(|| dir.display().to_string())?;
     StateDir::prepare(&state)?;
     let (key, store) = (state.join("master.key"), state.join("store.db"));
-    // A store that is there already may be sealed with a key that is kept elsewhere.
+    // An existing store may be sealed with a key that is kept elsewhere.
     if !store_marker::store_exists(&store)? {
         key_file::create(&key).with_context(|| key.display().to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -44,7 +44,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
         runtime.block_on(empty.close());
     }
     store_marker::write_marker(&store)?;
-    // Last: where this is, the rest is whole.
+    // The configuration is written last: if it exists, everything else is complete.
     write(&config).with_context(|| config.display().to_string())?;
     let told = json!({"config": config, "state_dir": state, "master_key": key});
     let text = format!(
@@ -61,7 +61,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Puts the configuration under its name once it is whole, and never in the place of another.
+/// Writes the configuration and gives it its name once it is complete; it never replaces another file.
 fn write(config: &Path) -> io::Result<()> {
     let new = config.with_extension("toml.new");
     match fs::remove_file(&new) {

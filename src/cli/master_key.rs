@@ -1,8 +1,8 @@
-//! `claviger master-key`: another key for everything that is sealed.
+//! `claviger master-key`: replaces the key that seals the store.
 //!
-//! The new key is written and flushed beside the former, the store is sealed with it in one change,
-//! and only then is it put in the former's place. Cut off anywhere, one of the two files holds the
-//! key that the store names, and the next command to look puts it where it belongs.
+//! The new key is written and flushed beside the former one. Then the store is sealed with it in one transaction, and
+//! only then does it replace the former key. After an interruption, one of the two files holds the key that the store
+//! names, and the next command that reads the key moves it into place.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -34,10 +34,10 @@ pub(in crate::cli) enum Verb {
     },
 }
 
-/// What to say where there is nothing to do.
+/// The message if there is nothing to do.
 const NOTHING: &str = "nothing is sealed in the store yet: there is nothing to rotate";
 
-/// Does it.
+/// Runs the subcommand; returns whether it succeeded.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
@@ -55,7 +55,7 @@ fn rotate(desk: &mut StoreSession, new_file: Option<&Path>, manner: ChangeFlags)
         Source::File(path) => Some(key_file::lock(path).with_context(|| path.display().to_string())?),
         Source::Env(_) | Source::Passphrase(_) => None,
     };
-    // Another rotation may have been at it until the lock was free.
+    // Another rotation may have run before this one got the lock.
     desk.reload()?;
     let Some(from) = rotation::for_rotating(&desk.file, &desk.rows, alone.as_ref())? else {
         bail!(NOTHING);
@@ -102,7 +102,7 @@ fn rotate(desk: &mut StoreSession, new_file: Option<&Path>, manner: ChangeFlags)
     Ok(())
 }
 
-/// The new key, and its proof.
+/// The new key, and its key check.
 fn requested_keys(
     source: &Source,
     new_file: Option<&Path>,

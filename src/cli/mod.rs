@@ -1,4 +1,4 @@
-//! The command line: what was typed → what is done → an exit code.
+//! The command line: parses the arguments, runs the command, and returns an exit code.
 
 mod accept;
 mod access_key;
@@ -113,13 +113,13 @@ enum Command {
     Audit(audit::Command),
 }
 
-/// Runs what the command line asks for. Exit code 0: done; 1: refused or found wanting; 2: usage.
+/// Runs the command line. Exit code 0: success; 1: refused, or a check failed; 2: wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
     let typed = Cli::parse();
     keep_secrets_in_memory();
     let (config, output) = (typed.config.as_path(), typed.output);
-    // The gateway of these two keeps a log of its own, or none.
+    // Of these two commands, the gateway logs by itself, or not at all.
     if !matches!(typed.verb, Command::Serve | Command::Demo(_)) {
         warn_on_stderr();
     }
@@ -152,7 +152,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Loads the configuration as start-up does, with the store where there is one, and changes nothing.
+/// Loads the configuration as the start does, with the store if there is one, and changes nothing.
 fn load(path: &Path) -> Result<(File, Compiled, Problems), Problems> {
     let (file, mut problems) = config::read_file(path)?;
     let opened = tokio::runtime::Builder::new_current_thread()
@@ -185,7 +185,7 @@ fn load(path: &Path) -> Result<(File, Compiled, Problems), Problems> {
     Ok((file, compiled, problems))
 }
 
-/// Secrets in memory reach neither a core dump nor another process of the same user.
+/// Keeps secrets in memory out of core dumps and away from other processes of the same user.
 fn keep_secrets_in_memory() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
@@ -196,7 +196,7 @@ fn keep_secrets_in_memory() {
     }
 }
 
-/// Tells beside a result what an operator has to look after.
+/// Logs warnings to standard error, beside a command's result.
 fn warn_on_stderr() {
     let log = tracing_subscriber::fmt()
         .with_env_filter("claviger=warn")
@@ -204,12 +204,12 @@ fn warn_on_stderr() {
     log.with_ansi(false).without_time().with_target(false).init();
 }
 
-/// Prints a result, in which nothing reaches a terminal as a command. A reader that has gone away is no error of ours.
+/// Prints a result with control characters escaped. A closed reader is not an error.
 fn print(text: &str) {
     anstream::stdout().write_all(printable(text).as_bytes()).unwrap_or_default();
 }
 
-/// A terminal, or what may lead to one, to which only [printable] text is written.
+/// A writer to a terminal or a pipe that passes on only [printable] text.
 struct Printable<W>(W);
 
 impl<W: Write> Write for Printable<W> {

@@ -1,4 +1,4 @@
-//! `claviger ready`: asks a running gateway's `/readyz`.
+//! `claviger ready`: queries `/readyz` of a running gateway.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -15,10 +15,10 @@ use crate::config::file::Tls;
 use crate::fs::trust::TrustedOwner;
 use crate::tls::own_client;
 
-/// How long the answer may take.
+/// How long the gateway may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Asks; whether it is ready.
+/// Queries the gateway; returns whether it is ready.
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let (file, problems) = config::parse(&text, path);
@@ -57,7 +57,7 @@ fn texts<'a>(told: &'a serde_json::Value, member: &str) -> impl Iterator<Item = 
     list.into_iter().flatten().filter_map(|text| text.as_str())
 }
 
-/// A listener on every address is asked on this machine's own.
+/// The address to query: for a listener on all addresses, the loopback address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -74,8 +74,8 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// Asks a listener that speaks TLS, which must have exactly the certificate that the file names. Where it wants a
-/// certificate of who asks, its own is shown to it.
+/// Queries a TLS listener, which must present exactly the certificate that the file names. If it requires a client
+/// certificate, claviger presents the same one.
 fn ask_encrypted(tls: &Tls, keeper: TrustedOwner, address: SocketAddr) -> anyhow::Result<String> {
     let cert = &tls.cert.value;
     let key = tls.client_ca.as_ref().map(|_| config::read_secret_file(&tls.key.value, keeper));
@@ -90,7 +90,7 @@ fn ask(mut socket: impl Read + Write, address: SocketAddr) -> std::io::Result<St
     write!(socket, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     match socket.read_to_string(&mut answer) {
-        // TLS that ends without saying so: what came is whole, or is no answer.
+        // Without a TLS close notification, the answer is either complete or not an answer at all.
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
         Ok(_) | Err(_) => Ok(answer),
     }

@@ -1,5 +1,4 @@
-//! A request as it is received: from a file, or put together from what was typed. It is judged by the same
-//! framing as one that comes by a socket.
+//! A request from a file, or built from command-line arguments. It passes the same framing as a request from a socket.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,29 +16,29 @@ use crate::inbound::{AuthError, Ended};
 use crate::policy::BodyMembers;
 use crate::signature::{Message, Presented};
 
-/// The longest file that is read, in bytes: a body that a rule looks at is a small part of it.
+/// The size of the largest file that is read, in bytes: a body that a rule reads is a small part of it.
 const LONGEST: u64 = 32 * 1024 * 1024;
 
-/// A request.
+/// A request as the gateway would receive it.
 pub(super) struct Received {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
-    /// What stands behind the head.
+    /// The bytes after the head.
     rest: Vec<u8>,
 }
 
-/// Why nobody is known by it.
+/// The reason why the request does not authenticate a consumer.
 pub(super) struct Unknown {
     pub(super) code: Code,
     pub(super) reason: String,
-    /// The string that its signature should be over, line by line.
+    /// The string that its signature should cover, line by line.
     pub(super) expected: Option<String>,
 }
 
 impl Received {
-    /// Reads a request: request line and header lines, with line ends of either kind, and its body, if any.
-    /// A head that the gateway's framing refuses is told as the inner error.
+    /// Parses a request: request line and header lines, with CRLF or LF, and the body, if any. The inner error is the
+    /// fault of a head that the gateway's framing refuses.
     pub(super) fn read(path: &Path, limits: &HeadLimits) -> anyhow::Result<Result<Self, Fault>> {
         let told = || path.display().to_string();
         ensure!(fs::metadata(path).with_context(told)?.len() <= LONGEST, "{}: the file is too long", told());
@@ -54,7 +53,7 @@ impl Received {
         Ok(judged.map(|()| received))
     }
 
-    /// Puts a request together, as a script with a token of the usual length would send it.
+    /// Builds a request as a script with a token of the usual length would send it.
     pub(super) fn from_args(
         (method, target, host): (Method, &str, &str),
         mut headers: HeaderMap,
@@ -77,8 +76,8 @@ impl Received {
         typed.check_framing(head, limits).map(|()| typed)
     }
 
-    /// What the framing says of a head with these bytes. One that was written down without its host is taken as
-    /// if it had one.
+    /// Runs the framing on a head with these bytes. A head that was written down without `Host` is treated as if it had
+    /// one.
     fn check_framing(&self, mut head: Vec<u8>, limits: &HeadLimits) -> Result<(), Fault> {
         if !self.headers.contains_key(HOST) {
             head.truncate(head.len().saturating_sub(b"\r\n".len()));
@@ -105,18 +104,18 @@ impl Received {
         Ok(Self { method, target, headers, rest })
     }
 
-    /// What the gateway says of the same head in HTTP/2.
+    /// Runs the framing on the same head as HTTP/2.
     fn check(&self, limits: &HeadLimits) -> Result<(), Fault> {
         let fields = self.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         request_fields(self.target.as_bytes(), fields, limits)
     }
 
-    /// The host it was for.
+    /// The host that the request was for.
     pub(super) fn host(&self) -> &str {
         self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body, where it came whole; `None` where the head announces one that did not.
+    /// The body, if it is complete; `None` if the head announces more than there is.
     pub(super) fn body(&self) -> Option<&[u8]> {
         if self.headers.contains_key(TRANSFER_ENCODING) {
             return None;
@@ -126,13 +125,13 @@ impl Received {
         self.rest.get(..length)
     }
 
-    /// The call that it makes, with what rules see of its body.
+    /// The call that the request makes, with what rules read of its body.
     pub(super) fn call(&self, body: BodyMembers) -> TestCall {
         let (method, host, target) = (self.method.clone(), self.host().to_owned(), self.target.clone());
         TestCall { method, host, target, headers: self.headers.clone(), body }
     }
 
-    /// What to say where nobody is known by its credential.
+    /// Explains why the credential does not authenticate a consumer.
     pub(super) fn unknown(&self, snapshot: &Snapshot, why: AuthError) -> Unknown {
         let message =
             Message { method: self.method.as_str(), target: self.target.as_bytes(), headers: &self.headers };
@@ -166,12 +165,12 @@ impl Received {
     }
 }
 
-/// Whether a credential is among the headers.
+/// Whether the headers carry a credential.
 pub(super) fn is_credentialed(headers: &HeaderMap) -> bool {
     headers.contains_key(AUTHORIZATION) || headers.get("x-api-key").is_some_and(|key| !key.is_empty())
 }
 
-/// The head with line ends of the wire, and what stands behind it.
+/// Splits a file into the head, with CRLF line ends, and the bytes after it.
 fn split_head(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let (mut head, mut rest) = (Vec::new(), bytes);
     while !rest.is_empty() {
@@ -189,5 +188,5 @@ fn split_head(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     (head, rest)
 }
 
-/// What to say of a file that begins otherwise.
+/// The error for a file that does not begin with a request line.
 const NO_HEAD: &str = "it is no request as it was received: the first line is `GET /path HTTP/1.1`";

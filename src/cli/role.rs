@@ -1,4 +1,4 @@
-//! `claviger role`: the roles that ship, and those of the configuration, as they are written.
+//! `claviger role`: shows the roles that ship, and those of the configuration, as they are written.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -25,7 +25,7 @@ pub(super) enum Verb {
     },
 }
 
-/// Answers. No configuration is needed: without one, only the roles that ship are known.
+/// Runs the subcommand. It needs no configuration: without one, only the roles that ship are known.
 pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(own) = configured_roles(path) else { return Ok(false) };
     let packs: Vec<Pack> = Pack::all().collect();
@@ -36,7 +36,7 @@ pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bo
     Ok(true)
 }
 
-/// The roles of the file at `path`, none where there is no such file; `None` where it cannot be read.
+/// The roles of the file at `path`; empty if there is no such file, and `None` if it cannot be read.
 fn configured_roles(path: &Path) -> Option<Declared<file::Role>> {
     if std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         eprint(&format!("no configuration at {}: only the roles that ship are known\n", path.display()));
@@ -78,9 +78,9 @@ fn sentence(text: &str) -> String {
     line.split_once(". ").map_or_else(|| line.clone(), |(first, _)| format!("{first}."))
 }
 
-/// One role, with the denials that go with it.
+/// One role, with the deny rules that are added to it.
 struct Shown<'r> {
-    /// As grants and trails name it.
+    /// The name of the role in grants and on the trail.
     name: String,
     about: String,
     role: &'r file::Role,
@@ -120,7 +120,7 @@ fn show(packs: &[Pack], own: &Declared<file::Role>, name: &str, output: Output) 
 }
 
 impl Shown<'_> {
-    /// Its rules of one kind, each with its name on the trail.
+    /// The rules of one kind, each with its name on the trail.
     fn rules(&self, deny: bool) -> impl Iterator<Item = (String, &file::Rule)> {
         let own =
             std::iter::once((self.name.as_str(), if deny { &self.role.deny } else { &self.role.allow }));
@@ -169,7 +169,7 @@ impl Shown<'_> {
     }
 }
 
-/// What a rule wants beside a path.
+/// The conditions of a rule, apart from its path.
 fn conditions(rule: &file::Rule) -> String {
     let mut text = match methods(rule).as_slice() {
         [] => "any method".to_owned(),
@@ -186,7 +186,7 @@ fn conditions(rule: &file::Rule) -> String {
     text
 }
 
-/// The methods, none for any.
+/// The methods of a rule; empty for any.
 fn methods(rule: &file::Rule) -> Vec<&str> {
     let named: Vec<&str> = rule.methods.iter().flatten().map(|method| method.value.as_str()).collect();
     if named.contains(&"*") { Vec::new() } else { named }

@@ -1,4 +1,4 @@
-//! The material of a credential, as a custodian gives it.
+//! Reads the material of a credential, as an operator supplies it.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ pub(in crate::cli) struct SecretArgs {
     secret_file: Option<PathBuf>,
 }
 
-/// Reads material, and checks that it fits the upstream: most of what is wrong with a key its
-/// product answers in ways that nobody could tell apart later.
+/// Reads material, and checks that it suits the upstream. Products answer most faults of a key in ways that cannot be
+/// told apart later.
 pub(crate) fn material(
     desk: &StoreSession,
     row: &CredentialRow,
@@ -60,7 +60,7 @@ pub(crate) fn material(
     Ok((id, secret))
 }
 
-/// The secret, from where it is given. Never from the command line, which everybody can read.
+/// Reads the secret from a file, a prompt or standard input. It is never an argument, which other users can read.
 fn secret(given: &SecretArgs, kind: Kind) -> anyhow::Result<Secret> {
     if given.secret_file.is_none() && kind == Kind::Rsa && std::io::stdin().is_terminal() {
         bail!("a key in PEM has many lines: give it by --secret-file, or on standard input");
@@ -68,11 +68,11 @@ fn secret(given: &SecretArgs, kind: Kind) -> anyhow::Result<Secret> {
     read_secret(given.secret_file.as_deref())
 }
 
-/// A secret from a file, or (also `-`) from standard input, which is prompted for where that is a terminal.
+/// Reads a secret from a file or, if there is none or it is `-`, from standard input. A terminal gets a prompt.
 pub(in crate::cli) fn read_secret(file: Option<&Path>) -> anyhow::Result<Secret> {
     /// The longest secret, in bytes.
     const LONGEST: usize = 64 * 1024;
-    // With room for the longest, so that growing leaves no copy behind.
+    // The capacity suffices for the longest secret, so that growth leaves no copy in memory.
     let mut bytes = Vec::with_capacity(LONGEST + 1);
     let most = u64::try_from(LONGEST)? + 1;
     match file {

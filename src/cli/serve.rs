@@ -1,4 +1,4 @@
-//! `claviger serve`: start, reload on SIGHUP, drain on SIGTERM.
+//! `claviger serve`: starts the gateway, reloads on SIGHUP, drains on SIGTERM.
 
 use std::io;
 use std::path::Path;
@@ -31,11 +31,11 @@ use crate::state::{StateDir, Trail};
 /// How long calls in flight may take after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// What is logged where `CLAVIGER_LOG` is not set. The libraries that read what strangers send warn of it for each
-/// frame: that must not fill the log.
+/// The log filter if `CLAVIGER_LOG` is not set. The HTTP and TLS libraries warn of each malformed frame that a stranger
+/// sends, which must not fill the log.
 const FILTER: &str = "info,h2=error,hyper=error,rustls=error";
 
-/// Serves until told to end; whether it could start.
+/// Runs the gateway until a signal ends it; returns whether it could start.
 pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     log_to_stderr();
     tracing::debug!(core = 0, dumpable = false, "secrets stay in memory");
@@ -44,8 +44,8 @@ pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     LocalSet::new().block_on(&runtime, serve(path))
 }
 
-/// Many systems begin with 1024 open files for a process, and let it ask for more: each call in flight has
-/// two, and whoever holds the last of them keeps everybody out.
+/// Raises the limit of open files to the maximum. Many systems begin with 1024 per process, while each call in flight
+/// needs two. A client that uses up the last ones would lock out all others.
 fn take_all_sockets() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -66,13 +66,13 @@ fn log_to_stderr() {
     }
 }
 
-/// Takes from the trail which signatures were used of late that are good once.
+/// Reads from the trail the nonces of recently used signatures that may be used only once.
 fn remember_signatures(compiled: &Compiled, trail: &Path, now: SystemTime) {
     let Snapshot { directory, nonces, .. } = &compiled.snapshot;
     let Some(window) = directory.strictness() else { return };
-    // One may be dated a window after it was used, and is good for a window after that.
+    // A signature may be dated one window after its use, and is valid for one window after that date.
     let kept = window * 2 + Duration::from_secs(1);
-    // What was used before may be dated so far ahead.
+    // A signature that was used before may be dated this far ahead.
     let blind = window + Duration::from_secs(1);
     let since = now.checked_sub(kept).unwrap_or(SystemTime::UNIX_EPOCH);
     match recent_nonces(trail, since, |nonce, used| nonces.remember(nonce, used + kept)) {
@@ -88,7 +88,7 @@ fn remember_signatures(compiled: &Compiled, trail: &Path, now: SystemTime) {
     }
 }
 
-/// Reads the file and the store. Nothing is made or locked by the word of a file that cannot be used.
+/// Reads the file and the store. Nothing is created or locked on behalf of a file that cannot be used.
 async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Follower, Compiled, Problems), Problems>> {
     let (file, problems) = match config::read_file(&kept.path) {
         Ok(read) => read,
@@ -111,14 +111,14 @@ fn warn_of_clear(file: &File, compiled: &Compiled) {
     }
 }
 
-/// Begins to take events to the sinks.
+/// Starts the delivery of events to the sinks.
 fn deliver(file: &File, sinks: &[SinkConfig], server: &Server) -> io::Result<Option<Delivery>> {
     let places = sinks::folder(&file.state_dir.value);
     let folders = (file.audit.dir.value.as_path(), places.as_path());
     Delivery::start(sinks, folders, server.journal(), server.metrics())
 }
 
-/// Takes from the state folder what is known only once it is ours.
+/// Reads from the state folder what is known only once this process holds it.
 fn take_over(state: &StateDir, compiled: &mut Compiled, live: &mut Follower) -> io::Result<()> {
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
     live.fingerprint_by(compiled.snapshot.fingerprints.clone());
@@ -128,11 +128,11 @@ fn take_over(state: &StateDir, compiled: &mut Compiled, live: &mut Follower) -> 
 
 fn end(server: Server, delivery: Option<Delivery>) {
     server.stop(DRAIN);
-    // After the last event.
+    // The sinks stop after the last event.
     delivery.into_iter().for_each(Delivery::stop);
 }
 
-/// When the store is looked at. A look that took long delays the next ones.
+/// The interval at which the store is polled. A slow poll delays the next ones.
 fn poll_interval() -> tokio::time::Interval {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -140,7 +140,7 @@ fn poll_interval() -> tokio::time::Interval {
 }
 
 async fn serve(path: &Path) -> anyhow::Result<bool> {
-    // Signals first: from here on none of them ends the process by itself.
+    // Signal handlers come first: from here on no signal ends the process by itself.
     let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

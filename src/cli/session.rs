@@ -1,5 +1,5 @@
-//! What the command line changes in the store. Each change is one write, with the note that tells
-//! the trail of it; a running gateway sees it within a second.
+//! Changes that commands make to the store. Each change is one transaction, together with its audit event in the
+//! outbox. A running gateway sees it within a second.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -51,7 +51,7 @@ impl IssueArgs {
     }
 }
 
-/// The store, open at a custodian's desk.
+/// The open store, for the commands of an operator.
 pub(super) struct StoreSession {
     pub(super) file: File,
     pub(super) runtime: Runtime,
@@ -62,9 +62,9 @@ pub(super) struct StoreSession {
     pub(super) output: Output,
 }
 
-/// Does `work` again where another custodian's change came between its look and its own change.
+/// Repeats `work` if another operator changed the store between its read and its write.
 pub(super) fn retry_on_conflict(mut work: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    /// Each round, somebody's change went through.
+    /// The number of attempts; in each failed one, another change succeeded.
     const ROUNDS: u32 = 50;
     for round in 1..ROUNDS {
         match work() {
@@ -78,12 +78,12 @@ pub(super) fn retry_on_conflict(mut work: impl FnMut() -> anyhow::Result<bool>) 
 }
 
 impl StoreSession {
-    /// Opens the store of the configuration at `config`; `None` where the file is wrong, which was told.
+    /// Opens the store of the configuration at `config`; `None` if the file is invalid, which has been reported.
     pub(super) fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
         Self::open_if(config, output, store_marker::store_exists)
     }
 
-    /// The same, where a store that was there and is gone is none.
+    /// Like [`Self::open`], but treats a store that is gone as if there never was one.
     pub(super) fn open_whatever_is_gone(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
         Self::open_if(config, output, |store| Ok(store.try_exists()?))
     }
@@ -116,13 +116,13 @@ impl StoreSession {
         Ok(Some(desk))
     }
 
-    /// The states that the store was in; without one, none.
+    /// The revisions that the store went through; empty without a store.
     pub(super) fn history(&self) -> anyhow::Result<History> {
         let Some(store) = &self.store else { return Ok(History::default()) };
         Ok(self.runtime.block_on(store.history())?)
     }
 
-    /// Reads what the store holds now.
+    /// Reads the present content of the store.
     pub(super) fn reload(&mut self) -> anyhow::Result<()> {
         if let Some(store) = &self.store {
             let (rows, stamp) = self.runtime.block_on(store.read())?;
@@ -131,7 +131,7 @@ impl StoreSession {
         Ok(())
     }
 
-    /// Makes `changes`, told to the trail as `what` with `members`. A store that is not there yet is made.
+    /// Applies `changes`, recorded on the trail as `what` with `members`. A missing store is created.
     pub(super) fn change(
         &mut self,
         (what, members): (&str, &[(&str, Value)]),
@@ -147,7 +147,7 @@ impl StoreSession {
             self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);
             let none = std::mem::take(&mut self.rows);
             self.reload()?;
-            // The changes were made up for a store with nothing in it.
+            // The changes were prepared for an empty store.
             if self.rows != none {
                 return Err(StoreError::Conflict.into());
             }
@@ -158,12 +158,12 @@ impl StoreSession {
         Ok(())
     }
 
-    /// The consumer of this name, in file or store.
+    /// Whether the file or the store has a consumer of this name.
     pub(super) fn knows_consumer(&self, name: &str) -> bool {
         self.file.consumers.declares(name) || self.rows.consumers.iter().any(|row| row.name == name)
     }
 
-    /// Fails where neither file nor store has such a consumer.
+    /// Fails if neither the file nor the store has such a consumer.
     pub(super) fn must_know_consumer(&self, name: &str) -> anyhow::Result<()> {
         if self.knows_consumer(name) {
             return Ok(());
@@ -174,7 +174,7 @@ impl StoreSession {
         bail!("there is no consumer `{name}`{}", nearest.unwrap_or_default())
     }
 
-    /// What to say where no grant names this consumer yet.
+    /// The warning that no grant names this consumer yet; empty if one does.
     pub(super) fn warn_ungranted(&self, consumer: &str) -> String {
         if self.file.grants.iter().any(|grant| grant.consumer.value == consumer) {
             return String::new();
@@ -182,7 +182,7 @@ impl StoreSession {
         format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n")
     }
 
-    /// Prints a result: `json` for machines, `text` for people.
+    /// Prints a result: `json` for programs, `text` for people.
     pub(super) fn show(&self, json: &Value, text: &str) {
         match self.output {
             Output::Json => print(&format!("{json}\n")),
@@ -190,7 +190,7 @@ impl StoreSession {
         }
     }
 
-    /// Prints what was changed, or would have been.
+    /// Prints what was changed, or would be changed in a dry run.
     pub(super) fn report(&self, manner: ChangeFlags, json: Value, text: &str) {
         let mut json = json;
         if manner.dry_run
@@ -211,7 +211,7 @@ impl Drop for StoreSession {
     }
 }
 
-/// Whether to go on with what cannot be undone.
+/// Asks the operator to confirm an action that cannot be undone.
 pub(in crate::cli) fn confirm(question: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
     use std::io::{BufRead as _, IsTerminal as _};
     if manner.yes || manner.dry_run {
@@ -226,7 +226,7 @@ pub(in crate::cli) fn confirm(question: &str, manner: ChangeFlags) -> anyhow::Re
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
-/// Who is at the desk, as the system knows: the user's number, and the name it goes by.
+/// The operator, as the system knows them: user id and user name.
 pub(in crate::cli) fn operator() -> String {
     let number = rustix::process::getuid().as_raw();
     let name = environment("SUDO_USER").or_else(|| environment("LOGNAME")).or_else(|| environment("USER"));
@@ -241,7 +241,7 @@ pub(in crate::cli) fn now() -> Seconds {
     Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX)
 }
 
-/// The name typed, if it can be one.
+/// Checks that a typed text is a valid name.
 pub(super) fn parse_name(text: &str) -> anyhow::Result<&str> {
     if Name::parse(text).is_some() {
         return Ok(text);

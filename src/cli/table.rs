@@ -1,8 +1,8 @@
-//! Tables for people.
+//! Formats tables for people.
 
 use crate::printable::printable_value;
 
-/// Rows under their headings; what to say where there are none.
+/// Formats rows under their headings, or returns the given text if there are no rows.
 pub(in crate::cli) fn table<const N: usize>(
     headings: [&str; N],
     rows: Vec<[String; N]>,

@@ -1,16 +1,16 @@
-//! Times as they are typed and shown.
+//! Parses and formats times for the command line.
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
 use crate::storage::{Seconds, format_time};
 
-/// The same, or `-`.
+/// Formats a time, or `-` if there is none.
 pub(crate) fn shown_or_dash(at: Option<Seconds>) -> String {
     at.map_or_else(|| "-".into(), format_time)
 }
 
-/// How what was issued stands: whether it was revoked, and when it ends.
+/// Describes the state of a token or key: revoked, expired, or when it expires.
 pub(crate) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now: Seconds) -> String {
     match (revoked, expires) {
         (Some(at), _) => format!("revoked {}", format_time(at)),
@@ -20,7 +20,7 @@ pub(crate) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now:
     }
 }
 
-/// A moment to come: RFC 3339, or a number and `m`, `h` or `d` from `now`.
+/// Parses a future time: RFC 3339, or a number with `m`, `h` or `d`, counted from `now`.
 pub(crate) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
     let at = match parse_duration(text) {
         Some(span) => now.checked_add(span).context("too far away")?,
@@ -34,7 +34,7 @@ pub(crate) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
     Ok(at)
 }
 
-/// A span as `30s`, `15m`, `24h` or `90d`, in seconds.
+/// Parses a duration such as `30s`, `15m`, `24h` or `90d` into seconds.
 pub(in crate::cli) fn parse_duration(text: &str) -> Option<Seconds> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let each = match unit {

@@ -1,4 +1,4 @@
-//! `claviger token`: what consumers prove themselves with. A token is shown once, when it is issued.
+//! `claviger token`: manages the tokens of consumers. A token is shown once, when it is issued.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub(in crate::cli) enum Verb {
     },
 }
 
-/// Does it.
+/// Runs the subcommand; returns whether it succeeded.
 pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
     match verb {
@@ -103,7 +103,7 @@ fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Res
     Ok(())
 }
 
-/// A token as machines see it. Never the token itself.
+/// A token's record as JSON, without the token itself.
 pub(crate) fn value(row: &TokenRow) -> Value {
     json!({
         "id": row.id,
@@ -116,7 +116,7 @@ pub(crate) fn value(row: &TokenRow) -> Value {
     })
 }
 
-/// The table of tokens.
+/// Formats the table of tokens.
 pub(crate) fn format_list(desk: &StoreSession, rows: &[&TokenRow]) -> String {
     let row = |row: &&TokenRow| {
         [

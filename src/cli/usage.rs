@@ -1,4 +1,4 @@
-//! Who used which version of a credential lately: the trail knows.
+//! Finds on the trail which consumer used which version of a credential recently.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::table::table;
 use crate::audit::{is_compressed, segments};
 
-/// How much of the trail's end is looked at, in bytes.
+/// How much of the end of the trail is read, in bytes.
 const LOOKED_AT: u64 = 32 << 20;
 
-/// A consumer's use of one version.
+/// The use of one version by one consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Used {
     version: u64,
@@ -32,17 +32,17 @@ struct Line<'a> {
 }
 
 impl Used {
-    /// For machines.
+    /// The use as JSON, for programs.
     pub(crate) fn value(&self) -> Value {
         json!({"version": self.version, "consumer": self.consumer, "last": self.last})
     }
 }
 
-/// The last use of each version by each consumer, as far as the latest of the trail tells.
+/// The last use of each version by each consumer, as far as the end of the trail shows it.
 pub(crate) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
     let mut found: BTreeMap<(u64, String), String> = BTreeMap::new();
     let mut left = LOOKED_AT;
-    // What was compressed is older than anybody asks for here.
+    // Compressed segments are too old for this question.
     for path in segments(dir).unwrap_or_default().iter().rev().take_while(|path| !is_compressed(path)) {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -51,7 +51,7 @@ pub(crate) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Use
         left = left.saturating_sub(length);
         for line in BufReader::new(file).split(b'\n') {
             let line = line?;
-            // What the first seek cut in two is no event.
+            // The first line may be cut in two by the seek, and is then not an event.
             let Ok(line) = serde_json::from_slice::<Line<'_>>(&line) else { continue };
             if line.event != "outcome" || line.credential != Some(credential) {
                 continue;
@@ -70,7 +70,7 @@ pub(crate) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Use
     Ok(used.collect())
 }
 
-/// For people.
+/// Formats the uses as a table, for people.
 pub(crate) fn text(used: &[Used]) -> String {
     let row = |used: &Used| [used.version.to_string(), used.consumer.clone(), used.last.clone()];
     let rows = used.iter().map(row).collect();

@@ -50,9 +50,9 @@ pub enum ReplayError {
     Stale,
     /// It was used before.
     Used,
-    /// What was used before is not known, this soon after a start.
+    /// Soon after a start, the gateway does not know yet which signatures were used before.
     Unknown,
-    /// There is no room for more.
+    /// There is no room for another nonce.
     Full,
 }
 

@@ -1,4 +1,4 @@
-//! `audit accept`: goes on with a trail that does not hold what it held, and records that.
+//! `audit accept`: continues a trail from which events are missing, and records that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ use crate::metrics::Metrics;
 use crate::sinks;
 use crate::state::{StateDir, Trail};
 
-/// What no acceptance changes.
+/// The part of the message that tells what no acceptance changes.
 const HOLE: &str =
     "where a segment is missing in its middle, `audit verify` keeps naming that hole, and exits with 1\n";
 
-/// What is not as it was.
+/// The damage of the trail.
 struct Found {
-    /// In words.
+    /// The damage in words.
     why: String,
-    /// What the trail was, as far as is known.
+    /// The last known head of the trail, as far as it is known.
     last: Option<LastHead>,
     /// Files from which the trail cannot be continued.
     strays: Vec<PathBuf>,
@@ -62,7 +62,7 @@ pub(super) fn run(path: &Path, manner: ChangeFlags, output: Output) -> anyhow::R
             let accepted = audit_event(("trail accepted", &found.members(&aside)), (operator(), now()));
             record(&file, trail, (&held, found.last.as_ref()), accepted.members)
         });
-        // What was not recorded was not accepted.
+        // If the acceptance could not be recorded, the files are moved back.
         done.inspect_err(|_| aside.iter().for_each(|(from, to)| fs::rename(to, from).unwrap_or_default()))?;
     }
     found.show(&aside, manner, output);
@@ -70,7 +70,7 @@ pub(super) fn run(path: &Path, manner: ChangeFlags, output: Output) -> anyhow::R
 }
 
 impl Found {
-    /// The members of the event that records its acceptance.
+    /// The members of the event that records the acceptance.
     fn members(&self, aside: &[(PathBuf, PathBuf)]) -> Vec<(&'static str, Value)> {
         let mut members = vec![("missing", json!(self.why))];
         if !aside.is_empty() {
@@ -87,7 +87,7 @@ impl Found {
         members
     }
 
-    /// Says what was done, or would be.
+    /// Prints what was done, or would be done in a dry run.
     fn show(&self, aside: &[(PathBuf, PathBuf)], ChangeFlags { dry_run, .. }: ChangeFlags, output: Output) {
         let strays: Vec<String> = self.strays.iter().map(|path| name(path)).collect();
         let moved: Vec<String> = aside.iter().map(|(_, to)| name(to)).collect();
@@ -120,7 +120,7 @@ fn name(path: &Path) -> String {
 fn find(file: &File, trail: &Trail) -> anyhow::Result<Option<Found>> {
     let (unknown, last) = match StateDir::last_head(&file.state_dir.value) {
         Ok(last) => (None, last),
-        // Nobody knows any more what it was.
+        // The last head is not known any more.
         Err(why) => (Some(why.to_string()), None),
     };
     let amiss = trail.find_damage(last.as_ref())?;
@@ -131,7 +131,7 @@ fn find(file: &File, trail: &Trail) -> anyhow::Result<Option<Found>> {
     Ok((!all.is_empty()).then(|| Found { why: all.join("; "), last, strays }))
 }
 
-/// Takes files out of the trail, and tells `aside` of each: where it was, and where it is.
+/// Moves files out of the trail, and adds the old and the new path of each to `aside`.
 fn set_aside_all(
     trail: &Trail,
     mut strays: Vec<PathBuf>,
@@ -142,14 +142,14 @@ fn set_aside_all(
             let to = set_aside(&path).with_context(|| path.display().to_string())?;
             aside.push((path, to));
         }
-        // Where one was there twice, the compressed form now stands for the plain.
+        // If a segment existed twice, the compressed file now replaces the plain one.
         strays.extend(trail.find_damage(None)?.strays().cloned());
     }
     Ok(())
 }
 
-/// Continues the trail by an event that says what was accepted, keeps its head, and has every sink get what is recorded
-/// from here on: a sink may be beyond it, and would take it for what it has.
+/// Continues the trail with an event that records the acceptance, and stores its head. Every sink then gets the events
+/// from here on: a sink may be ahead, and would take them for events that it already has.
 fn record(
     file: &File,
     trail: Trail,
@@ -161,10 +161,10 @@ fn record(
         durability: Durability::Sync,
         rotate: file.audit.rotate,
         heads: CheckpointPolicy { events: file.audit.head_events, interval: file.audit.head_interval },
-        // Nothing is compressed or let go by this.
+        // This process compresses or deletes no segment.
         keep: Retention { plain: Duration::MAX, age: None, size: None },
     };
-    // What is missing may have been of the store, whose last state is then known by the head alone.
+    // The missing events may concern the store. Then only the head has its last revision.
     let known = [known_store(&file.audit.dir.value)?, former.and_then(|former| former.store)];
     let store = known.into_iter().flatten().max_by_key(|stamp| stamp.changes);
     let opening = Opening { store, changes: vec![accepted] };
@@ -180,7 +180,7 @@ fn record(
         sinks::lower(state, first).with_context(|| sinks::folder(state).display().to_string())?;
     }
     if StateDir::last_head(state).is_ok_and(|kept| kept.as_ref() == former) {
-        // Of a trail that does not begin with its first event no head can be signed.
+        // If the trail does not begin with its first event, no head can be signed.
         StateDir::forget_last_head(state)?;
     }
     Ok(())

@@ -41,14 +41,14 @@ enum Form {
     Parquet,
 }
 
-/// What is in a column.
+/// The type of the values in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Text,
     Number,
 }
 
-/// The columns of CSV and Parquet: members by their names. The last column is the whole line.
+/// The columns of CSV and Parquet: members by their names. The last column is the complete line.
 const COLUMNS: [(&str, Of); 32] = [
     ("seq", Of::Number),
     ("time", Of::Text),
@@ -85,10 +85,10 @@ const COLUMNS: [(&str, Of); 32] = [
 ];
 const LINE: &str = "line";
 
-/// Takes events one by one.
+/// A writer of one export format, which gets the events one by one.
 trait Sink {
     fn take(&mut self, line: &[u8]) -> anyhow::Result<()>;
-    /// After the last.
+    /// Finishes the export after the last event.
     fn end(self: Box<Self>) -> anyhow::Result<()>;
 }
 
@@ -104,7 +104,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
     let part = part_of(&asked.file);
     let out: Box<dyn Write + Send> = if to_stdout {
         match io::stdout() {
-            // A terminal shows what it says; a program gets the lines as they are.
+            // Output to a terminal is escaped; a program gets the lines unchanged.
             out if out.is_terminal() => Box::new(Printable(out)),
             out => Box::new(out),
         }
@@ -116,7 +116,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
     if to_stdout {
         return events.map(|_| true);
     }
-    // Under its name it is whole.
+    // The file gets its final name only when it is complete.
     let done = events.and_then(|events| {
         fs::File::open(&part)?.sync_all()?;
         fs::rename(&part, &asked.file)?;
@@ -130,14 +130,14 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
     Ok(true)
 }
 
-/// The file while it is not whole.
+/// The path of the file while it is incomplete.
 fn part_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".part");
     name.into()
 }
 
-/// Writes the events that are wanted; how many.
+/// Writes the selected events; returns their number.
 fn write(asked: &Args, dir: &Path, out: BufWriter<Box<dyn Write + Send>>) -> anyhow::Result<u64> {
     let mut sink: Box<dyn Sink> = match asked.format {
         Form::Jsonl => Box::new(Lines(out)),
@@ -206,7 +206,8 @@ impl<W: Write> Sink for Rows<W> {
     }
 }
 
-/// A field of CSV. What a spreadsheet would take for a formula gets a `'` before it: callers choose some of this.
+/// Formats a CSV field. A `'` is put before text that a spreadsheet would take for a formula, since callers choose some
+/// of it.
 fn field(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };

@@ -1,4 +1,4 @@
-//! `audit fingerprint`: which events are about a secret that somebody holds in hands.
+//! `audit fingerprint`: computes the fingerprint by which the trail records a wrong credential.
 
 use std::path::Path;
 

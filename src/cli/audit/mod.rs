@@ -1,4 +1,4 @@
-//! `claviger audit`: reading and verifying the trail, beside a running gateway or without one.
+//! `claviger audit`: reads and verifies the trail, with or without a running gateway.
 
 mod accept;
 mod export;
@@ -98,7 +98,7 @@ pub(super) enum Command {
     Fingerprint,
 }
 
-/// Does it; whether nothing was found wanting.
+/// Runs the subcommand; returns whether all checks passed.
 pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result<bool> {
     match verb {
         Command::Show { last, request_id, dir } => {
@@ -108,7 +108,7 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
         Command::Verify { dir, key, head } => {
             let last = match dir {
                 Some(_) => None,
-                // Before the trail, which only grows.
+                // The head is read before the trail, which only grows.
                 None => StateDir::last_head(&settings(path)?.state_dir.value)?,
             };
             let found = folder(path, dir.as_deref());
@@ -157,7 +157,7 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
     }
 }
 
-/// Prints a text as it is, or as the one member of an object.
+/// Prints a text as it is, or as the only member of an object.
 fn show_text(name: &str, text: &str, output: Output) {
     match output {
         Output::Json => print(&format!("{}\n", serde_json::json!({name: text}))),
@@ -165,10 +165,10 @@ fn show_text(name: &str, text: &str, output: Output) {
     }
 }
 
-/// The folder of the trail: the given one, which needs no configuration, or the configured.
+/// The folder of the trail: the given one, which needs no configuration, or the configured one.
 ///
 /// # Errors
-/// Where there is no such folder, or no trail in it: nothing that is read there must look as if nothing had happened.
+/// If there is no such folder, or no trail in it. Otherwise the result would look as if nothing had happened.
 pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
     let dir = match given {
         Some(dir) => dir.to_owned(),
@@ -185,7 +185,7 @@ pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBu
     Ok(dir)
 }
 
-/// The configuration, which must be without an error: what has a wrong name has its default value.
+/// Reads the configuration, which must have no error: a misspelt key would leave its default in effect.
 pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
     let read = config::read_file(path).and_then(
         |(file, problems)| {
@@ -195,10 +195,10 @@ pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
     read.map_err(|problems| anyhow::anyhow!("the configuration cannot be used\n{}", problems.render(false)))
 }
 
-/// Shows on a terminal how far a large trail was read.
+/// Shows on a terminal how much of a large trail has been read.
 fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
     use std::io::{IsTerminal as _, Write as _};
-    /// A smaller one is read at once.
+    /// The size in bytes from which progress is shown.
     const LARGE: u64 = 256 << 20;
     let sizes = segments(dir).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
     let all: u64 = sizes.map(|found| found.len()).sum();
@@ -208,7 +208,7 @@ fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
         if shown && percent != before {
             before = percent;
             let end = if percent >= 99 { "\r\x1b[K" } else { "" };
-            // Beside `tell`: it is a terminal, and is to be moved about.
+            // Not by way of `eprint`: this needs the terminal's carriage return.
             write!(std::io::stderr(), "\r{percent:3} % of {} MiB read{end}", all >> 20).unwrap_or_default();
         }
     }

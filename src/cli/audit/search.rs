@@ -1,4 +1,4 @@
-//! `audit search`: finds events by an index that is derived from the trail, and kept beside it.
+//! `audit search`: finds events by an index that is derived from the trail and stored beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,7 @@ pub(in crate::cli) struct Args {
 }
 
 impl Which {
-    /// The same for the index.
+    /// Converts the arguments into a filter for the index.
     pub(super) fn filter(&self) -> EventFilter {
         EventFilter {
             event: self.event.clone(),
@@ -111,7 +111,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
         }
         index.catch_up(progress(&dir)).await?;
         let mut reach = index.reach().await?;
-        // What came meanwhile is little, unless the gateway is busy.
+        // Few events arrive in the meantime, unless the gateway is busy.
         if reach.newer > 0 {
             index.catch_up(progress(&dir)).await?;
             reach = index.reach().await?;
@@ -120,7 +120,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
         index.close().await?;
         anyhow::Ok((found, reach))
     })?;
-    // In the order in which they happened.
+    // Prints the events in the order in which they happened.
     for line in lines.iter().take(asked.last).rev() {
         let line = String::from_utf8_lossy(line);
         match output {
@@ -128,7 +128,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
             Output::Text => print(&row(&serde_json::from_str(&line)?)),
         }
     }
-    // For programs it is told where it is not all.
+    // Programs are informed only if the index does not cover the whole trail.
     if output == Output::Text || reach.newer > 0 {
         eprint(&format_reach(&reach));
     }
@@ -138,7 +138,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
     Ok(!lines.is_empty())
 }
 
-/// How far the index reaches, for people.
+/// Describes how much of the trail the index covers, for people.
 fn format_reach(reach: &Reach) -> String {
     let Reach { first, last, time, newer } = reach;
     let newer = match newer {

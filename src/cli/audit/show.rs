@@ -1,4 +1,4 @@
-//! `claviger audit show`: prints events of the trail.
+//! `claviger audit show`: prints the latest events of the trail.
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `audit tail`: the latest events, and those that come.
+//! `audit tail`: prints the latest events, and follows new ones.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::audit::{open_at, read_line, segments, stem};
 use crate::printable::printable_value;
 use crate::trail_index::EventFilter;
 
-/// How often it is looked whether there is more.
+/// How often the command polls for new events.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What to show.
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Args {
     dir: Option<PathBuf>,
 }
 
-/// Where it is in the trail.
+/// The read position in the trail.
 #[derive(Default)]
 struct Place {
     stem: String,
@@ -47,7 +47,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
     let wanted = asked.which.filter();
     let (mut place, mut latest) = (Place::default(), VecDeque::new());
     let found = segments(&dir).with_context(|| dir.display().to_string())?;
-    // From the newest segment back, until there are enough.
+    // Reads from the newest segment backwards, until there are enough events.
     for (at, path) in found.iter().enumerate().rev() {
         let (mut lines, mut here) = (VecDeque::new(), Place { stem: stem(path), next: 0 });
         here.read(path, &wanted, |line| lines.push_back(line.to_vec()))?;
@@ -75,7 +75,7 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
     Ok(true)
 }
 
-/// Shows what comes, until nobody reads it any more.
+/// Prints new events until the reader closes the output.
 fn go_on(
     dir: &Path,
     mut place: Place,
@@ -100,7 +100,7 @@ fn go_on(
 }
 
 impl Place {
-    /// Hands over the whole lines from here on.
+    /// Passes on the complete lines from this position on.
     fn read(&mut self, path: &Path, wanted: &EventFilter, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
         let mut reader = open_at(path, self.next).with_context(|| path.display().to_string())?;
         let mut line = Vec::new();
@@ -127,7 +127,7 @@ fn format_line(line: &[u8], output: Output) -> String {
     }
 }
 
-/// What went wrong stands out; what the gateway tells of itself stands back.
+/// The style of an event: failures stand out, and the gateway's own events are dimmed.
 fn style(event: &Value) -> Style {
     let word = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
     let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));

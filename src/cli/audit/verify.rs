@@ -1,4 +1,4 @@
-//! `audit verify`, `audit verify-proof`: what an auditor checks.
+//! `audit verify`, `audit verify-proof`: the checks of an auditor.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::audit::{
 use crate::printable::printable_value;
 use crate::state::public_key;
 
-/// What is trusted: the keys that are given, else that of this gateway, where it is its own trail.
+/// The trusted keys and heads: the given keys, or this gateway's own key if the trail is its own.
 pub(super) fn trust_anchors(
     path: &Path,
     dir: Option<&Path>,
@@ -28,7 +28,7 @@ pub(super) fn trust_anchors(
         let own = public_key(&settings(path)?.state_dir.value);
         let key = std::fs::read_to_string(&own).map_err(anyhow::Error::from);
         let key = key.and_then(|key| Ok(CheckpointKey::parse(&key)?));
-        // Without it nobody can tell whose heads these are.
+        // Without the key, the signer of the heads cannot be determined.
         let wanted = || format!("{}: the public key of this gateway; --key gives another", own.display());
         trusted.keys.push(key.with_context(wanted)?);
     }
@@ -40,14 +40,14 @@ pub(super) fn trust_anchors(
     Ok(trusted)
 }
 
-/// A text that claviger has printed once, from a file: without what mail and editors add to it.
+/// Reads from a file a text that claviger printed, without what mail programs and editors add to it.
 fn text_of(file: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let lines = text.trim_start_matches('\u{feff}').trim().lines().map(str::trim_end);
     Ok(lines.fold(String::with_capacity(text.len()), |text, line| text + line + "\n"))
 }
 
-/// A public key, given as it is or by its file.
+/// Parses a public key, given as text or as a file.
 fn public(given: &str) -> anyhow::Result<CheckpointKey> {
     if let Ok(key) = CheckpointKey::parse(given) {
         return Ok(key);
@@ -56,7 +56,7 @@ fn public(given: &str) -> anyhow::Result<CheckpointKey> {
     CheckpointKey::parse(&text).with_context(|| given.to_owned())
 }
 
-/// Two heads that the key has signed.
+/// Reads two heads that the key has signed.
 pub(super) fn heads(key: &str, (earlier, later): (&Path, &Path)) -> anyhow::Result<(Checkpoint, Checkpoint)> {
     let key = public(key)?;
     let open = |file: &Path| {
@@ -66,7 +66,7 @@ pub(super) fn heads(key: &str, (earlier, later): (&Path, &Path)) -> anyhow::Resu
     Ok((open(earlier)?, open(later)?))
 }
 
-/// Checks a proof of consistency.
+/// Checks a proof of consistency between two heads.
 pub(super) fn consistency(
     (earlier, later): (Checkpoint, Checkpoint),
     proof: &Path,
@@ -102,7 +102,7 @@ pub(super) fn proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bo
     Ok(true)
 }
 
-/// What was verified, and where.
+/// The result of a verification, with its folder.
 #[derive(Serialize)]
 struct Verified<'r> {
     dir: Cow<'r, str>,
@@ -145,7 +145,7 @@ fn format_finding(dir: &Path, finding: &Finding) -> String {
     }
 }
 
-/// What was verified, for people.
+/// Formats the result of a verification, for people.
 fn format_report(dir: &Path, trusted: &TrustAnchors, report: &Report) -> String {
     let Report { segments, events, retired, heads, unsigned, open, unfinished_bytes, .. } = report;
     let mut lines = vec![format!("the trail is intact: {events} events in {segments} segments")];

@@ -1,4 +1,4 @@
-//! A consumer as simple as they come: one call on one connection, which is also shown as a line of curl.
+//! A minimal consumer: it makes one call on one connection, and can show it as a curl command.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -10,19 +10,19 @@ use serde_json::Value;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A call.
+/// A call that the demo makes.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) method: &'a str,
-    /// Path and query.
+    /// The path and query of the call.
     pub(super) target: &'a str,
-    /// One more header line.
+    /// An additional header line.
     pub(super) line: Option<&'a str>,
-    /// A JSON body.
+    /// The JSON body, if any.
     pub(super) body: Option<&'a str>,
 }
 
-/// Its answer.
+/// The answer to a call.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -35,7 +35,7 @@ impl<'a> Call<'a> {
         Self { method: "GET", target, line: None, body: None }
     }
 
-    /// The call as a line for a shell. Nothing in our calls has a single quote in it.
+    /// The call as a shell command. No call of the demo contains a single quote.
     pub(super) fn curl(&self, address: SocketAddr, token: &str) -> String {
         let mut line = String::from("curl -sS");
         if self.method != "GET" {
@@ -53,7 +53,7 @@ impl<'a> Call<'a> {
         format!("{line} 'http://{address}{}'", self.target)
     }
 
-    /// Makes the call.
+    /// Makes the call and reads the answer.
     pub(super) fn make(&self, address: SocketAddr, token: &str) -> io::Result<Reply> {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {address}\r\n", self.method, self.target);
         let mut add = |name: &str, value: &str| write!(head, "{name}: {value}\r\n").unwrap_or_default();
@@ -103,7 +103,7 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Whether `text` is anywhere in it.
+    /// Whether any part of the answer contains `text`.
     pub(super) fn holds(&self, text: &str) -> bool {
         self.lines.iter().any(|(_, value)| value.contains(text))
             || memchr::memmem::find(&self.body, text.as_bytes()).is_some()

@@ -21,10 +21,10 @@ pub(super) struct Args {
     check: bool,
 }
 
-/// Shows it; whether everything was as it should be.
+/// Runs the demo; returns whether everything was as it should be.
 pub(super) fn run(asked: &Args, output: Output) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Signals first: from here on none of them ends the process with the folder still there.
+    // Signal handlers come first: from here on no signal ends the process and leaves the folder behind.
     let signals = runtime.block_on(async { Signals::new() })?;
     let door = if asked.check { Door::Free } else { Door::usual() };
     let mut page = Page::new(output == Output::Text);
@@ -49,7 +49,7 @@ pub(super) fn run(asked: &Args, output: Output) -> anyhow::Result<bool> {
     Ok(toured.is_ok())
 }
 
-/// What ends the demo.
+/// The signals that end the demo.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

@@ -1,4 +1,4 @@
-//! What the demo prints, and keeps, so that the tour can look for secrets in it.
+//! Prints the demo's output and keeps it, so that the tour can search it for secrets.
 
 use anstyle::Style;
 use serde_json::json;
@@ -10,9 +10,9 @@ use crate::cli::print;
 const TITLE: Style = Style::new().bold();
 const QUOTED: Style = Style::new().dimmed();
 
-/// The page that is being printed.
+/// The output of the demo.
 pub(super) struct Page {
-    /// Whether it is printed at all.
+    /// Whether the output is printed at all.
     shown: bool,
     text: String,
 }
@@ -22,7 +22,7 @@ impl Page {
         Self { shown, text: String::new() }
     }
 
-    /// Everything on it so far.
+    /// The complete output so far.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -31,12 +31,12 @@ impl Page {
         self.put(&format!("\n{TITLE}{title}{TITLE:#}\n"));
     }
 
-    /// A statement. Whoever makes one has checked it.
+    /// Prints a statement. The caller has checked that it is true.
     pub(super) fn line(&mut self, line: &str) {
         self.put(&format!("{line}\n"));
     }
 
-    /// Something to read or to copy, as it is.
+    /// Prints text to read or to copy, unchanged.
     pub(super) fn quote(&mut self, text: &str) {
         for line in text.lines() {
             self.put(&format!("    {QUOTED}{line}{QUOTED:#}\n"));
@@ -51,7 +51,7 @@ impl Page {
     }
 }
 
-/// The same for machines.
+/// The result of the demo as JSON, for programs.
 pub(super) fn json(scene: &Scene, wanting: Option<&anyhow::Error>) -> serde_json::Value {
     json!({
         "ok": wanting.is_none(),

@@ -1,4 +1,4 @@
-//! Everything that the demo consists of: a folder, a stand-in upstream, a gateway before it.
+//! Everything that the demo consists of: a folder, a stand-in upstream, and a gateway in front of it.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -20,30 +20,30 @@ use crate::secret::Secret;
 use crate::server::{Server, Setup};
 use crate::state::StateDir;
 
-/// The configuration, with places for what differs from demo to demo.
+/// The configuration, with placeholders for what differs from demo to demo.
 const CONFIG: &str = include_str!("claviger.toml");
-/// Where the gateway listens if that is free.
+/// The address where the gateway listens if it is free.
 const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 /// How long calls in flight may take at the end.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// Where the gateway listens.
+/// The address where the gateway listens.
 pub(super) enum Door {
-    /// At an address that nobody else has.
+    /// An address that no other process uses.
     At { address: SocketAddr, _claim: UdpSocket },
-    /// At a free port.
+    /// Any free port.
     Free,
 }
 
 impl Door {
-    /// The usual address, if it is to be had.
+    /// The usual address, if it is free; otherwise any free port.
     pub(super) fn usual() -> Self {
         Self::at(USUAL)
     }
 
-    /// An address, if it is to be had. A gateway would be let in beside another one of the same owner; a listener like
-    /// this one is not. What it cannot tell, that another demo is just about to listen, is told by the port's number in
-    /// UDP, which every demo holds as long as it lasts.
+    /// The given address, if it is free; otherwise any free port. A second gateway of the same user could share the
+    /// port, but this test listener cannot. It cannot detect that another demo is about to listen. Every demo therefore
+    /// holds the UDP port of the same number while it runs.
     pub(super) fn at(address: SocketAddr) -> Self {
         let claim = UdpSocket::bind(address).and_then(|claim| TcpListener::bind(address).map(|_| claim));
         claim.map_or(Self::Free, |claim| Self::At { address, _claim: claim })
@@ -60,14 +60,14 @@ impl Door {
 /// The access key of the demo.
 pub(super) struct Keys {
     pub(super) id: String,
-    /// What the gateway signs with.
+    /// The secret that the gateway signs with.
     pub(super) secret: Secret,
-    /// What the stand-in verifies with: the same, unless it is to be shown that it matters.
+    /// The secret that the stand-in verifies with. It is the same, unless a test shows that it matters.
     pub(super) known: Secret,
 }
 
 impl Keys {
-    /// A new key: an id and a secret of 36 characters, in the form of JumpServer's.
+    /// Generates a key: an id and a secret of 36 characters, in the form of JumpServer's.
     pub(super) fn random() -> anyhow::Result<Self> {
         let secret = random_uuid()?;
         let known = Secret::new(secret.clone().into_bytes());
@@ -95,7 +95,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Puts it together: a folder with a configuration in it, and from there on as `claviger serve` does.
+    /// Sets up the demo: a folder with a configuration, then the same steps as `claviger serve`.
     pub(super) fn open(door: Door, keys: Keys) -> anyhow::Result<Self> {
         let folder =
             tempfile::Builder::new().prefix("claviger-demo-").tempdir().context("a temporary folder")?;
@@ -136,17 +136,17 @@ impl Scene {
         &self.standin
     }
 
-    /// Where the gateway listens.
+    /// The address where the gateway listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The token of the demo's consumer. It opens nothing but this demo.
+    /// The token of the demo's consumer. It is valid only for this demo.
     pub(super) fn token(&self) -> String {
         text(&self.token)
     }
 
-    /// The secret half of the access key: for looking where it must not be.
+    /// The secret half of the access key, for the search of places where it must not be.
     pub(super) fn secret(&self) -> String {
         text(&self.keys.secret)
     }
@@ -159,17 +159,17 @@ impl Scene {
         self.folder.path()
     }
 
-    /// The configuration file.
+    /// The path of the configuration file.
     pub(super) fn config(&self) -> PathBuf {
         self.folder().join("claviger.toml")
     }
 
-    /// The folder of the trail.
+    /// The path of the trail's folder.
     pub(super) fn audit(&self) -> &Path {
         &self.audit
     }
 
-    /// Ends the gateway, then the stand-in, and removes the folder.
+    /// Stops the gateway, then the stand-in, and removes the folder.
     pub(super) fn close(self) -> anyhow::Result<()> {
         self.server.stop(DRAIN);
         drop(self.standin);
@@ -182,7 +182,7 @@ impl Scene {
     }
 }
 
-/// The configuration with everything in its place.
+/// Renders the configuration with all values filled in.
 fn render_config(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: &Secret) -> String {
     use std::fmt::Write as _;
     let mut digest = String::with_capacity(64);
@@ -198,13 +198,13 @@ fn render_config(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: 
         .replace("@ORG@", DEFAULT_ORG)
 }
 
-/// Writes a file that only its owner reads.
+/// Writes a file that only its owner can read.
 fn private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(bytes)).with_context(|| path.display().to_string())
 }
 
-/// Our own tokens and secrets are ASCII.
+/// Converts a token or secret of the demo, which is ASCII, to text.
 fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
 }

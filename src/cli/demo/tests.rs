@@ -1,4 +1,4 @@
-//! The tour notices what is not as it should be.
+//! Tests that the tour notices what is not as it should be.
 
 use super::*;
 use crate::secret::Secret;

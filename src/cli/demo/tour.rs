@@ -1,4 +1,4 @@
-//! The tour. Nothing is said here that was not checked first.
+//! The tour. It prints no statement that it did not check first.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -12,7 +12,7 @@ use super::trail;
 use crate::code::Code;
 use crate::inbound::token;
 
-/// The call that the tour follows.
+/// The target of the call that the tour follows.
 const LISTING: &str = "/api/v1/users/users/?limit=2";
 const USERS: &str = "/api/v1/users/users/";
 const MINT: &str = "/api/v1/authentication/access-keys/";
@@ -29,12 +29,12 @@ const STEPS: [(&str, Step); 7] = [
     ("The trail verified, and a forged copy found out", trail::verified),
 ];
 
-/// The steps, in order.
+/// The titles of the steps, in order.
 pub(super) fn titles() -> Vec<&'static str> {
     STEPS.iter().map(|(title, _)| *title).collect()
 }
 
-/// The tour on its way.
+/// The state of a running tour.
 pub(super) struct Tour<'a> {
     pub(super) scene: &'a Scene,
     pub(super) page: &'a mut Page,
@@ -42,18 +42,18 @@ pub(super) struct Tour<'a> {
     pub(super) made: Vec<Made>,
 }
 
-/// A call that was made.
+/// A call that the tour made.
 pub(super) struct Made {
     pub(super) request_id: String,
     pub(super) status: u16,
-    /// Why the gateway answered by itself, where it did.
+    /// The code, if the gateway answered by itself.
     pub(super) code: Option<String>,
 }
 
-/// Shows everything.
+/// Runs all steps of the tour.
 ///
 /// # Errors
-/// The first step that is not as it should be, and what is wrong with it.
+/// The first step that failed, and what is wrong with it.
 pub(super) fn run(scene: &Scene, page: &mut Page) -> anyhow::Result<()> {
     let mut tour = Tour { scene, page, made: Vec::new() };
     for (number, (title, step)) in (1..).zip(STEPS) {
@@ -66,7 +66,7 @@ pub(super) fn run(scene: &Scene, page: &mut Page) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lines to repeat it with.
+/// Prints commands with which the reader can repeat the tour.
 pub(super) fn by_hand(scene: &Scene, page: &mut Page) {
     let (address, token, config) = (scene.address(), scene.token(), scene.config());
     page.heading("By hand, from another terminal");
@@ -225,7 +225,7 @@ impl Tour<'_> {
         Ok(())
     }
 
-    /// Makes a call, and keeps what the trail must know of it.
+    /// Makes a call, and remembers what the trail must record of it.
     fn make(&mut self, call: &Call<'_>) -> anyhow::Result<Reply> {
         let reply = call.make(self.scene.address(), &self.scene.token()).context("the gateway's answer")?;
         let key = [self.scene.secret(), self.scene.key_id().to_owned()];
@@ -236,7 +236,7 @@ impl Tour<'_> {
         Ok(reply)
     }
 
-    /// Neither the consumer's token nor the secret itself is anywhere in what came.
+    /// Checks that a received request contains neither the consumer's token nor the secret.
     fn absent(&self, received: &Received) -> anyhow::Result<()> {
         for (secret, what) in
             [(self.scene.token(), "consumer's token"), (self.scene.secret(), "access key's secret")]
@@ -248,7 +248,7 @@ impl Tour<'_> {
     }
 }
 
-/// The one `Authorization` of a request whose signature the stand-in found good.
+/// The only `Authorization` value of a request whose signature the stand-in has verified.
 fn signed(received: &Received) -> anyhow::Result<&str> {
     if let Some(why) = &received.unsigned {
         anyhow::bail!("the stand-in does not accept the signature of {}: {why}", received.target);

@@ -1,4 +1,4 @@
-//! The last steps of the tour: what was recorded, and that it cannot be changed unnoticed.
+//! The last steps of the tour: what was recorded, and that it cannot be changed undetected.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::cli::audit::row;
 /// How long the last outcome may take to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The audit lines of the calls of the tour.
+/// Shows the audit lines of the tour's calls.
 pub(super) fn shown(tour: &mut Tour<'_>) -> anyhow::Result<()> {
     let events = complete(tour.scene.audit(), tour.made.len())?;
     for made in &tour.made {
         recorded(made, &events)?;
     }
     for (before, received) in tour.scene.standin().seen().iter().enumerate() {
-        // One call after the other: each finds its own intent and those before it.
+        // The calls are made one after the other: each finds its own intent and those before it.
         ensure!(received.intents == before + 1, "{} left before its intent was recorded", received.target);
     }
     let text: String = texts(tour.scene.audit())?.concat();
@@ -43,7 +43,7 @@ pub(super) fn shown(tour: &mut Tour<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The trail as it is, and a copy with one byte changed.
+/// Verifies the trail, and a copy with one byte changed.
 pub(super) fn verified(tour: &mut Tour<'_>) -> anyhow::Result<()> {
     let dir = tour.scene.audit();
     let intact = intact(dir)?;
@@ -69,7 +69,7 @@ pub(super) fn verified(tour: &mut Tour<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was changed in a copy.
+/// The change that was made in a copy.
 struct Forged {
     seq: u64,
     before: &'static str,
@@ -101,7 +101,7 @@ fn intact(dir: &Path) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// The events of calls, once every call has its outcome.
+/// The events of the calls, once every call has its outcome.
 fn complete(dir: &Path, calls: usize) -> anyhow::Result<Vec<Value>> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -122,7 +122,7 @@ fn texts(dir: &Path) -> anyhow::Result<Vec<String>> {
     segments(dir)?.iter().map(|path| Ok(fs::read_to_string(path)?)).collect()
 }
 
-/// Whether the trail says of a call what happened to it.
+/// Checks that the trail records what happened to a call.
 fn recorded(made: &Made, events: &[Value]) -> anyhow::Result<()> {
     let of_call = events.iter().filter(|event| word(event, "request_id") == made.request_id);
     let kinds: Vec<&str> = of_call.clone().map(|event| word(event, "event")).collect();

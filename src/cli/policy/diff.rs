@@ -1,4 +1,4 @@
-//! What another configuration would decide otherwise of the calls on the trail.
+//! Shows which calls on the trail another configuration would decide differently.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ use crate::policy::{Action, Allowed, BodyMembers, BodyUnreadable};
 use crate::query::is_sensitive_name;
 use crate::target::Target;
 
-/// What is to be told of calls, for all that it is the same for.
+/// One line of the report; it stands for all calls that share it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Told {
     consumer: String,
@@ -27,26 +27,26 @@ struct Told {
     method: String,
     path: String,
     org: Option<String>,
-    /// What was decided then.
+    /// The decision at the time of the call.
     then: String,
-    /// What would be decided now; `None` where it cannot be known.
+    /// The decision now; `None` if it cannot be determined.
     now: Option<&'static str>,
-    /// By which rule or with which code; or why it cannot be known.
+    /// The rule or the code of the decision, or why it cannot be determined.
     why: String,
 }
 
-/// The new decision.
+/// The decision of the other configuration.
 enum Now {
     Allowed(String),
     Denied(String),
-    /// It cannot be known, and why.
+    /// The decision cannot be determined, for this reason.
     Unknown(&'static str),
 }
 
-/// The configurations, and the time.
+/// The compared configurations, and the time of the comparison.
 struct Bench {
     new: Snapshot,
-    /// That in force; none where it cannot be read, as beside a copied trail.
+    /// The configuration in force; `None` if it cannot be read, as with a copied trail.
     current: Option<Snapshot>,
     now: SystemTime,
 }
@@ -124,14 +124,14 @@ fn text(calls: u64, changes: BTreeMap<Told, u64>, unknown: BTreeMap<Told, u64>) 
 }
 
 impl Bench {
-    /// What the other configuration would have decided on the call, or would decide on it now.
+    /// The decision of the other configuration on the call, at its time or now.
     fn decide(&self, call: &Decided) -> Now {
         let new = &self.new;
         let was_there = |known: fn(&Snapshot, &Decided) -> bool| {
             self.current.as_ref().is_none_or(|current| known(current, call))
         };
         let Some(consumer) = Named::find(new, &call.consumer) else {
-            // One of a store is not to be had by a file that has no such store.
+            // A file without that store cannot know a consumer of the store.
             let declared = |snapshot: &Snapshot, call: &Decided| {
                 Named::find(snapshot, &call.consumer).is_some_and(|consumer| !consumer.is_stored())
             };
@@ -164,8 +164,8 @@ impl Bench {
         }
     }
 
-    /// What to say where the grant has expired since the call was made: of a configuration that ends it earlier
-    /// than that in force, it is a denial.
+    /// The result if the grant has expired since the call. If this configuration ends the grant earlier than the one in
+    /// force, the result is a denial.
     fn expired(&self, consumer: &Named, call: &Decided) -> Option<Now> {
         let has_expired = |snapshot: &Snapshot, consumer: &Named| {
             let action = action(snapshot, call)?;
@@ -183,14 +183,14 @@ impl Bench {
     }
 }
 
-/// Why nothing can be said of who or what is in no configuration.
+/// The reason if a consumer or upstream is in no configuration.
 const GONE: &str = "it is not there any more, or is known to another store";
 
 fn place(snapshot: &Snapshot, upstream: &str) -> Option<usize> {
     snapshot.upstreams.iter().position(|held| held.name.as_str() == upstream)
 }
 
-/// What was asked for, without its body; `None` where the trail has not all of it.
+/// The action that was asked for, without its body; `None` if the trail lacks some of it.
 fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
     let upstream = place(snapshot, &call.upstream)?;
     let target = Target::canonical(call.target.as_bytes()).ok()?;
@@ -200,7 +200,7 @@ fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
     Some(Action { upstream, method, target, org, body: BodyMembers::none() })
 }
 
-/// What would be decided at `time`, whatever the body was, which the trail has not.
+/// The decision at `time`, if it does not depend on the body, which the trail does not hold.
 fn decide_again(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: SystemTime) -> Now {
     const UNKNOWN: Now = Now::Unknown("a rule looks at the body");
     let ruled = |body: BodyMembers| -> Option<Result<Allowed, Box<Refusal>>> {
@@ -210,9 +210,9 @@ fn decide_again(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: Sys
         let rule = refusal.known.rule.map(|rule| rule.to_string());
         Now::Denied(rule.unwrap_or_else(|| refusal.code.as_str().to_owned()))
     };
-    // A read has hardly ever a body.
+    // A read rarely has a body.
     let reads = ["GET", "HEAD", "OPTIONS"].contains(&call.method.as_str());
-    // Of a body that cannot be judged every denial holds, and nothing that looks at it allows.
+    // If a body cannot be judged, every denial that reads it matches, and no permission does.
     if let Some(Ok(allowed)) = ruled(BodyMembers::unreadable(BodyUnreadable::Long)) {
         return Now::Allowed(allowed.rule().to_string());
     }

@@ -1,4 +1,4 @@
-//! The least role that allows what a consumer did.
+//! Learns the smallest role that allows what a consumer did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,32 +17,32 @@ use crate::query::decode_query;
 use crate::spelling;
 use crate::target::Target;
 
-/// What is wanted of the query or the body: names and values.
+/// Conditions on the query or the body: names and values.
 type Conditions = Vec<(String, String)>;
 
-/// What is wanted of the query, and of the body.
+/// The conditions on the query, and those on the body.
 type Wanted = (Conditions, Conditions);
 
-/// What was done at one upstream.
+/// The calls at one upstream.
 #[derive(Default)]
 struct Done {
-    /// The methods by path and conditions.
+    /// The methods, by conditions and path.
     methods: BTreeMap<(Wanted, String), BTreeSet<String>>,
-    /// How often in each organisation.
+    /// The number of calls in each organisation.
     orgs: BTreeMap<String, u64>,
     calls: u64,
-    /// What no rule can say exactly.
+    /// Calls that no rule can describe exactly.
     unsaid: BTreeSet<String>,
     /// Rules whose conditions are not known.
     lost: BTreeSet<String>,
 }
 
 impl Done {
-    /// Adds a call that this rule allowed, as far as that is known.
+    /// Adds a call that `rule` allowed, if the rule is known.
     fn add(&mut self, method: &str, target: &Target, rule: Option<&Rule>) {
         let body = rule.map(|rule| conditions_of(&rule.body)).unwrap_or_default();
         let conditions = match method {
-            // What may be read is what the rule let be read.
+            // For a read, the conditions are those of the rule that allowed it.
             "GET" | "HEAD" | "OPTIONS" => Ok(rule.map(|rule| conditions_of(&rule.query)).unwrap_or_default()),
             _ => conditions(target),
         };
@@ -55,7 +55,7 @@ impl Done {
                 methods.insert(method.to_owned());
                 return;
             }
-            // A rule that says less would allow more.
+            // A rule with fewer conditions would allow more.
             Ok(_) => "a pattern cannot say its path exactly".into(),
             Err(name) => format!("a condition cannot say `{name}` exactly"),
         };
@@ -63,10 +63,10 @@ impl Done {
     }
 }
 
-/// What a write must name, so that it is not allowed for everything where it named one thing.
+/// The conditions of a write. Without them, a write to one object would be allowed for all objects.
 ///
 /// # Errors
-/// The name of a member that no condition can say.
+/// The name of a member that no condition can describe.
 fn conditions(target: &Target) -> Result<Conditions, String> {
     let mut conditions = Conditions::new();
     for (name, value) in target.query_members() {
@@ -115,15 +115,15 @@ pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) ->
     Ok(true)
 }
 
-/// The rules of the configuration in force, by the names that the trail has.
+/// The rules of the configuration in force, by their names on the trail.
 struct InForce {
-    /// None beside a copied trail.
+    /// The configuration; `None` with a copied trail.
     file: Option<File>,
     known: BTreeMap<String, Option<Rule>>,
 }
 
 impl InForce {
-    /// The rule that allowed the call; `None` where it is not there any more, or another has its name by now.
+    /// The rule that allowed the call; `None` if it is gone, or if another rule has its name now.
     fn that_allowed(&mut self, call: &Decided, target: &Target) -> Option<&Rule> {
         let (file, name) = (self.file.as_ref()?, call.rule.as_deref()?);
         if !self.known.contains_key(name) {
@@ -139,11 +139,11 @@ impl InForce {
     }
 }
 
-/// The role and the grant, to be put into the file.
+/// Formats the role and the grant for the configuration file.
 fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> String {
     let role: String = format!("learned-{consumer}-{upstream}").chars().take(64).collect();
     let role = if Name::parse(&role).is_some() { role } else { "learned".into() };
-    // One rule for all paths with the same methods and conditions.
+    // One rule covers all paths with the same methods and conditions.
     let mut rules: BTreeMap<(&Wanted, &BTreeSet<String>), Vec<&str>> = BTreeMap::new();
     for ((wanted, path), methods) in &done.methods {
         rules.entry((wanted, methods)).or_default().push(path);
@@ -192,8 +192,8 @@ fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &
     text
 }
 
-/// The organisations that were used, quoted: first the one that is meant where none is named, which the grant
-/// in force tells; else that of most calls.
+/// The organisations that were used, quoted. The first is the default of the grant in force, or else the one with the
+/// most calls.
 fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> Vec<String> {
     let meant = file.and_then(|file| {
         let grant = file
@@ -207,8 +207,8 @@ fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) ->
     orgs.into_iter().map(|(org, _)| toml_string(org)).collect()
 }
 
-/// The denials in force that a call to a learned path may meet by its query or its body: without them, more would
-/// be allowed than was.
+/// The deny rules in force that may match a call to a learned path by its query or body. Without them, the learned role
+/// would allow more than before.
 fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> BTreeSet<String> {
     let Some(file) = file else { return BTreeSet::new() };
     let grants = file.grants.iter();
@@ -219,7 +219,7 @@ fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done)
     rules.filter(|rule| !rule.shadow && is_met(rule, done)).map(|rule| denial(&rule)).collect()
 }
 
-/// Whether the rule looks at query or body of a call that was learned.
+/// Whether the rule may match the query or the body of a learned call.
 fn is_met(rule: &Rule, done: &Done) -> bool {
     if rule.query.is_empty() && rule.body.is_empty() {
         return false;
@@ -235,7 +235,7 @@ fn is_met(rule: &Rule, done: &Done) -> bool {
     })
 }
 
-/// A denying rule, as it stands in a list.
+/// Formats a deny rule for a list.
 fn denial(rule: &Rule) -> String {
     let list = |texts: &[Spanned<String>]| {
         texts.iter().map(|text| toml_string(&text.value)).collect::<Vec<_>>().join(", ")
@@ -251,7 +251,7 @@ fn conditions_of(conditions: &[Condition]) -> Conditions {
     conditions.iter().map(|one| (one.name.value.clone(), one.pattern.value.clone())).collect()
 }
 
-/// Conditions as a rule writes them, after what stands before; nothing where there are none.
+/// Formats conditions as an inline table under `key`; empty if there are none.
 fn table(key: &str, conditions: &Conditions) -> String {
     let members =
         conditions.iter().map(|(name, value)| format!("{} = {}", toml_string(name), toml_string(value)));
@@ -259,7 +259,7 @@ fn table(key: &str, conditions: &Conditions) -> String {
     if members.is_empty() { String::new() } else { format!(", {key} = {{ {} }}", members.join(", ")) }
 }
 
-/// A basic string of TOML, on one line: JSON's is one, where what it leaves as it is can be shown.
+/// Formats a basic TOML string on one line: a JSON string is one, if its plain characters are printable.
 fn toml_string(text: &str) -> String {
     printable_value(&json!(text).to_string()).into_owned()
 }

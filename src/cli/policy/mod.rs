@@ -1,4 +1,4 @@
-//! `claviger policy`: from the trail to roles, and back.
+//! `claviger policy`: learns roles from the trail, and tries configurations on it.
 
 mod diff;
 mod learn;
@@ -46,7 +46,7 @@ pub(super) struct Which {
     dir: Option<PathBuf>,
 }
 
-/// Does it; whether there is nothing to be told of.
+/// Runs the subcommand; returns whether there is nothing to report.
 pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result<bool> {
     match verb {
         Command::Learn { consumer, which } => learn::run(path, consumer, which, output),
@@ -54,7 +54,7 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
     }
 }
 
-/// What the trail tells of a call that policy has decided on.
+/// The members of an event on whose call policy has decided.
 #[derive(Debug, Deserialize)]
 struct Decided {
     consumer: String,
@@ -65,7 +65,7 @@ struct Decided {
     decision: String,
     code: Option<String>,
     rule: Option<String>,
-    /// RFC 3339.
+    /// The time of the event (RFC 3339).
     time: String,
 }
 
@@ -74,7 +74,7 @@ impl Decided {
         self.decision == "allowed"
     }
 
-    /// Whether a grant or a rule decided; with other codes it never came so far.
+    /// Whether a grant or a rule decided; calls with other codes did not reach policy.
     fn is_by_policy(&self) -> bool {
         const CODES: [Code; 4] = [Code::Denied, Code::DeniedByRule, Code::GrantExpired, Code::OrgOverride];
         self.was_allowed() || CODES.iter().any(|code| self.code.as_deref() == Some(code.as_str()))
@@ -87,11 +87,11 @@ impl Which {
     }
 }
 
-/// Hands over each call that policy has decided on. A copied folder needs no configuration.
+/// Passes on each call that policy has decided on. A copied folder needs no configuration.
 fn each_decided(path: &Path, which: &Which, mut take: impl FnMut(Decided)) -> anyhow::Result<()> {
     let dir = super::audit::folder(path, which.dir.as_deref())?;
     let decide = |line: &[u8]| {
-        // Cheaper than reading what is not wanted.
+        // This search is cheaper than parsing events that are not wanted.
         let outcome = memchr::memmem::find(line, b"\"event\":\"outcome\"").is_some();
         let call = if outcome { serde_json::from_slice::<Decided>(line).ok() } else { None };
         if let Some(call) = call.filter(|call| call.is_by_policy() && which.has(call)) {
@@ -102,7 +102,7 @@ fn each_decided(path: &Path, which: &Which, mut take: impl FnMut(Decided)) -> an
     each_line(&dir, decide).with_context(|| dir.display().to_string())
 }
 
-/// A time, or how long ago it was.
+/// Parses a time, or a duration before the present time.
 pub(super) fn moment_ago(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);

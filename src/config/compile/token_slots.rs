@@ -14,8 +14,8 @@ use crate::scheme::{Known, RefusedLogins, TokenSlot};
 use crate::upstream::Upstream;
 
 /// Makes a slot for each credential, by its index, whose upstream issues tokens for it. If login, upstream and settings
-/// are the same, the present slot is kept. A reload then costs no login and ends no back-off. After a corrected
-/// setting, the slot is new and nobody has to wait.
+/// are the same, the present slot is kept: a reload then costs no login and ends no back-off. After a corrected setting
+/// the slot is new, so the login need not wait.
 pub(super) fn slots(
     upstreams: &Upstreams,
     custody: &Custody,

@@ -1,4 +1,4 @@
-//! Events in columns (Apache Parquet), compressed with zstd.
+//! Writes events in columns (Apache Parquet), compressed with zstd.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use super::{COLUMNS, LINE, Of, Sink};
 
-/// Events in a group, which is held in memory.
+/// The number of events in a row group, which is held in memory.
 const GROUP: usize = 50_000;
 
-/// One column of a group: its values, and for each event whether it has one.
+/// One column of a row group: its values, and for each event whether it has one.
 enum Column {
     Text(Vec<ByteArray>, Vec<i16>),
     Number(Vec<i64>, Vec<i16>),
 }
 
-/// Groups of events on their way into a file.
+/// The writer of row groups to a file.
 pub(super) struct Groups<W: Write + Send> {
     writer: SerializedFileWriter<W>,
     columns: Vec<Column>,
@@ -106,7 +106,7 @@ impl<W: Write + Send> Sink for Groups<W> {
             self.write_group()?;
         }
         self.writer.finish()?;
-        // The file is whole once the last buffer is out.
+        // The file is complete once the last buffer is written.
         Ok(self.writer.inner_mut().flush()?)
     }
 }

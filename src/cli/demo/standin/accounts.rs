@@ -1,4 +1,4 @@
-//! What the stand-in knows and answers: a few users and groups, each in an organisation.
+//! The data and answers of the stand-in: a few users and groups, each in an organisation.
 
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use super::{Answer, Received};
 
-/// The organisation that a call is in where it names no other, as in JumpServer.
+/// The organisation of a call that names no other, as in JumpServer.
 pub(in crate::cli::demo) const DEFAULT_ORG: &str = "00000000-0000-0000-0000-000000000002";
-/// One more organisation.
+/// The id of a second organisation.
 pub(in crate::cli::demo) const OTHER_ORG: &str = "0c1a0000-0000-4000-8000-000000000007";
 
-/// The most that one page holds, whatever `limit` says.
+/// The greatest number of items in a page, whatever `limit` is.
 const MOST: usize = 1000;
 
-/// What there is.
+/// The users and groups of the stand-in.
 pub(super) struct Accounts {
     users: Vec<User>,
     groups: Vec<Value>,
@@ -79,7 +79,7 @@ impl Accounts {
             ("DELETE", "/api/v1/users/users/") => self.delete(received, query),
             ("GET" | "HEAD", "/api/v1/users/groups/") => page(self.groups.clone(), received, query),
             ("GET" | "HEAD", "/api/v1/orgs/orgs/current/") => current(org(received)),
-            // It would hand out a key of its own to whoever may sign: what the gateway's rules are for.
+            // This would give a new key to any caller who may sign; the gateway's rules exist to prevent it.
             ("POST", "/api/v1/authentication/access-keys/") => Answer::json(
                 StatusCode::CREATED,
                 &json!({ "id": id(0xac, 1), "secret": "minted-by-the-stand-in" }),
@@ -119,7 +119,7 @@ impl Accounts {
         Answer::json(StatusCode::CREATED, &self.add(name, username, org(received)))
     }
 
-    /// Deletes every match, and without a filter everyone: JumpServer's bulk delete does just that.
+    /// Deletes every match, and without a filter all users: JumpServer's bulk delete does the same.
     fn delete(&mut self, received: &Received, query: &str) -> Answer {
         let (wanted, org) = (member(query, "username"), org(received));
         let matches =
@@ -129,7 +129,7 @@ impl Accounts {
     }
 }
 
-/// The organisation that a call is in: an unknown one, or several, are silently the default.
+/// The organisation of a call: an unknown one, or several, silently mean the default.
 fn org(received: &Received) -> &'static str {
     if received.all("x-jms-org") == [OTHER_ORG] { OTHER_ORG } else { DEFAULT_ORG }
 }
@@ -140,7 +140,7 @@ fn current(org: &str) -> Answer {
     Answer::json(StatusCode::OK, &json!({ "id": org, "name": name, "is_default": default, "is_root": false }))
 }
 
-/// A page, with absolute links that name the host which the upstream was called by; without `limit`, a bare list.
+/// A page of items, with absolute links to the host of the request; without `limit`, a bare list.
 fn page(items: Vec<Value>, received: &Received, query: &str) -> Answer {
     let number = |name: &str| member(query, name).and_then(|text| text.parse::<usize>().ok());
     let Some(limit) = number("limit").filter(|limit| *limit > 0) else {

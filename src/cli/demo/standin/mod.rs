@@ -1,4 +1,4 @@
-//! The stand-in JumpServer: raw sockets, a few accounts, and a check of signatures of its own.
+//! The stand-in for JumpServer: raw sockets, a few accounts, and its own check of signatures.
 
 mod accounts;
 mod signature;
@@ -19,42 +19,42 @@ use http::StatusCode;
 
 use accounts::Accounts;
 
-/// How long an idle connection is kept: as long as JumpServer's own core keeps it.
+/// How long an idle connection is kept: as long as JumpServer keeps it.
 const IDLE: Duration = Duration::from_secs(2);
-/// The longest head and body read, in bytes.
+/// The greatest lengths of a head and of a body, in bytes.
 const MOST_HEAD: usize = 64 << 10;
 const MOST_BODY: usize = 1 << 20;
 
-/// The running stand-in. Dropping it ends it.
+/// The running stand-in. Dropping it stops it.
 pub(super) struct Standin {
     address: SocketAddr,
     desk: Arc<Desk>,
     accepting: Option<JoinHandle<()>>,
 }
 
-/// What all its connections share.
+/// The state that all connections share.
 struct Desk {
     key: KnownKey,
     accounts: Mutex<Accounts>,
     seen: Mutex<Vec<Received>>,
-    /// The folder of the gateway's trail, looked into whenever a request arrives.
+    /// The folder of the gateway's trail; the stand-in reads it when a request arrives.
     trail: PathBuf,
     ending: AtomicBool,
 }
 
-/// One request as it arrived, and what was said to it.
+/// One request as it arrived, and its answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Received {
     pub(super) method: String,
     pub(super) target: String,
-    /// Its header lines, as they came.
+    /// The header lines as received.
     pub(super) lines: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// The head's bytes.
+    /// The bytes of the head.
     pub(super) head: Vec<u8>,
-    /// Why it is not rightly signed.
+    /// The reason why the request is not correctly signed.
     pub(super) unsigned: Option<String>,
-    /// How many intents the trail held when it arrived.
+    /// The number of intents on the trail when the request arrived.
     pub(super) intents: usize,
     /// The body of the answer.
     pub(super) answer: String,
@@ -68,7 +68,7 @@ impl Received {
     }
 }
 
-/// What it says to a request.
+/// The answer of the stand-in to a request.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: StatusCode,
@@ -83,7 +83,7 @@ impl Answer {
 }
 
 impl Standin {
-    /// Listens on a free port of this machine.
+    /// Starts to listen on a free port of this machine.
     pub(super) fn start(key: KnownKey, trail: PathBuf) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -99,7 +99,7 @@ impl Standin {
         self.address
     }
 
-    /// Every request so far.
+    /// All requests received so far.
     pub(super) fn seen(&self) -> Vec<Received> {
         lock(&self.desk.seen).clone()
     }
@@ -108,7 +108,7 @@ impl Standin {
 impl Drop for Standin {
     fn drop(&mut self) {
         self.desk.ending.store(true, Ordering::Release);
-        // Wakes the accepting thread; connections end by themselves when they are idle.
+        // This wakes the accepting thread; connections end by themselves when they are idle.
         if TcpStream::connect(self.address).is_ok()
             && let Some(accepting) = self.accepting.take()
         {
@@ -117,7 +117,7 @@ impl Drop for Standin {
     }
 }
 
-/// What a thread that panicked left is as good as before: every change is one step.
+/// Locks a mutex. A thread that panicked leaves valid data, since every change is one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -129,7 +129,7 @@ fn accept(listener: &TcpListener, desk: &Arc<Desk>) {
         }
         let Ok(socket) = socket else { continue };
         let desk = Arc::clone(desk);
-        // A connection that ends early is the gateway's to tell.
+        // If a connection ends early, the gateway reports it.
         thread::spawn(move || serve_connection(&socket, &desk).unwrap_or_default());
     }
 }
@@ -150,7 +150,7 @@ fn serve_connection(mut socket: &TcpStream, desk: &Desk) -> io::Result<()> {
     Ok(())
 }
 
-/// The next request; nothing where the connection ends, or speaks in a way that JumpServer misunderstands.
+/// Reads the next request; `None` if the connection ends, or if JumpServer would misread the request.
 fn read(reader: &mut impl BufRead) -> io::Result<Option<Received>> {
     let mut received = Received::default();
     while !received.head.ends_with(b"\r\n\r\n") {
@@ -182,7 +182,7 @@ fn read(reader: &mut impl BufRead) -> io::Result<Option<Received>> {
     Ok(Some(received))
 }
 
-/// How many intents are in the trail by now.
+/// The number of intents on the trail at present.
 fn intents(trail: &Path) -> usize {
     let files = std::fs::read_dir(trail).into_iter().flatten().flatten();
     let texts = files.filter_map(|file| std::fs::read(file.path()).ok());
@@ -191,7 +191,7 @@ fn intents(trail: &Path) -> usize {
 
 fn encode_response(received: &Received, answer: &Answer) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {}\r\n", answer.status);
-    // As every answer of JumpServer does.
+    // Every answer of JumpServer has this header.
     head.push_str("Set-Cookie: jms_sessionid=stand-in; HttpOnly; Path=/; SameSite=Lax\r\n");
     if let Some(location) = &answer.location {
         // Writing into a string cannot fail.

@@ -1,4 +1,4 @@
-//! Whether a request is signed as JumpServer asks. Shares no code with what signs it.
+//! Checks whether a request is signed as JumpServer requires. It shares no code with the signer.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -17,13 +17,13 @@ impl KnownKey {
         Self { id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
     }
 
-    /// Verifies whatever `headers=` names, in its order; says why not.
+    /// Verifies the signature over the parts in `headers=`, in their order. The error is the reason.
     pub(super) fn check(&self, received: &Received) -> Result<(), String> {
         let lines = received.all("authorization");
         let [line] = lines.as_slice() else { return Err(format!("{} Authorization lines", lines.len())) };
         let parameters = line.strip_prefix("Signature ").ok_or("not the scheme Signature")?;
         let parameter = |wanted: &str| {
-            // No value has a comma in it: a UUID, a word, header names, base64.
+            // No value contains a comma: a UUID, a word, header names, base64.
             let mut pairs = parameters.split(',').filter_map(|pair| pair.split_once('='));
             let found = pairs.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value.trim());
             found.and_then(|value| value.strip_prefix('"')?.strip_suffix('"'))
@@ -45,7 +45,7 @@ impl KnownKey {
     }
 }
 
-/// One line of what is signed.
+/// One line of the signed string.
 fn said(name: &str, received: &Received) -> String {
     if name == "(request-target)" {
         return format!("{name}: {} {}", received.method.to_ascii_lowercase(), received.target);

@@ -1,4 +1,4 @@
-//! What the stand-in answers, beside what the tour shows.
+//! Tests of the stand-in's answers, besides those that the tour shows.
 
 use super::*;
 
