@@ -1,4 +1,4 @@
-//! The objects of one kind, by name.
+//! The objects of one kind that a file declares, by name.
 
 use std::collections::BTreeMap;
 

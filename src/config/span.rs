@@ -1,18 +1,18 @@
-//! Where in the text of the file something stands.
+//! Places in the text of the configuration file.
 
 use std::ops::Range;
 
 /// A range of bytes in the text of the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// The first byte.
+    /// The offset of the first byte.
     pub start: usize,
-    /// The byte after the last one.
+    /// The offset after the last byte.
     pub end: usize,
 }
 
 impl Span {
-    /// The span of what was not written: a default, or the file as a whole.
+    /// The span of something that was not written: a default, or the file as a whole.
     pub const NOWHERE: Self = Self { start: usize::MAX, end: usize::MAX };
 
     /// Whether this is [`Span::NOWHERE`].
@@ -21,7 +21,7 @@ impl Span {
         self == Self::NOWHERE
     }
 
-    /// Whether the byte at `offset` is within.
+    /// Whether the span contains the byte at `offset`.
     #[must_use]
     pub fn holds(self, offset: usize) -> bool {
         self.start <= offset && offset < self.end
@@ -34,33 +34,33 @@ impl From<Range<usize>> for Span {
     }
 }
 
-/// A value and where it was written, so that a later check can point at it.
+/// A value with the place where it was written, so that a later check can point at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spanned<T> {
-    /// What was written.
+    /// The value that was written.
     pub value: T,
-    /// Where; [`Span::NOWHERE`] for a default.
+    /// The place of the value; [`Span::NOWHERE`] for a default.
     pub span: Span,
 }
 
 impl<T> Spanned<T> {
-    /// Pairs a value with its place.
+    /// Pairs a value with its span.
     pub fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }
 
-    /// A value that the file leaves out.
+    /// Wraps a default value, which the file does not contain.
     pub fn synthetic(value: T) -> Self {
         Self { value, span: Span::NOWHERE }
     }
 
-    /// The same place with another value.
+    /// Keeps the span and changes the value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
         Spanned { value: change(self.value), span: self.span }
     }
 }
 
-/// The offset at which each line of a text starts.
+/// The byte offset at which each line of a text starts.
 pub(super) fn line_starts(text: &str) -> Vec<usize> {
     let after = |(at, byte): (usize, u8)| (byte == b'\n').then_some(at + 1);
     std::iter::once(0).chain(text.bytes().enumerate().filter_map(after)).collect()

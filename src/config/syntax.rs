@@ -1,4 +1,4 @@
-//! Errors of TOML itself: as many as its parser finds when it goes on after the first.
+//! Reports syntax errors of TOML: all that its parser finds when it continues after the first.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -7,7 +7,7 @@ use super::problem::redact;
 use super::problem::{Problem, Problems};
 use super::span::Span;
 
-/// Reads the text as TOML and reports every error of syntax; gives what could be read, and whether that is all of it.
+/// Parses the text as TOML and reports every syntax error. Returns what could be parsed, and whether that is all of it.
 pub(super) fn parse<'a>(text: &'a str, problems: &mut Problems) -> (DeTable<'a>, bool) {
     let (document, errors) = DeTable::parse_recoverable(text);
     let document = document.into_inner();
@@ -37,7 +37,7 @@ fn explain(message: &str, span: Span, text: &str, document: &DeTable<'_>) -> Pro
     }
 }
 
-/// The earlier of two equal `[table]` headers.
+/// The span of the earlier of two equal `[table]` headers.
 fn first_header(text: &str, second: Span) -> Option<Span> {
     let start = text.get(..second.start)?.rfind('\n').map_or(0, |newline| newline + 1);
     let header = text.get(start..)?.lines().next()?.trim();
@@ -60,7 +60,7 @@ fn first_header(text: &str, second: Span) -> Option<Span> {
     None
 }
 
-/// The key of the same name in the table that the second one stands in.
+/// The span of the key of the same name in the table that contains the second one.
 fn first_key(document: &DeTable<'_>, text: &str, second: Span) -> Option<Span> {
     let key = text.get(second.start..second.end)?.trim_matches(['"', '\'']);
     let mut home = Home { text, offset: second.start, start: 0, table: document };
@@ -70,7 +70,8 @@ fn first_key(document: &DeTable<'_>, text: &str, second: Span) -> Option<Span> {
     (first.start < second.start).then_some(first)
 }
 
-/// The table that a place in the text belongs to: the one that starts last before it; an inline one only if it holds it.
+/// The table that a place in the text belongs to: the last one that starts before it. An inline table counts only if it
+/// contains the place.
 struct Home<'a, 'b> {
     text: &'a str,
     offset: usize,

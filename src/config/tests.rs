@@ -1,4 +1,4 @@
-//! Texts and what is said of them.
+//! Tests of configuration texts and their messages.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use super::{File, Level, Problems, Span, Spanned, parse};
 const COMPLETE: &str = include_str!("tests/complete.toml");
 const BROKEN: &str = include_str!("tests/broken.toml");
 const SAID: &str = include_str!("tests/broken.txt");
-/// Stands for a secret that somebody put where it does not belong.
+/// Stands for a secret that was put in the wrong place.
 const CANARY: &str = "hunter2-hunter2";
 
 fn read(text: &str) -> (Option<File>, Problems) {
@@ -33,7 +33,7 @@ fn whole(text: &str) -> File {
     file.unwrap()
 }
 
-/// What is said, as `line:column message (help)`.
+/// The messages for a text, as `line:column message (help)`.
 fn settings(text: &str) -> Vec<String> {
     let json = read(text).1.to_json();
     let line = |problem: &serde_json::Value| {
@@ -250,10 +250,10 @@ fn a_file_that_is_too_large_is_not_read() {
     assert!(file.is_none() && problems.has_errors());
 }
 
-/// Letters that mean something to TOML, and some that do not.
+/// Characters that have a meaning in TOML, and some that do not.
 const SLIPS: &[char] = &['\n', '"', '\'', '#', '[', ']', '=', '{', '}', ',', '\\', '.', ':', '@', 'x'];
 
-/// A piece of something like a configuration file.
+/// A fragment of something like a configuration file.
 fn piece() -> impl Strategy<Value = String> {
     const PIECES: &[&str] = &[
         "[",

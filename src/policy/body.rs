@@ -143,8 +143,7 @@ impl BodyMembers {
     }
 }
 
-/// Normalises member names and joins the members that readers may take for the same; `None` if that takes too much
-/// work.
+/// Joins the values of members with the same name, and parses each name once; `None` if that takes too much work.
 fn normalise(mut members: Vec<(String, Option<String>)>) -> Option<Vec<Named>> {
     members.sort_by(|(one, _), (other, _)| one.cmp(other));
     let (mut all, mut reading) = (Vec::<Named>::new(), NameReading::default());

@@ -219,7 +219,7 @@ fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done)
     rules.filter(|rule| !rule.shadow && is_met(rule, done)).map(|rule| denial(&rule)).collect()
 }
 
-/// Whether the rule may match the query or the body of a learned call.
+/// Whether the rule has conditions on query or body, and its method and path may match a learned call.
 fn is_met(rule: &Rule, done: &Done) -> bool {
     if rule.query.is_empty() && rule.body.is_empty() {
         return false;

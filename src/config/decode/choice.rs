@@ -1,4 +1,4 @@
-//! Closed sets: one of several words, one of several tagged tables.
+//! Reads values from closed sets: one of several words, or one of several tagged tables.
 
 use super::{Node, Read, Table};
 use crate::config::problem::Problem;
@@ -26,16 +26,16 @@ pub(in crate::config) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Node<'_>
 
 /// A set of tags, each a key with a table or value of its own, exactly one of which is given.
 pub(in crate::config) struct Tags {
-    /// What is chosen, as in `scheme`.
+    /// What the tag chooses, as in `scheme`.
     pub(in crate::config) noun: &'static str,
     /// Every tag that the file format knows.
     pub(in crate::config) known: &'static [&'static str],
-    /// Those that this version can act on.
+    /// The tags that this version implements.
     pub(in crate::config) available: &'static [&'static str],
 }
 
 impl Tags {
-    /// Reads the one tag and gives it with what it is set to.
+    /// Reads the one tag, and returns it with its value.
     pub(in crate::config) fn read<'a>(&self, node: &Node<'a>) -> Read<(&'static str, Node<'a>)> {
         if node.value().as_str().is_some() {
             let problem =
@@ -96,7 +96,7 @@ impl Tags {
     }
 }
 
-/// A value with the place of the tag that chose it.
+/// Reads a value, and attaches the span of the tag that chose it.
 pub(in crate::config) fn located<'a, T>(
     read: impl Fn(&Node<'a>) -> Read<T>,
 ) -> impl Fn(&Node<'a>) -> Read<Spanned<T>> {

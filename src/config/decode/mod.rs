@@ -1,6 +1,6 @@
-//! Reads a spanned TOML document key by key, reports what is wrong with each, and goes on.
+//! Reads a spanned TOML document key by key, reports the problems of each, and continues.
 //!
-//! Every reader is a function from a [`Node`] to a value or [`Reported`]: proof that somebody will be told.
+//! Every reader is a function from a [`Node`] to a value or [`Reported`]: the proof that the problem was reported.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,14 +23,14 @@ pub(super) mod units;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported(());
 
-/// What a reader gives.
+/// The result of a reader.
 pub(super) type Read<T> = Result<T, Reported>;
 
-/// What all readers of one document share.
+/// The state that all readers of one document share.
 pub(super) struct Context<'a> {
     problems: RefCell<Problems>,
     base: &'a Path,
-    /// Whether the document was cut short by an error of syntax, so that what is missing proves nothing.
+    /// Whether a syntax error cut the document short, so that a missing key proves nothing.
     incomplete: bool,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Context<'a> {
         self.base
     }
 
-    /// Ends the reading and gives what was found.
+    /// Ends the reading, and returns the problems found.
     pub(super) fn into_problems(self) -> Problems {
         self.problems.into_inner()
     }
@@ -58,13 +58,13 @@ impl<'a> Context<'a> {
     }
 }
 
-/// One value of the document, where it stands and what it is called.
+/// One value of the document, with its span and its name.
 pub(super) struct Node<'a> {
     context: &'a Context<'a>,
     value: &'a toml::Spanned<DeValue<'a>>,
-    /// The keys that lead to it, as in `limits.max_body`.
+    /// The path of keys to the value, as in `limits.max_body`.
     path: String,
-    /// Whether it is an item of the list called `path`.
+    /// Whether the value is an item of the list called `path`.
     item: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Node<'a> {
         self.value.span().into()
     }
 
-    /// Where the configuration file is: relative paths start here.
+    /// The folder of the configuration file, in which relative paths start.
     pub(super) fn base(&self) -> &Path {
         self.context.base
     }
@@ -86,12 +86,12 @@ impl<'a> Node<'a> {
         Spanned::new(value, self.span())
     }
 
-    /// How it is spoken of.
+    /// The value's name in messages.
     pub(super) fn subject(&self) -> String {
         if self.item { format!("each of `{}`", self.path) } else { format!("`{}`", self.path) }
     }
 
-    /// What it is, with its article.
+    /// The type of the value, with its article.
     pub(super) fn kind(&self) -> &'static str {
         kind(self.value())
     }
@@ -100,7 +100,7 @@ impl<'a> Node<'a> {
         self.context.report(problem)
     }
 
-    /// Reports that the value is not what belongs here.
+    /// Reports that the value is not acceptable here.
     pub(super) fn refuse(&self, title: impl Into<String>) -> Reported {
         self.report(Problem::error(self.span(), title))
     }
@@ -110,12 +110,12 @@ impl<'a> Node<'a> {
         self.refuse(format!("{} must be {expected}, found {}", self.subject(), self.kind()))
     }
 
-    /// Never shows the value.
+    /// Marks the value as one that no message may show.
     pub(super) fn hide(&self) {
         self.context.hide(self.value);
     }
 
-    /// Reads a list, all of whose items are wanted.
+    /// Reads a list; it fails if any item fails.
     pub(super) fn list<T>(&self, read: impl Fn(&Node<'_>) -> Read<T>) -> Read<Vec<T>> {
         self.items()?.map(|item| read(&item)).collect::<Vec<_>>().into_iter().collect()
     }
@@ -127,7 +127,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A table that is read key by key; [`Table::finish`] reports the keys that nobody asked for.
+/// A table that is read key by key; [`Table::finish`] reports the keys that no reader asked for.
 pub(super) struct Table<'a> {
     context: &'a Context<'a>,
     keys: &'a DeTable<'a>,
@@ -138,13 +138,13 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The document itself.
+    /// Wraps the top-level table of the document.
     pub(super) fn root(context: &'a Context<'a>, table: &'a DeTable<'a>) -> Self {
         let (known, missing) = (Vec::new(), Vec::new());
         Self { context, keys: table, span: Span::NOWHERE, path: String::new(), known, missing }
     }
 
-    /// A value that has to be a table.
+    /// Wraps a value that must be a table.
     pub(super) fn of(node: &Node<'a>) -> Read<Self> {
         let table = node.value().as_table().ok_or_else(|| node.report_type("a table"))?;
         let (known, missing) = (Vec::new(), Vec::new());
@@ -184,7 +184,7 @@ impl<'a> Table<'a> {
         Err(Reported(())) // by `finish`, at the latest
     }
 
-    /// Reads a key that has a default, which also stands in for a value that was refused.
+    /// Reads a key that has a default, which also replaces a refused value.
     pub(super) fn or_default<T>(
         &mut self,
         key: &'static str,
@@ -194,8 +194,8 @@ impl<'a> Table<'a> {
         self.optional(key, read).ok().flatten().unwrap_or(default)
     }
 
-    /// Reads a list of tables (`[[key]]`), each on its own: a bad one leaves the others standing. `None`
-    /// where the list is not there, or where all of it is bad, which was told.
+    /// Reads a list of tables (`[[key]]`), each on its own, so that an invalid one does not affect the others. `None`
+    /// if the list is absent, or if all of it is invalid, which is reported.
     pub(super) fn each<T>(
         &mut self,
         key: &'static str,
@@ -238,7 +238,7 @@ impl<'a> Table<'a> {
         self.context.report(Problem::error(span, title).help(help))
     }
 
-    /// Reads every key as a pair, in the order of the text.
+    /// Reads every key as a pair of name and value, in the order of the text.
     pub(super) fn pairs<T>(self, read: impl Fn(&Node<'a>) -> Read<T>) -> Read<Vec<(Spanned<String>, T)>> {
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_by_key(|(key, _)| key.span().start);
@@ -249,7 +249,7 @@ impl<'a> Table<'a> {
         keys.into_iter().map(read).collect::<Vec<_>>().into_iter().collect()
     }
 
-    /// Reports every key that nobody asked for, and those that are missing.
+    /// Reports the keys that no reader asked for, and those that are missing.
     pub(super) fn finish(self) {
         let mut meant = Vec::new();
         for (key, value) in self.keys.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()))
@@ -302,10 +302,10 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The plain keys of the top level, which slip into a table when they are written below its header.
+/// The plain keys of the top level, which end up in a table if they are written below its header.
 const TOP_LEVEL: [&str; 2] = ["state_dir", "workers"];
 
-/// What a value is, with its article.
+/// The type of a value, with its article.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

@@ -1,4 +1,4 @@
-//! Numbers and booleans.
+//! Reads numbers and booleans.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -28,7 +28,7 @@ where
     }
 }
 
-/// The value of an integer, if it is of any sensible size.
+/// The value of an integer, if it fits in 128 bits.
 pub(in crate::config) fn value(written: &DeInteger<'_>) -> Option<i128> {
     i128::from_str_radix(written.as_str(), written.radix()).ok()
 }

@@ -1,4 +1,4 @@
-//! Strings, and what is written as one: names, addresses, paths, dates, digests.
+//! Reads strings, and values written as strings: names, addresses, paths, dates, digests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::config::problem::Problem;
 use crate::config::problem::redact;
 use crate::config::span::{Span, Spanned};
 
-/// Reads a string of one line, not empty, that may be shown.
+/// Reads a non-empty string of one line without control characters.
 pub(in crate::config) fn line(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = string(node)?;
     if text.is_empty() {
@@ -23,7 +23,7 @@ pub(in crate::config) fn line(node: &Node<'_>) -> Read<Spanned<String>> {
     Ok(node.at(text.to_owned()))
 }
 
-/// Reads a string that can stand in a quoted header parameter: visible ASCII but `"` and `\`, at most 256.
+/// Reads a string for a quoted header parameter: visible ASCII except `"` and `\`, at most 256 bytes.
 pub(in crate::config) fn visible(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = line(node)?;
     let plain = |letter: char| letter.is_ascii_graphic() && letter != '"' && letter != '\\';
@@ -37,7 +37,7 @@ pub(in crate::config) fn visible(node: &Node<'_>) -> Read<Spanned<String>> {
     Ok(text)
 }
 
-/// Reads what a trail is called in its heads.
+/// Reads the name of a trail in its signed heads.
 pub(in crate::config) fn origin(node: &Node<'_>) -> Read<String> {
     let text = line(node)?.value;
     if crate::audit::is_origin(&text) {
@@ -47,7 +47,7 @@ pub(in crate::config) fn origin(node: &Node<'_>) -> Read<String> {
     Err(node.refuse(title))
 }
 
-/// Reads the name of an object of ours.
+/// Reads the name of an object that the file declares.
 pub(in crate::config) fn name(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = string(node)?;
     match check_name(text, node.span(), &node.subject()) {
@@ -61,14 +61,14 @@ pub(in crate::config) fn name(node: &Node<'_>) -> Read<Spanned<String>> {
     }
 }
 
-/// Reads the name of a role, or of a shipped one: `pack:role`.
+/// Reads the name of a role of the file, or of a shipped one: `pack:role`.
 pub(in crate::config) fn role(node: &Node<'_>) -> Read<Spanned<String>> {
     let text = string(node)?;
     let problem = text.splitn(2, ':').find_map(|part| check_name(part, node.span(), &node.subject()));
     problem.map_or_else(|| Ok(node.at(text.to_owned())), |problem| Err(node.report(problem)))
 }
 
-/// What is wrong with a name, if it is not a letter or digit and then up to 63 letters, digits, `.`, `_` or `-`.
+/// The problem with a name, unless it is a letter or digit and then up to 63 letters, digits, `.`, `_` or `-`.
 pub(in crate::config) fn check_name(name: &str, span: Span, subject: &str) -> Option<Problem> {
     let first = name.starts_with(|letter: char| letter.is_ascii_alphanumeric());
     let rest = name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-'));
@@ -97,7 +97,7 @@ pub(in crate::config) fn address(node: &Node<'_>) -> Read<Spanned<SocketAddr>> {
     Err(node.report(Problem::error(node.span(), title).help(help)))
 }
 
-/// Reads the name of a host as a `Host` line has it, without a port: in lower case, without a dot at its end.
+/// Reads a host name as in a `Host` header, without a port; returns it in lower case, without a dot at its end.
 pub(in crate::config) fn host(node: &Node<'_>) -> Read<String> {
     let text = string(node)?;
     let name = text.strip_suffix('.').unwrap_or(text);
@@ -137,7 +137,7 @@ pub(in crate::config) fn network(node: &Node<'_>) -> Read<IpNet> {
     })
 }
 
-/// Reads a path; a relative one starts at the folder of the file.
+/// Reads a path; a relative path starts in the folder of the file.
 pub(in crate::config) fn path(node: &Node<'_>) -> Read<Spanned<PathBuf>> {
     line(node).map(|path| path.map(|path| node.base().join(path)))
 }
@@ -155,7 +155,7 @@ pub(in crate::config) fn variable(node: &Node<'_>) -> Read<Spanned<String>> {
     ))
 }
 
-/// Reads an instant: RFC 3339 in a string, or a TOML date and time with its offset.
+/// Reads an instant: RFC 3339 in a string, or a TOML date-time with an offset.
 pub(in crate::config) fn instant(node: &Node<'_>) -> Read<Spanned<Timestamp>> {
     let text = match (node.value().as_datetime(), node.value().as_str()) {
         (Some(date), _) => date.to_string(),
@@ -168,7 +168,7 @@ pub(in crate::config) fn instant(node: &Node<'_>) -> Read<Spanned<Timestamp>> {
     })
 }
 
-/// Reads a SHA-256 digest in hexadecimal. What is none may be the token itself: it is never shown.
+/// Reads a SHA-256 digest in hexadecimal. An invalid value may be the token itself, so no message shows it.
 pub(in crate::config) fn digest(node: &Node<'_>) -> Read<Spanned<[u8; 32]>> {
     let text = string(node).inspect_err(|_| node.hide())?;
     let mut digest = [0; 32];

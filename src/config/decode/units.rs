@@ -1,4 +1,4 @@
-//! Sizes (`"16MiB"`) and durations (`"1.5s"`).
+//! Reads sizes (`"16MiB"`) and durations (`"1.5s"`).
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `[consumers.…]`, `[roles.…]` and `[[grants]]`: who may do what.
+//! `[consumers.…]`, `[roles.…]` and `[[grants]]`: which consumer may do what.
 
 use jiff::Timestamp;
 
@@ -13,13 +13,13 @@ use crate::config::{Spanned, did_you_mean};
 /// A consumer that the file declares.
 #[derive(Clone, Debug)]
 pub struct Consumer {
-    /// What grants and the audit call it.
+    /// The name of the consumer in grants and on the trail.
     pub name: Spanned<String>,
-    /// The digests of its tokens.
+    /// The SHA-256 digests of its tokens.
     pub token_sha256: Vec<Spanned<[u8; 32]>>,
-    /// The number of its requests in a minute, 0 for no limit; absent for the common one.
+    /// The greatest number of its requests per minute, 0 for no limit; absent for the common limit.
     pub requests_per_minute: Option<u32>,
-    /// The number of its requests at a time, 0 for no limit; absent for the common one.
+    /// The greatest number of its requests in flight, 0 for no limit; absent for the common limit.
     pub concurrency: Option<u32>,
 }
 
@@ -35,14 +35,14 @@ impl Consumer {
     }
 }
 
-/// A set of rules.
+/// A named set of rules, as the file writes it.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// What grants call it.
+    /// The name of the role in grants.
     pub name: Spanned<String>,
-    /// What may be done.
+    /// The rules that allow calls.
     pub allow: Vec<Rule>,
-    /// What may not be done, whatever allows it.
+    /// The rules that deny calls; they override `allow`.
     pub deny: Vec<Rule>,
 }
 
@@ -56,29 +56,29 @@ impl Role {
     }
 }
 
-/// What a call must be like for a rule to hold: all of it.
+/// The conditions of a rule; a call must meet all of them.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Where it stands.
+    /// The place of the rule in the text.
     pub span: Span,
-    /// Whether it is only told on the trail what it would decide.
+    /// Whether the rule is a shadow rule: the trail records what it would decide, and it is not enforced.
     pub shadow: bool,
     /// The methods, in upper case, or `*`; absent for any.
     pub methods: Option<Vec<Spanned<String>>>,
     /// The patterns of the path, one of which must match; never empty.
     pub paths: Vec<Spanned<String>>,
-    /// What the query must hold, in the order of the file.
+    /// The conditions on the query, in the order of the file.
     pub query: Vec<Condition>,
-    /// What a JSON body must hold, in the order of the file.
+    /// The conditions on a JSON body, in the order of the file.
     pub body: Vec<Condition>,
 }
 
-/// What a rule wants of one member of the query or the body.
+/// The condition of a rule on one member of the query or the body.
 #[derive(Clone, Debug)]
 pub struct Condition {
     /// The name of the member.
     pub name: Spanned<String>,
-    /// What its value must match.
+    /// The pattern that its value must match.
     pub pattern: Spanned<String>,
 }
 
@@ -102,22 +102,22 @@ impl Rule {
     }
 }
 
-/// Who may do it where.
+/// A grant, as the file writes it: which consumer may do what at which upstream.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// Where it stands.
+    /// The place of the grant in the text.
     pub span: Span,
-    /// Who.
+    /// The name of the consumer.
     pub consumer: Spanned<String>,
-    /// Where.
+    /// The name of the upstream.
     pub upstream: Spanned<String>,
-    /// What: own roles, or shipped ones as in `jumpserver:read-only`; never empty.
+    /// The names of the roles: of the file, or shipped ones as `jumpserver:read-only`; never empty.
     pub roles: Vec<Spanned<String>>,
-    /// In which organisations; the first is used when the caller names none.
+    /// The organisations of the grant; the first is used if the caller names none.
     pub orgs: Vec<Spanned<String>>,
-    /// With which credential; absent for the upstream's.
+    /// The name of the credential; absent for the upstream's default.
     pub credential: Option<Spanned<String>>,
-    /// Until when; absent for always.
+    /// The end of the grant; absent if it never ends.
     pub expires: Option<Spanned<Timestamp>>,
 }
 

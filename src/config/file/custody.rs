@@ -1,4 +1,4 @@
-//! `[custody]` and `[credentials.…]`: where secrets are, never what they are.
+//! `[custody]` and `[credentials.…]`: where the secrets are; the file never contains a secret.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::custody::Kind;
 
-/// The kinds of credential.
+/// The kinds of credential that the file format knows.
 const AVAILABLE_KINDS: &[&str] = &["access-key", "value", "login", "rsa", "client"];
 
-/// How what the store holds is kept.
+/// The settings of the store's custody.
 #[derive(Clone, Debug)]
 pub struct Custody {
-    /// Where the master key comes from. Its span tells a default (which may be made when needed) from a choice.
+    /// The source of the master key. Its span tells a default (whose key may be created) from an explicit setting.
     pub master_key: Spanned<MasterKey>,
-    /// How long the store vouches for what it held after it could be read last; for ever where it is zero.
+    /// How long store data stays in use after the last successful read of the store; for ever if it is zero.
     pub store_bound: Duration,
 }
 
-/// Where the master key comes from.
+/// The source of the master key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterKey {
     /// It is the content of a file.
@@ -50,7 +50,7 @@ impl Custody {
     }
 }
 
-/// The store is looked at four times a second, and a look may take its time.
+/// Reads `store_bound`. The store is polled four times a second, and a poll may take some time.
 fn bound(node: &Node<'_>) -> Read<Duration> {
     let read = duration(Duration::ZERO..=Duration::from_hours(24))(node)?;
     if read.is_zero() || read >= Duration::from_secs(1) {
@@ -74,12 +74,12 @@ impl MasterKey {
     }
 }
 
-/// Where a secret is.
+/// The place where a secret is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// In a file.
+    /// The path of a file.
     File(PathBuf),
-    /// In an environment variable.
+    /// The name of an environment variable.
     Env(String),
 }
 
@@ -99,43 +99,43 @@ impl Reference {
 /// A credential that the file refers to.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// What grants and upstreams call it.
+    /// The name of the credential in grants and upstreams.
     pub name: Spanned<String>,
-    /// What it consists of.
+    /// The parts of the credential.
     pub material: Material,
 }
 
-/// What a credential consists of.
+/// The parts of a credential, by its kind.
 #[derive(Clone, Debug)]
 pub enum Material {
     /// A key that signs requests.
     AccessKey {
-        /// The public half.
+        /// The id of the key, which is public.
         id: Spanned<String>,
         /// Where the secret half is.
         secret: Spanned<Reference>,
     },
     /// A secret that is sent as it is.
     Value(Spanned<Reference>),
-    /// Name and password.
+    /// A user name and a password.
     Login {
-        /// The name.
+        /// The user name.
         username: Spanned<String>,
         /// Where the password is.
         password: Spanned<Reference>,
     },
-    /// A key that signs by RSA.
+    /// A key for RSA signatures.
     Rsa {
-        /// Its id.
+        /// The id of the key.
         id: Spanned<String>,
         /// Where the key is, in PEM.
         key: Spanned<Reference>,
     },
     /// An OAuth 2.0 client.
     Client {
-        /// Its id.
+        /// The id of the client.
         id: Spanned<String>,
-        /// Where its secret is.
+        /// Where the client's secret is.
         secret: Spanned<Reference>,
     },
 }
@@ -156,7 +156,7 @@ impl Credential {
 }
 
 impl Material {
-    /// Its kind.
+    /// The kind of the credential.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -168,7 +168,7 @@ impl Material {
         }
     }
 
-    /// What of it is no secret, and where the secret is.
+    /// The public part, if any, and the reference to the secret.
     #[must_use]
     pub const fn parts(&self) -> (Option<&Spanned<String>>, &Spanned<Reference>) {
         match self {

@@ -1,4 +1,4 @@
-//! `[audit]`.
+//! `[audit]`: the settings of the trail and its sinks.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,42 +11,42 @@ use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
 use crate::config::{Declared, Spanned};
 
-/// How calls are recorded.
+/// The settings of the audit trail.
 #[derive(Clone, Debug)]
 pub struct Audit {
     /// The folder of the segments.
     pub dir: Spanned<PathBuf>,
-    /// When a record counts as kept.
+    /// When the gateway considers a record as stored.
     pub durability: Durability,
     /// The size at which a new segment is begun, in bytes.
     pub rotate: u64,
-    /// What the trail is called in its heads.
+    /// The name of the trail in its signed heads.
     pub origin: String,
-    /// After how many events a head is signed.
+    /// The number of events after which a head is signed.
     pub head_events: u64,
-    /// How long an event waits for a head at most.
+    /// The longest time that an event waits for a signed head.
     pub head_interval: Duration,
-    /// How long a closed segment stays as it is until it is compressed.
+    /// How long a closed segment stays uncompressed.
     pub compress_after: Duration,
-    /// How long events are kept; absent: for ever.
+    /// How long events are kept; absent for ever.
     pub keep: Option<Duration>,
-    /// How many bytes all segments may have together; absent: any.
+    /// The greatest size of all segments together, in bytes; absent for no limit.
     pub keep_size: Option<u64>,
-    /// Where events are taken as they come.
+    /// The sinks that receive events as they are recorded.
     pub sinks: Declared<Sink>,
 }
 
-/// When a record counts as kept.
+/// When the gateway considers a record as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// When it is on the disk, before the call is forwarded.
+    /// When it is flushed to the disk, before the call is forwarded.
     Sync,
-    /// When it is queued; it is on the disk within 10 ms.
+    /// When it is queued; it is flushed to the disk within 10 ms.
     Batched,
 }
 
 impl Audit {
-    /// All that it says, wherever in the file it says so.
+    /// All settings, wherever in the file they stand, for a comparison.
     #[must_use]
     pub fn settings(&self) -> impl PartialEq + use<> {
         let heads = (self.origin.clone(), self.head_events, self.head_interval);

@@ -1,4 +1,4 @@
-//! `[limits]`: what nothing may exceed.
+//! `[limits]`: upper bounds of requests, connections and times.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,42 +11,43 @@ use crate::config::decode::units::{duration, size};
 use crate::config::decode::{Node, Read, Table};
 use crate::gateway::limits::USUAL_SHARE;
 
-/// What nothing may exceed.
+/// The upper bounds of requests, connections and times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The length of a request's body, in bytes.
+    /// The greatest length of a request's body, in bytes.
     pub max_body: u64,
-    /// The length of a body that rules look at, in bytes.
+    /// The greatest length of a body that rules read, in bytes.
     pub max_judged_body: u64,
-    /// The length of a request's header block, in bytes.
+    /// The greatest length of a request's header block, in bytes.
     pub max_header_bytes: u64,
-    /// The number of a request's header lines.
+    /// The greatest number of a request's header lines.
     pub max_headers: u32,
-    /// The length of a request's target, in bytes.
+    /// The greatest length of a request's target, in bytes.
     pub max_target_bytes: u64,
-    /// The time a request's head may take.
+    /// The time-out of a request's head.
     pub header_timeout: Duration,
     /// The time in which a request's body must bring at least 1 KiB.
     pub body_timeout: Duration,
-    /// The time a request's body may take in all.
+    /// The time-out of a request's whole body.
     pub body_total: Duration,
-    /// The time the upstream may take to connect and begin an answer, and the longest pause within one.
+    /// The time-out of the upstream's connection and of the start of its answer, and the longest pause within an
+    /// answer.
     pub upstream_timeout: Duration,
-    /// The time a connection may be kept with no request begun.
+    /// How long a connection without a request is kept.
     pub idle_timeout: Duration,
-    /// The number of connections in all.
+    /// The greatest number of connections in all.
     pub connections: u32,
-    /// The number of connections of one address; 0 for no limit; the default is at most half of all.
+    /// The greatest number of connections from one address; 0 for no limit. The default is at most half of all.
     pub connections_per_address: u32,
-    /// Networks of front proxies, each of whose addresses may have any number of connections.
+    /// Networks of trusted front proxies; each of their addresses may have any number of connections.
     pub trusted_proxies: Vec<IpNet>,
-    /// The number of failed authentications of one address in a minute; 0 for no limit.
+    /// The greatest number of failed authentications from one address per minute; 0 for no limit.
     pub auth_failures_per_minute: u32,
-    /// The number of refusals of one address in a minute that are recorded one by one; 0 for all.
+    /// The number of refusals per address and minute that are recorded one by one; 0 for all.
     pub refusals_per_minute: u32,
-    /// The number of requests of one consumer in a minute; 0 for no limit.
+    /// The greatest number of requests of one consumer per minute; 0 for no limit.
     pub requests_per_minute: u32,
-    /// The number of requests of one consumer at a time; 0 for no limit.
+    /// The greatest number of requests of one consumer in flight; 0 for no limit.
     pub concurrency: u32,
 }
 
@@ -110,14 +111,14 @@ impl Limits {
     }
 }
 
-/// How long a wait may be set to.
+/// The range of configurable time-outs.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 
-/// How long a request's header block may be set to, in bytes: a single longer name is beyond the HTTP library.
+/// The range of a request's header block, in bytes: the HTTP library accepts no longer single name.
 const HEADERS: RangeInclusive<u64> = 64..=60 << 10;
-/// How long a request's target may be set to, in bytes: its canonical form may be three times as long, and a
-/// target of 64 KiB is beyond the HTTP library.
+/// The range of a request's target, in bytes. Its canonical form may be three times as long, and the HTTP library does
+/// not accept a target of 64 KiB.
 const TARGET: RangeInclusive<u64> = 64..=16 << 10;
 
-/// The most header lines that can be allowed: [`MAX_HEADERS`](crate::framing::MAX_HEADERS).
+/// The greatest configurable number of header lines: [`MAX_HEADERS`](crate::framing::MAX_HEADERS).
 const MOST_HEADERS: u32 = 256;

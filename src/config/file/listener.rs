@@ -1,4 +1,4 @@
-//! `[[listeners]]` and `[admin]`.
+//! `[[listeners]]` and `[admin]`: the addresses that the gateway listens on.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::{address, host, path};
 use crate::config::decode::{Node, Read, Table};
 
-/// A socket on which consumers are listened to.
+/// A listener for consumers.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// The address it is bound to.
+    /// The address and port to listen on.
     pub address: Spanned<SocketAddr>,
-    /// How it is encrypted; absent for plain HTTP.
+    /// The TLS settings; absent for plain HTTP.
     pub tls: Option<Tls>,
-    /// Whether tokens may cross the network readable.
+    /// Whether tokens may cross the network in plaintext.
     pub insecure_plaintext: bool,
 }
 
@@ -39,14 +39,14 @@ impl Default for Listener {
     }
 }
 
-/// What a listener needs to encrypt.
+/// The TLS settings of a listener.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The certificate chain, in PEM.
+    /// The path of the certificate chain, in PEM.
     pub cert: Spanned<PathBuf>,
-    /// Its private key, in PEM.
+    /// The path of its private key, in PEM.
     pub key: Spanned<PathBuf>,
-    /// Those who vouch for consumers, in PEM; absent if consumers need no certificate.
+    /// The path of the authorities that sign consumers' certificates, in PEM; absent if consumers need no certificate.
     pub client_ca: Option<Spanned<PathBuf>>,
 }
 
@@ -61,16 +61,16 @@ impl Tls {
     }
 }
 
-/// Where operators are listened to.
+/// The listener for operators.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The address it is bound to.
+    /// The address and port to listen on.
     pub address: Spanned<SocketAddr>,
-    /// How it is encrypted; absent for plain HTTP.
+    /// The TLS settings; absent for plain HTTP.
     pub tls: Option<Tls>,
     /// Whether it may speak plain HTTP beyond this host.
     pub insecure_plaintext: Spanned<bool>,
-    /// The names by which it is called, beside `localhost`: in lower case, without a dot at their end.
+    /// The accepted host names besides `localhost`: in lower case, without a dot at the end.
     pub hosts: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
-//! What the configuration file says, section by section, each with its default.
+//! The content of the configuration file, section by section, each with its defaults.
 //!
-//! These types mirror the text. Values that a later check may complain about know their place ([`Spanned`]).
+//! These types mirror the text. Values that a later check may complain about carry their place ([`Spanned`]).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -34,34 +34,34 @@ pub use scheme::{
 pub use sink::{Sink, SinkKind};
 pub use upstream::{Cookies, ForwardedFor, Health, Profile, TrailingSlash, Upstream};
 
-/// The whole file.
+/// The content of the whole file.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The folder of the store, the audit and the keys.
+    /// The folder of the store, the trail and the keys.
     pub state_dir: Spanned<PathBuf>,
     /// The number of workers; 0 for one per core.
     pub workers: usize,
-    /// Where consumers are listened to.
+    /// The listeners for consumers.
     pub listeners: Vec<Listener>,
-    /// Where operators are listened to.
+    /// The listener for operators.
     pub admin: Admin,
-    /// How calls are recorded.
+    /// The settings of the audit trail.
     pub audit: Audit,
-    /// How stored credentials are sealed.
+    /// The settings by which stored credentials are sealed.
     pub custody: Custody,
-    /// What nothing may exceed.
+    /// The upper bounds of requests, connections and times.
     pub limits: Limits,
-    /// Where calls are forwarded to.
+    /// The upstreams to which calls are forwarded.
     pub upstreams: Declared<Upstream>,
     /// The credentials that the file refers to.
     pub credentials: Declared<Credential>,
-    /// Which upstream a call is for, in the order of the file.
+    /// The routes from hosts and paths to upstreams, in the order of the file.
     pub routes: Vec<Route>,
     /// The consumers that the file declares.
     pub consumers: Declared<Consumer>,
-    /// What may be done, in sets of rules.
+    /// The roles: named sets of rules.
     pub roles: Declared<Role>,
-    /// Who may do it where, in the order of the file.
+    /// The grants, in the order of the file.
     pub grants: Vec<Grant>,
 }
 

@@ -1,4 +1,4 @@
-//! `[[routes]]`.
+//! `[[routes]]`: which upstream a call is for.
 
 use crate::config::Spanned;
 use crate::config::decode::text::{line, name, visible};
@@ -6,16 +6,16 @@ use crate::config::decode::{Node, Read, Table};
 use crate::config::problem::Problem;
 use crate::config::span::Span;
 
-/// Which upstream a call is for.
+/// The route of calls to an upstream.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Where it stands.
+    /// The place of the route in the text.
     pub span: Span,
-    /// The host that the call must name; absent for any.
+    /// The host that the call must name; absent for any host.
     pub host: Option<Spanned<String>>,
-    /// What the path of the call must start with; it starts with `/`.
+    /// The prefix of the call's path; it starts with `/`.
     pub prefix: Spanned<String>,
-    /// The upstream.
+    /// The name of the upstream.
     pub upstream: Spanned<String>,
 }
 

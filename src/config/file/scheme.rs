@@ -1,4 +1,4 @@
-//! `scheme` of `[upstreams.…]`.
+//! `scheme` of `[upstreams.…]`: how a credential is put on a request.
 
 use std::time::Duration;
 
@@ -13,165 +13,165 @@ use crate::config::decode::units::duration;
 use crate::config::decode::{Node, Read, Table};
 use crate::custody::Kind;
 
-/// The schemes.
+/// The names of the schemes.
 const AVAILABLE_SCHEMES: &[&str] =
     &["access-key", "header", "bearer", "token", "login", "rsa", "client-credentials"];
 
-/// How a pass may be sent beside `"bearer"` and `"token"`.
+/// The carriers of an access token besides `"bearer"` and `"token"`.
 const AVAILABLE_CARRIERS: &[&str] = &["header", "cookie"];
 
 /// How a credential is put on a request.
 #[derive(Clone, Debug)]
 pub enum Scheme {
-    /// By a signature over some of its header lines.
+    /// A signature over some of its header lines.
     AccessKey(AccessKey),
-    /// In a header line of its own.
+    /// A header line of its own.
     Header {
         /// The name of the header.
         name: Spanned<String>,
     },
-    /// As `Authorization: Bearer`.
+    /// The header `Authorization: Bearer`.
     Bearer,
-    /// As `Authorization: Token`.
+    /// The header `Authorization: Token`.
     Token,
-    /// By what the upstream gives for name and password.
+    /// An access token or cookie that the upstream issues for user name and password.
     Login(Box<Login>),
-    /// By a signature with an RSA key.
+    /// A signature with an RSA key.
     Rsa(Rsa),
-    /// By the token that an OAuth 2.0 client is given.
+    /// An access token that an OAuth 2.0 client obtains.
     ClientCredentials(ClientCredentials),
 }
 
 /// The settings of `scheme.access-key`.
 #[derive(Clone, Debug, Default)]
 pub struct AccessKey {
-    /// What is signed, in this order; absent for the usual.
+    /// The signed parts, in this order; absent for the default.
     pub headers: Option<Vec<Spanned<String>>>,
-    /// With what; absent for the usual.
+    /// The algorithm of the signature; absent for the default.
     pub algorithm: Option<Spanned<String>>,
 }
 
-/// The settings of `scheme.login`; what is absent is as the preset has it.
+/// The settings of `scheme.login`; absent ones have the values of the preset.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// A product whose login is known; absent for the profile's.
+    /// The product whose login is known; absent for the profile's preset.
     pub preset: Option<Preset>,
-    /// Where the login is, below the endpoint's base path.
+    /// The path of the login, below the endpoint's base path.
     pub path: Option<Spanned<String>>,
-    /// How name and password are sent.
+    /// The encoding of the login's body.
     pub body: Option<Body>,
-    /// What the name is called there.
+    /// The body member of the user name.
     pub username: Option<Spanned<String>>,
-    /// What the password is called there.
+    /// The body member of the password.
     pub password: Option<Spanned<String>>,
-    /// Where in the answer the token is.
+    /// The JSON pointer to the token in the answer.
     pub token: Option<Spanned<String>>,
-    /// Which cookie the answer sets, instead.
+    /// The name of the cookie that the answer sets, instead of a token.
     pub cookie: Option<Spanned<String>>,
-    /// How it is put on requests.
+    /// How the token is put on requests.
     pub send: Option<Spanned<Carrier>>,
-    /// Where in the answer it is told when it ends.
+    /// The JSON pointer to the expiry in the answer.
     pub expires: Option<Spanned<String>>,
-    /// How long it is good where the answer does not tell.
+    /// The lifetime of the token if the answer gives none.
     pub life: Option<Duration>,
-    /// By what an answer says that the login failed or has ended.
+    /// How an answer shows that the login failed or has expired.
     pub failed: Option<Failed>,
-    /// How it is renewed without the password.
+    /// How the token is refreshed without the password.
     pub refresh: Option<Refresh>,
 }
 
 /// The settings of `scheme.rsa`.
 #[derive(Clone, Debug)]
 pub struct Rsa {
-    /// What kind of signature.
+    /// The kind of signature.
     pub form: RsaForm,
-    /// What is signed, in this order, where that can be chosen; absent for the usual.
+    /// The signed parts, in this order, if the kind allows a choice; absent for the default.
     pub headers: Option<Vec<Spanned<String>>>,
 }
 
 /// The kinds of RSA signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RsaForm {
-    /// `JumpCloud`'s System Context.
+    /// The System Context of `JumpCloud`.
     SystemContext,
-    /// That of draft-cavage.
+    /// The signature of draft-cavage-http-signatures.
     Cavage,
 }
 
 /// The settings of `scheme.client-credentials`.
 #[derive(Clone, Debug)]
 pub struct ClientCredentials {
-    /// Where tokens are given; absent for the profile's place.
+    /// The URL that issues tokens; absent for the profile's URL.
     pub token_url: Option<Spanned<String>>,
-    /// What they are asked for; absent for the profile's.
+    /// The scope of the tokens; absent for the profile's scope.
     pub scope: Option<Spanned<String>>,
-    /// How the client proves itself.
+    /// How the client authenticates itself.
     pub auth: Auth,
-    /// How long a token is good where the answer does not tell; absent for the usual.
+    /// The lifetime of a token if the answer gives none; absent for the default.
     pub life: Option<Duration>,
 }
 
-/// How an OAuth 2.0 client proves itself.
+/// How an OAuth 2.0 client authenticates itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// As `Authorization: Basic`.
+    /// In the header `Authorization: Basic`.
     Basic,
-    /// In the body.
+    /// In the body, as form members.
     Form,
 }
 
 /// A product whose login is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// `JumpServer`'s.
+    /// The login of `JumpServer`.
     JumpServer,
-    /// Foresight's.
+    /// The login of Foresight.
     Foresight,
-    /// The in-house backend's, with a token in the answer.
+    /// The login of the in-house backend, with a token in the answer.
     OpsToken,
-    /// The in-house backend's, with a cookie.
+    /// The login of the in-house backend, with a cookie.
     OpsCookie,
 }
 
-/// How members are sent.
+/// The encoding of a login's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// As a JSON object.
+    /// A JSON object.
     Json,
-    /// As an HTML form sends them.
+    /// An HTML form (`application/x-www-form-urlencoded`).
     Form,
 }
 
-/// How a pass is put on requests.
+/// How an access token is put on requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// As `Authorization: Bearer`.
+    /// In the header `Authorization: Bearer`.
     Bearer,
-    /// As `Authorization: Token`.
+    /// In the header `Authorization: Token`.
     Token,
-    /// In a header line of its own.
+    /// In the header of this name.
     Header(String),
-    /// As a cookie.
+    /// In the cookie of this name.
     Cookie(String),
 }
 
-/// By what an answer says that a login failed or has ended.
+/// How an answer shows that a login failed or has expired.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// Which member of it.
+    /// The JSON pointer to the member that shows it.
     pub pointer: Spanned<String>,
-    /// What the member is then.
+    /// The value of the member in that case.
     pub equals: Value,
 }
 
-/// How a pass is renewed without the password.
+/// How an access token is refreshed without the password.
 #[derive(Clone, Debug)]
 pub struct Refresh {
-    /// Where, below the endpoint's base path.
+    /// The path of the refresh, below the endpoint's base path.
     pub path: Spanned<String>,
-    /// Where in a login's answer the refresh token is; absent for the usual.
+    /// The JSON pointer to the refresh token in a login's answer; absent for the default.
     pub token: Option<Spanned<String>>,
-    /// What it is called when it is sent; absent for the usual.
+    /// The body member of the refresh token; absent for the default.
     pub member: Option<Spanned<String>>,
 }
 
@@ -193,7 +193,7 @@ impl Scheme {
         scheme
     }
 
-    /// The kind of credential that it puts on.
+    /// The kind of credential that the scheme uses.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -271,7 +271,7 @@ impl Login {
     }
 }
 
-/// How long what an upstream gives may be good.
+/// Reads the lifetime of what an upstream issues.
 fn life(node: &Node<'_>) -> Read<Duration> {
     duration(Duration::from_secs(1)..=Duration::from_hours(365 * 24))(node)
 }
@@ -301,7 +301,7 @@ impl Failed {
     }
 }
 
-/// Reads what JSON has as well: a string, a whole number, true or false.
+/// Reads a value that JSON has too: a string, a whole number, true or false.
 fn json(node: &Node<'_>) -> Read<Value> {
     let (read, mistyped) = (node.value(), || node.report_type("a string, a whole number, true or false"));
     if let Some(truth) = read.as_bool() {
@@ -327,7 +327,7 @@ impl Refresh {
     }
 }
 
-/// The words of `send`.
+/// The possible words of `send`.
 #[derive(Clone, Copy)]
 enum Word {
     Bearer,

@@ -1,4 +1,4 @@
-//! `[audit.sinks.…]`: where events are taken as they come.
+//! `[audit.sinks.…]`: receivers of events as they are recorded.
 
 use std::path::PathBuf;
 
@@ -9,37 +9,37 @@ use crate::config::decode::scalar::boolean;
 use crate::config::decode::text::path;
 use crate::config::decode::{Node, Read, Table};
 
-/// Where events are taken.
+/// A sink, which receives events.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// What its place and the logs call it.
+    /// The name of the sink in its cursor file and in logs.
     pub name: Spanned<String>,
-    /// What it is.
+    /// The kind of the sink.
     pub kind: Spanned<SinkKind>,
-    /// Where it is reached.
+    /// The URL of the sink.
     pub url: Option<Spanned<String>>,
-    /// The file of a witness.
+    /// The file that a witness writes.
     pub file: Option<Spanned<PathBuf>>,
-    /// Where the bearer token is.
+    /// The reference to the bearer token.
     pub token: Option<Spanned<Reference>>,
-    /// Those who vouch for it instead of the public authorities, in PEM.
+    /// The path of the certificate authorities to trust instead of the public ones, in PEM.
     pub ca_file: Option<Spanned<PathBuf>>,
-    /// Whether it may be reached in clear beyond this host.
+    /// Whether the sink may be reached in plaintext beyond this host.
     pub insecure_plaintext: bool,
 }
 
-/// What a sink is.
+/// The kinds of sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     /// Lines on standard output.
     Stdout,
-    /// RFC 5424 over TCP or TLS.
+    /// Syslog messages (RFC 5424) over TCP or TLS.
     Syslog,
-    /// Posts of JSON arrays.
+    /// HTTP posts of JSON arrays.
     Http,
-    /// Posts of logs, as OpenTelemetry has them.
+    /// HTTP posts of OpenTelemetry logs (OTLP).
     Otlp,
-    /// Heads alone, into a file or by posts.
+    /// Only the signed heads, written to a file or posted.
     Witness,
 }
 
@@ -83,7 +83,7 @@ impl Sink {
         }
     }
 
-    /// What is missing, or too much.
+    /// What is missing or not allowed for this kind of sink, as the end of a message.
     fn missing_key(&self) -> Option<&'static str> {
         let alone = self.token.is_none() && self.ca_file.is_none();
         let wrong = match (self.kind.value, self.url.is_some(), self.file.is_some()) {

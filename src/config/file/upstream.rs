@@ -1,4 +1,4 @@
-//! `[upstreams.…]`.
+//! `[upstreams.…]`: the products that calls are forwarded to.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,62 +17,62 @@ use crate::transport::{Network, NoNetwork};
 /// A product that calls are forwarded to.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// What routes and grants call it.
+    /// The name of the upstream in routes and grants.
     pub name: Spanned<String>,
-    /// What is known of it.
+    /// The profile of the product, which sets its defaults.
     pub profile: Spanned<Profile>,
     /// Its URL, or the first of several; a path here is the base path.
     pub endpoint: Spanned<String>,
-    /// Further URLs that it is reached at.
+    /// The URLs of further endpoints.
     pub others: Vec<Spanned<String>>,
-    /// How the health of its endpoints is looked at; absent for the profile's way.
+    /// The settings of the endpoints' health checks; absent for the profile's.
     pub health: Option<Spanned<Health>>,
-    /// Addresses that it may have beyond the usual.
+    /// Networks of addresses that it may have beyond those allowed by default.
     pub allow_addresses: Vec<Network>,
-    /// The organisation of grants that name none.
+    /// The organisation for grants that name none.
     pub org: Option<Spanned<String>>,
-    /// Names of organisations, each with its id.
+    /// The names of organisations, each with its id.
     pub org_names: Vec<(Spanned<String>, Spanned<String>)>,
-    /// The credential of grants that name none.
+    /// The credential for grants that name none.
     pub credential: Option<Spanned<String>>,
-    /// Those who vouch for it instead of the public authorities, in PEM.
+    /// The path of the certificate authorities to trust instead of the public ones, in PEM.
     pub ca_file: Option<Spanned<PathBuf>>,
-    /// What happens to the slash at the end of a path; absent for the profile's way.
+    /// What happens to the slash at the end of a path; absent for the profile's default.
     pub trailing_slash: Option<TrailingSlash>,
-    /// Patterns of the paths to which none is added; absent for the profile's.
+    /// Patterns of the paths to which no slash is added; absent for the profile's.
     pub slashless: Option<Vec<Spanned<String>>>,
-    /// Whether its 401 comes before anything is done; absent for what is known of the profile.
+    /// Whether the upstream answers 401 before it changes anything; absent for the profile's default.
     pub repeat_after_401: Option<bool>,
     /// The top-level JSON members whose links are rewritten; absent for the profile's.
     pub link_members: Option<Vec<Spanned<String>>>,
     /// Whether the endpoint's base path is part of the signed path.
     pub sign_base_path: bool,
-    /// What happens to cookies; absent for the profile's way.
+    /// What happens to cookies; absent for the profile's default.
     pub cookies: Option<Cookies>,
-    /// Names of a consumer's headers that it receives beside the usual, `*` standing for any text.
+    /// Names of a consumer's headers that the upstream receives besides the default ones; `*` stands for any text.
     pub pass_headers: Vec<Spanned<String>>,
-    /// The paths at which it may be asked for a part of a body, although its credential is good for any request.
+    /// The paths at which calls may ask for a part of a body, although the credential is valid for any request.
     pub range_paths: Vec<Spanned<String>>,
-    /// Whether it is told whom a call is for.
+    /// Whether the upstream learns the consumer's address.
     pub forwarded_for: ForwardedFor,
-    /// How long an idle connection to it is kept; absent for the profile's time.
+    /// How long an idle connection to the upstream is kept; absent for the profile's time.
     pub pool_idle: Option<Duration>,
-    /// Whether it may be reached in clear beyond this host.
+    /// Whether the upstream may be reached in plaintext beyond this host.
     pub insecure_plaintext: Spanned<bool>,
     /// How the credential is put on a request.
     pub scheme: Spanned<Scheme>,
 }
 
-/// How the health of an upstream's endpoints is looked at.
+/// The settings of the health checks of an upstream's endpoints.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// Where it is told, below the base path; absent for the profile's.
+    /// The path of the health check, below the base path; absent for the profile's path.
     pub path: Option<Spanned<String>>,
-    /// How often it is asked for; never where that is nothing.
+    /// The interval of the checks; `None` for no checks.
     pub interval: Option<Duration>,
 }
 
-/// What is known of an upstream product.
+/// The profile of an upstream product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// The bastion `JumpServer`.
@@ -81,39 +81,39 @@ pub enum Profile {
     JumpCloud,
     /// The platform `Foresight`.
     Foresight,
-    /// Nothing in particular.
+    /// No product in particular.
     Plain,
 }
 
 /// What happens to the slash at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrailingSlash {
-    /// It is added where it is missing.
+    /// A missing slash is added.
     Add,
-    /// It is left as it is.
+    /// The path stays as it is.
     Keep,
 }
 
-/// What happens to cookies, both ways.
+/// What happens to cookies of requests and answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookies {
-    /// They are dropped.
+    /// Cookies are dropped.
     Strip,
-    /// They are passed on.
+    /// Cookies are passed on.
     Pass,
 }
 
-/// Whom an upstream is told that a call is for.
+/// What the upstream learns of the consumer's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedFor {
-    /// Nobody.
+    /// The upstream learns nothing.
     None,
-    /// The consumer's address, in `X-Forwarded-For`.
+    /// The upstream gets the consumer's address in `X-Forwarded-For`.
     Consumer,
 }
 
 impl Profile {
-    /// The product that it is of; none of [`Profile::Plain`], which may stand for any.
+    /// The product of the profile; `None` for [`Profile::Plain`], which may stand for any product.
     #[must_use]
     pub const fn product(self) -> Option<&'static str> {
         match self {
@@ -203,7 +203,7 @@ fn network(node: &Node<'_>) -> Read<Network> {
     })
 }
 
-/// The name of a header that passes, or a pattern of such.
+/// Reads the name of a header to pass on, or a pattern of such names.
 fn pass_header(node: &Node<'_>) -> Read<Spanned<String>> {
     let name = visible(node)?;
     match check_added(&name.value) {
@@ -215,7 +215,7 @@ fn pass_header(node: &Node<'_>) -> Read<Spanned<String>> {
     }
 }
 
-/// `endpoint`, or `endpoints`: the first, and the others.
+/// Reads `endpoint` or `endpoints`: the first URL, and the others.
 fn read_endpoints(table: &mut Table<'_>) -> Read<(Spanned<String>, Vec<Spanned<String>>)> {
     let several = table.optional("endpoints", |node| {
         let mut endpoints = node.list(one_endpoint)?.into_iter();

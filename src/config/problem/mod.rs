@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file: all of it, each with its place.
+//! The problems of a configuration file: all of them, each with its place.
 
 pub(super) mod redact;
 pub(super) mod render;
@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 use super::span::{Span, line_starts};
 
-/// How much a problem weighs.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// The file cannot be used.
     Error,
-    /// The file can be used, and its author should know.
+    /// The file can be used, but its author should know of the problem.
     Warning,
 }
 
-/// One thing that is wrong: what, where, and what to do about it.
+/// One problem: what is wrong, where, and what to do about it.
 ///
-/// No part of it may hold a value that could be a secret.
+/// No part of it may contain a value that could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub(super) level: Level,
@@ -31,31 +31,31 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that makes the file unusable; [`Span::NOWHERE`] for one of the file as a whole.
+    /// Makes a problem that makes the file unusable; its span is [`Span::NOWHERE`] if it concerns the whole file.
     #[must_use]
     pub fn error(span: Span, title: impl Into<String>) -> Self {
         Self::new(Level::Error, span, title.into())
     }
 
-    /// A problem that the file can be used with.
+    /// Makes a problem with which the file can still be used.
     #[must_use]
     pub fn warning(span: Span, title: impl Into<String>) -> Self {
         Self::new(Level::Warning, span, title.into())
     }
 
-    /// Says something beside the underlined text.
+    /// Sets the text beside the underlined part.
     #[must_use]
     pub fn label(self, label: impl Into<String>) -> Self {
         Self { label: Some(label.into()), ..self }
     }
 
-    /// Says what to do.
+    /// Sets the advice on what to do.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Says what to do, if there is something to say.
+    /// Sets the advice on what to do, if there is any.
     #[must_use]
     pub fn help_if(self, help: Option<String>) -> Self {
         Self { help: help.or(self.help), ..self }
@@ -67,19 +67,19 @@ impl Problem {
         Self { related: Some((span, label.into())), ..self }
     }
 
-    /// How much it weighs.
+    /// The severity of the problem.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Where it is.
+    /// The place of the problem in the text.
     #[must_use]
     pub fn span(&self) -> Span {
         self.span
     }
 
-    /// What is wrong.
+    /// The message that says what is wrong.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.title
@@ -90,7 +90,7 @@ impl Problem {
     }
 }
 
-/// Every problem found in one file, with the text that is needed to show them.
+/// All problems found in one file, with the text that is needed to show them.
 #[derive(Debug, Clone)]
 pub struct Problems {
     pub(super) path: PathBuf,
@@ -100,41 +100,41 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// No problem so far, with the file at `path` that reads `text`.
+    /// An empty list of problems of the file at `path`, whose text is `text`.
     #[must_use]
     pub fn new(path: &Path, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned(), found: Vec::new(), hidden: Vec::new() }
     }
 
-    /// Adds a problem; the same one is shown once.
+    /// Adds a problem; equal problems are shown once.
     pub fn push(&mut self, problem: Problem) {
         self.found.push(problem);
     }
 
-    /// Never shows this part of the text, because it may be a secret.
+    /// Marks a part of the text as a possible secret, so that it is never shown.
     pub fn hide(&mut self, span: Span) {
         self.hidden.push(span);
     }
 
-    /// Whether nothing is wrong, not even a warning.
+    /// Whether there are no problems, not even warnings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// Whether the file cannot be used.
+    /// Whether there are errors, so that the file cannot be used.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.count(Level::Error) > 0
     }
 
-    /// How many there are of a level.
+    /// The number of problems of this level.
     #[must_use]
     pub fn count(&self, level: Level) -> usize {
         self.sorted().iter().filter(|problem| problem.level == level).count()
     }
 
-    /// Every problem once, in the order of the text; those of the file as a whole come last.
+    /// All problems without duplicates, in the order of the text; those of the whole file come last.
     #[must_use]
     pub fn sorted(&self) -> Vec<&Problem> {
         let mut sorted: Vec<&Problem> = self.found.iter().collect();
@@ -143,8 +143,8 @@ impl Problems {
         sorted
     }
 
-    /// Forgets, of what follows the first `of_syntax` problems, what they may have brought about: in a text that is not
-    /// TOML, the value beside an error is the parser's invention.
+    /// Removes problems that syntax errors may have caused. The first `of_syntax` problems are the syntax errors; in a
+    /// text that is not TOML, the parser invents the value beside an error.
     pub(super) fn forgive_torn(&mut self, of_syntax: usize) {
         let later = self.found.split_off(of_syntax.min(self.found.len()));
         let starts = line_starts(&self.text);
@@ -155,14 +155,14 @@ impl Problems {
         self.found.extend(kept);
     }
 
-    /// Writes all problems for people, the offending text underlined, secrets masked.
+    /// Renders all problems for people: the affected text is underlined, and secrets are masked.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         render::text(self, colour)
     }
 
-    /// Writes all problems for programs: a list of objects with `file`, `line`, `column`, `level`, `message`,
-    /// and where known `label`, `help` and `related`. Lines and columns count from 1, columns in characters.
+    /// Converts all problems to JSON for programs: a list of objects with `file`, `line`, `column`, `level`, `message`
+    /// and, where known, `label`, `help` and `related`. Lines and columns count from 1, columns in characters.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         render::json(self)

@@ -1,13 +1,13 @@
-//! Finds what could be a secret in the text of the file, so that no message shows it.
+//! Finds possible secrets in the text of the file, so that no message shows them.
 //!
-//! It is generous: a masked name costs a glance at the file, a secret in a build log costs its rotation.
+//! It masks generously: a masked name costs a look at the file, a secret in a build log costs its rotation.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::span::Span;
 
-/// Hides, in a document that was read, every value that stands where a secret could.
+/// Hides, in a parsed document, every value that stands where a secret could.
 pub(in crate::config) fn document(root: &DeTable<'_>, hide: &mut dyn FnMut(Span)) {
     table(root, "", false, hide);
 }
@@ -24,7 +24,7 @@ pub(in crate::config) fn leaves(value: &Spanned<DeValue<'_>>, hide: &mut dyn FnM
     }
 }
 
-/// Hides every comment that speaks of a secret: often one that was commented out.
+/// Hides every comment that mentions a secret: it is often one that was commented out.
 pub(in crate::config) fn comments(text: &str, hide: &mut dyn FnMut(Span)) {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -37,7 +37,7 @@ pub(in crate::config) fn comments(text: &str, hide: &mut dyn FnMut(Span)) {
     }
 }
 
-/// Hides, in a text that cannot be read as TOML, the rest of every line that could hold a secret.
+/// Hides the rest of every line that could contain a secret, in a text that cannot be parsed as TOML.
 pub(in crate::config) fn lines(text: &str, hide: &mut dyn FnMut(Span)) {
     let mut fragile = false;
     let mut fence: Option<&str> = None;
@@ -95,26 +95,26 @@ fn hide_secrets(
     }
 }
 
-/// Keys within a credential whose values say where a secret is, or whose it is.
+/// Keys within a credential whose values are references or names, not secrets.
 const PLAIN: [&str; 5] = ["file", "env", "id", "username", "name"];
 
-/// Whether a top-level key, or a line that starts with one, leads to secrets.
+/// Whether a top-level key, or a line that starts with one, contains secrets.
 fn is_vault(key: &str) -> bool {
     key.starts_with("credentials") || key.starts_with("custody")
 }
 
-/// Whether a text can be the name of an environment variable; a secret pasted in its place often cannot.
+/// Whether a text can be the name of an environment variable. A secret that was pasted there often cannot.
 pub(in crate::config) fn is_variable(text: &str) -> bool {
     text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
 }
 
-/// Whether a line of a broken text leads to secrets, or to tokens, whose key may be what is broken.
+/// Whether a line of an invalid text may contain secrets or tokens, whose key may be the invalid part.
 fn is_fragile(line: &str) -> bool {
     is_vault(line) || line.starts_with("consumers")
 }
 
-/// Whether a key, or a line, speaks of a secret.
+/// Whether the name of a key, or a line, suggests a secret.
 pub(in crate::config) fn hints(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["secret", "passw", "passphrase", "token", "private", "apikey", "api_key", "api-key", "master_key"]
@@ -122,7 +122,7 @@ pub(in crate::config) fn hints(key: &str) -> bool {
         .any(|word| key.contains(word))
 }
 
-/// Whether a text is a secret by its looks: one of our tokens, a PEM block, a URL with a password, even one cut short.
+/// Whether a text looks like a secret: a claviger token, a PEM block, or a URL with a password, even a truncated one.
 fn gives_away(text: &str) -> bool {
     let userinfo = || {
         let (_, rest) = text.split_once("://")?;
@@ -134,7 +134,7 @@ fn gives_away(text: &str) -> bool {
     text.contains("clv_") || text.contains("-----BEGIN") || userinfo().is_some()
 }
 
-/// The fence of a string of several lines that is still open after this line.
+/// The delimiter of a multi-line string that is still open after this line.
 fn open_after<'a>(line: &str, mut open: Option<&'a str>) -> Option<&'a str> {
     let mut rest = line;
     loop {

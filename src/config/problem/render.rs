@@ -1,4 +1,4 @@
-//! Shows problems: as rustc does for people, as JSON for programs. Neither ever shows what is hidden.
+//! Renders problems: in the style of rustc for people, as JSON for programs. Neither shows what is hidden.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::{Level, Problem, Problems};
 use crate::config::span::{Span, line_starts};
 use crate::printable::{printable, printable_value};
 
-/// Writes all problems for people.
+/// Renders all problems for people.
 pub(in crate::config) fn text(problems: &Problems, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let path = problems.path.display().to_string();
@@ -28,15 +28,15 @@ pub(in crate::config) fn text(problems: &Problems, colour: bool) -> String {
     written
 }
 
-/// Writes all problems for programs.
+/// Converts all problems to JSON for programs.
 pub(in crate::config) fn json(problems: &Problems) -> Value {
     let path = problems.path.display().to_string();
     let page = Page::new(&problems.text, &problems.hidden);
     problems.sorted().into_iter().map(|problem| object(problem, &path, &page)).collect()
 }
 
-/// The same as it may be shown on a terminal: it may quote what the file or the system says. (The file's own lines are
-/// made harmless where they are rendered.)
+/// Makes a problem safe for a terminal, since it may quote the file or the system. (The file's own lines are made safe
+/// where they are rendered.)
 fn redact_problem(problem: &Problem) -> Problem {
     let text = |text: &String| printable(text).into_owned();
     let mut shown = problem.clone();
@@ -113,7 +113,7 @@ fn object(problem: &Problem, path: &str, page: &Page) -> Value {
     object
 }
 
-/// The text as it may be shown: what is hidden is masked, byte for byte, so that every span still holds.
+/// The text to show: hidden parts are masked byte for byte, so that every span stays valid.
 struct Page {
     text: String,
     /// The offset at which each line starts.
@@ -127,8 +127,8 @@ impl Page {
         Self { text, starts }
     }
 
-    /// The span on character borders, cut at the end of its first line: a table of twenty lines need not be
-    /// underlined as a whole.
+    /// The span on character boundaries, cut at the end of its first line: a table of twenty lines need not be
+    /// underlined completely.
     fn on_one_line(&self, span: Span) -> Range<usize> {
         let start = self.text.floor_char_boundary(span.start);
         let rest = self.text.get(start..).unwrap_or_default();
@@ -138,13 +138,13 @@ impl Page {
         start..end.max(start)
     }
 
-    /// The number of the line that holds `offset`, counted from 0, and where it starts.
+    /// The index of the line that contains `offset`, from 0, and the offset at which the line starts.
     fn line(&self, offset: usize) -> (usize, usize) {
         let line = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
         (line, self.starts.get(line).copied().unwrap_or_default())
     }
 
-    /// Line and column, counted from 1.
+    /// The line and column of a span, counted from 1.
     fn position(&self, span: Span) -> (usize, usize) {
         let offset = self.on_one_line(span).start;
         let (line, start) = self.line(offset);
@@ -152,7 +152,7 @@ impl Page {
         (line + 1, before.chars().count() + 1)
     }
 
-    /// The whole lines that hold two offsets, with the number and the start of the first.
+    /// The complete lines from the first to the last offset, with the index and the start of the first line.
     fn lines(&self, first: usize, last: usize) -> (usize, usize, &str) {
         let (line, start) = self.line(first);
         let (last, _) = self.line(last);

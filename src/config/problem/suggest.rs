@@ -1,8 +1,8 @@
-//! "Did you mean …?"
+//! Suggests what a misspelt word may mean ("Did you mean …?").
 
-/// Finds the candidate that `wanted` most likely stands for, if any is near enough to be worth saying.
+/// Finds the candidate that `wanted` most likely stands for, if any is similar enough to be suggested.
 ///
-/// Case and the difference between `-` and `_` count for nothing.
+/// Case and the difference between `-` and `_` are ignored.
 #[must_use]
 pub fn did_you_mean<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wanted.len() > LONGEST {
@@ -17,10 +17,10 @@ pub fn did_you_mean<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// A text longer than this is no misspelling, and comparing it would cost.
+/// The greatest length of a text that is compared, in bytes. A longer one is no misspelling, and would be expensive.
 const LONGEST: usize = 64;
 
-/// How alike a shortened word must be (Jaro-Winkler), as `addr` is to `address`.
+/// The least similarity (Jaro-Winkler) of a shortened word, as `addr` has to `address`.
 const ALIKE: f64 = 0.88;
 
 fn distance(wanted: &str, candidate: &str) -> Option<usize> {

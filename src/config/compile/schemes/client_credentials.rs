@@ -1,4 +1,4 @@
-//! `scheme.client-credentials`, compiled.
+//! Compiles `scheme.client-credentials`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::target::Target;
 use crate::tls;
 use crate::transport::{Endpoint, EndpointState, OutboundSettings};
 
-/// How long a token is good where nobody tells.
+/// The lifetime of a token if neither the answer nor the file gives one.
 const LIFE: Duration = Duration::from_hours(1);
 
-/// Compiles it. `None` where something is wrong, which is told.
+/// Compiles the scheme; `None` if something is wrong, which is reported.
 pub(super) fn compile(
     upstream: &file::Upstream,
     settings: &file::ClientCredentials,
@@ -44,7 +44,7 @@ pub(super) fn compile(
         return None;
     };
     require_tls(upstream, (&origin, span), problems);
-    // What is wrong with the file of authorities was told of the endpoint.
+    // Problems with the file of certificate authorities were reported with the endpoint.
     let tls = tls::client_config(upstream.ca_file.as_ref().map(|path| path.value.as_path())).ok()?;
     let manners = OutboundSettings {
         host: HeaderValue::try_from(origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-")),

@@ -1,4 +1,4 @@
-//! `scheme.login`, compiled: what is known of a product's login, and what the file says instead.
+//! Compiles `scheme.login`: the preset of a product's login, and what the file sets instead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::scheme::issued::login::{FailureMarker, Form, Login, Refresh, TokenLoc
 use crate::scheme::{Header, Pointer, Scheme, TokenPlacement};
 use crate::target::Target;
 
-/// How long a pass is good where nobody tells.
+/// The lifetime of an access token if neither the answer nor the file gives one.
 const LIFE: Duration = Duration::from_hours(12);
 
-/// What is known of a product's login.
+/// The preset of a product's login.
 #[derive(Default)]
 struct PresetFields {
     path: Option<&'static str>,
     token: Option<&'static str>,
     cookie: Option<&'static str>,
-    /// The cookie as which a token is sent.
+    /// The name of the cookie that carries the token.
     sent_as: Option<&'static str>,
     expires: Option<&'static str>,
-    /// The member that is false where there is no login.
+    /// The member that is false if the login failed.
     failed: Option<&'static str>,
 }
 
@@ -56,7 +56,7 @@ const fn preset_of(profile: Profile) -> Option<Preset> {
     }
 }
 
-/// Compiles it. `None` where something is wrong, which is told.
+/// Compiles the scheme; `None` if something is wrong, which is reported.
 pub(super) fn compile(
     upstream: &file::Upstream,
     settings: &file::Login,
@@ -99,12 +99,12 @@ pub(super) fn compile(
 
 struct LoginCompiler<'p> {
     problems: &'p mut Problems,
-    /// The scheme's place, for what is missing.
+    /// The span of the scheme, for missing settings.
     span: Span,
 }
 
 impl LoginCompiler<'_> {
-    /// Tells what is wrong; gives nothing.
+    /// Reports a problem, and returns `None`.
     fn refuse<T>(&mut self, span: Span, title: impl Into<String>, help: &str) -> Option<T> {
         self.problems.push(Problem::error(span, title).help(help));
         None
@@ -125,7 +125,7 @@ impl LoginCompiler<'_> {
         }
     }
 
-    /// A pointer of the file, or the known one; none where there is neither, or where it is wrong.
+    /// The JSON pointer that the file sets, or the known one; `None` if there is neither, or it is invalid.
     fn pointer(&mut self, given: Option<&Spanned<String>>, known: Option<&str>) -> Option<Pointer> {
         let Some(given) = given else { return known.and_then(Pointer::parse) };
         let help = "write the members on the way, each after a slash: \"/info/access_token\"";
@@ -157,7 +157,7 @@ impl LoginCompiler<'_> {
 
     fn cookie(&mut self, name: &str, span: Span) -> Option<String> {
         let help = "write it as the answer sets it: \"access_token\"";
-        // A cookie is named by what a header is named by.
+        // Cookie names have the same syntax as header names.
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(_) => Some(name.to_owned()),
             Err(_) => self.refuse(span, format!("`{name}` cannot be the name of a cookie"), help),

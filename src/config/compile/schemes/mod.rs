@@ -1,4 +1,4 @@
-//! `scheme` of `[upstreams.…]`, compiled.
+//! Compiles `scheme` of `[upstreams.…]`.
 
 mod client_credentials;
 mod login;
@@ -12,7 +12,7 @@ use crate::config::file::{self, Profile, RsaForm};
 use crate::config::{Problem, Problems, Spanned};
 use crate::scheme::{AccessKey, Header, Rsa, Scheme};
 
-/// The headers that are on every request exactly once, and so can be signed.
+/// The headers that every request has exactly once, so that they can be signed.
 const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
 
 pub(super) fn compile(
@@ -71,7 +71,7 @@ fn rsa(upstream: &file::Upstream, settings: &file::Rsa, problems: &mut Problems)
     scheme.map(Scheme::Rsa)
 }
 
-/// A scheme that signs these headers.
+/// Builds a scheme that signs these headers.
 fn signing<T>(
     upstream: &file::Upstream,
     headers: &[Spanned<String>],
@@ -94,7 +94,7 @@ fn signing<T>(
     }
 }
 
-/// A header that is to be signed and not there on every request would fail each without it.
+/// The problem with a signed header that not every request has: each request without it would fail.
 fn not_always_sent(headers: &[Spanned<String>], profile: Profile) -> Option<Problem> {
     let org = Defaults::of(profile).org.map(|pin| pin.header);
     let sent: Vec<&str> = ALWAYS_SENT.into_iter().chain(org.as_ref().map(HeaderName::as_str)).collect();
