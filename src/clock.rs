@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderValue;
 use jiff::Timestamp;
 
-/// Tells the time of day. Durations are measured with `Instant`, never with this.
+/// Gives the time of day. Durations are measured with `Instant`, never with this trait.
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> SystemTime;
 }
 
-/// The machine's own clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -23,8 +23,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Appends the RFC 3339 text of `time` in UTC with microseconds: `2026-11-22T03:04:05.678901Z`.
-/// The text of the second is formatted once a second and thread.
+/// Appends the RFC 3339 text of `time` in UTC with microseconds: `2026-11-22T03:04:05.678901Z`. Each thread formats the
+/// text of a second only once.
 pub fn push_rfc3339(out: &mut Vec<u8>, time: SystemTime) {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -39,7 +39,7 @@ pub fn push_rfc3339(out: &mut Vec<u8>, time: SystemTime) {
         }
         out.extend_from_slice(text.as_bytes());
     });
-    // Seven digits, of which the first only holds the place for the rest.
+    // Seven digits, of which the first only keeps the leading zeros.
     let mut digits = itoa::Buffer::new();
     let micros = digits.format(1_000_000 + since.subsec_micros());
     out.extend_from_slice(micros.get(1..).unwrap_or_default().as_bytes());
@@ -54,7 +54,7 @@ pub fn rfc3339(time: SystemTime) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// The `Date` header of `time` (RFC 9110 §5.6.7), formatted once a second and thread.
+/// The `Date` header of `time` (RFC 9110 §5.6.7); each thread formats it once per second.
 #[must_use]
 pub fn http_date(time: SystemTime) -> HeaderValue {
     thread_local! {

@@ -1,4 +1,4 @@
-//! The one closed list of what the gateway itself can answer, and how each case is told.
+//! The closed list of errors that the gateway itself can answer, and how each is reported.
 
 use http::StatusCode;
 
@@ -44,13 +44,13 @@ codes! {
     DuplicateCredential = "duplicate_credential", BAD_REQUEST, "Send exactly one credential.";
     /// The body ended before its announced end.
     BodyIncomplete = "body_incomplete", BAD_REQUEST, "The request body ended early.";
-    /// The upstream redirects this to the same path with a slash at its end, and would lose what was sent.
+    /// The upstream redirects this to the same path with a trailing slash, and would lose the request body.
     MissingSlash = "missing_slash", BAD_REQUEST, "The upstream wants this path with a slash at its end; nothing was done.";
-    /// No credential, or none that is known.
+    /// No credential was sent, or none that is valid.
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid token is required.";
-    /// A signature that is good once was used before, or its `Date` is too far from now.
+    /// A signature that may be used only once was used before, or its `Date` is too far from the present time.
     Replayed = "replayed", UNAUTHORIZED, "This signature was used before, or its Date is too far from now.";
-    /// The grant allows this consumer nothing here, or no rule allows the request.
+    /// No grant or no rule allows this consumer the request.
     Denied = "denied", FORBIDDEN, "This consumer may not do this.";
     /// A deny rule forbids the request.
     DeniedByRule = "denied_by_rule", FORBIDDEN, "A rule forbids this.";
@@ -60,11 +60,11 @@ codes! {
     OrgOverride = "org_override", FORBIDDEN, "Name one of the organisations granted to this consumer, by its id in X-JMS-ORG (JumpCloud: x-org-id), or leave it out for the default one.";
     /// This consumer is frozen.
     ConsumerFrozen = "consumer_frozen", FORBIDDEN, "This consumer is frozen for now.";
-    /// No route leads anywhere from this host and path.
+    /// No route matches this host and path.
     NoRoute = "no_route", NOT_FOUND, "No route matches this host and path.";
     /// `CONNECT` and `TRACE` are not forwarded.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This method is never forwarded.";
-    /// The request head was not whole in time.
+    /// The request head was not complete in time.
     HeaderTimeout = "header_timeout", REQUEST_TIMEOUT, "The request head took too long.";
     /// The request body came too slowly.
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT, "The request body came too slowly.";
@@ -72,25 +72,25 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The request body is too large.";
     /// The target is longer than `max_target_bytes`.
     TargetTooLong = "target_too_long", URI_TOO_LONG, "The request target is too long.";
-    /// An `Expect` other than `100-continue`.
+    /// The request has an `Expect` other than `100-continue`.
     ExpectationFailed = "expectation_failed", EXPECTATION_FAILED, "Only Expect: 100-continue is understood.";
-    /// More header bytes than `max_header_bytes`, or lines than `max_headers`.
+    /// The head has more bytes than `max_header_bytes`, or more lines than `max_headers`.
     HeadersTooLarge = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request head is too large.";
     /// This address failed to authenticate too often.
     TooManyFailures = "too_many_failures", TOO_MANY_REQUESTS, "Too many failed attempts from this address.";
-    /// This consumer made more requests than its limit.
+    /// This consumer made more requests than its limit allows.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "This consumer makes too many requests.";
-    /// This consumer has as many requests in flight as it may.
+    /// This consumer has as many requests in flight as its limit allows.
     ConcurrencyLimited = "concurrency_limited", TOO_MANY_REQUESTS, "This consumer has too many requests in flight.";
-    /// A defect of the gateway's own.
+    /// The gateway itself has a defect.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";
-    /// A transfer coding other than `chunked`.
+    /// The request has a transfer coding other than `chunked`.
     UnknownCoding = "unknown_coding", NOT_IMPLEMENTED, "Only the chunked transfer coding is understood.";
-    /// A websocket handshake (RFC 6455).
+    /// The request is a WebSocket handshake (RFC 6455).
     UpgradeUnsupported = "upgrade_unsupported", NOT_IMPLEMENTED, "Websockets are not forwarded.";
     /// No connection to the upstream could be made.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "The upstream cannot be reached.";
-    /// The upstream's host name leads to no address.
+    /// The upstream's host name does not resolve to an address.
     UpstreamDns = "upstream_dns", BAD_GATEWAY, "The upstream's name cannot be resolved.";
     /// The upstream's TLS certificate or handshake was refused.
     UpstreamTls = "upstream_tls", BAD_GATEWAY, "The upstream's TLS cannot be trusted.";
@@ -110,7 +110,7 @@ codes! {
     CredentialUnavailable = "credential_unavailable", SERVICE_UNAVAILABLE, "The credential for this is not available.";
     /// The call rests on the store, which could not be read for longer than `store_bound`.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The store that this rests on is not available.";
-    /// The body could not be kept while it was being read.
+    /// The request body could not be stored while it was read.
     SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";
 }
 
@@ -118,7 +118,7 @@ codes! {
 mod tests {
     use super::Code;
 
-    /// A refusal of ours must never look like the upstream's word on the caller, nor the reverse.
+    /// A refusal by the gateway must never look like one by the upstream, nor the reverse.
     #[test]
     fn only_the_callers_own_failings_are_4xx() {
         for code in Code::ALL {

@@ -1,21 +1,21 @@
-//! Scheme, host and port: where an upstream is, and where its credential may go.
+//! Scheme, host and port: where an upstream is reached, and where its credential may be sent.
 
 use std::fmt;
 
-/// An origin (RFC 6454), the default port filled in, the host in lower case.
+/// An origin (RFC 6454) with an explicit port and a lower-case host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// Whether the scheme is `https`.
     pub tls: bool,
-    /// The host, an IPv6 address without its brackets.
+    /// The host; an IPv6 address has no brackets.
     pub host: String,
-    /// The port.
+    /// The port number.
     pub port: u16,
 }
 
 impl Origin {
-    /// Splits an absolute `http` or `https` URL into its origin and the rest (`/path?query`,
-    /// perhaps empty). `None` where it is none, or carries a user or a fragment.
+    /// Splits an absolute `http` or `https` URL into its origin and the rest (`/path?query`, perhaps empty). `None` if
+    /// it is no such URL, or has a user or a fragment.
     #[must_use]
     pub fn split(url: &str) -> Option<(Self, &str)> {
         let (tls, rest) = match url.split_once("://")? {
@@ -37,7 +37,7 @@ impl Origin {
             None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
         };
         let port = match port {
-            // A port may be left out with its colon written (RFC 3986 §6.2.3).
+            // A URL may have the colon without the port (RFC 3986 §6.2.3).
             None | Some("") => {
                 if tls {
                     443
@@ -53,23 +53,22 @@ impl Origin {
         Some((Self { tls, host: host.to_ascii_lowercase(), port }, path))
     }
 
-    /// Whether `other` is the same host and port, whatever the scheme. An upstream behind a TLS
-    /// terminator builds its links with a scheme of its own; the default ports of both schemes
-    /// count as one.
+    /// Whether `other` has the same host and port, whatever the scheme. An upstream behind a TLS terminator builds its
+    /// links with its own scheme, so the default ports of both schemes count as equal.
     #[must_use]
     pub fn same_authority(&self, other: &Self) -> bool {
         let default = |origin: &Self| origin.port == if origin.tls { 443 } else { 80 };
         self.host == other.host && (self.port == other.port || (default(self) && default(other)))
     }
 
-    /// Whether the host is this machine.
+    /// Whether the host is the local machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost"
             || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
-    /// `host[:port]`, the default port left out: the `Host` header.
+    /// The value of the `Host` header: `host[:port]`, without the default port.
     #[must_use]
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

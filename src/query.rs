@@ -1,8 +1,8 @@
-//! Members of a query, as others read them and as the trail may show them.
+//! Members of a query: how servers read them, and how the trail shows them.
 
 use std::borrow::Cow;
 
-/// The text of a query member with `%xx` and `+` decoded, as Django and most others read it.
+/// Decodes `%xx` and `+` in a query member, as Django and most others do.
 #[must_use]
 pub fn decode_query(member: &str) -> Cow<'_, str> {
     if is_encoded(member) {
@@ -18,20 +18,20 @@ pub fn same_query_name(written: &str, name: &str) -> bool {
     written == name || decode_query(written) == name
 }
 
-/// Whether a member of `query` could be called `name`: seen at a glance, before members are taken apart.
+/// Whether a member of `query` could be called `name`: a fast check before the query is split.
 #[must_use]
 pub fn may_contain(query: &str, name: &str) -> bool {
     query.contains(name) || is_encoded(query)
 }
 
-/// Looks at every byte, which a compiler can do many at a time.
+/// Whether a text contains an escape. It checks every byte, which the compiler can vectorise.
 fn is_encoded(text: &str) -> bool {
     text.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b'+'))
 }
 
-/// A target's text for the trail, canonical or as received: values of query members whose names
-/// speak of secrets are masked. Some readers take `;` for the border of a member, and a target that
-/// is refused may have a fragment: what looks like a name behind such a border is one.
+/// The text of a target for the trail, canonical or as received. It masks the values of query members whose names
+/// suggest secrets. Some readers split members at `;` too, and a refused target may have a fragment: a name after such
+/// a delimiter counts as well.
 #[must_use]
 pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     let begins = memchr::memchr2(b'?', b'#', text.as_bytes());
@@ -56,7 +56,7 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// What of a member stands before a value that must not be shown.
+/// The part of a member before a value that must not be shown.
 fn until_secret(member: &str) -> Option<&str> {
     let mut begin = 0;
     for part in member.split_inclusive([';', '?', '#']) {
@@ -70,7 +70,7 @@ fn until_secret(member: &str) -> Option<&str> {
     None
 }
 
-/// Whether the value of a query member of this name is masked on the trail.
+/// Whether the trail masks the value of a query member of this name.
 #[must_use]
 pub fn is_sensitive_name(text: &str) -> bool {
     let mut rest = text.as_bytes();

@@ -1,9 +1,9 @@
-//! Finds a secret in text, however its bytes are spelled there.
+//! Finds a secret in text, in any known spelling of its bytes.
 //!
-//! Known spellings of a byte: as it is, percent-encoded (RFC 3986, once or twice), escaped as in JSON or JavaScript
-//! (RFC 8259, `\u`, `\x`), and as an HTML character reference; mixed at will. The secret may also stand within
-//! base64 (RFC 4648, either alphabet, at any offset, with line breaks) or in hexadecimal digits. Escapes of JSON may
-//! themselves be escaped, as may the `&` of a reference. All of it is found in UTF-16 and UTF-32 as well.
+//! A byte may be spelled as it is, percent-encoded (RFC 3986, once or twice), escaped as in JSON or JavaScript (RFC
+//! 8259, `\u`, `\x`), or as an HTML character reference, in any mixture. The secret may also be part of base64 (RFC
+//! 4648, either alphabet, at any offset, with line breaks) or of hexadecimal digits. Escapes of JSON may be escaped
+//! again, as may the `&` of a reference. The scanner finds all of these in UTF-16 and UTF-32 as well.
 
 use std::borrow::Cow;
 
@@ -13,29 +13,29 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 use zeroize::Zeroizing;
 
-/// The shortest secret that is looked for, in bytes: a shorter one would be found in innocent text.
+/// The length of the shortest secret to search for, in bytes: a shorter one would be found in innocent text.
 pub const SHORTEST: usize = 8;
 
-/// The longest name of an HTML character reference that is read, without `&` and `;`.
+/// The length of the longest name of an HTML character reference that is read, without `&` and `;`.
 const LONGEST_REFERENCE: usize = 8;
-/// How many unchanged bytes at its beginning a spelling is looked for by.
+/// The number of plain bytes at its beginning by which a spelling is found.
 const ANCHOR: usize = 4;
-/// What may stand between two characters of base64: a line break, as it is or as JSON writes it, once or twice.
+/// The line breaks that may stand between two characters of base64: plain, or escaped by JSON once or twice.
 const LINE_BREAKS: [&[u8]; 6] = [b"\r\n", b"\n", b"\\r\\n", b"\\n", b"\\\\r\\\\n", b"\\\\n"];
-/// How many backslashes stand before a character that was escaped three times, at most.
+/// The greatest number of backslashes before a character that was escaped three times.
 const MOST_BACKSLASHES: usize = 7;
-/// How many NUL bytes stand between two ASCII characters of a wide encoding, at most: three of UTF-32.
+/// The greatest number of NUL bytes between two ASCII characters of a wide encoding: three in UTF-32.
 const MOST_NULS: usize = 3;
 
-/// Secrets, prepared to be found in much text.
+/// A set of secrets, prepared for the search in much text.
 pub struct Scanner {
     patterns: Vec<Pattern>,
-    /// The beginnings of what may be found, without repetition.
+    /// The first bytes of all patterns, without duplicates.
     anchors: Vec<[u8; ANCHOR]>,
     shortest: usize,
 }
 
-/// One way in which a secret may stand in text.
+/// One spelling of a secret as a whole.
 struct Pattern {
     bytes: Zeroizing<Vec<u8>>,
     form: Form,
@@ -43,44 +43,44 @@ struct Pattern {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Byte by byte.
+    /// Byte by byte, each in any spelling.
     Plain,
-    /// As hexadecimal digits, of either case.
+    /// As hexadecimal digits of either case.
     Hex,
-    /// As base64, of either alphabet.
+    /// As base64 of either alphabet.
     Base64,
 }
 
-/// What the beginning of a text is, beside one byte or a whole pattern.
+/// The result of comparing the beginning of a text with one byte or a whole pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
-    /// It, in so many bytes.
+    /// The text begins with it; it takes this number of bytes.
     Whole(usize),
-    /// What may become it with more text.
+    /// The text may begin with it, but ends too early.
     Part,
-    /// Something else.
+    /// The text does not begin with it.
     Other,
 }
 
-/// What was found in a text.
+/// The matches in a text.
 struct Found {
-    /// Beginning and end of each place, in order, without overlaps.
+    /// The beginning and end of each match, in order, without overlaps.
     places: Vec<(usize, usize)>,
-    /// Where begins what more text may complete.
+    /// The offset from which more text may complete a match.
     open: usize,
 }
 
-/// Replaces secrets in a text that comes in pieces.
+/// Replaces secrets in a text that arrives in pieces.
 pub struct Stream {
     scanner: Scanner,
     /// The end of the text so far, which may be the beginning of a secret.
     held: Bytes,
-    /// How many bytes of that were given already.
+    /// The number of held bytes that were passed on already.
     given: usize,
 }
 
 impl Scanner {
-    /// Prepares to look for these secrets. Those shorter than [`SHORTEST`] are left out.
+    /// Prepares the search for these secrets. Those shorter than [`SHORTEST`] are left out.
     #[must_use]
     pub fn new(secrets: &[Cow<'_, [u8]>]) -> Self {
         let secrets = secrets.iter().filter(|secret| secret.len() >= SHORTEST);
@@ -92,19 +92,19 @@ impl Scanner {
         Self { patterns, anchors, shortest }
     }
 
-    /// Whether there is nothing to look for.
+    /// Whether there is no secret to search for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Whether a secret stands in `text`.
+    /// Whether `text` contains a secret.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
         text.len() >= self.shortest && !self.find(text, true).places.is_empty()
     }
 
-    /// Replaces each secret in `text` by `*`, at its length; how many there were.
+    /// Replaces each secret in `text` with `*` of the same length; returns the number of matches.
     pub fn replace(&self, text: &mut [u8]) -> u32 {
         if text.len() < self.shortest {
             return 0;
@@ -112,12 +112,12 @@ impl Scanner {
         fill(text, &self.find(text, true).places)
     }
 
-    /// Looks through `text`; `whole` says that no more of it is to come.
+    /// Searches `text`; `whole` means that no more text follows.
     fn find(&self, text: &[u8], whole: bool) -> Found {
         if memchr::memchr(0, text).is_none() {
             return self.find_narrow(text, whole);
         }
-        // No spelling has a NUL in it. Without those of a wide encoding the text is one of single bytes.
+        // No spelling contains a NUL. Without the NUL bytes of a wide encoding, the text consists of single bytes.
         let narrow = Narrow::of(text);
         let mut found = self.find_narrow(&narrow.text, whole);
         for (begin, end) in &mut found.places {
@@ -128,7 +128,7 @@ impl Scanner {
         found
     }
 
-    /// Looks through what has no wide characters.
+    /// Searches a text without wide characters.
     fn find_narrow(&self, text: &[u8], whole: bool) -> Found {
         let mut found = Found { places: Vec::new(), open: text.len() };
         for anchor in &self.anchors {
@@ -136,7 +136,7 @@ impl Scanner {
                 self.look(text, at, whole, &mut found);
             }
         }
-        // Where one of the first bytes is spelled otherwise, the secret begins a few bytes before that, at most.
+        // If one of the first bytes is escaped, the secret begins at most a few bytes before that.
         let mut looked = 0;
         for escape in memchr::memchr3_iter(b'%', b'\\', b'&', text) {
             for at in escape.saturating_sub(ANCHOR - 1).max(looked)..=escape {
@@ -146,7 +146,7 @@ impl Scanner {
         }
         self.look_before_breaks(text, whole, &mut found);
         if !whole {
-            // What is not yet an anchor, perhaps with a line break in it.
+            // The end of the text may be a part of an anchor, perhaps with a line break in it.
             for at in text.len().saturating_sub(ANCHOR + 1)..text.len() {
                 self.look(text, at, whole, &mut found);
             }
@@ -162,7 +162,7 @@ impl Scanner {
         found
     }
 
-    /// Looks where a line ends within the first bytes of what may be base64.
+    /// Searches the places where a line ends within the first bytes of possible base64.
     fn look_before_breaks(&self, text: &[u8], whole: bool, found: &mut Found) {
         for feed in memchr::memchr_iter(b'\n', text) {
             let line = text.get(..feed).unwrap_or_default();
@@ -180,7 +180,7 @@ impl Scanner {
         }
     }
 
-    /// Looks for each pattern at one place.
+    /// Compares each pattern with the text at one offset.
     fn look(&self, text: &[u8], at: usize, whole: bool, found: &mut Found) {
         let rest = text.get(at..).unwrap_or_default();
         for pattern in &self.patterns {
@@ -192,7 +192,8 @@ impl Scanner {
 /// A text without the NUL bytes of a wide encoding.
 struct Narrow {
     text: Zeroizing<Vec<u8>>,
-    /// Where in it a run of NUL bytes was left out, and how many bytes were left out until after that.
+    /// For each removed run of NUL bytes: its offset in this text, and the number of bytes removed up to and including
+    /// it.
     gaps: Vec<(usize, usize)>,
 }
 
@@ -208,7 +209,7 @@ impl Narrow {
                 left_out += nuls;
                 narrow.gaps.push((narrow.text.len(), left_out));
             } else {
-                // So many end a text, and are not waited through.
+                // A run of so many NUL bytes is no wide character; it ends a match and stays in the text.
                 let length = narrow.text.len() + nuls;
                 narrow.text.resize(length, 0);
             }
@@ -217,7 +218,7 @@ impl Narrow {
         narrow
     }
 
-    /// Where in the wide text a byte of this one stands.
+    /// The offset in the wide text of a byte of this text.
     fn origin(&self, at: usize) -> usize {
         let before = self.gaps.partition_point(|(begin, _)| *begin <= at);
         at + before.checked_sub(1).and_then(|last| self.gaps.get(last)).map_or(0, |(_, left_out)| *left_out)
@@ -235,20 +236,21 @@ impl Found {
 }
 
 impl Stream {
-    /// Prepares to replace what `scanner` finds.
+    /// Prepares the replacement of what `scanner` finds.
     #[must_use]
     pub fn new(scanner: Scanner) -> Self {
         Self { scanner, held: Bytes::new(), given: 0 }
     }
 
-    /// How many bytes were taken and not given.
+    /// The number of bytes taken but not yet passed on.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len() - self.given
     }
 
-    /// Takes the next piece of the text, `last` where no other follows. Gives what can be passed on, each secret
-    /// replaced by `*` at its length, and how many there were. What may be the beginning of a secret is held back.
+    /// Takes the next piece of the text; `last` means that no other follows. Returns the text that can be passed on,
+    /// with each secret replaced by `*` of the same length, and the number of matches. A possible beginning of a secret
+    /// is held back.
     pub fn take(&mut self, piece: Bytes, last: bool) -> (Bytes, u32) {
         let mut text = match (self.held.is_empty(), piece.is_empty()) {
             (true, _) => piece,
@@ -268,8 +270,9 @@ impl Stream {
             text = clean.freeze();
         }
         let held = text.slice(found.open..);
-        // A few characters of base64 at the end of a line are given at once: most lines that end so are nothing of it,
-        // and a log that is followed would stop there. Kept in mind, they betray less than the first bytes.
+        // A few characters of base64 at the end of a line are passed on at once. Most lines that end so are harmless,
+        // and a log that is followed would stop there. They stay in the buffer for the search, and reveal less than the
+        // first bytes.
         let end = if !last && is_short_line(&held) { text.len() } else { found.open };
         let given = std::mem::take(&mut self.given);
         self.given = given.max(end).saturating_sub(found.open);
@@ -279,7 +282,7 @@ impl Stream {
 }
 
 impl Pattern {
-    /// The ways in which `secret` may stand in text.
+    /// All spellings of `secret` as a whole.
     fn all(secret: &[u8]) -> impl Iterator<Item = Self> {
         let hex: Vec<u8> = secret.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         let base64 = (0..3).map(|before| Self::new(encode(secret, before), Form::Base64));
@@ -290,7 +293,7 @@ impl Pattern {
         Self { bytes: Zeroizing::new(bytes), form }
     }
 
-    /// What it may begin with, where no byte is spelled otherwise.
+    /// The possible first bytes, if no byte is escaped.
     fn anchors(&self) -> impl Iterator<Item = [u8; ANCHOR]> {
         let first = self.bytes.first_chunk::<ANCHOR>().copied();
         let other = first.map(|first| match self.form {
@@ -301,7 +304,7 @@ impl Pattern {
         first.into_iter().chain(other)
     }
 
-    /// Whether `text` begins with it.
+    /// Compares the beginning of `text` with the pattern.
     fn at_beginning(&self, text: &[u8], whole: bool) -> Seen {
         if text.starts_with(&self.bytes) {
             return Seen::Whole(self.bytes.len());
@@ -312,7 +315,7 @@ impl Pattern {
         let mut at = 0;
         for byte in self.bytes.iter() {
             let rest = text.get(at..).unwrap_or_default();
-            // What nearly every look ends with.
+            // Nearly every comparison ends here.
             if let Some(first) = rest.first()
                 && first != byte
                 && self.form == Form::Plain
@@ -328,7 +331,7 @@ impl Pattern {
         Seen::Whole(at)
     }
 
-    /// Whether `text` begins with one byte of it; `within` says that others stand before.
+    /// Compares the beginning of `text` with one byte of the pattern; `within` means that others precede it.
     fn byte(&self, byte: u8, text: &[u8], within: bool, whole: bool) -> Seen {
         let mut skipped = 0;
         if within && self.form == Form::Base64 {
@@ -350,7 +353,7 @@ impl Pattern {
         if self.is_same(u32::from(*first), byte) { Seen::Whole(skipped + 1) } else { Seen::Other }
     }
 
-    /// Whether `text` begins with an escape that stands for `byte`.
+    /// Whether `text` begins with an escape for `byte`.
     fn escaped(&self, byte: u8, text: &[u8]) -> Seen {
         let is_it = |code: Option<u32>| code.is_some_and(|code| self.is_same(code, byte));
         let of_digits = |introducer: usize, count: usize| {
@@ -363,14 +366,14 @@ impl Pattern {
             }
         };
         match text {
-            // Encoded twice.
+            // The byte is percent-encoded twice.
             [b'%', b'2', b'5', b'2', b'5', ..] if is_it(Some(u32::from(b'%'))) => Seen::Whole(5),
             [b'%', b'2', b'5', b'2'] | [b'%', b'2', b'5'] => Seen::Part,
             [b'%', b'2', b'5', ..] if !is_it(Some(u32::from(b'%'))) => of_digits(3, 2),
             [b'%', ..] => of_digits(1, 2),
             [b'\\', b'\\', ..] if is_it(Some(u32::from(b'\\'))) => Seen::Whole(2),
             [b'\\', ..] => {
-                // Of what is escaped again, each backslash is.
+                // If a text is escaped again, each of its backslashes is.
                 let run = text.iter().take(MOST_BACKSLASHES + 1).take_while(|byte| **byte == b'\\').count();
                 match text.get(run..).unwrap_or_default() {
                     _ if run > MOST_BACKSLASHES => Seen::Other,
@@ -391,8 +394,8 @@ impl Pattern {
         }
     }
 
-    /// Whether `text` begins with the rest of a reference, after its `&`, that stands for `byte`; `again` says that the
-    /// `&` of another may be spelled by it.
+    /// Whether `text` begins with the rest of a character reference for `byte`, after its `&`. `again` means that the
+    /// reference may stand for the `&` of another one.
     fn referred(&self, byte: u8, text: &[u8], again: bool) -> Seen {
         let Some(end) = text.iter().take(LONGEST_REFERENCE + 1).position(|byte| *byte == b';') else {
             let is_begun = text.len() <= LONGEST_REFERENCE && text.iter().copied().all(is_of_reference);
@@ -418,7 +421,7 @@ impl Pattern {
 }
 
 impl Seen {
-    /// The same, so many bytes on.
+    /// The same result with `before` more bytes at the beginning.
     const fn after(self, before: usize) -> Self {
         match self {
             Self::Whole(length) => Self::Whole(before + length),
@@ -428,8 +431,8 @@ impl Seen {
     }
 }
 
-/// The characters of the base64 of a text that has `secret` in it, `before` bytes (modulo 3) after its beginning, as
-/// far as they depend on the secret alone.
+/// The base64 characters of a text that contains `secret` at the offset `before` (modulo 3), as far as they depend only
+/// on the secret.
 fn encode(secret: &[u8], before: usize) -> Vec<u8> {
     let mut text = Zeroizing::new(vec![0; before]);
     text.extend_from_slice(secret);
@@ -438,13 +441,14 @@ fn encode(secret: &[u8], before: usize) -> Vec<u8> {
     coded.as_bytes().get(begin..end).unwrap_or_default().to_vec()
 }
 
-/// Whether a text is a line of fewer characters than a spelling is looked for by.
+/// Whether a text is a line with fewer characters than an anchor has.
 fn is_short_line(text: &[u8]) -> bool {
     let characters = text.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).count();
     text.ends_with(b"\n") && characters < ANCHOR
 }
 
-/// Replaces these places. The NUL bytes of a wide encoding stay, so that each character becomes one.
+/// Replaces these ranges with `*`; returns their number. The NUL bytes of a wide encoding stay, so that each character
+/// becomes one `*`.
 fn fill(text: &mut [u8], places: &[(usize, usize)]) -> u32 {
     for (begin, end) in places {
         if let Some(shown) = text.get_mut(*begin..*end) {
@@ -454,7 +458,7 @@ fn fill(text: &mut [u8], places: &[(usize, usize)]) -> u32 {
     u32::try_from(places.len()).unwrap_or(u32::MAX)
 }
 
-/// Whether a byte begins what stands for another.
+/// Whether a byte begins an escape.
 const fn is_special(byte: u8) -> bool {
     matches!(byte, b'%' | b'\\' | b'&')
 }
@@ -476,12 +480,12 @@ const fn url_safe(byte: u8) -> u8 {
     }
 }
 
-/// What these hexadecimal digits say.
+/// The value of these hexadecimal digits.
 fn hexadecimal(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// The character of an HTML reference, without `&` and `;`.
+/// The code point of an HTML character reference, given without `&` and `;`.
 fn reference(name: &[u8]) -> Option<u32> {
     Some(match name {
         b"amp" => u32::from(b'&'),

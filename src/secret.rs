@@ -1,10 +1,10 @@
-//! Secret bytes: wiped when dropped, never printed.
+//! Secret bytes that are wiped when dropped, and never printed.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// Secret bytes in memory. No `Display`, no `Clone`; `Debug` says only that it is one.
+/// Secret bytes in memory. There is no `Display` and no `Clone`; `Debug` shows only that it is a secret.
 ///
 /// ```compile_fail
 /// let secret = claviger::secret::Secret::new(b"hunter2".to_vec());
@@ -24,7 +24,7 @@ impl Secret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves. Every call of this is a place to look at in review.
+    /// The bytes of the secret. A review should look at every call of this.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -1,9 +1,9 @@
-//! What servers may read in a name, a value or a path, however it is spelt.
+//! What servers may read in a name, a value or a path, in any spelling.
 //!
-//! A denial must hold for every spelling that some server takes for what is denied. Servers fold the case of letters,
-//! trim blanks, controls and trailing dots, end a text at a NUL, cut `;…` from a segment, read `action[]` as `action`,
-//! split members at `;`, decode twice. One notion of them all stands here, and it errs on the side of the denial.
-//! What is allowed is compared exactly, and elsewhere.
+//! A denial must hold for every spelling that some server takes for the denied text. Servers fold the case of letters
+//! and trim blanks, controls and trailing dots. They end a text at a NUL, cut `;…` from a segment, read `action[]` as
+//! `action`, split members at `;`, and decode twice. This module covers all of these, and in doubt it favours the
+//! denial. Permissions are compared exactly, and elsewhere.
 
 use std::borrow::Cow;
 
@@ -19,16 +19,16 @@ pub use name::{Name, NamePattern, Naming, Reading as NameReading};
 pub use query::{Query, QueryMember, Unclear, may_be_named};
 pub use value::{Value, Wanted, is_blank};
 
-/// How often a text is decoded again. What is encoded deeper may be read as anything.
+/// How often a text is decoded again. A text that is encoded more often may be read as anything.
 const MOST_DECODINGS: usize = 4;
 
-/// What stands for bytes that are not UTF-8, of which each server makes something else.
+/// Stands for bytes that are not UTF-8, which each server reads differently.
 const UNREADABLE: char = char::REPLACEMENT_CHARACTER;
 
-/// What servers trim from both ends of a text, once it is folded.
+/// The characters that servers trim from both ends of a folded text.
 const MARGINS: [char; 12] = [' ', '"', '\'', '`', '(', ')', '[', ']', '{', '}', '<', '>'];
 
-/// The first digit of each alphabet's ten, beyond those that NFKD knows: Python's `int` reads them all.
+/// The code points of the digit zero in alphabets that NFKD does not cover: Python's `int` reads them all.
 const ZEROS: [u32; 61] = [
     0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
     0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50,
@@ -37,8 +37,9 @@ const ZEROS: [u32; 61] = [
     0x11da0, 0x11f50, 0x16a60, 0x16ac0, 0x16b50, 0x1e140, 0x1e2f0, 0x1e4f0, 0x1e950, 0x1fbf0,
 ];
 
-/// A text with what lenient servers do not tell apart made equal: the case of letters, compatible forms (`ｄ`, `ſ`, `ﬁ`),
-/// accents, digits of other alphabets, kinds of blanks and `+`. Controls and invisible characters are dropped.
+/// Folds a text: makes equal what lenient servers do not distinguish. These are the case of letters, compatible forms
+/// (`ｄ`, `ſ`, `ﬁ`), accents, digits of other alphabets, kinds of blanks and `+`. Controls and invisible characters are
+/// dropped.
 #[must_use]
 pub fn fold(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && !byte.is_ascii_uppercase() && byte != b'+';
@@ -66,7 +67,7 @@ pub fn fold(text: &str) -> Cow<'_, str> {
         } else if let Some(digit) = digit(letter) {
             folded.push(digit);
         } else if !is_invisible(letter) && classes.get_u8(letter) == 0 {
-            // Both ways: some fold by upper case, to which `ı` is `I`, and `ẞ` has none.
+            // Folded both ways: some servers fold by upper case, where `ı` becomes `I`, and `ẞ` has none.
             let upper = letter.to_lowercase().flat_map(char::to_uppercase);
             folded.extend(upper.flat_map(char::to_lowercase));
         }
@@ -80,7 +81,7 @@ fn digit(letter: char) -> Option<char> {
     char::from_digit(code - zero, 10)
 }
 
-/// Whether nothing is seen of a character: controls, `Default_Ignorable_Code_Point`, enclosing marks.
+/// Whether a character is invisible: controls, `Default_Ignorable_Code_Point`, enclosing marks.
 fn is_invisible(letter: char) -> bool {
     letter.is_control()
         || matches!(
@@ -91,25 +92,25 @@ fn is_invisible(letter: char) -> bool {
         )
 }
 
-/// A folded text without what servers trim from its ends.
+/// Removes from both ends of a folded text what servers trim.
 #[must_use]
 pub fn trim(folded: &str) -> &str {
     trim_end(trim_start(folded))
 }
 
-/// The same of its beginning alone.
+/// Removes from the beginning of a folded text what servers trim.
 #[must_use]
 pub fn trim_start(folded: &str) -> &str {
     folded.trim_start_matches(MARGINS)
 }
 
-/// The same of its end alone, where dots go as well, as on Windows.
+/// Removes from the end of a folded text what servers trim, dots included, as on Windows.
 #[must_use]
 pub fn trim_end(folded: &str) -> &str {
     folded.trim_end_matches(|letter| letter == '.' || MARGINS.contains(&letter))
 }
 
-/// A text, and what it is to servers that decode again; `None` where it is encoded too often.
+/// The text, and its readings by servers that decode again; `None` if it is encoded too often.
 fn decodings(text: &str) -> Option<Vec<Cow<'_, str>>> {
     let mut all = vec![Cow::Borrowed(text)];
     while let Some(last) = all.last().filter(|last| last.contains('%')) {
@@ -125,7 +126,7 @@ fn decodings(text: &str) -> Option<Vec<Cow<'_, str>>> {
     Some(all)
 }
 
-/// A text without what is trimmed from its beginning, up to the next control: to some servers it ends there.
+/// The text without leading trimmed characters, up to the next control, where some servers end it.
 fn until_control(text: &str) -> &str {
     let trimmed = |letter: char| {
         letter.is_whitespace() || letter == '+' || is_invisible(letter) || MARGINS.contains(&letter)
@@ -133,12 +134,12 @@ fn until_control(text: &str) -> &str {
     text.trim_start_matches(trimmed).split(char::is_control).next().unwrap_or_default()
 }
 
-/// A text up to a NUL, at which C ends it.
+/// The text up to a NUL, where C ends it.
 fn until_nul(text: &str) -> &str {
     text.split('\0').next().unwrap_or_default()
 }
 
-/// Whether `text` is these parts in their order, with any text between them.
+/// Whether `text` consists of these parts in their order, with any text between them.
 #[must_use]
 pub fn match_parts(parts: &[impl AsRef<str>], text: &str) -> bool {
     let Some((first, rest)) = parts.split_first() else { return text.is_empty() };
@@ -151,18 +152,18 @@ pub fn match_parts(parts: &[impl AsRef<str>], text: &str) -> bool {
     text.ends_with(last.as_ref())
 }
 
-/// A path as servers may read it.
+/// The readings of a path by servers.
 #[derive(Debug)]
 pub enum Paths<'t> {
-    /// In no other way.
+    /// Every server reads the path as it is written.
     Plain(&'t str),
-    /// In any of these, folded.
+    /// Servers may read any of these folded paths.
     Any(Vec<String>),
-    /// In ways that nobody can tell.
+    /// The readings cannot be determined.
     Unknown,
 }
 
-/// What a canonical path may be read as. Folded segments stand between single slashes, none at the end.
+/// The readings of a canonical path. Folded segments are separated by single slashes, with none at the end.
 #[must_use]
 pub fn paths(path: &str) -> Paths<'_> {
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -172,7 +173,7 @@ pub fn paths(path: &str) -> Paths<'_> {
     }
     let Some(decodings) = decodings(path) else { return Paths::Unknown };
     let mut all = Vec::new();
-    // As it came, it is encoded.
+    // The path as received is encoded.
     for path in decodings.iter().skip(1).chain(decodings.first().filter(|_| decodings.len() == 1)) {
         let path = path.replace('\\', "/");
         let cut = path.split(['?', '#', '\0']).next();
@@ -189,7 +190,7 @@ pub fn paths(path: &str) -> Paths<'_> {
     Paths::Any(all)
 }
 
-/// The segments that are left where blank ones and dots are resolved.
+/// The segments that remain after blank and dot segments are resolved.
 fn resolve<'t>(segments: impl Iterator<Item = &'t str>) -> Vec<String> {
     let mut left = Vec::new();
     for segment in segments {
@@ -203,7 +204,7 @@ fn resolve<'t>(segments: impl Iterator<Item = &'t str>) -> Vec<String> {
     left
 }
 
-/// Whether every server reads a path as it stands: what almost every path is.
+/// Whether every server reads a path as it is written, which is true of almost every path.
 fn is_plain(path: &str) -> bool {
     let mut before = 0;
     for byte in path.bytes() {

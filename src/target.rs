@@ -1,15 +1,15 @@
-//! The request target in the one accepted form: judged, signed and sent as it stands here.
+//! The canonical request target: claviger judges, signs and sends it in this form only.
 //!
-//! The form is the one that JumpServer's verifier rebuilds (Django's `get_full_path`): the path
-//! decoded once and quoted again, the query as received with only its illegal raw bytes quoted.
-//! What has no such form, or would mean another path to the next reader, is refused.
+//! The form is the one that JumpServer's verifier rebuilds (Django's `get_full_path`). The path is decoded once and
+//! quoted again; in the query, only illegal raw bytes are quoted. A target without such a form, or one that another
+//! reader would take for another path, is refused.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Bytes quoted in a path: all but letters, digits and `/:@&+$,-_.!~*'()`.
+/// The bytes to quote in a path: all but letters, digits and `/:@&+$,-_.!~*'()`.
 const PATH_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b':')
@@ -28,7 +28,7 @@ const PATH_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
-/// Bytes quoted in a query: all but letters, digits, `-._` and `/%[]=:;$&()+,!?*@'~`.
+/// The bytes to quote in a query: all but letters, digits, `-._` and `/%[]=:;$&()+,!?*@'~`.
 const QUERY_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'%')
@@ -53,12 +53,12 @@ const QUERY_QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_');
 
-/// Bytes that a path may hold as they are.
+/// The bytes that a path may contain unquoted.
 const PLAIN_IN_PATH: [bool; 256] = letters_digits_and(b"/:@&+$,-_.!~*'()");
-/// Bytes that a query may hold as they are, but for `%`, which must be looked at.
+/// The bytes that a query may contain unquoted, except `%`, which needs a check.
 const PLAIN_IN_QUERY: [bool; 256] = letters_digits_and(b"/[]=:;$&()+,!?*@'~-._");
 
-/// Letters, digits and `others`.
+/// A table that marks letters, digits and `others`.
 #[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]
 pub(crate) const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
@@ -75,29 +75,29 @@ pub(crate) const fn letters_digits_and(others: &[u8]) -> [bool; 256] {
     table
 }
 
-/// Why a target has no canonical form.
+/// The reason why a target has no canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonCanonical {
-    /// It does not begin with `/`: absolute-form, authority-form, `*`.
+    /// The target does not begin with `/`: absolute-form, authority-form, `*`.
     NotOriginForm,
-    /// A raw byte that no target may carry: a control, a space, `#`, `\` or beyond ASCII.
+    /// The target has a raw byte that is not allowed: a control, a space, `#`, `\` or non-ASCII.
     RawByte,
-    /// `%` without two hexadecimal digits.
+    /// The target has a `%` without two hexadecimal digits.
     BadEscape,
-    /// An encoded slash or backslash in the path.
+    /// The path has an encoded slash or backslash.
     EncodedSlash,
-    /// An encoded control character in the path.
+    /// The path has an encoded control character.
     EncodedControl,
-    /// The path's bytes are not UTF-8.
+    /// The bytes of the path are not UTF-8.
     NotUtf8,
-    /// A segment `.` or `..`, whatever its spelling.
+    /// The path has a segment `.` or `..`, in any spelling.
     DotSegment,
-    /// Two slashes in a row.
+    /// The path has two slashes in a row.
     EmptySegment,
 }
 
 impl NonCanonical {
-    /// The reason as the trail tells it.
+    /// The reason as the trail records it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ impl NonCanonical {
     }
 }
 
-/// A canonical path and query. Printable ASCII, never empty, begins with `/`.
+/// A canonical path and query: printable ASCII, never empty, beginning with `/`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     text: String,
@@ -161,8 +161,8 @@ impl Target {
         Ok(Self { text, path_end })
     }
 
-    /// What almost every target is: canonical as it came, and plainly so. One look at each byte
-    /// settles it; whatever is not plain is left to the rules.
+    /// The fast path for targets that are canonical as received, which almost all are. It checks each byte once; any
+    /// other target goes to the full rules.
     fn parse_canonical(raw: &[u8]) -> Option<Self> {
         let end = memchr::memchr(b'?', raw).unwrap_or(raw.len());
         let (path, query) = raw.split_at_checked(end)?;
@@ -182,13 +182,13 @@ impl Target {
         Some(Self { text, path_end: end })
     }
 
-    /// Path and query, as on the request line.
+    /// The path and query, as on the request line.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The path.
+    /// The path of the target.
     #[must_use]
     pub fn path(&self) -> &str {
         self.text.split_at_checked(self.path_end).map_or("", |(path, _)| path)
@@ -200,7 +200,7 @@ impl Target {
         self.text.split_at_checked(self.path_end + 1).map_or("", |(_, query)| query)
     }
 
-    /// Name and value of each query member, as written (percent-encoded).
+    /// The name and value of each query member, as written (percent-encoded).
     pub fn query_members(&self) -> impl Iterator<Item = (&str, &str)> {
         self.query()
             .split('&')
@@ -208,8 +208,7 @@ impl Target {
             .map(|m| m.split_once('=').unwrap_or((m, "")))
     }
 
-    /// The target without `prefix`, which is whole leading segments (`/jumpserver`), or `None`
-    /// where the path does not begin with it.
+    /// Removes `prefix`, which is whole leading segments (`/jumpserver`); `None` if the path does not begin with it.
     #[must_use]
     pub fn strip_prefix(&self, prefix: &str) -> Option<Self> {
         let prefix = prefix.trim_end_matches('/');
@@ -221,7 +220,7 @@ impl Target {
         (path_end == 0).then(|| Self { text: format!("/{rest}"), path_end: 1 })
     }
 
-    /// The target below `base` (`/jms`), which may be empty.
+    /// Puts `base` (`/jms`), which may be empty, before the path.
     #[must_use]
     pub fn with_base(&self, base: &str) -> Cow<'_, Self> {
         let base = base.trim_end_matches('/');
@@ -231,7 +230,7 @@ impl Target {
         Cow::Owned(Self { text: format!("{base}{}", self.text), path_end: self.path_end + base.len() })
     }
 
-    /// The target without the query members that are written with this name; the others stay as they are.
+    /// Removes the query members with exactly this name; the others stay unchanged.
     #[must_use]
     pub fn without_member(&self, name: &str) -> Self {
         let is_other = |member: &&str| member.split_once('=').map_or(*member, |(written, _)| written) != name;
@@ -244,7 +243,7 @@ impl Target {
         Self { text, path_end: self.path_end }
     }
 
-    /// The target with a path that ends in a slash.
+    /// Adds a slash at the end of the path, if there is none.
     #[must_use]
     pub fn with_trailing_slash(mut self) -> Self {
         if !self.path().ends_with('/') {
@@ -301,7 +300,7 @@ fn check_path(decoded: &str) -> Result<(), NonCanonical> {
         if segment.is_empty() && segments.peek().is_some() {
             return Err(NonCanonical::EmptySegment);
         }
-        // `..;x` is `..` to readers that know path parameters.
+        // Readers with path parameters read `..;x` as `..`.
         let plain = segment.split(';').next().unwrap_or_default();
         if matches!(plain, "." | "..") {
             return Err(NonCanonical::DotSegment);

@@ -1,15 +1,15 @@
-//! The chunked coding (RFC 9112 §7.1), and what its trailers may say.
+//! The chunked coding (RFC 9112 §7.1), and the rules for its trailers.
 
 use super::fast_path::token_len;
 use super::{Fault, malformed};
 
-/// The longest chunk-size line's extension and the longest trailer section, in bytes.
+/// The greatest lengths of a chunk extension and of the trailer section, in bytes.
 const MAX_EXTENSION: usize = 256;
 const MAX_TRAILERS: usize = 4096;
-/// The most trailer lines: hyper takes no more.
+/// The greatest number of trailer lines; hyper accepts no more.
 const MAX_TRAILER_LINES: u8 = 100;
 
-/// Names that a trailer may not carry: they would change framing, identity or meaning after the fact.
+/// The names that a trailer may not carry: they would change framing, identity or meaning afterwards.
 const FORBIDDEN_TRAILERS: [&str; 12] = [
     "content-length",
     "transfer-encoding",
@@ -25,7 +25,7 @@ const FORBIDDEN_TRAILERS: [&str; 12] = [
     "x-org-id",
 ];
 
-/// Walks the chunked coding (RFC 9112 §7.1) as bytes pass, and knows where it ends.
+/// Parses the chunked coding (RFC 9112 §7.1) as bytes pass, and detects where it ends.
 #[derive(Debug, Default)]
 pub struct Chunks {
     at: At,
@@ -57,10 +57,10 @@ impl Chunks {
         self.at == At::Done
     }
 
-    /// Takes the next `bytes` and tells how many of them belong to this body.
+    /// Takes the next `bytes`, and returns how many of them belong to this body.
     ///
     /// # Errors
-    /// [`Fault`] at the first byte that breaks the coding.
+    /// [`Fault`] at the first byte that violates the coding.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut taken = 0;
         while let Some(byte) = bytes.get(taken).copied() {

@@ -1,11 +1,11 @@
-//! Heads as nearly all are, read in one pass: the request or status line, then `name: value` lines,
-//! each ended by CRLF, of visible ASCII alone. Whatever is otherwise, and whatever is to be refused,
-//! is left to the parser.
+//! A fast parser of typical heads in one pass: the request or status line, then `name: value` lines. Each line ends
+//! with CRLF and consists of visible ASCII and spaces. Any other head, and every head to be refused, is left to the
+//! full parser.
 
 use super::{AnswerHead, Facts, HeadLimits, RequestHead};
 use crate::target::letters_digits_and;
 
-/// A whole plain request head whose first line ends at `line_end`.
+/// Parses a complete plain request head whose first line ends at `line_end`.
 pub(super) fn request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Option<RequestHead> {
     let line = bytes.get(..line_end)?;
     let (method, rest) = line.split_at_checked(token_len(line))?;
@@ -20,7 +20,7 @@ pub(super) fn request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Opt
     Some(RequestHead { len, target_at: method.len() + 1, target_len: target.len(), body })
 }
 
-/// A whole plain answer head whose first line ends at `line_end`.
+/// Parses a complete plain answer head whose first line ends at `line_end`.
 pub(super) fn answer(
     bytes: &[u8],
     line_end: usize,
@@ -44,7 +44,7 @@ pub(super) fn answer(
     Some(AnswerHead { len, status, body })
 }
 
-/// The header lines from `at` on: where the head ends, and what they say.
+/// Parses the header lines from `at` on: returns the end of the head, and what the lines say.
 fn lines(bytes: &[u8], mut at: usize, limits: &HeadLimits) -> Option<(usize, Facts)> {
     let most = at + limits.headers + 2;
     let mut facts = Facts::default();
@@ -66,7 +66,7 @@ fn lines(bytes: &[u8], mut at: usize, limits: &HeadLimits) -> Option<(usize, Fac
     }
 }
 
-/// How many bytes at the start of `bytes` make a token (RFC 9110 §5.6.2).
+/// The number of bytes at the start of `bytes` that make a token (RFC 9110 §5.6.2).
 pub(super) fn token_len(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -74,8 +74,8 @@ pub(super) fn token_len(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// How many bytes at the start of `bytes` are visible ASCII, or spaces. Sixteen are looked at together,
-/// which a compiler can do at once.
+/// The number of bytes at the start of `bytes` that are visible ASCII or spaces. It checks sixteen bytes together,
+/// which the compiler can vectorise.
 fn visible_len(bytes: &[u8]) -> usize {
     let visible = |byte: &u8| (0x20..=0x7e).contains(byte);
     let all = |chunk: &&[u8; 16]| chunk.iter().fold(true, |all, byte| all & visible(byte));
@@ -84,7 +84,7 @@ fn visible_len(bytes: &[u8]) -> usize {
     len + rest.iter().position(|byte| !visible(byte)).unwrap_or(rest.len())
 }
 
-/// The `x` of a version `HTTP/1.x`.
+/// The digit `x` of a version `HTTP/1.x`.
 fn minor(version: &[u8]) -> Option<u8> {
     match version {
         b"HTTP/1.1" => Some(1),
@@ -93,5 +93,5 @@ fn minor(version: &[u8]) -> Option<u8> {
     }
 }
 
-/// The bytes of a token (RFC 9110 §5.6.2).
+/// Marks the bytes that a token may contain (RFC 9110 §5.6.2).
 const TOKEN: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");

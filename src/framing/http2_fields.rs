@@ -1,15 +1,15 @@
-//! A request head that came in another form than HTTP/1's, judged by the same rules.
+//! Checks the head of an HTTP/2 request by the rules of HTTP/1.
 
 use super::{Facts, Fault, HeadLimits, TOO_LARGE};
 use crate::code::Code;
 
-/// What a field costs beside its name and value (RFC 9113 §6.5.2).
+/// The bytes that a field counts in addition to its name and value (RFC 9113 §6.5.2).
 const OVERHEAD: usize = 32;
 
-/// Judges a request of HTTP/2 by its target and its fields, `host` among them.
+/// Checks an HTTP/2 request by its target and its fields, including `host`.
 ///
 /// # Errors
-/// [`Fault`], as of a head in HTTP/1.
+/// [`Fault`], as for a head in HTTP/1.
 pub fn request_fields<'a>(
     target: &[u8],
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,

@@ -1,6 +1,6 @@
-//! HTTP/1 message framing (RFC 9112), strictly: where a head ends, how long its body is, and
-//! nothing that two readers could take differently. Both the consumers' side and the upstreams'
-//! side of the gateway read by these rules before hyper sees a byte.
+//! Strict HTTP/1 message framing (RFC 9112): where a head ends, and how long its body is. It refuses everything that
+//! two readers could understand differently. The gateway applies these rules towards consumers and upstreams before
+//! hyper sees a byte.
 
 mod chunked;
 mod fast_path;
@@ -13,17 +13,17 @@ use std::mem::MaybeUninit;
 
 use crate::code::Code;
 
-/// The most header lines that can be configured; parsing needs room for them on the stack.
+/// The greatest configurable number of header lines; the parser needs stack space for all of them.
 pub const MAX_HEADERS: usize = 256;
-/// Room on the request line beside the target: method, two spaces, version.
+/// The bytes of the request line besides the target: method, two spaces, version.
 const REQUEST_LINE_SLACK: usize = 48;
 
-/// Why a message is refused: the code for the caller, the reason for the trail.
+/// The reason why a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// What the caller is told.
+    /// The code that the caller receives.
     pub code: Code,
-    /// What the trail is told.
+    /// The reason that the trail records.
     pub reason: &'static str,
 }
 
@@ -31,53 +31,53 @@ const fn malformed(reason: &'static str) -> Fault {
     Fault { code: Code::Malformed, reason }
 }
 
-/// How the end of a body is known.
+/// How the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
-    /// So many bytes; zero where there is none.
+    /// The body has this number of bytes; zero if there is none.
     Length(u64),
-    /// The chunked coding.
+    /// The body uses the chunked coding.
     Chunked,
-    /// Until the connection closes: answers only.
+    /// The body ends when the connection closes; only for answers.
     UntilClose,
 }
 
 /// Limits of a head, in bytes and lines.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadLimits {
-    /// The longest target.
+    /// The length of the longest target, in bytes.
     pub target: usize,
-    /// The longest header section, and the longest status line of an answer.
+    /// The length of the longest header section, and of the longest status line of an answer, in bytes.
     pub headers: usize,
-    /// The most header lines; at most [`MAX_HEADERS`].
+    /// The greatest number of header lines; at most [`MAX_HEADERS`].
     pub lines: usize,
 }
 
-/// A whole, well-formed request head. Offsets are into the bytes it was read from.
+/// A complete, well-formed request head. Offsets are into the bytes that it was parsed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The head's length with its closing empty line.
+    /// The length of the head in bytes, including its closing empty line.
     pub len: usize,
-    /// Where the target begins; the method and one space stand before it.
+    /// The offset of the target; the method and one space precede it.
     pub target_at: usize,
-    /// The target's length.
+    /// The length of the target in bytes.
     pub target_len: usize,
-    /// How the body ends.
+    /// How the end of the body is determined.
     pub body: Body,
 }
 
-/// A whole, well-formed answer head.
+/// A complete, well-formed answer head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnswerHead {
-    /// The head's length with its closing empty line.
+    /// The length of the head in bytes, including its closing empty line.
     pub len: usize,
-    /// The status, 100 to 599.
+    /// The status code, 100 to 599.
     pub status: u16,
-    /// How the body ends.
+    /// How the end of the body is determined.
     pub body: Body,
 }
 
-/// Looks for a request head at the start of `bytes`.
+/// Parses a request head at the start of `bytes`.
 ///
 /// # Errors
 /// [`Fault`] as soon as the bytes cannot become an acceptable head; `Ok(None)` while they still can.
@@ -97,7 +97,7 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
     }
 }
 
-/// What `httparse` and our rules say of a request head.
+/// Parses a request head with `httparse`, and applies claviger's rules to it.
 fn parsed_request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Result<Option<RequestHead>, Fault> {
     let Some(len) = head_end(bytes, line_end, limits.headers)? else { return Ok(None) };
     let head = bytes.get(..len).unwrap_or_default();
@@ -117,7 +117,7 @@ fn parsed_request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Result<
     if request.headers.len() > limits.lines {
         return Err(Fault { code: Code::HeadersTooLarge, reason: "header lines" });
     }
-    // `httparse` skips blanks; exactly one space belongs between the parts.
+    // `httparse` skips blanks, but exactly one space may separate the parts.
     if line_end != method.len() + target.len() + " HTTP/1.1\r".len() + 1 {
         return Err(malformed("request line"));
     }
@@ -125,7 +125,7 @@ fn parsed_request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Result<
     Ok(Some(RequestHead { len, target_at: method.len() + 1, target_len: target.len(), body }))
 }
 
-/// Looks for an answer head at the start of `bytes`; `to_head` says that the request was `HEAD`.
+/// Parses an answer head at the start of `bytes`; `to_head` means that the request was `HEAD`.
 ///
 /// # Errors
 /// [`Fault`] as soon as the bytes cannot become an acceptable head; `Ok(None)` while they still can.
@@ -144,7 +144,7 @@ pub fn answer_head(bytes: &[u8], to_head: bool, limits: &HeadLimits) -> Result<O
     }
 }
 
-/// What `httparse` and our rules say of an answer head.
+/// Parses an answer head with `httparse`, and applies claviger's rules to it.
 fn parsed_answer(
     bytes: &[u8],
     line_end: usize,
@@ -185,7 +185,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Takes one header line in.
+    /// Records one header line.
     #[inline]
     fn record(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -211,7 +211,7 @@ impl Facts {
         Ok(self.body(version)?.unwrap_or(Body::Length(0)))
     }
 
-    /// How the body of an answer with these headers ends; `to_head` says that the request was `HEAD`.
+    /// How the body of an answer with these headers ends; `to_head` means that the request was `HEAD`.
     fn answer_body(&self, version: u8, status: u16, to_head: bool) -> Result<Body, Fault> {
         let framed = self.body(version)?.unwrap_or(Body::UntilClose);
         let none = to_head || status < 200 || status == 204 || status == 304;
@@ -266,8 +266,8 @@ fn chunked_alone(value: &[u8]) -> Result<(), Fault> {
     })
 }
 
-/// The end of the head whose first line ends at `line_end`, once it is there. A bare LF is refused
-/// at once: it would never end the section for us, and ends it for laxer readers.
+/// The end of the head whose first line ends at `line_end`, if it has arrived. A bare LF is refused at once: the
+/// section never ends there for claviger, but it does for laxer readers.
 fn head_end(bytes: &[u8], line_end: usize, most: usize) -> Result<Option<usize>, Fault> {
     let rest = bytes.get(line_end..).unwrap_or_default();
     let mut before = None;
@@ -286,7 +286,7 @@ fn head_end(bytes: &[u8], line_end: usize, most: usize) -> Result<Option<usize>,
 
 const TOO_LARGE: Fault = Fault { code: Code::HeadersTooLarge, reason: "header section" };
 
-/// Of a request line that has no end yet. What speaks another protocol may never send one.
+/// Refuses control characters in a request line that has not ended yet. A client of another protocol may never end it.
 fn no_control(bytes: &[u8]) -> Result<(), Fault> {
     let inner = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     match inner.iter().find(|byte| byte.is_ascii_control()) {
@@ -296,7 +296,7 @@ fn no_control(bytes: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// What is wrong with a head that the parser refused.
+/// The fault of a head that the parser refused.
 fn ill_formed(head: &[u8]) -> Fault {
     let mut bytes = head.iter().copied().peekable();
     while let Some(byte) = bytes.next() {

@@ -6,7 +6,7 @@ use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { target: 64, headers: 256, lines: 8 };
 
-/// Pieces that heads are made of, and what attackers put between them.
+/// Parts of heads, and what attackers put between them.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let known: Vec<&[u8]> = vec![
         b"GET",
@@ -47,7 +47,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A good head, of which a few bytes may be others.
+/// A valid head in which a few bytes may be changed.
 fn head(good: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((0..good.len(), any::<u8>()), 0..3);
     let wrong = changes.prop_map(move |changes| {
@@ -70,7 +70,7 @@ const ANSWER: &[u8] =
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// The short way takes nothing that the parser refuses, and nothing otherwise.
+    /// The fast path accepts nothing that the parser refuses, and reads nothing differently.
     #[test]
     fn a_plain_head_is_what_the_parser_takes_it_for(bytes in head(REQUEST)) {
         let line_end = memchr::memchr(b'\n', &bytes).unwrap_or(0);

@@ -3,7 +3,7 @@
 use super::*;
 
 const SECRET: &str = "ab+c/d=efgh0123456789%x";
-/// Of two places in base64: how many bytes are given at the end of a line, with the line break.
+/// For two matches in base64: the bytes that are passed on at the end of a line, with the line break.
 const AT_LINE_ENDS: usize = 2 * (ANCHOR - 1 + 2);
 
 fn scanner(secret: &str) -> Scanner {
@@ -16,7 +16,7 @@ fn replaced(secret: &str, text: &str) -> (String, u32) {
     (String::from_utf8(text).unwrap(), count)
 }
 
-/// Ways in which a text has the secret in it.
+/// Spellings of the secret within a text.
 fn spellings() -> Vec<String> {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
     let mut all: Vec<String> = [
@@ -67,7 +67,7 @@ fn every_spelling_is_replaced_at_its_length() {
     }
 }
 
-/// Of base64 the characters at the ends, of which a neighbour is a part, may stay: a few bits of one byte each.
+/// The base64 characters at the ends may stay, because a neighbour is a part of them: a few bits of one byte each.
 #[test]
 fn no_byte_of_it_can_be_decoded() {
     use base64::engine::general_purpose::STANDARD;
@@ -109,7 +109,7 @@ fn quotes_are_read_and_what_repeats_itself_ends() {
 
 type Widen = fn(u8) -> Vec<u8>;
 
-/// Texts in UTF-16 and UTF-32, in either order of bytes, are read as those of single bytes are.
+/// Texts in UTF-16 and UTF-32, in either byte order, are searched like texts of single bytes.
 #[test]
 fn wide_characters_are_read_as_single_ones() {
     let encodings: [Widen; 4] =
@@ -139,14 +139,14 @@ fn wide_characters_are_read_as_single_ones() {
             }
         }
     }
-    // More NUL bytes than a character has are not waited through, and what is binary stays.
+    // A run of more NUL bytes than a character has is not waited for, and binary data stays unchanged.
     let mut stream = Stream::new(scanner(SECRET));
     let binary = Bytes::from([b"ab+c".as_slice(), &[0; 9000], b"/d", &[0; 4]].concat());
     let (same, count) = stream.take(binary.clone(), false);
     assert_eq!((same, count, stream.held()), (binary, 0, 0));
 }
 
-/// A line that is followed is not held back for a few characters at its end that base64 of the secret begins with.
+/// A followed line is not held back for a few characters at its end with which base64 of the secret begins.
 #[test]
 fn the_end_of_a_line_does_not_wait_for_the_next() {
     let mut stream = Stream::new(scanner(SECRET));
@@ -163,7 +163,7 @@ fn the_end_of_a_line_does_not_wait_for_the_next() {
     assert!(shown <= 1 && rest.ends_with(b" and more"), "{rest:?}");
 }
 
-/// In pieces of any size the text is the same, and nothing but what may be the secret is held back.
+/// Pieces of any size give the same text, and only a possible secret is held back.
 #[test]
 fn pieces_of_any_size_make_no_difference() {
     for shown in spellings() {
@@ -179,7 +179,7 @@ fn pieces_of_any_size_make_no_difference() {
             }
             let (rest, here) = stream.take(Bytes::new(), true);
             out.extend_from_slice(&rest);
-            // Of base64, a few characters at the end of a line may have been given.
+            // A few characters of base64 at the end of a line may have been passed on.
             let others = out.iter().zip(whole.bytes()).filter(|(one, other)| **one != *other).count();
             assert_eq!((out.len(), found + here), (whole.len(), count), "{size}");
             assert!(others == 0 || (others <= AT_LINE_ENDS && shown.contains('\n')), "{size}: {shown}");

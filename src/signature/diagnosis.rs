@@ -1,8 +1,8 @@
-//! Why a signature does not verify: the first line that the consumer signed otherwise than it was received.
+//! Explains why a signature does not verify: it finds the first line that the consumer signed differently.
 //!
-//! What was signed is not sent. But the usual mistakes are few: a prefix that was signed or was not, a
-//! path that was encoded otherwise, a header that a library or proxy has added or changed. Each is tried
-//! in the place of one line, and the signature tells which it was.
+//! A request does not carry the signed text. But the usual mistakes are few: a prefix that was signed or not, a path
+//! that was encoded differently, a header that a library or proxy added or changed. The diagnosis replaces one line
+//! with each of these, and checks whether the signature then verifies.
 
 use super::Part;
 use super::params::Presented;
@@ -10,25 +10,25 @@ use super::verify::{Message, VerifyingKey};
 use crate::query::mask_secrets;
 use crate::target::Target;
 
-/// How much is signed in trying, in bytes: hundreds of usual requests.
+/// How many bytes of signing strings are tried: hundreds of typical requests.
 const MOST_TRIED: usize = 256 * 1024;
 
-/// The first line that differs.
+/// The first line of the signing string that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// Its number, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
-    /// What it is of: `(request-target)` or a header's name.
+    /// The part on the line: `(request-target)` or a header's name.
     pub part: String,
-    /// What was signed; `None` where no usual mistake explains it.
+    /// The value that was signed; `None` if no usual mistake explains it.
     pub signed: Option<String>,
-    /// What was received; `None` where nothing was.
+    /// The value that was received; `None` if there was none.
     pub received: Option<String>,
 }
 
 impl Diagnosis {
-    /// The first line where what was signed and what was received differ; `None` where none of the usual
-    /// mistakes in one line explains it: then the secret is another, or several lines differ.
+    /// Finds the first line where the signed and the received value differ. `None` if no usual mistake in one line
+    /// explains it: then the secret is wrong, or several lines differ.
     #[must_use]
     pub fn find(key: &VerifyingKey, presented: &Presented, message: Message<'_>) -> Option<Self> {
         let absent = presented.parts.iter().position(|part| message.value(part).is_none());
@@ -41,7 +41,7 @@ impl Diagnosis {
                 let Ok(string) = message.signing_string(&presented.parts, Some((at, &signed))) else {
                     continue;
                 };
-                // It is done before anyone is known, for whoever asks.
+                // The budget is limited, because any unauthenticated caller can cause this work.
                 left = left.checked_sub(string.len())?;
                 if key.verify(presented.algorithm, &string, presented.signature()) {
                     return Some(Self::of((at, part), Some(&signed), message));
@@ -76,7 +76,7 @@ impl std::fmt::Display for Diagnosis {
     }
 }
 
-/// A value for people: nothing of it can be a secret.
+/// Formats a value for people; nothing in it can be secret.
 fn format_value(part: &Part, value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     match part {
@@ -86,11 +86,11 @@ fn format_value(part: &Part, value: &[u8]) -> String {
     }
 }
 
-/// Headers whose values are shown.
+/// The headers whose values are shown.
 const SHOWN: [&str; 8] =
     ["accept", "content-length", "content-type", "date", "digest", "host", "x-jms-org", "x-org-id"];
 
-/// What may have been signed in the place of this line.
+/// The values that may have been signed on this line instead.
 fn variants(part: &Part, message: Message<'_>) -> Vec<Vec<u8>> {
     match part {
         Part::RequestTarget => targets(message),
@@ -117,11 +117,11 @@ fn variants(part: &Part, message: Message<'_>) -> Vec<Vec<u8>> {
     }
 }
 
-/// How deep a prefix is looked for.
+/// The greatest number of leading segments that are tried as a prefix.
 const DEEPEST: usize = 4;
 
-/// `(request-target)` as clients get it wrong: with another spelling of the path or the query, without
-/// the prefix under which the gateway is reached, as a whole URL, with the method as it is written.
+/// Forms of `(request-target)` that clients sign by mistake: another spelling of the path or the query, no gateway
+/// prefix, a whole URL, or the method as written.
 fn targets(message: Message<'_>) -> Vec<Vec<u8>> {
     let Ok(target) = std::str::from_utf8(message.target) else { return Vec::new() };
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
@@ -179,7 +179,7 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
-    /// What is found where `signed` was signed and this was received.
+    /// The diagnosis if `signed` was signed and this request was received.
     fn found(signed: &str, target: &str, lines: &[(&'static str, &'static str)]) -> Option<String> {
         let secret = b"fake-secret";
         let names: Vec<&str> =

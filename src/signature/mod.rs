@@ -1,5 +1,5 @@
-//! HTTP signatures as JumpServer verifies them: draft-cavage-http-signatures with hmac-sha256; and with RSA keys.
-//! Pure: no clock, no I/O.
+//! HTTP signatures as JumpServer verifies them (draft-cavage-http-signatures with hmac-sha256), and signatures with RSA
+//! keys. This module uses no clock and no I/O.
 
 mod diagnosis;
 mod params;
@@ -25,7 +25,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The part that `name` in a header list stands for; `None` where it is no header name.
+    /// Parses a name of a header list; `None` if it is no valid header name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         if name == "(request-target)" {
@@ -35,8 +35,8 @@ impl Part {
         HeaderName::from_bytes(name.as_bytes()).ok().filter(|_| lower).map(Self::Header)
     }
 
-    /// What a header list such as `["(request-target)", "accept", "date"]` stands for: each once, the target
-    /// and the date among them.
+    /// Parses a header list such as `["(request-target)", "accept", "date"]`. Each part must occur once, and the target
+    /// and the date must be among them.
     ///
     /// # Errors
     /// What is wrong with the list, as a sentence.
@@ -56,7 +56,7 @@ impl Part {
         }
     }
 
-    /// The part as the header list names it.
+    /// The name of the part in a header list.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -66,16 +66,16 @@ impl Part {
     }
 }
 
-/// A header that was to be signed is absent, or stands on more than one line.
+/// The error that a header to be signed is absent, or stands on more than one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the header {0} to be signed is not there exactly once")]
 pub struct NotOnce(pub HeaderName);
 
-/// The string to sign (draft-cavage-http-signatures-12 §2.3): one line a part, joined by `\n`, no
-/// newline at the end. `target` is the path and query as sent.
+/// Builds the string to sign (draft-cavage-http-signatures-12 §2.3): one line per part, joined by `\n`, with no newline
+/// at the end. `target` is the path and query as sent.
 ///
 /// # Errors
-/// [`NotOnce`] where a named header is not there exactly once: no two verifiers join lines alike.
+/// [`NotOnce`] if a named header is not present exactly once: no two verifiers join lines alike.
 pub fn signing_string(
     parts: &[Part],
     method: &str,
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    /// Every published vector that upstreams' own clients made.
+    /// Signs every published vector that the upstreams' own clients made.
     #[test]
     fn signs_what_the_reference_clients_sign() {
         let vectors: serde_json::Value =

@@ -1,4 +1,4 @@
-//! Reading what consumers send as a signature (draft-cavage-http-signatures-12 §2.1).
+//! Parses the signature parameters that consumers send (draft-cavage-http-signatures-12 §2.1).
 
 use std::borrow::Cow;
 
@@ -7,25 +7,25 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Part;
 
-/// The most that is signed; scripts sign two or three lines.
+/// The greatest number of signed parts; scripts sign two or three.
 const MOST_PARTS: usize = 32;
 
-/// How a signature was made.
+/// The algorithm of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// `hmac-sha1`.
+    /// HMAC with SHA-1 (`hmac-sha1`).
     HmacSha1,
-    /// `hmac-sha256`.
+    /// HMAC with SHA-256 (`hmac-sha256`).
     HmacSha256,
-    /// `hmac-sha512`.
+    /// HMAC with SHA-512 (`hmac-sha512`).
     HmacSha512,
 }
 
 impl Algorithm {
-    /// Every algorithm.
+    /// All algorithms that claviger verifies.
     pub const ALL: [Self; 3] = [Self::HmacSha1, Self::HmacSha256, Self::HmacSha512];
 
-    /// The name in a signature.
+    /// The name of the algorithm in a signature.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,44 +35,44 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of this name, in any case.
+    /// Parses the name of an algorithm, in any case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(name))
     }
 }
 
-/// What a consumer sent after `Signature` in `Authorization`.
+/// The parameters that a consumer sent after `Signature` in `Authorization`.
 #[derive(Debug)]
 pub struct Presented {
-    /// By which the key is found.
+    /// The id of the key.
     pub key_id: String,
-    /// How it was made.
+    /// The algorithm of the signature.
     pub algorithm: Algorithm,
-    /// What was signed, in order.
+    /// The signed parts, in order.
     pub parts: Vec<Part>,
     signature: Vec<u8>,
 }
 
-/// Why what was sent is no signature that could be verified.
+/// The reason why the parameters are no signature that could be verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// It is no list of `name="value"`.
+    /// The text is not a list of `name="value"`.
     #[error("unreadable signature")]
     Form,
-    /// A parameter that matters is there twice.
+    /// A relevant parameter occurs twice.
     #[error("signature with a parameter twice")]
     Twice,
-    /// One that is needed is not there.
+    /// A required parameter is missing.
     #[error("signature without keyId or signature")]
     Missing,
     /// The algorithm is unknown.
     #[error("signature by an unknown algorithm")]
     Algorithm,
-    /// Something is signed that is no header.
+    /// A signed part is not a header.
     #[error("signature over something unknown")]
     Part,
-    /// Something is signed twice, or too much is: every line costs work before anyone is known.
+    /// A part is signed twice, or too many parts are signed: every line costs work before the caller is authenticated.
     #[error("signature over something twice, or over too much")]
     Many,
     /// `(request-target)` or `date` is not signed.
@@ -84,11 +84,11 @@ pub enum Unreadable {
 }
 
 impl Presented {
-    /// Reads the parameters: in any order and spacing, names in any case, commas within quotes, unknown
-    /// ones ignored (draft §2.1). Without `algorithm` it is hmac-sha256.
+    /// Parses the parameters: in any order and spacing, with names in any case and commas within quotes. Unknown
+    /// parameters are ignored (draft §2.1). The default of `algorithm` is hmac-sha256.
     ///
     /// # Errors
-    /// [`Unreadable`].
+    /// [`Unreadable`], which names what is wrong with the parameters.
     pub fn parse(text: &str) -> Result<Self, Unreadable> {
         let (mut key_id, mut algorithm, mut headers, mut signature) = (None, None, None, None);
         let mut rest = text.trim_matches(BLANK);
@@ -136,10 +136,10 @@ impl Presented {
     }
 }
 
-/// What may stand around parameters and names.
+/// The blanks that may surround parameters and names.
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// Cuts the first `name=value` off: name, value, and what comes after the comma behind it.
+/// Splits off the first `name=value`: returns name, value, and the text after the following comma.
 fn parameter(text: &str) -> Result<(&str, Cow<'_, str>, &str), Unreadable> {
     let (name, rest) = text.split_once('=').ok_or(Unreadable::Form)?;
     let (name, rest) = (name.trim_matches(BLANK), rest.trim_start_matches(BLANK));
@@ -157,14 +157,14 @@ fn parameter(text: &str) -> Result<(&str, Cow<'_, str>, &str), Unreadable> {
     };
     let rest = rest.trim_start_matches(BLANK);
     match rest.strip_prefix(',') {
-        // An empty element, as a comma at the end leaves, means nothing (RFC 9110 §5.6.1).
+        // An empty element, as after a trailing comma, means nothing (RFC 9110 §5.6.1).
         Some(after) => Ok((name, value, after.trim_start_matches(|c| c == ',' || BLANK.contains(&c)))),
         None if rest.is_empty() => Ok((name, value, "")),
         None => Err(Unreadable::Form),
     }
 }
 
-/// The text up to the closing quote, and what comes after it (RFC 9110 §5.6.4).
+/// The text up to the closing quote, and the text after it (RFC 9110 §5.6.4).
 fn unquoted(text: &str) -> Result<(Cow<'_, str>, &str), Unreadable> {
     let mut value = Cow::Borrowed("");
     let (mut begin, mut chars) = (0, text.char_indices());

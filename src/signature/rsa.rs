@@ -1,4 +1,4 @@
-//! Signatures by RSA keys: PKCS#1 v1.5 with SHA-256.
+//! Makes signatures with RSA keys: PKCS#1 v1.5 with SHA-256.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroize as _;
 
-/// An RSA key of 2048 to 8192 bits. No `Debug`.
+/// An RSA key of 2048 to 8192 bits. It has no `Debug`.
 #[derive(Clone)]
 pub struct RsaKey(Arc<RsaKeyPair>);
 
-/// Why a key cannot be used. Nothing of it is shown.
+/// The reason why a key cannot be used. It contains nothing of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRsaKey {
-    /// It is none.
+    /// The text contains no RSA key.
     #[error("it is no RSA private key in PEM (PKCS#1 or PKCS#8, without a passphrase)")]
     Form,
     /// It is too short to be safe.
@@ -27,10 +27,10 @@ pub enum NoRsaKey {
 }
 
 impl RsaKey {
-    /// Reads the first private key of a PEM text, PKCS#1 or PKCS#8.
+    /// Parses the first private key of a PEM text, PKCS#1 or PKCS#8.
     ///
     /// # Errors
-    /// [`NoRsaKey`].
+    /// [`NoRsaKey`] if there is no RSA key, or the key is too short.
     pub fn parse(pem: &[u8]) -> Result<Self, NoRsaKey> {
         let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| NoRsaKey::Form)?;
         let read = if let PrivateKeyDer::Pkcs1(key) = &der {
@@ -48,8 +48,8 @@ impl RsaKey {
         }
     }
 
-    /// The base64 of the signature over `string`; `None` where the system gives no random bytes. It takes
-    /// half a millisecond and more: not for a thread that others wait for.
+    /// Signs `string`, in base64; `None` if the system gives no random bytes. It takes half a millisecond or more, so
+    /// it must not run on a thread that serves other calls.
     #[must_use]
     pub fn sign(&self, string: &[u8]) -> Option<String> {
         let mut signature = vec![0; self.0.public_modulus_len()];
@@ -58,11 +58,11 @@ impl RsaKey {
     }
 }
 
-/// The `Authorization` value of an RSA signature over `headers`, a list parted by blanks.
-/// Marked sensitive, so that no header dump shows it.
+/// Builds the `Authorization` value of an RSA signature over `headers`, a list separated by blanks. It is marked
+/// sensitive, so that no header dump shows it.
 ///
 /// # Errors
-/// Where `key_id` holds bytes that no header may carry.
+/// If `key_id` contains bytes that no header may carry.
 pub fn rsa_authorization(
     key_id: &str,
     headers: &str,

@@ -1,4 +1,4 @@
-//! Making signatures.
+//! Makes HMAC signatures.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,7 @@ use sha2::Sha256;
 
 use super::Part;
 
-/// An HMAC-SHA256 key with its padded blocks already hashed, so that a signature costs two
-/// compressions less.
+/// An HMAC-SHA256 key whose padded blocks are already hashed, which saves two compressions per signature.
 #[derive(Clone)]
 pub struct HmacKey(Hmac<Sha256>);
 
@@ -25,7 +24,7 @@ impl HmacKey {
         Self(Hmac::new_from_slice(secret).expect("any length"))
     }
 
-    /// The base64 of HMAC-SHA256 over `string`, as `openssl dgst -sha256 -hmac` computes it.
+    /// Signs `string`: the base64 of its HMAC-SHA256, as `openssl dgst -sha256 -hmac` computes it.
     ///
     /// # Examples
     ///
@@ -45,13 +44,13 @@ impl HmacKey {
         STANDARD.encode(mac.finalize().into_bytes())
     }
 
-    /// By which an auditor tells one secret from another, without either: 22 letters.
+    /// The fingerprint of a secret, 22 characters. An auditor can distinguish secrets by it without knowing them.
     #[must_use]
     pub fn fingerprint(&self, secret: &[u8]) -> String {
         self.sign(secret).chars().take(22).collect()
     }
 
-    /// Whether `signature` is that of `string`; compared in constant time.
+    /// Whether `signature` is the signature of `string`; compared in constant time.
     #[must_use]
     pub fn verify(&self, string: &[u8], signature: &[u8]) -> bool {
         let mut mac = self.0.clone();
@@ -60,11 +59,11 @@ impl HmacKey {
     }
 }
 
-/// The `Authorization` value, in the form that every verifier of the draft reads.
-/// Marked sensitive, so that no header dump shows it.
+/// Builds the `Authorization` value, in the form that every verifier of the draft reads. It is marked sensitive, so
+/// that no header dump shows it.
 ///
 /// # Errors
-/// Where `key_id` holds bytes that no header may carry.
+/// If `key_id` contains bytes that no header may carry.
 pub fn authorization(
     key_id: &str,
     parts: &[Part],

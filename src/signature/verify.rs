@@ -1,4 +1,4 @@
-//! Verifying the signatures that consumers make (draft-cavage-http-signatures-12 §2.3 and §2.5).
+//! Verifies the signatures that consumers make (draft-cavage-http-signatures-12 §2.3 and §2.5).
 
 use aws_lc_rs::hmac as legacy;
 use http::HeaderMap;
@@ -7,20 +7,20 @@ use super::params::Algorithm;
 use super::{HmacKey, Part};
 use crate::secret::Secret;
 
-/// A request as it was received, as far as signatures are about it.
+/// The parts of a received request that a signature can cover.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    /// The method.
+    /// The method of the request.
     pub method: &'a str,
-    /// Path and query, byte for byte.
+    /// The path and query, byte for byte.
     pub target: &'a [u8],
-    /// The headers.
+    /// The headers of the request.
     pub headers: &'a HeaderMap,
 }
 
 impl Message<'_> {
-    /// The line that stands for `part` in the signing string of what was received, without the name;
-    /// `None` where no such header is there. Several lines of one header are joined (draft §2.3).
+    /// The value of `part` in the signing string of the received request, without the name. `None` if there is no such
+    /// header. Several lines of one header are joined (draft §2.3).
     #[must_use]
     pub fn value(&self, part: &Part) -> Option<Vec<u8>> {
         match part {
@@ -42,11 +42,11 @@ impl Message<'_> {
         }
     }
 
-    /// The string that was signed, if nothing was changed on the way; `instead` stands for the line of
-    /// its number. The first part that is not there otherwise.
+    /// Builds the string that was signed if nothing was changed on the way. `instead` replaces the value of the line
+    /// with its index.
     ///
     /// # Errors
-    /// The number of the line whose header is not there.
+    /// The index of the line whose header is absent.
     pub fn signing_string(&self, parts: &[Part], instead: Option<(usize, &[u8])>) -> Result<Vec<u8>, usize> {
         let mut string = Vec::with_capacity(96 + self.target.len());
         for (at, part) in parts.iter().enumerate() {
@@ -64,26 +64,26 @@ impl Message<'_> {
     }
 }
 
-/// The key of a consumer that signs.
+/// The key that verifies a consumer's signatures.
 pub struct VerifyingKey {
-    /// For what nearly all use, prepared.
+    /// The prepared key for the algorithm that nearly all consumers use.
     sha256: HmacKey,
     secret: Secret,
 }
 
 impl VerifyingKey {
-    /// Takes a secret of any length.
+    /// Makes a key from a secret of any length.
     #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self { sha256: HmacKey::new(secret.expose()), secret }
     }
 
-    /// The secret, to be found where a consumer sends it itself.
+    /// The secret, for the search of places where a consumer sends it.
     pub(crate) fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Whether `signature` is that of `string`, in time that does not depend on where they differ.
+    /// Whether `signature` is the signature of `string`; compared in constant time.
     #[must_use]
     pub fn verify(&self, algorithm: Algorithm, string: &[u8], signature: &[u8]) -> bool {
         let by = |algorithm| {

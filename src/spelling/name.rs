@@ -1,20 +1,20 @@
-//! What servers may read in a name.
+//! What servers may read in the name of a member.
 
 use std::borrow::Cow;
 
 use super::{MARGINS, UNREADABLE, decodings, fold, match_parts, trim, until_control};
 use crate::query::decode_query;
 
-/// How many names of one request are read in every spelling, beyond those that have none.
+/// The number of names per request that are read in every spelling, not counting plain ones.
 const MOST_NAMES: usize = 256;
 
-/// How long these are together, folded.
+/// The greatest total length of these names, folded, in bytes.
 const MOST_FOLDED: usize = 32 * 1024;
 
-/// How much longer a text may become by folding: `U+FDFA` is 3 bytes, and 33 when folded.
+/// The greatest factor by which folding lengthens a text: `U+FDFA` has 3 bytes, and 33 when folded.
 const MOST_GROWTH: usize = 11;
 
-/// How much of one request may still be folded. What is beyond that is not read, so that no request costs much.
+/// The budget of text that may be folded for one request. Text beyond it is not read, so that no request costs much.
 #[derive(Debug)]
 pub struct Reading {
     names: usize,
@@ -28,7 +28,7 @@ impl Default for Reading {
 }
 
 impl Reading {
-    /// Folds a text; `None` where that is too much.
+    /// Folds a text; `None` if the budget is used up.
     fn fold<'t>(&mut self, text: &'t str) -> Option<Cow<'t, str>> {
         let growth = if text.is_ascii() { 1 } else { MOST_GROWTH };
         if text.len().saturating_mul(growth) > self.folded {
@@ -40,18 +40,18 @@ impl Reading {
     }
 }
 
-/// What a name may be read as.
+/// How a name relates to a wanted name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Naming {
     /// As no spelling of the wanted one.
     Other,
     /// As the wanted one, with the value that is written.
     Same,
-    /// As a part of the wanted one (`action[x]`), or as anything: its value is unknown.
+    /// The name may be read as a part of the wanted name (`action[x]`), or as anything: its value is unknown.
     Part,
 }
 
-/// A name as received, with all that servers may read in it: found out once, whatever names are wanted.
+/// A name as received, with all readings of servers. They are computed once, whatever names are wanted.
 #[derive(Debug)]
 pub struct Name<'t> {
     written: Cow<'t, str>,
@@ -60,19 +60,19 @@ pub struct Name<'t> {
 
 #[derive(Debug)]
 enum Read {
-    /// As it is written, and in no other way: what almost every name is.
+    /// As written, and in no other way, which is true of almost every name.
     Plain,
-    /// In any of these ways. Of the forms of one, the first that is wanted counts.
+    /// In any of these ways. Each has several forms, of which the first wanted one counts.
     Any(Vec<Vec<Form>>),
-    /// As anything.
+    /// In ways that cannot be determined.
     Unknown,
 }
 
-/// A folded name, or the part of one that says what it is.
+/// A folded name, or the part of one that identifies the member.
 #[derive(Debug, PartialEq, Eq)]
 struct Form {
     text: String,
-    /// With `_` for each border of words, where it has others.
+    /// The text with `_` for each other word separator, if there are any.
     snake: Option<String>,
     naming: Naming,
 }
@@ -86,14 +86,14 @@ impl Form {
 }
 
 impl<'t> Name<'t> {
-    /// Reads a name; `None` where more was read before than one request may cost.
+    /// Reads a decoded name; `None` if the budget of the request is used up.
     #[must_use]
     pub fn read(written: Cow<'t, str>, reading: &mut Reading) -> Option<Self> {
         let read = if is_plain(&written) { Read::Plain } else { Read::of(&written, reading)? };
         Some(Self { written, read })
     }
 
-    /// The same of a query member's name, as written in the query.
+    /// Reads the name of a query member, as written in the query; `None` if the budget is used up.
     #[must_use]
     pub fn read_query(written: Cow<'t, str>, reading: &mut Reading) -> Option<Self> {
         let read = if is_plain(&written) { Read::Plain } else { Read::of(&decode_query(&written), reading)? };
@@ -108,9 +108,9 @@ impl<'t> Name<'t> {
 }
 
 impl Read {
-    /// What a decoded name may be read as.
+    /// The readings of a decoded name.
     fn of(text: &str, reading: &mut Reading) -> Option<Self> {
-        // One spelling, found at little cost.
+        // This name has one reading, which is found at little cost.
         if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
             return Some(Self::Any(vec![vec![Form::new(&text.to_ascii_lowercase(), Naming::Same)]]));
         }
@@ -135,7 +135,7 @@ impl Read {
     }
 }
 
-/// What a folded name may be read as by servers that decode it no more.
+/// The readings of a folded name by servers that decode it no further.
 fn forms_of(folded: &str) -> Vec<Form> {
     let read = folded.trim_start_matches(|letter| letter == '?' || MARGINS.contains(&letter));
     let mut forms = vec![Form::new(trim(read), Naming::Same)];
@@ -144,7 +144,7 @@ fn forms_of(folded: &str) -> Vec<Form> {
             forms.push(Form::new(text, naming));
         }
     };
-    // `action[]`, `action[0]`, `[action]`, `action.0` and what is no list: `action[$ne]`, `action.x`.
+    // Lists are `action[]`, `action[0]`, `[action]`, `action.0`; others are `action[$ne]`, `action.x`.
     for borders in [&['[', ']'][..], &['.']] {
         let mut parts = read.split(borders).map(trim).filter(|part| !part.is_empty());
         if let Some(first) = parts.next() {
@@ -152,21 +152,21 @@ fn forms_of(folded: &str) -> Vec<Form> {
             add(first, if parts.all(counts) { Naming::Same } else { Naming::Part });
         }
     }
-    // PHP makes `_` of `[`, too.
+    // PHP replaces `[` with `_`, too.
     add(&read.replace(['[', ']'], "_"), Naming::Same);
     forms
 }
 
-/// A name that is wanted; in a pattern `*` is any text.
+/// A wanted name; in a pattern `*` is any text.
 #[derive(Debug, Clone)]
 pub struct NamePattern<'t> {
     text: Cow<'t, str>,
-    /// Folded, between the stars; without margins where there is no star.
+    /// The folded parts between the stars; trimmed if there is no star.
     parts: Vec<Cow<'t, str>>,
 }
 
 impl<'t> NamePattern<'t> {
-    /// The pattern in `text`.
+    /// Parses the pattern in `text`.
     #[must_use]
     pub fn new(text: &str) -> NamePattern<'static> {
         let mut parts: Vec<String> = text.split('*').map(|part| fold(part).into_owned()).collect();
@@ -176,7 +176,7 @@ impl<'t> NamePattern<'t> {
         NamePattern { text: Cow::Owned(text.to_owned()), parts: parts.into_iter().map(Cow::Owned).collect() }
     }
 
-    /// This very name, whatever is in it.
+    /// A pattern for this name, in which `*` has no special meaning.
     pub(super) fn literal(text: &'t str) -> Self {
         let name = match fold(text) {
             Cow::Borrowed(folded) => Cow::Borrowed(trim(folded)),
@@ -191,13 +191,13 @@ impl<'t> NamePattern<'t> {
         &self.text
     }
 
-    /// Whether any name at all is wanted.
+    /// Whether the pattern matches any name.
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.parts.len() > 1 && self.parts.iter().all(|part| part.is_empty())
     }
 
-    /// What a name may be read as.
+    /// How `name` relates to the wanted name.
     #[must_use]
     pub fn naming(&self, name: &Name<'_>) -> Naming {
         match &name.read {
@@ -214,7 +214,7 @@ impl<'t> NamePattern<'t> {
         }
     }
 
-    /// Whether a plain name is the wanted one.
+    /// Whether a plain name is the wanted name.
     pub(super) fn is_plain(&self, plain: &str) -> bool {
         match &*self.parts {
             [name] => is_same_name(plain, name),
@@ -233,12 +233,12 @@ impl<'t> NamePattern<'t> {
     }
 }
 
-/// Whether a name is folded, without margins, and of one part.
+/// Whether a name is folded, trimmed, and has no parts.
 pub(super) fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Whether two folded names are one: `user_id`, `user-id`, `user.id` and `userId` are to some frameworks.
+/// Whether two folded names are the same to some frameworks, as `user_id`, `user-id`, `user.id` and `userId` are.
 fn is_same_name(one: &str, other: &str) -> bool {
     fn letters(name: &str) -> impl Iterator<Item = char> {
         const SEPARATORS: [char; 4] = ['_', '-', '.', ' '];

@@ -7,26 +7,26 @@ use super::name::{self, Name, NamePattern, Naming, Reading};
 use super::value::Value;
 use crate::query::decode_query;
 
-/// A query as servers may read it.
+/// The readings of a query by servers.
 #[derive(Debug)]
 pub enum Query<'t> {
-    /// As these members, by each border that some server takes for one: every name once.
+    /// The members, split at every delimiter that some server uses; each name occurs once.
     Members(Vec<QueryMember<'t>>),
-    /// In ways that nobody can tell, or in too many to look at them all.
+    /// The readings cannot be determined, or are too many to check.
     Unknown(Unclear),
 }
 
-/// Why nobody can tell what the members of a query are.
+/// The reason why the members of a query cannot be determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unclear {
-    /// They are too many, or too long, to be read in every spelling.
+    /// The members are too many, or too long, to be read in every spelling.
     Many,
-    /// They are encoded too often.
+    /// The members are encoded too often.
     Deep,
 }
 
 impl Unclear {
-    /// The same in words.
+    /// The reason in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,22 +36,22 @@ impl Unclear {
     }
 }
 
-/// All members of one name.
+/// All members of a query that have one name.
 #[derive(Debug)]
 pub struct QueryMember<'t> {
-    /// Their name as written.
+    /// The common name, as written.
     pub name: Name<'t>,
-    /// Every value once, decoded.
+    /// The decoded values, without duplicates.
     pub values: Vec<Value<'t>>,
-    /// How many there are to servers that know no border but `&`.
+    /// The number of members for servers that split only at `&`.
     pub count: usize,
 }
 
-/// Name, value, and whether `&` alone, or nothing, stands around them.
+/// A name, a value, and whether only `&` or the ends of the query delimit them.
 type Split<'t> = (Cow<'t, str>, Cow<'t, str>, bool);
 
 impl<'t> Query<'t> {
-    /// Takes a query apart.
+    /// Splits a query into its members.
     #[must_use]
     pub fn read(query: &'t str) -> Self {
         let mut all: Vec<Split<'t>> = members(query).collect();
@@ -94,7 +94,7 @@ impl<'t> Query<'t> {
         Some(read)
     }
 
-    /// Why nobody can tell what its members are.
+    /// The reason why the members cannot be determined, if they cannot.
     #[must_use]
     pub fn why_unclear(&self) -> Option<Unclear> {
         match self {
@@ -103,7 +103,7 @@ impl<'t> Query<'t> {
         }
     }
 
-    /// Whether some server may read a member of it as one of this name.
+    /// Whether some server may read a member of the query as one of this name.
     #[must_use]
     pub fn has(&self, name: &NamePattern<'_>) -> bool {
         match self {
@@ -113,7 +113,7 @@ impl<'t> Query<'t> {
     }
 }
 
-/// Whether a border may be seen by servers that decode a query before they take it apart: few hide one.
+/// Whether a server that decodes a query before it splits it may find more delimiters; few queries have any.
 fn hides_border(query: &str) -> bool {
     const BORDERS: [&[u8]; 4] = [b"26", b"3b", b"3f", b"25"];
     let hides = |at: usize| {
@@ -123,7 +123,7 @@ fn hides_border(query: &str) -> bool {
     memchr::memchr_iter(b'%', query.as_bytes()).any(hides)
 }
 
-/// The members of a query as it stands: at `&` alone, and at all that is a border to anybody.
+/// The members of a query without further decoding: split at `&` alone, and at every delimiter that some server uses.
 fn members(query: &str) -> impl Iterator<Item = Split<'_>> {
     const OTHERS: [char; 2] = [';', '?'];
     let split = |member: &'_ str| -> Option<(usize, usize)> {

@@ -1,4 +1,4 @@
-//! Every spelling that a test knows, and what must not be taken for one.
+//! Tests of all known spellings, and of texts that must not be taken for them.
 
 use std::time::{Duration, Instant};
 
@@ -199,7 +199,7 @@ fn a_value_is_read_by_every_border() {
     assert_eq!(values("action=x&action=x"), ["x"]);
 }
 
-/// What attacks repeat up to the longest target, and what is asked for there.
+/// Texts that attacks repeat up to the longest target.
 const REPEATED: [&str; 11] =
     [";A", "A.&", "%26A", "%2526A", "%2541=&", "%EF%B7%BA", "%EF%B7%BA&", "[a]", "A.", "a=1&", ";"];
 
@@ -216,7 +216,7 @@ fn each_name_is_read_once() {
         let names: Vec<_> = (0..count).map(|name| format!("a{name}{end}=1")).collect();
         names.join("&")
     };
-    // Plain names, and such as are only of another case, are read however many there are.
+    // Plain names, and names that differ only in case, are read however many there are.
     for end in ["", "A", "_B", "-c"] {
         let query = distinct(1000, end);
         assert!(matches!(Query::read(&query), Query::Members(members) if members.len() == 1000), "{end}");
@@ -224,7 +224,7 @@ fn each_name_is_read_once() {
     }
     assert!(matches!(Query::read(&distinct(256, ".x")), Query::Members(_)));
     assert!(matches!(Query::read(&distinct(257, ".x")), Query::Unknown(Unclear::Many)));
-    // Nor does their length cost much.
+    // Long names do not cost much either.
     assert!(matches!(Query::read(&"A.".repeat(5000)), Query::Members(_)));
     assert!(matches!(Query::read(&"A.".repeat(50_000)), Query::Unknown(_)));
     assert!(may_be_named(&distinct(257, ".x"), "wanted"));

@@ -1,4 +1,4 @@
-//! What servers may read in a value.
+//! What servers may read in the value of a member.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 
 use super::{MARGINS, UNREADABLE, decodings, fold, trim, until_nul};
 
-/// A decoded value, with all that servers may read in it: found out once, where it is looked at.
+/// A decoded value, with all readings of servers; they are computed once, when they are needed.
 #[derive(Debug)]
 pub struct Value<'t> {
     text: Cow<'t, str>,
     read: OnceLock<Option<Vec<Reading>>>,
 }
 
-/// A folded text that is read, and what number and truth are in it.
+/// A folded reading of a value, with the number and the truth value in it.
 #[derive(Debug)]
 struct Reading {
     text: String,
@@ -21,12 +21,12 @@ struct Reading {
     truth: Option<Truth>,
 }
 
-/// What forms write for true and false.
+/// The truth values that forms write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Truth {
     True,
     False,
-    /// A flag, `?force`: true to some, false to others.
+    /// A flag such as `?force`: true to some servers, false to others.
     Either,
 }
 
@@ -36,17 +36,17 @@ impl Truth {
     }
 }
 
-/// What a wanted text is beside itself: a number, true or false.
+/// The number or truth value that a wanted text stands for.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     number: Option<u64>,
     truth: Option<Truth>,
-    /// Whether each number but zero is true, too: where the text is a word.
+    /// Whether the text is a word for a truth value, so that any number but zero counts as true.
     is_word: bool,
 }
 
 impl Wanted {
-    /// What a folded text is.
+    /// Finds the number and the truth value of a folded text.
     #[must_use]
     pub fn new(folded: &str) -> Self {
         let (number, word) = (number(folded), word(folded));
@@ -63,7 +63,7 @@ impl Wanted {
             (None, Some(number)) if self.is_word => {
                 Some(if number == 0.0 { Truth::False } else { Truth::True })
             }
-            // Of two numbers the value alone counts.
+            // Two numbers are compared only by value.
             (None, Some(number)) if self.number.is_none() => digit(number),
             (truth, _) => truth,
         };
@@ -72,28 +72,28 @@ impl Wanted {
 }
 
 impl<'t> Value<'t> {
-    /// This text, decoded.
+    /// Wraps a decoded text.
     #[must_use]
     pub fn new(text: Cow<'t, str>) -> Self {
         Self { text, read: OnceLock::new() }
     }
 
-    /// The text.
+    /// The decoded text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether some server may read a text that `matches`, folded and trimmed, or the number or truth that is wanted.
+    /// Whether some server may read a text that `matches` (folded and trimmed), or the wanted number or truth value.
     ///
-    /// A list (`list,delete`) is each of its elements, a number (`5.0`) each way to write it.
+    /// A list (`list,delete`) is read as each of its elements, a number (`5.0`) as each way to write it.
     pub fn may_be(&self, wanted: &Wanted, matches: impl Fn(&str) -> bool) -> bool {
         let Some(read) = self.read.get_or_init(|| read(&self.text)) else { return true };
         read.iter().any(|read| matches(&read.text) || wanted.is(read))
     }
 }
 
-/// The texts that a decoded value may be read as, each once; `None` where it may be any.
+/// The readings of a decoded value, without duplicates; `None` if it may be read as anything.
 fn read(value: &str) -> Option<Vec<Reading>> {
     let mut texts = BTreeSet::new();
     for value in decodings(value)? {
@@ -111,7 +111,7 @@ fn read(value: &str) -> Option<Vec<Reading>> {
     Some(texts.into_iter().map(reading).collect())
 }
 
-/// The truth in a folded word.
+/// The truth value of a folded word.
 fn word(read: &str) -> Option<Truth> {
     match read {
         "true" | "t" | "yes" | "y" | "on" => Some(Truth::True),
@@ -121,7 +121,7 @@ fn word(read: &str) -> Option<Truth> {
     }
 }
 
-/// The truth in a digit.
+/// The truth value of a number.
 fn digit(number: f64) -> Option<Truth> {
     match number {
         0.0 => Some(Truth::False),
@@ -130,7 +130,7 @@ fn digit(number: f64) -> Option<Truth> {
     }
 }
 
-/// The number that some language reads: `5.0`, `05`, `5e0`, `5_0`, `0x5`.
+/// The number that some language reads in a text such as `5.0`, `05`, `5e0`, `5_0` or `0x5`.
 #[expect(clippy::cast_precision_loss, reason = "numbers that are near each other may be taken for equal")]
 fn number(read: &str) -> Option<f64> {
     let digits = read.replace('_', "");
@@ -142,11 +142,11 @@ fn number(read: &str) -> Option<f64> {
         Some(coded) => coded as f64,
         None => digits.parse().ok()?,
     };
-    // No minus before nothing.
+    // Adding zero turns -0 into 0.
     number.is_finite().then_some(number + 0.0)
 }
 
-/// Whether some server may find nothing in a decoded value, and so take it for absent.
+/// Whether some server may read a decoded value as empty, and so treat it as absent.
 #[must_use]
 pub fn is_blank(value: &str) -> bool {
     let nothing = |text: &str| {

@@ -26,11 +26,11 @@ pub struct Custody {
 /// The source of the master key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterKey {
-    /// It is the content of a file.
+    /// The content of the file at this path.
     File(PathBuf),
-    /// It is the value of an environment variable.
+    /// The value of the environment variable of this name.
     Env(String),
-    /// It is derived from a passphrase.
+    /// A key derived from the passphrase at this reference.
     Passphrase(Reference),
 }
 

@@ -114,7 +114,7 @@ impl Limits {
 /// The range of configurable time-outs.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 
-/// The range of a request's header block, in bytes: the HTTP library accepts no longer single name.
+/// The range of a request's header block, in bytes: the HTTP library does not accept a longer single header name.
 const HEADERS: RangeInclusive<u64> = 64..=60 << 10;
 /// The range of a request's target, in bytes. Its canonical form may be three times as long, and the HTTP library does
 /// not accept a target of 64 KiB.
