@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 /// Gives the time of day. Durations are measured with `Instant`, never with this trait.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// The present time.
     fn now(&self) -> SystemTime;
 }
 

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $status:ident, $detail:literal;)+) => {
-        /// Why the gateway answered by itself. The text is the contract: in the `code` member of an
-        /// error's body, in the header `Claviger-Error`, in the trail and in the metrics.
+        /// The reason why the gateway answered by itself. Its text is a stable interface: it stands in the `code`
+        /// member of an error's body, in the header `Claviger-Error`, on the trail and in the metrics.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[doc = $doc])+ $variant,)+ }
 
@@ -25,8 +25,8 @@ macro_rules! codes {
                 match self { $(Self::$variant => StatusCode::$status,)+ }
             }
 
-            /// One sentence for the caller. It never says more than the code does: what is
-            /// particular to this call is for the trail and the log.
+            /// One sentence for the caller. It never reveals more than the code: details of the call are for the trail
+            /// and the log.
             #[must_use]
             pub const fn detail(self) -> &'static str {
                 match self { $(Self::$variant => $detail,)+ }
@@ -108,7 +108,7 @@ codes! {
     Frozen = "frozen", SERVICE_UNAVAILABLE, "This is frozen for now.";
     /// The credential is disabled, has no active version, or cannot be unsealed.
     CredentialUnavailable = "credential_unavailable", SERVICE_UNAVAILABLE, "The credential for this is not available.";
-    /// The call rests on the store, which could not be read for longer than `store_bound`.
+    /// The call depends on the store, which could not be read for longer than `store_bound`.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The store that this rests on is not available.";
     /// The request body could not be stored while it was read.
     SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";

@@ -1,9 +1,9 @@
 //! Finds a secret in text, in any known spelling of its bytes.
 //!
-//! A byte may be spelled as it is, percent-encoded (RFC 3986, once or twice), escaped as in JSON or JavaScript (RFC
-//! 8259, `\u`, `\x`), or as an HTML character reference, in any mixture. The secret may also be part of base64 (RFC
-//! 4648, either alphabet, at any offset, with line breaks) or of hexadecimal digits. Escapes of JSON may be escaped
-//! again, as may the `&` of a reference. The scanner finds all of these in UTF-16 and UTF-32 as well.
+//! A byte may be spelled as it is, or percent-encoded (RFC 3986, once or twice). It may also be escaped as in JSON or
+//! JavaScript (RFC 8259, `\u`, `\x`), or be an HTML character reference; these mix freely. The secret may be part of
+//! base64 (RFC 4648, either alphabet, at any offset, with line breaks) or of hexadecimal digits. Escapes of JSON may be
+//! escaped again, as may the `&` of a reference. The scanner finds all of these in UTF-16 and UTF-32 as well.
 
 use std::borrow::Cow;
 

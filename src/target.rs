@@ -124,7 +124,7 @@ impl Target {
     /// Brings the bytes of a request line's target into the canonical form.
     ///
     /// # Errors
-    /// [`NonCanonical`] where there is none.
+    /// [`NonCanonical`] if the target has no canonical form.
     ///
     /// # Examples
     ///
@@ -194,7 +194,7 @@ impl Target {
         self.text.split_at_checked(self.path_end).map_or("", |(path, _)| path)
     }
 
-    /// The query without its `?`; empty where there is none.
+    /// The query without its `?`; empty if there is none.
     #[must_use]
     pub fn query(&self) -> &str {
         self.text.split_at_checked(self.path_end + 1).map_or("", |(_, query)| query)

@@ -2,7 +2,7 @@
 //!
 //! The new key is written and flushed beside the former one. Then the store is sealed with it in one transaction, and
 //! only then does it replace the former key. After an interruption, one of the two files holds the key that the store
-//! names, and the next command that reads the key moves it into place.
+//! names. The next command that reads the key moves it into place.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

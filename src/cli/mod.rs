@@ -119,7 +119,7 @@ pub fn main() -> ExitCode {
     let typed = Cli::parse();
     keep_secrets_in_memory();
     let (config, output) = (typed.config.as_path(), typed.output);
-    // Of these two commands, the gateway logs by itself, or not at all.
+    // These two commands set up the log of the gateway themselves, or run without one.
     if !matches!(typed.verb, Command::Serve | Command::Demo(_)) {
         warn_on_stderr();
     }

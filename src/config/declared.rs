@@ -6,7 +6,7 @@ use super::problem::suggest::did_you_mean;
 
 /// The objects that the file declares under one heading, such as `[upstreams.…]`.
 ///
-/// One that was declared but could not be read is remembered as such, so that a reference to it is no second error.
+/// An object that could not be read is remembered as declared, so that a reference to it causes no second error.
 #[derive(Clone, Debug)]
 pub struct Declared<T> {
     objects: BTreeMap<String, Option<T>>,

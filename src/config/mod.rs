@@ -1,4 +1,4 @@
-//! The configuration file: its text, read into [`file::File`] with every problem reported at once.
+//! The configuration file: parses its text into a [`file::File`], and reports all problems at once.
 //!
 //! This step checks only the shape. Checks that need several places, or anything outside the text, run when the file is
 //! compiled. They report to the same [`Problems`].

@@ -28,10 +28,10 @@ pub(crate) struct Forgotten {
 }
 
 /// The changes that the trail in `dir` records and the history of the store lacks; `None` if it lacks none. Without a
-/// trail, nothing can be compared and the result is `None`.
+/// trail, or without the permission to read it, nothing can be compared and the result is `None`.
 ///
 /// # Errors
-/// If the trail cannot be read.
+/// If reading the trail fails for another reason.
 pub(crate) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
     let read = || -> io::Result<Option<Forgotten>> {
         let Some(known) = known_store(dir)?.filter(|known| !history.holds(*known)) else { return Ok(None) };

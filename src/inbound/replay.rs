@@ -46,9 +46,9 @@ impl Nonce {
 /// The reason why such a signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayError {
-    /// Its `Date` is not a date, or is too far from the present time.
+    /// The `Date` of the signature is not a date, or is too far from the present time.
     Stale,
-    /// It was used before.
+    /// The signature was used before.
     Used,
     /// Soon after a start, the gateway does not know yet which signatures were used before.
     Unknown,

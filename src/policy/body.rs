@@ -29,16 +29,16 @@ enum Seen {
 /// The reason why rules cannot judge a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyUnreadable {
-    /// Its `Content-Type` is not JSON.
+    /// The `Content-Type` of the body is not JSON.
     #[error("a rule looks at the body, and its content type is not JSON")]
     Type,
-    /// It has a content coding, for example compression.
+    /// The body has a content coding, for example compression.
     #[error("a rule looks at the body, and it has a content coding")]
     Coding,
-    /// It is longer than `max_judged_body`.
+    /// The body is longer than `max_judged_body`.
     #[error("a rule looks at the body, and it is too long to be judged")]
     Long,
-    /// It is not a JSON object.
+    /// The body is not a JSON object.
     #[error("a rule looks at the body, and it is no JSON object")]
     Form,
     /// A member's name has non-ASCII characters. Some readers take other letters for the same, as `ſ` for `s`.

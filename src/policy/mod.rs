@@ -36,7 +36,7 @@ pub struct Role {
     pub deny: Vec<Rule>,
 }
 
-/// What one consumer may do at one upstream.
+/// The permissions of one consumer at one upstream.
 #[derive(Debug)]
 pub struct Grant {
     /// The index of the upstream in the snapshot.
@@ -270,8 +270,8 @@ impl Policy {
     /// Decides on `action` for the consumer at this index.
     ///
     /// # Errors
-    /// [`Denial`] if there is no grant, the grant has expired, the organisation is not granted, a rule denies the call,
-    /// or no rule allows it.
+    /// [`Denial`] if no valid grant exists, the organisation is not granted, a rule denies the call, or no rule allows
+    /// it.
     pub fn decide(&self, consumer: usize, action: Action, now: SystemTime) -> Result<Allowed, Box<Denial>> {
         match self.evaluate(consumer, &action, now) {
             Ok(Ruling { org, credential, rule, shadow }) => {

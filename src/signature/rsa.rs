@@ -21,7 +21,7 @@ pub enum NoRsaKey {
     /// The text contains no RSA key.
     #[error("it is no RSA private key in PEM (PKCS#1 or PKCS#8, without a passphrase)")]
     Form,
-    /// It is too short to be safe.
+    /// The key is too short to be safe.
     #[error("the RSA key has less than 2048 bits")]
     Short,
 }

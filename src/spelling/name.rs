@@ -43,9 +43,9 @@ impl Reading {
 /// How a name relates to a wanted name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Naming {
-    /// As no spelling of the wanted one.
+    /// No reading of the name is the wanted name.
     Other,
-    /// As the wanted one, with the value that is written.
+    /// The name may be read as the wanted name, with the value as written.
     Same,
     /// The name may be read as a part of the wanted name (`action[x]`), or as anything: its value is unknown.
     Part,

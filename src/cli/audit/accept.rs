@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::sinks;
 use crate::state::{StateDir, Trail};
 
-/// The part of the message that tells what no acceptance changes.
+/// The part of the message that names what no acceptance changes.
 const HOLE: &str =
     "where a segment is missing in its middle, `audit verify` keeps naming that hole, and exits with 1\n";
 

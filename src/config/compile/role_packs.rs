@@ -1,4 +1,4 @@
-//! The roles that ship with the gateway, by product: `jumpserver:read-only`.
+//! The roles that ship with claviger, by product: `jumpserver:read-only`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

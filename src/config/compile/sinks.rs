@@ -1,4 +1,4 @@
-//! `[audit.sinks.…]` → [`SinkConfig`]s.
+//! Compiles `[audit.sinks.…]` into [`SinkConfig`]s.
 
 use std::sync::Arc;
 

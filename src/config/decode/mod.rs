@@ -257,7 +257,7 @@ impl<'a> Table<'a> {
             let guess = did_you_mean(key.get_ref(), self.known.iter().copied());
             meant.extend(guess);
             if self.context.incomplete || guess.is_none_or(redact::hints) {
-                self.context.hide(value); // nobody knows what it is
+                self.context.hide(value); // its meaning is unknown
             }
             let title = format!("unknown key `{}` {}", key.get_ref().escape_debug(), self.place());
             let problem = Problem::error(key.span().into(), title).help_if(self.advice(key.get_ref(), guess));

@@ -54,7 +54,7 @@ pub(in crate::config) fn name(node: &Node<'_>) -> Read<Spanned<String>> {
         None => Ok(node.at(text.to_owned())),
         Some(problem) => {
             if node.path.ends_with("credential") {
-                node.hide(); // what is no name may be the secret itself
+                node.hide(); // an invalid name may be the secret itself
             }
             Err(node.report(problem))
         }
@@ -148,7 +148,7 @@ pub(in crate::config) fn variable(node: &Node<'_>) -> Read<Spanned<String>> {
     if redact::is_variable(name) {
         return Ok(node.at(name.to_owned()));
     }
-    node.hide(); // what is no name may be the secret itself
+    node.hide(); // an invalid name may be the secret itself
     let title = format!("{} must be the name of an environment variable", node.subject());
     Err(node.report(
         Problem::error(node.span(), title).help("write the name alone, without `$`, as in \"JMS_SECRET\""),

@@ -128,7 +128,7 @@ pub enum Material {
     Rsa {
         /// The id of the key.
         id: Spanned<String>,
-        /// Where the key is, in PEM.
+        /// Where the key is, in PEM format.
         key: Spanned<Reference>,
     },
     /// An OAuth 2.0 client.

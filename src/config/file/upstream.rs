@@ -21,7 +21,7 @@ pub struct Upstream {
     pub name: Spanned<String>,
     /// The profile of the product, which sets its defaults.
     pub profile: Spanned<Profile>,
-    /// Its URL, or the first of several; a path here is the base path.
+    /// The URL of the upstream, or the first of several; a path here is the base path.
     pub endpoint: Spanned<String>,
     /// The URLs of further endpoints.
     pub others: Vec<Spanned<String>>,
