@@ -86,7 +86,7 @@ codes! {
     Internal = "internal", INTERNAL_SERVER_ERROR, "The gateway failed.";
     /// The request has a transfer coding other than `chunked`.
     UnknownCoding = "unknown_coding", NOT_IMPLEMENTED, "Only the chunked transfer coding is understood.";
-    /// The request is a WebSocket handshake (RFC 6455).
+    /// The request is a websocket handshake (RFC 6455).
     UpgradeUnsupported = "upgrade_unsupported", NOT_IMPLEMENTED, "Websockets are not forwarded.";
     /// No connection to the upstream could be made.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "The upstream cannot be reached.";

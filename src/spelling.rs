@@ -173,7 +173,7 @@ pub fn paths(path: &str) -> Paths<'_> {
     }
     let Some(decodings) = decodings(path) else { return Paths::Unknown };
     let mut all = Vec::new();
-    // The path as received is encoded.
+    // The first form is the path as received, still encoded: it is skipped unless it is the only one.
     for path in decodings.iter().skip(1).chain(decodings.first().filter(|_| decodings.len() == 1)) {
         let path = path.replace('\\', "/");
         let cut = path.split(['?', '#', '\0']).next();

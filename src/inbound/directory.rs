@@ -230,7 +230,7 @@ impl Directory {
     }
 
     /// Finds the holder of `token`. The time of the look-up depends on the digest of the token sent, which no caller
-    /// can choose. The match itself is compared in constant time.
+    /// can control. The match itself is compared in constant time.
     #[must_use]
     pub fn find(&self, token: &[u8], now: SystemTime) -> TokenMatch<'_> {
         let Some(held) = self.token(&Self::digest(token)) else { return TokenMatch::Nobody };

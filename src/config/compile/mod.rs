@@ -196,8 +196,8 @@ fn quotas(file: &File, consumers: &[Consumer], former: Option<&Snapshot>) -> Vec
     consumers.iter().map(quota).collect()
 }
 
-/// Warns of certificate authorities that have all expired. Calls fail then, but the start does not, since other
-/// upstreams may work.
+/// Warns of files in which no certificate authority is valid at present. Calls fail then, but the start does not, since
+/// other upstreams may work.
 fn warn_of_old_certificates(file: &File, problems: &mut Problems, now: SystemTime) {
     let of_upstreams = file.upstreams.iter().filter_map(|(_, upstream)| upstream.ca_file.as_ref());
     let of_sinks = file.audit.sinks.iter().filter_map(|(_, sink)| sink.ca_file.as_ref());
