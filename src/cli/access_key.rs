@@ -108,7 +108,7 @@ fn issue(desk: &mut StoreSession, mut row: AccessKeyRow, manner: ChangeFlags) ->
         changes.extend(proof);
         row.sealed = seal_access_key(&key, &row, &secret)?;
     }
-    let told = [
+    let members = [
         ("consumer", consumer.as_str().into()),
         ("access_key", row.id.as_str().into()),
         ("algorithms", row.algorithms.as_str().into()),
@@ -117,7 +117,7 @@ fn issue(desk: &mut StoreSession, mut row: AccessKeyRow, manner: ChangeFlags) ->
     ];
     let (id, expires) = (row.id.clone(), row.expires.map(format_time));
     changes.push(Change::PutAccessKey(row));
-    desk.change(("access key issued", &told), changes, manner)?;
+    desk.change(("access key issued", &members), changes, manner)?;
     let text = if manner.dry_run { "" } else { std::str::from_utf8(secret.expose())? };
     let json = json!({"id": id, "consumer": consumer, "secret": text, "expires": expires});
     let more = desk.warn_ungranted(&consumer);
@@ -139,9 +139,9 @@ fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Res
     if let Some(at) = row.revoked {
         bail!("the access key was revoked already, at {}", format_time(at));
     }
-    let told = [("consumer", row.consumer.as_str().into()), ("access_key", id.into())];
+    let members = [("consumer", row.consumer.as_str().into()), ("access_key", id.into())];
     let revoked = AccessKeyRow { revoked: Some(desk.now), ..row.clone() };
-    desk.change(("access key revoked", &told), vec![Change::PutAccessKey(revoked)], manner)?;
+    desk.change(("access key revoked", &members), vec![Change::PutAccessKey(revoked)], manner)?;
     let text = format!("access key {id} of {} revoked\n", row.consumer);
     desk.report(manner, json!({"id": id, "revoked": true}), &text);
     Ok(())

@@ -214,10 +214,10 @@ fn remove(desk: &mut StoreSession, name: &str, manner: ChangeFlags) -> anyhow::R
     if !confirm(&question, manner)? {
         return Ok(false);
     }
-    let told = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
+    let members = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
     let held_down = kept.len();
     let changes = std::iter::once(Change::RemoveConsumer(name.into())).chain(kept).collect();
-    desk.change(("consumer removed", &told), changes, manner)?;
+    desk.change(("consumer removed", &members), changes, manner)?;
     let more = if declared { " from the store; the file still declares it" } else { "" };
     let stay = if held_down > 0 {
         format!("; revoked tokens that the file declares stay revoked: {held_down}")

@@ -139,13 +139,13 @@ fn add(
     if !manner.dry_run {
         seal_secret(desk, &mut changes, (&row, version, Stage::Active), (&id, &secret))?;
     }
-    let told = [
+    let members = [
         ("credential", name.into()),
         ("upstream", upstream.into()),
         ("kind", kind.into()),
         ("version", version.into()),
     ];
-    desk.change(("credential added", &told), changes, manner)?;
+    desk.change(("credential added", &members), changes, manner)?;
     let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": version});
     desk.report(manner, json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));
     Ok(())
@@ -266,8 +266,8 @@ fn activate(desk: &mut StoreSession, name: &str, version: u32, manner: ChangeFla
         let until = Some(desk.now + 86_400);
         changes.push(Change::PutVersion(VersionRow { stage: Stage::Retired, until, ..(*former).clone() }));
     }
-    let told = [("credential", name.into()), ("version", version.into())];
-    desk.change(("credential activated", &told), changes, manner)?;
+    let members = [("credential", name.into()), ("version", version.into())];
+    desk.change(("credential activated", &members), changes, manner)?;
     let json = json!({"credential": name, "version": version, "stage": "active"});
     desk.report(manner, json, &format!("version {version} of {name} is in use\n"));
     Ok(())

@@ -42,20 +42,20 @@ pub(in crate::cli) fn run(
         FreezeTarget::Consumer(name) => ("consumer", name.as_str().into()),
         FreezeTarget::Credential(name) => ("credential", name.as_str().into()),
     };
-    let told = name.as_str().map_or("the gateway".to_owned(), |name| format!("the {member} {name}"));
+    let object = name.as_str().map_or("the gateway".to_owned(), |name| format!("the {member} {name}"));
     let is = desk.rows.frozen.contains(&frozen);
     let (verb, done) = if freeze { ("freeze", "frozen") } else { ("thaw", "thawed") };
     if is == freeze {
         desk.report(
             which.manner,
             json!({member: name, "frozen": freeze}),
-            &format!("{told} is {done} already\n"),
+            &format!("{object} is {done} already\n"),
         );
         return Ok(true);
     }
     let change = if freeze { Change::Freeze(frozen) } else { Change::Unfreeze(frozen) };
     desk.change((verb, &[(member, name.clone())]), vec![change], which.manner)?;
-    desk.report(which.manner, json!({member: name, "frozen": freeze}), &format!("{told} is {done}\n"));
+    desk.report(which.manner, json!({member: name, "frozen": freeze}), &format!("{object} is {done}\n"));
     Ok(true)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
     store_marker::write_marker(&store)?;
     // The configuration is written last: if it exists, everything else is complete.
     write(&config).with_context(|| config.display().to_string())?;
-    let told = json!({"config": config, "state_dir": state, "master_key": key});
+    let report = json!({"config": config, "state_dir": state, "master_key": key});
     let text = format!(
         "{} says where the upstream is: edit it\n{} is the master key: back it up apart from the rest\nnext:\n  \
          claviger credential add jms --upstream jumpserver --kind access-key --id … --config {0}\n  \
@@ -55,7 +55,7 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
         key.display(),
     );
     match output {
-        Output::Json => print(&format!("{told}\n")),
+        Output::Json => print(&format!("{report}\n")),
         Output::Text => print(&text),
     }
     Ok(true)

@@ -77,13 +77,13 @@ fn rotate(desk: &mut StoreSession, new_file: Option<&Path>, manner: ChangeFlags)
     if let Some((path, alone)) = kept {
         key_file::stage(path, &to, alone).with_context(|| path.display().to_string())?;
     }
-    let told = [
+    let members = [
         ("from", from.shown_id().into()),
         ("to", to.shown_id().into()),
         ("versions", count.into()),
         ("access_keys", keys.into()),
     ];
-    desk.change(("master key rotated", &told), changes, manner)?;
+    desk.change(("master key rotated", &members), changes, manner)?;
     if let Some((path, alone)) = kept {
         key_file::promote(path, alone).with_context(|| path.display().to_string())?;
     }

@@ -27,33 +27,34 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
         return Ok(false);
     };
     let address = reachable(file.admin.address.value);
-    let told = || format!("no answer from the admin listener at {address}");
+    let no_answer = || format!("no answer from the admin listener at {address}");
     let answer = match &file.admin.tls {
-        None => ask(connect(address).with_context(told)?, address).with_context(told)?,
+        None => ask(connect(address).with_context(no_answer)?, address).with_context(no_answer)?,
         Some(tls) => {
-            ask_encrypted(tls, TrustedOwner::of(&file.state_dir.value), address).with_context(told)?
+            ask_encrypted(tls, TrustedOwner::of(&file.state_dir.value), address).with_context(no_answer)?
         }
     };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let ready = head.split(' ').nth(1) == Some("200");
-    let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let readiness: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     match output {
         Output::Json => print(body),
         Output::Text if ready => {
-            let away = texts(&told, "away").map(|name| format!("  {name}: none of its endpoints answers\n"));
-            let logins = texts(&told, "logins").map(|reason| format!("  {reason}\n"));
+            let away =
+                texts(&readiness, "away").map(|name| format!("  {name}: none of its endpoints answers\n"));
+            let logins = texts(&readiness, "logins").map(|reason| format!("  {reason}\n"));
             print(&format!("ready\n{}", away.chain(logins).collect::<String>()));
         }
         Output::Text => {
-            let reasons = texts(&told, "reasons").map(|reason| format!("  {reason}\n"));
+            let reasons = texts(&readiness, "reasons").map(|reason| format!("  {reason}\n"));
             eprint(&format!("not ready\n{}", reasons.collect::<String>()));
         }
     }
     Ok(ready)
 }
 
-fn texts<'a>(told: &'a serde_json::Value, member: &str) -> impl Iterator<Item = &'a str> {
-    let list = told.get(member).and_then(|list| list.as_array());
+fn texts<'a>(readiness: &'a serde_json::Value, member: &str) -> impl Iterator<Item = &'a str> {
+    let list = readiness.get(member).and_then(|list| list.as_array());
     list.into_iter().flatten().filter_map(|text| text.as_str())
 }
 

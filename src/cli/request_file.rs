@@ -40,15 +40,15 @@ impl Received {
     /// Parses a request: request line and header lines, with CRLF or LF, and the body, if any. The inner error is the
     /// fault of a head that the gateway's framing refuses.
     pub(super) fn read(path: &Path, limits: &HeadLimits) -> anyhow::Result<Result<Self, Fault>> {
-        let told = || path.display().to_string();
-        ensure!(fs::metadata(path).with_context(told)?.len() <= LONGEST, "{}: the file is too long", told());
-        let bytes = fs::read(path).with_context(told)?;
+        let name = || path.display().to_string();
+        ensure!(fs::metadata(path).with_context(name)?.len() <= LONGEST, "{}: the file is too long", name());
+        let bytes = fs::read(path).with_context(name)?;
         let (head, rest) = split_head(&bytes);
         let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let version = first.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-        ensure!(version.starts_with(b"HTTP/"), "{}: {NO_HEAD}", told());
+        ensure!(version.starts_with(b"HTTP/"), "{}: {NO_HEAD}", name());
         let is_http2 = version.starts_with(b"HTTP/2");
-        let received = Self::parse(&head, rest.to_vec()).with_context(told)?;
+        let received = Self::parse(&head, rest.to_vec()).with_context(name)?;
         let judged = if is_http2 { received.check(limits) } else { received.check_framing(head, limits) };
         Ok(judged.map(|()| received))
     }

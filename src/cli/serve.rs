@@ -98,12 +98,12 @@ async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Follower, Compiled, P
     Ok(started.map(|(live, compiled, problems)| (file, live, compiled, problems)))
 }
 
-fn warn_of_clear(file: &File, compiled: &Compiled) {
+fn warn_of_plaintext(file: &File, compiled: &Compiled) {
     let config::file::Admin { address, tls, .. } = &file.admin;
     if tls.is_none() && !address.value.ip().to_canonical().is_loopback() {
         tracing::warn!(address = %address.value, "the admin listener speaks plain HTTP beyond this machine: insecure_plaintext");
     }
-    for upstream in &compiled.in_clear {
+    for upstream in &compiled.plaintext_upstreams {
         tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
     }
     for listener in &compiled.plaintext {
@@ -162,7 +162,7 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let state = StateDir::open(&file.state_dir.value)?;
     take_over(&state, &mut compiled, &mut live)?;
     tell_problems(&problems);
-    warn_of_clear(&file, &compiled);
+    warn_of_plaintext(&file, &compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
     compiled.store = live.stamp();
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());

@@ -72,12 +72,12 @@ fn issue(desk: &mut StoreSession, terms: &IssueArgs, manner: ChangeFlags) -> any
         last_used: None,
         note: terms.note.clone(),
     };
-    let told = [
+    let members = [
         ("consumer", consumer.into()),
         ("token", id.as_str().into()),
         ("expires", expires.map(format_time).into()),
     ];
-    desk.change(("token issued", &told), vec![Change::PutToken(row)], manner)?;
+    desk.change(("token issued", &members), vec![Change::PutToken(row)], manner)?;
     let text = if manner.dry_run { "" } else { std::str::from_utf8(made.expose())? };
     let json = json!({"id": id, "consumer": consumer, "token": text, "expires": expires.map(format_time)});
     let more = desk.warn_ungranted(consumer);
@@ -92,9 +92,9 @@ fn revoke(desk: &mut StoreSession, id: &str, manner: ChangeFlags) -> anyhow::Res
     if let Some(at) = row.revoked {
         bail!("the token was revoked already, at {}", format_time(at));
     }
-    let told = [("consumer", row.consumer.as_str().into()), ("token", id.into())];
+    let members = [("consumer", row.consumer.as_str().into()), ("token", id.into())];
     let revoked = TokenRow { revoked: Some(desk.now), ..row.clone() };
-    desk.change(("token revoked", &told), vec![Change::PutToken(revoked)], manner)?;
+    desk.change(("token revoked", &members), vec![Change::PutToken(revoked)], manner)?;
     desk.report(
         manner,
         json!({"id": id, "revoked": true}),

@@ -23,7 +23,7 @@ use crate::storage::{
 };
 
 /// How often the times of the last use of tokens are written to the store.
-const TELL_USE: Duration = Duration::from_secs(10);
+const USE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many pending audit events are published per poll. Many can gather while no gateway runs, and publishing them
 /// must not delay a revocation.
@@ -61,13 +61,13 @@ pub(crate) struct Follower {
     /// The pending audit events that are not on the trail yet.
     notes: Vec<PendingAuditEvent>,
     /// The ids of audit events that are on the trail and still in the store's outbox.
-    told: HashSet<String>,
+    published: HashSet<String>,
     /// The versions whose overlap will end: credential, version, and the end of the overlap.
     leaving: Vec<(String, u32, Seconds)>,
     trouble: Option<Degraded>,
     /// Whether the lease has expired, so that calls that depend on the store are refused.
     lease_expired: bool,
-    told_use: (Instant, Seconds),
+    use_reported: (Instant, Seconds),
     /// The revision that the trail records, or will record with the next event that carries it.
     known: Option<Revision>,
 }
@@ -102,12 +102,12 @@ impl Follower {
         }
         let stored = opened.as_ref().map(|opened| &opened.stored);
         let around = kept.around((stored, None), false);
-        let (compiled, told) = match config::compile(&file, problems.clone(), around) {
+        let (compiled, warnings) = match config::compile(&file, problems.clone(), around) {
             Ok(compiled) => compiled,
             Err(problems) => return Ok(Err(problems)),
         };
         kept.metrics.last_reload.set(kept.seconds());
-        compiled.snapshot.vouched.renew(file.custody.store_bound);
+        compiled.snapshot.store_lease.renew(file.custody.store_bound);
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             super::store_marker::mark_if_possible(&store::path_of(&live.first));
@@ -116,11 +116,11 @@ impl Follower {
             live.take_pending(&stored.rows);
             live.rows = Some((stored.rows, stamp));
         }
-        Ok(Ok((live, compiled, told)))
+        Ok(Ok((live, compiled, warnings)))
     }
 
     fn without_store(kept: Kept, file: File, problems: Problems) -> Self {
-        let (first, told_use) = (file.clone(), (Instant::now(), kept.seconds()));
+        let (first, use_reported) = (file.clone(), (Instant::now(), kept.seconds()));
         Self {
             kept,
             first,
@@ -131,11 +131,11 @@ impl Follower {
             rows: None,
             key: None,
             notes: Vec::new(),
-            told: HashSet::new(),
+            published: HashSet::new(),
             leaving: Vec::new(),
             trouble: None,
             lease_expired: false,
-            told_use,
+            use_reported,
             known: None,
         }
     }
@@ -170,8 +170,8 @@ impl Follower {
         };
         let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), false);
         match config::compile(&file, problems.clone(), around) {
-            Ok((compiled, told)) => {
-                tell_problems(&told);
+            Ok((compiled, warnings)) => {
+                tell_problems(&warnings);
                 for what in needs_restart(&self.first, &file) {
                     tracing::warn!(what, "changed in the file, and takes effect at the next start only");
                 }
@@ -199,7 +199,7 @@ impl Follower {
         self.renew_lease(server);
         self.publish_changes(server).await;
         self.update_age_metrics(server);
-        if self.told_use.0.elapsed() >= TELL_USE {
+        if self.use_reported.0.elapsed() >= USE_INTERVAL {
             self.flush_last_used(&server.snapshot()).await;
             server.snapshot().nonces.tidy(self.kept.clock.now());
             self.expire_versions().await;
@@ -215,9 +215,9 @@ impl Follower {
     fn renew_lease(&mut self, server: &Server) {
         let snapshot = server.snapshot();
         if self.trouble.as_ref().is_none_or(Degraded::is_followed) {
-            snapshot.vouched.renew(self.file.custody.store_bound);
+            snapshot.store_lease.renew(self.file.custody.store_bound);
         }
-        let lapsed = !snapshot.vouched.is_valid();
+        let lapsed = !snapshot.store_lease.is_valid();
         if lapsed && !self.lease_expired {
             tracing::error!(
                 "the store could not be followed for too long: calls that rest on it are refused"
@@ -397,7 +397,7 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
 impl Follower {
     /// Takes over the pending audit events and the ends of overlaps from the rows.
     pub(crate) fn take_pending(&mut self, rows: &Rows) {
-        self.notes = rows.notes.iter().filter(|note| !self.told.contains(&note.id)).cloned().collect();
+        self.notes = rows.notes.iter().filter(|note| !self.published.contains(&note.id)).cloned().collect();
         let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
         self.leaving = rows.versions.iter().filter_map(leaving).collect();
     }
@@ -406,8 +406,8 @@ impl Follower {
     pub(crate) async fn expire_versions(&mut self) {
         let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
         let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
-        let told = [("credential", name.as_str().into()), ("version", (*version).into())];
-        let note = store::audit_event(("credential version removed", &told), ("claviger".into(), now));
+        let members = [("credential", name.as_str().into()), ("version", (*version).into())];
+        let note = store::audit_event(("credential version removed", &members), ("claviger".into(), now));
         let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
         // Only if the store has not changed since it was read: the version may be in use again.
         match store.write(&changes, Some(stamp)).await {
@@ -429,14 +429,14 @@ impl Follower {
         }
         let new = count > 0 && server.journal().admin(events, self.known).await.is_ok();
         if new {
-            self.told.extend(self.notes.drain(..count).map(|note| note.id));
+            self.published.extend(self.notes.drain(..count).map(|note| note.id));
         }
-        let Some(store) = self.store.as_ref().filter(|_| !self.told.is_empty()) else { return false };
-        let told: HashSet<String> = self.told.iter().take(MOST_NOTES).cloned().collect();
-        let changes: Vec<Change> = told.iter().cloned().map(Change::AuditEventPublished).collect();
+        let Some(store) = self.store.as_ref().filter(|_| !self.published.is_empty()) else { return false };
+        let published: HashSet<String> = self.published.iter().take(MOST_NOTES).cloned().collect();
+        let changes: Vec<Change> = published.iter().cloned().map(Change::AuditEventPublished).collect();
         match store.write(&changes, None).await {
             Ok(()) => {
-                self.told.retain(|id| !told.contains(id));
+                self.published.retain(|id| !published.contains(id));
                 return new && !self.notes.is_empty();
             }
             // The next poll retries. If the process ends before, the next start publishes the events again. A duplicate
@@ -450,19 +450,21 @@ impl Follower {
     /// Writes the times of the last use of tokens to the store. This never happens while a change is applied: a slow
     /// disk must not delay a revocation.
     pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since, now) = (&self.store, self.told_use.1, self.kept.seconds()) else { return };
+        let (Some(store), since, now) = (&self.store, self.use_reported.1, self.kept.seconds()) else {
+            return;
+        };
         let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
         // A call records its use a moment after it read the clock.
         let used = used.filter(|(_, at)| *at >= since - 1);
         let changes: Vec<Change> = used.map(|(id, at)| Change::MarkUsed(id.to_string(), at)).collect();
-        self.told_use.0 = Instant::now();
+        self.use_reported.0 = Instant::now();
         if !changes.is_empty()
             && let Err(why) = store.write(&changes, None).await
         {
             // The next write includes what could not be written now.
             return tracing::warn!(%why, "the store was not told when tokens were used");
         }
-        self.told_use.1 = now;
+        self.use_reported.1 = now;
     }
 
     /// Updates the metrics of the age of the credentials in force.

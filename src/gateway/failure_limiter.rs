@@ -181,9 +181,9 @@ mod tests {
     fn an_address_is_locked_out_once_and_only_for_its_failures() {
         let (failures, now) = (FailureLimiter::default(), Instant::now());
         let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let told: Vec<AuthFailure> = (0..4).map(|_| failures.record(one, 2, now)).collect();
+        let recorded: Vec<AuthFailure> = (0..4).map(|_| failures.record(one, 2, now)).collect();
         assert_eq!(
-            told,
+            recorded,
             [AuthFailure::Counted, AuthFailure::Counted, AuthFailure::LockedOut, AuthFailure::AlreadyLocked]
         );
         assert_eq!(failures.record(other, 2, now), AuthFailure::Counted);
@@ -215,22 +215,22 @@ mod tests {
     #[test]
     fn long_refusals_are_told_less_often() {
         let (failures, now) = (FailureLimiter::default(), Instant::now());
-        let told = |source: &RefusalSource, bytes: usize| {
+        let recorded = |source: &RefusalSource, bytes: usize| {
             let tried = (0..1000).filter(|_| {
-                let told = failures.is_recorded(source, 10, now);
-                if told {
+                let recorded = failures.is_recorded(source, 10, now);
+                if recorded {
                     failures.add_written(source, bytes, now);
                 }
-                told
+                recorded
             });
             tried.count()
         };
         let address = |number: u32| RefusalSource::Address(IpAddr::from(number.to_be_bytes()));
-        assert_eq!((told(&address(1), 700), told(&address(2), 2048)), (10, 5));
+        assert_eq!((recorded(&address(1), 700), recorded(&address(2), 2048)), (10, 5));
         let consumer = RefusalSource::Consumer(Name::parse("tool").unwrap_or_else(|| unreachable!()));
-        assert_eq!(told(&consumer, 10 * 1024), 10);
+        assert_eq!(recorded(&consumer, 10 * 1024), 10);
         // All addresses together may write a hundred times as much as one address.
-        let written = (3..1000).map(|number| told(&address(number), 2048) * 2048).sum::<usize>();
+        let written = (3..1000).map(|number| recorded(&address(number), 2048) * 2048).sum::<usize>();
         assert!((900 * 1024..1000 * 1024).contains(&written), "{written}");
         assert!(failures.is_recorded(&address(2), 10, now + MINUTE), "another minute");
     }
@@ -246,16 +246,16 @@ mod tests {
     #[test]
     fn so_many_refusals_are_told_of_an_address_and_more_of_a_consumer() {
         let (failures, now) = (FailureLimiter::default(), Instant::now());
-        let told = |source: &RefusalSource, tried: usize| {
+        let recorded = |source: &RefusalSource, tried: usize| {
             (0..tried).filter(|_| failures.is_recorded(source, 3, now)).count()
         };
         let consumer = RefusalSource::Consumer(Name::parse("tool").unwrap_or_else(|| unreachable!()));
-        assert_eq!(told(&consumer, 100), 30);
+        assert_eq!(recorded(&consumer, 100), 30);
         let address = |number: u32| RefusalSource::Address(IpAddr::from(number.to_be_bytes()));
-        assert_eq!(told(&address(1), 100), 3);
+        assert_eq!(recorded(&address(1), 100), 3);
         // Refusals over the limit of one address do not count against the limit of all addresses.
-        assert_eq!((2..=100).map(|number| told(&address(number), 4)).sum::<usize>(), 297);
-        assert_eq!(told(&address(101), 4), 0, "all addresses together");
+        assert_eq!((2..=100).map(|number| recorded(&address(number), 4)).sum::<usize>(), 297);
+        assert_eq!(recorded(&address(101), 4), 0, "all addresses together");
         assert!(failures.is_recorded(&address(1), 3, now + MINUTE), "another minute");
         assert!((0..100).all(|_| failures.is_recorded(&address(1), 0, now)), "no limit");
     }

@@ -55,7 +55,7 @@ impl Gateway {
         let mut call = Exchange::new(snapshot, entry, (received.message(head), dropped, arrival))?;
         let (mut body, meter) = (self.take_body(&call, entry, inflow).await?, entry.meter());
         let (began, streams, mut attempts) = (Instant::now(), body.is_stream(), 0);
-        let (mut renewed, mut led_around, mut given_up) = (false, false, false);
+        let (mut renewed, mut took_alternative, mut given_up) = (false, false, false);
         let (is_read, may_repeat, mut now) = (is_safe(entry), is_repeatable(&call, entry), began);
         let mut shown;
         let response = loop {
@@ -109,10 +109,10 @@ impl Gateway {
                 }
                 // Nothing was sent, so any method may be retried once at another endpoint, within the same time-out.
                 (Err(SendError { failure, unsent: Some(same), .. }), _) => {
-                    let around = call.upstream.alternative(call.way).filter(|_| !led_around);
+                    let around = call.upstream.alternative(call.way).filter(|_| !took_alternative);
                     call.way = around.ok_or(failure)?;
                     self.recheck_if_slow(&call, entry, now)?;
-                    (body, led_around) = (*same, true);
+                    (body, took_alternative) = (*same, true);
                 }
                 (Err(SendError { failure, .. }), _) => return Err(failure),
             }
@@ -191,9 +191,9 @@ impl Gateway {
         outbound: Outbound<'e>,
         logins: &mut u32,
     ) -> Result<(Signed<'e>, Option<Arc<UpstreamToken>>), Failure> {
-        let (errand, began) = (self.login_context(call, entry, unsealed), Instant::now());
-        let finished = call.upstream.scheme.sign_deferred(outbound, &errand).await;
-        *logins += errand.logins.get();
+        let (context, began) = (self.login_context(call, entry, unsealed), Instant::now());
+        let finished = call.upstream.scheme.sign_deferred(outbound, &context).await;
+        *logins += context.logins.get();
         finished.and_then(|finished| self.recheck_if_slow(call, entry, began).map(|()| finished))
     }
 
@@ -254,9 +254,9 @@ impl Gateway {
             return Ok(false);
         }
         let (unsealed, began) = (call.unseal(entry)?, Instant::now());
-        let errand = self.login_context(call, entry, &unsealed);
-        let renewed = call.upstream.scheme.refresh(pass, &errand).await;
-        let logins = errand.logins.get();
+        let context = self.login_context(call, entry, &unsealed);
+        let renewed = call.upstream.scheme.refresh(pass, &context).await;
+        let logins = context.logins.get();
         entry.update(|progress| progress.logins += logins);
         match (renewed, ended) {
             (Ok(renewed), _) => Ok(renewed && self.recheck_if_slow(call, entry, began).is_ok()),

@@ -67,7 +67,7 @@ pub struct Snapshot {
     /// The active freezes.
     pub freezes: Freezes,
     /// The lease on all data that came from the store.
-    pub vouched: Arc<StoreLease>,
+    pub store_lease: Arc<StoreLease>,
     /// The configured limits.
     pub limits: Limits,
     /// The quota of each consumer, by the consumer's index.
@@ -215,8 +215,8 @@ impl Gateway {
             Err(failure) => {
                 log(&snapshot, &entry, &failure);
                 let close = !entry.meter().is_whole();
-                let told = (failure.code, Challenge::of(&head.headers));
-                let response = error_response::problem(told, entry.request_id(), None, close);
+                let problem = (failure.code, Challenge::of(&head.headers));
+                let response = error_response::problem(problem, entry.request_id(), None, close);
                 entry.answer_failure(failure.code, &failure.reason, response)
             }
         }
@@ -254,8 +254,8 @@ fn refuse(
     (refusal, arrival, challenge): (&Refusal, &Peer, Challenge),
     close: bool,
 ) -> Response<Audited<UpstreamBody>> {
-    let told = (refusal.code, challenge);
-    let response = error_response::problem(told, draft.request_id(), refusal.retry_after, close);
+    let problem = (refusal.code, challenge);
+    let response = error_response::problem(problem, draft.request_id(), refusal.retry_after, close);
     let address = || RefusalSource::Address(network(arrival.peer.ip()));
     let source = refusal.known.consumer.map_or_else(address, RefusalSource::Consumer);
     let (most, now) = (snapshot.limits.refusals_per_minute, Instant::now());

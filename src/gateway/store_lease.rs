@@ -57,7 +57,7 @@ impl Snapshot {
         let stored = |credential| self.custody.credential(credential).is_some_and(|held| held.stored);
         // The clock is read last, and only for calls that depend on the store.
         let rests = caller.is_stored() || stored(credential);
-        (rests && !self.vouched.is_valid())
+        (rests && !self.store_lease.is_valid())
             .then_some((Code::StoreUnavailable, "the store could not be read for too long"))
     }
 }
@@ -68,18 +68,18 @@ mod tests {
 
     #[test]
     fn lasts_until_its_end_and_for_ever_without_one() {
-        let vouched = StoreLease::default();
-        assert!(vouched.is_valid());
+        let store_lease = StoreLease::default();
+        assert!(store_lease.is_valid());
         let brief = Duration::from_millis(5);
-        vouched.renew(brief);
+        store_lease.renew(brief);
         std::thread::sleep(2 * brief);
-        assert!(!vouched.is_valid());
-        vouched.renew(Duration::from_hours(1));
-        assert!(vouched.is_valid());
-        vouched.renew(brief);
+        assert!(!store_lease.is_valid());
+        store_lease.renew(Duration::from_hours(1));
+        assert!(store_lease.is_valid());
+        store_lease.renew(brief);
         std::thread::sleep(2 * brief);
-        assert!(!vouched.is_valid());
-        vouched.renew(Duration::ZERO);
-        assert!(vouched.is_valid());
+        assert!(!store_lease.is_valid());
+        store_lease.renew(Duration::ZERO);
+        assert!(store_lease.is_valid());
     }
 }

@@ -400,12 +400,12 @@ impl Policy {
         let grants = self.grants_of(consumer, action).iter().filter(live).filter(applies);
         let mut roles = grants.flat_map(|grant| &grant.roles);
         let asked = action.asked();
-        let told = |rule: &Rule| rule.name.clone();
+        let name = |rule: &Rule| rule.name.clone();
         match ruling {
             Ok(_) => roles
-                .find_map(|role| role.deny.iter().find(|rule| rule.shadow && rule.denies(&asked)).map(told)),
+                .find_map(|role| role.deny.iter().find(|rule| rule.shadow && rule.denies(&asked)).map(name)),
             Err(Forbidden { code: Code::Denied, .. }) => roles
-                .find_map(|role| role.allow.iter().find(|rule| rule.shadow && rule.allows(&asked)).map(told)),
+                .find_map(|role| role.allow.iter().find(|rule| rule.shadow && rule.allows(&asked)).map(name)),
             Err(_) => None,
         }
     }
@@ -427,13 +427,13 @@ impl Policy {
             None => first.orgs.first(),
         };
         let applies = |grant: &&Grant| org.is_none_or(|org| grant.orgs.contains(org));
-        let told = || org.map(ToString::to_string);
+        let named = || org.map(ToString::to_string);
         let asked = action.asked();
         let roles = || live().filter(applies).flat_map(|grant| &grant.roles);
         let denying = roles().flat_map(|role| &role.deny);
         for rule in denying {
             if !rule.shadow && rule.denies(&asked) {
-                return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), told()));
+                return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), named()));
             }
         }
         let looks = |rule: &Rule| !rule.shadow && rule.looks_at_body_of_read(&asked);
@@ -448,7 +448,7 @@ impl Policy {
                 }
             }
         }
-        Err(forbidden(Code::Denied, None, told()))
+        Err(forbidden(Code::Denied, None, named()))
     }
 }
 

@@ -109,9 +109,9 @@ proptest! {
                         body: BodyMembers::none(),
                     };
                     let ruling = policy.evaluate(consumer, &action, now);
-                    let told = ruling.as_ref().map(|allowed| (allowed.credential, &*allowed.rule));
+                    let decided = ruling.as_ref().map(|allowed| (allowed.credential, &*allowed.rule));
                     prop_assert_eq!(
-                        told.map_err(|forbidden| forbidden.code),
+                        decided.map_err(|forbidden| forbidden.code),
                         right(&all, (consumer, upstream), (path, org)),
                         "{} at {}: {} in {:?}", consumer, upstream, path, org
                     );

@@ -125,14 +125,14 @@ impl Scheme {
     pub async fn sign_deferred<'e>(
         &self,
         outbound: Outbound<'e>,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
     ) -> Result<(Signed<'e>, Option<Arc<UpstreamToken>>), Failure> {
         if let Self::Rsa(rsa) = self {
-            return Ok((rsa.sign_deferred(outbound, errand.credential).await?, None));
+            return Ok((rsa.sign_deferred(outbound, context.credential).await?, None));
         }
         let Some(source) = self.source() else { return Err(SignError::Unfit.into()) };
-        let pass = errand.get_token(&source).await?;
-        Ok((source.attach(outbound, errand.credential, &pass)?, Some(pass)))
+        let pass = context.get_token(&source).await?;
+        Ok((source.attach(outbound, context.credential, &pass)?, Some(pass)))
     }
 
     /// Fetches a token other than `former`, which the upstream seems to reject. Returns whether there is one.
@@ -142,10 +142,10 @@ impl Scheme {
     pub async fn refresh(
         &self,
         former: &UpstreamToken,
-        errand: &LoginContext<'_, '_>,
+        context: &LoginContext<'_, '_>,
     ) -> Result<bool, Failure> {
         let Some(source) = self.source() else { return Ok(false) };
-        Ok(!errand.get_token(&source).await?.is(former))
+        Ok(!context.get_token(&source).await?.is(former))
     }
 
     /// Returns whether a response rejects the token of its request.

@@ -65,13 +65,13 @@ impl Drain {
     ) -> C::Output {
         let number = self.next.replace(self.next.get() + 1);
         let place = Registration { drain: self, number };
-        let (mut waits, mut told) = (Some(quiet), false);
+        let (mut waits, mut notified) = (Some(quiet), false);
         let output = std::future::poll_fn(|cx| {
             if let Some(quiet) = waits.take() {
                 self.tasks.borrow_mut().insert(number, (cx.waker().clone(), quiet));
             }
-            if self.begun.get() && !told {
-                told = true;
+            if self.begun.get() && !notified {
+                notified = true;
                 wind_up(connection.as_mut());
             }
             connection.as_mut().poll(cx)

@@ -148,7 +148,7 @@ impl Worker {
         let mut ticks = tokio::time::interval(SWEEP);
         let patience = loop {
             tokio::select! {
-                told = stop.wait_for(Option::is_some) => break told.ok().and_then(|drain| *drain).unwrap_or_default(),
+                requested = stop.wait_for(Option::is_some) => break requested.ok().and_then(|drain| *drain).unwrap_or_default(),
                 _ = ticks.tick() => {
                     gateway.transport.sweep();
                     drain.sweep();

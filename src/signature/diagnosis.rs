@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_usual_mistakes_are_named_by_their_line() {
         let date = ("date", "today");
-        for (signed, target, lines, told) in [
+        for (signed, target, lines, diagnosis) in [
             (
                 "(request-target): get /api/users/\ndate: today",
                 "/jumpserver/api/users/",
@@ -243,7 +243,7 @@ mod tests {
                 "line 1 differs: signed was `(request-target): GET /u/`, received `(request-target): get /u/`",
             ),
         ] {
-            assert_eq!(found(signed, target, lines).as_deref(), Some(told), "{signed}");
+            assert_eq!(found(signed, target, lines).as_deref(), Some(diagnosis), "{signed}");
         }
     }
 

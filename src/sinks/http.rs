@@ -75,7 +75,7 @@ impl Http {
             return Err(format!("answered with {status}"));
         }
         if self.form == PayloadFormat::Otlp {
-            tell_rejected(status, &read.to_bytes());
+            log_rejected(status, &read.to_bytes());
         }
         Ok(())
     }
@@ -159,10 +159,11 @@ fn record(line: &Line) -> Value {
 }
 
 /// Logs how many events a collector rejected. A partly accepted batch must not be sent again (OTLP, "Partial Success").
-fn tell_rejected(status: StatusCode, answer: &[u8]) {
+fn log_rejected(status: StatusCode, answer: &[u8]) {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let told = answer.pointer("/partialSuccess/rejectedLogRecords");
-    let rejected = told.and_then(|told| told.as_str().and_then(|text| text.parse().ok()).or(told.as_i64()));
+    let count = answer.pointer("/partialSuccess/rejectedLogRecords");
+    let rejected =
+        count.and_then(|count| count.as_str().and_then(|text| text.parse().ok()).or(count.as_i64()));
     if let Some(rejected) = rejected.filter(|rejected| *rejected > 0) {
         let why = answer.pointer("/partialSuccess/errorMessage").and_then(Value::as_str).unwrap_or_default();
         tracing::error!(%status, rejected, why, "the collector has rejected events, and wants them no more");

@@ -36,17 +36,17 @@ impl Remote {
         prepare: impl FnOnce(&TcpStream) -> io::Result<()>,
     ) -> Result<Box<dyn Stream>, String> {
         let origin = &self.origin;
-        let told = |error: io::Error| {
+        let message = |error: io::Error| {
             let why = tls::reason(&error).unwrap_or_else(|| error.to_string());
             format!("{}: {why}", origin.authority())
         };
-        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(told)?;
-        prepare(&tcp).map_err(told)?;
+        let tcp = TcpStream::connect((origin.host.as_str(), origin.port)).await.map_err(message)?;
+        prepare(&tcp).map_err(message)?;
         if !origin.tls {
             return Ok(Box::new(tcp));
         }
         let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string())?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        Ok(Box::new(connector.connect(name, tcp).await.map_err(told)?))
+        Ok(Box::new(connector.connect(name, tcp).await.map_err(message)?))
     }
 }

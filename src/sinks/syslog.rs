@@ -34,7 +34,7 @@ pub(super) struct Syslog {
 }
 
 #[derive(Deserialize)]
-struct Told<'a> {
+struct EventHead<'a> {
     time: &'a str,
     event: &'a str,
     ended: Option<&'a str>,
@@ -109,8 +109,9 @@ impl Syslog {
 
     /// Formats one message (RFC 5424 §6). The line is ASCII and complete, so there is no structured data.
     fn message(&self, line: &[u8]) -> Vec<u8> {
-        let told = serde_json::from_slice::<Told<'_>>(line);
-        let (time, event, ended) = told.map_or(("-", "-", None), |told| (told.time, told.event, told.ended));
+        let parsed = serde_json::from_slice::<EventHead<'_>>(line);
+        let (time, event, ended) =
+            parsed.map_or(("-", "-", None), |parsed| (parsed.time, parsed.event, parsed.ended));
         let severity = match (event, ended) {
             (_, Some("failed" | "lost")) => 3,
             (_, Some("refused" | "abandoned")) => 4,

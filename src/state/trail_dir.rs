@@ -19,7 +19,7 @@ pub struct Trail {
     /// The lock, held while the server runs.
     held: Mutex<Option<File>>,
     /// Whether the reason for a failed lock was logged. The journal retries four times a second.
-    told: AtomicBool,
+    is_logged: AtomicBool,
     /// Whether the trail must hold what the last head in the state folder names.
     is_checked: bool,
 }
@@ -57,7 +57,7 @@ impl Trail {
             folder: Folder::new(audit.to_owned()),
             state: state.to_owned(),
             held: Mutex::default(),
-            told: AtomicBool::new(made),
+            is_logged: AtomicBool::new(made),
             is_checked,
         };
         if made {
@@ -85,7 +85,7 @@ impl Disk for Trail {
                 Ok(locked)
             };
             *held = Some(locked().inspect_err(|why: &io::Error| {
-                if !self.told.swap(true, Ordering::Relaxed) {
+                if !self.is_logged.swap(true, Ordering::Relaxed) {
                     tracing::error!(%why, "the trail is not for this gateway");
                 }
             })?);

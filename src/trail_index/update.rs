@@ -238,9 +238,9 @@ impl<'c> Updater<'c> {
         let (_, hash) = chain::split_line(line).unwrap_or_default();
         self.reached.hash.push_str(&String::from_utf8_lossy(hash));
         // `audit verify` reports invalid lines; the index skips them.
-        let Ok(told) = serde_json::from_slice::<IndexedEvent<'_>>(line) else { return Ok(()) };
-        let (seq, place) = (signed(told.seq), signed(place));
-        match (told.event, told.request_id) {
+        let Ok(event) = serde_json::from_slice::<IndexedEvent<'_>>(line) else { return Ok(()) };
+        let (seq, place) = (signed(event.seq), signed(place));
+        match (event.event, event.request_id) {
             ("head", _) => return Ok(()),
             ("intent", Some(id)) => {
                 self.open.insert(id.to_owned(), (seq, segment, place));
@@ -249,15 +249,15 @@ impl<'c> Updater<'c> {
             (_, Some(id)) => drop(self.open.remove(id)),
             _ => {}
         }
-        let time = told.time.parse::<Timestamp>().map_or(0, Timestamp::as_microsecond);
+        let time = event.time.parse::<Timestamp>().map_or(0, Timestamp::as_microsecond);
         let mut text = String::new();
-        told.kind(&mut text);
+        event.kind(&mut text);
         let kind = self.kinds.find(self.connection, "kinds", &text).await?;
-        told.detail(line, &mut text);
+        event.detail(line, &mut text);
         let detail = self.details.find(self.connection, "details", &text).await?;
-        let target = told.target.as_ref().map_or("", |Text(target)| target);
+        let target = event.target.as_ref().map_or("", |Text(target)| target);
         let target = self.targets.find(self.connection, "targets", target).await?;
-        let call = told.request_id.and_then(|id| id.parse::<Uuid>().ok()).map(|id| id.as_bytes().to_vec());
+        let call = event.request_id.and_then(|id| id.parse::<Uuid>().ok()).map(|id| id.as_bytes().to_vec());
         self.extents.entry(kind).or_insert((seq, seq)).1 = seq;
         let span = self.spans.entry(seq >> 12).or_insert((time, time));
         *span = (span.0.min(time), span.1.max(time));

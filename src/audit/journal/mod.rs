@@ -210,11 +210,11 @@ impl Journal {
     /// Waits until an appended event is on the disk. Returns whether it is. After one time-out, no other call waits for
     /// the same flush.
     pub(super) async fn wait_durable(&self, durable: oneshot::Receiver<bool>) -> bool {
-        let told = tokio::time::timeout(PATIENCE, durable).await;
-        if told.is_err() {
+        let flushed = tokio::time::timeout(PATIENCE, durable).await;
+        if flushed.is_err() {
             self.0.mark_hung();
         }
-        matches!(told, Ok(Ok(true)))
+        matches!(flushed, Ok(Ok(true)))
     }
 
     /// Flushes pending events and ends the journal's threads.

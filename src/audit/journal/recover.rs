@@ -136,24 +136,24 @@ impl Scan {
             scan.len += u64::try_from(read).unwrap_or(u64::MAX);
             let Some(whole) = line.strip_suffix(b"\n") else { continue };
             let Some((body, hash)) = chain::verified_line(whole) else { continue };
-            let Ok(told) = serde_json::from_slice::<Line>(whole) else { continue };
-            if told.seq > LAST_SEQ {
+            let Ok(event) = serde_json::from_slice::<Line>(whole) else { continue };
+            if event.seq > LAST_SEQ {
                 continue;
             }
             scan.good_end = scan.len;
-            scan.head = Some(ChainHead { next_seq: told.seq + 1, hash: chain::hex(&hash) });
-            if told.event == "head"
-                && let Some(tree) = verified_checkpoint(whole, told.seq, verifier)
+            scan.head = Some(ChainHead { next_seq: event.seq + 1, hash: chain::hex(&hash) });
+            if event.event == "head"
+                && let Some(tree) = verified_checkpoint(whole, event.seq, verifier)
             {
                 (scan.tree, scan.leaves) = (Some(tree), Vec::new());
             }
             scan.leaves.push(hash);
-            match (told.event, told.request_id) {
+            match (event.event, event.request_id) {
                 ("intent", Some(id)) => intents.push((id.to_owned(), facts_of(body))),
                 ("outcome", Some(id)) => {
                     outcomes.insert(id.to_owned());
                 }
-                _ => scan.reaches_back |= told.open == Some(0),
+                _ => scan.reaches_back |= event.open == Some(0),
             }
         }
         let orphans = intents.into_iter().filter(|(id, _)| !outcomes.remove(id));

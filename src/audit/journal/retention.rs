@@ -60,14 +60,14 @@ struct Line<'a> {
 pub(in crate::audit) struct Archiver {
     shared: Arc<JournalCore>,
     /// The last errors that were logged for the head and for closed segments, so that each is logged once.
-    told: (Option<String>, Option<String>),
+    logged: (Option<String>, Option<String>),
     /// The state after the oldest segments that were verified, from which the next check continues.
     passed: Option<Replayed>,
 }
 
 impl Archiver {
     pub(in crate::audit) fn new(shared: Arc<JournalCore>) -> Self {
-        Self { shared, told: (None, None), passed: None }
+        Self { shared, logged: (None, None), passed: None }
     }
 
     /// Runs until the other end of `stop` is dropped.
@@ -81,11 +81,11 @@ impl Archiver {
             }
             let kept = self.shared.keep_head();
             let what = "the last head of the trail is not kept in the state folder: a cut of the trail may go unnoticed";
-            say_once(&mut self.told.0, kept, what);
+            log_once(&mut self.logged.0, kept, what);
             if looked.elapsed() >= LOOK {
                 let archived = self.rescan();
                 let what = "closed segments of the trail are neither compressed nor let go";
-                say_once(&mut self.told.1, archived, what);
+                log_once(&mut self.logged.1, archived, what);
                 looked = Instant::now();
             }
         }
@@ -157,12 +157,12 @@ impl Archiver {
 }
 
 /// Logs the error of `done` with the message `what`, unless the same error was logged the last time.
-fn say_once(told: &mut Option<String>, done: io::Result<()>, what: &str) {
+fn log_once(logged: &mut Option<String>, done: io::Result<()>, what: &str) {
     let error = done.err().map(|error| error.to_string());
-    if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(error)) {
+    if let Some(error) = error.as_ref().filter(|error| logged.as_ref() != Some(error)) {
         tracing::error!(%error, "{what}");
     }
-    *told = error;
+    *logged = error;
 }
 
 impl Replayed {
@@ -177,8 +177,8 @@ impl Replayed {
             let taken = || {
                 let whole = line.strip_suffix(b"\n")?;
                 let (_, hash) = verified_line(whole)?;
-                let told: Line = serde_json::from_slice(whole).ok()?;
-                (told.seq == self.tree.size() + 1 && told.prev.as_bytes() == self.last).then_some(hash)
+                let event: Line = serde_json::from_slice(whole).ok()?;
+                (event.seq == self.tree.size() + 1 && event.prev.as_bytes() == self.last).then_some(hash)
             };
             let hash = taken().ok_or_else(|| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -19,7 +19,7 @@ pub enum RefusalSource {
 }
 
 /// How long counts are gathered until they are recorded.
-const TOLD_AFTER: Duration = Duration::from_mins(1);
+const REPORT_AFTER: Duration = Duration::from_mins(1);
 /// The largest number of sources that are counted separately.
 const MOST_SOURCES: usize = 10_000;
 
@@ -57,7 +57,7 @@ impl SuppressedCounts {
 
     /// Returns the time until the counts are due; `None` if there are none.
     pub(in crate::audit) fn wait(&self, now: Instant) -> Option<Duration> {
-        Some((self.began? + TOLD_AFTER).saturating_duration_since(now))
+        Some((self.began? + REPORT_AFTER).saturating_duration_since(now))
     }
 
     /// Takes the counts if they are due, or in any case with `all`. Each string has the members of a journal event,
@@ -66,11 +66,11 @@ impl SuppressedCounts {
         if !all && self.wait(now).is_none_or(|wait| !wait.is_zero()) {
             return Vec::new();
         }
-        let due = |flood: &Flood| all || now.saturating_duration_since(flood.began) >= TOLD_AFTER;
-        let told = self.by.extract_if(|_, flood| due(flood)).map(|(source, flood)| flood.members(&source));
-        let told = told.collect();
+        let due = |flood: &Flood| all || now.saturating_duration_since(flood.began) >= REPORT_AFTER;
+        let reports = self.by.extract_if(|_, flood| due(flood)).map(|(source, flood)| flood.members(&source));
+        let reports = reports.collect();
         self.began = self.by.values().map(|flood| flood.began).min();
-        told
+        reports
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
         floods.count(RefusalSource::Address(v6), (UNIX_EPOCH + Duration::from_secs(10), later));
         assert_eq!(floods.take(later, false), Vec::<String>::new());
         assert_eq!(floods.wait(later), Some(Duration::from_secs(50)));
-        let told = floods.take(began + TOLD_AFTER, false);
+        let reports = floods.take(began + REPORT_AFTER, false);
         let v4 = r#","peer":"192.0.2.1","refusals":3,"since":"1970-01-01T00:00:00.000000Z""#;
-        assert_eq!(told, [v4]);
+        assert_eq!(reports, [v4]);
         let v6 = r#","peer":"2001:db8::/64","refusals":1,"since":"1970-01-01T00:00:10.000000Z""#;
         assert_eq!(floods.take(later, true), [v6]);
         assert_eq!(floods.wait(later), None);
@@ -119,8 +119,8 @@ mod tests {
         for number in 0..u32::try_from(MOST_SOURCES).unwrap_or(0) + 7 {
             floods.count(RefusalSource::Address(IpAddr::from(number.to_be_bytes())), now);
         }
-        let told = floods.take(now.1, true);
-        assert_eq!(told.len(), MOST_SOURCES + 1);
-        assert!(told.iter().any(|members| members.starts_with(",\"refusals\":7,")));
+        let reports = floods.take(now.1, true);
+        assert_eq!(reports.len(), MOST_SOURCES + 1);
+        assert!(reports.iter().any(|members| members.starts_with(",\"refusals\":7,")));
     }
 }

@@ -369,14 +369,15 @@ impl JournalCore {
         let store = store.map_or(String::new(), |stamp| format!(",\"store\":\"{stamp}\""));
         let detail =
             format!("{why},\"torn_bytes\":{torn},\"lost\":{}{open}{store},\"key\":\"{key}\"", lost.len());
-        let mut told = tail.append("journal", now, &[journal_event(what, &detail).as_bytes()]);
+        let mut appended = tail.append("journal", now, &[journal_event(what, &detail).as_bytes()]);
         for facts in &lost {
-            told = told.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
+            appended =
+                appended.and(tail.append("outcome", now, &[facts, b",\"attempts\":1,\"ended\":\"lost\""]));
         }
         for members in &*self.opening.lock().unwrap_or_else(PoisonError::into_inner) {
-            told = told.and(tail.append("admin", now, &[escape_non_ascii(members).as_bytes()]));
+            appended = appended.and(tail.append("admin", now, &[escape_non_ascii(members).as_bytes()]));
         }
-        told.map_err(io::Error::other)?;
+        appended.map_err(io::Error::other)?;
         self.opening.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if what == "rotated" {
             signing.pass_over();

@@ -112,11 +112,11 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
     let (mut found, mut head) = (None, None);
     each_line(dir, |line| {
-        if let Ok(told) = serde_json::from_slice::<Line>(line) {
-            if told.request_id == Some(request_id) {
-                (found, head) = (Some((told.seq.saturating_sub(1), line.to_vec())), None);
-            } else if told.event == "head" && found.is_some() && head.is_none() {
-                head = told.note;
+        if let Ok(event) = serde_json::from_slice::<Line>(line) {
+            if event.request_id == Some(request_id) {
+                (found, head) = (Some((event.seq.saturating_sub(1), line.to_vec())), None);
+            } else if event.event == "head" && found.is_some() && head.is_none() {
+                head = event.note;
             }
         }
         true
@@ -174,7 +174,7 @@ fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(&Hash) -> bool) -> io::
     let (mut skipping, mut intact) = (true, true);
     each_line(dir, |line| {
         // A retired segment may not be deleted yet.
-        skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|told| told.seq <= gone);
+        skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|event| event.seq <= gone);
         if skipping {
             return true;
         }

@@ -165,11 +165,11 @@ fn verify_once(
         report.segments += 1;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let before = bytes_read;
-        let mut told = |read| {
+        let mut report_read = |read| {
             bytes_read = before + read;
             progress(bytes_read);
         };
-        if let Err((line, problem)) = walk.segment((path, is_last), &mut report, &mut told)? {
+        if let Err((line, problem)) = walk.segment((path, is_last), &mut report, &mut report_read)? {
             report.finding = Some(walk.new_finding(name, line, &problem));
             return Ok(walk.close(report));
         }
@@ -271,20 +271,20 @@ impl<'t> TrailVerifier<'t> {
         if hex(&hash) != carried {
             return Err("edited: its hash is not that of its content".into());
         }
-        let told: Line =
+        let event: Line =
             serde_json::from_slice(line).map_err(|error| format!("not an audit line: {error}"))?;
-        if told.seq != self.next_seq {
-            let verb = if told.seq > self.next_seq { "missing" } else { "inserted or out of order" };
+        if event.seq != self.next_seq {
+            let verb = if event.seq > self.next_seq { "missing" } else { "inserted or out of order" };
             return Err(format!(
                 "seq {} stands where {} belongs: events are {verb}",
-                told.seq, self.next_seq
+                event.seq, self.next_seq
             ));
         }
-        if told.prev.as_bytes() != self.prev {
+        if event.prev.as_bytes() != self.prev {
             return Err("its prev is not the hash of the event before: the chain is broken here".into());
         }
         self.unsigned += 1;
-        if told.event == "head" {
+        if event.event == "head" {
             self.head(line)?;
         } else if self.unsigned > MOST_UNSIGNED && !self.trusted.keys.is_empty() {
             return Err(format!("{MOST_UNSIGNED} events without a head: heads were taken away"));
@@ -292,14 +292,14 @@ impl<'t> TrailVerifier<'t> {
         (self.prev, self.next_seq) = (carried.to_vec(), self.next_seq + 1);
         self.tree.push(&hash);
         self.check_agreement()?;
-        if (told.event, told.what) == ("journal", Some("retired")) {
-            self.retired.1 = self.retired.1.max(told.through.unwrap_or(0));
+        if (event.event, event.what) == ("journal", Some("retired")) {
+            self.retired.1 = self.retired.1.max(event.through.unwrap_or(0));
         }
-        let time = told.time.unwrap_or_default();
+        let time = event.time.unwrap_or_default();
         self.times.0.get_or_insert_with(|| time.to_owned());
         self.times.1.clear();
         self.times.1.push_str(time);
-        match (told.event, told.request_id) {
+        match (event.event, event.request_id) {
             ("intent", Some(id)) if !self.calls.insert(id.to_owned()) => {
                 return Err(format!("a second intent of the call {id}"));
             }

@@ -99,10 +99,10 @@ mod tests {
         assert_eq!(found(folder.path(), 11), Vec::<String>::new());
         // Without its beginning, the trail does not show which events came before it.
         fs::remove_file(folder.path().join(names[0])).unwrap();
-        let told = |since| {
+        let is_complete = |since| {
             let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since);
             recent_nonces(folder.path(), since, |_, _| {}).unwrap()
         };
-        assert!(told(11) && !told(9));
+        assert!(is_complete(11) && !is_complete(9));
     }
 }

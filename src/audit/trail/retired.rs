@@ -40,8 +40,8 @@ impl RetiredStub {
     pub(in crate::audit) fn latest(dir: &Path) -> io::Result<Option<Self>> {
         let mut found = Vec::new();
         for path in stubs(dir)? {
-            let told = serde_json::from_slice::<Self>(&fs::read(&path)?);
-            found.push(told.map_err(|error| {
+            let stub = serde_json::from_slice::<Self>(&fs::read(&path)?);
+            found.push(stub.map_err(|error| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
             })?);
         }

@@ -170,8 +170,8 @@ impl Tour<'_> {
         for (why, code, call) in calls {
             let reply = self.make(&call)?;
             expect(&reply, 403)?;
-            let told = reply.header("claviger-error").unwrap_or("nothing");
-            ensure!(told == code.as_str(), "refused as {told}, not as {}", code.as_str());
+            let answered = reply.header("claviger-error").unwrap_or("nothing");
+            ensure!(answered == code.as_str(), "refused as {answered}, not as {}", code.as_str());
             self.page.line(why);
             self.page.line(&call.curl(self.scene.address(), &self.scene.token()));
             self.page.quote(&reply.shown());

@@ -21,7 +21,7 @@ use crate::target::Target;
 
 /// One line of the report; it stands for all calls that share it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Told {
+struct Difference {
     consumer: String,
     upstream: String,
     method: String,
@@ -61,7 +61,7 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
     };
     let current = load(path).ok().map(|(_, compiled, _)| compiled.snapshot);
     let bench = Bench { new, current, now: SystemClock.now() };
-    let (mut changes, mut unknown) = (BTreeMap::<Told, u64>::new(), BTreeMap::<Told, u64>::new());
+    let (mut changes, mut unknown) = (BTreeMap::<Difference, u64>::new(), BTreeMap::<Difference, u64>::new());
     let mut calls: u64 = 0;
     each_decided(path, which, |call| {
         calls += 1;
@@ -72,10 +72,12 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
             Now::Denied(why) => (Some("denied"), why),
             Now::Unknown(why) => (None, why.into()),
         };
-        let told = if now.is_some() { &mut changes } else { &mut unknown };
+        let differences = if now.is_some() { &mut changes } else { &mut unknown };
         let path = call.target.split('?').next().unwrap_or_default().to_owned();
         let Decided { consumer, upstream, method, org, decision: then, .. } = call;
-        *told.entry(Told { consumer, upstream, method, path, org, then, now, why }).or_default() += 1;
+        *differences
+            .entry(Difference { consumer, upstream, method, path, org, then, now, why })
+            .or_default() += 1;
     })?;
     let none = changes.is_empty();
     match output {
@@ -89,19 +91,21 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
     Ok(none)
 }
 
-fn as_json((told, calls): (&Told, &u64)) -> Value {
+fn as_json((difference, calls): (&Difference, &u64)) -> Value {
     json!({
-        "consumer": told.consumer, "upstream": told.upstream, "method": told.method, "path": told.path,
-        "org": told.org, "then": told.then, "now": told.now.unwrap_or("unknown"), "why": told.why, "calls": calls,
+        "consumer": difference.consumer, "upstream": difference.upstream, "method": difference.method, "path": difference.path,
+        "org": difference.org, "then": difference.then, "now": difference.now.unwrap_or("unknown"), "why": difference.why, "calls": calls,
     })
 }
 
-fn text(calls: u64, changes: BTreeMap<Told, u64>, unknown: BTreeMap<Told, u64>) -> String {
-    let row = |(told, calls): (Told, u64)| {
-        let call = format!("{} {}", told.method, told.path);
-        let decision = told.now.map_or_else(|| told.then.clone(), |now| format!("{} -> {now}", told.then));
-        let org = told.org.unwrap_or_else(|| "-".into());
-        [told.consumer, told.upstream, call, org, decision, told.why, calls.to_string()]
+fn text(calls: u64, changes: BTreeMap<Difference, u64>, unknown: BTreeMap<Difference, u64>) -> String {
+    let row = |(difference, calls): (Difference, u64)| {
+        let call = format!("{} {}", difference.method, difference.path);
+        let decision = difference
+            .now
+            .map_or_else(|| difference.then.clone(), |now| format!("{} -> {now}", difference.then));
+        let org = difference.org.unwrap_or_else(|| "-".into());
+        [difference.consumer, difference.upstream, call, org, decision, difference.why, calls.to_string()]
     };
     let open: u64 = unknown.values().sum();
     let none = if open == 0 {

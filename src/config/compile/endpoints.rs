@@ -54,7 +54,7 @@ impl Endpoints {
                 bad = true;
                 continue;
             };
-            let told = places.len();
+            let position = places.len();
             if let Some((first, _, _)) = places.iter().find(|(_, known, _)| *known == origin) {
                 let problem = Problem::error(url.span, "two endpoints at the same place");
                 problems.push(problem.related(first.span, "the first is here"));
@@ -66,7 +66,7 @@ impl Endpoints {
             } else {
                 places.push((url, origin, base));
             }
-            bad |= places.len() == told;
+            bad |= places.len() == position;
         }
         let base = places.first().map(|(_, _, base)| base.clone()).unwrap_or_default();
         let health = health(upstream, &base, problems);
@@ -166,17 +166,17 @@ fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream
 }
 
 fn health(upstream: &file::Upstream, base: &str, problems: &mut Problems) -> Option<Health> {
-    let told = upstream.health.as_ref();
-    let interval = told.and_then(|told| told.value.interval).unwrap_or(INTERVAL);
+    let settings = upstream.health.as_ref();
+    let interval = settings.and_then(|settings| settings.value.interval).unwrap_or(INTERVAL);
     if interval.is_zero() {
         return None;
     }
-    let path = told.and_then(|told| told.value.path.as_ref());
+    let path = settings.and_then(|settings| settings.value.path.as_ref());
     let usual = Defaults::of(upstream.profile.value).health;
     let Some(text) = path.map(|path| path.value.as_str()).or(usual) else {
-        if let Some(told) = told {
+        if let Some(settings) = settings {
             let help = "write it as in `health = { path = \"/health\" }`";
-            problems.push(Problem::error(told.span, "nothing says where the health is told").help(help));
+            problems.push(Problem::error(settings.span, "nothing says where the health is told").help(help));
         }
         return None;
     };

@@ -309,10 +309,10 @@ impl GrantCompiler<'_> {
         if let (Some(here), Some(there)) = (origins(upstream), origins(bound))
             && here != there
         {
-            let told = |origins: &[Origin]| {
+            let join = |origins: &[Origin]| {
                 origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
             };
-            let (here, there) = (told(&here), told(&there));
+            let (here, there) = (join(&here), join(&there));
             let title =
                 format!("the credential `{}` is bound to {there} and cannot go to {here}", wanted.value);
             let help = "declare another credential for this upstream, even if the key is the same";

@@ -101,7 +101,7 @@ pub struct Compiled {
     /// The sinks that receive events as they are recorded.
     pub sinks: Vec<SinkConfig>,
     /// Upstreams that are reached in plaintext beyond this machine; each start logs them.
-    pub in_clear: Vec<String>,
+    pub plaintext_upstreams: Vec<String>,
     /// Listeners without TLS that other machines can reach; each start logs them.
     pub plaintext: Vec<SocketAddr>,
     /// The revision of the store, for the trail, if a server starts with it.
@@ -136,7 +136,8 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
         Some(former) => access.directory.after(&former.directory),
         None => access.directory,
     };
-    let vouched = around.former.as_ref().map(|former| Arc::clone(&former.vouched)).unwrap_or_default();
+    let store_lease =
+        around.former.as_ref().map(|former| Arc::clone(&former.store_lease)).unwrap_or_default();
     let custody = Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect());
     let refused_logins =
         around.former.as_ref().map(|former| Arc::clone(&former.refused_logins)).unwrap_or_default();
@@ -145,7 +146,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
         snapshot: Snapshot {
             quotas,
             freezes,
-            vouched,
+            store_lease,
             directory,
             routes: Routes::new(routes),
             policy: access.policy,
@@ -171,7 +172,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
             },
         },
         sinks,
-        in_clear: upstreams.in_clear,
+        plaintext_upstreams: upstreams.plaintext,
         plaintext: file
             .listeners
             .iter()

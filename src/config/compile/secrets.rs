@@ -119,8 +119,8 @@ pub(super) fn read(
             value
         }
         Reference::File(path) => {
-            let told = |ill| problems.push(problem(&ill, reference.span, "the secret"));
-            read_secret_file(path, keeper).map_err(told).ok()
+            let report = |ill| problems.push(problem(&ill, reference.span, "the secret"));
+            read_secret_file(path, keeper).map_err(report).ok()
         }
     }
 }

@@ -36,11 +36,11 @@ pub(super) fn slots(
             let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
             let (at, before) =
                 former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
-            let goes_on = held.origins() == upstream.origins()
+            let is_same_login = held.origins() == upstream.origins()
                 && held.manners.base == upstream.manners.base
                 && held.scheme.same_token_source(&upstream.scheme)
                 && credential.is_same_login_as(before);
-            former.passes.get(&at).filter(|_| goes_on).map(Arc::clone)
+            former.passes.get(&at).filter(|_| is_same_login).map(Arc::clone)
         });
         let new = || {
             let names = (upstream.name, credential.name);
@@ -56,6 +56,6 @@ pub(super) fn slots(
 fn login(upstream: &Upstream, credential: &Credential) -> String {
     let version = credential.stored.then_some((credential.version, credential.since));
     let (base, scheme) = (&upstream.manners.base, upstream.scheme.describe_token_source());
-    let told = format!("{:?}", (&credential.origins, base, scheme, credential.key_id(), version));
-    STANDARD_NO_PAD.encode(digest(&SHA256, told.as_bytes()))
+    let settings = format!("{:?}", (&credential.origins, base, scheme, credential.key_id(), version));
+    STANDARD_NO_PAD.encode(digest(&SHA256, settings.as_bytes()))
 }

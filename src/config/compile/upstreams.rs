@@ -47,7 +47,7 @@ pub(super) struct Upstreams {
     pub(super) compiled: Vec<Upstream>,
     /// From the name of an upstream to its index in `compiled`.
     pub(super) places: HashMap<String, usize>,
-    pub(super) in_clear: Vec<String>,
+    pub(super) plaintext: Vec<String>,
     /// From the name of a credential to its index, and the index of the upstream that it is bound to.
     pub(super) credentials: HashMap<String, (usize, usize)>,
 }
@@ -119,7 +119,7 @@ pub(super) fn compile(
     let mut upstreams = Upstreams {
         compiled: Vec::new(),
         places: HashMap::new(),
-        in_clear: Vec::new(),
+        plaintext: Vec::new(),
         credentials: HashMap::new(),
     };
     for (name, upstream) in file.upstreams.iter() {
@@ -139,7 +139,7 @@ pub(super) fn compile(
             let compiled = Upstream { request_headers, org, slashless, ..made };
             let elsewhere = compiled.scheme.token_endpoint().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_plaintext) {
-                upstreams.in_clear.push(name.to_owned());
+                upstreams.plaintext.push(name.to_owned());
             }
             upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
             upstreams.compiled.push(compiled);

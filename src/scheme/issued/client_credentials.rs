@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::cache::{LoginError, TokenResponse};
 use super::fetch::{LoginContext, LoginRequest};
 use super::form;
-use super::response::{is_token, refusal};
+use super::response::{is_token, parse_answer, without_token};
 use crate::clock::http_date;
 use crate::custody::Material;
 use crate::scheme::{SignError, sensitive_header};
@@ -62,28 +62,28 @@ impl ClientCredentials {
 
     pub(in crate::scheme) fn login_request<'e>(
         &self,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
     ) -> Result<LoginRequest<'e>, SignError> {
-        let Material::Client { id, secret } = errand.credential.material() else {
+        let Material::Client { id, secret } = context.credential.material() else {
             return Err(SignError::Unfit);
         };
-        let date = http_date(errand.clock.now());
+        let date = http_date(context.clock.now());
         let mut outbound =
-            Outbound::for_login(errand.entry, &self.manners, (Method::POST, &self.target), date)?;
+            Outbound::for_login(context.entry, &self.manners, (Method::POST, &self.target), date)?;
         let mut members = vec![("grant_type", b"client_credentials".as_slice())];
         members.extend(self.scope.as_ref().map(|scope| ("scope", scope.as_bytes())));
         let signed = match self.auth {
             Auth::Basic => {
                 outbound.set_body(FORM, form::urlencoded(&members));
                 outbound.sign(
-                    errand.credential,
+                    context.credential,
                     AUTHORIZATION,
                     sensitive_header("Basic ", &basic(id, secret))?,
                 )
             }
             Auth::Form => {
                 members.extend([("client_id", id.as_bytes()), ("client_secret", secret.expose())]);
-                outbound.sign_body(errand.credential, FORM, form::urlencoded(&members))
+                outbound.sign_body(context.credential, FORM, form::urlencoded(&members))
             }
         };
         let secret = Zeroizing::new(secret.expose().to_vec());
@@ -97,15 +97,12 @@ impl ClientCredentials {
         now: SystemTime,
         secret: &[u8],
     ) -> Result<TokenResponse, LoginError> {
-        let answer: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
-        if let Some(fault) = refusal(fetched.status, &answer, secret) {
-            return Err(fault);
-        }
+        let answer = parse_answer(fetched, secret)?;
         let kind = answer.get("token_type").and_then(Value::as_str).unwrap_or("bearer");
         let token = answer.get("access_token").and_then(Value::as_str);
         let token = token.filter(|token| is_token(token) && kind.eq_ignore_ascii_case("bearer"));
-        let fault = if answer.is_null() { LoginError::possible } else { LoginError::refused };
-        let token = token.ok_or_else(|| fault("the answer to the login has no bearer token"))?;
+        let reason = || without_token(&answer, "the answer to the login has no bearer token");
+        let token = token.ok_or_else(reason)?;
         let life = answer.get("expires_in").and_then(seconds).unwrap_or(self.life);
         let ends = now.checked_add(life).unwrap_or(now);
         Ok(TokenResponse { token: Secret::new(token.as_bytes().to_vec()), ends, refresh: None })
@@ -113,8 +110,8 @@ impl ClientCredentials {
 }
 
 /// Parses a number of seconds; some servers send a string.
-fn seconds(told: &Value) -> Option<Duration> {
-    let seconds = told.as_f64().or_else(|| told.as_str()?.parse().ok())?;
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
@@ -143,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_life_may_be_a_number_or_its_text() {
-        let life = |told: &str| seconds(&serde_json::from_str(told).unwrap());
+        let life = |value: &str| seconds(&serde_json::from_str(value).unwrap());
         assert_eq!(life("3599"), Some(Duration::from_secs(3599)));
         assert_eq!(life("\"3599\""), Some(Duration::from_secs(3599)));
         assert_eq!((life("-1"), life("\"soon\""), life("null")), (None, None, None));

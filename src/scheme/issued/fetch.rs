@@ -81,14 +81,14 @@ impl LoginContext<'_, '_> {
                 }
                 Lookup::Follower(flight) => flight,
             };
-            let landed = match slot.still_valid(self.clock.now()) {
+            let result = match slot.still_valid(self.clock.now()) {
                 None => flight.wait().await,
                 Some(left) => match tokio::time::timeout(SUSPECT_WAIT, flight.wait()).await {
-                    Ok(landed) => landed,
+                    Ok(result) => result,
                     Err(_) => return Ok(left),
                 },
             };
-            match landed {
+            match result {
                 Some(Ok(pass)) => return Ok(pass),
                 Some(Err(fault)) => return slot.still_valid(self.clock.now()).ok_or_else(|| fault.into()),
                 None => {}
@@ -108,15 +108,15 @@ impl LoginContext<'_, '_> {
     /// Starts the requests for a token. All callers learn the result through the lease.
     fn spawn_login(&self, lease: LoginLease, source: &TokenSource) -> Result<(), SignError> {
         let mut asked = Vec::new();
-        let ready = |asking: LoginRequest<'_>, refresh| SentLogin {
-            answer: Box::pin(fetch(&asking.to, asking.signed)),
-            secret: asking.secret,
+        let ready = |request: LoginRequest<'_>, refresh| SentLogin {
+            answer: Box::pin(fetch(&request.to, request.signed)),
+            secret: request.secret,
             refresh,
         };
         if let Some(token) = lease.refresh()
-            && let Some(asking) = source.refresh_request(self, token)?
+            && let Some(request) = source.refresh_request(self, token)?
         {
-            asked.push(ready(asking, true));
+            asked.push(ready(request, true));
         }
         asked.push(ready(source.login_request(self)?, false));
         if let Some(around) = self.alternative() {
@@ -136,14 +136,14 @@ async fn run_login(
     (asked, source): (Vec<SentLogin>, TokenSource),
     clock: Arc<dyn Clock>,
 ) {
-    let mut landed: Result<TokenResponse, LoginError> = Err(LoginError::possible("nothing was asked"));
+    let mut result: Result<TokenResponse, LoginError> = Err(LoginError::possible("nothing was asked"));
     let mut sent = None;
     for SentLogin { answer, secret, refresh } in asked {
-        landed = match answer.await {
+        result = match answer.await {
             Ok(fetched) => source.parse_response(&fetched, clock.now(), &secret),
             Err(failure) => Err(failure.into()),
         };
-        match &landed {
+        match &result {
             Err(fault) if refresh && fault.verdict != Verdict::Unheard => lease.forget_refresh(),
             Err(fault) if fault.is_of_connecting() => {}
             Ok(_) | Err(_) => {
@@ -152,12 +152,12 @@ async fn run_login(
             }
         }
     }
-    if let (Err(fault), Some(secret)) = (&landed, sent)
+    if let (Err(fault), Some(secret)) = (&result, sent)
         && fault.counts()
     {
         lease.mark(secret).await;
     }
-    lease.complete(landed, clock.now());
+    lease.complete(result, clock.now());
 }
 
 fn internal(error: &(impl std::fmt::Display + ?Sized)) -> Failure {

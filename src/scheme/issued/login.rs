@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::cache::{LoginError, Rejection, TokenResponse};
 use super::fetch::{LoginContext, LoginRequest};
 use super::form;
-use super::response::{Pointer, is_token, jwt_end, parse_time, refusal};
+use super::response::{Pointer, is_token, jwt_end, parse_answer, parse_time, without_token};
 use super::source::TokenPlacement;
 use crate::audit::Broken;
 use crate::clock::http_date;
@@ -109,42 +109,42 @@ impl Login {
 
     pub(in crate::scheme) fn login_request<'e>(
         &self,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
     ) -> Result<LoginRequest<'e>, SignError> {
-        let Material::Login { username, password } = errand.credential.material() else {
+        let Material::Login { username, password } = context.credential.material() else {
             return Err(SignError::Unfit);
         };
         let members =
             [(self.username.as_str(), username.as_bytes()), (self.password.as_str(), password.expose())];
-        self.post_request(errand, &self.path, (&members, password))
+        self.post_request(context, &self.path, (&members, password))
     }
 
     pub(in crate::scheme) fn refresh_request<'e>(
         &self,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
         token: &Secret,
     ) -> Result<Option<LoginRequest<'e>>, SignError> {
         let Some(refresh) = &self.refresh else { return Ok(None) };
         let members = [(refresh.member.as_str(), token.expose())];
-        self.post_request(errand, &refresh.path, (&members, token)).map(Some)
+        self.post_request(context, &refresh.path, (&members, token)).map(Some)
     }
 
     fn post_request<'e>(
         &self,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
         path: &str,
         (members, secret): (&[(&str, &[u8])], &Secret),
     ) -> Result<LoginRequest<'e>, SignError> {
-        let target = format!("{}{path}", errand.manners.base);
-        let date = http_date(errand.clock.now());
-        let outbound = Outbound::for_login(errand.entry, errand.manners, (Method::POST, &target), date)?;
+        let target = format!("{}{path}", context.manners.base);
+        let date = http_date(context.clock.now());
+        let outbound = Outbound::for_login(context.entry, context.manners, (Method::POST, &target), date)?;
         let (kind, body) = match self.form {
             Form::Json => ("application/json", form::json(members)?),
             Form::Urlencoded => ("application/x-www-form-urlencoded", form::urlencoded(members)),
         };
-        let signed = outbound.sign_body(errand.credential, kind, body);
+        let signed = outbound.sign_body(context.credential, kind, body);
         let secret = Zeroizing::new(secret.expose().to_vec());
-        Ok(LoginRequest { to: errand.endpoint.clone(), signed, secret })
+        Ok(LoginRequest { to: context.endpoint.clone(), signed, secret })
     }
 
     /// Parses the response to a login.
@@ -154,19 +154,15 @@ impl Login {
         now: SystemTime,
         secret: &[u8],
     ) -> Result<TokenResponse, LoginError> {
-        let answer: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
-        if let Some(fault) = refusal(fetched.status, &answer, secret) {
-            return Err(fault);
-        }
+        let answer = parse_answer(fetched, secret)?;
         if self.failed.as_ref().is_some_and(|failed| failed.holds(&answer)) {
             return Err(LoginError::refused("the answer to the login says that it failed"));
         }
-        let (token, told) = match &self.found {
+        let (token, lifetime) = match &self.found {
             TokenLocation::Token(pointer) => {
                 let token = pointer.find_in(&answer).and_then(Value::as_str).filter(|token| is_token(token));
-                // An HTML page, for example of a proxy in between, proves nothing about the password.
-                let fault = if answer.is_null() { LoginError::possible } else { LoginError::refused };
-                let reason = || fault(format!("the answer to the login has no token at {pointer}"));
+                let reason =
+                    || without_token(&answer, format!("the answer to the login has no token at {pointer}"));
                 (token.ok_or_else(reason)?, None)
             }
             TokenLocation::Cookie(name) => {
@@ -174,10 +170,10 @@ impl Login {
                 cookie(&fetched.headers, name).ok_or_else(reason)?
             }
         };
-        let told = told.and_then(|life| now.checked_add(life));
+        let lifetime = lifetime.and_then(|life| now.checked_add(life));
         let pointed = self.expires.as_ref().and_then(|pointer| parse_time(pointer.find_in(&answer)?));
         let by_life = || now.checked_add(self.life).unwrap_or(now);
-        let ends = pointed.or_else(|| jwt_end(token)).or(told).unwrap_or_else(by_life);
+        let ends = pointed.or_else(|| jwt_end(token)).or(lifetime).unwrap_or_else(by_life);
         let refresh = self.refresh.as_ref().and_then(|refresh| refresh.token.find_in(&answer)?.as_str());
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
         Ok(TokenResponse { token: secret(token), ends, refresh: refresh.map(secret) })

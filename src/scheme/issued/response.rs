@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::cache::{LoginError, Verdict};
 use crate::code::Code;
+use crate::transport::Fetched;
 
 /// The maximum length of a token, in bytes: half of the usual limit of a header block.
 const LONGEST: usize = 8 * 1024;
@@ -41,8 +42,23 @@ impl fmt::Display for Pointer {
     }
 }
 
+/// Parses the response to a login or of a token endpoint: the JSON of its body, or `null` if it is no JSON.
+///
+/// # Errors
+/// [`LoginError`] if the status or an `error` member refuses the token.
+pub(in crate::scheme) fn parse_answer(fetched: &Fetched, secret: &[u8]) -> Result<Value, LoginError> {
+    let answer = serde_json::from_slice(&fetched.body).unwrap_or_default();
+    refusal(fetched.status, &answer, secret).map_or(Ok(answer), Err)
+}
+
+/// Returns the error of an answer that has no token. An answer that is no JSON, for example an HTML page of a proxy,
+/// proves nothing about the credential.
+pub(in crate::scheme) fn without_token(answer: &Value, reason: impl Into<String>) -> LoginError {
+    if answer.is_null() { LoginError::possible(reason) } else { LoginError::refused(reason) }
+}
+
 /// Returns why a response grants no token, if its status or an `error` member says so.
-pub(in crate::scheme) fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Option<LoginError> {
+fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Option<LoginError> {
     let word = answer.get("error").and_then(Value::as_str).filter(|word| !word.is_empty());
     if status.is_success() && word.is_none() {
         return None;
@@ -120,11 +136,11 @@ pub(in crate::scheme) fn is_token(text: &str) -> bool {
 
 /// Parses an instant of a response: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as `JumpServer` writes
 /// it.
-pub(in crate::scheme) fn parse_time(told: &Value) -> Option<SystemTime> {
-    if let Some(seconds) = told.as_f64() {
+pub(in crate::scheme) fn parse_time(value: &Value) -> Option<SystemTime> {
+    if let Some(seconds) = value.as_f64() {
         return UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
     }
-    let text = told.as_str()?;
+    let text = value.as_str()?;
     let instant = text.parse::<Timestamp>().or_else(|_| Timestamp::strptime("%Y/%m/%d %H:%M:%S %z", text));
     let since = Duration::try_from(instant.ok()?.duration_since(Timestamp::UNIX_EPOCH)).ok()?;
     UNIX_EPOCH.checked_add(since)
@@ -151,7 +167,7 @@ mod tests {
     #[test]
     fn reads_every_way_in_which_an_end_is_told() {
         let wanted = UNIX_EPOCH + Duration::from_mins(29_400_890);
-        for told in [
+        for value in [
             json!(1_764_053_400),
             json!(1_764_053_400.0),
             json!("2025-11-25T06:50:00Z"),
@@ -159,10 +175,10 @@ mod tests {
             json!("2025/11/25 06:50:00 +0000"),
             json!("2025/11/25 14:50:00 +0800"),
         ] {
-            assert_eq!(parse_time(&told), Some(wanted), "{told}");
+            assert_eq!(parse_time(&value), Some(wanted), "{value}");
         }
-        for told in [json!(null), json!("soon"), json!(-1), json!(1e300), json!(""), json!("2025/11/25")] {
-            assert_eq!(parse_time(&told), None, "{told}");
+        for value in [json!(null), json!("soon"), json!(-1), json!(1e300), json!(""), json!("2025/11/25")] {
+            assert_eq!(parse_time(&value), None, "{value}");
         }
     }
 
@@ -187,14 +203,14 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_by_its_code_and_never_by_what_it_repeats() {
-        let told = |status: u16, answer: Value| {
+        let judge = |status: u16, answer: Value| {
             let fault = refusal(StatusCode::from_u16(status).unwrap(), &answer, b"fake_hunter2")?;
             Some((fault.reason, fault.verdict))
         };
-        assert_eq!(told(201, json!({"token": "x"})), None);
+        assert_eq!(judge(201, json!({"token": "x"})), None);
         for (status, word) in [(200, "mfa_required"), (400, "block_login"), (400, "user_expired"), (423, "")]
         {
-            let (reason, verdict) = told(status, json!({ "error": word })).unwrap();
+            let (reason, verdict) = judge(status, json!({ "error": word })).unwrap();
             assert!(reason.contains(word) && matches!(verdict, Barred(_)), "{reason}: {verdict:?}");
         }
         for (status, answer, reason, verdict) in [
@@ -220,7 +236,7 @@ mod tests {
             (400, json!({"error": "no_fake_hunter2"}), "the login was answered 400", Refused),
             (400, json!({"error": "Wrong: Hunter2"}), "the login was answered 400", Refused),
         ] {
-            assert_eq!(told(status, answer), Some((reason.to_owned(), verdict)));
+            assert_eq!(judge(status, answer), Some((reason.to_owned(), verdict)));
         }
     }
 }

@@ -51,22 +51,22 @@ impl TokenSource {
     /// Builds the request that fetches a token.
     pub(in crate::scheme) fn login_request<'e>(
         &self,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
     ) -> Result<LoginRequest<'e>, SignError> {
         match self {
-            Self::Login(login) => login.login_request(errand),
-            Self::Client(client) => client.login_request(errand),
+            Self::Login(login) => login.login_request(context),
+            Self::Client(client) => client.login_request(context),
         }
     }
 
     /// Builds the request that refreshes a token without the password; `None` if the source has none.
     pub(in crate::scheme) fn refresh_request<'e>(
         &self,
-        errand: &LoginContext<'e, '_>,
+        context: &LoginContext<'e, '_>,
         token: &Secret,
     ) -> Result<Option<LoginRequest<'e>>, SignError> {
         match self {
-            Self::Login(login) => login.refresh_request(errand, token),
+            Self::Login(login) => login.refresh_request(context, token),
             Self::Client(_) => Ok(None),
         }
     }

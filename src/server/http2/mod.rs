@@ -87,11 +87,21 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let connection = Box::pin(builder.serve_connection(TokioIo::new(frames), answers));
     let pace =
         Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let (deadline, told) = (LazyTimer::default(), 0);
+    let (deadline, recorded) = (LazyTimer::default(), 0);
     let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
     let waits = Rc::clone(&quiet);
-    let mut talk =
-        Http2Conn { connection, seen, streams, gateway, arrival, pace, deadline, quiet, doubt: None, told };
+    let mut talk = Http2Conn {
+        connection,
+        seen,
+        streams,
+        gateway,
+        arrival,
+        pace,
+        deadline,
+        quiet,
+        doubt: None,
+        recorded,
+    };
     // Not boxed: its state is small beside that of TLS, and does not move.
     drain.run(Pin::new(&mut talk), waits, Http2Conn::graceful_shutdown).await;
 }
@@ -279,13 +289,13 @@ struct Http2Conn<C> {
     /// Since when there are streams that became no request.
     doubt: Option<Instant>,
     /// The number of such streams that the trail has recorded.
-    told: u64,
+    recorded: u64,
 }
 
 impl<C> Http2Conn<C> {
     /// Records the streams that h2 refused on its own.
     fn record_refused_streams(&mut self, over: bool) {
-        let refused = self.seen.begun().saturating_sub(self.seen.stream_count() + self.told);
+        let refused = self.seen.begun().saturating_sub(self.seen.stream_count() + self.recorded);
         // During the shutdown, new streams are left for another connection. While nothing can be written, h2 may not
         // have read what the guard has seen.
         if refused == 0
@@ -300,7 +310,7 @@ impl<C> Http2Conn<C> {
             for _ in 0..refused {
                 self.gateway.refuse_unread(if over { LEFT } else { REFUSED }, &self.arrival);
             }
-            (self.told, self.doubt) = (self.told + refused, None);
+            (self.recorded, self.doubt) = (self.recorded + refused, None);
         }
     }
 

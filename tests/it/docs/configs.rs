@@ -72,7 +72,7 @@ fn compiled(text: &str) -> (File, Compiled) {
 fn the_minimal_file_works() {
     let (file, compiled) = compiled(MINIMAL);
     assert_eq!(compiled.listeners.len(), 1);
-    assert!(compiled.in_clear.is_empty());
+    assert!(compiled.plaintext_upstreams.is_empty());
     assert_eq!(file.grants.len(), 1);
 }
 

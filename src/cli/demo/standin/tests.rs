@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn told(accounts: &mut Accounts, method: &str, target: &str, body: &str) -> (u16, String) {
+fn answer(accounts: &mut Accounts, method: &str, target: &str, body: &str) -> (u16, String) {
     let lines = vec![("Host".into(), "jms.test".into()), ("Content-Type".into(), "application/json".into())];
     let (method, target, body) = (method.to_owned(), target.to_owned(), body.as_bytes().to_vec());
     let answer = accounts.answer(&Received { method, target, lines, body, ..Received::default() });
@@ -12,24 +12,24 @@ fn told(accounts: &mut Accounts, method: &str, target: &str, body: &str) -> (u16
 #[test]
 fn answers_as_jumpserver_does() {
     let mut accounts = Accounts::new();
-    let mut told = |method: &str, target: &str, body: &str| told(&mut accounts, method, target, body);
-    assert_eq!(told("POST", "/api/v1/users/users?a=b", "{}"), (301, "/api/v1/users/users/?a=b".into()));
-    let (_, body) = told("GET", "/api/v1/users/users/?limit=2&offset=2&x=%C3%A9", "");
+    let mut answer = |method: &str, target: &str, body: &str| answer(&mut accounts, method, target, body);
+    assert_eq!(answer("POST", "/api/v1/users/users?a=b", "{}"), (301, "/api/v1/users/users/?a=b".into()));
+    let (_, body) = answer("GET", "/api/v1/users/users/?limit=2&offset=2&x=%C3%A9", "");
     assert!(
         body.contains(r#""count":5,"next":"http://jms.test/api/v1/users/users/?x=%C3%A9&limit=2&offset=4""#),
         "{body}"
     );
     assert!(body.contains(r#""previous":"http://jms.test/api/v1/users/users/?x=%C3%A9&limit=2""#), "{body}");
-    assert!(told("GET", "/api/v1/users/users/", "").1.starts_with("[{"), "a bare list");
-    assert!(told("GET", "/api/v1/users/users/?limit=9&username=g%72ace", "").1.contains(r#""count":1"#));
+    assert!(answer("GET", "/api/v1/users/users/", "").1.starts_with("[{"), "a bare list");
+    assert!(answer("GET", "/api/v1/users/users/?limit=9&username=g%72ace", "").1.contains(r#""count":1"#));
     let new = r#"{"name":"New","username":"new"}"#;
-    assert_eq!(told("POST", "/api/v1/users/users/", new).0, 201);
-    assert_eq!(told("POST", "/api/v1/users/users/", new).0, 400, "it is there already");
-    assert_eq!(told("DELETE", "/api/v1/users/users/?username=nobody", "").0, 204, "also for none");
-    assert!(told("GET", "/api/v1/users/users/?limit=1", "").1.contains(r#""count":6"#));
-    assert_eq!(told("DELETE", "/api/v1/users/users/", "").0, 204);
-    assert!(told("GET", "/api/v1/users/users/?limit=1", "").1.contains(r#""count":0"#), "everyone");
-    assert_eq!(told("GET", "/api/v1/nowhere/", "").0, 404);
+    assert_eq!(answer("POST", "/api/v1/users/users/", new).0, 201);
+    assert_eq!(answer("POST", "/api/v1/users/users/", new).0, 400, "it is there already");
+    assert_eq!(answer("DELETE", "/api/v1/users/users/?username=nobody", "").0, 204, "also for none");
+    assert!(answer("GET", "/api/v1/users/users/?limit=1", "").1.contains(r#""count":6"#));
+    assert_eq!(answer("DELETE", "/api/v1/users/users/", "").0, 204);
+    assert!(answer("GET", "/api/v1/users/users/?limit=1", "").1.contains(r#""count":0"#), "everyone");
+    assert_eq!(answer("GET", "/api/v1/nowhere/", "").0, 404);
 }
 
 #[test]

@@ -211,14 +211,14 @@ pub(in crate::scheme) struct PendingLogin(watch::Receiver<Option<Result<Arc<Upst
 impl PendingLogin {
     /// Waits for the result; `None` if the login was aborted.
     pub(in crate::scheme) async fn wait(mut self) -> Option<Result<Arc<UpstreamToken>, LoginError>> {
-        self.0.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
+        self.0.wait_for(Option::is_some).await.ok().and_then(|result| result.clone())
     }
 }
 
 /// The exclusive right to fetch a slot's token. Dropping it gives the right to the next caller.
 pub(in crate::scheme) struct LoginLease {
     slot: Arc<TokenSlot>,
-    tell: watch::Sender<Option<Result<Arc<UpstreamToken>, LoginError>>>,
+    sender: watch::Sender<Option<Result<Arc<UpstreamToken>, LoginError>>>,
     refresh: Option<Secret>,
     /// The mark of the rejected secret.
     mark: Option<Mark>,
@@ -269,9 +269,9 @@ impl TokenSlot {
     }
 
     fn lease(self: &Arc<Self>, kept: &mut SlotState, now: SystemTime) -> LoginLease {
-        let (tell, flight) = watch::channel(None);
+        let (sender, flight) = watch::channel(None);
         kept.flight = Some((PendingLogin(flight), now));
-        LoginLease { slot: Arc::clone(self), tell, refresh: kept.refresh.take(), mark: None }
+        LoginLease { slot: Arc::clone(self), sender, refresh: kept.refresh.take(), mark: None }
     }
 
     /// Returns the cached token if it has not ended; used if no new one could be fetched.
@@ -350,7 +350,7 @@ impl SlotState {
 impl LoginLease {
     /// Returns a handle for the callers that wait for this login.
     pub(in crate::scheme) fn flight(&self) -> PendingLogin {
-        PendingLogin(self.tell.subscribe())
+        PendingLogin(self.sender.subscribe())
     }
 
     /// Returns the refresh token, which replaces the password.
@@ -372,10 +372,10 @@ impl LoginLease {
     }
 
     /// Stores the result, and notifies all waiting callers.
-    pub(in crate::scheme) fn complete(mut self, landed: Result<TokenResponse, LoginError>, now: SystemTime) {
+    pub(in crate::scheme) fn complete(mut self, result: Result<TokenResponse, LoginError>, now: SystemTime) {
         let (upstream, credential) = self.slot.names();
         let mut kept = self.slot.lock_state();
-        let landed = match landed {
+        let result = match result {
             Ok(gained) => {
                 tracing::info!(%upstream, %credential, "logged in");
                 Ok(kept.take(gained, now))
@@ -398,7 +398,7 @@ impl LoginLease {
         kept.flight = None;
         let count = kept.refused;
         drop(kept);
-        match &landed {
+        match &result {
             Ok(_) => self.slot.known.forget(),
             Err(fault) if fault.counts() => {
                 let refusals = Refusals { count, at: now, fault: fault.clone() };
@@ -406,7 +406,7 @@ impl LoginLease {
             }
             Err(_) => {}
         }
-        self.tell.send_replace(Some(landed));
+        self.sender.send_replace(Some(result));
     }
 }
 
@@ -444,7 +444,7 @@ impl Drop for LoginLease {
     fn drop(&mut self) {
         let mut kept = self.slot.lock_state();
         // A completed login has already cleared the slot, which may hold the next login.
-        if kept.flight.as_ref().is_some_and(|(flight, _)| flight.0.same_channel(&self.tell.subscribe())) {
+        if kept.flight.as_ref().is_some_and(|(flight, _)| flight.0.same_channel(&self.sender.subscribe())) {
             kept.flight = None;
             if kept.refresh.is_none() {
                 kept.refresh = self.refresh.take();

@@ -54,8 +54,8 @@ fn one_obtains_it_and_a_lease_that_is_dropped_is_anothers_turn() {
     drop(lease);
     let lease = turn(&slot, at(0));
     lease.complete(Ok(gained(at(0) + HOUR, None)), at(0));
-    let told: Vec<_> = [0, 3569, 3570, 3599, 3600].map(|after| look(&slot, at(after))).into();
-    assert_eq!(told, ["good", "good", "due", "due", "turn"]);
+    let found: Vec<_> = [0, 3569, 3570, 3599, 3600].map(|after| look(&slot, at(after))).into();
+    assert_eq!(found, ["good", "good", "due", "due", "turn"]);
     // A short-lived token is refreshed when a tenth of its life is left.
     turn(&slot, at(3600)).complete(Ok(gained(at(3610), None)), at(3600));
     assert_eq!([3608, 3609].map(|after| look(&slot, at(after))), ["good", "due"]);
@@ -78,8 +78,8 @@ fn two_refusals_in_a_row_hold_for_an_hour_and_so_does_each_after_them() {
     turn(&slot, at(100)).complete(Err(LoginError::refused("no")), at(100));
     assert_eq!([100, 3699].map(|after| look(&slot, at(after))), ["held", "held"]);
     let reason = slot.refusal(at(3699)).unwrap();
-    let told = "no login now, but after 2015-08-19T17:01:40Z or once the credential changes (correct the name or the secret): no";
-    assert_eq!(reason, told);
+    let expected = "no login now, but after 2015-08-19T17:01:40Z or once the credential changes (correct the name or the secret): no";
+    assert_eq!(reason, expected);
     assert_eq!(slot.refusal(at(3700)), None);
     turn(&slot, at(3700)).complete(Err(LoginError::refused("no")), at(3700));
     assert_eq!([3700, 7299].map(|after| look(&slot, at(after))), ["held", "held"], "no second try at once");
@@ -256,10 +256,10 @@ fn what_was_refused_is_recalled_after_a_restart() {
     let (recalled, slot) = start();
     assert!(recalled);
     turn(&slot, at(60)).complete(Err(LoginError::refused("still no")), at(60));
-    let told = slot.refusal(at(60)).unwrap();
+    let refusal = slot.refusal(at(60)).unwrap();
     for _ in 0..3 {
         let (_, slot) = start();
-        assert_eq!(slot.refusal(at(61)).as_ref(), Some(&told), "{told}");
+        assert_eq!(slot.refusal(at(61)).as_ref(), Some(&refusal), "{refusal}");
         assert_eq!([61, 3659, 3660].map(|after| look(&slot, at(after))), ["held", "held", "turn"]);
     }
     let (_, slot) = start();
