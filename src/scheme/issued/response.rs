@@ -162,7 +162,9 @@ pub(in crate::scheme) fn jwt_end(token: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
     use Verdict::{Barred, Refused, Unheard, Unjudged};
+    use http::HeaderMap;
     use serde_json::json;
+    use zeroize::Zeroizing;
 
     #[test]
     fn reads_every_way_in_which_an_end_is_told() {
@@ -199,6 +201,19 @@ mod tests {
         for none in ["", "token", "/a~b", "/a~"] {
             assert_eq!(Pointer::parse(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_page_in_place_of_an_answer_proves_nothing_about_the_password() {
+        let answer = |body: &str| {
+            let body = Zeroizing::new(body.as_bytes().to_vec());
+            let fetched = Fetched { status: StatusCode::OK, headers: HeaderMap::new(), body };
+            parse_answer(&fetched, b"fake_hunter2").map(|answer| without_token(&answer, "no token").verdict)
+        };
+        assert_eq!(answer("<html>back soon</html>").unwrap(), Unjudged);
+        assert_eq!(answer("").unwrap(), Unjudged);
+        assert_eq!(answer("{}").unwrap(), Refused);
+        assert_eq!(answer(r#"{"error": "password_failed"}"#).unwrap_err().verdict, Refused);
     }
 
     #[test]
