@@ -114,6 +114,33 @@ codes! {
     SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";
 }
 
+/// Why a call is refused or fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure<R: std::fmt::Display = String> {
+    /// The code that the caller receives.
+    pub code: Code,
+    /// The reason that the trail records.
+    pub reason: R,
+}
+
+/// A failure whose reason is one of a few fixed texts.
+pub type Fault = Failure<&'static str>;
+
+impl Failure {
+    /// Creates a failure with this code and reason.
+    #[must_use]
+    pub fn new(code: Code, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+
+    /// Creates the failure of an error that only a defect of claviger or of its configuration causes.
+    #[must_use]
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        Self { code: Code::Internal, reason: error.to_string() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Code;

@@ -8,20 +8,18 @@ use crate::policy::{OrgPin, PathPattern};
 use crate::scheme::Scheme;
 use crate::target::Target;
 use crate::transport::link_rewrite::LinkRewriter;
-use crate::transport::{Endpoint, Health, OutboundSettings, RequestHeaders};
+use crate::transport::{Destination, Health, RequestHeaders};
 
 /// The compiled configuration of one upstream.
 pub struct Upstream {
     /// The upstream's name.
     pub name: Name,
-    /// The first endpoint.
-    pub endpoint: Endpoint,
-    /// The outbound settings for the first endpoint.
-    pub manners: OutboundSettings,
+    /// The first destination.
+    pub first: Destination,
+    /// The other destinations.
+    pub others: Vec<Destination>,
     /// The rules for the header fields that the upstream receives.
     pub request_headers: RequestHeaders,
-    /// The other endpoints, each with its outbound settings, since the host differs.
-    pub others: Vec<(Endpoint, OutboundSettings)>,
     /// The health check settings; `None` without health checks.
     pub health: Option<Health>,
     /// How the organisation is pinned in a request; `None` if the product has none.
@@ -37,15 +35,6 @@ pub struct Upstream {
     pub links: LinkRewriter,
     /// The scheme that adds the credential to a request.
     pub scheme: Scheme,
-}
-
-/// One destination of an upstream: an endpoint with its settings.
-#[derive(Clone, Copy)]
-pub struct Destination<'u> {
-    /// The endpoint to connect to.
-    pub endpoint: &'u Endpoint,
-    /// The outbound settings for this endpoint.
-    pub manners: &'u OutboundSettings,
 }
 
 impl Upstream {
@@ -72,55 +61,53 @@ impl Upstream {
     /// Returns the origins of the upstream's endpoints, sorted.
     #[must_use]
     pub fn origins(&self) -> Vec<Origin> {
-        let mut origins: Vec<Origin> = self.destinations().map(|way| way.endpoint.origin.clone()).collect();
+        let mut origins: Vec<Origin> = self.destinations().map(|each| each.endpoint.origin.clone()).collect();
         origins.sort_unstable();
         origins
     }
 
     /// Iterates over all destinations of the upstream.
-    pub fn destinations(&self) -> impl Iterator<Item = Destination<'_>> + Clone {
-        let first = Destination { endpoint: &self.endpoint, manners: &self.manners };
-        let others = self.others.iter().map(|(endpoint, manners)| Destination { endpoint, manners });
-        std::iter::once(first).chain(others)
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> + Clone {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// Picks the destination of a call. Two endpoints that are up are picked at random, and the one with fewer calls in
     /// flight is used. If no endpoint is up, all are candidates. An endpoint that is down is tried once when its
     /// back-off has ended.
     #[must_use]
-    pub fn pick(&self) -> Destination<'_> {
-        let first = Destination { endpoint: &self.endpoint, manners: &self.manners };
+    pub fn pick(&self) -> &Destination {
         if self.others.is_empty() {
-            return first;
+            return &self.first;
         }
         let now = Instant::now();
-        let due =
-            |way: &Destination<'_>| !way.endpoint.is_checked && way.endpoint.standing.try_half_open(now);
-        self.destinations().find(due).or_else(|| pick(self.destinations())).unwrap_or(first)
+        let is_due = |Destination { endpoint, .. }: &&Destination| {
+            !endpoint.is_checked && endpoint.standing.try_half_open(now)
+        };
+        self.destinations().find(is_due).or_else(|| pick(self.destinations())).unwrap_or(&self.first)
     }
 
     /// Returns a destination other than `former`, which failed; `None` if there is no other.
     #[must_use]
-    pub fn alternative(&self, former: Destination<'_>) -> Option<Destination<'_>> {
-        pick(self.destinations().filter(|way| way.endpoint.origin != former.endpoint.origin))
+    pub fn alternative(&self, former: &Destination) -> Option<&Destination> {
+        pick(self.destinations().filter(|other| other.endpoint.origin != former.endpoint.origin))
     }
 }
 
-fn pick<'u>(ways: impl Iterator<Item = Destination<'u>> + Clone) -> Option<Destination<'u>> {
-    let up = ways.clone().filter(|way| way.endpoint.standing.is_up());
-    less_loaded(up).or_else(|| less_loaded(ways))
+fn pick<'u>(all: impl Iterator<Item = &'u Destination> + Clone) -> Option<&'u Destination> {
+    let up = all.clone().filter(|each| each.endpoint.standing.is_up());
+    less_loaded(up).or_else(|| less_loaded(all))
 }
 
 /// Picks two at random and returns the one with fewer calls in flight. Comparing all would send every worker to the
 /// same one.
-fn less_loaded<'u>(mut ways: impl Iterator<Item = Destination<'u>> + Clone) -> Option<Destination<'u>> {
-    let count = ways.clone().count();
+fn less_loaded<'u>(mut all: impl Iterator<Item = &'u Destination> + Clone) -> Option<&'u Destination> {
+    let count = all.clone().count();
     if count < 2 {
-        return ways.next();
+        return all.next();
     }
     let first = fastrand::usize(..count);
     let second = (first + fastrand::usize(1..count)) % count;
-    let (one, other) = (ways.clone().nth(first)?, ways.nth(second)?);
-    let load = |way: &Destination<'_>| way.endpoint.standing.in_flight();
-    Some(if load(&other) < load(&one) { other } else { one })
+    let (one, other) = (all.clone().nth(first)?, all.nth(second)?);
+    let load = |destination: &Destination| destination.endpoint.standing.in_flight();
+    Some(if load(other) < load(one) { other } else { one })
 }

@@ -34,6 +34,7 @@ use crate::config;
 use crate::gateway::Snapshot;
 use crate::metrics::{Endpoint, Metrics, NameLabel, TextLabel, UpstreamCredential};
 use crate::scheme::TokenSlot;
+use crate::transport::Destination;
 use crate::upstream::Upstream;
 use host::Misdirected;
 use paced::Paced;
@@ -94,7 +95,7 @@ impl Admin {
         let snapshot = self.current.load();
         let is_away = |upstream: &&Upstream| {
             let alone = upstream.others.is_empty();
-            upstream.destinations().all(|way| way.endpoint.standing.answers(alone) == Some(false))
+            upstream.destinations().all(|each| each.endpoint.standing.answers(alone) == Some(false))
         };
         let name = |upstream: &Upstream| upstream.name.as_str().to_owned();
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
@@ -130,10 +131,11 @@ impl Admin {
         up.clear();
         in_flight.clear();
         for upstream in &self.current.load().upstreams {
-            for way in upstream.destinations() {
-                let (standing, endpoint) = (&way.endpoint.standing, way.endpoint.origin.to_string());
+            for Destination { endpoint, .. } in upstream.destinations() {
+                let standing = &endpoint.standing;
                 let name = NameLabel(Some(upstream.name));
-                let labels = Endpoint { upstream: name, endpoint: TextLabel(endpoint.into()) };
+                let labels =
+                    Endpoint { upstream: name, endpoint: TextLabel(endpoint.origin.to_string().into()) };
                 if let Some(answers) = standing.answers(upstream.others.is_empty()) {
                     up.get_or_create(&labels).set(i64::from(answers));
                 }

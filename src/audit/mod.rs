@@ -9,7 +9,7 @@ mod journal;
 pub mod proof;
 pub mod trail;
 
-pub use call::audited_body::{Audited, Broken};
+pub use call::audited_body::Audited;
 pub use call::draft::{CallNames, Draft};
 pub use call::entry::{Entry, Meter, Progress};
 pub use call::fields::{Outcome, Peer, RefusalFields, escape};

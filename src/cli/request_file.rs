@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail, ensure};
 use http::header::{AUTHORIZATION, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::code::Code;
-use crate::framing::{Fault, HeadLimits, request_fields, request_head};
+use crate::code::{Code, Fault};
+use crate::framing::{HeadLimits, request_fields, request_head};
 use crate::gateway::Snapshot;
 use crate::gateway::explain::TestCall;
 use crate::inbound::{AuthError, Ended};

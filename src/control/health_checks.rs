@@ -22,11 +22,11 @@ pub async fn look_after(current: Arc<ArcSwap<Snapshot>>) {
         for upstream in &snapshot.upstreams {
             let Some(health) = &upstream.health else { continue };
             let alone = upstream.others.is_empty();
-            for way in upstream.destinations() {
-                if !way.endpoint.standing.is_check_due(now, health.interval, alone) {
+            for destination in upstream.destinations() {
+                if !destination.endpoint.standing.is_check_due(now, health.interval, alone) {
                     continue;
                 }
-                let (endpoint, host) = (way.endpoint.clone(), way.manners.host.clone());
+                let (endpoint, host) = (destination.endpoint.clone(), destination.settings.host.clone());
                 let target = health.target.clone();
                 checks.spawn_local(async move {
                     let found = check(&endpoint, host, target).await;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::audit::Entry;
+use crate::code::Failure;
 use crate::name::Name;
 use crate::origin::Origin;
 
@@ -180,5 +181,11 @@ impl<'e> Unsealed<'e> {
     #[must_use]
     pub fn material(&self) -> &'e Material {
         self.material
+    }
+
+    /// Returns the failure of a scheme that needs another kind of credential. A valid configuration never causes it.
+    #[must_use]
+    pub fn unfit(&self) -> Failure {
+        Failure::internal("the credential is not of the kind that the scheme puts on")
     }
 }

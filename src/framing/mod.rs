@@ -11,21 +11,12 @@ pub use http2_fields::request_fields;
 
 use std::mem::MaybeUninit;
 
-use crate::code::Code;
+use crate::code::{Code, Fault};
 
 /// The greatest configurable number of header lines; the parser needs stack space for all of them.
 pub const MAX_HEADERS: usize = 256;
 /// The bytes of the request line besides the target: method, two spaces, version.
 const REQUEST_LINE_SLACK: usize = 48;
-
-/// The reason why a message is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// The code that the caller receives.
-    pub code: Code,
-    /// The reason that the trail records.
-    pub reason: &'static str,
-}
 
 const fn malformed(reason: &'static str) -> Fault {
     Fault { code: Code::Malformed, reason }

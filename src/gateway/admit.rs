@@ -10,8 +10,7 @@ use super::decide::{
 use super::failure_limiter::AuthFailure;
 use super::limits::ConcurrencyPermit;
 use crate::audit::{Peer, RefusalFields};
-use crate::code::Code;
-use crate::framing::Fault;
+use crate::code::{Code, Fault};
 use crate::inbound::{AuthError, Ended, Identity, Own, ReplayError, identify};
 use crate::policy::{BodyMembers, Permit};
 use crate::route::Route;
@@ -50,7 +49,7 @@ pub fn admit<'s>(
     now: SystemTime,
 ) -> Result<Admission<'s>, Box<Refusal>> {
     if let Some(fault) = fault {
-        return Err(Refusal::because(fault.code, fault.reason));
+        return Err(Refusal::because(fault));
     }
     let identify = || match identify(head.message(), &snapshot.directory, now) {
         Ok(identity) => {
@@ -97,8 +96,8 @@ fn take_quota<'s>(
         }
         None => None,
     };
-    let permit =
-        allowed.permit(caller).ok_or_else(|| Refusal::because(Code::Internal, "another consumer"))?;
+    let internal = || Refusal::because(Fault { code: Code::Internal, reason: "another consumer" });
+    let permit = allowed.permit(caller).ok_or_else(internal)?;
     Ok(Admitted { permit, own, route, place })
 }
 

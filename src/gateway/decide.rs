@@ -11,7 +11,7 @@ use http::{HeaderMap, Method};
 
 use super::Snapshot;
 use crate::audit::RefusalFields;
-use crate::code::Code;
+use crate::code::{Code, Fault};
 use crate::inbound::{Directory, Identity, Own};
 use crate::name::Name;
 use crate::policy::{self, Action, Allowed, BodyMembers, Denial, Override, take_org};
@@ -133,7 +133,7 @@ impl Refusal {
         Box::new(Self { code, known, retry_after: None, suppressed: false })
     }
 
-    pub(super) fn because(code: Code, reason: &'static str) -> Box<Self> {
+    pub(super) fn because(Fault { code, reason }: Fault) -> Box<Self> {
         Self::new(code, RefusalFields { reason: Some(reason), ..RefusalFields::default() })
     }
 }
@@ -182,7 +182,7 @@ pub fn decide<'s, C: Caller>(
         return Err(Refusal::new(Code::MethodNotAllowed, RefusalFields::default()));
     }
     let target = Target::canonical(head.target)
-        .map_err(|reason| Refusal::because(Code::NonCanonical, reason.as_str()))?;
+        .map_err(|reason| Refusal::because(Fault { code: Code::NonCanonical, reason: reason.as_str() }))?;
     let caller = match identify() {
         Ok(caller) => caller,
         Err(mut refusal) => {

@@ -9,7 +9,7 @@ use super::admit::use_nonce;
 use super::decide::{Caller, Decision, Granted, Head, Named, Refusal, decide};
 use super::{Snapshot, body_rules};
 use crate::audit::RefusalFields;
-use crate::code::Code;
+use crate::code::{Code, Fault};
 use crate::inbound::{AuthError, identify};
 use crate::name::Name;
 use crate::policy::BodyMembers;
@@ -93,7 +93,7 @@ pub fn attempt(
     let named = Named::find(snapshot, consumer)?;
     let disabled = snapshot.directory.consumer(named.consumer())?.disabled;
     let identify = || {
-        let refusal = || Refusal::because(Code::Unauthenticated, "disabled consumer");
+        let refusal = || Refusal::because(Fault { code: Code::Unauthenticated, reason: "disabled consumer" });
         if disabled { Err(refusal()) } else { Ok(named) }
     };
     Some(attempt_by(snapshot, identify, call, (now, date)))
@@ -120,7 +120,8 @@ pub fn attempt_proven(
         }
         Err(why) => {
             nobody = Some(why);
-            Err(Refusal::because(Code::Unauthenticated, "no consumer is known by it"))
+            let reason = "no consumer is known by it";
+            Err(Refusal::because(Fault { code: Code::Unauthenticated, reason }))
         }
     };
     let tried = attempt_by(snapshot, identify, call, (now, date));
@@ -195,10 +196,10 @@ fn explain_sent<C>(
     let names = dropped.names().iter().map(|name| name.as_str().to_owned());
     let trial = Explanation { dropped: names.collect(), ..trial };
     let passed = upstream.request_headers.passed(headers, &dropped);
-    let Ok(outgoing) = outgoing_headers(&upstream.manners, passed, org, date.clone()) else {
+    let Ok(outgoing) = outgoing_headers(&upstream.first.settings, passed, org, date.clone()) else {
         return (trial, internal("a header cannot be sent"));
     };
-    let signed_target = upstream.manners.signed_target(&action.target);
+    let signed_target = upstream.first.settings.signed_target(&action.target);
     let verdict = match upstream.scheme.preview(action.method.as_str(), &signed_target, &outgoing) {
         Ok(shown) => Verdict::Allowed {
             credential: credential.name.to_string(),

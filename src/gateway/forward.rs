@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::{Gateway, RawHead, Snapshot, body_rules, error_response, reauthorize};
 use crate::audit::{Entry, Meter, Peer};
 use crate::clock::http_date;
-use crate::code::Code;
+use crate::code::{Code, Failure};
 use crate::custody::Unsealed;
 use crate::inbound::Own;
 use crate::route::Route;
@@ -22,10 +22,10 @@ use crate::scheme::{LoginContext, Prepared, Rejection, UpstreamToken};
 use crate::signature::Message;
 use crate::transport::link_rewrite::{PublicUrl, Round};
 use crate::transport::{
-    Dropped, Endpoint, Failure, IncomingBody, Outbound, RequestBody, SendError, Signed, UpstreamBody,
+    Destination, Dropped, Endpoint, IncomingBody, Outbound, RequestBody, SendError, Signed, UpstreamBody,
     excerpt, remove_descriptions, scrub,
 };
-use crate::upstream::{Destination, Upstream};
+use crate::upstream::Upstream;
 
 /// A call that waited this long is re-authorised, since its permission may have been revoked meanwhile.
 const RECHECK_AFTER: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ const KEPT_OF_READS: u64 = 4 * 1024;
 struct Exchange<'s> {
     snapshot: &'s Snapshot,
     upstream: &'s Upstream,
-    way: Destination<'s>,
+    destination: &'s Destination,
     message: Message<'s>,
     dropped: &'s Dropped,
     arrival: &'s Peer,
@@ -82,7 +82,7 @@ impl Gateway {
                 // Boxed: few calls have a body, and every call's future would reserve room for it.
                 Box::pin(self.send_streaming(&call, entry, (signed, &meter, now))).await
             } else {
-                self.transport.send(call.way.endpoint, signed, &meter, now).await
+                self.transport.send(&call.destination.endpoint, signed, &meter, now).await
             };
             attempts += u32::from(answered.as_ref().map_or_else(|unanswered| unanswered.sent, |_| true));
             entry.update(|progress| {
@@ -109,8 +109,8 @@ impl Gateway {
                 }
                 // Nothing was sent, so any method may be retried once at another endpoint, within the same time-out.
                 (Err(SendError { failure, unsent: Some(same), .. }), _) => {
-                    let around = call.upstream.alternative(call.way).filter(|_| !took_alternative);
-                    call.way = around.ok_or(failure)?;
+                    let other = call.upstream.alternative(call.destination).filter(|_| !took_alternative);
+                    call.destination = other.ok_or(failure)?;
                     self.recheck_if_slow(&call, entry, now)?;
                     (body, took_alternative) = (*same, true);
                 }
@@ -152,14 +152,13 @@ impl Gateway {
         unsealed: &Unsealed<'e>,
         body: RequestBody,
     ) -> Result<Prepared<'e>, Failure> {
-        let (manners, date) = (call.way.manners, http_date(self.clock.now()));
+        let (settings, date) = (&call.destination.settings, http_date(self.clock.now()));
         let passed = call.upstream.request_headers.passed(call.message.headers, call.dropped);
-        let mut outbound =
-            Outbound::new(entry, manners, passed, date, body).map_err(|error| internal(&error))?;
-        if manners.forwarded_for {
+        let mut outbound = Outbound::new(entry, settings, passed, date, body)?;
+        if settings.forwarded_for {
             outbound.set_forwarded_for(call.arrival.peer.ip());
         }
-        Ok(call.upstream.scheme.apply(outbound, unsealed)?)
+        call.upstream.scheme.apply(outbound, unsealed)
     }
 
     fn login_context<'e, 's>(
@@ -172,11 +171,10 @@ impl Gateway {
             entry,
             credential,
             slot: call.snapshot.passes.get(&entry.permit().credential()),
-            endpoint: call.way.endpoint,
-            manners: call.way.manners,
-            around: match call.upstream.scheme.token_endpoint() {
+            destination: call.destination,
+            alternative: match call.upstream.scheme.token_endpoint() {
                 Some(_) => None,
-                None => call.upstream.alternative(call.way).map(|way| (way.endpoint, way.manners)),
+                None => call.upstream.alternative(call.destination),
             },
             clock: &self.clock,
             logins: Cell::new(0),
@@ -222,7 +220,7 @@ impl Gateway {
         entry: &'e Entry,
         (signed, meter, now): (Signed<'e>, &Meter, Instant),
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let mut sending = pin!(self.transport.send(call.way.endpoint, signed, meter, now));
+        let mut sending = pin!(self.transport.send(&call.destination.endpoint, signed, meter, now));
         loop {
             match tokio::time::timeout(RECHECK_AFTER, sending.as_mut()).await {
                 Ok(answered) => return answered,
@@ -274,8 +272,8 @@ impl<'s> Exchange<'s> {
         (message, dropped, arrival): (Message<'s>, &'s Dropped, &'s Peer),
     ) -> Result<Self, Failure> {
         let upstream = snapshot.upstreams.get(entry.permit().action().upstream);
-        let upstream = upstream.ok_or_else(|| internal("no upstream"))?;
-        Ok(Self { snapshot, upstream, way: upstream.pick(), message, dropped, arrival })
+        let upstream = upstream.ok_or_else(|| Failure::internal("no upstream"))?;
+        Ok(Self { snapshot, upstream, destination: upstream.pick(), message, dropped, arrival })
     }
 
     /// Adds to the failure why the call is not repeated after its token was rejected.
@@ -296,8 +294,8 @@ impl<'s> Exchange<'s> {
     where
         's: 'e,
     {
-        let origin = &self.upstream.scheme.token_endpoint().unwrap_or(self.way.endpoint).origin;
-        self.snapshot.custody.unseal(entry, origin).map_err(|error| internal(&error))
+        let origin = &self.upstream.scheme.token_endpoint().unwrap_or(&self.destination.endpoint).origin;
+        self.snapshot.custody.unseal(entry, origin).map_err(Failure::internal)
     }
 }
 
@@ -320,11 +318,10 @@ fn refuse_slash(
     if !response.status().is_redirection() || is_safe(entry) {
         return Ok(());
     }
-    let sent = entry.permit().action().target.with_base(&upstream.manners.base);
+    let sent = entry.permit().action().target.with_base(&upstream.first.settings.base);
     match response.headers().get(LOCATION) {
         Some(location) if upstream.links.only_adds_slash(location, sent.as_str()) => {
-            let reason = "the upstream redirects to the same path with a slash".into();
-            Err(Failure { code: Code::MissingSlash, reason })
+            Err(Failure::new(Code::MissingSlash, "the upstream redirects to the same path with a slash"))
         }
         Some(_) | None => Ok(()),
     }
@@ -341,7 +338,7 @@ fn refuse_round(
     }
     let Some(location) = response.headers().get(LOCATION) else { return Ok(()) };
     let action = entry.permit().action();
-    let sent = action.target.with_base(&upstream.manners.base);
+    let sent = action.target.with_base(&upstream.first.settings.base);
     let (here, host) = (&endpoint.origin, &endpoint.origin.host);
     let reason = match upstream.links.round(location, sent.as_str(), here) {
         Some(Round::Https) => format!(
@@ -361,7 +358,7 @@ fn refuse_round(
         Some(Round::Itself) => "the upstream redirects to the same target again".into(),
         None => return Ok(()),
     };
-    Err(Failure { code: Code::UpstreamInvalid, reason })
+    Err(Failure::new(Code::UpstreamInvalid, reason))
 }
 
 /// Returns whether following a redirect with this status repeats the request unchanged (RFC 9110 §15.4).
@@ -379,12 +376,12 @@ async fn refused_by_upstream(
     // The upstream may reject every request on this connection.
     response.body().retire();
     let why = excerpt(response, (shown, own)).await.map(|why| format!(": {why}")).unwrap_or_default();
-    Failure { code: Code::UpstreamAuth, reason: format!("the upstream answered 401{why}") }
+    Failure::new(Code::UpstreamAuth, format!("the upstream answered 401{why}"))
 }
 
 /// Turns the upstream's response into what the consumer receives.
 async fn relay(
-    Exchange { snapshot, upstream, way, message, arrival, .. }: &Exchange<'_>,
+    Exchange { snapshot, upstream, destination, message, arrival, .. }: &Exchange<'_>,
     entry: &mut Entry,
     route: &Route,
     (mut response, shown): (Response<UpstreamBody>, Option<HeaderValue>),
@@ -396,7 +393,7 @@ async fn relay(
         return Err(Box::pin(refused_by_upstream(&mut response, (shown.as_ref(), own.as_ref()))).await);
     }
     refuse_slash(upstream, entry, &response)?;
-    refuse_round((upstream, way.endpoint), entry, &response)?;
+    refuse_round((upstream, &destination.endpoint), entry, &response)?;
     // A request in HTTP/1.0 may lack `Host`; the listener's address replaces it.
     let host = message.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(&arrival.listener);
     let face = PublicUrl { tls: arrival.tls, host, prefix: &route.prefix };
@@ -414,7 +411,7 @@ async fn relay(
     }
     if let Some(why) = lead_back(upstream, &mut response, face).await? {
         entry.update(|progress| progress.link_kept = Some(why));
-        upstream.endpoint.standing.log("link_kept", why);
+        upstream.first.endpoint.standing.log("link_kept", why);
     }
     error_response::put_request_id(response.headers_mut(), entry.request_id());
     Ok(response)
@@ -458,7 +455,7 @@ fn strip_response_headers(headers: &mut HeaderMap, cookies: bool) -> Result<(), 
             doomed.extend(names.filter(|name| *name != CONTENT_LENGTH));
         } else if is_stripped(name.as_str()) || (!cookies && name == SET_COOKIE) {
             if name == "x-accel-redirect" {
-                return Err(Failure { code: Code::UpstreamInvalid, reason: "x-accel-redirect".into() });
+                return Err(Failure::new(Code::UpstreamInvalid, "x-accel-redirect"));
             }
             doomed.push(name.clone());
         }
@@ -477,8 +474,4 @@ fn is_stripped(name: &str) -> bool {
         "transfer-encoding" | "keep-alive" | "te" | "trailer" | "upgrade" | "alt-svc" | "claviger-error"
     ) || name.starts_with("proxy-")
         || name.starts_with("x-accel-")
-}
-
-fn internal(error: &(impl std::fmt::Display + ?Sized)) -> Failure {
-    Failure { code: Code::Internal, reason: error.to_string() }
 }

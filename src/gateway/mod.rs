@@ -29,9 +29,8 @@ use hyper::body::Incoming;
 
 use crate::audit::{Audited, CallNames, Draft, Entry, Journal, Meter, Peer, RefusalFields, RefusalSource};
 use crate::clock::Clock;
-use crate::code::Code;
+use crate::code::{Code, Failure, Fault};
 use crate::custody::{Custody, Mark};
-use crate::framing::Fault;
 use crate::fs::trust::TrustedOwner;
 use crate::inbound::{Directory, Own, ReplayCache};
 use crate::policy::{Permit, Policy};
@@ -39,7 +38,7 @@ use crate::route::{Route, Routes};
 use crate::scheme::{RefusedLogins, TokenSlot};
 use crate::signature::{HmacKey, Message};
 use crate::target::Target;
-use crate::transport::{Dropped, Failure, IncomingBody, Transport, UpstreamBody};
+use crate::transport::{Dropped, IncomingBody, Transport, UpstreamBody};
 use crate::upstream::Upstream;
 use decide::Head;
 use error_response::Challenge;
@@ -217,7 +216,7 @@ impl Gateway {
                 let close = !entry.meter().is_whole();
                 let problem = (failure.code, Challenge::of(&head.headers));
                 let response = error_response::problem(problem, entry.request_id(), None, close);
-                entry.answer_failure(failure.code, &failure.reason, response)
+                entry.answer_failure(&failure, response)
             }
         }
     }
@@ -230,7 +229,7 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let from = (self.clock.now(), Rc::clone(arrival));
         let draft = self.journal.draft(None, &HeaderMap::new(), Rc::default(), from);
-        let refusal = Refusal::because(fault.code, fault.reason);
+        let refusal = Refusal::because(fault);
         drop(refuse(&snapshot, draft, (&refusal, arrival, Challenge::Token), true));
     }
 }
@@ -244,7 +243,7 @@ fn log(snapshot: &Snapshot, entry: &Entry, failure: &Failure) {
     if let Some(upstream) =
         snapshot.upstreams.get(entry.permit().action().upstream).filter(|_| by_configuration)
     {
-        upstream.endpoint.standing.log(failure.code.as_str(), &failure.reason);
+        upstream.first.endpoint.standing.log(failure.code.as_str(), &failure.reason);
     }
 }
 

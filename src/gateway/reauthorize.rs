@@ -5,11 +5,10 @@ use std::time::SystemTime;
 
 use super::Snapshot;
 use super::decide::decide_on;
-use crate::code::Code;
+use crate::code::{Code, Failure};
 use crate::inbound::identify;
 use crate::policy::{Action, BodyMembers, BodyUnreadable, Permit};
 use crate::signature::Message;
-use crate::transport::Failure;
 
 /// Checks that `current` permits the call that `former` permitted, with the same credential. `bodied` means that the
 /// call has a body.
@@ -46,5 +45,5 @@ pub(super) fn reauthorize(
 }
 
 fn no_more(code: Code, reason: &str) -> Failure {
-    Failure { code, reason: format!("meanwhile: {reason}") }
+    Failure::new(code, format!("meanwhile: {reason}"))
 }

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, AUTHORIZATION, DATE};
 
-use super::SignError;
+use crate::code::Failure;
 use crate::custody::{Material, Unsealed};
 use crate::signature::{NotOnce, Part, authorization, signing_string};
 use crate::transport::{Outbound, Signed};
@@ -44,11 +44,11 @@ impl AccessKey {
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, SignError> {
+    ) -> Result<Signed<'e>, Failure> {
         let (method, target) = (outbound.method().as_str(), outbound.signed_target());
-        let string = self.signing_string(method, target, outbound.headers())?;
-        let Material::AccessKey { id, key } = credential.material() else { return Err(SignError::Unfit) };
-        let value = authorization(id, &self.parts, &key.sign(&string))?;
+        let string = self.signing_string(method, target, outbound.headers()).map_err(Failure::internal)?;
+        let Material::AccessKey { id, key } = credential.material() else { return Err(credential.unfit()) };
+        let value = authorization(id, &self.parts, &key.sign(&string)).map_err(Failure::internal)?;
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }
 

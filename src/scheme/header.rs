@@ -2,12 +2,8 @@
 
 use http::HeaderName;
 
-use super::{SignError, secret_header};
-use crate::custody::Unsealed;
-use crate::transport::{Outbound, Signed};
-
 /// Headers that cannot carry a credential, since they describe the message, the hop or the organisation.
-const TAKEN: [&str; 26] = [
+const RESERVED: [&str; 26] = [
     "accept",
     "accept-encoding",
     "connection",
@@ -47,31 +43,24 @@ impl Header {
     ///
     /// # Errors
     /// What is wrong with the name, as a sentence.
-    pub fn new(name: &str) -> Result<Self, String> {
-        let read = HeaderName::try_from(name).map_err(|_| format!("`{name}` is no header name"))?;
-        if read.as_str().contains('_') {
-            return Err(format!("`{name}` would not arrive: many servers drop names with an underscore"));
+    pub fn new(text: &str) -> Result<Self, String> {
+        let name = HeaderName::try_from(text).map_err(|_| format!("`{text}` is not a header name"))?;
+        let lower = name.as_str();
+        if lower.contains('_') {
+            return Err(format!("`{text}` would not arrive: many servers drop names with an underscore"));
         }
-        let taken = read.as_str().starts_with("x-forwarded") || read.as_str().starts_with("proxy-");
-        if taken || TAKEN.contains(&read.as_str()) {
-            return Err(format!("`{name}` says something else than who calls"));
+        if lower.starts_with("x-forwarded") || lower.starts_with("proxy-") || RESERVED.contains(&lower) {
+            return Err(format!(
+                "`{text}` cannot carry a credential: claviger sets this header itself, or it has another meaning"
+            ));
         }
-        Ok(Self { name: read })
+        Ok(Self { name })
     }
 
     /// Returns the header's name.
     #[must_use]
     pub fn name(&self) -> &HeaderName {
         &self.name
-    }
-
-    /// Adds the credential, and replaces a value that the consumer sent under the same name.
-    pub(super) fn apply<'e>(
-        &self,
-        outbound: Outbound<'e>,
-        credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, SignError> {
-        Ok(outbound.sign(credential, self.name.clone(), secret_header("", credential)?))
     }
 }
 

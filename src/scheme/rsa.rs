@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, DATE};
 use tokio::sync::Semaphore;
 
-use super::SignError;
+use crate::code::Failure;
 use crate::custody::{Material, Unsealed};
 use crate::signature::{NotOnce, Part, rsa_authorization, signing_string};
 use crate::transport::{Outbound, Signed};
@@ -60,10 +60,10 @@ impl Rsa {
         &self,
         outbound: Outbound<'e>,
         credential: &Unsealed<'e>,
-    ) -> Result<Signed<'e>, SignError> {
-        let Material::Rsa { id, key } = credential.material() else { return Err(SignError::Unfit) };
-        let string =
-            self.signing_string(outbound.method().as_str(), outbound.signed_target(), outbound.headers())?;
+    ) -> Result<Signed<'e>, Failure> {
+        let Material::Rsa { id, key } = credential.material() else { return Err(credential.unfit()) };
+        let (method, target) = (outbound.method().as_str(), outbound.signed_target());
+        let string = self.signing_string(method, target, outbound.headers()).map_err(Failure::internal)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let key = key.clone();
         let signing = tokio::task::spawn_blocking(move || {
@@ -71,8 +71,9 @@ impl Rsa {
             drop(turn);
             signature
         });
-        let signature = signing.await.ok().flatten().ok_or(SignError::Failed)?;
-        let value = rsa_authorization(id, &self.headers(), &signature)?;
+        let failure = || Failure::internal("no signature could be made");
+        let signature = signing.await.ok().flatten().ok_or_else(failure)?;
+        let value = rsa_authorization(id, &self.headers(), &signature).map_err(Failure::internal)?;
         Ok(outbound.sign(credential, AUTHORIZATION, value))
     }
 

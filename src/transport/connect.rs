@@ -15,12 +15,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use super::Failure;
 use super::address_filter::{Network, is_allowed};
 use super::endpoint_state::EndpointState;
-use super::request_body::{BodyFault, RequestBody, root};
+use super::request_body::{RequestBody, root};
 use super::response_guard::{ConnState, Guard};
-use crate::code::Code;
+use crate::code::{Code, Failure};
 use crate::io::timer::LazyTimer;
 use crate::origin::Origin;
 use crate::tls;
@@ -103,7 +102,7 @@ impl Endpoint {
         let connecting = Box::pin(tokio::time::timeout(patience, self.connect_patiently()));
         connecting.await.unwrap_or_else(|_| {
             let reason = format!("no connection to {} within {patience:?}", self.origin.authority());
-            Err(Failure { code: Code::UpstreamTimeout, reason })
+            Err(Failure::new(Code::UpstreamTimeout, reason))
         })
     }
 
@@ -114,8 +113,7 @@ impl Endpoint {
         let Some((connector, name)) = &self.tls else { return Connection::new(tcp).await };
         let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
             let why = tls::reason(&error).unwrap_or_else(|| error.to_string());
-            let reason = format!("TLS with {}: {why}", self.origin.authority());
-            Failure { code: Code::UpstreamTls, reason }
+            Failure::new(Code::UpstreamTls, format!("TLS with {}: {why}", self.origin.authority()))
         })?;
         Connection::new(stream).await
     }
@@ -125,8 +123,7 @@ impl Endpoint {
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let host = self.origin.host.as_str();
         let none = |why: &dyn std::fmt::Display| {
-            let reason = format!("no address for {host}{why}");
-            Failure { code: Code::UpstreamDns, reason }
+            Failure::new(Code::UpstreamDns, format!("no address for {host}{why}"))
         };
         let found = tokio::net::lookup_host((host, self.origin.port)).await;
         let found: Vec<SocketAddr> = found.map_err(|error| none(&format!(": {error}")))?.collect();
@@ -136,7 +133,7 @@ impl Endpoint {
         let good: Vec<SocketAddr> = good.collect();
         if good.is_empty() {
             let reason = format!("address denied: {host} is at {first}");
-            return Err(Failure { code: Code::UpstreamUnreachable, reason });
+            return Err(Failure::new(Code::UpstreamUnreachable, reason));
         }
         Ok(good)
     }
@@ -150,7 +147,7 @@ impl Endpoint {
             }
         }
         let reason = format!("connecting to {}: {last}", self.origin.authority());
-        Err(Failure { code: Code::UpstreamUnreachable, reason })
+        Err(Failure::new(Code::UpstreamUnreachable, reason))
     }
 }
 
@@ -178,7 +175,7 @@ impl Connection {
         let (sender, connection) = http1::Builder::new()
             .handshake(io)
             .await
-            .map_err(|error| Failure { code: Code::UpstreamClosed, reason: root(&error) })?;
+            .map_err(|error| Failure::new(Code::UpstreamClosed, root(&error)))?;
         // Connection errors also reach the caller that awaits the response.
         let task = tokio::task::spawn_local(async move { connection.await.unwrap_or_default() });
         Ok(Box::new(Self { sender, watch, deadline: LazyTimer::default(), task }))
@@ -195,21 +192,21 @@ impl Connection {
     /// Maps an error of this connection to a failure.
     pub(super) fn failure(&self, error: &hyper::Error) -> Failure {
         if let Some(fault) = self.watch.fault() {
-            return Failure { code: Code::UpstreamInvalid, reason: fault.reason.into() };
+            return Failure::new(Code::UpstreamInvalid, fault.reason);
         }
         let mut cause: Option<&dyn std::error::Error> = Some(error);
         while let Some(found) = cause {
-            if let Some(fault) = found.downcast_ref::<BodyFault>() {
-                return Failure { code: fault.code, reason: fault.reason.clone() };
+            if let Some(failure) = found.downcast_ref::<Failure>() {
+                return failure.clone();
             }
             cause = found.source();
         }
         // An upstream that requires a client certificate reports this only after the handshake (RFC 8446 §4.4.2).
         if let Some(why) = tls::reason(error) {
-            return Failure { code: Code::UpstreamTls, reason: format!("TLS: {why}") };
+            return Failure::new(Code::UpstreamTls, format!("TLS: {why}"));
         }
         let code = if error.is_parse() { Code::UpstreamInvalid } else { Code::UpstreamClosed };
-        Failure { code, reason: root(error) }
+        Failure::new(code, root(error))
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Instant;
 use http::{HeaderMap, StatusCode};
 use zeroize::Zeroizing;
 
-use super::{Endpoint, Failure, Signed, Transport};
+use super::{Endpoint, Signed, Transport};
 use crate::audit::Meter;
-use crate::code::Code;
+use crate::code::{Code, Failure};
 
 /// The maximum length of a response, in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -37,8 +37,7 @@ pub fn fetch(
     async move {
         let exchanged = tokio::time::timeout(endpoint.timeout, exchange(&endpoint, signed)).await;
         exchanged.unwrap_or_else(|_| {
-            let reason = format!("no answer within {:?}", endpoint.timeout);
-            Err(Failure { code: Code::UpstreamTimeout, reason })
+            Err(Failure::new(Code::UpstreamTimeout, format!("no answer within {:?}", endpoint.timeout)))
         })
     }
 }
@@ -53,7 +52,7 @@ async fn exchange(endpoint: &Endpoint, signed: Signed<'_>) -> Result<Fetched, Fa
     let body = body.read(LONGEST).await?;
     if body.len() > LONGEST {
         let reason = format!("its answer has more than {LONGEST} bytes");
-        return Err(Failure { code: Code::UpstreamInvalid, reason });
+        return Err(Failure::new(Code::UpstreamInvalid, reason));
     }
     Ok(Fetched { status: head.status, headers: head.headers, body })
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use http::header::{HOST, HeaderValue};
 use http::{Request, StatusCode, Uri};
 
+use super::Endpoint;
 use super::request_body::RequestBody;
-use super::{Endpoint, Failure};
 use crate::audit::Meter;
-use crate::code::Code;
+use crate::code::{Code, Failure};
 
 /// The time-out of one health check.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,11 +32,11 @@ pub async fn check(endpoint: &Endpoint, host: HeaderValue, target: Uri) -> Resul
     let asked = tokio::time::timeout(patience, ask(endpoint, host, target)).await;
     let status = asked.unwrap_or_else(|_| {
         let reason = format!("its health check had no answer within {patience:?}");
-        Err(Failure { code: Code::UpstreamTimeout, reason })
+        Err(Failure::new(Code::UpstreamTimeout, reason))
     })?;
     if status.is_server_error() {
         let reason = format!("its health check was answered {}", status.as_u16());
-        return Err(Failure { code: Code::UpstreamInvalid, reason });
+        return Err(Failure::new(Code::UpstreamInvalid, reason));
     }
     Ok(())
 }

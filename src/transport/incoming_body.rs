@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::request_body::{BodyFault, BodyLimits, PacedBody};
+use super::request_body::{BodyLimits, PacedBody};
 use crate::audit::Meter;
+use crate::code::Failure;
 
 /// A consumer's body, either unread or with its beginning read.
 pub enum IncomingBody {
@@ -47,7 +48,7 @@ impl IncomingBody {
         most: usize,
         limits: BodyLimits,
         meter: Meter,
-    ) -> (Self, Result<Option<Bytes>, BodyFault>) {
+    ) -> (Self, Result<Option<Bytes>, Failure>) {
         let Self::Unread(incoming) = self else { return (self, Ok(None)) };
         let known = incoming.size_hint().exact();
         let mut begun =
@@ -58,7 +59,7 @@ impl IncomingBody {
 }
 
 impl Peeked {
-    async fn read(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
+    async fn read(&mut self, most: usize) -> Result<Option<Bytes>, Failure> {
         let mut front = BytesMut::new();
         let length = |front: &BytesMut| u64::try_from(front.len()).unwrap_or(u64::MAX);
         // With a known length, the last byte is recognised without another read.

@@ -13,7 +13,7 @@ use http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::UpstreamBody;
-use crate::audit::Broken;
+use crate::code::Failure;
 use crate::origin::Origin;
 use scan::scan;
 use spans::{after_url, all_of, in_angles};
@@ -254,12 +254,12 @@ impl LinkRewriter {
     /// An encoded or partial body stays unchanged, and the result records this.
     ///
     /// # Errors
-    /// [`Broken`] if the upstream breaks off while the links are searched.
+    /// [`Failure`] if the upstream breaks off while the links are searched.
     pub async fn rewrite_body(
         &self,
         response: &mut Response<UpstreamBody>,
         face: PublicUrl<'_>,
-    ) -> Result<Page, Broken> {
+    ) -> Result<Page, Failure> {
         let unread = |why| Ok(Page { changed: false, kept: Some(why) });
         // The length of a partial body is fixed by `Content-Range`.
         if response.status() == StatusCode::PARTIAL_CONTENT {

@@ -25,8 +25,8 @@ pub use excerpt::excerpt;
 pub use fetch::{Fetched, fetch};
 pub use health_check::{Health, check};
 pub use incoming_body::IncomingBody;
-pub use outbound::{BuildError, Outbound, OutboundSettings, Signed, outgoing_headers};
-pub use request_body::{BodyFault, BodyLimits, RequestBody};
+pub use outbound::{Destination, Outbound, OutboundSettings, Signed, outgoing_headers};
+pub use request_body::{BodyLimits, RequestBody};
 pub use request_headers::{Dropped, RequestHeaders};
 pub use response_body::UpstreamBody;
 
@@ -39,35 +39,13 @@ use std::time::{Duration, Instant};
 use http::{Method, Response, Version};
 use hyper::ext::ReasonPhrase;
 
-use crate::audit::{Broken, Meter};
-use crate::code::Code;
+use crate::audit::Meter;
+use crate::code::{Code, Failure};
 use crate::io::timer::LazyTimer;
 use connect::Connection;
 
 /// The maximum number of idle connections for one endpoint and worker.
 const MOST_IDLE: usize = 512;
-
-/// Why there is no response to relay.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Failure {
-    /// The error code for the consumer.
-    pub code: Code,
-    /// The reason for the trail.
-    pub reason: String,
-}
-
-impl From<BodyFault> for Failure {
-    fn from(fault: BodyFault) -> Self {
-        Self { code: fault.code, reason: fault.reason }
-    }
-}
-
-impl From<Broken> for Failure {
-    fn from(broken: Broken) -> Self {
-        Self { code: broken.code, reason: broken.reason }
-    }
-}
 
 /// The connections of one worker, not shared between threads. It sends only signed requests.
 ///
@@ -156,7 +134,7 @@ impl Transport {
                 None => {
                     let reason = format!("no answer within {:?}", endpoint.timeout);
                     endpoint.standing.record_failure(&reason);
-                    let failure = Failure { code: Code::UpstreamTimeout, reason };
+                    let failure = Failure::new(Code::UpstreamTimeout, reason);
                     return Err(SendError { failure, sent: true, stale: false, unsent: None });
                 }
                 Some(Ok(response)) => {

@@ -10,8 +10,10 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Uri};
 use zeroize::Zeroizing;
 
+use super::connect::Endpoint;
 use super::request_body::RequestBody;
 use crate::audit::{Entry, Meter};
+use crate::code::Failure;
 use crate::custody::Unsealed;
 use crate::target::Target;
 
@@ -32,6 +34,15 @@ pub struct OutboundSettings {
     pub forwarded_for: bool,
     /// The `X-Forwarded-Proto` value: the endpoint's own scheme.
     pub scheme: HeaderValue,
+}
+
+/// One destination of an upstream: an endpoint, and the settings for requests to it.
+#[derive(Clone)]
+pub struct Destination {
+    /// The endpoint to connect to.
+    pub endpoint: Endpoint,
+    /// The outbound settings for this endpoint; the host differs from those of others.
+    pub settings: OutboundSettings,
 }
 
 impl OutboundSettings {
@@ -91,28 +102,23 @@ pub struct Signed<'e> {
     brand: PhantomData<&'e Entry>,
 }
 
-/// The outbound request cannot be built: a defect of claviger or of its configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("the outgoing request has no valid form: {0}")]
-pub struct BuildError(#[from] http::Error);
-
 impl<'e> Outbound<'e> {
     /// Builds a request. Method, target and organisation come from the entry's permit; the consumer's header fields are
     /// those that [`passed`](super::RequestHeaders::passed).
     ///
     /// # Errors
-    /// [`BuildError`] if a header or the target has no valid form.
+    /// A [`Failure`] if a header or the target has no valid form.
     pub fn new(
         entry: &'e Entry,
-        manners: &OutboundSettings,
+        settings: &OutboundSettings,
         passed: HeaderMap,
         date: HeaderValue,
         body: RequestBody,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, Failure> {
         let permit = entry.permit();
         let action = permit.action();
-        let target = action.target.with_base(&manners.base);
-        let mut headers = outgoing_headers(manners, passed, permit.org().map(|org| &**org), date)?;
+        let target = action.target.with_base(&settings.base);
+        let mut headers = outgoing_headers(settings, passed, permit.org().map(|org| &**org), date)?;
         if action.body.is_read() {
             // Sent in canonical form, so that no parser reads it differently.
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -125,9 +131,9 @@ impl<'e> Outbound<'e> {
         }
         let mut request = Box::new(Request::new(body));
         *request.method_mut() = action.method.clone();
-        *request.uri_mut() = Uri::try_from(target.as_str()).map_err(http::Error::from)?;
+        *request.uri_mut() = Uri::try_from(target.as_str()).map_err(invalid_request)?;
         *request.headers_mut() = headers;
-        let signed_from = manners.unsigned_base();
+        let signed_from = settings.unsigned_base();
         Ok(Self { request, signed_from, brand: PhantomData })
     }
 
@@ -137,32 +143,32 @@ impl<'e> Outbound<'e> {
     /// A permit alone is not enough to build one:
     /// ```compile_fail,E0308
     /// use claviger::transport::{OutboundSettings, Outbound};
-    /// fn early(permit: &claviger::policy::Permit, manners: &OutboundSettings, date: http::HeaderValue) {
-    ///     let _outbound = Outbound::for_login(permit, manners, (http::Method::POST, "/login"), date);
+    /// fn early(permit: &claviger::policy::Permit, settings: &OutboundSettings, date: http::HeaderValue) {
+    ///     let _outbound = Outbound::for_login(permit, settings, (http::Method::POST, "/login"), date);
     /// }
     /// ```
     /// ```
     /// use claviger::transport::{OutboundSettings, Outbound};
-    /// fn due(entry: &claviger::audit::Entry, manners: &OutboundSettings, date: http::HeaderValue) {
-    ///     let _outbound = Outbound::for_login(entry, manners, (http::Method::POST, "/login"), date);
+    /// fn due(entry: &claviger::audit::Entry, settings: &OutboundSettings, date: http::HeaderValue) {
+    ///     let _outbound = Outbound::for_login(entry, settings, (http::Method::POST, "/login"), date);
     /// }
     /// ```
     ///
     /// # Errors
-    /// [`BuildError`] if a header or the target has no valid form.
+    /// A [`Failure`] if a header or the target has no valid form.
     pub fn for_login(
         _made_for: &'e Entry,
-        manners: &OutboundSettings,
+        settings: &OutboundSettings,
         (method, target): (Method, &str),
         date: HeaderValue,
-    ) -> Result<Self, BuildError> {
-        let mut headers = outgoing_headers(manners, HeaderMap::new(), None, date)?;
+    ) -> Result<Self, Failure> {
+        let mut headers = outgoing_headers(settings, HeaderMap::new(), None, date)?;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let mut request = Box::new(Request::new(RequestBody::empty(Meter::default())));
         *request.method_mut() = method;
-        *request.uri_mut() = Uri::try_from(target).map_err(http::Error::from)?;
+        *request.uri_mut() = Uri::try_from(target).map_err(invalid_request)?;
         *request.headers_mut() = headers;
-        Ok(Self { request, signed_from: manners.unsigned_base(), brand: PhantomData })
+        Ok(Self { request, signed_from: settings.unsigned_base(), brand: PhantomData })
     }
 
     /// Sets the body of a request of the gateway's own.
@@ -243,25 +249,30 @@ impl Signed<'_> {
 /// requests no content coding, since the credential could not be found in an encoded response.
 ///
 /// # Errors
-/// [`BuildError`] if a value has no valid form.
+/// A [`Failure`] if a value has no valid form.
 pub fn outgoing_headers(
-    manners: &OutboundSettings,
+    settings: &OutboundSettings,
     passed: HeaderMap,
     org: Option<&str>,
     date: HeaderValue,
-) -> Result<HeaderMap, BuildError> {
+) -> Result<HeaderMap, Failure> {
     let mut headers = passed;
-    headers.insert(HOST, manners.host.clone());
+    headers.insert(HOST, settings.host.clone());
     headers.insert(DATE, date);
-    if let Some(accept) = accept(&headers, &manners.accept).map_err(http::Error::from)? {
+    if let Some(accept) = accept(&headers, &settings.accept).map_err(invalid_request)? {
         headers.insert(ACCEPT, accept);
     }
-    headers.insert(HeaderName::from_static("x-forwarded-proto"), manners.scheme.clone());
+    headers.insert(HeaderName::from_static("x-forwarded-proto"), settings.scheme.clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let (Some(name), Some(org)) = (&manners.org_header, org) {
-        headers.insert(name, HeaderValue::from_str(org).map_err(http::Error::from)?);
+    if let (Some(name), Some(org)) = (&settings.org_header, org) {
+        headers.insert(name, HeaderValue::from_str(org).map_err(invalid_request)?);
     }
     Ok(headers)
+}
+
+/// Builds the failure of a request that cannot be built: a defect of claviger or of its configuration.
+fn invalid_request(error: impl std::fmt::Display) -> Failure {
+    Failure::internal(format_args!("the outgoing request has no valid form: {error}"))
 }
 
 /// Joins several `Accept` fields into one, since signers and verifiers join them differently. Returns `None` if no

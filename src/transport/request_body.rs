@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead as _, AsyncSeekExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::audit::Meter;
-use crate::code::Code;
+use crate::code::{Code, Failure};
 
 use super::incoming_body::{self, IncomingBody};
 
@@ -29,16 +29,6 @@ const IN_MEMORY: usize = 64 * 1024;
 const READ: usize = 64 * 1024;
 /// The minimum number of bytes that a body must deliver within the time-out.
 const LEAST_PROGRESS: u64 = 1024;
-
-/// Why a consumer's body did not arrive completely.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct BodyFault {
-    /// The error code for the consumer.
-    pub code: Code,
-    /// The reason for the trail.
-    pub reason: String,
-}
 
 /// The limits of a consumer's body.
 #[derive(Debug, Clone, Copy)]
@@ -95,13 +85,13 @@ impl RequestBody {
     /// memory.
     ///
     /// # Errors
-    /// [`BodyFault`] if the body is too long, too slow, truncated, or cannot be buffered.
+    /// [`Failure`] if the body is too long, too slow, truncated, or cannot be buffered.
     pub async fn take(
         inflow: IncomingBody,
         limits: BodyLimits,
         (spool, kept): (&Path, bool),
         meter: Meter,
-    ) -> Result<Self, BodyFault> {
+    ) -> Result<Self, Failure> {
         let awaited = matches!(inflow, IncomingBody::Peeked(_));
         let (watched, known) = match inflow {
             IncomingBody::Unread(incoming) if incoming.is_end_stream() => return Ok(Self::empty(meter)),
@@ -165,7 +155,7 @@ impl RequestBody {
 }
 
 /// Buffers a body to its end.
-async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<RequestBody, BodyFault> {
+async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<RequestBody, Failure> {
     let mut memory = BytesMut::new();
     let mut file: Option<File> = None;
     while let Some(frame) = std::future::poll_fn(|cx| body.poll(cx)).await {
@@ -210,18 +200,15 @@ fn open_again(file: &File) -> io::Result<File> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
-fn spool_fault(error: io::Error) -> BodyFault {
-    BodyFault { code: Code::SpoolFailed, reason: format!("spool: {error}") }
+fn spool_fault(error: io::Error) -> Failure {
+    Failure::new(Code::SpoolFailed, format!("spool: {error}"))
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = Failure;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let this = self.get_mut();
         let Some(content) = this.content.as_deref_mut().filter(|content| content.left > 0) else {
             return Poll::Ready(None);
@@ -233,7 +220,7 @@ impl Body for RequestBody {
                 this.meter.set_awaited(polled.is_pending());
                 let Some(data) = ready!(polled) else {
                     let reason = format!("{} bytes missing", content.left);
-                    return Poll::Ready(Some(Err(BodyFault { code: Code::BodyIncomplete, reason })));
+                    return Poll::Ready(Some(Err(Failure::new(Code::BodyIncomplete, reason))));
                 };
                 data?
             }
@@ -286,7 +273,7 @@ impl PacedBody {
         Self { front: Bytes::new(), incoming, limits, meter, window: 0, patience: None }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         if !self.front.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.front))));
         }
@@ -309,13 +296,13 @@ impl PacedBody {
             self.meter.set_bytes(bytes);
             if bytes > self.limits.most {
                 let reason = format!("more than {} bytes", self.limits.most);
-                return Poll::Ready(Some(Err(BodyFault { code: Code::BodyTooLarge, reason })));
+                return Poll::Ready(Some(Err(Failure { code: Code::BodyTooLarge, reason })));
             }
             return Poll::Ready(Some(Ok(data)));
         }
     }
 
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         let BodyLimits { most: _, patience, total } = self.limits;
         let ProgressTimer { sleep, end } = self.patience.get_or_insert_with(|| {
             let now = Instant::now();
@@ -333,7 +320,7 @@ impl PacedBody {
             };
             if let Some((bytes, time)) = too_slow {
                 let reason = format!("{bytes} bytes in {time:?}");
-                return Poll::Ready(Some(Err(BodyFault { code: Code::BodyTimeout, reason })));
+                return Poll::Ready(Some(Err(Failure { code: Code::BodyTimeout, reason })));
             }
             self.window = 0;
             sleep.as_mut().reset((now + patience).min(*end));
@@ -343,16 +330,15 @@ impl PacedBody {
 }
 
 /// Maps a read error to the reason why a consumer's body is incomplete: invalid framing, or a broken connection.
-fn body_fault(error: &hyper::Error) -> BodyFault {
+fn body_fault(error: &hyper::Error) -> Failure {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(found) = cause {
         if found.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
-            return BodyFault { code: Code::Malformed, reason: root(error) };
+            return Failure::new(Code::Malformed, root(error));
         }
         cause = found.source();
     }
-    let reason = format!("the consumer's body broke off: {}", root(error));
-    BodyFault { code: Code::BodyIncomplete, reason }
+    Failure::new(Code::BodyIncomplete, format!("the consumer's body broke off: {}", root(error)))
 }
 
 /// Returns the message of an error's innermost cause.

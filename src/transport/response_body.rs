@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::Transport;
 use super::connect::{Connection, Endpoint};
 use super::endpoint_state::InFlight;
-use crate::audit::{Broken, Meter};
-use crate::code::Code;
+use crate::audit::Meter;
+use crate::code::{Code, Failure};
 use crate::io::timer::LazyTimer;
 use crate::scanner::{Scanner, Stream};
 
@@ -71,8 +71,8 @@ impl UpstreamBody {
     /// Returns the next piece of the body. Prepended pieces come first.
     ///
     /// # Errors
-    /// [`Broken`] if the body breaks off or stalls.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+    /// [`Failure`] if the body breaks off or stalls.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         if let Some(bytes) = self.0.front.pop_front() {
             return Some(Ok(bytes));
         }
@@ -103,8 +103,8 @@ impl UpstreamBody {
     /// Reads the body to its end, or until it exceeds `most` bytes.
     ///
     /// # Errors
-    /// [`Broken`] if the body breaks off or stalls.
-    pub async fn read(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, Broken> {
+    /// [`Failure`] if the body breaks off or stalls.
+    pub async fn read(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let mut read = Zeroizing::new(Vec::new());
         while read.len() <= most
             && let Some(more) = self.next().await
@@ -168,7 +168,7 @@ impl Inner {
         clean
     }
 
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
             if self.ended {
                 return Poll::Ready(None);
@@ -197,30 +197,27 @@ impl Inner {
                     Err(_) => continue,
                 },
                 Some(Err(error)) => Some(Err(match &self.owner {
-                    Some((connection, _)) => {
-                        let failure = connection.failure(&error);
-                        Broken { code: failure.code, reason: failure.reason }
-                    }
-                    None => Broken { code: Code::UpstreamClosed, reason: error.to_string() },
+                    Some((connection, _)) => connection.failure(&error),
+                    None => Failure::new(Code::UpstreamClosed, error.to_string()),
                 })),
             });
         }
     }
 
-    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         let timeout = self.timeout;
         let until = self.patience.start() + timeout;
         ready!(self.patience.poll(cx, until));
         let reason = format!("no progress within {timeout:?}");
-        Poll::Ready(Some(Err(Broken { code: Code::UpstreamTimeout, reason })))
+        Poll::Ready(Some(Err(Failure::new(Code::UpstreamTimeout, reason))))
     }
 }
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Failure;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let this = &mut *self.get_mut().0;
         if let Some(bytes) = this.front.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::framing::{self, Body, Chunks, Fault, HeadLimits};
+use crate::code::{Code, Fault};
+use crate::framing::{self, Body, Chunks, HeadLimits};
 use crate::io::vectored;
 
 /// The limits of a response head.
@@ -161,7 +162,7 @@ impl<S> Guard<S> {
 }
 
 const fn invalid_response(reason: &'static str) -> Fault {
-    Fault { code: crate::code::Code::UpstreamInvalid, reason }
+    Fault { code: Code::UpstreamInvalid, reason }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {

@@ -14,9 +14,9 @@ use bytes::BytesMut;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::UpstreamBody;
 use super::descriptions::{remove_descriptions, remove_digests};
-use super::{Failure, UpstreamBody};
-use crate::code::Code;
+use crate::code::{Code, Failure};
 use crate::scanner::{SHORTEST, Scanner};
 
 /// Masks the credential `sent` in this header value in a response. Returns the number of matches outside the body; the
@@ -35,7 +35,7 @@ pub fn scrub(
     if concerns_body && let Some(coding) = content_coding(response.headers()) {
         if is_error {
             let reason = format!("an error with the content coding {coding:?}, which was not asked for");
-            return Err(Failure { code: Code::UpstreamInvalid, reason });
+            return Err(Failure::new(Code::UpstreamInvalid, reason));
         }
         concerns_body = false;
     }

@@ -12,17 +12,7 @@ use super::draft::Draft;
 use super::entry::Entry;
 use super::fields::{Outcome, RefusalFields};
 use crate::audit::journal::suppressed::RefusalSource;
-use crate::code::Code;
-
-/// The failure of a relayed body: the code for the trail, and the reason.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Broken {
-    /// The code that the trail records.
-    pub code: Code,
-    /// The reason that the trail records in addition.
-    pub reason: String,
-}
+use crate::code::{Code, Failure};
 
 pin_project! {
     /// The body of a recorded answer. Only [`Entry`] and [`Draft`] make one.
@@ -92,22 +82,17 @@ impl crate::audit::journal::Unrecorded {
 impl Entry {
     /// Fails the call and records the outcome. The consumer gets `response`.
     #[must_use]
-    pub fn answer_failure<B>(
-        mut self,
-        code: Code,
-        reason: &str,
-        response: Response<Bytes>,
-    ) -> Response<Audited<B>> {
+    pub fn answer_failure<B>(mut self, failure: &Failure, response: Response<Bytes>) -> Response<Audited<B>> {
         let sent = u64::try_from(response.body().len()).unwrap_or(u64::MAX);
         self.update(|progress| progress.bytes_out = sent);
-        self.fail(code, reason);
+        self.fail(failure);
         response.map(Audited::from_text)
     }
 
     /// Answers with the upstream's response. The outcome is recorded before the last byte of the body is handed over,
     /// or at once if there is no body.
     #[must_use]
-    pub fn answer<B: Body<Data = Bytes, Error = Broken>>(
+    pub fn answer<B: Body<Data = Bytes, Error = Failure>>(
         mut self,
         response: Response<B>,
     ) -> Response<Audited<B>> {
@@ -127,11 +112,11 @@ impl Entry {
     }
 }
 
-impl<B: Body<Data = Bytes, Error = Broken>> Body for Audited<B> {
+impl<B: Body<Data = Bytes, Error = Failure>> Body for Audited<B> {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Failure;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let mut this = self.project();
         if let Some(own) = this.own.take() {
             return Poll::Ready(Some(Ok(Frame::data(own))));
@@ -152,8 +137,8 @@ impl<B: Body<Data = Bytes, Error = Broken>> Body for Audited<B> {
                 }
             }
             Poll::Ready(None) => entry.end(Outcome::Answered, None, None),
-            Poll::Ready(Some(Err(broken))) => {
-                entry.end(Outcome::Failed, Some(broken.code), Some(&broken.reason));
+            Poll::Ready(Some(Err(failure))) => {
+                entry.end(Outcome::Failed, Some(failure.code), Some(&failure.reason));
             }
         }
         polled

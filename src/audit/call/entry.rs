@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::draft::CallNames;
 use super::fields::{Outcome, OutcomeFields, Peer};
 use crate::audit::journal::Journal;
-use crate::code::Code;
+use crate::code::{Code, Failure};
 use crate::metrics::{NameLabel, UpstreamCredential};
 use crate::name::Name;
 use crate::policy::Permit;
@@ -222,8 +222,9 @@ impl Entry {
         self.end(Outcome::Refused, Some(Code::Unrecorded), None);
     }
 
-    /// Ends a failed call. The consumer gets `code`; the outcome has `reason` as well.
-    pub fn fail(mut self, code: Code, reason: &str) {
+    /// Ends a failed call. The consumer gets the code; the outcome has the reason as well.
+    pub fn fail(mut self, Failure { code, reason }: &Failure) {
+        let code = *code;
         let ended = if matches!(code, Code::BodyIncomplete | Code::BodyTimeout) {
             // The consumer left in the middle of its request, or stalled for so long that it amounts to the same.
             Outcome::Abandoned

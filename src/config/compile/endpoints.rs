@@ -33,9 +33,9 @@ impl Endpoints {
     /// The endpoints that are in force.
     pub(super) fn reuse(held: &Upstream) -> Self {
         Self {
-            first: held.endpoint.clone(),
-            others: held.others.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
-            base: held.manners.base.clone(),
+            first: held.first.endpoint.clone(),
+            others: held.others.iter().map(|other| other.endpoint.clone()).collect(),
+            base: held.first.settings.base.clone(),
             health: held.health.clone(),
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn slots(
             let (at, before) =
                 former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
             let is_same_login = held.origins() == upstream.origins()
-                && held.manners.base == upstream.manners.base
+                && held.first.settings.base == upstream.first.settings.base
                 && held.scheme.same_token_source(&upstream.scheme)
                 && credential.is_same_login_as(before);
             former.passes.get(&at).filter(|_| is_same_login).map(Arc::clone)
@@ -55,7 +55,7 @@ pub(super) fn slots(
 /// A digest of everything that defines a login but the secret; for a stored credential it includes the version.
 fn login(upstream: &Upstream, credential: &Credential) -> String {
     let version = credential.stored.then_some((credential.version, credential.since));
-    let (base, scheme) = (&upstream.manners.base, upstream.scheme.describe_token_source());
+    let (base, scheme) = (&upstream.first.settings.base, upstream.scheme.describe_token_source());
     let settings = format!("{:?}", (&credential.origins, base, scheme, credential.key_id(), version));
     STANDARD_NO_PAD.encode(digest(&SHA256, settings.as_bytes()))
 }

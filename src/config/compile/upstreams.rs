@@ -14,7 +14,7 @@ use crate::origin::Origin;
 use crate::policy::{Glob, OrgPin, PathPattern};
 use crate::scheme::Scheme;
 use crate::transport::link_rewrite::LinkRewriter;
-use crate::transport::{Endpoint, OutboundSettings, RequestHeaders};
+use crate::transport::{Destination, Endpoint, OutboundSettings, RequestHeaders};
 use crate::upstream::Upstream;
 
 /// The organisation of `JumpServer` that sees all others.
@@ -194,7 +194,7 @@ fn assemble(
         Some(members) => members.iter().map(|member| member.value.clone()).collect(),
         None => defaults.links.iter().map(ToString::to_string).collect(),
     };
-    let manners = |origin: &Origin| OutboundSettings {
+    let settings = |origin: &Origin| OutboundSettings {
         host: HeaderValue::try_from(origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-")),
         base: base.clone(),
         sign_base_path: upstream.sign_base_path,
@@ -204,18 +204,12 @@ fn assemble(
         scheme: HeaderValue::from_static(if origin.tls { "https" } else { "http" }),
     };
     let origins = std::iter::once(&first).chain(&others).map(|endpoint| endpoint.origin.clone()).collect();
-    let with_manners = |endpoint: Endpoint| {
-        let manners = manners(&endpoint.origin);
-        (endpoint, manners)
-    };
-    let (endpoint, own) = with_manners(first);
-    let others = others.into_iter().map(with_manners).collect();
+    let destination = |endpoint: Endpoint| Destination { settings: settings(&endpoint.origin), endpoint };
     Upstream {
         name,
-        endpoint,
-        manners: own,
+        first: destination(first),
+        others: others.into_iter().map(destination).collect(),
         request_headers: RequestHeaders::default(),
-        others,
         health,
         org: defaults.org,
         slashless: Vec::new(),

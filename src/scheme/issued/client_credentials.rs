@@ -9,15 +9,17 @@ use http::header::AUTHORIZATION;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::cache::{LoginError, TokenResponse};
-use super::fetch::{LoginContext, LoginRequest};
+use super::cache::TokenResponse;
+use super::context::{LoginContext, LoginRequest};
+use super::error::LoginError;
 use super::form;
 use super::response::{is_token, parse_answer, without_token};
 use crate::clock::http_date;
+use crate::code::Failure;
 use crate::custody::Material;
-use crate::scheme::{SignError, sensitive_header};
+use crate::scheme::token_placement::sensitive_header;
 use crate::secret::Secret;
-use crate::transport::{Endpoint, Fetched, Outbound, OutboundSettings};
+use crate::transport::{Destination, Fetched, Outbound};
 
 /// The content type of the request body.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -25,9 +27,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The settings with which a client fetches its tokens.
 pub struct ClientCredentials {
     /// The token endpoint: the only origin that receives the client secret.
-    pub endpoint: Endpoint,
-    /// The outbound settings for the token endpoint.
-    pub manners: OutboundSettings,
+    pub destination: Destination,
     /// The path and query of the token endpoint.
     pub target: String,
     /// The requested scope.
@@ -49,37 +49,31 @@ pub enum Auth {
 
 impl ClientCredentials {
     pub(in crate::scheme) fn is_same(&self, other: &Self) -> bool {
-        let of = |client: &Self| {
-            (client.endpoint.origin.clone(), client.target.clone(), client.scope.clone(), client.auth)
-        };
-        of(self) == of(other)
+        self.describe() == other.describe()
     }
 
-    /// Describes all settings that [`Self::is_same`] compares.
+    /// Describes the settings that decide which tokens the client gets.
     pub(in crate::scheme) fn describe(&self) -> String {
-        format!("{:?}", (&self.endpoint.origin, &self.target, &self.scope, self.auth))
+        format!("{:?}", (&self.destination.endpoint.origin, &self.target, &self.scope, self.auth))
     }
 
     pub(in crate::scheme) fn login_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
-    ) -> Result<LoginRequest<'e>, SignError> {
+    ) -> Result<LoginRequest<'e>, Failure> {
         let Material::Client { id, secret } = context.credential.material() else {
-            return Err(SignError::Unfit);
+            return Err(context.credential.unfit());
         };
         let date = http_date(context.clock.now());
-        let mut outbound =
-            Outbound::for_login(context.entry, &self.manners, (Method::POST, &self.target), date)?;
+        let settings = &self.destination.settings;
+        let mut outbound = Outbound::for_login(context.entry, settings, (Method::POST, &self.target), date)?;
         let mut members = vec![("grant_type", b"client_credentials".as_slice())];
         members.extend(self.scope.as_ref().map(|scope| ("scope", scope.as_bytes())));
         let signed = match self.auth {
             Auth::Basic => {
                 outbound.set_body(FORM, form::urlencoded(&members));
-                outbound.sign(
-                    context.credential,
-                    AUTHORIZATION,
-                    sensitive_header("Basic ", &basic(id, secret))?,
-                )
+                let value = sensitive_header("Basic ", &basic(id, secret))?;
+                outbound.sign(context.credential, AUTHORIZATION, value)
             }
             Auth::Form => {
                 members.extend([("client_id", id.as_bytes()), ("client_secret", secret.expose())]);
@@ -87,7 +81,7 @@ impl ClientCredentials {
             }
         };
         let secret = Zeroizing::new(secret.expose().to_vec());
-        Ok(LoginRequest { to: self.endpoint.clone(), signed, secret })
+        Ok(LoginRequest { to: self.destination.endpoint.clone(), signed, secret })
     }
 
     /// Parses the response of the token endpoint.

@@ -5,23 +5,23 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use crate::scheme::SignError;
+use crate::code::Failure;
 
 /// Encodes the members as a JSON object.
 ///
 /// # Errors
-/// [`SignError::Unfit`] if a value is not valid UTF-8.
-pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec<u8>>, SignError> {
+/// A [`Failure`] if a value is not valid UTF-8.
+pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // One byte becomes at most six characters, as in `\u0001`.
     let mut out = Zeroizing::new(Vec::with_capacity(room(members, 6)));
     let mut before = b'{';
     for (name, value) in members {
-        let value = std::str::from_utf8(value).map_err(|_| SignError::Unfit)?;
+        let value = std::str::from_utf8(value).map_err(Failure::internal)?;
         out.push(before);
         before = b',';
-        serde_json::to_writer(&mut *out, name).map_err(|_| SignError::Unfit)?;
+        serde_json::to_writer(&mut *out, name).map_err(Failure::internal)?;
         out.push(b':');
-        serde_json::to_writer(&mut *out, value).map_err(|_| SignError::Unfit)?;
+        serde_json::to_writer(&mut *out, value).map_err(Failure::internal)?;
     }
     out.push(b'}');
     Ok(out)

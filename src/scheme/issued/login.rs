@@ -8,18 +8,18 @@ use http::{HeaderMap, Method, Response};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::cache::{LoginError, Rejection, TokenResponse};
-use super::fetch::{LoginContext, LoginRequest};
+use super::cache::TokenResponse;
+use super::context::{LoginContext, LoginRequest};
+use super::error::{LoginError, Rejection};
 use super::form;
 use super::response::{Pointer, is_token, jwt_end, parse_answer, parse_time, without_token};
-use super::source::TokenPlacement;
-use crate::audit::Broken;
 use crate::clock::http_date;
+use crate::code::Failure;
 use crate::custody::Material;
-use crate::scheme::SignError;
+use crate::scheme::token_placement::TokenPlacement;
 use crate::secret::Secret;
 use crate::transport::link_rewrite::is_plain_json;
-use crate::transport::{Fetched, Outbound, UpstreamBody};
+use crate::transport::{Destination, Fetched, Outbound, UpstreamBody};
 
 /// The maximum number of body bytes searched for a sign that the login has ended.
 const LOOKED_AT: usize = 64 * 1024;
@@ -96,55 +96,56 @@ pub struct Refresh {
 impl Login {
     /// Returns the names of the cookies that hold a token.
     pub(in crate::scheme) fn cookies(&self) -> Vec<String> {
-        let found = match &self.found {
-            TokenLocation::Cookie(name) => Some(name.clone()),
-            TokenLocation::Token(_) => None,
-        };
-        let sent = match &self.carrier {
-            TokenPlacement::Cookie(name) => Some(name.clone()),
-            TokenPlacement::Bearer | TokenPlacement::Token | TokenPlacement::Header(_) => None,
-        };
-        found.into_iter().chain(sent).collect()
+        let mut names = Vec::new();
+        if let TokenLocation::Cookie(name) = &self.found {
+            names.push(name.clone());
+        }
+        if let TokenPlacement::Cookie(name) = &self.carrier {
+            names.push(name.clone());
+        }
+        names
     }
 
     pub(in crate::scheme) fn login_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
-    ) -> Result<LoginRequest<'e>, SignError> {
+        destination: &Destination,
+    ) -> Result<LoginRequest<'e>, Failure> {
         let Material::Login { username, password } = context.credential.material() else {
-            return Err(SignError::Unfit);
+            return Err(context.credential.unfit());
         };
         let members =
             [(self.username.as_str(), username.as_bytes()), (self.password.as_str(), password.expose())];
-        self.post_request(context, &self.path, (&members, password))
+        self.post_request(context, (destination, &self.path), &members, password)
     }
 
     pub(in crate::scheme) fn refresh_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
         token: &Secret,
-    ) -> Result<Option<LoginRequest<'e>>, SignError> {
+    ) -> Result<Option<LoginRequest<'e>>, Failure> {
         let Some(refresh) = &self.refresh else { return Ok(None) };
         let members = [(refresh.member.as_str(), token.expose())];
-        self.post_request(context, &refresh.path, (&members, token)).map(Some)
+        self.post_request(context, (context.destination, &refresh.path), &members, token).map(Some)
     }
 
     fn post_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
-        path: &str,
-        (members, secret): (&[(&str, &[u8])], &Secret),
-    ) -> Result<LoginRequest<'e>, SignError> {
-        let target = format!("{}{path}", context.manners.base);
+        (Destination { endpoint, settings }, path): (&Destination, &str),
+        members: &[(&str, &[u8])],
+        secret: &Secret,
+    ) -> Result<LoginRequest<'e>, Failure> {
+        let target = format!("{}{path}", settings.base);
         let date = http_date(context.clock.now());
-        let outbound = Outbound::for_login(context.entry, context.manners, (Method::POST, &target), date)?;
+        let outbound = Outbound::for_login(context.entry, settings, (Method::POST, &target), date)?;
         let (kind, body) = match self.form {
             Form::Json => ("application/json", form::json(members)?),
             Form::Urlencoded => ("application/x-www-form-urlencoded", form::urlencoded(members)),
         };
         let signed = outbound.sign_body(context.credential, kind, body);
         let secret = Zeroizing::new(secret.expose().to_vec());
-        Ok(LoginRequest { to: context.endpoint.clone(), signed, secret })
+        Ok(LoginRequest { to: endpoint.clone(), signed, secret })
     }
 
     /// Parses the response to a login.
@@ -183,7 +184,7 @@ impl Login {
     pub(in crate::scheme) async fn is_failure_body(
         &self,
         response: &mut Response<UpstreamBody>,
-    ) -> Result<Option<Rejection>, Broken> {
+    ) -> Result<Option<Rejection>, Failure> {
         let Some(failed) = &self.failed else { return Ok(None) };
         if !response.status().is_success()
             || !is_plain_json(response.headers())

@@ -2,6 +2,8 @@
 
 pub(super) mod cache;
 pub mod client_credentials;
+pub(super) mod context;
+pub(super) mod error;
 pub(super) mod fetch;
 pub(super) mod form;
 pub mod login;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::cache::{LoginError, Verdict};
+use super::error::{LoginError, Verdict};
 use super::response::parse_refusal;
 use crate::custody::Mark;
 use crate::fs::trust::{self, FileTrustError, TrustedOwner};
@@ -62,7 +62,7 @@ pub struct Known {
 pub(in crate::scheme) struct Refusals {
     pub(in crate::scheme) count: u32,
     pub(in crate::scheme) at: SystemTime,
-    pub(in crate::scheme) fault: LoginError,
+    pub(in crate::scheme) error: LoginError,
 }
 
 impl RefusedLogins {
@@ -107,7 +107,7 @@ impl Notes {
         }
         if let Err(error) = self.write(&path) {
             let path = path.display();
-            tracing::warn!(%path, %error, "refused logins cannot be kept: a restart would repeat them");
+            tracing::warn!(%path, %error, "refused logins cannot be stored: a restart would repeat them");
         }
     }
 
@@ -127,12 +127,9 @@ impl Note {
         self.upstream == upstream.as_str() && self.credential == credential.as_str()
     }
 
-    fn fault(&self) -> LoginError {
-        let fault = LoginError::refused(self.reason.as_str());
-        match self.advice.as_deref().map(parse_refusal) {
-            Some(Some(verdict)) => LoginError { verdict, ..fault },
-            Some(None) | None => fault,
-        }
+    fn error(&self) -> LoginError {
+        let verdict = self.advice.as_deref().and_then(parse_refusal).unwrap_or(Verdict::Refused);
+        LoginError { verdict, ..LoginError::refused(self.reason.as_str()) }
     }
 }
 
@@ -143,7 +140,7 @@ impl Known {
         let at = note.at.parse::<Timestamp>().ok()?.into();
         let is_secret = || note.mark.as_deref().and_then(Mark::parse).is_some_and(|mark| is_marked(&mark));
         let same = note.login == self.login && (self.versioned || is_secret());
-        same.then(|| Refusals { count: note.refused, at, fault: note.fault() })
+        same.then(|| Refusals { count: note.refused, at, error: note.error() })
     }
 
     /// Returns whether the mark of the secret is needed.
@@ -154,7 +151,7 @@ impl Known {
     /// Records a rejected login. It is on disk when the function returns.
     pub(in crate::scheme) fn record(&self, refusals: &Refusals, mark: Option<&Mark>) {
         let Ok(at) = Timestamp::try_from(refusals.at) else { return };
-        let advice = match refusals.fault.verdict {
+        let advice = match refusals.error.verdict {
             Verdict::Barred(advice) => Some(advice.to_owned()),
             Verdict::Unheard | Verdict::Unjudged | Verdict::Refused => None,
         };
@@ -166,7 +163,7 @@ impl Known {
             mark: mark.map(Mark::to_string),
             refused: refusals.count,
             at: at.to_string(),
-            reason: refusals.fault.reason.clone(),
+            reason: refusals.error.failure.reason.clone(),
             advice,
         };
         self.kept.notes().change(|all| {

@@ -9,8 +9,8 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::cache::{LoginError, Verdict};
-use crate::code::Code;
+use super::error::{LoginError, Verdict};
+use crate::code::{Code, Failure};
 use crate::transport::Fetched;
 
 /// The maximum length of a token, in bytes: half of the usual limit of a header block.
@@ -63,12 +63,11 @@ fn refusal(status: StatusCode, answer: &Value, secret: &[u8]) -> Option<LoginErr
     if status.is_success() && word.is_none() {
         return None;
     }
-    let shown = word.filter(|word| may_be_shown(word, secret));
-    let reason = shown.map(|word| format!(" ({word})")).unwrap_or_default();
-    let reason = format!("the login was answered {}{reason}", status.as_u16());
+    let detail = word.filter(|word| is_printable(word, secret)).map(|word| format!(" ({word})"));
+    let reason = format!("the login was answered {}{}", status.as_u16(), detail.unwrap_or_default());
     let verdict = verdict(status, word.unwrap_or_default());
     let code = if verdict == Verdict::Unheard { Code::UpstreamInvalid } else { Code::UpstreamAuth };
-    Some(LoginError { code, reason, verdict })
+    Some(LoginError { failure: Failure::new(code, reason), verdict })
 }
 
 /// Error codes by which an upstream states that it cannot judge a login now (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
@@ -120,7 +119,7 @@ fn verdict(status: StatusCode, word: &str) -> Verdict {
 }
 
 /// Returns whether an upstream's word is an error code and does not contain the secret.
-fn may_be_shown(word: &str, secret: &[u8]) -> bool {
+fn is_printable(word: &str, secret: &[u8]) -> bool {
     let secret = std::str::from_utf8(secret).unwrap_or_default();
     word.len() <= 64
         && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
@@ -219,8 +218,8 @@ mod tests {
     #[test]
     fn a_refusal_is_told_by_its_code_and_never_by_what_it_repeats() {
         let judge = |status: u16, answer: Value| {
-            let fault = refusal(StatusCode::from_u16(status).unwrap(), &answer, b"fake_hunter2")?;
-            Some((fault.reason, fault.verdict))
+            let error = refusal(StatusCode::from_u16(status).unwrap(), &answer, b"fake_hunter2")?;
+            Some((error.failure.reason, error.verdict))
         };
         assert_eq!(judge(201, json!({"token": "x"})), None);
         for (status, word) in [(200, "mfa_required"), (400, "block_login"), (400, "user_expired"), (423, "")]

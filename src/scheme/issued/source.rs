@@ -1,41 +1,27 @@
-//! Token sources: where a token comes from, and its placement in a request.
+//! Token sources: where a token comes from.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::{Response, StatusCode};
 
-use super::cache::{LoginError, Rejection, TokenResponse, UpstreamToken};
+use super::cache::TokenResponse;
 use super::client_credentials::ClientCredentials;
-use super::fetch::{LoginContext, LoginRequest};
+use super::context::{LoginContext, LoginRequest};
+use super::error::{LoginError, Rejection};
 use super::login::Login;
-use crate::audit::Broken;
-use crate::custody::Unsealed;
-use crate::scheme::{Header, SignError, bearer, sensitive_header, token};
+use crate::code::Failure;
+use crate::scheme::token_placement::TokenPlacement;
 use crate::secret::Secret;
-use crate::transport::{Fetched, Outbound, Signed, UpstreamBody};
+use crate::transport::{Destination, Fetched, UpstreamBody};
 
 /// The source of a credential's tokens.
 #[derive(Clone)]
-pub(in crate::scheme) enum TokenSource {
+pub enum TokenSource {
     /// A login with name and password.
     Login(Arc<Login>),
     /// An OAuth 2.0 server, with client credentials.
     Client(Arc<ClientCredentials>),
-}
-
-/// The placement of a token in a request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TokenPlacement {
-    /// The header `Authorization: Bearer`.
-    Bearer,
-    /// The header `Authorization: Token`.
-    Token,
-    /// A header that carries only the token.
-    Header(Header),
-    /// The cookie of this name, the only one in the request.
-    Cookie(String),
 }
 
 impl TokenSource {
@@ -48,13 +34,22 @@ impl TokenSource {
         }
     }
 
-    /// Builds the request that fetches a token.
+    /// Describes the source. Two descriptions are equal only if the sources are the same.
+    pub(in crate::scheme) fn describe(&self) -> String {
+        match self {
+            Self::Login(login) => format!("{login:?}"),
+            Self::Client(client) => client.describe(),
+        }
+    }
+
+    /// Builds the request that fetches a token from `destination`, or from the token endpoint if there is one.
     pub(in crate::scheme) fn login_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
-    ) -> Result<LoginRequest<'e>, SignError> {
+        destination: &Destination,
+    ) -> Result<LoginRequest<'e>, Failure> {
         match self {
-            Self::Login(login) => login.login_request(context),
+            Self::Login(login) => login.login_request(context, destination),
             Self::Client(client) => client.login_request(context),
         }
     }
@@ -64,7 +59,7 @@ impl TokenSource {
         &self,
         context: &LoginContext<'e, '_>,
         token: &Secret,
-    ) -> Result<Option<LoginRequest<'e>>, SignError> {
+    ) -> Result<Option<LoginRequest<'e>>, Failure> {
         match self {
             Self::Login(login) => login.refresh_request(context, token),
             Self::Client(_) => Ok(None),
@@ -84,68 +79,27 @@ impl TokenSource {
         }
     }
 
-    /// Adds a token to a request.
-    pub(in crate::scheme) fn attach<'e>(
-        &self,
-        outbound: Outbound<'e>,
-        credential: &Unsealed<'e>,
-        pass: &UpstreamToken,
-    ) -> Result<Signed<'e>, SignError> {
+    /// Returns the place of the token in a request.
+    pub(in crate::scheme) fn placement(&self) -> &TokenPlacement {
         match self {
-            Self::Login(login) => login.carrier.attach(outbound, credential, pass),
-            Self::Client(_) => TokenPlacement::Bearer.attach(outbound, credential, pass),
+            Self::Login(login) => &login.carrier,
+            Self::Client(_) => &TokenPlacement::Bearer,
         }
     }
 
     /// Returns whether a response rejects the token. Reads no more of the body than necessary.
     ///
     /// # Errors
-    /// [`Broken`] if the upstream breaks off while its body is read.
+    /// A [`Failure`] if the upstream breaks off while its body is read.
     pub(in crate::scheme) async fn rejection(
         &self,
         response: &mut Response<UpstreamBody>,
-    ) -> Result<Option<Rejection>, Broken> {
-        match response.status() {
-            StatusCode::UNAUTHORIZED => return Ok(Some(Rejection::Definite)),
-            StatusCode::FORBIDDEN => return Ok(Some(Rejection::Possible)),
-            _ => {}
+    ) -> Result<Option<Rejection>, Failure> {
+        match (response.status(), self) {
+            (StatusCode::UNAUTHORIZED, _) => Ok(Some(Rejection::Definite)),
+            (StatusCode::FORBIDDEN, _) => Ok(Some(Rejection::Possible)),
+            (_, Self::Login(login)) => login.is_failure_body(response).await,
+            (_, Self::Client(_)) => Ok(None),
         }
-        match self {
-            Self::Login(login) => login.is_failure_body(response).await,
-            Self::Client(_) => Ok(None),
-        }
-    }
-}
-
-impl TokenPlacement {
-    fn attach<'e>(
-        &self,
-        outbound: Outbound<'e>,
-        credential: &Unsealed<'e>,
-        pass: &UpstreamToken,
-    ) -> Result<Signed<'e>, SignError> {
-        let (name, before) = self.before();
-        Ok(outbound.sign(credential, name, sensitive_header(&before, pass.token())?))
-    }
-
-    /// Returns the header, and the text before the token in its value.
-    fn before(&self) -> (HeaderName, String) {
-        match self {
-            Self::Bearer => (AUTHORIZATION, bearer::BEFORE.into()),
-            Self::Token => (AUTHORIZATION, token::BEFORE.into()),
-            Self::Header(header) => (header.name().clone(), String::new()),
-            Self::Cookie(name) => (COOKIE, format!("{name}=")),
-        }
-    }
-
-    /// Returns the header that carries the token.
-    pub(in crate::scheme) fn header(&self) -> HeaderName {
-        self.before().0
-    }
-
-    /// Describes the header field, with `…` in place of the token.
-    pub(in crate::scheme) fn describe(&self) -> String {
-        let (name, before) = self.before();
-        format!("{name}: {before}…")
     }
 }

@@ -21,9 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::drain::Drain;
 use super::idle::IdleState;
-use crate::audit::{Audited, Broken, Peer};
-use crate::code::Code;
-use crate::framing::Fault;
+use crate::audit::{Audited, Peer};
+use crate::code::{Code, Failure, Fault};
 use crate::gateway::{Gateway, RawHead};
 use crate::transport::UpstreamBody;
 use framer::{Framer, Timeouts};
@@ -84,7 +83,7 @@ impl<S, V> Http1Conn<S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: HttpService<Incoming, Error = Infallible> + Clone,
-    V::ResBody: Body<Data = Bytes, Error = Broken> + 'static,
+    V::ResBody: Body<Data = Bytes, Error = Failure> + 'static,
 {
     /// The worker ends: closes the connection after its response, or at once if none is pending. A new connection gets
     /// [`FRESH`] time, since its first request may be on the way.
@@ -131,7 +130,7 @@ impl<S, V> Future for Http1Conn<S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: HttpService<Incoming, Error = Infallible> + Clone + Unpin,
-    V::ResBody: Body<Data = Bytes, Error = Broken> + 'static,
+    V::ResBody: Body<Data = Bytes, Error = Failure> + 'static,
 {
     type Output = hyper::Result<()>;
 
@@ -197,9 +196,9 @@ struct Tracked {
 
 impl Body for Tracked {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Failure;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let this = self.get_mut();
         if this.old && this.body.size_hint().exact().is_none() {
             this.flight.0.mark_close_delimited();

@@ -16,8 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::audit::WriteBarrier;
-use crate::code::Code;
-use crate::framing::Fault;
+use crate::code::{Code, Fault};
 
 /// The length of the connection preface in bytes (RFC 9113 §3.4); h2 checks its contents.
 const PREFACE: usize = 24;

@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use super::drain::Drain;
 use super::http1::framer::Timeouts;
 use super::idle::IdleState;
-use crate::audit::{Audited, Broken, Peer};
-use crate::code::Code;
-use crate::framing::{Fault, HeadLimits, request_fields};
+use crate::audit::{Audited, Peer};
+use crate::code::{Code, Failure, Fault};
+use crate::framing::{HeadLimits, request_fields};
 use crate::gateway::{Gateway, RawHead};
 use crate::io::timer::LazyTimer;
 use crate::transport::UpstreamBody;
@@ -220,9 +220,9 @@ struct StreamBody {
 
 impl Body for StreamBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = Failure;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let this = self.get_mut();
         // The body is polled only if the consumer has read enough of the data before.
         while this.rest.is_empty() {

@@ -114,7 +114,12 @@ fn the_complete_file_tells_the_defaults() {
     let told = |compiled: &Compiled| {
         let upstream = &compiled.snapshot.upstreams[0];
         let links = upstream.links.members.clone();
-        (upstream.trailing_slash, links, upstream.manners.sign_base_path, upstream.request_headers.cookies)
+        (
+            upstream.trailing_slash,
+            links,
+            upstream.first.settings.sign_base_path,
+            upstream.request_headers.cookies,
+        )
     };
     assert_eq!(told(&bare), told(&full));
 }

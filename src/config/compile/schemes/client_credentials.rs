@@ -10,10 +10,10 @@ use crate::config::file::{self, Profile};
 use crate::config::{Problem, Problems};
 use crate::origin::Origin;
 use crate::scheme::issued::client_credentials::Auth;
-use crate::scheme::{ClientCredentials, Scheme};
+use crate::scheme::{ClientCredentials, Scheme, TokenSource};
 use crate::target::Target;
 use crate::tls;
-use crate::transport::{Endpoint, EndpointState, OutboundSettings};
+use crate::transport::{Destination, Endpoint, EndpointState, OutboundSettings};
 
 /// The lifetime of a token if neither the answer nor the file gives one.
 const LIFE: Duration = Duration::from_hours(1);
@@ -46,7 +46,7 @@ pub(super) fn compile(
     require_tls(upstream, (&origin, span), problems);
     // Problems with the file of certificate authorities were reported with the endpoint.
     let tls = tls::client_config(upstream.ca_file.as_ref().map(|path| path.value.as_path())).ok()?;
-    let manners = OutboundSettings {
+    let outbound = OutboundSettings {
         host: HeaderValue::try_from(origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-")),
         base: String::new(),
         sign_base_path: true,
@@ -68,9 +68,8 @@ pub(super) fn compile(
         }
     };
     let scope = settings.scope.as_ref().map(|scope| scope.value.as_str()).or(scope);
-    Some(Scheme::ClientCredentials(Arc::new(ClientCredentials {
-        endpoint,
-        manners,
+    Some(Scheme::Issued(TokenSource::Client(Arc::new(ClientCredentials {
+        destination: Destination { endpoint, settings: outbound },
         target,
         scope: scope.map(str::to_owned),
         auth: match settings.auth {
@@ -78,5 +77,5 @@ pub(super) fn compile(
             file::Auth::Form => Auth::Form,
         },
         life: settings.life.unwrap_or(LIFE),
-    })))
+    }))))
 }

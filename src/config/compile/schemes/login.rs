@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::file::{self, Body, Cookies, Preset, Profile};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::scheme::issued::login::{FailureMarker, Form, Login, Refresh, TokenLocation};
-use crate::scheme::{Header, Pointer, Scheme, TokenPlacement};
+use crate::scheme::{Header, Pointer, Scheme, TokenPlacement, TokenSource};
 use crate::target::Target;
 
 /// The lifetime of an access token if neither the answer nor the file gives one.
@@ -80,7 +80,7 @@ pub(super) fn compile(
     let named = |name: &Option<Spanned<String>>, usual: &str| {
         name.as_ref().map_or_else(|| usual.to_owned(), |name| name.value.clone())
     };
-    Some(Scheme::Login(Arc::new(Login {
+    Some(Scheme::Issued(TokenSource::Login(Arc::new(Login {
         path: path?,
         form: match settings.body {
             None | Some(Body::Json) => Form::Json,
@@ -94,7 +94,7 @@ pub(super) fn compile(
         life: settings.life.unwrap_or(LIFE),
         failed,
         refresh,
-    })))
+    }))))
 }
 
 struct LoginCompiler<'p> {

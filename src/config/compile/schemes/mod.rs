@@ -10,7 +10,7 @@ use http::HeaderName;
 use super::upstreams::Defaults;
 use crate::config::file::{self, Profile, RsaForm};
 use crate::config::{Problem, Problems, Spanned};
-use crate::scheme::{AccessKey, Header, Rsa, Scheme};
+use crate::scheme::{AccessKey, Header, Rsa, Scheme, TokenPlacement};
 
 /// The headers that every request has exactly once, so that they can be signed.
 const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
@@ -23,15 +23,15 @@ pub(super) fn compile(
     match &upstream.scheme.value {
         file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
         file::Scheme::Header { name } => match Header::new(&name.value) {
-            Ok(scheme) => Some(Scheme::Header(scheme)),
+            Ok(header) => Some(Scheme::Secret(TokenPlacement::Header(header))),
             Err(title) => {
                 let help = "write the header that the product documents for its keys: \"x-api-key\"";
                 problems.push(Problem::error(name.span, title).help(help));
                 None
             }
         },
-        file::Scheme::Bearer => Some(Scheme::Bearer),
-        file::Scheme::Token => Some(Scheme::Token),
+        file::Scheme::Bearer => Some(Scheme::Secret(TokenPlacement::Bearer)),
+        file::Scheme::Token => Some(Scheme::Secret(TokenPlacement::Token)),
         file::Scheme::Login(settings) => login::compile(upstream, settings, problems),
         file::Scheme::Rsa(settings) => rsa(upstream, settings, problems),
         file::Scheme::ClientCredentials(settings) => {

@@ -1,4 +1,4 @@
-//! Cache of the access tokens that upstreams issue, shared by all workers and kept across reloads. Refreshes are
+//! Cache of the access tokens that upstreams issue, shared by all workers and state across reloads. Refreshes are
 //! single-flight: one caller at a time fetches the next token of a slot. A rejected login is not repeated, since
 //! upstreams count rejected logins and lock the account (JumpServer after seven).
 //!
@@ -13,17 +13,16 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::error::{LoginError, Rejection};
 use super::refused::{Known, Refusals};
-use crate::code::Code;
+use crate::code::Failure;
 use crate::custody::Mark;
 use crate::name::Name;
 use crate::secret::Secret;
-use crate::transport::Failure;
 
-/// The number of consecutive rejected logins after which claviger waits for [`HELD`].
-const MOST_REFUSED: u32 = 2;
-/// The time without a login after that, unless the credential changes. A changed credential has a new slot.
-const HELD: Duration = Duration::from_hours(1);
+/// The time without a login after too many rejected ones, unless the credential changes. A changed credential has a new
+/// slot.
+const SUSPENSION: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// The first back-off after a login without a response. It doubles after each login that was sent, since some upstreams
 /// check a password and then fail to respond.
@@ -53,13 +52,13 @@ pub struct UpstreamToken {
     ends: SystemTime,
     number: u64,
     /// Whether the upstream has accepted the token in a call.
-    good: AtomicBool,
+    accepted: AtomicBool,
 }
 
 impl UpstreamToken {
     /// Records that the upstream accepted the token.
     pub fn mark_accepted(&self) {
-        self.good.store(true, Ordering::Relaxed);
+        self.accepted.store(true, Ordering::Relaxed);
     }
 
     /// Returns the secret token.
@@ -83,103 +82,20 @@ pub(in crate::scheme) struct TokenResponse {
     pub(in crate::scheme) refresh: Option<Secret>,
 }
 
-/// Why there is no token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::scheme) struct LoginError {
-    pub(in crate::scheme) code: Code,
-    pub(in crate::scheme) reason: String,
-    pub(in crate::scheme) verdict: Verdict,
-}
-
-/// What a failed login proves about the credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::scheme) enum Verdict {
-    /// Nothing: there was no response, or the upstream is unhealthy.
-    Unheard,
-    /// Nothing: the response was not about the credential (404, 429).
-    Unjudged,
-    /// The upstream rejects the credential.
-    Refused,
-    /// Only a person can help, with this advice. Another attempt would only count against the account.
-    Barred(&'static str),
-}
-
-impl LoginError {
-    /// Returns whether no connection could be made, so that nothing was sent.
-    pub(in crate::scheme) fn is_of_connecting(&self) -> bool {
-        matches!(self.code, Code::UpstreamUnreachable | Code::UpstreamDns | Code::UpstreamTls)
-    }
-
-    /// Creates the error of a rejected credential.
-    pub(in crate::scheme) fn refused(reason: impl Into<String>) -> Self {
-        Self { code: Code::UpstreamAuth, reason: reason.into(), verdict: Verdict::Refused }
-    }
-
-    /// Creates the error of an unexpected response to a login.
-    pub(in crate::scheme) fn possible(reason: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Unjudged, ..Self::refused(reason) }
-    }
-
-    /// Returns whether the failure counts against the account.
-    pub(in crate::scheme) fn counts(&self) -> bool {
-        self.max_failures().is_some()
-    }
-
-    /// Returns the number of such failures in a row that claviger risks. Returns `None` if they do not count against
-    /// the account.
-    fn max_failures(&self) -> Option<u32> {
-        match self.verdict {
-            Verdict::Unheard | Verdict::Unjudged => None,
-            Verdict::Refused => Some(MOST_REFUSED),
-            Verdict::Barred(_) => Some(1),
-        }
-    }
-
-    /// Returns what a person can do about the failure.
-    fn advice(&self) -> &'static str {
-        match self.verdict {
-            Verdict::Barred(advice) => advice,
-            Verdict::Unheard | Verdict::Unjudged | Verdict::Refused => "correct the name or the secret",
-        }
-    }
-}
-
-impl From<Failure> for LoginError {
-    fn from(failure: Failure) -> Self {
-        let reason = format!("the login: {}", failure.reason);
-        Self { code: failure.code, reason, verdict: Verdict::Unheard }
-    }
-}
-
-impl From<LoginError> for Failure {
-    fn from(fault: LoginError) -> Self {
-        Self { code: fault.code, reason: fault.reason }
-    }
-}
-
-/// How certainly a response rejects a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// The token is rejected: a 401.
-    Definite,
-    /// The token may be rejected; the response can have other reasons.
-    Possible,
-}
-
 /// The cached token of one credential.
 pub struct TokenSlot {
-    known: Known,
-    kept: Mutex<SlotState>,
+    login: Known,
+    state: Mutex<SlotState>,
 }
 
 #[derive(Default)]
 struct SlotState {
-    pass: Option<Arc<UpstreamToken>>,
+    token: Option<Arc<UpstreamToken>>,
     /// Whether the token may have been rejected. A new one is fetched first, unless that takes too long.
     suspect: bool,
     refresh: Option<Secret>,
     /// The pending login, and when it began.
-    flight: Option<(PendingLogin, SystemTime)>,
+    pending: Option<(PendingLogin, SystemTime)>,
     /// The number of consecutive rejected logins.
     refused: u32,
     /// The times at which tokens were given up, the latest last, each with the kind of rejection.
@@ -227,97 +143,93 @@ pub(in crate::scheme) struct LoginLease {
 impl TokenSlot {
     /// Creates an empty slot for a login.
     #[must_use]
-    pub fn new(known: Known) -> Self {
-        Self { known, kept: Mutex::default() }
+    pub fn new(login: Known) -> Self {
+        Self { login, state: Mutex::default() }
     }
 
     /// Restores the rejected logins recorded before a restart. Returns whether there were any. `is_marked` returns
     /// whether a mark belongs to the credential's secret.
     pub fn restore(&self, is_marked: impl FnOnce(&Mark) -> bool) -> bool {
-        let Some(Refusals { count, at, fault }) = self.known.find(is_marked) else {
-            return false;
-        };
-        let mut kept = self.lock_state();
-        (kept.refused, kept.last) = (count, Some((at, fault)));
+        let Some(Refusals { count, at, error }) = self.login.find(is_marked) else { return false };
+        let mut state = self.lock_state();
+        (state.refused, state.last) = (count, Some((at, error)));
         true
     }
 
     fn lock_state(&self) -> MutexGuard<'_, SlotState> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a token, or what the caller has to do to get one.
     pub(in crate::scheme) fn lookup(self: &Arc<Self>, now: SystemTime) -> Lookup {
-        let mut kept = self.lock_state();
-        let free = kept.flight.is_none() && kept.backoff_reason(now).is_none();
-        let pass = kept.pass.clone().filter(|pass| now < pass.ends);
-        match (pass, kept.suspect, kept.flight.clone()) {
-            (Some(_), true, _) if free => Lookup::Leader(self.lease(&mut kept, now)),
-            (Some(_), true, Some((flight, since))) if with_deadline(since, SUSPECT_WAIT, now) => {
-                Lookup::Follower(flight)
+        let mut state = self.lock_state();
+        let free = state.pending.is_none() && state.backoff_reason(now).is_none();
+        let token = state.token.clone().filter(|token| now < token.ends);
+        match (token, state.suspect, state.pending.clone()) {
+            (Some(_), true, _) if free => Lookup::Leader(self.lease(&mut state, now)),
+            (Some(_), true, Some((pending, since))) if is_within(since, SUSPECT_WAIT, now) => {
+                Lookup::Follower(pending)
             }
-            (None, _, Some((flight, _))) => Lookup::Follower(flight),
-            (Some(pass), false, _) if free && now >= pass.renewed => {
-                Lookup::RefreshAhead(pass, self.lease(&mut kept, now))
+            (None, _, Some((pending, _))) => Lookup::Follower(pending),
+            (Some(token), false, _) if free && now >= token.renewed => {
+                Lookup::RefreshAhead(token, self.lease(&mut state, now))
             }
-            (Some(pass), _, _) => Lookup::Fresh(pass),
-            (None, _, None) => match kept.backoff_reason(now) {
-                Some(fault) => Lookup::Backoff(fault),
-                None => Lookup::Leader(self.lease(&mut kept, now)),
+            (Some(token), _, _) => Lookup::Fresh(token),
+            (None, _, None) => match state.backoff_reason(now) {
+                Some(error) => Lookup::Backoff(error),
+                None => Lookup::Leader(self.lease(&mut state, now)),
             },
         }
     }
 
-    fn lease(self: &Arc<Self>, kept: &mut SlotState, now: SystemTime) -> LoginLease {
-        let (sender, flight) = watch::channel(None);
-        kept.flight = Some((PendingLogin(flight), now));
-        LoginLease { slot: Arc::clone(self), sender, refresh: kept.refresh.take(), mark: None }
+    fn lease(self: &Arc<Self>, state: &mut SlotState, now: SystemTime) -> LoginLease {
+        let (sender, pending) = watch::channel(None);
+        state.pending = Some((PendingLogin(pending), now));
+        LoginLease { slot: Arc::clone(self), sender, refresh: state.refresh.take(), mark: None }
     }
 
     /// Returns the cached token if it has not ended; used if no new one could be fetched.
-    pub(in crate::scheme) fn still_valid(&self, now: SystemTime) -> Option<Arc<UpstreamToken>> {
-        self.lock_state().pass.clone().filter(|pass| now < pass.ends)
+    pub(in crate::scheme) fn cached(&self, now: SystemTime) -> Option<Arc<UpstreamToken>> {
+        self.lock_state().token.clone().filter(|token| now < token.ends)
     }
 
     /// Returns the names of the upstream and of the credential.
     #[must_use]
     pub fn names(&self) -> (Name, Name) {
-        self.known.names
+        self.login.names
     }
 
     /// Returns why logins are suspended, if the upstream rejected them.
     #[must_use]
     pub fn refusal(&self, now: SystemTime) -> Option<String> {
-        self.lock_state()
-            .backoff_reason(now)
-            .filter(|fault| fault.max_failures().is_some())
-            .map(|fault| fault.reason)
+        let backoff = self.lock_state().backoff_reason(now).filter(LoginError::counts);
+        backoff.map(|error| error.failure.reason)
     }
 
-    /// Reports that an upstream rejected `pass`. Returns whether a new token is worth fetching. It is not if the token
+    /// Reports that an upstream rejected `token`. Returns whether a new token is worth fetching. It is not if the token
     /// is fresh and was never accepted, or if tokens were given up too often.
-    pub fn report_rejection(&self, pass: &UpstreamToken, ended: Rejection, now: SystemTime) -> bool {
-        let mut kept = self.lock_state();
-        if !kept.pass.as_ref().is_some_and(|held| held.is(pass)) {
+    pub fn report_rejection(&self, token: &UpstreamToken, ended: Rejection, now: SystemTime) -> bool {
+        let mut state = self.lock_state();
+        if !state.token.as_ref().is_some_and(|cached| cached.is(token)) {
             return true;
         }
-        let fresh = with_deadline(pass.obtained, FRESH, now);
+        let fresh = is_within(token.obtained, FRESH, now);
         let most = match ended {
             Rejection::Definite => MOST_ENDED,
             Rejection::Possible => MOST_DOUBTED,
         };
-        kept.ended.retain(|(at, _)| with_deadline(*at, MINUTE, now));
+        state.ended.retain(|(at, _)| is_within(*at, MINUTE, now));
         // Each kind is counted separately: rejections of one consumer's calls must not hide that the token has ended.
-        let lately = kept.ended.iter().filter(|(_, kind)| *kind == ended).count();
-        if (fresh && !pass.good.load(Ordering::Relaxed)) || lately >= most {
+        let lately = state.ended.iter().filter(|(_, kind)| *kind == ended).count();
+        if (fresh && !token.accepted.load(Ordering::Relaxed)) || lately >= most {
             return false;
         }
-        if !kept.suspect {
-            kept.ended.push((now, ended));
+        if !state.suspect {
+            state.ended.push((now, ended));
         }
         match ended {
-            Rejection::Definite => kept.pass = None,
-            Rejection::Possible => kept.suspect = true,
+            Rejection::Definite => state.token = None,
+            Rejection::Possible => state.suspect = true,
         }
         true
     }
@@ -325,7 +237,7 @@ impl TokenSlot {
 
 /// Returns whether `now` is less than `span` after `at`. An `at` slightly in the future was recorded by another worker
 /// that read the clock later. An `at` further in the future stems from a clock that was set back, and is ignored.
-fn with_deadline(at: SystemTime, span: Duration, now: SystemTime) -> bool {
+fn is_within(at: SystemTime, span: Duration, now: SystemTime) -> bool {
     now.duration_since(at).map_or_else(|ahead| ahead.duration() < CLOCK_SKEW, |passed| passed < span)
 }
 
@@ -335,21 +247,22 @@ impl SlotState {
         let (at, last) = self.last.as_ref()?;
         let Some(most) = last.max_failures() else {
             let longer = 1 << self.unanswered.saturating_sub(1).min(5);
-            return with_deadline(*at, (PAUSE * longer).min(LONGEST_PAUSE), now).then(|| last.clone());
+            return is_within(*at, (PAUSE * longer).min(LONGEST_PAUSE), now).then(|| last.clone());
         };
-        (self.refused >= most && with_deadline(*at, HELD, now)).then(|| {
-            let until = at.checked_add(HELD).and_then(|until| Timestamp::try_from(until).ok());
+        (self.refused >= most && is_within(*at, SUSPENSION, now)).then(|| {
+            let until = at.checked_add(SUSPENSION).and_then(|until| Timestamp::try_from(until).ok());
             let until = until.map(|until| format!("after {until:.0} or ")).unwrap_or_default();
-            let (advice, reason) = (last.advice(), &last.reason);
-            let reason = format!("no login now, but {until}once the credential changes ({advice}): {reason}");
-            LoginError { reason, ..last.clone() }
+            let (advice, failure) = (last.advice(), &last.failure);
+            let reason =
+                format!("no login now, but {until}once the credential changes ({advice}): {failure}");
+            LoginError { failure: Failure::new(failure.code, reason), verdict: last.verdict }
         })
     }
 }
 
 impl LoginLease {
     /// Returns a handle for the callers that wait for this login.
-    pub(in crate::scheme) fn flight(&self) -> PendingLogin {
+    pub(in crate::scheme) fn pending(&self) -> PendingLogin {
         PendingLogin(self.sender.subscribe())
     }
 
@@ -365,7 +278,7 @@ impl LoginLease {
 
     /// Stores the mark of a rejected secret, if it is needed to recognise the secret after a restart.
     pub(in crate::scheme) async fn mark(&mut self, secret: Zeroizing<Vec<u8>>) {
-        if self.slot.known.needs_mark() {
+        if self.slot.login.needs_mark() {
             let marked = tokio::task::spawn_blocking(move || Mark::new(&secret)).await;
             self.mark = marked.ok().flatten();
         }
@@ -374,35 +287,35 @@ impl LoginLease {
     /// Stores the result, and notifies all waiting callers.
     pub(in crate::scheme) fn complete(mut self, result: Result<TokenResponse, LoginError>, now: SystemTime) {
         let (upstream, credential) = self.slot.names();
-        let mut kept = self.slot.lock_state();
+        let mut state = self.slot.lock_state();
         let result = match result {
-            Ok(gained) => {
+            Ok(response) => {
                 tracing::info!(%upstream, %credential, "logged in");
-                Ok(kept.take(gained, now))
+                Ok(state.store(response, now))
             }
-            Err(fault) => {
-                kept.fail(&fault, now);
-                if let Some(held) = kept.backoff_reason(now).filter(|_| fault.max_failures().is_some()) {
-                    tracing::error!(%upstream, %credential, reason = %held.reason, "the upstream refuses the login");
+            Err(error) => {
+                state.fail(&error, now);
+                if let Some(backoff) = state.backoff_reason(now).filter(|_| error.counts()) {
+                    tracing::error!(%upstream, %credential, reason = %backoff.failure, "the upstream refuses the login");
                 } else {
-                    tracing::warn!(%upstream, %credential, reason = %fault.reason, "no login");
+                    tracing::warn!(%upstream, %credential, reason = %error.failure, "no login");
                 }
                 // The old token is as valid as before; the upstream will reject it again if it is not.
-                kept.suspect = false;
-                Err(fault)
+                state.suspect = false;
+                Err(error)
             }
         };
-        if kept.refresh.is_none() {
-            kept.refresh = self.refresh.take();
+        if state.refresh.is_none() {
+            state.refresh = self.refresh.take();
         }
-        kept.flight = None;
-        let count = kept.refused;
-        drop(kept);
+        state.pending = None;
+        let count = state.refused;
+        drop(state);
         match &result {
-            Ok(_) => self.slot.known.forget(),
-            Err(fault) if fault.counts() => {
-                let refusals = Refusals { count, at: now, fault: fault.clone() };
-                self.slot.known.record(&refusals, self.mark.as_ref());
+            Ok(_) => self.slot.login.forget(),
+            Err(error) if error.counts() => {
+                let refusals = Refusals { count, at: now, error: error.clone() };
+                self.slot.login.record(&refusals, self.mark.as_ref());
             }
             Err(_) => {}
         }
@@ -411,43 +324,44 @@ impl LoginLease {
 }
 
 impl SlotState {
-    fn fail(&mut self, fault: &LoginError, now: SystemTime) {
-        let counts = fault.counts();
+    fn fail(&mut self, error: &LoginError, now: SystemTime) {
+        let counts = error.counts();
         self.refused = self.refused.saturating_add(u32::from(counts));
-        let sent = !counts && !fault.is_of_connecting();
+        let sent = !counts && !error.is_of_connecting();
         self.unanswered = if sent { self.unanswered.saturating_add(1) } else { 0 };
-        self.last = Some((now, fault.clone()));
+        self.last = Some((now, error.clone()));
     }
 
-    fn take(&mut self, gained: TokenResponse, now: SystemTime) -> Arc<UpstreamToken> {
+    fn store(&mut self, response: TokenResponse, now: SystemTime) -> Arc<UpstreamToken> {
         let life =
-            gained.ends.duration_since(now).ok().filter(|life| !life.is_zero()).unwrap_or(MIN_LIFETIME);
+            response.ends.duration_since(now).ok().filter(|life| !life.is_zero()).unwrap_or(MIN_LIFETIME);
         let ends = now.checked_add(life).unwrap_or(now);
         self.number += 1;
-        let pass = Arc::new(UpstreamToken {
-            token: gained.token,
+        let token = Arc::new(UpstreamToken {
+            token: response.token,
             obtained: now,
             renewed: ends.checked_sub(REFRESH_AHEAD.min(life / 10)).unwrap_or(ends),
             ends,
             number: self.number,
-            good: AtomicBool::new(false),
+            accepted: AtomicBool::new(false),
         });
-        (self.pass, self.suspect, self.last) = (Some(Arc::clone(&pass)), false, None);
-        self.refresh = gained.refresh;
+        (self.token, self.suspect, self.last) = (Some(Arc::clone(&token)), false, None);
+        self.refresh = response.refresh;
         self.refused = 0;
         self.unanswered = 0;
-        pass
+        token
     }
 }
 
 impl Drop for LoginLease {
     fn drop(&mut self) {
-        let mut kept = self.slot.lock_state();
+        let mut state = self.slot.lock_state();
         // A completed login has already cleared the slot, which may hold the next login.
-        if kept.flight.as_ref().is_some_and(|(flight, _)| flight.0.same_channel(&self.sender.subscribe())) {
-            kept.flight = None;
-            if kept.refresh.is_none() {
-                kept.refresh = self.refresh.take();
+        if state.pending.as_ref().is_some_and(|(pending, _)| pending.0.same_channel(&self.sender.subscribe()))
+        {
+            state.pending = None;
+            if state.refresh.is_none() {
+                state.refresh = self.refresh.take();
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Tests of the token cache: which caller fetches a token, and when.
 
 use super::*;
+use crate::code::{Code, Failure};
 use crate::fs::trust::TrustedOwner;
 use crate::scheme::RefusedLogins;
+use crate::scheme::issued::error::Verdict;
 use std::time::UNIX_EPOCH;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -112,10 +114,10 @@ fn a_locked_account_is_tried_once_an_hour() {
 fn what_is_not_about_the_credential_is_waited_for_ever_longer() {
     for verdict in [Verdict::Unheard, Verdict::Unjudged] {
         let slot = slot();
-        let fault = LoginError { verdict, ..LoginError::refused("ill") };
+        let error = LoginError { verdict, ..LoginError::refused("ill") };
         let mut now = at(0);
         for pause in [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs) {
-            turn(&slot, now).complete(Err(fault.clone()), now);
+            turn(&slot, now).complete(Err(error.clone()), now);
             assert_eq!(look(&slot, now + pause - Duration::from_millis(1)), "held", "{verdict:?} {pause:?}");
             assert_eq!(slot.refusal(now), None);
             now += pause;
@@ -123,8 +125,7 @@ fn what_is_not_about_the_credential_is_waited_for_ever_longer() {
     }
     let (slot, mut now) = (slot(), at(0));
     // Without a connection, nothing was sent.
-    let away =
-        LoginError { code: Code::UpstreamUnreachable, reason: "away".into(), verdict: Verdict::Unheard };
+    let away = LoginError::from(Failure::new(Code::UpstreamUnreachable, "away"));
     for _ in 0..4 {
         turn(&slot, now).complete(Err(away.clone()), now);
         now += Duration::from_secs(1);
@@ -137,7 +138,7 @@ fn what_is_not_about_the_credential_is_waited_for_ever_longer() {
 fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     let slot = slot();
     turn(&slot, at(0)).complete(Ok(gained(at(0) + HOUR * 2, None)), at(0));
-    let pass = slot.still_valid(at(0)).unwrap();
+    let pass = slot.cached(at(0)).unwrap();
     assert!(
         !slot.report_rejection(&pass, Rejection::Definite, at(29)),
         "so fresh and never good, it is not about the pass"
@@ -154,13 +155,13 @@ fn a_pass_that_may_have_ended_is_used_where_there_is_no_other() {
     assert_eq!([3631, 3635, 3636].map(|after| look(&slot, at(after))), ["wait", "wait", "good"]);
     drop(lease);
     turn(&slot, at(3631)).complete(Ok(gained(at(3631) + HOUR, None)), at(3631));
-    assert!(!slot.still_valid(at(3631)).unwrap().is(&pass));
+    assert!(!slot.cached(at(3631)).unwrap().is(&pass));
     // The rejection of a former token proves nothing about the next.
     assert!(slot.report_rejection(&pass, Rejection::Definite, at(3632)));
     assert_eq!(look(&slot, at(3632)), "good");
-    let next = slot.still_valid(at(3632)).unwrap();
+    let next = slot.cached(at(3632)).unwrap();
     assert!(slot.report_rejection(&next, Rejection::Definite, at(3700)));
-    assert!(slot.still_valid(at(3700)).is_none() && look(&slot, at(3700)) == "turn");
+    assert!(slot.cached(at(3700)).is_none() && look(&slot, at(3700)) == "turn");
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn who_read_the_clock_before_another_and_came_after_it_sees_what_it_did() {
     let before = |seconds| at(seconds) - Duration::from_millis(1);
     let slot = slot();
     turn(&slot, at(0)).complete(Ok(gained(at(0) + HOUR, None)), at(0));
-    let pass = slot.still_valid(at(0)).unwrap();
+    let pass = slot.cached(at(0)).unwrap();
     pass.mark_accepted();
     assert!(slot.report_rejection(&pass, Rejection::Possible, at(1)));
     let lease = turn(&slot, at(1));
@@ -187,7 +188,7 @@ fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
             if round == 0 || look(&slot, at(1)) == "turn" {
                 turn(&slot, at(1)).complete(Ok(gained(at(0) + HOUR, None)), at(1));
             }
-            let pass = slot.still_valid(at(1)).unwrap();
+            let pass = slot.cached(at(1)).unwrap();
             assert!(!slot.report_rejection(&pass, ended, at(2)), "{round}: never good");
             pass.mark_accepted();
             assert_eq!(slot.report_rejection(&pass, ended, at(2)), round < most, "{round}");
@@ -202,12 +203,12 @@ fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
         assert_eq!(look(&slot, at(2)), "good", "kept");
         let other = if ended == Rejection::Definite { Rejection::Possible } else { Rejection::Definite };
         assert!(
-            slot.report_rejection(&slot.still_valid(at(2)).unwrap(), other, at(2)),
+            slot.report_rejection(&slot.cached(at(2)).unwrap(), other, at(2)),
             "the other kind is counted by itself"
         );
         turn(&slot, at(2)).complete(Ok(gained(at(0) + HOUR, None)), at(2));
-        slot.still_valid(at(2)).unwrap().mark_accepted();
-        assert!(slot.report_rejection(&slot.still_valid(at(62)).unwrap(), ended, at(62)), "a minute later");
+        slot.cached(at(2)).unwrap().mark_accepted();
+        assert!(slot.report_rejection(&slot.cached(at(62)).unwrap(), ended, at(62)), "a minute later");
     }
 }
 
