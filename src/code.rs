@@ -108,7 +108,7 @@ codes! {
     Frozen = "frozen", SERVICE_UNAVAILABLE, "This is frozen for now.";
     /// The credential is disabled, has no active version, or cannot be unsealed.
     CredentialUnavailable = "credential_unavailable", SERVICE_UNAVAILABLE, "The credential for this is not available.";
-    /// The call depends on the store, which could not be read for longer than `store_bound`.
+    /// The call depends on the store, which could not be read for longer than `store_max_staleness`.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The store that this rests on is not available.";
     /// The request body could not be stored while it was read.
     SpoolFailed = "spool_failed", SERVICE_UNAVAILABLE, "The request body could not be kept.";

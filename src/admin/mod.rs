@@ -219,9 +219,8 @@ impl Admin {
                 let reasons = self.unready_reasons();
                 let ready = reasons.is_empty();
                 let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                let (away, logins) = (self.unreachable(), self.logins());
-                let body =
-                    serde_json::json!({ "ready": ready, "reasons": reasons, "away": away, "logins": logins });
+                let (unreachable, logins) = (self.unreachable(), self.logins());
+                let body = serde_json::json!({ "ready": ready, "reasons": reasons, "unreachable": unreachable, "logins": logins });
                 response(status, "application/json", format!("{body}\n"))
             }
             "/metrics" => {

@@ -1,4 +1,4 @@
-//! `claviger freeze` and `thaw`: stop calls at once, and resume them; nothing is removed.
+//! `claviger freeze` and `unfreeze`: stop calls at once, and resume them; nothing is removed.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::session::{ChangeFlags, StoreSession};
 use crate::config;
 use crate::storage::{Change, FreezeTarget};
 
-/// What to freeze or thaw; everything where nothing is named.
+/// What to freeze or unfreeze; everything where nothing is named.
 #[derive(Args)]
 pub(in crate::cli) struct Which {
     /// Every call to this upstream
@@ -27,7 +27,7 @@ pub(in crate::cli) struct Which {
     manner: ChangeFlags,
 }
 
-/// Freezes or thaws; returns whether it succeeded.
+/// Freezes or unfreezes; returns whether it succeeded.
 pub(in crate::cli) fn run(
     config: &Path,
     which: &Which,
@@ -44,7 +44,7 @@ pub(in crate::cli) fn run(
     };
     let object = name.as_str().map_or("the gateway".to_owned(), |name| format!("the {member} {name}"));
     let is = desk.rows.frozen.contains(&frozen);
-    let (verb, done) = if freeze { ("freeze", "frozen") } else { ("thaw", "thawed") };
+    let (verb, done) = if freeze { ("freeze", "frozen") } else { ("unfreeze", "unfrozen") };
     if is == freeze {
         desk.report(
             which.manner,
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(
 }
 
 impl Which {
-    /// The object to freeze or thaw. It must exist to be frozen; it may be gone when it is thawed.
+    /// The object to freeze or unfreeze. It must exist to be frozen; it may be gone when it is unfrozen.
     fn target(&self, desk: &StoreSession, freeze: bool) -> anyhow::Result<FreezeTarget> {
         if let Some(name) = &self.consumer {
             if freeze {

@@ -97,8 +97,9 @@ enum Command {
     Store(accept::Verb),
     /// Stop every call, or those to an upstream, of a consumer or with a credential, at once
     Freeze(freeze::Which),
-    /// Let go on what was frozen
-    Thaw(freeze::Which),
+    /// Resume the calls that `freeze` stopped
+    #[command(alias = "thaw")]
+    Unfreeze(freeze::Which),
     /// Look after the key by which the store is sealed
     #[command(subcommand)]
     MasterKey(master_key::Verb),
@@ -136,7 +137,7 @@ pub fn main() -> ExitCode {
         Command::AccessKey(verb) => session::retry_on_conflict(|| access_key::run(config, verb, output)),
         Command::Store(verb) => session::retry_on_conflict(|| accept::run(config, verb, output)),
         Command::Freeze(which) => session::retry_on_conflict(|| freeze::run(config, which, true, output)),
-        Command::Thaw(which) => session::retry_on_conflict(|| freeze::run(config, which, false, output)),
+        Command::Unfreeze(which) => session::retry_on_conflict(|| freeze::run(config, which, false, output)),
         Command::MasterKey(verb) => master_key::run(config, verb, output),
         Command::Role(verb) => role::run(config, verb, output),
         Command::Policy(verb) => policy::run(config, verb, output),

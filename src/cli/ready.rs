@@ -40,10 +40,10 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     match output {
         Output::Json => print(body),
         Output::Text if ready => {
-            let away =
-                texts(&readiness, "away").map(|name| format!("  {name}: none of its endpoints answers\n"));
+            let unreachable = texts(&readiness, "unreachable")
+                .map(|name| format!("  {name}: none of its endpoints answers\n"));
             let logins = texts(&readiness, "logins").map(|reason| format!("  {reason}\n"));
-            print(&format!("ready\n{}", away.chain(logins).collect::<String>()));
+            print(&format!("ready\n{}", unreachable.chain(logins).collect::<String>()));
         }
         Output::Text => {
             let reasons = texts(&readiness, "reasons").map(|reason| format!("  {reason}\n"));

@@ -57,7 +57,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!((file.audit.durability, file.audit.rotate), (Durability::Sync, 128 << 20));
     let key = MasterKey::File("/etc/claviger/state/master.key".into());
     assert_eq!(file.custody.master_key, Spanned::synthetic(key));
-    assert_eq!(file.custody.store_bound, Duration::from_mins(1));
+    assert_eq!(file.custody.store_max_staleness, Duration::from_mins(1));
     assert_eq!(file.limits, Limits::default());
     assert!(file.upstreams.is_empty() && file.credentials.is_empty() && file.roles.is_empty());
     assert!(file.routes.is_empty() && file.grants.is_empty() && file.consumers.is_empty());
@@ -65,10 +65,10 @@ fn an_empty_file_is_all_defaults() {
 
 #[test]
 fn a_bound_that_any_look_would_miss_is_refused() {
-    let bound = |bound: &str| format!("[custody]\nstore_bound = \"{bound}\"\n");
-    assert_eq!(whole(&bound("0s")).custody.store_bound, Duration::ZERO);
-    assert_eq!(whole(&bound("1s")).custody.store_bound, Duration::from_secs(1));
-    let refused = "2:15 `custody.store_bound` must be at least 1s, or 0s for never";
+    let bound = |bound: &str| format!("[custody]\nstore_max_staleness = \"{bound}\"\n");
+    assert_eq!(whole(&bound("0s")).custody.store_max_staleness, Duration::ZERO);
+    assert_eq!(whole(&bound("1s")).custody.store_max_staleness, Duration::from_secs(1));
+    let refused = "2:23 `custody.store_max_staleness` must be at least 1s, or 0s for never";
     assert_eq!(settings(&bound("999ms")), [refused]);
     assert!(read(&bound("25h")).1.has_errors());
 }
@@ -85,7 +85,7 @@ fn the_complete_file_says_what_it_says() {
         file.custody.master_key.value,
         MasterKey::Passphrase(Reference::Env("CLAVIGER_PASSPHRASE".into()))
     );
-    assert_eq!(file.custody.store_bound, Duration::from_mins(5));
+    assert_eq!(file.custody.store_max_staleness, Duration::from_mins(5));
     assert_eq!(
         file.limits,
         Limits { max_body: 1 << 20, header_timeout: Duration::from_millis(2500), ..Limits::default() }

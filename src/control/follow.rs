@@ -107,7 +107,7 @@ impl Follower {
             Err(problems) => return Ok(Err(problems)),
         };
         kept.metrics.last_reload.set(kept.seconds());
-        compiled.snapshot.store_lease.renew(file.custody.store_bound);
+        compiled.snapshot.store_lease.renew(file.custody.store_max_staleness);
         let mut live = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             super::store_marker::mark_if_possible(&store::path_of(&live.first));
@@ -215,7 +215,7 @@ impl Follower {
     fn renew_lease(&mut self, server: &Server) {
         let snapshot = server.snapshot();
         if self.trouble.as_ref().is_none_or(Degraded::is_followed) {
-            snapshot.store_lease.renew(self.file.custody.store_bound);
+            snapshot.store_lease.renew(self.file.custody.store_max_staleness);
         }
         let lapsed = !snapshot.store_lease.is_valid();
         if lapsed && !self.lease_expired {

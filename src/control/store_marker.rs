@@ -1,7 +1,7 @@
 //! The marker file beside the store, which records that a store was created. Without it, a deleted store would look as
 //! if there never was one. Everything frozen, revoked or disabled in it would take no effect any more.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,11 @@ const TEXT: &str = "A store was made here: without store.db claviger does not st
 
 /// The path of the marker of the store at `store`.
 fn mark_of(store: &Path) -> PathBuf {
+    store.with_extension("marker")
+}
+
+/// The path of the marker that earlier versions wrote. It counts as one; [`write_marker`] gives it the new name.
+fn former_mark_of(store: &Path) -> PathBuf {
     store.with_extension("made")
 }
 
@@ -28,7 +33,7 @@ pub(crate) fn store_exists(store: &Path) -> anyhow::Result<bool> {
     if looked(store)? {
         return Ok(true);
     }
-    if !looked(&mark)? {
+    if !looked(&mark)? && !looked(&former_mark_of(store))? {
         return Ok(false);
     }
     if looked(store)? {
@@ -44,7 +49,7 @@ pub(crate) fn store_exists(store: &Path) -> anyhow::Result<bool> {
 
 /// Whether the marker says that there was a store at `store`.
 pub(crate) fn was_there(store: &Path) -> bool {
-    mark_of(store).exists()
+    mark_of(store).exists() || former_mark_of(store).exists()
 }
 
 /// Writes the marker durably; the store at `store` must exist. A process killed before this has acknowledged nothing,
@@ -55,6 +60,10 @@ pub(crate) fn was_there(store: &Path) -> bool {
 pub(crate) fn write_marker(store: &Path) -> anyhow::Result<()> {
     let mark = mark_of(store);
     let marked = || -> io::Result<()> {
+        match fs::rename(former_mark_of(store), &mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let file = match trust::create(&mark) {
             Ok(mut file) => {
                 file.write_all(TEXT.as_bytes())?;

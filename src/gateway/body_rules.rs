@@ -50,7 +50,7 @@ pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
 
 /// Returns the limits that apply to every request body.
 pub(super) fn limits(snapshot: &Snapshot) -> BodyLimits {
-    let Limits { max_body: most, body_timeout: patience, body_total: total, .. } = snapshot.limits;
+    let Limits { max_body: most, body_timeout: patience, body_total_timeout: total, .. } = snapshot.limits;
     BodyLimits { most, patience, total }
 }
 

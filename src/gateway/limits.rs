@@ -32,7 +32,7 @@ pub struct Limits {
     /// The interval in which a request body must deliver at least 1 KiB.
     pub body_timeout: Duration,
     /// The maximum duration of a request body.
-    pub body_total: Duration,
+    pub body_total_timeout: Duration,
     /// The maximum idle time of a kept-alive connection.
     pub idle_timeout: Duration,
     /// The maximum number of consumer connections.

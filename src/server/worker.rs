@@ -339,7 +339,7 @@ mod tests {
             head: HeadLimits { target: 0, headers: 0, lines: 0 },
             header_timeout: second,
             body_timeout: second,
-            body_total: second,
+            body_total_timeout: second,
             idle_timeout: second,
             connections: 10,
             connections_per_address: each,

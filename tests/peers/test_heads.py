@@ -65,7 +65,7 @@ def proven(proof, vkey):
 @pytest.fixture
 def busy(tmp_path, running_upstream):
     gateway = Gateway(tmp_path)
-    gateway.configure(config(running_upstream) + '\n[audit]\nhead_events = 7\nhead_interval = "200ms"\norigin = "gw.test/trail"\nrotate = "32KiB"\n')
+    gateway.configure(config(running_upstream) + '\n[audit]\ncheckpoint_events = 7\ncheckpoint_interval = "200ms"\norigin = "gw.test/trail"\nrotate = "32KiB"\n')
     gateway.start()
     yield gateway
     gateway.stop()

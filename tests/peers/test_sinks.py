@@ -158,7 +158,7 @@ token = {{ file = "token" }}
 def test_a_sink_that_is_down_holds_nothing_up_and_keeps_its_events_from_being_let_go(tmp_path, running_upstream):
     receiver = Receiver()
     receiver.stop()
-    gateway = gateway_with(tmp_path, running_upstream, f'''keep = "1s"
+    gateway = gateway_with(tmp_path, running_upstream, f'''retain = "1s"
 [audit.sinks.away]
 kind = "http"
 url = "http://127.0.0.1:{receiver.port}/"
@@ -210,7 +210,7 @@ def test_standard_output_has_every_line_over_restarts_and_a_reader_that_stops_is
 
 def test_witnesses_hold_the_latest_head_and_it_finds_a_trail_that_was_cut(tmp_path, running_upstream):
     receiver = Receiver()
-    gateway = gateway_with(tmp_path, running_upstream, f'''head_events = 10
+    gateway = gateway_with(tmp_path, running_upstream, f'''checkpoint_events = 10
 [audit.sinks.worm]
 kind = "witness"
 file = "kept.head"

@@ -191,8 +191,8 @@ class Happenings:
         token = self.gateway.tokens["guest"]
         self.gateway.ask("freeze", "--consumer", "guest", "--yes")
         wait(lambda: self.seen(token) in (403, 503), "a frozen consumer is refused")
-        self.gateway.ask("thaw", "--consumer", "guest", "--yes")
-        wait(lambda: self.seen(token) == 200, "a thawed one is served")
+        self.gateway.ask("unfreeze", "--consumer", "guest", "--yes")
+        wait(lambda: self.seen(token) == 200, "a unfrozen one is served")
 
     def restart(self):
         token = self.gateway.tokens["shaky"]

@@ -1,6 +1,6 @@
 //! The stub of retired segments. It shows that the segments still kept continue from the deleted ones.
 //!
-//! A stub (`audit-SEQ-TIME.stub`, named like the last segment it stands for) holds the signed tree over all events up
+//! A stub (`audit-SEQ-TIME.retired`, named like the last segment it stands for) holds the signed tree over all events up
 //! to there. It counts only if a `journal` event `retired` on the trail records the deletion. Without the key, nobody
 //! who deletes segments can forge either of them.
 
@@ -15,7 +15,10 @@ use crate::audit::proof::checkpoint::{Checkpoint, encode_hash};
 use crate::audit::proof::merkle::MerkleTree;
 use crate::fs::trust;
 
-const EXTENSION: &str = "stub";
+const EXTENSION: &str = "retired";
+
+/// The extension that earlier versions gave to stubs; such stubs are read, and replaced by the next one.
+const FORMER_EXTENSION: &str = "stub";
 
 /// A stub that stands for retired events.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,5 +81,8 @@ impl RetiredStub {
 fn stubs(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
     let paths: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
-    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == EXTENSION)).collect())
+    let is_stub = |path: &PathBuf| {
+        path.extension().is_some_and(|found| found == EXTENSION || found == FORMER_EXTENSION)
+    };
+    Ok(paths.into_iter().filter(is_stub).collect())
 }

@@ -160,7 +160,10 @@ fn record(
     let settings = Settings {
         durability: Durability::Sync,
         rotate: file.audit.rotate,
-        heads: CheckpointPolicy { events: file.audit.head_events, interval: file.audit.head_interval },
+        heads: CheckpointPolicy {
+            events: file.audit.checkpoint_events,
+            interval: file.audit.checkpoint_interval,
+        },
         // This process compresses or deletes no segment.
         keep: Retention { plain: Duration::MAX, age: None, size: None },
     };

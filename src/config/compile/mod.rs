@@ -164,11 +164,14 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
         journal: Settings {
             durability,
             rotate: file.audit.rotate,
-            heads: CheckpointPolicy { events: file.audit.head_events, interval: file.audit.head_interval },
+            heads: CheckpointPolicy {
+                events: file.audit.checkpoint_events,
+                interval: file.audit.checkpoint_interval,
+            },
             keep: Retention {
                 plain: file.audit.compress_after,
-                age: file.audit.keep,
-                size: file.audit.keep_size,
+                age: file.audit.retain,
+                size: file.audit.retain_size,
             },
         },
         sinks,
@@ -223,7 +226,7 @@ fn limits(limits: &file::Limits) -> Limits {
         },
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
-        body_total: limits.body_total,
+        body_total_timeout: limits.body_total_timeout,
         idle_timeout: limits.idle_timeout,
         connections: count(limits.connections),
         connections_per_address: count(limits.connections_per_address),

@@ -254,6 +254,13 @@ impl<'a> Table<'a> {
         let mut meant = Vec::new();
         for (key, value) in self.keys.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()))
         {
+            let renamed = RENAMED.iter().find(|(old, new)| key.get_ref() == old && self.known.contains(new));
+            if let Some((old, new)) = renamed {
+                let title = format!("`{old}` {} is now called `{new}`", self.place());
+                self.context
+                    .report(Problem::error(key.span().into(), title).help("rename the key; its value stays"));
+                continue;
+            }
             let guess = did_you_mean(key.get_ref(), self.known.iter().copied());
             meant.extend(guess);
             if self.context.incomplete || guess.is_none_or(redact::hints) {
@@ -304,6 +311,17 @@ impl<'a> Table<'a> {
 
 /// The plain keys of the top level, which end up in a table if they are written below its header.
 const TOP_LEVEL: [&str; 2] = ["state_dir", "workers"];
+
+/// Keys of earlier versions, with the names that they have now.
+const RENAMED: [(&str, &str); 7] = [
+    ("head_events", "checkpoint_events"),
+    ("head_interval", "checkpoint_interval"),
+    ("keep", "retain"),
+    ("keep_size", "retain_size"),
+    ("store_bound", "store_max_staleness"),
+    ("body_total", "body_total_timeout"),
+    ("life", "lifetime"),
+];
 
 /// The type of a value, with its article.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {

@@ -20,7 +20,7 @@ pub struct Custody {
     /// The source of the master key. Its span tells a default (whose key may be created) from an explicit setting.
     pub master_key: Spanned<MasterKey>,
     /// How long store data stays in use after the last successful read of the store; for ever if it is zero.
-    pub store_bound: Duration,
+    pub store_max_staleness: Duration,
 }
 
 /// The source of the master key.
@@ -37,20 +37,20 @@ pub enum MasterKey {
 impl Custody {
     pub(super) fn new(state_dir: &Path) -> Self {
         let master_key = Spanned::synthetic(MasterKey::File(state_dir.join("master.key")));
-        Self { master_key, store_bound: Duration::from_mins(1) }
+        Self { master_key, store_max_staleness: Duration::from_mins(1) }
     }
 
     pub(super) fn read(node: &Node<'_>, state_dir: &Path) -> Read<Self> {
         let mut table = Table::of(node)?;
         let own = Self::new(state_dir);
         let master_key = table.or_default("master_key", own.master_key, MasterKey::read);
-        let store_bound = table.or_default("store_bound", own.store_bound, bound);
+        let store_max_staleness = table.or_default("store_max_staleness", own.store_max_staleness, bound);
         table.finish();
-        Ok(Self { master_key, store_bound })
+        Ok(Self { master_key, store_max_staleness })
     }
 }
 
-/// Reads `store_bound`. The store is polled four times a second, and a poll may take some time.
+/// Reads `store_max_staleness`. The store is polled four times a second, and a poll may take some time.
 fn bound(node: &Node<'_>) -> Read<Duration> {
     let read = duration(Duration::ZERO..=Duration::from_hours(24))(node)?;
     if read.is_zero() || read >= Duration::from_secs(1) {

@@ -23,15 +23,15 @@ pub struct Audit {
     /// The name of the trail in its signed heads.
     pub origin: String,
     /// The number of events after which a head is signed.
-    pub head_events: u64,
+    pub checkpoint_events: u64,
     /// The longest time that an event waits for a signed head.
-    pub head_interval: Duration,
+    pub checkpoint_interval: Duration,
     /// How long a closed segment stays uncompressed.
     pub compress_after: Duration,
     /// How long events are kept; absent for ever.
-    pub keep: Option<Duration>,
+    pub retain: Option<Duration>,
     /// The greatest size of all segments together, in bytes; absent for no limit.
-    pub keep_size: Option<u64>,
+    pub retain_size: Option<u64>,
     /// The sinks that receive events as they are recorded.
     pub sinks: Declared<Sink>,
 }
@@ -49,11 +49,11 @@ impl Audit {
     /// All settings, wherever in the file they stand, for a comparison.
     #[must_use]
     pub fn settings(&self) -> impl PartialEq + use<> {
-        let heads = (self.origin.clone(), self.head_events, self.head_interval);
-        let keep = (self.compress_after, self.keep, self.keep_size);
+        let heads = (self.origin.clone(), self.checkpoint_events, self.checkpoint_interval);
+        let retain = (self.compress_after, self.retain, self.retain_size);
         let sinks: Vec<_> =
             self.sinks.iter().map(|(name, sink)| (name.to_owned(), sink.settings())).collect();
-        (self.dir.value.clone(), self.durability, self.rotate, heads, keep, sinks)
+        (self.dir.value.clone(), self.durability, self.rotate, heads, retain, sinks)
     }
 
     pub(super) fn new(state_dir: &Path) -> Self {
@@ -63,11 +63,11 @@ impl Audit {
             durability: Durability::Sync,
             rotate: 128 << 20,
             origin: "claviger".into(),
-            head_events: 1000,
-            head_interval: Duration::from_secs(10),
+            checkpoint_events: 1000,
+            checkpoint_interval: Duration::from_secs(10),
             compress_after: Duration::from_hours(1),
-            keep: None,
-            keep_size: None,
+            retain: None,
+            retain_size: None,
             sinks: Declared::default(),
         }
     }
@@ -76,18 +76,22 @@ impl Audit {
         let default = Self::new(state_dir);
         let mut table = Table::of(node)?;
         let words = [("sync", Durability::Sync), ("batched", Durability::Batched)];
-        let keep =
-            table.optional("keep", duration(Duration::from_secs(1)..=Duration::from_hours(24 * 36_500)));
-        let keep_size = table.optional("keep_size", size(1 << 10..=1 << 50));
+        let retain =
+            table.optional("retain", duration(Duration::from_secs(1)..=Duration::from_hours(24 * 36_500)));
+        let retain_size = table.optional("retain_size", size(1 << 10..=1 << 50));
         let audit = Self {
             dir: table.or_default("dir", default.dir, path),
             durability: table.or_default("durability", default.durability, word(&words)),
             rotate: table.or_default("rotate", default.rotate, size(1 << 10..=1 << 40)),
             origin: table.or_default("origin", default.origin, origin),
-            head_events: table.or_default("head_events", default.head_events, integer(1..=1_000_000)),
-            head_interval: table.or_default(
-                "head_interval",
-                default.head_interval,
+            checkpoint_events: table.or_default(
+                "checkpoint_events",
+                default.checkpoint_events,
+                integer(1..=1_000_000),
+            ),
+            checkpoint_interval: table.or_default(
+                "checkpoint_interval",
+                default.checkpoint_interval,
                 duration(Duration::from_millis(100)..=Duration::from_hours(1)),
             ),
             compress_after: table.or_default(
@@ -95,8 +99,8 @@ impl Audit {
                 default.compress_after,
                 duration(Duration::ZERO..=Duration::from_hours(24 * 36_500)),
             ),
-            keep: keep?,
-            keep_size: keep_size?,
+            retain: retain?,
+            retain_size: retain_size?,
             sinks: table.keyed_items("sinks", Sink::read),
         };
         table.finish();

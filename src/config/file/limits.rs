@@ -29,7 +29,7 @@ pub struct Limits {
     /// The time in which a request's body must bring at least 1 KiB.
     pub body_timeout: Duration,
     /// The time-out of a request's whole body.
-    pub body_total: Duration,
+    pub body_total_timeout: Duration,
     /// The time-out of the upstream's connection and of the start of its answer, and the longest pause within an
     /// answer.
     pub upstream_timeout: Duration,
@@ -61,7 +61,7 @@ impl Default for Limits {
             max_target_bytes: 8 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_mins(1),
-            body_total: Duration::from_hours(1),
+            body_total_timeout: Duration::from_hours(1),
             upstream_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(2),
             connections: 20_000,
@@ -82,7 +82,7 @@ impl Limits {
         let mut wait = |key, default| table.or_default(key, default, duration(PATIENCE));
         let header_timeout = wait("header_timeout", default.header_timeout);
         let body_timeout = wait("body_timeout", default.body_timeout);
-        let body_total = wait("body_total", default.body_total);
+        let body_total_timeout = wait("body_total_timeout", default.body_total_timeout);
         let upstream_timeout = wait("upstream_timeout", default.upstream_timeout);
         let idle_timeout = wait("idle_timeout", default.idle_timeout);
         let max_headers = table.or_default("max_headers", default.max_headers, integer(1..=MOST_HEADERS));
@@ -102,7 +102,7 @@ impl Limits {
             max_target_bytes: table.or_default("max_target_bytes", default.max_target_bytes, size(TARGET)),
             header_timeout,
             body_timeout,
-            body_total,
+            body_total_timeout,
             upstream_timeout,
             idle_timeout,
         };

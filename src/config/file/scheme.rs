@@ -73,7 +73,7 @@ pub struct Login {
     /// The JSON pointer to the expiry in the answer.
     pub expires: Option<Spanned<String>>,
     /// The lifetime of the token if the answer gives none.
-    pub life: Option<Duration>,
+    pub lifetime: Option<Duration>,
     /// How an answer shows that the login failed or has expired.
     pub failed: Option<Failed>,
     /// How the token is refreshed without the password.
@@ -108,7 +108,7 @@ pub struct ClientCredentials {
     /// How the client authenticates itself.
     pub auth: Auth,
     /// The lifetime of a token if the answer gives none; absent for the default.
-    pub life: Option<Duration>,
+    pub lifetime: Option<Duration>,
 }
 
 /// How an OAuth 2.0 client authenticates itself.
@@ -235,8 +235,13 @@ impl ClientCredentials {
         let token_url = table.optional("token_url", one_endpoint);
         let scope = table.optional("scope", line);
         let auth = table.optional("auth", word(&AUTHS));
-        let life = table.optional("life", life);
-        Ok(Self { token_url: token_url?, scope: scope?, auth: auth?.unwrap_or(Auth::Basic), life: life? })
+        let lifetime = table.optional("lifetime", lifetime);
+        Ok(Self {
+            token_url: token_url?,
+            scope: scope?,
+            auth: auth?.unwrap_or(Auth::Basic),
+            lifetime: lifetime?,
+        })
     }
 }
 
@@ -251,7 +256,7 @@ impl Login {
         let cookie = table.optional("cookie", visible);
         let send = table.optional("send", located(Carrier::read));
         let expires = table.optional("expires", line);
-        let life = table.optional("life", life);
+        let lifetime = table.optional("lifetime", lifetime);
         let failed = table.optional("failed", Failed::read);
         let refresh = table.optional("refresh", Refresh::read);
         Ok(Self {
@@ -264,7 +269,7 @@ impl Login {
             cookie: cookie?,
             send: send?,
             expires: expires?,
-            life: life?,
+            lifetime: lifetime?,
             failed: failed?,
             refresh: refresh?,
         })
@@ -272,7 +277,7 @@ impl Login {
 }
 
 /// Reads the lifetime of what an upstream issues.
-fn life(node: &Node<'_>) -> Read<Duration> {
+fn lifetime(node: &Node<'_>) -> Read<Duration> {
     duration(Duration::from_secs(1)..=Duration::from_hours(365 * 24))(node)
 }
 

@@ -35,7 +35,7 @@ pub struct ClientCredentials {
     /// How the client authenticates.
     pub auth: Auth,
     /// The lifetime of a token whose response states none.
-    pub life: Duration,
+    pub lifetime: Duration,
 }
 
 /// How a client authenticates (RFC 6749 §2.3.1).
@@ -97,7 +97,7 @@ impl ClientCredentials {
         let token = token.filter(|token| is_token(token) && kind.eq_ignore_ascii_case("bearer"));
         let reason = || without_token(&answer, "the answer to the login has no bearer token");
         let token = token.ok_or_else(reason)?;
-        let life = answer.get("expires_in").and_then(seconds).unwrap_or(self.life);
+        let life = answer.get("expires_in").and_then(seconds).unwrap_or(self.lifetime);
         let ends = now.checked_add(life).unwrap_or(now);
         Ok(TokenResponse { token: Secret::new(token.as_bytes().to_vec()), ends, refresh: None })
     }

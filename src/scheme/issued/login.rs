@@ -42,7 +42,7 @@ pub struct Login {
     /// The location of the token's end in the response.
     pub expires: Option<Pointer>,
     /// The lifetime of a token whose response states none.
-    pub life: Duration,
+    pub lifetime: Duration,
     /// The marker of a failed login in a response, whatever its status.
     pub failed: Option<FailureMarker>,
     /// How a new token is fetched without the password.
@@ -173,8 +173,8 @@ impl Login {
         };
         let lifetime = lifetime.and_then(|life| now.checked_add(life));
         let pointed = self.expires.as_ref().and_then(|pointer| parse_time(pointer.find_in(&answer)?));
-        let by_life = || now.checked_add(self.life).unwrap_or(now);
-        let ends = pointed.or_else(|| jwt_end(token)).or(lifetime).unwrap_or_else(by_life);
+        let by_lifetime = || now.checked_add(self.lifetime).unwrap_or(now);
+        let ends = pointed.or_else(|| jwt_end(token)).or(lifetime).unwrap_or_else(by_lifetime);
         let refresh = self.refresh.as_ref().and_then(|refresh| refresh.token.find_in(&answer)?.as_str());
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
         Ok(TokenResponse { token: secret(token), ends, refresh: refresh.map(secret) })

@@ -11,7 +11,7 @@ use crate::support::process::{Site, in_memory};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{lapse, until_or};
 
-const EVERY_TEN: &str = "[audit]\nrotate = \"64KiB\"\nhead_events = 10\norigin = \"gw.test/trail\"\n";
+const EVERY_TEN: &str = "[audit]\nrotate = \"64KiB\"\ncheckpoint_events = 10\norigin = \"gw.test/trail\"\n";
 
 /// A trail of many events and heads, closed, and the public key.
 fn trail(calls: usize) -> (Site, PathBuf, CheckpointKey) {
@@ -81,7 +81,7 @@ fn trusting(key: &CheckpointKey, heads: Vec<Checkpoint>) -> TrustAnchors {
 #[test]
 fn heads_are_signed_after_so_many_events_after_a_while_and_at_the_end() {
     let upstream = Upstream::ok();
-    let site = Site::new(upstream.address, &format!("{EVERY_TEN}head_interval = \"300ms\"\n"));
+    let site = Site::new(upstream.address, &format!("{EVERY_TEN}checkpoint_interval = \"300ms\"\n"));
     let process = site.start();
     let heads = || site.events().iter().filter(|event| event["event"] == "head").count();
     assert_eq!(heads(), 1, "with the first line");

@@ -13,7 +13,7 @@ use crate::support::process::{Site, copy, refused_start};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{lapse, until};
 
-const SMALL: &str = "[audit]\nrotate = \"16KiB\"\nhead_events = 10\n";
+const SMALL: &str = "[audit]\nrotate = \"16KiB\"\ncheckpoint_events = 10\n";
 
 fn run(site: &Site, calls: usize) {
     let process = site.start();
@@ -408,7 +408,7 @@ fn what_was_let_go_is_not_missed_and_what_stands_for_it_is_not_enough() {
     let older = Whole::of(&site);
     let older_head = fs::read(state(&site).join("trail.head")).unwrap();
     let config = fs::read_to_string(site.config()).unwrap();
-    site.write(&config.replace(SMALL, &format!("{SMALL}keep_size = \"24KiB\"\ncompress_after = \"0s\"\n")));
+    site.write(&config.replace(SMALL, &format!("{SMALL}retain_size = \"24KiB\"\ncompress_after = \"0s\"\n")));
     let process = site.start();
     until("something is let go", || {
         assert_eq!(process.get("/api/v1/more/").status, 200);
@@ -431,11 +431,11 @@ fn what_was_let_go_is_not_missed_and_what_stands_for_it_is_not_enough() {
     assert!(refusal(&site).unwrap().contains("are missing"));
     let_go.put_back(&site);
     // A stub that anybody could have made.
-    let is_stub = |path: &PathBuf| path.extension().is_some_and(|found| found == "stub");
+    let is_stub = |path: &PathBuf| path.extension().is_some_and(|found| found == "retired");
     let files =
         |dir: &Path| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let stub = files(&site.audit()).into_iter().find(is_stub).unwrap();
-    let other = Site::new(upstream.address, &format!("{SMALL}keep_size = \"16KiB\"\n"));
+    let other = Site::new(upstream.address, &format!("{SMALL}retain_size = \"16KiB\"\n"));
     let process = other.start();
     while !files(&other.audit()).iter().any(is_stub) {
         assert_eq!(process.get("/api/v1/more/").status, 200);

@@ -10,7 +10,7 @@ use crate::support::process::{Process, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::until;
 
-const SMALL: &str = "[audit]\nrotate = \"16KiB\"\nhead_events = 10\ncompress_after = \"0s\"\n";
+const SMALL: &str = "[audit]\nrotate = \"16KiB\"\ncheckpoint_events = 10\ncompress_after = \"0s\"\n";
 
 fn call(process: &Process, count: usize) -> Vec<String> {
     let called = (0..count).map(|call| process.get(&format!("/api/v1/{call}/")));
@@ -38,7 +38,7 @@ fn copied(dir: &Path) -> tempfile::TempDir {
 
 fn stub(dir: &Path) -> PathBuf {
     let mut found = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    found.find(|path| path.extension().is_some_and(|found| found == "stub")).expect("no stub")
+    found.find(|path| path.extension().is_some_and(|found| found == "retired")).expect("no stub")
 }
 
 fn problem(dir: &Path, trusted: &TrustAnchors) -> String {
@@ -95,11 +95,11 @@ fn closed_segments_are_compressed_and_all_that_reads_the_trail_reads_them() {
 #[test]
 fn what_is_let_go_leaves_a_stub_that_only_the_gateway_can_make() {
     let upstream = Upstream::ok();
-    let site = Site::new(upstream.address, &format!("{SMALL}keep_size = \"24KiB\"\n"));
+    let site = Site::new(upstream.address, &format!("{SMALL}retain_size = \"24KiB\"\n"));
     let process = site.start();
     let mut calls = call(&process, 120);
     let full = site.verified();
-    until("let go", || site.verified()["retired"].as_u64().unwrap() > 0);
+    until("retired", || site.verified()["retired"].as_u64().unwrap() > 0);
     calls.extend(call(&process, 120));
     let before = site.verified()["retired"].as_u64().unwrap();
     until("more let go", || site.verified()["retired"].as_u64().unwrap() > before);
@@ -120,8 +120,13 @@ fn what_is_let_go_leaves_a_stub_that_only_the_gateway_can_make() {
         site.run(&["audit", "verify-proof", file.to_str().unwrap(), "--key", key.to_str().unwrap()]);
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     assert_eq!(site.run(&["audit", "prove", &calls[0]]).status.code(), Some(1));
-    // It goes on from there, even with nothing else left.
+    // The stub of an earlier version, which had another extension, is one too.
+    let now = stub(&site.audit());
+    fs::rename(&now, now.with_extension("stub")).unwrap();
+    assert_eq!(site.verified()["retired"], retired);
+    // The gateway continues from there, even with nothing else left.
     assert_eq!(site.start().end().0, Some(0));
+    fs::rename(now.with_extension("stub"), &now).unwrap();
     assert!(site.verified()["heads"].as_u64() > intact["heads"].as_u64());
     forgeries(&site, retired);
 }
@@ -168,7 +173,7 @@ fn forgeries(site: &Site, retired: u64) {
 #[test]
 fn events_are_let_go_by_age_but_never_those_that_are_being_written() {
     let upstream = Upstream::ok();
-    let site = Site::new(upstream.address, &format!("{SMALL}keep = \"3s\"\n"));
+    let site = Site::new(upstream.address, &format!("{SMALL}retain = \"3s\"\n"));
     let process = site.start();
     call(&process, 60);
     until("let go", || segments(&site.audit()).unwrap().len() == 1);
@@ -201,7 +206,7 @@ fn evidence_is_not_let_go() {
     let plain = site.audit().join(format!("{}.jsonl", claviger::audit::stem(&first)));
     fs::write(&plain, text).unwrap();
     site.write(
-        &fs::read_to_string(site.config()).unwrap().replace(SMALL, &format!("{SMALL}keep = \"1s\"\n")),
+        &fs::read_to_string(site.config()).unwrap().replace(SMALL, &format!("{SMALL}retain = \"1s\"\n")),
     );
     let mut process = site.start();
     let said = process.wait_said("is not what was recorded");

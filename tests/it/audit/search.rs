@@ -15,7 +15,7 @@ use crate::support::upstream::{Reply, Upstream};
 use crate::support::wait::until;
 use crate::support::world::TOKEN;
 
-const SMALL: &str = "[audit]\nrotate = \"16KiB\"\nhead_events = 10\n";
+const SMALL: &str = "[audit]\nrotate = \"16KiB\"\ncheckpoint_events = 10\n";
 
 fn found(site: &Site, arguments: &[&str]) -> Vec<Value> {
     let done = site.run(&[&["audit", "search", "--output", "json"], arguments].concat());
@@ -180,7 +180,7 @@ fn compressed_and_departed_segments_are_followed() {
     assert_eq!(process.end().0, Some(0));
     // What is let go is found no more, and the rest is.
     let more = fs::read_to_string(site.config()).unwrap();
-    site.write(&format!("{more}keep_size = \"6KiB\"\n"));
+    site.write(&format!("{more}retain_size = \"6KiB\"\n"));
     let process = site.start();
     until("the oldest is let go", || site.events()[0]["seq"] != 1);
     assert_eq!(process.get("/api/v1/users/new/").status, 200);

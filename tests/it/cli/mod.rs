@@ -359,7 +359,8 @@ fn the_first_command_makes_the_state_folder() {
         (&["token", "issue", "--consumer", "tool"], 0),
         (&["access-key", "issue", "--consumer", "tool"], 0),
         (&["freeze", "--consumer", "tool", "--yes"], 0),
-        (&["thaw", "--consumer", "tool", "--yes"], 0),
+        (&["unfreeze", "--consumer", "tool", "--yes"], 0),
+        (&["thaw", "--consumer", "tool", "--yes"], 0), // its former name
         (&["credential", "list"], 0),
         (&["consumer", "list"], 0),
         (&["token", "list"], 0),
@@ -382,7 +383,7 @@ fn the_first_command_makes_the_state_folder() {
         assert_eq!(code(&done), status, "{verb:?}: {done:?}");
         assert!(!said(&done).contains("os error"), "{verb:?}: {done:?}");
         let made = site.folder.path().join("state");
-        let looks = verb.contains(&"list") || verb.contains(&"thaw");
+        let looks = verb.contains(&"list") || verb.contains(&"unfreeze") || verb.contains(&"thaw");
         assert!(status != 0 || looks || made.is_dir(), "{verb:?}");
         // And a gateway can begin with what was made.
         if made.is_dir() {

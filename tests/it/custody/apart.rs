@@ -57,7 +57,7 @@ fn a_master_key_that_is_away_is_told_and_tried_again() {
     fs::remove_file(&key).unwrap();
     site.done(&["freeze"]);
     soon(&process, &token, 503);
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     soon(&process, &token, 200);
     assert_eq!(process.end().0, Some(0));
 }

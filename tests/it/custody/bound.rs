@@ -12,7 +12,7 @@ use crate::support::wait::{found, lapse};
 /// Beside what is in the store, consumers that the file declares; `fixed` needs nothing else.
 const DECLARED: &str = r#"
 [custody]
-store_bound = "2s"
+store_max_staleness = "2s"
 [credentials.key]
 access-key = { id = "@KEY_ID@", secret = { file = "key.secret" } }
 [consumers.fixed]
@@ -125,7 +125,7 @@ fn a_key_that_is_away_does_not_count() {
     site.write(&config());
     let said = process.wait_readiness(503);
     assert!(String::from_utf8_lossy(&said.body).contains("not all that it holds"), "{said:?}");
-    lapse(3 * SOON, "`store_bound` is over by then");
+    lapse(3 * SOON, "`store_max_staleness` is over by then");
     soon(&process, &token, 200);
     site.done(&["consumer", "disable", "tool"]);
     soon(&process, &token, 401);

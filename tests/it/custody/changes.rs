@@ -75,7 +75,7 @@ fn freezes_stop_what_they_name_and_survive_a_restart() {
             let stopped = upstream.seen().len() - calls;
             assert!(stopped < 40, "calls before the freeze was in force: {stopped}");
         }
-        site.done(&[&["thaw"], which].concat());
+        site.done(&[&["unfreeze"], which].concat());
         soon(&process, &token, 200);
     }
     // As the gateway refuses the tokens of a disabled consumer.
@@ -157,7 +157,7 @@ fn a_change_is_in_force_within_a_second() {
     let process = site.start();
     let mut took = Vec::new();
     for round in 0..6 {
-        let (typed, status) = if round % 2 == 0 { ("freeze", 503) } else { ("thaw", 200) };
+        let (typed, status) = if round % 2 == 0 { ("freeze", 503) } else { ("unfreeze", 200) };
         site.done(&[typed]);
         let began = Instant::now();
         soon(&process, &token, status);
@@ -192,7 +192,7 @@ fn a_change_is_in_force_whatever_became_of_other_files() {
     site.write(&(CONFIG.to_owned() + extra));
     site.done(&["freeze"]);
     soon(&process, &token, 503);
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     soon(&process, &token, 200);
     assert_eq!(process.end().0, Some(0));
 }
@@ -281,12 +281,12 @@ fn a_writer_that_hangs_holds_nothing_up() {
     process.signal(rustix::process::Signal::HUP);
     process.wait_said("configuration reloaded");
     runtime.block_on(hanging.close()).unwrap();
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     soon(&process, &token, 200);
     assert_eq!(process.end().0, Some(0));
     let what: Vec<String> =
         site.admin_events().iter().map(|event| event["what"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(what, ["credential added", "token issued", "freeze", "thaw"]);
+    assert_eq!(what, ["credential added", "token issued", "freeze", "unfreeze"]);
     let next = site.start();
     assert_eq!(next.end().0, Some(0));
     assert_eq!(site.admin_events().len(), 4);

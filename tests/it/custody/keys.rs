@@ -192,7 +192,7 @@ fn a_key_may_come_from_a_variable() {
     soon(&process, &late, 200);
     site.done(&["freeze"]);
     soon(&process, &token, 503);
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     soon(&process, &token, 200);
     assert!(process.said().contains("what was opened before stays in use"));
     process.wait_readiness(503);

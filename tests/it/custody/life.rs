@@ -112,7 +112,7 @@ fn from_an_empty_folder_to_a_restored_one() {
 
     site.done(&["freeze"]);
     assert_eq!(code(&soon(&process, &token, 503)), "frozen");
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     soon(&process, &token, 200);
     let (ended, said) = process.end();
     assert_eq!(ended, Some(0), "{said}");
@@ -143,7 +143,7 @@ fn restored(upstream: &Upstream, site: &Site, (token, revoked): (&str, &str)) {
         "token issued",
         "token revoked",
         "freeze",
-        "thaw",
+        "unfreeze",
     ];
     assert_eq!(what, expected);
     assert!(changed.iter().all(|event| event["by"].as_str().unwrap().contains("uid")));
@@ -166,12 +166,12 @@ fn what_was_changed_survives_a_kill() {
         site.done(if round % 2 == 0 {
             &["freeze", "--upstream", "jms"]
         } else {
-            &["thaw", "--upstream", "jms"]
+            &["unfreeze", "--upstream", "jms"]
         });
         process.kill();
         let process = site.start();
         soon(&process, &fresh, if round % 2 == 0 { 503 } else { 200 });
-        site.done(&["thaw", "--upstream", "jms"]);
+        site.done(&["unfreeze", "--upstream", "jms"]);
         soon(&process, &fresh, 200);
         process.kill();
     }

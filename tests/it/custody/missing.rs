@@ -17,7 +17,7 @@ fn file_only() -> String {
 
 impl Site {
     fn mark(&self) -> PathBuf {
-        self.state().join("store.made")
+        self.state().join("store.marker")
     }
 
     fn lose_the_store(&self) {
@@ -43,7 +43,7 @@ fn nothing_starts_and_nothing_is_changed_without_the_store_that_was_there() {
         &["token", "issue", "--consumer", "tool"],
         &["credential", "list"],
         &["freeze"],
-        &["thaw", "--dry-run"],
+        &["unfreeze", "--dry-run"],
         &["master-key", "rotate"],
     ] {
         let said = site.refused(verb);
@@ -106,6 +106,26 @@ fn a_store_without_its_mark_gets_one_from_who_uses_it() {
     assert_eq!(process.end().0, Some(0));
     site.lose_the_store();
     assert!(site.refused(&["serve"]).contains("is not there, and was"));
+}
+
+/// The marker of an earlier version counts, and the next start or change gives it its name of today.
+#[test]
+fn a_marker_of_an_earlier_version_counts_and_is_renamed() {
+    let upstream = Upstream::ok();
+    let (site, token) = at_work(&upstream);
+    let former = site.mark().with_extension("made");
+    fs::rename(site.mark(), &former).unwrap();
+    let process = site.start();
+    soon(&process, &token, 200);
+    assert!(site.mark().exists() && !former.exists());
+    assert_eq!(process.end().0, Some(0));
+    fs::rename(site.mark(), &former).unwrap();
+    issue(&site, "tool");
+    assert!(site.mark().exists() && !former.exists());
+    fs::rename(site.mark(), &former).unwrap();
+    site.lose_the_store();
+    assert!(site.refused(&["serve"]).contains("is not there, and was"));
+    assert!(former.exists() && !site.store().exists());
 }
 
 /// One that is made and lost while the gateway runs is missed, too.

@@ -129,7 +129,7 @@ fn a_call_that_waited_for_a_login_is_judged_again() {
         assert_eq!((answer.status, answer.code().as_str()), (503, "frozen"));
     });
     assert_eq!((asked(&upstream, "/api/login"), asked(&upstream, "/whoami")), (1, 0));
-    site.done(&["thaw", "--upstream", "ops"]);
+    site.done(&["unfreeze", "--upstream", "ops"]);
     known_soon(&process, "ops", &Value::from(0));
     assert_eq!(asked(&upstream, "/api/login"), 1, "what it gave is used by others");
 }
@@ -181,7 +181,7 @@ fn a_refused_login_waits_for_its_credential_to_change() {
     process.signal(Signal::HUP);
     process.wait_said("configuration reloaded");
     site.done(&["freeze", "--credential", "ops"]);
-    site.done(&["thaw", "--credential", "ops"]);
+    site.done(&["unfreeze", "--credential", "ops"]);
     known_soon(&process, "ops", &Value::from("upstream_auth"));
     assert_eq!(asked(&upstream, "/api/login"), 2);
 

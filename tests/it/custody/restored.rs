@@ -147,7 +147,7 @@ fn a_trail_that_is_gone_with_its_head_is_missed_by_the_store() {
     // A store that commands alone have used knows of no trail.
     let (site, token) = at_work(&upstream);
     site.done(&["freeze"]);
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     assert_eq!(site.run(&["check"]).status.code(), Some(0));
     let nothing = site.run(&["audit", "accept", "--yes"]);
     assert!(String::from_utf8_lossy(&nothing.stdout).contains("nothing to accept"), "{nothing:?}");
@@ -205,11 +205,11 @@ fn what_is_changed_while_nothing_serves_is_no_other_history() {
     serve(&site, &token, 200);
     site.done(&["freeze"]);
     let frozen = kept(&site);
-    site.done(&["thaw"]);
+    site.done(&["unfreeze"]);
     serve(&site, &token, 200);
     put_back(&site, &frozen);
     let said = refused_start(&site);
-    assert!(said.contains("thaw"), "{said}");
+    assert!(said.contains("unfreeze"), "{said}");
     // A store and a trail of the same day go together, with what the state folder knows.
     let (site, token) = at_work(&upstream);
     serve(&site, &token, 200);
@@ -232,7 +232,7 @@ fn a_store_that_is_gone_with_its_mark_is_missed_by_the_trail() {
     fs::remove_file(site.store()).unwrap();
     for mark in [true, false] {
         if !mark {
-            fs::remove_file(site.state().join("store.made")).unwrap();
+            fs::remove_file(site.state().join("store.marker")).unwrap();
             let said = refused_start(&site);
             assert!(said.contains("token revoked") && said.contains(&id), "{said}");
         }
@@ -257,7 +257,8 @@ fn a_store_that_is_gone_with_its_mark_is_missed_by_the_trail() {
 #[test]
 fn the_trail_knows_also_after_retention() {
     let upstream = upstream();
-    let config = format!("{CONFIG}[audit]\nrotate = \"8KiB\"\nkeep_size = \"10KiB\"\nhead_events = 10\n");
+    let config =
+        format!("{CONFIG}[audit]\nrotate = \"8KiB\"\nretain_size = \"10KiB\"\ncheckpoint_events = 10\n");
     let site = begun_with(&upstream, &config);
     super::add(&site, "jms", SECRET);
     let (token, other) = (issue(&site, "tool"), issue(&site, "tool"));

@@ -81,7 +81,7 @@ fn very_many_consumers_start_soon_and_in_little_memory() {
     let token = format!("{TOKEN_IDS}{:012}", 0);
     let changes: [(&[&str], u16); 3] = [
         (&["freeze", "--consumer", "tool"], 403),
-        (&["thaw", "--consumer", "tool"], 200),
+        (&["unfreeze", "--consumer", "tool"], 200),
         (&["token", "revoke", &token], 401),
     ];
     let took = changes.map(|(typed, status)| {

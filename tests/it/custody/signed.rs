@@ -221,7 +221,7 @@ fn a_strict_keys_signature_is_good_once_and_for_its_window_and_a_restart_does_no
     process.kill();
     let restarted = site.start();
     assert_eq!(code(&send(&restarted, &once)), "replayed", "after a kill");
-    site.done(&["thaw", "--consumer", "tool"]);
+    site.done(&["unfreeze", "--consumer", "tool"]);
     super::soon(&restarted, &token, 200);
     assert_eq!(send(&restarted, &signed(&pair, "/third/", &today())).status, 200);
     assert_eq!(get(restarted.address, "/api/", &token).status, 200);

@@ -53,7 +53,7 @@ fn a_body_that_comes_slowly_keeps_nothing_that_was_taken_away() {
     site.done(&["freeze", "--upstream", "jms"]);
     soon(&process, &token, 503);
     assert_eq!(ended(call), answered(503, "frozen"));
-    site.done(&["thaw", "--upstream", "jms"]);
+    site.done(&["unfreeze", "--upstream", "jms"]);
     soon(&process, &token, 200);
 
     let call = begun(&process, &token);
@@ -93,7 +93,7 @@ fn no_other_body_keeps_it_either() {
         call.send(rest);
         let answer = call.answer();
         assert_eq!((answer.status, answer.header("claviger-error")), (503, Some("frozen")), "{begin}");
-        site.done(&["thaw", "--upstream", "jms"]);
+        site.done(&["unfreeze", "--upstream", "jms"]);
         soon(&process, &token, 200);
     }
     assert!(!upstream.seen().iter().any(|seen| seen.target.contains("slow")), "it never was whole");

@@ -16,15 +16,25 @@ fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) 
     command.env("CLAVIGER_CONFIG", site.config()).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
-    // Typed once the prompt is there, as people do.
-    let asked = || {
-        fs::read_to_string(&seen).is_ok_and(|shown| shown.contains("secret: ") || shown.contains("[y/N] "))
+    // Typed once the prompt is there, as people do: for a secret, the terminal stops echoing right after it.
+    let is_prompted = || {
+        fs::read_to_string(&seen)
+            .is_ok_and(|text| text.contains("[y/N] ") || text.contains("secret: ") && !echoes(child.id()))
     };
-    until("the prompt", asked);
+    until("the prompt", is_prompted);
     keyboard.write_all(typed.as_bytes()).unwrap();
     let status = child.wait().unwrap();
     drop(keyboard);
     (status.success(), fs::read_to_string(&seen).unwrap())
+}
+
+/// Whether the terminal that `script` made for its child echoes what is typed.
+fn echoes(script: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
+    let child = children.split_whitespace().next().expect("script has a child");
+    let terminal = fs::File::open(format!("/proc/{child}/fd/0")).unwrap();
+    let modes = rustix::termios::tcgetattr(terminal).unwrap().local_modes;
+    modes.contains(rustix::termios::LocalModes::ECHO)
 }
 
 #[test]

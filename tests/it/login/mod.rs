@@ -107,7 +107,7 @@ fn eight_at_once_over_all_workers_make_one_login_each_time_that_it_ends() {
 #[test]
 fn a_stream_of_calls_goes_on_while_logins_end() {
     let (bastion, world) = Bastion::serve(
-        ops("scheme.login = { preset = \"ops-token\", send = \"bearer\", life = \"1s\" }"),
+        ops("scheme.login = { preset = \"ops-token\", send = \"bearer\", lifetime = \"1s\" }"),
         Hands { real_time: true, life: Some(Duration::from_secs(4)), ..Hands::default() },
     );
     let until = Instant::now() + Duration::from_millis(3300);

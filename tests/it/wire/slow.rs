@@ -37,7 +37,8 @@ fn a_body_that_drips_is_cut_off() {
 /// Fast enough at every time, and yet not for ever: streamed, or kept until it is whole.
 #[test]
 fn a_body_that_goes_on_and_on_is_cut_off() {
-    let config = CONFIG.replace("body_timeout = \"400ms\"", "body_timeout = \"10s\"\nbody_total = \"600ms\"");
+    let config =
+        CONFIG.replace("body_timeout = \"400ms\"", "body_timeout = \"10s\"\nbody_total_timeout = \"600ms\"");
     for (name, lines, before, after) in [
         ("streamed", "Content-Length: 200000\r\n", "", ""),
         ("kept", "Transfer-Encoding: chunked\r\n", "800\r\n", "\r\n"),

@@ -16,7 +16,7 @@ use crate::tls;
 use crate::transport::{Destination, Endpoint, EndpointState, OutboundSettings};
 
 /// The lifetime of a token if neither the answer nor the file gives one.
-const LIFE: Duration = Duration::from_hours(1);
+const LIFETIME: Duration = Duration::from_hours(1);
 
 /// Compiles the scheme; `None` if something is wrong, which is reported.
 pub(super) fn compile(
@@ -76,6 +76,6 @@ pub(super) fn compile(
             file::Auth::Basic => Auth::Basic,
             file::Auth::Form => Auth::Form,
         },
-        life: settings.life.unwrap_or(LIFE),
+        lifetime: settings.lifetime.unwrap_or(LIFETIME),
     }))))
 }

@@ -13,7 +13,7 @@ use crate::scheme::{Header, Pointer, Scheme, TokenPlacement, TokenSource};
 use crate::target::Target;
 
 /// The lifetime of an access token if neither the answer nor the file gives one.
-const LIFE: Duration = Duration::from_hours(12);
+const LIFETIME: Duration = Duration::from_hours(12);
 
 /// The preset of a product's login.
 #[derive(Default)]
@@ -91,7 +91,7 @@ pub(super) fn compile(
         found,
         carrier: carrier?,
         expires,
-        life: settings.life.unwrap_or(LIFE),
+        lifetime: settings.lifetime.unwrap_or(LIFETIME),
         failed,
         refresh,
     }))))

@@ -56,7 +56,7 @@ fn cut_off_anywhere_everything_still_opens() {
         let again = json(&ground.site.run(&["master-key", "rotate", "--output", "json"]));
         assert_eq!(again["versions"], 4, "{fault:?}");
         ground.opens();
-        assert_eq!(files(ground), ["master.key", "store.db", "store.made"], "{fault:?}");
+        assert_eq!(files(ground), ["master.key", "store.db", "store.marker"], "{fault:?}");
         run.struck
     });
     let (before, after) = (before.into_inner(), after.into_inner());

@@ -242,7 +242,7 @@ fn the_first_change_makes_a_whole_store_or_none() {
         let found = ground.consumers();
         let new = found.iter().any(|name| name == "new");
         assert!(new || !acknowledged(&run), "{fault:?}: {:?}", run.operations);
-        let marked = ground.state().join("store.made").exists();
+        let marked = ground.state().join("store.marker").exists();
         assert!(marked || !new, "{fault:?}: its loss would not be noticed: {:?}", run.operations);
         ground.added("next");
         assert_eq!(ground.consumers().len(), found.len() + 1);
@@ -372,7 +372,7 @@ fn a_change_is_flushed_before_it_is_acknowledged() {
     let begun = shim.run(init.args(["init", "--dir", fresh.to_str().unwrap()]), &fresh, (Kind::Error, 0));
     flushed(&begun.operations);
     let state = fresh.join("state").display().to_string();
-    let named = ["rename master.key", "rename store.db", "create store.made"].map(|named| {
+    let named = ["rename master.key", "rename store.db", "create store.marker"].map(|named| {
         let (how, name) = named.split_once(' ').unwrap();
         let told = format!("{how} {state}/{name}");
         let at = begun.operations.iter().position(|operation| *operation == told).unwrap();

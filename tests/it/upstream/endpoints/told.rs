@@ -31,7 +31,7 @@ fn metric(standin: &Standin, name: &str, value: u8) -> String {
 
 fn told(process: &Process) -> serde_json::Value {
     let answer = process.admin("/readyz");
-    assert_eq!(answer.status, 200, "an upstream that is away is no reason not to be ready");
+    assert_eq!(answer.status, 200, "an upstream that is unreachable is no reason not to be ready");
     answer.json()
 }
 
@@ -47,7 +47,7 @@ fn a_reload_leaves_the_standing_of_what_stays() {
     }
     wait_up(&process, &a, 0);
     wait_up(&process, &b, 1);
-    assert_eq!(told(&process)["away"], serde_json::json!([]));
+    assert_eq!(told(&process)["unreachable"], serde_json::json!([]));
     let said = process.said();
     assert_eq!(said.matches("the endpoint is down").count(), 1, "{said}");
 
@@ -67,7 +67,7 @@ fn a_reload_leaves_the_standing_of_what_stays() {
     site.write(&config(&[&a, &b], never));
     process.signal(Signal::HUP);
     let until = Instant::now() + PATIENCE;
-    while told(&process)["away"] != serde_json::json!(["jms"]) {
+    while told(&process)["unreachable"] != serde_json::json!(["jms"]) {
         assert!(Instant::now() < until, "{}", told(&process));
         // Until the reload has taken effect it is answered by the third.
         process.get("/api/x/");
@@ -108,10 +108,10 @@ fn health_is_asked_for_without_a_credential_and_is_nobodys_call() {
     site.verified();
 }
 
-/// Waits until `/readyz` names the upstream as away, or no longer.
-fn wait_away(process: &Process, away: bool) {
-    let wanted = if away { serde_json::json!(["jms"]) } else { serde_json::json!([]) };
-    until_or(|| told(process)["away"] == wanted, || told(process).to_string());
+/// Waits until `/readyz` names the upstream as unreachable, or no longer.
+fn wait_unreachable(process: &Process, unreachable: bool) {
+    let wanted = if unreachable { serde_json::json!(["jms"]) } else { serde_json::json!([]) };
+    until_or(|| told(process)["unreachable"] == wanted, || told(process).to_string());
 }
 
 #[test]
@@ -122,11 +122,11 @@ fn what_nobody_has_asked_yet_is_told_neither_up_nor_away() {
     let process = site.start();
     let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
     assert!(!metrics.contains("claviger_endpoint_up{"), "{metrics}");
-    assert_eq!(told(&process)["away"], serde_json::json!([]));
+    assert_eq!(told(&process)["unreachable"], serde_json::json!([]));
     // The first call that finds nobody tells it.
     assert_eq!(process.get("/api/x/").status, 502);
     wait_up(&process, &alone, 0);
-    wait_away(&process, true);
+    wait_unreachable(&process, true);
     assert_eq!(process.end().0, Some(0));
 }
 
@@ -137,13 +137,13 @@ fn an_endpoint_alone_is_found_away_and_back_without_a_call() {
     let site = Site::with(alone.address, &config(&[&alone], "health = { interval = \"1s\" }"));
     let process = site.start();
     wait_up(&process, &alone, 0);
-    wait_away(&process, true);
+    wait_unreachable(&process, true);
     alone.revive();
     wait_up(&process, &alone, 1);
-    wait_away(&process, false);
+    wait_unreachable(&process, false);
     alone.kill();
     wait_up(&process, &alone, 0);
-    wait_away(&process, true);
+    wait_unreachable(&process, true);
     let asked = alone.requests().len();
     assert!(asked > 0 && alone.count("GET /api/health/ ") == asked, "{:?}", alone.requests());
     let ready = site.run(&["ready"]);
