@@ -64,6 +64,7 @@
 
 pub mod name;
 pub mod printable;
+pub mod units;
 pub mod origin;
 pub mod secret;
 pub mod scanner;

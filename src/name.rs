@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 
 /// A configured name: `[A-Za-z0-9][A-Za-z0-9._-]*`, at most 64 bytes.
 ///
@@ -34,6 +35,14 @@ impl Name {
     pub fn as_str(&self) -> &str {
         let length = memchr::memchr(0, &self.0).unwrap_or(Self::MAX);
         str::from_utf8(self.0.get(..length).unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
     }
 }
 

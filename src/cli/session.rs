@@ -176,7 +176,7 @@ impl StoreSession {
 
     /// The warning that no grant names this consumer yet; empty if one does.
     pub(super) fn warn_ungranted(&self, consumer: &str) -> String {
-        if self.file.grants.iter().any(|grant| grant.consumer.value == consumer) {
+        if self.file.grants.iter().any(|grant| *grant.consumer.value == *consumer) {
             return String::new();
         }
         format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n")

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::problem::suggest::did_you_mean;
+use crate::name::Name;
 
 /// The objects that the file declares under one heading, such as `[upstreams.…]`.
 ///
 /// An object that could not be read is remembered as declared, so that a reference to it causes no second error.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Declared<T> {
-    objects: BTreeMap<String, Option<T>>,
+    objects: BTreeMap<Name, Option<T>>,
 }
 
 impl<T> Declared<T> {
-    pub(super) fn new(objects: BTreeMap<String, Option<T>>) -> Self {
+    pub(super) fn new(objects: BTreeMap<Name, Option<T>>) -> Self {
         Self { objects }
     }
 
@@ -32,7 +33,7 @@ impl<T> Declared<T> {
     /// The declared name that `name` was most likely meant to be.
     #[must_use]
     pub fn did_you_mean(&self, name: &str) -> Option<&str> {
-        did_you_mean(name, self.objects.keys().map(String::as_str))
+        did_you_mean(name, self.objects.keys().map(Name::as_str))
     }
 
     /// The names that could be read, with their objects, in the order of the names.
@@ -42,7 +43,7 @@ impl<T> Declared<T> {
 
     /// Every declared name, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.objects.keys().map(String::as_str)
+        self.objects.keys().map(Name::as_str)
     }
 
     /// Whether nothing is declared.

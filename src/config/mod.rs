@@ -19,7 +19,8 @@ pub use compile::{
     Admin, CompileInputs, Compiled, Listener, Pack, allowing_rule, denying_rules, read_secret_file,
 };
 pub use declared::Declared;
-pub use file::File;
+pub use decode::{Absent, Row, Shape};
+pub use file::{File, keys};
 pub use problem::suggest::did_you_mean;
 pub use problem::{Level, Problem, Problems};
 pub use span::{Span, Spanned};
@@ -103,11 +104,11 @@ fn read(text: &str, path: &Path) -> (Option<File>, Problems) {
     let base = path.parent().unwrap_or(Path::new(""));
     let (document, whole) = syntax::parse(text, &mut problems);
     let torn = (!whole).then_some(problems.found.len());
-    let context = decode::Context::new(problems, base, torn.is_some());
-    let file = File::read(&context, &document);
+    let context = decode::Context::new(problems, base, &document, torn.is_some());
+    let file = file::read(&context, &document);
     let mut problems = context.into_problems();
     match torn {
-        None => (Some(file), problems),
+        None => (file, problems),
         Some(of_syntax) => {
             problems.forgive_torn(of_syntax);
             (None, problems)

@@ -34,14 +34,23 @@ impl From<Range<usize>> for Span {
     }
 }
 
-/// A value with the place where it was written, so that a later check can point at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A value with the place where it was written, so that a later check can point at it. Two are equal if their values
+/// are, wherever they stand.
+#[derive(Clone, Debug)]
 pub struct Spanned<T> {
     /// The value that was written.
     pub value: T,
     /// The place of the value; [`Span::NOWHERE`] for a default.
     pub span: Span,
 }
+
+impl<T: PartialEq> PartialEq for Spanned<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Spanned<T> {}
 
 impl<T> Spanned<T> {
     /// Pairs a value with its span.

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::file::{
-    Durability, ForwardedFor, Limits, MasterKey, Material, Profile, Reference, Scheme, TrailingSlash,
-};
-use super::{File, Level, Problems, Span, Spanned, parse};
+use super::file::{Limits, MasterKey, Profile, Reference, Scheme};
+use super::{File, Level, Problems, Span, parse};
+use crate::audit::Durability;
+use crate::custody::Kind;
 
 const COMPLETE: &str = include_str!("tests/complete.toml");
 const BROKEN: &str = include_str!("tests/broken.toml");
@@ -47,7 +47,10 @@ fn settings(text: &str) -> Vec<String> {
 #[test]
 fn an_empty_file_is_all_defaults() {
     let file = whole("");
-    assert_eq!(file.state_dir, Spanned::synthetic("/etc/claviger/state".into()));
+    assert_eq!(
+        (file.state_dir.value.to_str(), file.state_dir.span),
+        (Some("/etc/claviger/state"), Span::NOWHERE)
+    );
     assert_eq!(file.workers, 0);
     let listeners: Vec<_> =
         file.listeners.iter().map(|listener| listener.address.value.to_string()).collect();
@@ -56,9 +59,9 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(file.audit.dir.value, Path::new("/etc/claviger/state/audit"));
     assert_eq!((file.audit.durability, file.audit.rotate), (Durability::Sync, 128 << 20));
     let key = MasterKey::File("/etc/claviger/state/master.key".into());
-    assert_eq!(file.custody.master_key, Spanned::synthetic(key));
+    assert_eq!((file.custody.master_key.value, file.custody.master_key.span), (key, Span::NOWHERE));
     assert_eq!(file.custody.store_max_staleness, Duration::from_mins(1));
-    assert_eq!(file.limits, Limits::default());
+    assert_eq!((file.limits.max_body, file.limits.header_timeout), (16 << 20, Duration::from_secs(10)));
     assert!(file.upstreams.is_empty() && file.credentials.is_empty() && file.roles.is_empty());
     assert!(file.routes.is_empty() && file.grants.is_empty() && file.consumers.is_empty());
 }
@@ -88,7 +91,7 @@ fn the_complete_file_says_what_it_says() {
     assert_eq!(file.custody.store_max_staleness, Duration::from_mins(5));
     assert_eq!(
         file.limits,
-        Limits { max_body: 1 << 20, header_timeout: Duration::from_millis(2500), ..Limits::default() }
+        Limits { max_body: 1 << 20, header_timeout: Duration::from_millis(2500), ..whole("").limits }
     );
 
     let grant = file.grants.first().unwrap();
@@ -122,30 +125,26 @@ fn the_complete_file_says_where_it_forwards() {
     let file = whole(COMPLETE);
     let upstream = file.upstreams.find("jumpserver").unwrap();
     assert_eq!(upstream.profile.value, Profile::JumpServer);
-    assert_eq!(upstream.endpoint.value, "https://jms.example.com");
-    assert_eq!(
-        &COMPLETE[upstream.endpoint.span.start..upstream.endpoint.span.end],
-        "\"https://jms.example.com\""
-    );
-    assert_eq!(upstream.trailing_slash, Some(TrailingSlash::Add));
+    let endpoint = upstream.endpoint.as_ref().unwrap();
+    assert_eq!(endpoint.value, "https://jms.example.com");
+    assert_eq!(&COMPLETE[endpoint.span.start..endpoint.span.end], "\"https://jms.example.com\"");
+    assert_eq!(upstream.trailing_slash, Some(true));
     assert_eq!(upstream.link_members.as_ref().unwrap().len(), 2);
-    assert_eq!(upstream.forwarded_for, ForwardedFor::Consumer);
+    assert!(upstream.forwarded_for);
     assert_eq!(upstream.pool_idle, Some(Duration::from_millis(1500)));
-    assert!(!upstream.sign_base_path && upstream.insecure_plaintext.value);
+    assert!(!upstream.sign_base_path && upstream.insecure_plaintext);
     assert!(matches!(&upstream.scheme.value, Scheme::AccessKey(key) if key.headers.is_none()));
     let second = file.upstreams.find("second").unwrap();
-    assert!(
-        second.sign_base_path && second.cookies.is_none() && second.insecure_plaintext.span == Span::NOWHERE
-    );
+    assert!(second.sign_base_path && !second.pass_cookies && !second.insecure_plaintext);
     let Scheme::AccessKey(key) = &second.scheme.value else { unreachable!("another scheme") };
     let headers: Vec<_> = key.headers.as_ref().unwrap().iter().map(|header| header.value.as_str()).collect();
     assert_eq!(headers, ["(request-target)", "accept", "date"]);
 
     let credential = file.credentials.find("jms-prod").unwrap();
-    assert_eq!(credential.name.value, "jms-prod");
-    let Material::AccessKey { id, secret } = &credential.material else { unreachable!("another kind") };
-    assert_eq!(id.value, "75f6e4a4-8f4c-4c3b-9b8a-0f7a3f5e3d2c");
-    assert_eq!(secret.value, Reference::File("/etc/claviger/jms.secret".into()));
+    assert_eq!(credential.name.value.as_str(), "jms-prod");
+    assert_eq!(credential.kind, Kind::AccessKey);
+    assert_eq!(credential.id.as_ref().unwrap().value, "75f6e4a4-8f4c-4c3b-9b8a-0f7a3f5e3d2c");
+    assert_eq!(credential.secret.value, Reference::File("/etc/claviger/jms.secret".into()));
 }
 
 #[test]
@@ -236,8 +235,8 @@ fn several_endpoints_are_read_in_their_order() {
     let (file, problems) = read(text);
     let upstream = file.unwrap().upstreams.find("a").unwrap().clone();
     assert!(!problems.has_errors());
-    let others: Vec<&str> = upstream.others.iter().map(|other| other.value.as_str()).collect();
-    assert_eq!((upstream.endpoint.value.as_str(), others), ("https://a", vec!["https://b", "https://c"]));
+    let urls: Vec<&str> = upstream.urls().map(|url| url.value.as_str()).collect();
+    assert_eq!(urls, ["https://a", "https://b", "https://c"]);
     let both = text.replace("scheme", "endpoint = \"https://d\"\nscheme");
     assert_eq!(settings(&both), ["4:12 `endpoint` and `endpoints` are both given (keep one of them)"]);
     let none = text.replace("\"https://a\", \"https://b\", \"https://c\"", "");

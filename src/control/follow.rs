@@ -390,7 +390,7 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
     compare("listeners", addresses(first) == addresses(now));
     let admin = |file: &File| (file.admin.address.value, file.admin.tls.is_some());
     compare("admin", admin(first) == admin(now));
-    compare("audit", first.audit.settings() == now.audit.settings());
+    compare("audit", first.audit == now.audit);
     changed
 }
 

@@ -81,7 +81,7 @@ def is_own_name(path):
     """Whether the key is a name that the file's author chose: of an upstream, an organisation, or a member of a query."""
     named = ("upstreams", "credentials", "consumers", "roles")
     is_sink = len(path) == 3 and path[:2] == ("audit", "sinks")
-    return is_sink or (len(path) == 2 and path[0] in named) or (len(path) > 1 and path[-2] in ("query", "org_names"))
+    return is_sink or (len(path) == 2 and path[0] in named) or (len(path) > 1 and path[-2] in ("query", "body", "org_names"))
 
 
 EVERYTHING = parsed(everything_set(COMPLETE))

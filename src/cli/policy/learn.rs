@@ -199,7 +199,7 @@ fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) ->
         let grant = file
             .grants
             .iter()
-            .find(|grant| grant.consumer.value == consumer && grant.upstream.value == upstream)?;
+            .find(|grant| *grant.consumer.value == *consumer && *grant.upstream.value == *upstream)?;
         grant.orgs.first().map(|org| org.value.as_str())
     });
     let mut orgs: Vec<(&String, &u64)> = done.orgs.iter().collect();
@@ -212,7 +212,8 @@ fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) ->
 fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> BTreeSet<String> {
     let Some(file) = file else { return BTreeSet::new() };
     let grants = file.grants.iter();
-    let grants = grants.filter(|grant| grant.consumer.value == consumer && grant.upstream.value == upstream);
+    let grants =
+        grants.filter(|grant| *grant.consumer.value == *consumer && *grant.upstream.value == *upstream);
     let granted: BTreeSet<&str> =
         grants.flat_map(|grant| &grant.roles).map(|role| role.value.as_str()).collect();
     let rules = granted.into_iter().flat_map(|role| denying_rules(file, role));

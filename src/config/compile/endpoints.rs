@@ -8,17 +8,14 @@ use http::Uri;
 use rustls::ClientConfig;
 
 use super::upstreams::{Defaults, require_tls};
-use crate::config::file::{self, Profile};
-use crate::config::{Problem, Problems, Spanned};
+use crate::config::file::{self, HEALTH_INTERVAL, Profile};
+use crate::config::{Problem, Problems, Span, Spanned};
 use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::target::Target;
 use crate::tls;
 use crate::transport::{Endpoint, EndpointState, Health, is_allowed};
 use crate::upstream::Upstream;
-
-/// The interval of health checks if the file does not set it.
-const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The endpoints of one upstream.
 pub(super) struct Endpoints {
@@ -49,7 +46,7 @@ impl Endpoints {
     ) -> Option<Self> {
         let mut places: Vec<(&Spanned<String>, Origin, String)> = Vec::new();
         let mut bad = false;
-        for url in std::iter::once(&upstream.endpoint).chain(&upstream.others) {
+        for url in upstream.urls() {
             let Some((origin, base)) = place(upstream, url, problems) else {
                 bad = true;
                 continue;
@@ -71,9 +68,8 @@ impl Endpoints {
         let base = places.first().map(|(_, _, base)| base.clone()).unwrap_or_default();
         let health = health(upstream, &base, problems);
         let tls = authorities(upstream, problems)?;
-        let former = former.and_then(|former| {
-            former.upstreams.iter().find(|held| held.name.as_str() == upstream.name.value)
-        });
+        let former =
+            former.and_then(|former| former.upstreams.iter().find(|known| known.name == upstream.name.value));
         let is_one_of_several = places.len() > 1;
         let is_checked = is_one_of_several && health.is_some();
         let mut endpoints = Vec::with_capacity(places.len());
@@ -133,7 +129,8 @@ fn authorities(upstream: &file::Upstream, problems: &mut Problems) -> Option<Arc
     let ca_file = upstream.ca_file.as_ref();
     let tls = tls::client_config(ca_file.map(|path| path.value.as_path())).map_err(|error| {
         let title = format!("the authority of this upstream cannot be used: {error}");
-        let span = ca_file.map_or(upstream.endpoint.span, |path| path.span);
+        let span = ca_file.map(|path| path.span).or(upstream.urls().next().map(|url| url.span));
+        let span = span.unwrap_or(Span::NOWHERE);
         problems.push(Problem::error(span, title).help(super::AUTHORITY));
     });
     tls.ok()
@@ -167,7 +164,7 @@ fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream
 
 fn health(upstream: &file::Upstream, base: &str, problems: &mut Problems) -> Option<Health> {
     let settings = upstream.health.as_ref();
-    let interval = settings.and_then(|settings| settings.value.interval).unwrap_or(INTERVAL);
+    let interval = settings.map_or(HEALTH_INTERVAL, |settings| settings.value.interval);
     if interval.is_zero() {
         return None;
     }

@@ -14,6 +14,7 @@ use crate::config::{Problem, Problems, Span, Spanned};
 use crate::custody::UnsealedStore;
 use crate::gateway::Snapshot;
 use crate::inbound::{Consumer, Directory, TokenRecord};
+use crate::name::Name;
 use crate::origin::Origin;
 use crate::policy::{Condition, Glob, Grant, PathPattern, Policy, Role, Rule};
 use crate::spelling::NamePattern;
@@ -58,7 +59,6 @@ fn directory(
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut seen: HashMap<[u8; 32], Span> = HashMap::new();
     for (name, consumer) in file.consumers.iter() {
-        let Some(called) = super::name(name) else { continue };
         let mut tokens = Vec::new();
         for digest in &consumer.token_sha256 {
             match seen.insert(digest.value, digest.span) {
@@ -72,7 +72,7 @@ fn directory(
         let consumer = Consumer {
             requests_per_minute: consumer.requests_per_minute,
             concurrency: consumer.concurrency,
-            ..Consumer::new(called)
+            ..Consumer::new(consumer.name.value)
         };
         places.insert(name, entries.len());
         entries.push((consumer, tokens));
@@ -215,7 +215,7 @@ impl GrantCompiler<'_> {
         Some(Grant { upstream, roles, orgs, credential, expires })
     }
 
-    fn role(&mut self, role: &crate::config::Spanned<String>) -> Option<Arc<Role>> {
+    fn role(&mut self, role: &Spanned<String>) -> Option<Arc<Role>> {
         if let Some(found) = self.roles.get(role.value.as_str()) {
             return Some(Arc::clone(found));
         }
@@ -252,7 +252,7 @@ impl GrantCompiler<'_> {
             return Vec::new();
         };
         // claviger sends only the id, never an alias or a declared name.
-        let id = |org: &crate::config::Spanned<String>| pin.id_of(&org.value).into();
+        let id = |org: &Spanned<String>| pin.id_of(&org.value).into();
         if !grant.orgs.is_empty() {
             return grant.orgs.iter().map(id).collect();
         }
@@ -303,8 +303,7 @@ impl GrantCompiler<'_> {
             return None;
         }
         let next = self.upstreams.credentials.len();
-        let (place, bound) =
-            *self.upstreams.credentials.entry(wanted.value.clone()).or_insert((next, upstream));
+        let (place, bound) = *self.upstreams.credentials.entry(wanted.value).or_insert((next, upstream));
         let origins = |place: usize| self.upstreams.compiled.get(place).map(Upstream::origins);
         if let (Some(here), Some(there)) = (origins(upstream), origins(bound))
             && here != there
@@ -323,15 +322,10 @@ impl GrantCompiler<'_> {
     }
 
     /// Reports a credential of a kind that the upstream's scheme cannot use.
-    fn check_credential(
-        &mut self,
-        wanted: &crate::config::Spanned<String>,
-        declared: &file::Upstream,
-        upstream: usize,
-    ) {
+    fn check_credential(&mut self, wanted: &Spanned<Name>, declared: &file::Upstream, upstream: usize) {
         let Some(credential) = self.file.credentials.find(&wanted.value) else { return };
         let Some(upstream) = self.upstreams.compiled.get(upstream) else { return };
-        let (given, fitting) = (credential.material.kind(), upstream.scheme.kind());
+        let (given, fitting) = (credential.kind, upstream.scheme.kind());
         if given != fitting {
             let (scheme, given, fitting) = (upstream.scheme.as_str(), given.as_str(), fitting.as_str());
             let title = format!(
@@ -346,7 +340,7 @@ impl GrantCompiler<'_> {
 
     /// Checks a credential that the file does not declare: the store may hold it for this upstream. If it is missing,
     /// the next change must still take effect.
-    fn in_store(&mut self, stored: &UnsealedStore, wanted: &crate::config::Spanned<String>, upstream: &str) {
+    fn in_store(&mut self, stored: &UnsealedStore, wanted: &Spanned<Name>, upstream: &str) {
         let title = match stored.credential(&wanted.value) {
             None => format!("neither file nor store has a credential `{}`", wanted.value),
             Some(row) if row.upstream != upstream => {

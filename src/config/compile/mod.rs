@@ -15,6 +15,7 @@ pub use role_packs::{Pack, allowing_rule, denying_rules};
 pub use secrets::read_secret_file;
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use rustls::ServerConfig;
 
 use super::file::{self, File};
 use super::{Problem, Problems, Spanned};
-use crate::audit::{CheckpointPolicy, Durability, Retention, Settings};
+use crate::audit::{CheckpointPolicy, Retention, Settings};
 use crate::custody::{Custody, UnsealedStore};
-use crate::framing::{HeadLimits, MAX_HEADERS};
+use crate::framing::HeadLimits;
 use crate::fs::trust::TrustedOwner;
 use crate::gateway::Snapshot;
 use crate::gateway::failure_limiter::FailureLimiter;
@@ -127,10 +128,6 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
         return None;
     }
     let quotas = quotas(file, access.directory.consumers(), former);
-    let durability = match file.audit.durability {
-        file::Durability::Sync => Durability::Sync,
-        file::Durability::Batched => Durability::Batched,
-    };
     let nonces = around.former.as_ref().map(|former| Arc::clone(&former.nonces)).unwrap_or_default();
     let directory = match &around.former {
         Some(former) => access.directory.after(&former.directory),
@@ -162,7 +159,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
         listeners,
         admin,
         journal: Settings {
-            durability,
+            durability: file.audit.durability,
             rotate: file.audit.rotate,
             heads: CheckpointPolicy {
                 events: file.audit.checkpoint_events,
@@ -222,7 +219,7 @@ fn limits(limits: &file::Limits) -> Limits {
         head: HeadLimits {
             target: size(limits.max_target_bytes),
             headers: size(limits.max_header_bytes),
-            lines: count(limits.max_headers).min(MAX_HEADERS),
+            lines: limits.max_headers,
         },
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
@@ -297,7 +294,7 @@ type TlsSettings = fn(&Path, &Secret, Option<&Path>) -> Result<Arc<ServerConfig>
 /// Compiles the admin listener, which shows what only operators should see.
 fn admin(file: &File, problems: &mut Problems) -> Option<Admin> {
     let file::Admin { address, tls, insecure_plaintext, hosts } = &file.admin;
-    if !address.value.ip().to_canonical().is_loopback() && tls.is_none() && !insecure_plaintext.value {
+    if !address.value.ip().to_canonical().is_loopback() && tls.is_none() && !insecure_plaintext {
         let title = "the admin listener speaks plain HTTP, on an address that others can reach";
         let help = format!(
             "write \"127.0.0.1:{}\", or set `tls` in `[admin]`, or `insecure_plaintext = true` if the network \
@@ -310,7 +307,7 @@ fn admin(file: &File, problems: &mut Problems) -> Option<Admin> {
     Some(Admin { tls, hosts: hosts.clone() })
 }
 
-fn routes(file: &File, problems: &mut Problems, places: &HashMap<String, usize>) -> Vec<Route> {
+fn routes(file: &File, problems: &mut Problems, places: &HashMap<Name, usize>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     let mut seen: HashMap<(Option<String>, String), &file::Route> = HashMap::new();
     for route in &file.routes {
@@ -359,13 +356,8 @@ fn prefix(text: &str) -> Option<String> {
 }
 
 /// The problem with a reference to something that the file does not declare.
-fn unknown(what: &str, name: &Spanned<String>, nearest: Option<&str>) -> Problem {
+fn unknown(what: &str, name: &Spanned<impl Display>, nearest: Option<&str>) -> Problem {
     let title = format!("there is no {what} `{}`", name.value);
     let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
     Problem::error(name.span, title).help_if(help)
-}
-
-/// Converts a name that the decoder has accepted.
-fn name(text: &str) -> Option<Name> {
-    Name::parse(text)
 }

@@ -53,9 +53,9 @@ pub(super) fn credentials(
                 .find(upstream.name.as_str())
                 .is_some_and(|declared| declared.profile.value == Profile::JumpServer)
         });
-        let (id, secret) = credential.material.parts();
+        let (id, secret) = (credential.id.as_ref(), &credential.secret);
         let Some(read) = read(secret, problems, (around, keeper)) else { continue };
-        let (kind, key_id) = (credential.material.kind().as_str(), id.map_or("", |id| id.value.as_str()));
+        let (kind, key_id) = (credential.kind.as_str(), id.map_or("", |id| id.value.as_str()));
         let material = match custody::Material::parse(kind, key_id, &read, uuid) {
             Ok(material) => material,
             Err(why) => {
@@ -66,9 +66,9 @@ pub(super) fn credentials(
                 continue;
             }
         };
-        if let (Some((place, _)), Some(upstream), Some(called)) = (used, bound, super::name(name)) {
+        if let (Some((place, _)), Some(upstream)) = (used, bound) {
             let origins = upstream.credential_origins();
-            let credential = Credential::new(called, 1, origins, material);
+            let credential = Credential::new(credential.name.value, 1, origins, material);
             found.push((place, credential.with_start(modified_at(secret))));
         }
     }

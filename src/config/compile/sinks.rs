@@ -19,9 +19,9 @@ pub(super) fn compile(file: &File, problems: &mut Problems, around: &CompileInpu
     }
     super::warn_of_old_certificates(file, problems, around.now);
     let mut plans = Vec::new();
-    for (name, sink) in file.audit.sinks.iter() {
+    for (_, sink) in file.audit.sinks.iter() {
         let kind = kind(file, sink, problems, around);
-        plans.extend(super::name(name).zip(kind).map(|(name, kind)| SinkConfig { name, kind }));
+        plans.extend(kind.map(|kind| SinkConfig { name: sink.name.value, kind }));
     }
     plans
 }

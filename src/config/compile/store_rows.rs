@@ -12,6 +12,7 @@ use crate::custody::{Credential, Kind, Material, UnsealedStore};
 use crate::gateway::Snapshot;
 use crate::gateway::freezes::{FROZEN_CREDENTIAL, Freezes};
 use crate::inbound::{AccessKey, Consumer, Directory, Ended, TokenRecord};
+use crate::name::Name;
 use crate::origin::Origin;
 use crate::secret::Secret;
 use crate::signature::{Algorithm, VerifyingKey};
@@ -28,7 +29,7 @@ pub(super) fn consumers<'a>(
 ) {
     let mut disabled = HashSet::new();
     for row in &rows.consumers {
-        let Some(called) = super::name(&row.name) else { continue };
+        let Some(called) = Name::parse(&row.name) else { continue };
         let place = *places.entry(&row.name).or_insert_with(|| {
             entries.push((Consumer::new(called), Vec::new()));
             entries.len() - 1
@@ -102,9 +103,7 @@ pub(super) fn credentials(
 ) {
     let Some(stored) = stored else { return };
     for (name, (place, upstream)) in &upstreams.credentials {
-        let (Some(called), Some(upstream)) = (super::name(name), upstreams.compiled.get(*upstream)) else {
-            continue;
-        };
+        let Some(upstream) = upstreams.compiled.get(*upstream) else { continue };
         if file.credentials.declares(name) {
             continue;
         }
@@ -114,13 +113,13 @@ pub(super) fn credentials(
             .find(upstream.name.as_str())
             .is_some_and(|declared| declared.profile.value == Profile::JumpServer);
         let found = available(stored, name, upstream).and_then(|row| {
-            let Some(opened) = stored.opened.get(name) else {
+            let Some(opened) = stored.opened.get(name.as_str()) else {
                 return reuse(stored, former, name, &origins)
                     .ok_or("the credential has no version that can be used");
             };
             Material::parse(&row.kind, &opened.id, &opened.secret, uuid)
                 .map(|material| {
-                    Credential::new(called, opened.version, origins.clone(), material)
+                    Credential::new(*name, opened.version, origins.clone(), material)
                         .with_start(Some(time(opened.created)))
                 })
                 .map_err(|_| "the credential's material is ill-formed")
@@ -129,7 +128,7 @@ pub(super) fn credentials(
             Ok(credential) => (*place, credential.of_store()),
             Err(why) => {
                 freezes.credentials.entry(*place).or_insert(why);
-                (*place, Credential::new_unavailable(called, origins).of_store())
+                (*place, Credential::new_unavailable(*name, origins).of_store())
             }
         });
     }
@@ -177,10 +176,10 @@ pub(super) fn freezes(
     for frozen in stored.iter().flat_map(|stored| &stored.rows.frozen) {
         match frozen {
             FreezeTarget::Gateway => freezes.gateway = true,
-            FreezeTarget::Upstream(name) => freezes.upstreams.extend(upstreams.places.get(name)),
+            FreezeTarget::Upstream(name) => freezes.upstreams.extend(upstreams.places.get(name.as_str())),
             FreezeTarget::Consumer(name) => freezes.consumers.extend(directory.place(name)),
             FreezeTarget::Credential(name) => {
-                let place = upstreams.credentials.get(name).map(|(place, _)| *place);
+                let place = upstreams.credentials.get(name.as_str()).map(|(place, _)| *place);
                 freezes.credentials.extend(place.map(|place| (place, FROZEN_CREDENTIAL)));
             }
         }

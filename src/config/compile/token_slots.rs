@@ -34,8 +34,7 @@ pub(super) fn slots(
         }
         let kept = former.and_then(|former| {
             let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
-            let (at, before) =
-                former.custody.iter().enumerate().find(|(_, held)| held.name.as_str() == name)?;
+            let (at, before) = former.custody.iter().enumerate().find(|(_, held)| held.name == *name)?;
             let is_same_login = held.origins() == upstream.origins()
                 && held.first.settings.base == upstream.first.settings.base
                 && held.scheme.same_token_source(&upstream.scheme)

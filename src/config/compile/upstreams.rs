@@ -7,9 +7,10 @@ use http::{HeaderName, HeaderValue};
 
 use super::endpoints::Endpoints;
 use super::schemes;
-use crate::config::file::{self, Cookies, File, ForwardedFor, Profile, TrailingSlash};
+use crate::config::file::{self, File, Profile};
 use crate::config::{Problem, Problems, Span};
 use crate::gateway::Snapshot;
+use crate::name::Name;
 use crate::origin::Origin;
 use crate::policy::{Glob, OrgPin, PathPattern};
 use crate::scheme::Scheme;
@@ -46,10 +47,10 @@ const JUMPSERVER_SLASHLESS: &[&str] = &[
 pub(super) struct Upstreams {
     pub(super) compiled: Vec<Upstream>,
     /// From the name of an upstream to its index in `compiled`.
-    pub(super) places: HashMap<String, usize>,
+    pub(super) places: HashMap<Name, usize>,
     pub(super) plaintext: Vec<String>,
     /// From the name of a credential to its index, and the index of the upstream that it is bound to.
-    pub(super) credentials: HashMap<String, (usize, usize)>,
+    pub(super) credentials: HashMap<Name, (usize, usize)>,
 }
 
 /// The defaults of a product, which the file can override.
@@ -133,15 +134,15 @@ pub(super) fn compile(
             ),
         };
         let (org, slashless) = (org_pin(upstream, problems), slashless(upstream, problems));
-        if let (Some(endpoints), Some(scheme), Some(called)) = (endpoints, scheme, super::name(name)) {
+        if let (Some(endpoints), Some(scheme)) = (endpoints, scheme) {
             let request_headers = request_headers(upstream, &scheme, problems);
-            let made = assemble(called, upstream, endpoints, scheme);
+            let made = assemble(upstream, endpoints, scheme);
             let compiled = Upstream { request_headers, org, slashless, ..made };
             let elsewhere = compiled.scheme.token_endpoint().map(|elsewhere| &elsewhere.origin);
             if compiled.origins().iter().chain(elsewhere).any(is_plaintext) {
                 upstreams.plaintext.push(name.to_owned());
             }
-            upstreams.places.insert(name.to_owned(), upstreams.compiled.len());
+            upstreams.places.insert(upstream.name.value, upstreams.compiled.len());
             upstreams.compiled.push(compiled);
         }
     }
@@ -184,7 +185,6 @@ fn org_pin(upstream: &file::Upstream, problems: &mut Problems) -> Option<OrgPin>
 }
 
 fn assemble(
-    name: crate::name::Name,
     upstream: &file::Upstream,
     Endpoints { first, others, base, health }: Endpoints,
     scheme: Scheme,
@@ -200,20 +200,20 @@ fn assemble(
         sign_base_path: upstream.sign_base_path,
         org_header: defaults.org.as_ref().map(|pin| pin.header.clone()),
         accept: HeaderValue::from_static(defaults.accept),
-        forwarded_for: upstream.forwarded_for == ForwardedFor::Consumer,
+        forwarded_for: upstream.forwarded_for,
         scheme: HeaderValue::from_static(if origin.tls { "https" } else { "http" }),
     };
     let origins = std::iter::once(&first).chain(&others).map(|endpoint| endpoint.origin.clone()).collect();
     let destination = |endpoint: Endpoint| Destination { settings: settings(&endpoint.origin), endpoint };
     Upstream {
-        name,
+        name: upstream.name.value,
         first: destination(first),
         others: others.into_iter().map(destination).collect(),
         request_headers: RequestHeaders::default(),
         health,
         org: defaults.org,
         slashless: Vec::new(),
-        trailing_slash: upstream.trailing_slash.map_or(defaults.slash, |slash| slash == TrailingSlash::Add),
+        trailing_slash: upstream.trailing_slash.unwrap_or(defaults.slash),
         repeat_after_401: upstream.repeat_after_401.unwrap_or(defaults.repeat_after_401),
         links: LinkRewriter { members, origins, base },
         scheme,
@@ -241,7 +241,7 @@ fn request_headers(upstream: &file::Upstream, scheme: &Scheme, problems: &mut Pr
     RequestHeaders {
         of_profile: defaults.client_headers,
         added: upstream.pass_headers.iter().map(|name| Glob::new(&name.value.to_ascii_lowercase())).collect(),
-        cookies: upstream.cookies == Some(Cookies::Pass),
+        cookies: upstream.pass_cookies,
         withheld_cookies: pinned.into_iter().chain(scheme.cookies()).collect(),
         credential: Some(credential),
         range_paths: scheme.is_reusable().then_some(range_paths),
@@ -258,7 +258,7 @@ pub(super) fn require_tls(
     (origin, span): (&Origin, Span),
     problems: &mut Problems,
 ) {
-    if is_plaintext(origin) && !upstream.insecure_plaintext.value {
+    if is_plaintext(origin) && !upstream.insecure_plaintext {
         let title = "the credential and every answer would cross the network in clear";
         let help =
             "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";

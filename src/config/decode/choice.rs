@@ -1,108 +1,85 @@
-//! Reads values from closed sets: one of several words, or one of several tagged tables.
+//! Reads values from closed sets: one of several words, or one of several tagged values.
 
-use super::{Node, Read, Table};
+use super::node::Node;
+use super::reader::Reader;
+use super::shape::{Absent, Row, Shape};
+use super::table::Table;
 use crate::config::problem::Problem;
 use crate::config::problem::suggest::did_you_mean;
-use crate::config::span::{Span, Spanned};
+use crate::config::span::Span;
 
 /// Reads one of several words.
-pub(in crate::config) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Node<'_>) -> Read<T> {
-    move |node| {
-        let list = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+pub(in crate::config) fn word<T: Copy + PartialEq + 'static>(
+    words: &'static [(&'static str, T)],
+) -> Reader<T> {
+    let list = || words.iter().map(|(word, _)| *word);
+    let quoted = list().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let read = move |node: &Node<'_>| {
         let Some(text) = node.value().as_str() else {
-            return Err(node.report_type(&format!("one of {}", quote_list(&list()))));
+            return Err(node.report_type(&format!("one of {quoted}")));
         };
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
-        let title = format!("{} cannot be \"{}\"", node.subject(), text.escape_debug());
         let help = match did_you_mean(text, list()) {
             Some(guess) => format!("did you mean \"{guess}\"?"),
-            None => format!("it is one of {}", quote_list(&list())),
+            None => format!("it is one of {quoted}"),
         };
-        Err(node.report(Problem::error(node.span(), title).help(help)))
-    }
+        Err(node.report(node.problem(&format!("cannot be \"{}\"", text.escape_debug())).help(help)))
+    };
+    Reader::new(Shape::Words(list().collect()), read).written(|value| {
+        let word = words.iter().find(|(_, known)| known == value);
+        word.map(|(word, _)| format!("\"{word}\"")).unwrap_or_default()
+    })
 }
 
-/// A set of tags, each a key with a table or value of its own, exactly one of which is given.
-pub(in crate::config) struct Tags {
-    /// What the tag chooses, as in `scheme`.
-    pub(in crate::config) noun: &'static str,
-    /// Every tag that the file format knows.
-    pub(in crate::config) known: &'static [&'static str],
-    /// The tags that this version implements.
-    pub(in crate::config) available: &'static [&'static str],
-}
+/// A key that chooses one of several values: the key, its description, and the reader of its value.
+pub(in crate::config) type Tag<T> = (&'static str, &'static str, Reader<T>);
 
-impl Tags {
-    /// Reads the one tag, and returns it with its value.
-    pub(in crate::config) fn read<'a>(&self, node: &Node<'a>) -> Read<(&'static str, Node<'a>)> {
+/// Reads a table with exactly one of several keys; `noun` names what the key chooses, as in `scheme`.
+pub(in crate::config) fn one_of<T: 'static>(noun: &'static str, tags: Vec<Tag<T>>) -> Reader<T> {
+    let row = |(key, about, reader): &Tag<T>| Row {
+        key,
+        about,
+        shape: reader.shape.clone(),
+        absent: Absent::Nothing,
+    };
+    let shape = Shape::OneOf(tags.iter().map(row).collect());
+    Reader::new(shape, move |node| {
+        let known = || tags.iter().map(|(tag, ..)| *tag);
+        let list = || known().collect::<Vec<_>>().join(", ");
         if node.value().as_str().is_some() {
-            let problem =
-                Problem::error(node.span(), format!("{} must be a table, found a string", node.subject()));
-            let help = self.available.first().map(|tag| format!("write it as in `{{ {tag} = … }}`"));
-            return Err(node.report(problem.help_if(help)));
+            let help = known().next().map(|tag| format!("write it as in `{{ {tag} = … }}`"));
+            return Err(node.report(node.problem("must be a table, found a string").help_if(help)));
         }
-        let table = Table::of(node)?;
-        let mut keys: Vec<_> = table.keys.iter().collect();
-        keys.sort_by_key(|(key, _)| key.span().start);
-        let mut found: Vec<(&'static str, Span, Node<'a>)> = Vec::new();
+        let mut found: Vec<(Span, Node<'_>, &Reader<T>)> = Vec::new();
         let mut reported = None;
-        for (key, value) in keys {
-            let span = Span::from(key.span());
-            if let Some(tag) = self.known.iter().find(|tag| **tag == key.get_ref().as_ref()) {
-                found.push((tag, span, table.child(tag, value)));
-            } else {
-                node.context.hide(value);
-                reported = Some(node.report(self.unknown(key.get_ref(), span)));
+        for (key, value) in Table::of(node)?.entries() {
+            let (span, key) = (Span::from(key.span()), key.get_ref().as_ref());
+            if let Some((_, _, reader)) = tags.iter().find(|(tag, ..)| *tag == key) {
+                found.push((span, value, reader));
+                continue;
+            }
+            value.hide();
+            let help = match did_you_mean(key, known()) {
+                Some(guess) => format!("did you mean `{guess}`?"),
+                None => format!("it is one of {}", list()),
+            };
+            let title = format!("unknown {noun} `{}`", key.escape_debug());
+            reported = Some(node.report(Problem::error(span, title).help(help)));
+        }
+        match (found.as_slice(), reported) {
+            ([(_, value, reader)], _) => reader.read(value),
+            ([(first, ..), .., (second, ..)], _) => {
+                let problem = Problem::error(*second, format!("more than one {noun} is given"));
+                Err(node.report(problem.help("keep one of them").related(*first, "the first is here")))
+            }
+            ([], Some(reported)) => Err(reported),
+            ([], None) => {
+                let problem =
+                    Problem::error(node.span(), format!("no {noun} is given in {}", node.subject()));
+                Err(node.report(problem.help(format!("it is one of {}", list()))))
             }
         }
-        match (found.len(), reported, found.pop()) {
-            (1, _, Some((tag, span, inner))) => self.check(tag, span, node).map(|()| (tag, inner)),
-            (_, _, Some((_, second, _))) => Err(node.report(self.several(&found, second))),
-            (_, Some(reported), None) => Err(reported),
-            (_, None, None) => Err(node.report(
-                Problem::error(node.span(), format!("no {} is given in {}", self.noun, node.subject()))
-                    .help(format!("it is one of {}", self.available.join(", "))),
-            )),
-        }
-    }
-
-    fn check(&self, tag: &'static str, span: Span, node: &Node<'_>) -> Read<()> {
-        if self.available.contains(&tag) {
-            return Ok(());
-        }
-        let title = format!("{} \"{tag}\" is not available in this version", self.noun);
-        let help = format!("available: {}", self.available.join(", "));
-        node.hide();
-        Err(node.report(Problem::error(span, title).help(help)))
-    }
-
-    fn unknown(&self, key: &str, span: Span) -> Problem {
-        let help = match did_you_mean(key, self.known.iter().copied()) {
-            Some(guess) => format!("did you mean `{guess}`?"),
-            None => format!("it is one of {}", self.available.join(", ")),
-        };
-        Problem::error(span, format!("unknown {} `{}`", self.noun, key.escape_debug())).help(help)
-    }
-
-    fn several(&self, before: &[(&'static str, Span, Node<'_>)], second: Span) -> Problem {
-        let problem =
-            Problem::error(second, format!("more than one {} is given", self.noun)).help("keep one of them");
-        match before.first() {
-            Some((_, first, _)) => problem.related(*first, "the first is here"),
-            None => problem,
-        }
-    }
-}
-
-/// Reads a value, and attaches the span of the tag that chose it.
-pub(in crate::config) fn located<'a, T>(
-    read: impl Fn(&Node<'a>) -> Read<T>,
-) -> impl Fn(&Node<'a>) -> Read<Spanned<T>> {
-    move |node| read(node).map(|value| node.at(value))
-}
-
-fn quote_list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+    })
 }

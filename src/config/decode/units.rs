@@ -3,166 +3,58 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::node::{Node, Read};
+use super::reader::Reader;
 use super::scalar::value;
-use super::{Node, Read};
-use crate::config::problem::Problem;
+use super::shape::Shape;
+use crate::units::{format_duration, format_size, parse_duration, parse_size};
 
 /// Reads a size in bytes: a plain integer, or a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`.
-pub(in crate::config) fn size(range: RangeInclusive<u64>) -> impl Fn(&Node<'_>) -> Read<u64> {
-    move |node| {
+pub(in crate::config) fn size(range: RangeInclusive<u64>) -> Reader<u64> {
+    Reader::new(Shape::Size, move |node| {
         let read = match (node.value().as_integer(), node.value().as_str()) {
             (Some(plain), _) => value(plain).and_then(|plain| u64::try_from(plain).ok()),
             (_, Some(text)) => parse_size(text),
             (None, None) => return Err(node.report_type("a size, as in \"16MiB\"")),
         };
         let read = read.ok_or_else(|| {
-            let problem = Problem::error(node.span(), format!("{} is not a size", node.subject()));
-            node.report(problem.help("write a whole number and B, KiB, MiB or GiB, as in \"16MiB\""))
+            let help = "write a whole number and B, KiB, MiB or GiB, as in \"16MiB\"";
+            node.report(node.problem("is not a size").help(help))
         })?;
-        let bounds = || format!("from {} to {}", show_size(*range.start()), show_size(*range.end()));
-        if range.contains(&read) {
-            Ok(read)
-        } else {
-            Err(node.refuse(format!("{} must be {}, found {}", node.subject(), bounds(), show_size(read))))
-        }
-    }
+        within(node, &range, read, format_size)
+    })
+    .written(|size| format!("\"{}\"", format_size(*size)))
 }
 
 /// Reads a duration: a number with `ms`, `s`, `m`, `h` or `d` (24 hours).
-pub(in crate::config) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node<'_>) -> Read<Duration> {
-    move |node| {
-        let unreadable = |help: String| {
-            let title =
-                format!("{} must be a duration, as in \"10s\", found {}", node.subject(), node.kind());
-            node.report(Problem::error(node.span(), title).help(help))
-        };
+pub(in crate::config) fn duration(range: RangeInclusive<Duration>) -> Reader<Duration> {
+    Reader::new(Shape::Text(r"^[0-9]+(\.[0-9]{1,9})?(ms|s|m|h|d)$"), move |node| {
         if let Some(plain) = node.value().as_integer() {
-            return Err(unreadable(format!("say which unit: \"{plain}s\" or \"{plain}ms\"")));
+            let problem = node.problem("must be a duration, as in \"10s\", found an integer");
+            return Err(node.report(problem.help(format!("say which unit: \"{plain}s\" or \"{plain}ms\""))));
         }
         let Some(text) = node.value().as_str() else {
             return Err(node.report_type("a duration, as in \"10s\""));
         };
-        let Some(read) = parse_duration(text) else {
-            let problem = Problem::error(node.span(), format!("{} is not a duration", node.subject()));
-            return Err(
-                node.report(problem.help("write a number and ms, s, m, h or d, as in \"250ms\" or \"1.5s\""))
-            );
-        };
-        if range.contains(&read) {
-            return Ok(read);
-        }
-        let (least, most) = (range.start(), range.end());
-        let (least, most, read) = (show_duration(*least), show_duration(*most), show_duration(read));
-        Err(node.refuse(format!("{} must be from {least} to {most}, found {read}", node.subject())))
+        let read = parse_duration(text).ok_or_else(|| {
+            let help = "write a number and ms, s, m, h or d, as in \"250ms\" or \"1.5s\"";
+            node.report(node.problem("is not a duration").help(help))
+        })?;
+        within(node, &range, read, format_duration)
+    })
+    .written(|duration| format!("\"{}\"", format_duration(*duration)))
+}
+
+/// Refuses a value outside of the range.
+fn within<T: PartialOrd + Copy>(
+    node: &Node<'_>,
+    range: &RangeInclusive<T>,
+    value: T,
+    format: fn(T) -> String,
+) -> Read<T> {
+    if range.contains(&value) {
+        return Ok(value);
     }
-}
-
-const UNITS: [(&str, u32); 5] = [("B", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-
-fn parse_size(text: &str) -> Option<u64> {
-    let (number, unit) = split_unit(text, |letter| letter.is_ascii_digit())?;
-    let (_, shift) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-fn show_size(bytes: u64) -> String {
-    let (unit, shift) = UNITS
-        .into_iter()
-        .rev()
-        .find(|(_, shift)| bytes >= (1 << shift) && bytes.is_multiple_of(1 << shift))
-        .unwrap_or(("B", 0));
-    format!("{}{unit}", bytes >> shift)
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(text, |letter| letter.is_ascii_digit() || letter == '.')?;
-    let unit: u128 = match unit {
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "d" => 86_400_000_000_000,
-        _ => return None,
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let places = u32::try_from(fraction.len()).ok().filter(|places| (1..=9).contains(places))?;
-    let whole = u128::from(whole.parse::<u64>().ok()?) * unit;
-    let fraction = u128::from(fraction.parse::<u64>().ok()?) * unit / 10_u128.pow(places);
-    u64::try_from(whole + fraction).ok().map(Duration::from_nanos)
-}
-
-fn show_duration(duration: Duration) -> String {
-    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-    let milliseconds = duration.as_millis();
-    match units.into_iter().find(|(_, unit)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
-        Some((name, unit)) => format!("{}{name}", milliseconds / unit),
-        None => "0s".to_owned(),
-    }
-}
-
-fn split_unit(text: &str, numeric: impl Fn(char) -> bool) -> Option<(&str, &str)> {
-    let unit = text.find(|letter| !numeric(letter))?;
-    text.split_at_checked(unit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("512B", Some(512)),
-            ("32KiB", Some(32 << 10)),
-            ("16MiB", Some(16 << 20)),
-            ("1TiB", Some(1 << 40)),
-            ("16", None),
-            ("16MB", None),
-            ("16 MiB", None),
-            ("1.5MiB", None),
-            ("-1B", None),
-            ("MiB", None),
-            ("", None),
-            ("99999999999999999999B", None),
-            ("99999999999TiB", None),
-        ] {
-            assert_eq!(parse_size(text), bytes, "{text}");
-        }
-        for (bytes, text) in
-            [(0, "0B"), (1000, "1000B"), (1024, "1KiB"), (16 << 20, "16MiB"), (3 << 30, "3GiB")]
-        {
-            assert_eq!(show_size(bytes), text);
-        }
-    }
-
-    #[test]
-    fn durations() {
-        for (milliseconds, text) in
-            [(0, "0s"), (1, "1ms"), (1_500, "1500ms"), (90_000, "90s"), (86_400_000, "24h")]
-        {
-            assert_eq!(show_duration(Duration::from_millis(milliseconds)), text);
-        }
-        for (text, milliseconds) in [
-            ("10s", Some(10_000)),
-            ("1.5s", Some(1_500)),
-            ("250ms", Some(250)),
-            ("2m", Some(120_000)),
-            ("1h", Some(3_600_000)),
-            ("0.25h", Some(900_000)),
-            ("0s", Some(0)),
-            ("10", None),
-            ("s", None),
-            (".5s", None),
-            ("1.s", None),
-            ("1.2.3s", None),
-            ("1.0000000001s", None),
-            ("1.5d", Some(129_600_000)),
-            ("1w", None),
-            ("-1s", None),
-            ("1 s", None),
-            ("18446744073709551615h", None),
-        ] {
-            assert_eq!(parse_duration(text), milliseconds.map(Duration::from_millis), "{text}");
-        }
-    }
+    let [least, most, found] = [*range.start(), *range.end(), value].map(format);
+    Err(node.refuse(&format!("must be from {least} to {most}, found {found}")))
 }

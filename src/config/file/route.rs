@@ -1,41 +1,27 @@
 //! `[[routes]]`: which upstream a call is for.
 
 use crate::config::Spanned;
-use crate::config::decode::text::{line, name, visible};
-use crate::config::decode::{Node, Read, Table};
-use crate::config::problem::Problem;
+use crate::config::decode::{Shape, line, name, optional, place, required, section, visible};
 use crate::config::span::Span;
+use crate::name::Name;
 
-/// The route of calls to an upstream.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The place of the route in the text.
-    pub span: Span,
-    /// The host that the call must name; absent for any host.
-    pub host: Option<Spanned<String>>,
-    /// The prefix of the call's path; it starts with `/`.
-    pub prefix: Spanned<String>,
-    /// The name of the upstream.
-    pub upstream: Spanned<String>,
-}
-
-impl Route {
-    pub(super) fn read(node: &Node<'_>) -> Read<Self> {
-        let mut table = Table::of(node)?;
-        let host = table.optional("host", visible);
-        let prefix = table.required("prefix", read_prefix);
-        let upstream = table.required("upstream", name);
-        let span = table.span();
-        table.finish();
-        Ok(Self { span, host: host?, prefix: prefix?, upstream: upstream? })
+section! {
+    /// The route of calls to an upstream.
+    pub struct Route {
+        /// The place of the route in the text.
+        span: Span = place(),
+        /// The host name that calls must name; by default any.
+        host: Option<Spanned<String>> = optional(visible()),
+        /// The beginning of the path, in whole segments; removed before the upstream sees the path.
+        prefix: Spanned<String> = required(
+            line().of_shape(Shape::Text(r"^/[^\u0000-\u001f\u007f-\u009f]*$")).then(|node, prefix| {
+                if prefix.value.starts_with('/') {
+                    return Ok(prefix);
+                }
+                Err(node.report(node.problem("must start with `/`").help("write \"/\" for every path")))
+            })
+        ),
+        /// The name of the upstream.
+        upstream: Spanned<Name> = required(name()),
     }
-}
-
-fn read_prefix(node: &Node<'_>) -> Read<Spanned<String>> {
-    let prefix = line(node)?;
-    if prefix.value.starts_with('/') {
-        return Ok(prefix);
-    }
-    let title = format!("{} must start with `/`", node.subject());
-    Err(node.report(Problem::error(node.span(), title).help("write \"/\" for every path")))
 }

@@ -1,6 +1,7 @@
 //! The documents, the shipped configurations and the sources are as they say.
 
 mod configs;
+mod keys;
 mod proofs;
 mod readme;
 mod suite;

@@ -9,14 +9,10 @@ use crate::config::compile::upstreams::require_tls;
 use crate::config::file::{self, Profile};
 use crate::config::{Problem, Problems};
 use crate::origin::Origin;
-use crate::scheme::issued::client_credentials::Auth;
 use crate::scheme::{ClientCredentials, Scheme, TokenSource};
 use crate::target::Target;
 use crate::tls;
 use crate::transport::{Destination, Endpoint, EndpointState, OutboundSettings};
-
-/// The lifetime of a token if neither the answer nor the file gives one.
-const LIFETIME: Duration = Duration::from_hours(1);
 
 /// Compiles the scheme; `None` if something is wrong, which is reported.
 pub(super) fn compile(
@@ -72,10 +68,7 @@ pub(super) fn compile(
         destination: Destination { endpoint, settings: outbound },
         target,
         scope: scope.map(str::to_owned),
-        auth: match settings.auth {
-            file::Auth::Basic => Auth::Basic,
-            file::Auth::Form => Auth::Form,
-        },
-        lifetime: settings.lifetime.unwrap_or(LIFETIME),
+        auth: settings.auth,
+        lifetime: settings.lifetime,
     }))))
 }

@@ -1,19 +1,15 @@
 //! Compiles `scheme.login`: the preset of a product's login, and what the file sets instead.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 use serde_json::Value;
 
-use crate::config::file::{self, Body, Cookies, Preset, Profile};
+use crate::config::file::{self, Preset, Profile};
 use crate::config::{Problem, Problems, Span, Spanned};
-use crate::scheme::issued::login::{FailureMarker, Form, Login, Refresh, TokenLocation};
+use crate::scheme::issued::login::{FailureMarker, Login, Refresh, TokenLocation};
 use crate::scheme::{Header, Pointer, Scheme, TokenPlacement, TokenSource};
 use crate::target::Target;
-
-/// The lifetime of an access token if neither the answer nor the file gives one.
-const LIFETIME: Duration = Duration::from_hours(12);
 
 /// The preset of a product's login.
 #[derive(Default)]
@@ -71,27 +67,21 @@ pub(super) fn compile(
     let refresh = settings.refresh.as_ref().and_then(|refresh| reading.refresh(refresh));
     let found = found?;
     let carrier = reading.token_placement(settings.send.as_ref(), &found, &known);
-    if matches!(carrier, Some(TokenPlacement::Cookie(_))) && upstream.cookies == Some(Cookies::Pass) {
+    if matches!(carrier, Some(TokenPlacement::Cookie(_))) && upstream.pass_cookies {
         let title = "the login's cookie would be passed on to whoever calls";
         let help = "leave out `cookies = \"pass\"` on this upstream";
         let span = settings.send.as_ref().map_or(reading.span, |send| send.span);
         reading.problems.push(Problem::error(span, title).help(help));
     }
-    let named = |name: &Option<Spanned<String>>, usual: &str| {
-        name.as_ref().map_or_else(|| usual.to_owned(), |name| name.value.clone())
-    };
     Some(Scheme::Issued(TokenSource::Login(Arc::new(Login {
         path: path?,
-        form: match settings.body {
-            None | Some(Body::Json) => Form::Json,
-            Some(Body::Form) => Form::Urlencoded,
-        },
-        username: named(&settings.username, "username"),
-        password: named(&settings.password, "password"),
+        form: settings.body,
+        username: settings.username.value.clone(),
+        password: settings.password.value.clone(),
         found,
         carrier: carrier?,
         expires,
-        lifetime: settings.lifetime.unwrap_or(LIFETIME),
+        lifetime: settings.lifetime,
         failed,
         refresh,
     }))))
@@ -198,10 +188,8 @@ impl LoginCompiler<'_> {
     }
 
     fn refresh(&mut self, given: &file::Refresh) -> Option<Refresh> {
-        const USUAL: &str = "refresh_token";
         let path = self.path(Some(&given.path), None);
-        let token = self.pointer(given.token.as_ref(), Some("/refresh_token"))?;
-        let member = given.member.as_ref().map_or_else(|| USUAL.to_owned(), |member| member.value.clone());
-        Some(Refresh { path: path?, token, member })
+        let token = self.pointer(Some(&given.token), None)?;
+        Some(Refresh { path: path?, token, member: given.member.value.clone() })
     }
 }

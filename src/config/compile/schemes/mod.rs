@@ -22,7 +22,7 @@ pub(super) fn compile(
 ) -> Option<Scheme> {
     match &upstream.scheme.value {
         file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
-        file::Scheme::Header { name } => match Header::new(&name.value) {
+        file::Scheme::Header(file::Header { name }) => match Header::new(&name.value) {
             Ok(header) => Some(Scheme::Secret(TokenPlacement::Header(header))),
             Err(title) => {
                 let help = "write the header that the product documents for its keys: \"x-api-key\"";
@@ -45,7 +45,8 @@ fn access_key(
     settings: &file::AccessKey,
     problems: &mut Problems,
 ) -> Option<Scheme> {
-    if let Some(algorithm) = settings.algorithm.as_ref().filter(|given| given.value != "hmac-sha256") {
+    let algorithm = &settings.algorithm;
+    if algorithm.value != "hmac-sha256" {
         let title = format!("the algorithm `{}` is not one that JumpServer verifies", algorithm.value);
         problems.push(Problem::error(algorithm.span, title).help("write \"hmac-sha256\", or leave it out"));
     }
