@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderValue;
 use jiff::Timestamp;
 
+use crate::units::parse_duration;
+
 /// Gives the time of day. Durations are measured with `Instant`, never with this trait.
 pub trait Clock: Send + Sync {
     /// The present time.
@@ -69,6 +71,17 @@ pub fn http_date(time: SystemTime) -> HeaderValue {
         }
         value.clone()
     })
+}
+
+/// Parses a time, or a duration before the present time.
+///
+/// # Errors
+/// What is wrong, if the text is neither.
+pub fn parse_past_time(text: &str) -> Result<Timestamp, String> {
+    let then = || Timestamp::try_from(SystemClock.now().checked_sub(parse_duration(text)?)?).ok();
+    let wrong =
+        || format!("`{text}` is neither a time such as 2027-01-01T00:00:00Z nor a duration such as 30d");
+    text.parse().ok().or_else(then).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 /// change.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, |character| !matches!(character, '\n' | '\t') && is_deceptive(character))
+    escape_chars(text, |character| !matches!(character, '\n' | '\t') && is_deceptive(character))
 }
 
 /// Escapes a value that is part of one line, including its line feeds and tabs.
 #[must_use]
 pub fn printable_value(text: &str) -> Cow<'_, str> {
-    escape(text, is_deceptive)
+    escape_chars(text, is_deceptive)
 }
 
 /// Whether a character affects a terminal or misleads its reader, rather than only being displayed.
@@ -33,7 +33,8 @@ fn is_deceptive(character: char) -> bool {
         )
 }
 
-fn escape(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
+/// Escapes the characters for which `bad` is true as `\uNNNN`, as JSON does.
+pub(crate) fn escape_chars(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&bad) {
         return Cow::Borrowed(text);
     }

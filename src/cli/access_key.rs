@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Output;
 use super::session::{ChangeFlags, IssueArgs, StoreSession, sealing_key};
 use super::table::table;
-use super::time::{parse_duration, shown_or_dash, state};
+use super::time::{parse_seconds, shown_or_dash, state};
 use crate::custody::seal_access_key;
 use crate::inbound::token;
 use crate::signature::Algorithm;
@@ -92,7 +92,7 @@ pub(in crate::cli) fn run(config: &Path, verb: &Command, output: Output) -> anyh
 }
 
 fn window_of(text: &str) -> anyhow::Result<Seconds> {
-    match parse_duration(text) {
+    match parse_seconds(text) {
         Some(window) if (1..=LONGEST).contains(&window) => Ok(window),
         Some(_) | None => bail!("`{text}` is no window: a span as 30s or 5m, an hour at most"),
     }

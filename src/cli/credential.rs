@@ -10,7 +10,7 @@ use super::Output;
 use super::secret_input::{SecretArgs, material};
 use super::session::{ChangeFlags, StoreSession, confirm, parse_name, sealing_key};
 use super::table::table;
-use super::time::{parse_duration, shown_or_dash};
+use super::time::{parse_seconds, shown_or_dash};
 use super::usage::{self, Used};
 use crate::custody::seal_version;
 use crate::secret::Secret;
@@ -99,8 +99,7 @@ pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow:
         Verb::List => list(&desk),
         Verb::Show { name } => show(&desk, name)?,
         Verb::Rotate { name, material, overlap, stage, manner } => {
-            let overlap =
-                parse_duration(overlap).with_context(|| format!("`{overlap}` is no span as 24h"))?;
+            let overlap = parse_seconds(overlap).with_context(|| format!("`{overlap}` is no span as 24h"))?;
             rotate(&mut desk, name, material, (overlap, *stage), *manner)?;
         }
         Verb::Activate { name, version, manner } => activate(&mut desk, name, *version, *manner)?,

@@ -13,12 +13,14 @@ use super::time;
 use super::{Output, environment, eprint, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
-use crate::control::store::{audit_event, path_of};
+use crate::control::store::path_of;
 use crate::control::{rotation, store_marker};
 use crate::custody::MasterKey;
 use crate::name::Name;
 use crate::state::StateDir;
-use crate::storage::{Change, History, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError};
+use crate::storage::{
+    Change, History, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError,
+};
 
 /// How a change is made.
 #[derive(Debug, Clone, Copy, Args)]
@@ -141,7 +143,7 @@ impl StoreSession {
         if manner.dry_run {
             return Ok(());
         }
-        changes.push(Change::QueueAuditEvent(audit_event((what, members), (operator(), self.now))));
+        changes.push(Change::QueueAuditEvent(PendingAuditEvent::new(what, operator(), self.now, members)));
         if self.store.is_none() {
             StateDir::prepare(&self.file.state_dir.value)?;
             self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);

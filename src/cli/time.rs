@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
 use crate::storage::{Seconds, format_time};
+use crate::units::parse_duration;
 
 /// Formats a time, or `-` if there is none.
 pub(crate) fn shown_or_dash(at: Option<Seconds>) -> String {
@@ -22,8 +23,11 @@ pub(crate) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now:
 
 /// Parses a future time: RFC 3339, or a number with `m`, `h` or `d`, counted from `now`.
 pub(crate) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
-    let at = match parse_duration(text) {
-        Some(span) => now.checked_add(span).context("too far away")?,
+    let at = match parse_seconds(text) {
+        Some(span) => {
+            let is_valid = |at: &Seconds| Timestamp::from_second(*at).is_ok();
+            now.checked_add(span).filter(is_valid).context("too far away")?
+        }
         None => text.parse::<Timestamp>().map(Timestamp::as_second).ok().with_context(|| {
             format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a span as 90d")
         })?,
@@ -34,17 +38,9 @@ pub(crate) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
     Ok(at)
 }
 
-/// Parses a duration such as `30s`, `15m`, `24h` or `90d` into seconds.
-pub(in crate::cli) fn parse_duration(text: &str) -> Option<Seconds> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let each = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().and_then(|number| Seconds::from(number).checked_mul(each))
+/// Parses a duration into whole seconds.
+pub(in crate::cli) fn parse_seconds(text: &str) -> Option<Seconds> {
+    parse_duration(text).and_then(|duration| Seconds::try_from(duration.as_secs()).ok())
 }
 
 #[cfg(test)]

@@ -407,7 +407,7 @@ impl Follower {
         let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
         let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
         let members = [("credential", name.as_str().into()), ("version", (*version).into())];
-        let note = store::audit_event(("credential version removed", &members), ("claviger".into(), now));
+        let note = PendingAuditEvent::new("credential version removed", "claviger".into(), now, &members);
         let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
         // Only if the store has not changed since it was read: the version may be in use again.
         match store.write(&changes, Some(stamp)).await {
@@ -422,12 +422,11 @@ impl Follower {
     /// whether the caller should publish more at once.
     pub(crate) async fn publish_changes(&mut self, server: &Server) -> bool {
         let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
-        let events = some.iter().map(|note| note.members.as_str());
         let count = some.len();
         if let Some(known) = self.known {
             server.journal().knows_store(known);
         }
-        let new = count > 0 && server.journal().admin(events, self.known).await.is_ok();
+        let new = count > 0 && server.journal().admin(some, self.known).await.is_ok();
         if new {
             self.published.extend(self.notes.drain(..count).map(|note| note.id));
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::audit;
 use crate::audit::known_store;
-use crate::audit::trail::summary::summary as row;
+use crate::audit::trail::summary::summary;
 use crate::config::File;
 use crate::state::StateDir;
 use crate::storage::{History, Revision, Sqlite, Storage as _};
@@ -55,7 +55,8 @@ impl Forgotten {
     /// The lost changes as text for people.
     pub(crate) fn text(&self) -> String {
         let all = self.changes.changes;
-        let rows: String = self.events().iter().rev().take(NAMED).rev().map(row).collect();
+        let latest = self.changes.latest.iter().rev().take(NAMED).rev();
+        let rows: String = latest.map(|line| summary(line)).collect();
         let shown = rows.lines().count();
         let some = if u64::try_from(shown).is_ok_and(|shown| shown < all) {
             format!(", the latest {shown} of which are")

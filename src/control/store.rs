@@ -1,17 +1,15 @@
-//! The store of a configuration: its path, how it is opened and unsealed, and the audit event of a change.
+//! The store of a configuration: its path, and how it is opened and unsealed.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::bail;
-use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::{rotation, store_marker};
 use crate::config::File;
 use crate::custody::{MasterKey, UnsealedStore};
 use crate::state::StateDir;
-use crate::storage::{PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, format_time};
+use crate::storage::{Revision, Rows, Sqlite, Storage as _};
 
 /// The path of the store of this configuration.
 pub(crate) fn path_of(file: &File) -> PathBuf {
@@ -81,18 +79,4 @@ pub(crate) fn unseal_rows(
     let (stored, broken) = UnsealedStore::open(rows, held.as_deref());
     let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
     (stored, (!why.is_empty()).then(|| why.join("; ")))
-}
-
-/// Builds the audit event of a change. It carries the operator and the time, since it may be published much later, and
-/// an id, by which a duplicate is recognised.
-pub(crate) fn audit_event(
-    (what, members): (&str, &[(&str, Value)]),
-    (by, now): (String, Seconds),
-) -> PendingAuditEvent {
-    let id = Uuid::now_v7().to_string();
-    let first = [("what", what.into()), ("change", id.as_str().into()), ("at", format_time(now).into())];
-    let by = ("by", Value::from(by));
-    let all = first.iter().chain([&by]).chain(members);
-    let members = all.fold(String::new(), |text, (name, value)| format!("{text},{}:{value}", json!(name)));
-    PendingAuditEvent { id, members }
 }

@@ -203,7 +203,7 @@ impl Gateway {
     /// Re-authorises a call against the current snapshot.
     fn reauthorize(&self, call: &Exchange<'_>, entry: &Entry) -> Result<(), Failure> {
         let current = self.snapshot.load_full();
-        let bodied = entry.meter().bytes() > 0;
+        let bodied = entry.meter().bytes.get() > 0;
         reauthorize::reauthorize(
             entry.permit(),
             call.message,
@@ -224,7 +224,7 @@ impl Gateway {
         loop {
             match tokio::time::timeout(RECHECK_AFTER, sending.as_mut()).await {
                 Ok(answered) => return answered,
-                Err(_) if meter.is_whole() => {}
+                Err(_) if meter.is_whole.get() => {}
                 Err(_) => self.reauthorize(call, entry).map_err(SendError::aborted)?,
             }
         }
@@ -406,7 +406,7 @@ async fn relay(
     if let Some(sent) = shown {
         let found = scrub::scrub(&mut response, &sent, upstream.scheme.is_reusable())?;
         if found > 0 {
-            entry.meter().add_scrubbed(found);
+            entry.meter().scrubbed.update(|times| times.saturating_add(found));
         }
     }
     if let Some(why) = lead_back(upstream, &mut response, face).await? {

@@ -153,7 +153,8 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let now = self.clock.now();
         let (method, target) = (received.method.clone(), Rc::clone(&received.target));
-        let mut draft = self.journal.draft(method, &head.headers, target, (now, Rc::clone(&arrival)));
+        let mut draft =
+            Draft::begin(&self.journal, method, &head.headers, target, (now, Rc::clone(&arrival)));
         let (mut inflow, mut meter) = (IncomingBody::Unread(body), None);
         let asked = received.head(&head, !inflow.is_over());
         let decided = match admit(&snapshot, (asked, received.fault), &arrival, now) {
@@ -192,12 +193,9 @@ impl Gateway {
         let mut entry = match draft.commit(permit, parties).await {
             Ok(entry) => entry,
             Err((unrecorded, request_id)) => {
-                return unrecorded.answer(error_response::problem(
-                    (Code::Unrecorded, Challenge::Token),
-                    request_id,
-                    None,
-                    !inflow.is_over(),
-                ));
+                let problem = (Code::Unrecorded, Challenge::Token);
+                let response = error_response::problem(problem, request_id, None, !inflow.is_over());
+                return Audited::unrecorded(unrecorded, response);
             }
         };
         if let Some(place) = place {
@@ -213,7 +211,7 @@ impl Gateway {
             Ok(response) => entry.answer(response),
             Err(failure) => {
                 log(&snapshot, &entry, &failure);
-                let close = !entry.meter().is_whole();
+                let close = !entry.meter().is_whole.get();
                 let problem = (failure.code, Challenge::of(&head.headers));
                 let response = error_response::problem(problem, entry.request_id(), None, close);
                 entry.answer_failure(&failure, response)
@@ -228,7 +226,7 @@ impl Gateway {
     pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Peer>) {
         let snapshot = self.snapshot.load_full();
         let from = (self.clock.now(), Rc::clone(arrival));
-        let draft = self.journal.draft(None, &HeaderMap::new(), Rc::default(), from);
+        let draft = Draft::begin(&self.journal, None, &HeaderMap::new(), Rc::default(), from);
         let refusal = Refusal::because(fault);
         drop(refuse(&snapshot, draft, (&refusal, arrival, Challenge::Token), true));
     }

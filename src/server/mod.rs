@@ -85,7 +85,7 @@ impl Server {
         }
         let (clock, metrics) = (setup.clock, setup.metrics);
         let (opening, kept) = (Opening { store, changes: Vec::new() }, (setup.disk, setup.signer));
-        let journal = Journal::open_with(opening, kept, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
+        let journal = Journal::open(opening, kept, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
         let settings = |listener: &Listener| {
             (listener.address, listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls))))
         };

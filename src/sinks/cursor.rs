@@ -33,8 +33,8 @@ pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
     for entry in entries {
         let path = entry?.path();
         // An invalid cursor is refused, with its name, when its sink starts.
-        let place = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        if place.is_some_and(|next| next > seq) {
+        let next = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if next.is_some_and(|next| next > seq) {
             trust::replace(&path, format!("{seq}\n").as_bytes())?;
         }
     }
@@ -43,20 +43,20 @@ pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
 
 /// The stored cursors of all sinks. Events before all of them may be deleted.
 pub(super) struct Cursors {
-    places: Vec<AtomicU64>,
+    next: Vec<AtomicU64>,
     journal: Journal,
 }
 
 impl Cursors {
     pub(super) fn new(count: usize, journal: Journal) -> Self {
-        Self { places: (0..count).map(|_| AtomicU64::new(0)).collect(), journal }
+        Self { next: (0..count).map(|_| AtomicU64::new(0)).collect(), journal }
     }
 
     fn at(&self, number: usize, next: u64) {
-        if let Some(place) = self.places.get(number) {
-            place.store(next, Ordering::Release);
+        if let Some(stored) = self.next.get(number) {
+            stored.store(next, Ordering::Release);
         }
-        let least = self.places.iter().map(|place| place.load(Ordering::Acquire)).min();
+        let least = self.next.iter().map(|next| next.load(Ordering::Acquire)).min();
         self.journal.set_retention_floor(least.unwrap_or(u64::MAX));
     }
 }
@@ -64,7 +64,8 @@ impl Cursors {
 pub(super) struct Cursor {
     path: PathBuf,
     next: u64,
-    kept: u64,
+    /// The `seq` in the file, and the time since which it is there.
+    stored: u64,
     since: Instant,
     all: (usize, Arc<Cursors>),
 }
@@ -77,7 +78,7 @@ impl Cursor {
         let next = match fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map_err(|_| {
                 let why = format!(
-                    "{}: no place of a sink; without it, the sink gets all events again",
+                    "{}: not a valid sink cursor; delete the file to send all events again",
                     path.display()
                 );
                 io::Error::new(io::ErrorKind::InvalidData, why)
@@ -86,7 +87,7 @@ impl Cursor {
             Err(error) => return Err(error),
         };
         all.1.at(all.0, next);
-        Ok(Self { path, next, kept: next, since: Instant::now(), all })
+        Ok(Self { path, next, stored: next, since: Instant::now(), all })
     }
 
     /// Returns the `seq` of the first event that was not delivered yet.
@@ -100,15 +101,15 @@ impl Cursor {
 
     /// Stores the cursor, unless it was stored shortly before.
     pub(super) fn persist_if_due(&mut self) -> io::Result<()> {
-        if self.next == self.kept || self.since.elapsed() < EVERY { Ok(()) } else { self.keep() }
+        if self.next == self.stored || self.since.elapsed() < EVERY { Ok(()) } else { self.store() }
     }
 
-    pub(super) fn keep(&mut self) -> io::Result<()> {
-        if self.next == self.kept {
+    pub(super) fn store(&mut self) -> io::Result<()> {
+        if self.next == self.stored {
             return Ok(());
         }
         trust::replace(&self.path, format!("{}\n", self.next).as_bytes())?;
-        (self.kept, self.since) = (self.next, Instant::now());
+        (self.stored, self.since) = (self.next, Instant::now());
         self.all.1.at(self.all.0, self.next);
         Ok(())
     }

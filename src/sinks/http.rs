@@ -8,13 +8,15 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::Remote;
+use super::remote::Remote;
 use super::trail_reader::Line;
 use super::witness::latest_checkpoint;
+use crate::audit::trail::event::{Event, EventKind, Severity};
 
 /// Time-out of a post, including the connection.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,17 +36,17 @@ pub enum PayloadFormat {
 
 pub(super) struct Http {
     remote: Remote,
-    form: PayloadFormat,
+    format: PayloadFormat,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Http {
-    pub(super) fn new(remote: Remote, form: PayloadFormat) -> Self {
-        Self { remote, form, connection: None }
+    pub(super) fn new(remote: Remote, format: PayloadFormat) -> Self {
+        Self { remote, format, connection: None }
     }
 
-    pub(super) async fn send(&mut self, lines: &[Line]) -> Result<Option<u64>, String> {
-        let body = match self.form {
+    pub(super) async fn send(&mut self, lines: &[Line]) -> Result<(), String> {
+        let body = match self.format {
             PayloadFormat::Json => Some(json_array(lines)),
             PayloadFormat::Otlp => Some(logs(lines)),
             PayloadFormat::Head => latest_checkpoint(lines).map(String::into_bytes),
@@ -54,7 +56,7 @@ impl Http {
             let posted = posted.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
             posted.inspect_err(|_| self.connection = None)?;
         }
-        Ok(lines.last().map(|last| last.seq + 1))
+        Ok(())
     }
 
     async fn post(&mut self, body: Vec<u8>) -> Result<(), String> {
@@ -74,7 +76,7 @@ impl Http {
         if !status.is_success() {
             return Err(format!("answered with {status}"));
         }
-        if self.form == PayloadFormat::Otlp {
+        if self.format == PayloadFormat::Otlp {
             log_rejected(status, &read.to_bytes());
         }
         Ok(())
@@ -82,7 +84,7 @@ impl Http {
 
     fn request(&self, body: Vec<u8>) -> Result<Request<Full<Bytes>>, String> {
         let kind =
-            if self.form == PayloadFormat::Head { "text/plain; charset=utf-8" } else { "application/json" };
+            if self.format == PayloadFormat::Head { "text/plain; charset=utf-8" } else { "application/json" };
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(&self.remote.path)
@@ -132,15 +134,16 @@ fn logs(lines: &[Line]) -> Vec<u8> {
 }
 
 fn record(line: &Line) -> Value {
-    let event: Value = serde_json::from_slice(&line.text).unwrap_or_default();
-    let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
-    let at = text("time").parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_nanosecond);
-    let (number, severity) = match (text("event"), text("ended")) {
-        (_, "failed" | "lost") => (17, "ERROR"),
-        (_, "refused" | "abandoned") => (13, "WARN"),
-        _ => (9, "INFO"),
+    let event = Event::parse(&line.text);
+    let at = event.as_ref().and_then(Event::timestamp).map_or(0, Timestamp::as_nanosecond);
+    let kind = event.as_ref().map_or(EventKind::Unknown, |event| event.event);
+    let (number, severity) = match event.as_ref().map_or(Severity::Info, Event::severity) {
+        Severity::Error => (17, "ERROR"),
+        Severity::Warning => (13, "WARN"),
+        Severity::Notice | Severity::Info => (9, "INFO"),
     };
-    let attributes = event.as_object().into_iter().flatten().filter_map(|(name, value)| {
+    let members: Value = serde_json::from_slice(&line.text).unwrap_or_default();
+    let attributes = members.as_object().into_iter().flatten().filter_map(|(name, value)| {
         let value = match value {
             Value::String(text) => json!({"stringValue": text}),
             // The JSON format of Protocol Buffers encodes 64-bit integers as strings.
@@ -152,7 +155,7 @@ fn record(line: &Line) -> Value {
     json!({
         "timeUnixNano": at.to_string(), "observedTimeUnixNano": at.to_string(),
         "severityNumber": number, "severityText": severity,
-        "eventName": format!("claviger.{}", text("event")),
+        "eventName": format!("claviger.{}", kind.as_str()),
         "body": {"stringValue": String::from_utf8_lossy(&line.text)},
         "attributes": attributes.collect::<Vec<_>>(),
     })
@@ -166,6 +169,6 @@ fn log_rejected(status: StatusCode, answer: &[u8]) {
         count.and_then(|count| count.as_str().and_then(|text| text.parse().ok()).or(count.as_i64()));
     if let Some(rejected) = rejected.filter(|rejected| *rejected > 0) {
         let why = answer.pointer("/partialSuccess/errorMessage").and_then(Value::as_str).unwrap_or_default();
-        tracing::error!(%status, rejected, why, "the collector has rejected events, and wants them no more");
+        tracing::error!(%status, rejected, why, "the collector has rejected events; they are not sent again");
     }
 }

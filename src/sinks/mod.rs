@@ -4,7 +4,6 @@
 mod cursor;
 mod http;
 mod remote;
-mod stdout;
 mod syslog;
 mod trail_reader;
 mod witness;
@@ -19,6 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::io::{AsyncWriteExt as _, Stdout};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
@@ -66,7 +66,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Starts the sinks on the trail in `dir`. The folder `places` holds their cursors. Returns `None` if no sink is
+    /// Starts the sinks on the trail in `dir`. `folder` holds their cursors. Returns `None` if no sink is
     /// configured.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Delivery {
     /// started.
     pub fn start(
         plans: &[SinkConfig],
-        (dir, places): (&Path, &Path),
+        (dir, folder): (&Path, &Path),
         journal: &Journal,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Option<Self>> {
@@ -82,27 +82,24 @@ impl Delivery {
             journal.set_retention_floor(u64::MAX);
             return Ok(None);
         }
-        let mut tasks = Vec::new();
-        let kept = Arc::new(cursor::Cursors::new(plans.len(), journal.clone()));
+        let mut sinks = Vec::new();
+        let cursors = Arc::new(cursor::Cursors::new(plans.len(), journal.clone()));
         for (number, plan) in plans.iter().enumerate() {
-            let place = Cursor::open(places, &plan.name, (number, Arc::clone(&kept)))?;
-            let feed = TrailReader::new(dir.to_owned(), journal.clone(), place.next());
-            let labels = crate::metrics::Sink { sink: crate::metrics::NameLabel(Some(plan.name)) };
-            tasks.push((plan.clone(), place, feed, Arc::clone(metrics), labels));
+            let cursor = Cursor::open(folder, &plan.name, (number, Arc::clone(&cursors)))?;
+            sinks.push(Sink {
+                name: plan.name,
+                writer: SinkWriter::of(&plan.kind),
+                reader: TrailReader::new(dir.to_owned(), journal.clone(), cursor.next()),
+                cursor,
+                metrics: Arc::clone(metrics),
+                labels: crate::metrics::Sink { sink: crate::metrics::NameLabel(Some(plan.name)) },
+            });
         }
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || {
             let local = LocalSet::new();
-            for (plan, place, feed, metrics, labels) in tasks {
-                let sink = Sink {
-                    carrier: SinkWriter::of(&plan.kind),
-                    name: plan.name,
-                    place,
-                    feed,
-                    metrics,
-                    labels,
-                };
+            for sink in sinks {
                 local.spawn_local(sink.run(stopped.clone()));
             }
             runtime.block_on(local);
@@ -117,7 +114,7 @@ impl Delivery {
     pub fn stop(self) {
         self.stop.send_replace(true);
         if self.thread.join().is_err() {
-            tracing::error!("the delivery's thread had panicked");
+            tracing::error!("the thread of the sinks has panicked");
         }
     }
 }
@@ -125,54 +122,56 @@ impl Delivery {
 /// A running sink.
 struct Sink {
     name: Name,
-    carrier: SinkWriter,
-    place: Cursor,
-    feed: TrailReader,
+    writer: SinkWriter,
+    reader: TrailReader,
+    cursor: Cursor,
     metrics: Arc<Metrics>,
     labels: crate::metrics::Sink,
 }
 
 /// The writer of a sink. Each method returns the `seq` before which every event was delivered, if it knows.
 enum SinkWriter {
-    Stdout(stdout::Stdout),
+    Stdout(Stdout),
     Syslog(Box<syslog::Syslog>),
     Http(Box<http::Http>),
-    Witness(witness::Witness),
+    Witness(PathBuf),
 }
 
 impl SinkWriter {
     fn of(kind: &SinkKind) -> Self {
         match kind {
-            SinkKind::Stdout => Self::Stdout(stdout::Stdout::default()),
+            SinkKind::Stdout => Self::Stdout(tokio::io::stdout()),
             SinkKind::Syslog(remote) => Self::Syslog(Box::new(syslog::Syslog::new(remote.clone()))),
-            SinkKind::Http(remote, form) => Self::Http(Box::new(http::Http::new(remote.clone(), *form))),
-            SinkKind::Witness(path) => Self::Witness(witness::Witness::new(path.clone())),
+            SinkKind::Http(remote, format) => Self::Http(Box::new(http::Http::new(remote.clone(), *format))),
+            SinkKind::Witness(path) => Self::Witness(path.clone()),
         }
     }
 
     async fn send(&mut self, lines: &[Line]) -> Result<Option<u64>, String> {
         match self {
-            Self::Stdout(stdout) => stdout.send(lines).await,
-            Self::Syslog(syslog) => syslog.send(lines).await,
-            Self::Http(http) => http.send(lines).await,
-            Self::Witness(witness) => witness.send(lines),
+            Self::Syslog(syslog) => return syslog.send(lines).await,
+            Self::Http(http) => http.send(lines).await?,
+            Self::Witness(path) => {
+                witness::store(path, lines).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
+            Self::Stdout(stdout) => {
+                let bytes: Vec<u8> =
+                    lines.iter().flat_map(|line| line.text.iter().chain(b"\n")).copied().collect();
+                stdout.write_all(&bytes).await.map_err(|error| error.to_string())?;
+                stdout.flush().await.map_err(|error| error.to_string())?;
+            }
         }
+        Ok(lines.last().map(|last| last.seq + 1))
     }
 
     /// Checks a sink while there is nothing to send.
     async fn idle(&mut self) -> Result<Option<u64>, String> {
-        match self {
-            Self::Syslog(syslog) => syslog.idle().await,
-            Self::Stdout(_) | Self::Http(_) | Self::Witness(_) => Ok(None),
-        }
+        if let Self::Syslog(syslog) = self { syslog.idle().await } else { Ok(None) }
     }
 
     /// Ends a sink after its last event.
     async fn end(&mut self) -> Result<Option<u64>, String> {
-        match self {
-            Self::Syslog(syslog) => syslog.end().await,
-            Self::Stdout(_) | Self::Http(_) | Self::Witness(_) => Ok(None),
-        }
+        if let Self::Syslog(syslog) = self { syslog.end().await } else { Ok(None) }
     }
 }
 
@@ -183,12 +182,12 @@ impl Sink {
             () = drain_deadline(&mut stopped) => {}
         }
         // Only syslog learns at the end which events were delivered.
-        let ended = tokio::time::timeout(DRAIN, self.carrier.end()).await;
+        let ended = tokio::time::timeout(DRAIN, self.writer.end()).await;
         if let Ok(Ok(Some(next))) = ended {
-            self.place.advance(next);
+            self.cursor.advance(next);
         }
-        if let Err(error) = self.place.keep() {
-            tracing::error!(sink = %self.name, %error, "the place of a sink was not kept: events will come twice");
+        if let Err(error) = self.cursor.store() {
+            tracing::error!(sink = %self.name, %error, "cannot store the cursor of a sink: the next start sends some events again");
         }
     }
 
@@ -198,7 +197,7 @@ impl Sink {
             match self.step().await {
                 Ok(was_there) => {
                     if std::mem::take(&mut failing) {
-                        tracing::info!(sink = %self.name, "the sink takes events again");
+                        tracing::info!(sink = %self.name, "the sink accepts events again");
                     }
                     self.metrics.sink_up.get_or_create(&self.labels).set(1);
                     pause = BACKOFF.0;
@@ -211,10 +210,10 @@ impl Sink {
                 }
                 Err(why) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::error!(sink = %self.name, why, "the sink takes no events: they stay on the trail until it does");
+                        tracing::error!(sink = %self.name, why, "the sink does not accept events; they stay on the trail, and claviger retries");
                     }
                     self.metrics.sink_up.get_or_create(&self.labels).set(0);
-                    self.feed.go_back(self.place.next());
+                    self.reader.go_back(self.cursor.next());
                     if *stopped.borrow() {
                         return;
                     }
@@ -222,20 +221,20 @@ impl Sink {
                     pause = (pause * 2).min(BACKOFF.1);
                 }
             }
-            let behind = i64::try_from(self.feed.lag(self.place.next())).unwrap_or(i64::MAX);
+            let behind = i64::try_from(self.reader.lag(self.cursor.next())).unwrap_or(i64::MAX);
             self.metrics.sink_behind.get_or_create(&self.labels).set(behind);
         }
     }
 
     /// Sends the events that are available. Returns whether there were any.
     async fn step(&mut self) -> Result<bool, String> {
-        let lines = self.feed.lines().map_err(|error| format!("reading the trail: {error}"))?;
-        let taken =
-            if lines.is_empty() { self.carrier.idle().await? } else { self.carrier.send(&lines).await? };
-        if let Some(next) = taken {
-            self.place.advance(next);
+        let lines = self.reader.lines().map_err(|error| format!("reading the trail: {error}"))?;
+        let delivered =
+            if lines.is_empty() { self.writer.idle().await? } else { self.writer.send(&lines).await? };
+        if let Some(next) = delivered {
+            self.cursor.advance(next);
         }
-        self.place.persist_if_due().map_err(|error| format!("keeping its place: {error}"))?;
+        self.cursor.persist_if_due().map_err(|error| format!("storing the cursor: {error}"))?;
         // Yield, so that a busy sink does not block the others.
         tokio::task::yield_now().await;
         Ok(!lines.is_empty())

@@ -13,8 +13,8 @@ use crate::origin::Origin;
 use crate::secret::Secret;
 use crate::tls;
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// The address of a sink on the network, and how it is used.
 #[derive(Clone)]

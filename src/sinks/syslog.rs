@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,13 +13,14 @@ use tokio::time::timeout;
 
 use super::remote::{Remote, Stream};
 use super::trail_reader::Line;
+use crate::audit::trail::event::{Event, EventKind, Severity};
 
 /// How long a connection must stay open after an event until the event counts as delivered.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Time-out for connecting and writing one batch.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the peer's system may leave bytes unacknowledged, or accept none. Must be shorter than `SETTLED`.
-const UNHEARD: Duration = Duration::from_secs(6);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(6);
 /// The syslog facility `log audit` (RFC 5424 §6.2.1).
 const FACILITY: u8 = 13;
 
@@ -33,19 +33,13 @@ pub(super) struct Syslog {
     sent: VecDeque<(Instant, u64)>,
 }
 
-#[derive(Deserialize)]
-struct EventHead<'a> {
-    time: &'a str,
-    event: &'a str,
-    ended: Option<&'a str>,
-}
-
 impl Syslog {
     pub(super) fn new(remote: Remote) -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = name.trim();
-        let good = !name.is_empty() && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic());
-        let from = format!("{} claviger {}", if good { name } else { "-" }, std::process::id());
+        let is_valid =
+            !name.is_empty() && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let from = format!("{} claviger {}", if is_valid { name } else { "-" }, std::process::id());
         Self { remote, from, stream: None, sent: VecDeque::new() }
     }
 
@@ -63,7 +57,7 @@ impl Syslog {
         };
         let written = timeout(PATIENCE, writing).await;
         written
-            .unwrap_or_else(|_| Err(format!("nothing taken within {PATIENCE:?}")))
+            .unwrap_or_else(|_| Err(format!("the receiver accepted nothing within {PATIENCE:?}")))
             .inspect_err(|_| self.lost())?;
         self.sent.extend(lines.last().map(|last| (Instant::now(), last.seq + 1)));
         self.idle().await
@@ -73,8 +67,8 @@ impl Syslog {
     pub(super) async fn idle(&mut self) -> Result<Option<u64>, String> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
         let mut ignored = [0; 256];
-        let heard = timeout(Duration::ZERO, stream.read(&mut ignored)).await;
-        if let Ok(Ok(0) | Err(_)) = heard {
+        let read = timeout(Duration::ZERO, stream.read(&mut ignored)).await;
+        if let Ok(Ok(0) | Err(_)) = read {
             self.lost();
             return Err("the receiver has closed the connection".into());
         }
@@ -101,25 +95,19 @@ impl Syslog {
 
     async fn connect_if_needed(&mut self) -> Result<&mut Box<dyn Stream>, String> {
         if self.stream.is_none() {
-            let unheard = |tcp: &TcpStream| SockRef::from(tcp).set_tcp_user_timeout(Some(UNHEARD));
-            self.stream = Some(self.remote.connect(unheard).await?);
+            let prepare = |tcp: &TcpStream| SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+            self.stream = Some(self.remote.connect(prepare).await?);
         }
         self.stream.as_mut().ok_or_else(|| "no connection".to_owned())
     }
 
     /// Formats one message (RFC 5424 §6). The line is ASCII and complete, so there is no structured data.
     fn message(&self, line: &[u8]) -> Vec<u8> {
-        let parsed = serde_json::from_slice::<EventHead<'_>>(line);
-        let (time, event, ended) =
-            parsed.map_or(("-", "-", None), |parsed| (parsed.time, parsed.event, parsed.ended));
-        let severity = match (event, ended) {
-            (_, Some("failed" | "lost")) => 3,
-            (_, Some("refused" | "abandoned")) => 4,
-            ("admin", _) => 5,
-            _ => 6,
-        };
-        let mut message =
-            format!("<{}>1 {time} {} {event} - ", FACILITY * 8 + severity, self.from).into_bytes();
+        let event = Event::parse(line);
+        let time = event.as_ref().and_then(|event| event.time.as_deref()).unwrap_or("-");
+        let kind = event.as_ref().map_or(EventKind::Unknown, |event| event.event).as_str();
+        let priority = FACILITY * 8 + event.as_ref().map_or(Severity::Info, Event::severity) as u8;
+        let mut message = format!("<{priority}>1 {time} {} {kind} - ", self.from).into_bytes();
         message.extend_from_slice(line);
         message
     }

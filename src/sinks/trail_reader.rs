@@ -56,7 +56,7 @@ impl TrailReader {
             tracing::error!(
                 next = self.next,
                 durable,
-                "the trail ends before a sink's place: it is another trail"
+                "the trail ends before the cursor of a sink, so it is another trail; the sink gets all its events"
             );
             self.go_back(1);
         }
@@ -80,7 +80,7 @@ impl TrailReader {
                 tracing::warn!(
                     from = self.next,
                     missing,
-                    "events are not on the trail any more: a sink never gets them"
+                    "events were deleted from the trail before a sink got them"
                 );
             }
             bytes += read;

@@ -18,6 +18,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// A point in time, in seconds since 1970.
 pub type Seconds = i64;
@@ -143,12 +146,31 @@ pub enum FreezeTarget {
 }
 
 /// An audit event of a change in the outbox, kept until it is on the trail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingAuditEvent {
-    /// The id, a version 7 UUID. Ids sort in the order of the changes.
+    /// The change that was made.
+    pub what: String,
+    /// The id, a version 7 UUID. Ids sort in the order of the changes. A duplicate is recognised by it.
+    #[serde(rename = "change", default)]
     pub id: String,
-    /// The JSON members of the `admin` event after `event`, each preceded by a comma.
-    pub members: String,
+    /// The time of the change (RFC 3339). The event may be published much later.
+    #[serde(default)]
+    pub at: String,
+    /// The operator.
+    #[serde(default)]
+    pub by: String,
+    /// The other members of the event: the objects of the change.
+    #[serde(flatten)]
+    pub members: Map<String, Value>,
+}
+
+impl PendingAuditEvent {
+    /// Builds the event of a change that is made now.
+    #[must_use]
+    pub fn new(what: &str, by: String, now: Seconds, members: &[(&str, Value)]) -> Self {
+        let members = members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Self { what: what.to_owned(), id: Uuid::now_v7().to_string(), at: format_time(now), by, members }
+    }
 }
 
 /// All rows of the store.

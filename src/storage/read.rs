@@ -178,8 +178,11 @@ fn is_frozen(row: &SqliteRow) -> Result<FreezeTarget, Error> {
 }
 
 fn parse_event(row: &SqliteRow) -> Result<PendingAuditEvent, Error> {
-    let (id, members) = parse_json(row, "notes")?;
-    Ok(PendingAuditEvent { id, members })
+    let (id, members): (String, String) = parse_json(row, "notes")?;
+    // Former versions stored the members without braces, each preceded by a comma.
+    let object = members.strip_prefix(',').map_or(members.clone(), |members| format!("{{{members}}}"));
+    let event = serde_json::from_str(&object).map_err(|_| decode_error("a pending audit event"))?;
+    Ok(PendingAuditEvent { id, ..event })
 }
 
 /// Reads an integer as a truth value, a type that `SQLite` does not have.

@@ -5,8 +5,8 @@ use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::storage::{
-    AccessKeyRow, Change, ConsumerRow, CredentialRow, FreezeTarget, PendingAuditEvent, Revision, Seconds,
-    Stage, TokenRow, VersionRow,
+    AccessKeyRow, Change, ConsumerRow, CredentialRow, FreezeTarget, Revision, Seconds, Stage, TokenRow,
+    VersionRow,
 };
 
 /// Makes the changes in one transaction, which is durable when this returns. Returns false, and changes nothing, if the
@@ -86,9 +86,10 @@ async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<(), Error> 
             let delete = sqlx::query("DELETE FROM frozen WHERE what = ? AND name = ?");
             delete.bind(what).bind(name).execute(db).await.map(drop)
         }
-        Change::QueueAuditEvent(PendingAuditEvent { id, members }) => {
+        Change::QueueAuditEvent(event) => {
+            let object = serde_json::to_string(event).map_err(|error| Error::Encode(error.into()))?;
             let insert = sqlx::query("INSERT INTO notes (id, members) VALUES (?, ?)");
-            insert.bind(id).bind(members).execute(db).await.map(drop)
+            insert.bind(&event.id).bind(object).execute(db).await.map(drop)
         }
         Change::AuditEventPublished(id) => {
             sqlx::query("DELETE FROM notes WHERE id = ?").bind(id).execute(db).await.map(drop)

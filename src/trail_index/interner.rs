@@ -2,16 +2,39 @@
 
 use std::collections::HashMap;
 
+use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Fault, ROWS};
+use super::fault::Fault;
+
+/// Number of rows per statement.
+const ROWS: usize = 500;
+
+/// Appends rows to a statement that begins with `before`, and executes it for all rows. `bind` appends the values of one
+/// row.
+pub(super) async fn write_rows<R>(
+    connection: &mut SqliteConnection,
+    (before, after): (&str, &str),
+    rows: &[R],
+    mut bind: impl FnMut(&mut Separated<'_, Sqlite, &'static str>, &R),
+) -> Result<(), Fault> {
+    for rows in rows.chunks(ROWS) {
+        QueryBuilder::<Sqlite>::new(before)
+            .push_values(rows, |mut values, row| bind(&mut values, row))
+            .push(after)
+            .build()
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
 
 /// A table of texts: the rows that this run knows, and how many new events refer to each.
 #[derive(Default)]
 pub(super) struct Dictionary {
     pub(super) known: HashMap<String, (i64, u64)>,
-    pub(super) fresh: Vec<(i64, String)>,
+    pub(super) new: Vec<(i64, String)>,
     next: i64,
     /// Whether `known` has all rows of the table.
     pub(super) whole: bool,
@@ -40,7 +63,7 @@ impl Dictionary {
         let number = self.next;
         self.next += 1;
         self.known.insert(text.to_owned(), (number, 1));
-        self.fresh.push((number, text.to_owned()));
+        self.new.push((number, text.to_owned()));
         number
     }
 
@@ -81,18 +104,11 @@ impl Dictionary {
             .map(|(number, count)| (*number, i64::try_from(std::mem::take(count)).unwrap_or(i64::MAX)))
             .collect();
         counted.sort_unstable();
-        for rows in counted.chunks(ROWS) {
-            QueryBuilder::<Sqlite>::new("WITH counted (id, more) AS (")
-                .push_values(rows, |mut row, (number, more)| {
-                    row.push_bind(*number).push_bind(*more);
-                })
-                .push(format!(
-                    ") UPDATE {table} SET events = events + more FROM counted WHERE {table}.id = counted.id"
-                ))
-                .build()
-                .execute(&mut *connection)
-                .await?;
-        }
-        Ok(())
+        let after =
+            format!(") UPDATE {table} SET events = events + more FROM counted WHERE {table}.id = counted.id");
+        write_rows(connection, ("WITH counted (id, more) AS (", &after), &counted, |row, (number, more)| {
+            row.push_bind(*number).push_bind(*more);
+        })
+        .await
     }
 }

@@ -14,7 +14,7 @@ CREATE TABLE segments (id INTEGER PRIMARY KEY, stem TEXT NOT NULL UNIQUE);
 -- What many calls have in common. `events`: how many have it, at most.
 CREATE TABLE kinds (
     id INTEGER PRIMARY KEY, event TEXT NOT NULL, what TEXT, consumer TEXT, via TEXT, upstream TEXT, method TEXT,
-    org TEXT, credential TEXT, version INTEGER, rule TEXT, decision TEXT, code TEXT, status INTEGER, ended TEXT,
+    org TEXT, credential TEXT, credential_version INTEGER, rule TEXT, decision TEXT, code TEXT, status INTEGER, ended TEXT,
     events INTEGER NOT NULL,
     first INTEGER,          -- the `seq` of the first of them
     last INTEGER            -- and of the last

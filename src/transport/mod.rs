@@ -233,7 +233,8 @@ fn with_deadline<T>(
                 return Poll::Ready(Some(answer));
             }
             ready!(deadline.poll(cx, until));
-            let Some(later) = extend_deadline(until, timeout, (meter.is_awaited(), meter.last_progress()))
+            let Some(later) =
+                extend_deadline(until, timeout, (meter.is_awaited.get(), meter.last_progress.get()))
             else {
                 return Poll::Ready(None);
             };

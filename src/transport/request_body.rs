@@ -67,7 +67,7 @@ impl RequestBody {
     /// Creates an empty body.
     #[must_use]
     pub fn empty(meter: Meter) -> Self {
-        meter.set_whole(true);
+        meter.is_whole.set(true);
         Self { content: None, meter, awaited: false }
     }
 
@@ -76,7 +76,7 @@ impl RequestBody {
     pub(super) fn from_bytes(bytes: Bytes) -> Self {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let meter = Meter::default();
-        meter.set_whole(length == 0);
+        meter.is_whole.set(length == 0);
         Self::of((Source::Memory(bytes), length), (meter, false))
     }
 
@@ -169,9 +169,9 @@ async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<Request
             memory.clear();
         }
     }
-    let length = meter.bytes();
+    let length = meter.bytes.get();
     let Some(mut file) = file else {
-        meter.set_whole(length == 0);
+        meter.is_whole.set(length == 0);
         return Ok(RequestBody::of((Source::Memory(memory.freeze()), length), (meter, true)));
     };
     file.write_all(&memory).await.map_err(spool_fault)?;
@@ -217,7 +217,7 @@ impl Body for RequestBody {
             Source::Memory(bytes) => std::mem::take(bytes),
             Source::Stream(stream) => {
                 let polled = stream.poll(cx);
-                this.meter.set_awaited(polled.is_pending());
+                this.meter.is_awaited.set(polled.is_pending());
                 let Some(data) = ready!(polled) else {
                     let reason = format!("{} bytes missing", content.left);
                     return Poll::Ready(Some(Err(Failure::new(Code::BodyIncomplete, reason))));
@@ -237,8 +237,8 @@ impl Body for RequestBody {
             }
         };
         content.left = content.left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
-        this.meter.set_moved();
-        this.meter.set_whole(content.left == 0);
+        this.meter.last_progress.set(Some(Instant::now()));
+        this.meter.is_whole.set(content.left == 0);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
@@ -292,8 +292,8 @@ impl PacedBody {
             };
             let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
             self.window += size;
-            let bytes = self.meter.bytes() + size;
-            self.meter.set_bytes(bytes);
+            let bytes = self.meter.bytes.get() + size;
+            self.meter.bytes.set(bytes);
             if bytes > self.limits.most {
                 let reason = format!("more than {} bytes", self.limits.most);
                 return Poll::Ready(Some(Err(Failure { code: Code::BodyTooLarge, reason })));
@@ -314,7 +314,7 @@ impl PacedBody {
         while sleep.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let too_slow = if now >= *end {
-                Some((self.meter.bytes(), total))
+                Some((self.meter.bytes.get(), total))
             } else {
                 (self.window < LEAST_PROGRESS).then_some((self.window, patience))
             };

@@ -163,7 +163,7 @@ impl Inner {
         let Some(scrub) = &mut self.scrub else { return piece };
         let (clean, found) = scrub.take(piece, last);
         if found > 0 {
-            self.meter.add_scrubbed(found);
+            self.meter.scrubbed.update(|times| times.saturating_add(found));
         }
         clean
     }
@@ -242,7 +242,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Some((connection, transport)) = self.owner.take()
             && self.has_come()
-            && self.meter.is_whole()
+            && self.meter.is_whole.get()
             && connection.watch.may_serve_again()
         {
             transport.release(self.endpoint, self.pool_idle, connection);

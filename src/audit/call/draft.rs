@@ -5,20 +5,23 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use uuid::Uuid;
 
-use super::entry::Entry;
-use super::fields::{self, CallFields, Outcome, OutcomeFields, Peer, RefusalFields};
+use super::entry::{Arrived, Audited, Entry};
+use super::fields::{self, CallFields, CallNames, OutcomeFields, Peer, RefusalFields};
+use super::meter::Progress;
+use crate::audit::journal::Journal;
+use crate::audit::journal::settings::Unrecorded;
 use crate::audit::journal::suppressed::RefusalSource;
-use crate::audit::journal::{Journal, Unrecorded};
+use crate::audit::trail::ascii::escape;
+use crate::audit::trail::event::Outcome;
 use crate::code::Code;
 use crate::metrics::{Metrics, Reason, StaticLabel};
-use crate::name::Name;
 use crate::policy::Permit;
 use crate::target::Target;
 
@@ -26,62 +29,35 @@ use crate::target::Target;
 pub struct Draft(Option<Received>);
 
 struct Received {
-    journal: Journal,
-    arrival: Rc<Peer>,
-    began: Instant,
+    call: Arrived,
     time: SystemTime,
-    request_id: Uuid,
     method: Option<Method>,
     raw_target: Rc<[u8]>,
     user_agent: Option<HeaderValue>,
 }
 
-/// The names that the trail records for a permit.
-#[derive(Debug)]
-pub struct CallNames<'a> {
-    /// The name of the upstream.
-    pub upstream: &'a Name,
-    /// The name of the credential.
-    pub credential: &'a Name,
-    /// The version of the credential.
-    pub credential_version: u32,
-    /// The prefix of the route.
-    pub route: &'a Arc<str>,
-    /// The names of the consumer's headers that are not forwarded to the upstream.
-    pub dropped: &'a [HeaderName],
-}
-
-impl Journal {
+impl Draft {
     /// Begins a call with the facts known at its arrival. `raw_target` is the target as received. `method` is absent if
     /// the request head was not readable.
     #[must_use]
-    pub fn draft(
-        &self,
+    pub fn begin(
+        journal: &Journal,
         method: Option<Method>,
         headers: &HeaderMap,
         raw_target: Rc<[u8]>,
-        (time, arrival): (SystemTime, Rc<Peer>),
-    ) -> Draft {
-        self.metrics().in_flight.inc();
-        let received = Received {
-            journal: self.clone(),
-            arrival,
-            began: Instant::now(),
-            time,
-            request_id: fields::request_id(time),
-            method,
-            raw_target,
-            user_agent: headers.get(USER_AGENT).cloned(),
-        };
-        Draft(Some(received))
+        (time, peer): (SystemTime, Rc<Peer>),
+    ) -> Self {
+        journal.metrics.in_flight.inc();
+        let request_id = fields::request_id(time);
+        let call = Arrived { journal: journal.clone(), peer, began: Instant::now(), request_id };
+        let user_agent = headers.get(USER_AGENT).cloned();
+        Self(Some(Received { call, time, method, raw_target, user_agent }))
     }
-}
 
-impl Draft {
     /// Returns the id of this call on the trail.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
-        self.0.as_ref().map(|received| received.request_id).unwrap_or_default()
+        self.0.as_ref().map(|received| received.call.request_id).unwrap_or_default()
     }
 
     /// Redacts secrets before they reach the trail. `concealed` returns the redacted text if a text contains a secret.
@@ -101,18 +77,33 @@ impl Draft {
         }
     }
 
-    /// Records the refusal of this call. Returns the number of bytes that it takes on the trail.
-    pub fn refuse(mut self, code: Code, known: &RefusalFields) -> usize {
-        self.0.take().map_or(0, |received| received.record_refusal(code, known))
+    /// Refuses the call and records the outcome. Returns the answer with `response` as its body, and the number of
+    /// bytes that the outcome takes on the trail.
+    #[must_use]
+    pub fn answer_refusal<B>(
+        mut self,
+        code: Code,
+        known: &RefusalFields,
+        response: Response<Bytes>,
+    ) -> (Response<Audited<B>>, usize) {
+        let written = self.0.take().map_or(0, |received| received.record_refusal(code, known));
+        (response.map(Audited::from_text), written)
     }
 
-    /// Ends the draft of a call that is recorded only as part of a count, because `source` is refused too often.
-    pub fn suppress(mut self, code: Code, source: RefusalSource) {
+    /// Refuses a call whose source is refused too often. The trail records it only as part of a count.
+    #[must_use]
+    pub fn answer_suppressed<B>(
+        mut self,
+        code: Code,
+        source: RefusalSource,
+        response: Response<Bytes>,
+    ) -> Response<Audited<B>> {
         if let Some(received) = self.0.take() {
-            received.journal.suppressed(source, received.time);
+            received.call.journal.suppressed(source, received.time);
             received.count(code.status().as_u16(), &RefusalFields::default());
-            count_refusal(received.journal.metrics(), code, None);
+            count_refusal(&received.call.journal.metrics, code, None);
         }
+        response.map(Audited::from_text)
     }
 
     /// Records the intent, and returns once it is as durable as configured.
@@ -126,15 +117,14 @@ impl Draft {
     ) -> Result<Entry, (Unrecorded, Uuid)> {
         let Some(received) = self.0.take() else { return Err((Unrecorded, Uuid::nil())) };
         let facts = received.intent_line(&permit, &parties);
-        let request_id = received.request_id;
-        let Ok(durable) = received.journal.intent(received.time, &facts) else {
+        let request_id = received.call.request_id;
+        let Ok(durable) = received.call.journal.intent(received.time, &facts) else {
             let known = known_of(&permit, &parties);
             received.record_refusal(Code::Unrecorded, &known);
             return Err((Unrecorded, request_id));
         };
         // From here on, a caller that is dropped drops the entry, which records its own outcome.
-        let Received { journal, arrival, began, .. } = received;
-        let entry = Entry::open(permit, &parties, (journal, arrival), (began, request_id), facts);
+        let entry = Entry::open(received.call, permit, &parties, facts);
         match durable {
             None => return Ok(entry),
             // Boxed, since otherwise the future of every call would have room for a timer.
@@ -165,11 +155,11 @@ impl Received {
     fn intent_line(&self, permit: &Permit, parties: &CallNames<'_>) -> Vec<u8> {
         let identity = permit.identity();
         let facts = CallFields {
-            request_id: self.request_id,
+            request_id: self.call.request_id,
             consumer: Some(identity.name()),
             via: Some(identity.via().as_str()),
             proven: identity.proven(),
-            arrival: &self.arrival,
+            peer: &self.call.peer,
             upstream: Some(parties.upstream),
             method: self.method(),
             target: permit.action().target.as_str(),
@@ -192,13 +182,13 @@ impl Received {
 
     /// Records the outcome of a call without an intent. Returns the number of bytes that it takes.
     fn record_end(self, ended: Outcome, code: Option<Code>, known: &RefusalFields) -> usize {
-        let raw = without_userinfo(fields::escape(&self.raw_target));
+        let raw = without_userinfo(escape(&self.raw_target));
         let facts = CallFields {
-            request_id: self.request_id,
+            request_id: self.call.request_id,
             consumer: known.consumer.as_ref(),
             via: known.via,
             proven: None,
-            arrival: &self.arrival,
+            peer: &self.call.peer,
             upstream: known.upstream.as_ref(),
             method: self.method(),
             target: known.target.as_ref().map_or(&raw, Target::as_str),
@@ -211,23 +201,30 @@ impl Received {
             user_agent: self.user_agent.as_ref(),
             dropped: &[],
         };
-        let ending = OutcomeFields::early(ended, code, self.began.elapsed(), known);
+        let status = code.map(|code| code.status().as_u16());
+        let ending = OutcomeFields {
+            code,
+            reason: known.detail.as_deref().or(known.reason),
+            fingerprint: known.fingerprint.as_deref(),
+            progress: &Progress { status, ..Progress::default() },
+            bytes_in: 0,
+            scrubbed: 0,
+            duration: self.call.began.elapsed(),
+            ended,
+        };
         let members = ending.after(facts.members());
-        self.journal.outcome(&members, false);
-        self.count(ending.status.unwrap_or(0), known);
+        self.call.journal.outcome(&members, false);
+        self.count(status.unwrap_or(0), known);
         if let Some(code) = code {
-            count_refusal(self.journal.metrics(), code, known.reason);
+            count_refusal(&self.call.journal.metrics, code, known.reason);
         }
         members.len() + fields::CHAINED
     }
 
     fn count(&self, status: u16, known: &RefusalFields) {
-        let metrics = self.journal.metrics();
-        metrics.in_flight.dec();
-        metrics.request_duration.observe(self.began.elapsed().as_secs_f64());
         let route = known.route.clone().unwrap_or_else(|| "-".into());
         let labels = (&route, known.consumer.as_ref());
-        metrics.count_request(&self.arrival.recent, labels, self.method(), status);
+        self.call.count(self.call.began.elapsed(), labels, self.method(), status);
     }
 }
 

@@ -3,16 +3,24 @@
 //! The trail always gets exactly one outcome. An entry that is dropped without an outcome records `abandoned`.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
 use uuid::Uuid;
 
-use super::draft::CallNames;
-use super::fields::{Outcome, OutcomeFields, Peer};
+use super::fields::{CallNames, OutcomeFields, Peer};
+use super::meter::{Meter, Progress};
 use crate::audit::journal::Journal;
+use crate::audit::journal::settings::Unrecorded;
+use crate::audit::trail::event::Outcome;
 use crate::code::{Code, Failure};
 use crate::metrics::{NameLabel, UpstreamCredential};
 use crate::name::Name;
@@ -37,137 +45,59 @@ pub struct Entry {
     call: Box<Call>,
 }
 
+/// A call as it arrived.
+pub(super) struct Arrived {
+    pub(super) journal: Journal,
+    pub(super) peer: Rc<Peer>,
+    pub(super) began: Instant,
+    pub(super) request_id: Uuid,
+}
+
+impl Arrived {
+    /// Counts the call at its end. `labels` are the route and the consumer.
+    pub(super) fn count(
+        &self,
+        duration: Duration,
+        labels: (&Arc<str>, Option<&Name>),
+        method: &str,
+        status: u16,
+    ) {
+        let metrics = &self.journal.metrics;
+        metrics.in_flight.dec();
+        metrics.request_duration.observe(duration.as_secs_f64());
+        metrics.count_request(&self.peer.recent, labels, method, status);
+    }
+}
+
 /// The state of a call until its outcome is recorded.
 struct Call {
+    arrived: Arrived,
     permit: Permit,
     /// Whether the outcome was recorded.
     over: bool,
-    journal: Journal,
-    arrival: Rc<Peer>,
-    began: Instant,
-    request_id: Uuid,
     facts: Vec<u8>,
     route: Arc<str>,
     upstream: Name,
     credential: Name,
     progress: Progress,
     meter: Meter,
-    kept: Option<Box<dyn Any>>,
-}
-
-/// Counters of one call: body bytes from the consumer, whether the body is complete, and credential leaks in the
-/// answer. Functions that no longer hold the body itself can read them, too.
-#[derive(Debug, Clone, Default)]
-pub struct Meter(Rc<Metered>);
-
-#[derive(Debug, Default)]
-struct Metered {
-    bytes: Cell<u64>,
-    whole: Cell<bool>,
-    awaited: Cell<bool>,
-    moved: Cell<Option<tokio::time::Instant>>,
-    scrubbed: Cell<u32>,
-}
-
-impl Meter {
-    /// Returns the number of body bytes read from the consumer so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes.get()
-    }
-
-    /// Whether the whole body was handed to the upstream's connection.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.0.whole.get()
-    }
-
-    /// Whether the upstream would take more of the body than the consumer has sent.
-    #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        self.0.awaited.get()
-    }
-
-    /// Returns the last time at which part of the body was handed to the upstream's connection.
-    #[must_use]
-    pub fn last_progress(&self) -> Option<tokio::time::Instant> {
-        self.0.moved.get()
-    }
-
-    /// Records that part of the body was handed to the upstream's connection now.
-    pub fn set_moved(&self) {
-        self.0.moved.set(Some(tokio::time::Instant::now()));
-    }
-
-    /// Returns how often the upstream's answer contained the credential that was sent to it.
-    #[must_use]
-    pub fn scrubbed(&self) -> u32 {
-        self.0.scrubbed.get()
-    }
-
-    /// Adds to the number of times that the upstream's answer contained the credential.
-    pub fn add_scrubbed(&self, times: u32) {
-        self.0.scrubbed.set(self.0.scrubbed.get().saturating_add(times));
-    }
-
-    /// Sets the number of body bytes read from the consumer.
-    pub fn set_bytes(&self, bytes: u64) {
-        self.0.bytes.set(bytes);
-    }
-
-    /// Sets whether the whole body was handed over.
-    pub fn set_whole(&self, whole: bool) {
-        self.0.whole.set(whole);
-    }
-
-    /// Sets whether the upstream waits for the consumer's body.
-    pub fn set_awaited(&self, awaited: bool) {
-        self.0.awaited.set(awaited);
-    }
-}
-
-/// The progress of a call, for its outcome.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Progress {
-    /// The status that the consumer sees, once there is an answer.
-    pub status: Option<u16>,
-    /// The status of the upstream's answer.
-    pub upstream_status: Option<u16>,
-    /// Body bytes handed to the consumer.
-    pub bytes_out: u64,
-    /// Time from sending the request to the head of the upstream's answer.
-    pub upstream: Option<Duration>,
-    /// Number of times that the request was sent.
-    pub attempts: u32,
-    /// Number of logins begun for this call, including those that other calls waited for, too.
-    pub logins: u32,
-    /// The reason why a link that may lead past the gateway was left in the answer.
-    pub link_kept: Option<&'static str>,
+    guard: Option<Box<dyn Any>>,
 }
 
 impl Entry {
     /// Opens an entry whose intent was appended. The outcome repeats `facts`.
-    pub(in crate::audit) fn open(
-        permit: Permit,
-        parties: &CallNames<'_>,
-        (journal, arrival): (Journal, Rc<Peer>),
-        (began, request_id): (Instant, Uuid),
-        facts: Vec<u8>,
-    ) -> Self {
+    pub(super) fn open(arrived: Arrived, permit: Permit, parties: &CallNames<'_>, facts: Vec<u8>) -> Self {
         let call = Box::new(Call {
+            arrived,
             permit,
             over: false,
-            journal,
-            arrival,
-            began,
-            request_id,
             facts,
             route: parties.route.clone(),
             upstream: *parties.upstream,
             credential: *parties.credential,
             progress: Progress::default(),
             meter: Meter::default(),
-            kept: None,
+            guard: None,
         });
         Self { call }
     }
@@ -181,11 +111,11 @@ impl Entry {
     /// Returns the id of this call on the trail.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
-        self.call.request_id
+        self.call.arrived.request_id
     }
 
-    pub(in crate::audit) fn journal(&self) -> &Journal {
-        &self.call.journal
+    pub(super) fn journal(&self) -> &Journal {
+        &self.call.arrived.journal
     }
 
     /// Returns the meter of the consumer's body.
@@ -199,9 +129,9 @@ impl Entry {
         self.call.meter = meter;
     }
 
-    /// Keeps `what` until the call ends, for example its place among the calls in flight.
-    pub fn attach_guard(&mut self, what: impl Any) {
-        self.call.kept = Some(Box::new(what));
+    /// Keeps `guard` until the call ends, for example its permit among the calls in flight.
+    pub fn attach_guard(&mut self, guard: impl Any) {
+        self.call.guard = Some(Box::new(guard));
     }
 
     /// Updates the progress of the call.
@@ -210,21 +140,22 @@ impl Entry {
     }
 
     /// Records the outcome of the call. Only the first outcome counts.
-    pub(in crate::audit) fn end(&mut self, ended: Outcome, code: Option<Code>, reason: Option<&str>) {
+    fn end(&mut self, ended: Outcome, code: Option<Code>, reason: Option<&str>) {
         if !std::mem::replace(&mut self.call.over, true) {
             self.call.end(ended, code, reason);
         }
     }
 
     /// Ends a call whose intent could not be made durable and which is therefore not made.
-    pub(in crate::audit) fn mark_unrecorded(mut self) {
+    pub(super) fn mark_unrecorded(mut self) {
         self.update(|progress| progress.status = Some(Code::Unrecorded.status().as_u16()));
         self.end(Outcome::Refused, Some(Code::Unrecorded), None);
     }
 
-    /// Ends a failed call. The consumer gets the code; the outcome has the reason as well.
-    pub fn fail(mut self, Failure { code, reason }: &Failure) {
-        let code = *code;
+    /// Fails the call and records the outcome. The consumer gets `response`.
+    #[must_use]
+    pub fn answer_failure<B>(mut self, failure: &Failure, response: Response<Bytes>) -> Response<Audited<B>> {
+        let code = failure.code;
         let ended = if matches!(code, Code::BodyIncomplete | Code::BodyTimeout) {
             // The consumer left in the middle of its request, or stalled for so long that it amounts to the same.
             Outcome::Abandoned
@@ -233,8 +164,34 @@ impl Entry {
         } else {
             Outcome::Refused
         };
-        self.update(|progress| progress.status = Some(code.status().as_u16()));
-        self.end(ended, Some(code), Some(reason));
+        self.update(|progress| {
+            progress.bytes_out = u64::try_from(response.body().len()).unwrap_or(u64::MAX);
+            progress.status = Some(code.status().as_u16());
+        });
+        self.end(ended, Some(code), Some(&failure.reason));
+        response.map(Audited::from_text)
+    }
+
+    /// Answers with the upstream's response. The outcome is recorded before the last byte of the body is handed over,
+    /// or at once if there is no body.
+    #[must_use]
+    pub fn answer<B: Body<Data = Bytes, Error = Failure>>(
+        mut self,
+        response: Response<B>,
+    ) -> Response<Audited<B>> {
+        let status = response.status();
+        self.update(|progress| progress.status = Some(status.as_u16()));
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || self.permit().action().method == http::Method::HEAD
+            || response.body().is_end_stream();
+        let left = response.body().size_hint().exact();
+        let mut entry = Some(self);
+        if (bodiless || left == Some(0))
+            && let Some(mut entry) = entry.take()
+        {
+            entry.end(Outcome::Answered, None, None);
+        }
+        response.map(|body| Audited { inner: Some(body), text: Full::default(), entry, left })
     }
 }
 
@@ -250,45 +207,107 @@ impl Drop for Entry {
 
 impl Call {
     fn end(&mut self, ended: Outcome, code: Option<Code>, reason: Option<&str>) {
-        let duration = self.began.elapsed();
+        let duration = self.arrived.began.elapsed();
         let ending = OutcomeFields {
             code,
             reason,
             fingerprint: None,
-            status: self.progress.status,
-            upstream_status: self.progress.upstream_status,
-            bytes_in: self.meter.bytes(),
-            bytes_out: self.progress.bytes_out,
+            progress: &self.progress,
+            bytes_in: self.meter.bytes.get(),
+            scrubbed: self.meter.scrubbed.get(),
             duration,
-            upstream: self.progress.upstream,
-            attempts: self.progress.attempts,
-            logins: self.progress.logins,
-            scrubbed: self.meter.scrubbed(),
-            link_kept: self.progress.link_kept,
             ended,
         };
-        let status = ending.status.unwrap_or(0);
         let members = ending.after(std::mem::take(&mut self.facts));
-        self.journal.outcome(&members, true);
-        self.count(status, code, duration);
-        self.kept = None;
-    }
-
-    fn count(&self, status: u16, code: Option<Code>, duration: Duration) {
-        let metrics = self.journal.metrics();
-        metrics.in_flight.dec();
-        metrics.request_duration.observe(duration.as_secs_f64());
-        let recent = &self.arrival.recent;
-        if let Some(took) = self.progress.upstream {
-            metrics.observe_upstream(recent, &self.upstream, took.as_secs_f64());
+        self.arrived.journal.outcome(&members, true);
+        let metrics = &self.arrived.journal.metrics;
+        if let Some(upstream) = self.progress.upstream {
+            metrics.observe_upstream(&self.arrived.peer.recent, &self.upstream, upstream.as_secs_f64());
         }
         if code == Some(Code::UpstreamAuth) {
             let upstream = NameLabel(Some(self.upstream));
             let credential = NameLabel(Some(self.credential));
             metrics.upstream_auth_failures.get_or_create(&UpstreamCredential { upstream, credential }).inc();
         }
-        let consumer = Some(self.permit.identity().name());
+        let labels = (&self.route, Some(self.permit.identity().name()));
         let method = self.permit.action().method.as_str();
-        metrics.count_request(recent, (&self.route, consumer), method, status);
+        self.arrived.count(duration, labels, method, self.progress.status.unwrap_or(0));
+        self.guard = None;
+    }
+}
+
+pin_project! {
+    /// The body of a recorded answer. Only [`Entry`] and [`Draft`] make one.
+    ///
+    /// ```compile_fail,E0451
+    /// use claviger::audit::Audited;
+    /// fn plain<B>(body: http_body_util::Full<bytes::Bytes>) -> Audited<B> {
+    ///     Audited { inner: None, text: body, entry: None, left: None }
+    /// }
+    /// ```
+    /// ```
+    /// use claviger::audit::Audited;
+    /// fn passed_on<B>(body: Audited<B>) -> Audited<B> {
+    ///     body
+    /// }
+    /// ```
+    pub struct Audited<B> {
+        #[pin]
+        inner: Option<B>,
+        text: Full<Bytes>,
+        entry: Option<Entry>,
+        left: Option<u64>,
+    }
+}
+
+impl<B> Audited<B> {
+    pub(super) fn from_text(text: Bytes) -> Self {
+        Self { inner: None, text: Full::new(text), entry: None, left: None }
+    }
+
+    /// Builds the answer to a call that could not be recorded. The journal records its outcome separately.
+    #[must_use]
+    pub fn unrecorded(_: Unrecorded, response: Response<Bytes>) -> Response<Self> {
+        response.map(Self::from_text)
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Failure>> Body for Audited<B> {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return Pin::new(this.text).poll_frame(cx).map_err(|never| match never {});
+        };
+        let polled = inner.poll_frame(cx);
+        let Some(entry) = this.entry.as_mut() else { return polled };
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                let size = frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+                entry.update(|progress| progress.bytes_out += size);
+                if let Some(left) = this.left {
+                    *left = left.saturating_sub(size);
+                    if *left == 0 {
+                        entry.end(Outcome::Answered, None, None);
+                    }
+                }
+            }
+            Poll::Ready(None) => entry.end(Outcome::Answered, None, None),
+            Poll::Ready(Some(Err(failure))) => {
+                entry.end(Outcome::Failed, Some(failure.code), Some(&failure.reason));
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().map_or_else(|| self.text.is_end_stream(), Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| self.text.size_hint(), Body::size_hint)
     }
 }

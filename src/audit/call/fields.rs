@@ -1,6 +1,5 @@
 //! The JSON members of an audit line, except those of the chain.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::clock::push_rfc3339;
+use super::meter::Progress;
+use crate::audit::trail::ascii::{ascii_json, escape, is_plain};
+use crate::audit::trail::event::Outcome;
 use crate::code::Code;
 use crate::inbound::{Nonce, Proven};
 use crate::metrics::CachedSeries;
@@ -28,35 +29,6 @@ const STRANGERS_METHOD: usize = 32;
 /// The largest number of dropped header names that are recorded, and the recorded bytes of each.
 const MAX_NAMES: usize = 32;
 const MAX_NAME: usize = 64;
-
-/// The way in which a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The whole answer was handed to the consumer.
-    Answered,
-    /// The gateway refused the call.
-    Refused,
-    /// The upstream or the gateway failed.
-    Failed,
-    /// The consumer left before the end of the answer.
-    Abandoned,
-    /// The gateway ended during the call. The next start records this.
-    Lost,
-}
-
-impl Outcome {
-    /// Returns the word for this outcome on the trail.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Abandoned => "abandoned",
-            Self::Lost => "lost",
-        }
-    }
-}
 
 /// The two ends of a connection, formatted once for all its calls.
 #[derive(Debug)]
@@ -102,8 +74,23 @@ pub struct RefusalFields {
     pub fingerprint: Option<String>,
 }
 
+/// The names that the trail records for a permit.
+#[derive(Debug)]
+pub struct CallNames<'a> {
+    /// The name of the upstream.
+    pub upstream: &'a Name,
+    /// The name of the credential.
+    pub credential: &'a Name,
+    /// The version of the credential.
+    pub credential_version: u32,
+    /// The prefix of the route.
+    pub route: &'a Arc<str>,
+    /// The names of the consumer's headers that are not forwarded to the upstream.
+    pub dropped: &'a [HeaderName],
+}
+
 /// Bytes of a line that the members common to all events take: number, hashes, time and kind.
-pub(in crate::audit) const CHAINED: usize = 256;
+pub(super) const CHAINED: usize = 256;
 
 /// Formats a member's key, with the opening quote of its value (`key`) or without (`bare`).
 macro_rules! key {
@@ -118,35 +105,35 @@ macro_rules! bare {
 }
 
 /// The members that both events of a call have.
-pub(in crate::audit) struct CallFields<'a> {
-    pub(in crate::audit) request_id: Uuid,
-    pub(in crate::audit) consumer: Option<&'a Name>,
-    pub(in crate::audit) via: Option<&'a str>,
+pub(super) struct CallFields<'a> {
+    pub(super) request_id: Uuid,
+    pub(super) consumer: Option<&'a Name>,
+    pub(super) via: Option<&'a str>,
     /// The facts that a signature proved in addition to the consumer.
-    pub(in crate::audit) proven: Option<&'a Proven>,
-    pub(in crate::audit) arrival: &'a Peer,
-    pub(in crate::audit) upstream: Option<&'a Name>,
-    pub(in crate::audit) method: &'a str,
-    pub(in crate::audit) target: &'a str,
+    pub(super) proven: Option<&'a Proven>,
+    pub(super) peer: &'a Peer,
+    pub(super) upstream: Option<&'a Name>,
+    pub(super) method: &'a str,
+    pub(super) target: &'a str,
     /// Length of the target as received, in bytes.
-    pub(in crate::audit) received: usize,
-    pub(in crate::audit) org: Option<&'a str>,
-    pub(in crate::audit) credential: Option<(&'a Name, u32)>,
-    pub(in crate::audit) rule: Option<&'a str>,
-    pub(in crate::audit) shadow: Option<&'a str>,
-    pub(in crate::audit) decision: &'static str,
-    pub(in crate::audit) user_agent: Option<&'a HeaderValue>,
+    pub(super) received: usize,
+    pub(super) org: Option<&'a str>,
+    pub(super) credential: Option<(&'a Name, u32)>,
+    pub(super) rule: Option<&'a str>,
+    pub(super) shadow: Option<&'a str>,
+    pub(super) decision: &'static str,
+    pub(super) user_agent: Option<&'a HeaderValue>,
     /// The names of the headers that are not forwarded to the upstream.
-    pub(in crate::audit) dropped: &'a [HeaderName],
+    pub(super) dropped: &'a [HeaderName],
 }
 
 impl CallFields<'_> {
-    pub(in crate::audit) fn members(&self) -> Vec<u8> {
+    pub(super) fn members(&self) -> Vec<u8> {
         let mut id = Uuid::encode_buffer();
         let stranger = self.consumer.is_none();
-        let shown = mask_secrets(self.target);
+        let masked = mask_secrets(self.target);
         let (target, cut) =
-            if stranger { truncate_to_fit(&shown, STRANGERS_TARGET) } else { truncate(&shown, MAX_TARGET) };
+            if stranger { truncate_to_fit(&masked, STRANGERS_TARGET) } else { truncate(&masked, MAX_TARGET) };
         let method = truncate(self.method, if stranger { STRANGERS_METHOD } else { MAX_TEXT }).0;
         // Leaves room for the members that the outcome adds.
         let mut members = Members(Vec::with_capacity(768));
@@ -158,8 +145,8 @@ impl CallFields<'_> {
             members.word(key!("access_key"), Some(key.hyphenated().encode_lower(&mut id)));
             members.word(key!("nonce"), once.as_ref().map(Nonce::to_text).as_deref());
         }
-        members.word(key!("peer"), Some(&self.arrival.peer_text));
-        members.word(key!("listener"), Some(&self.arrival.listener));
+        members.word(key!("peer"), Some(&self.peer.peer_text));
+        members.word(key!("listener"), Some(&self.peer.listener));
         members.word(key!("upstream"), self.upstream.map(Name::as_str));
         members.text(key!("method"), Some(method).filter(|method| !method.is_empty()));
         members.text(key!("target"), Some(target).filter(|target| !target.is_empty()));
@@ -174,8 +161,8 @@ impl CallFields<'_> {
         if let Some(agent) = self.user_agent {
             let agent = agent.as_bytes();
             let agent = escape(agent.get(..MAX_TEXT).unwrap_or(agent));
-            let shown = if stranger { truncate_to_fit(&agent, STRANGERS_AGENT).0 } else { &agent };
-            members.text(key!("user_agent"), Some(shown));
+            let agent = if stranger { truncate_to_fit(&agent, STRANGERS_AGENT).0 } else { &agent };
+            members.text(key!("user_agent"), Some(agent));
         }
         members.names(bare!("dropped"), self.dropped);
         members.number(bare!("cut"), cut.then_some(1));
@@ -184,65 +171,34 @@ impl CallFields<'_> {
 }
 
 /// The members that only an outcome has.
-pub(in crate::audit) struct OutcomeFields<'a> {
-    pub(in crate::audit) code: Option<Code>,
-    pub(in crate::audit) reason: Option<&'a str>,
-    pub(in crate::audit) fingerprint: Option<&'a str>,
-    pub(in crate::audit) status: Option<u16>,
-    pub(in crate::audit) upstream_status: Option<u16>,
-    pub(in crate::audit) bytes_in: u64,
-    pub(in crate::audit) bytes_out: u64,
-    pub(in crate::audit) duration: Duration,
-    pub(in crate::audit) upstream: Option<Duration>,
-    pub(in crate::audit) attempts: u32,
-    pub(in crate::audit) logins: u32,
-    pub(in crate::audit) scrubbed: u32,
-    pub(in crate::audit) link_kept: Option<&'static str>,
-    pub(in crate::audit) ended: Outcome,
+pub(super) struct OutcomeFields<'a> {
+    pub(super) code: Option<Code>,
+    pub(super) reason: Option<&'a str>,
+    pub(super) fingerprint: Option<&'a str>,
+    pub(super) progress: &'a Progress,
+    pub(super) bytes_in: u64,
+    pub(super) scrubbed: u32,
+    pub(super) duration: Duration,
+    pub(super) ended: Outcome,
 }
 
-impl<'a> OutcomeFields<'a> {
-    /// Builds the outcome of a call that was refused or abandoned before anything was sent.
-    pub(in crate::audit) fn early(
-        ended: Outcome,
-        code: Option<Code>,
-        duration: Duration,
-        known: &'a RefusalFields,
-    ) -> Self {
-        Self {
-            code,
-            reason: known.detail.as_deref().or(known.reason),
-            fingerprint: known.fingerprint.as_deref(),
-            status: code.map(|code| code.status().as_u16()),
-            upstream_status: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            duration,
-            upstream: None,
-            attempts: 0,
-            logins: 0,
-            scrubbed: 0,
-            link_kept: None,
-            ended,
-        }
-    }
-
+impl OutcomeFields<'_> {
     /// Appends these members to those of the call's facts.
-    pub(in crate::audit) fn after(&self, facts: Vec<u8>) -> Vec<u8> {
-        let mut members = Members(facts);
+    pub(super) fn after(&self, facts: Vec<u8>) -> Vec<u8> {
+        let (mut members, progress) = (Members(facts), self.progress);
         members.word(key!("code"), self.code.map(Code::as_str));
         members.text(key!("reason"), self.reason.map(|reason| truncate_to_fit(reason, MAX_TEXT).0));
         members.text(key!("fingerprint"), self.fingerprint);
-        members.number(bare!("status"), self.status.map(u64::from));
-        members.number(bare!("upstream_status"), self.upstream_status.map(u64::from));
+        members.number(bare!("status"), progress.status.map(u64::from));
+        members.number(bare!("upstream_status"), progress.upstream_status.map(u64::from));
         members.number(bare!("bytes_in"), Some(self.bytes_in));
-        members.number(bare!("bytes_out"), Some(self.bytes_out));
+        members.number(bare!("bytes_out"), Some(progress.bytes_out));
         members.number(bare!("duration_us"), Some(micros(self.duration)));
-        members.number(bare!("upstream_us"), self.upstream.map(micros));
-        members.number(bare!("attempts"), Some(u64::from(self.attempts)));
-        members.number(bare!("logins"), (self.logins > 0).then_some(u64::from(self.logins)));
+        members.number(bare!("upstream_us"), progress.upstream.map(micros));
+        members.number(bare!("attempts"), Some(u64::from(progress.attempts)));
+        members.number(bare!("logins"), (progress.logins > 0).then_some(u64::from(progress.logins)));
         members.number(bare!("scrubbed"), (self.scrubbed > 0).then_some(u64::from(self.scrubbed)));
-        members.text(key!("link_kept"), self.link_kept);
+        members.text(key!("link_kept"), progress.link_kept);
         members.word(key!("ended"), Some(self.ended.as_str()));
         members.0
     }
@@ -307,74 +263,15 @@ impl Members {
     }
 }
 
-/// Whether every byte may appear in a JSON string unescaped. Tests all bytes without an early exit, which the compiler
-/// can vectorise.
-fn is_plain(bytes: &[u8]) -> bool {
-    let plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
-    bytes.iter().fold(true, |all, byte| all & plain(*byte))
-}
-
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Appends `"time":"…","event":"…"`, with which every line begins after the chain's members.
-pub(in crate::audit) fn push_opening(out: &mut Vec<u8>, time: SystemTime, event: &str) {
-    out.extend_from_slice(b"\"time\":\"");
-    push_rfc3339(out, time);
-    out.extend_from_slice(b"\",\"event\":\"");
-    out.extend_from_slice(event.as_bytes());
-    out.push(b'"');
-}
-
 /// Makes a request id (UUID version 7, RFC 9562).
-pub(in crate::audit) fn request_id(time: SystemTime) -> Uuid {
+pub(super) fn request_id(time: SystemTime) -> Uuid {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let stamp = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
     Uuid::new_v7(stamp)
-}
-
-/// Converts bytes from outside to text. Printable ASCII stays; other bytes and `\` become `\xNN`.
-#[must_use]
-pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
-    use std::fmt::Write as _;
-    if is_plain(bytes)
-        && let Ok(text) = std::str::from_utf8(bytes)
-    {
-        return Cow::Borrowed(text);
-    }
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b' '..=b'[' | b']'..=b'~' => text.push(char::from(*byte)),
-            // Writing into a string cannot fail.
-            _ => write!(text, "\\x{byte:02x}").unwrap_or_default(),
-        }
-    }
-    Cow::Owned(text)
-}
-
-/// Formats a text as a JSON string in ASCII, so that no character of a line can deceive its reader.
-pub(in crate::audit) fn ascii_json(text: &str) -> String {
-    escape_non_ascii(&serde_json::Value::from(text).to_string())
-}
-
-/// Escapes all characters beyond ASCII in JSON.
-pub(in crate::audit) fn escape_non_ascii(json: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(json.len() + 32);
-    let mut units = [0; 2];
-    for character in json.chars() {
-        if character.is_ascii() && character != '\x7f' {
-            out.push(character);
-        } else {
-            for unit in character.encode_utf16(&mut units) {
-                // Writing into a string cannot fail.
-                write!(out, "\\u{unit:04x}").unwrap_or_default();
-            }
-        }
-    }
-    out
 }
 
 fn truncate(text: &str, most: usize) -> (&str, bool) {
@@ -382,7 +279,7 @@ fn truncate(text: &str, most: usize) -> (&str, bool) {
         return (text, false);
     }
     let end = text.floor_char_boundary(most);
-    (text.split_at_checked(end).map_or("", |(kept, _)| kept), true)
+    (text.split_at_checked(end).map_or("", |(start, _)| start), true)
 }
 
 /// Returns the longest prefix of `text` that takes at most `most` bytes in a line, and whether anything was cut.
@@ -392,13 +289,13 @@ fn truncate_to_fit(text: &str, most: usize) -> (&str, bool) {
     }
     let mut left = most;
     for (at, character) in text.char_indices() {
-        let taken = match character {
+        let width = match character {
             '"' | '\\' | '\n' | '\r' | '\t' | '\x08' | '\x0c' => 2,
             ' '..='~' => 1,
             '\0'..='\u{ffff}' => 6,
             '\u{10000}'.. => 12,
         };
-        let Some(rest) = left.checked_sub(taken) else {
+        let Some(rest) = left.checked_sub(width) else {
             return (text.get(..at).unwrap_or_default(), true);
         };
         left = rest;
@@ -407,28 +304,116 @@ fn truncate_to_fit(text: &str, most: usize) -> (&str, bool) {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::audit::trail::chain::ChainHead;
+    use crate::audit::trail::event::{COLUMNS, Event, EventKind, Value, push_opening};
+
+    /// A call of which every member is known.
+    fn line(event: EventKind, outcome: bool) -> Vec<u8> {
+        let name = Name::parse("a-name").unwrap();
+        let nonce = Nonce {
+            key: Uuid::nil(),
+            nonce: [7; _],
+            dated: Some(SystemTime::UNIX_EPOCH),
+            window: Duration::ZERO,
+        };
+        let peer = Peer {
+            peer: ([192, 0, 2, 1], 4711).into(),
+            peer_text: "192.0.2.1:4711".into(),
+            listener: "127.0.0.1:8080".into(),
+            tls: false,
+            recent: CachedSeries::default(),
+            authenticated: Cell::default(),
+        };
+        let facts = CallFields {
+            request_id: Uuid::nil(),
+            consumer: (!outcome).then_some(&name),
+            via: Some("token"),
+            proven: Some(&Proven { key: Uuid::nil(), once: Some(nonce) }),
+            peer: &peer,
+            upstream: Some(&name),
+            method: "GET",
+            target: &"/\"".repeat(MAX_TARGET),
+            received: 2 * MAX_TARGET,
+            org: Some("\u{1F600}"),
+            credential: Some((&name, 3)),
+            rule: Some("r/allow[0]"),
+            shadow: Some("r/deny[1]"),
+            decision: "allowed",
+            user_agent: Some(&HeaderValue::from_static("\\x")),
+            dropped: &[http::header::COOKIE, http::header::FORWARDED],
+        };
+        let progress = Progress {
+            status: Some(502),
+            upstream_status: Some(401),
+            bytes_out: 2,
+            upstream: Some(Duration::from_millis(3)),
+            attempts: 2,
+            logins: 1,
+            link_kept: Some("a_reason"),
+        };
+        let ending = OutcomeFields {
+            code: Some(Code::UpstreamAuth),
+            reason: Some("because"),
+            fingerprint: Some("0011"),
+            progress: &progress,
+            bytes_in: 1,
+            scrubbed: 4,
+            duration: Duration::from_millis(9),
+            ended: Outcome::Failed,
+        };
+        let members = if outcome { ending.after(facts.members()) } else { facts.members() };
+        let mut line = Vec::new();
+        ChainHead::default().append(&mut line, |out| {
+            push_opening(out, SystemTime::UNIX_EPOCH, event);
+            out.extend_from_slice(&members);
+        });
+        line
+    }
+
+    #[test]
+    fn every_member_that_is_written_of_a_call_is_read_back() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (kind, outcome) in [(EventKind::Intent, false), (EventKind::Outcome, true)] {
+            let line = line(kind, outcome);
+            let event = Event::parse(&line).unwrap();
+            assert_eq!(event.event, kind);
+            let written: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap();
+            for (name, value) in &written {
+                match name.as_str() {
+                    "prev" => assert_eq!(event.prev.as_deref(), value.as_str()),
+                    "dropped" => {
+                        let names: Vec<&str> = event.dropped.iter().map(|name| &**name).collect();
+                        assert_eq!(*value, serde_json::Value::from(names));
+                    }
+                    _ => match event.value_of(name).unwrap() {
+                        Value::Text(text) => assert_eq!(Some(text), value.as_str(), "{name}"),
+                        Value::Number(number) => assert_eq!(Some(number), value.as_u64(), "{name}"),
+                    },
+                }
+            }
+            seen.extend(written.keys().cloned());
+        }
+        let never: Vec<&str> =
+            COLUMNS.iter().map(|column| column.name).filter(|name| !seen.contains(*name)).collect();
+        assert_eq!(never, ["what", "by", "at", "change", "token", "refusals", "since"], "of other events");
+    }
 
     #[test]
     fn what_fits_into_a_line_is_measured_as_it_stands_there() {
         for text in ["a".repeat(40), "\\".repeat(40), "\u{1}\n\"é\u{1F600}\u{7f}x".repeat(8), String::new()]
         {
             for most in 0..300 {
-                let (shown, cut) = truncate_to_fit(&text, most);
+                let (start, cut) = truncate_to_fit(&text, most);
                 let written = |text: &str| ascii_json(text).len() - 2;
-                assert!(text.starts_with(shown) && written(shown) <= most, "{text:?} {most}");
-                assert_eq!(cut, shown.len() < text.len(), "{text:?} {most}");
-                let next = text.chars().nth(shown.chars().count());
-                let more = next.map(|next| format!("{shown}{next}"));
+                assert!(text.starts_with(start) && written(start) <= most, "{text:?} {most}");
+                assert_eq!(cut, start.len() < text.len(), "{text:?} {most}");
+                let next = text.chars().nth(start.chars().count());
+                let more = next.map(|next| format!("{start}{next}"));
                 assert!(more.is_none_or(|more| written(&more) > most), "{text:?} {most}: more would fit");
             }
         }
-    }
-
-    #[test]
-    fn text_from_outside_shows_nothing_but_what_it_is() {
-        assert_eq!(escape(b"a\x1b[31m\\\xff"), r"a\x1b[31m\x5c\xff");
-        assert_eq!(ascii_json("a\"\u{2028}\u{7f}\u{1F600}\n"), r#""a\"\u2028\u007f\ud83d\ude00\n""#);
     }
 }

@@ -10,15 +10,13 @@ pub struct WriteBarrier {
     yielded: bool,
 }
 
-impl Journal {
+impl WriteBarrier {
     /// Creates the write barrier of one connection.
     #[must_use]
-    pub fn gate(&self) -> WriteBarrier {
-        WriteBarrier { journal: self.clone(), yielded: false }
+    pub fn new(journal: &Journal) -> Self {
+        Self { journal: journal.clone(), yielded: false }
     }
-}
 
-impl WriteBarrier {
     /// Ready once every event that the barrier requires is written to the file. If events are missing, yields once and
     /// then writes them, so that one write covers all calls of this worker.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {

@@ -2,13 +2,14 @@
 
 use std::time::{Instant, SystemTime};
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::Unrecorded;
+use super::settings::Unrecorded;
 use super::suppressed::SuppressedCounts;
-use crate::audit::call::fields::push_opening;
 use crate::audit::proof::merkle::Hash;
 use crate::audit::trail::chain::ChainHead;
+use crate::audit::trail::event::{EventKind, JournalAction, format_members, push_opening};
 
 /// Bytes of events that are buffered while the disk fails. Beyond that, the buffer takes only outcomes of calls with a
 /// recorded intent; refusals are counted.
@@ -16,7 +17,7 @@ const MAX_PENDING: usize = 16 << 20;
 
 /// The event that wakes the journal's thread, besides a request to stop.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(in crate::audit) enum WakeOn {
+pub(super) enum WakeOn {
     /// Nothing wakes it: it is working, or sleeps until its time-out.
     #[default]
     Nothing,
@@ -27,43 +28,43 @@ pub(in crate::audit) enum WakeOn {
 }
 
 #[derive(Default)]
-pub(in crate::audit) struct EventBuffer {
+pub(super) struct EventBuffer {
     /// The end of the chain; `None` until the folder could be read.
-    pub(in crate::audit) head: Option<ChainHead>,
+    pub(super) head: Option<ChainHead>,
     /// The hashes of lines that are not in the Merkle tree yet.
-    pub(in crate::audit) leaves: Vec<Hash>,
-    pub(in crate::audit) pending: Vec<u8>,
+    pub(super) leaves: Vec<Hash>,
+    pub(super) pending: Vec<u8>,
     /// The buffer of the former batch, for reuse.
-    pub(in crate::audit) spare: Vec<u8>,
-    pub(in crate::audit) pending_events: u64,
-    pub(in crate::audit) unflushed: bool,
-    pub(in crate::audit) waiters: Vec<oneshot::Sender<bool>>,
+    pub(super) spare: Vec<u8>,
+    pub(super) pending_events: u64,
+    pub(super) unflushed: bool,
+    pub(super) waiters: Vec<oneshot::Sender<bool>>,
     /// Number of calls with an intent and no outcome yet.
-    pub(in crate::audit) open: u64,
-    pub(in crate::audit) unrecorded: u64,
-    pub(in crate::audit) floods: SuppressedCounts,
+    pub(super) open: u64,
+    pub(super) unrecorded: u64,
+    pub(super) suppressed: SuppressedCounts,
     /// Whether the disk fails and that was logged.
-    pub(in crate::audit) failing: bool,
+    pub(super) failing: bool,
     /// When a head must be signed if no event comes before.
-    pub(in crate::audit) head_due: Option<Instant>,
+    pub(super) head_due: Option<Instant>,
     /// The event that the thread waits for.
-    pub(in crate::audit) waiting: WakeOn,
-    pub(in crate::audit) stop: bool,
+    pub(super) waiting: WakeOn,
+    pub(super) stop: bool,
 }
 
 impl EventBuffer {
     /// Whether the buffer may take no more events while the disk fails.
-    pub(in crate::audit) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.pending.len() > MAX_PENDING
     }
 
     /// Returns the `seq` of the next event.
-    pub(in crate::audit) fn next_seq(&self) -> u64 {
+    pub(super) fn next_seq(&self) -> u64 {
         self.head.as_ref().map_or(0, |head| head.next_seq)
     }
 
     /// Whether the thread waits for what the buffer now holds.
-    pub(in crate::audit) fn is_waited_for(&self) -> bool {
+    pub(super) fn is_waited_for(&self) -> bool {
         match self.waiting {
             WakeOn::Nothing => false,
             WakeOn::Event => true,
@@ -72,9 +73,9 @@ impl EventBuffer {
     }
 
     /// Appends one event; each of its `members` begins with a comma.
-    pub(in crate::audit) fn append(
+    pub(super) fn append(
         &mut self,
-        event: &str,
+        event: EventKind,
         time: SystemTime,
         members: &[&[u8]],
     ) -> Result<(), Unrecorded> {
@@ -89,6 +90,21 @@ impl EventBuffer {
         self.pending_events += 1;
         self.unflushed = true;
         Ok(())
+    }
+
+    /// Appends an event of the journal's own, with its version and process.
+    pub(super) fn append_own(
+        &mut self,
+        time: SystemTime,
+        action: JournalAction,
+        details: &[(&'static str, Value)],
+    ) -> Result<(), Unrecorded> {
+        let process = [
+            ("what", action.as_str().into()),
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("pid", std::process::id().into()),
+        ];
+        self.append(EventKind::Journal, time, &[format_members(process.iter().chain(details)).as_bytes()])
     }
 }
 

@@ -6,12 +6,11 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use serde::Deserialize;
-
 use crate::audit::proof::checkpoint::CheckpointKey;
 use crate::audit::proof::merkle::{Hash, MerkleTree};
 use crate::audit::trail::chain::{self, ChainHead};
 use crate::audit::trail::disk::Disk;
+use crate::audit::trail::event::{Event, EventKind};
 use crate::audit::trail::misnamed::find_misnamed;
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::{is_damage, open, read_line, segments};
@@ -22,36 +21,20 @@ const LAST_SEQ: u64 = u64::MAX / 2;
 
 /// The recovered state of a former run.
 #[derive(Debug, Default)]
-pub(in crate::audit) struct Recovered {
+pub(super) struct Recovered {
     /// The end of the chain, from which it continues.
-    pub(in crate::audit) head: ChainHead,
+    pub(super) head: ChainHead,
     /// Number of bytes cut off the last segment because they are not a complete line.
-    pub(in crate::audit) torn: u64,
+    pub(super) torn: u64,
     /// The members of each intent without an outcome.
-    pub(in crate::audit) lost: Vec<Vec<u8>>,
+    pub(super) lost: Vec<Vec<u8>>,
     /// The Merkle tree over all existing events.
-    pub(in crate::audit) tree: MerkleTree,
-}
-
-/// The members of a line that recovery and verification parse.
-#[derive(Debug, Deserialize)]
-pub(in crate::audit) struct Line<'a> {
-    pub(in crate::audit) seq: u64,
-    pub(in crate::audit) event: &'a str,
-    pub(in crate::audit) request_id: Option<&'a str>,
-    pub(in crate::audit) open: Option<u64>,
-}
-
-/// The members that are specific to a head's event.
-#[derive(Debug, Deserialize)]
-struct HeadLine {
-    note: String,
-    peaks: Vec<String>,
+    pub(super) tree: MerkleTree,
 }
 
 /// Reads the existing segments, and cuts a torn tail off the last one (its bytes are kept in a file beside it). Reads
 /// back to a point where no call was open, and to a head that `verifier` accepts.
-pub(in crate::audit) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io::Result<Recovered> {
+pub(super) fn recover(disk: &dyn Disk, verifier: &CheckpointKey) -> io::Result<Recovered> {
     disk.prepare()?;
     let mut recovered = Recovered::default();
     let mut outcomes: HashSet<String> = HashSet::new();
@@ -136,21 +119,21 @@ impl Scan {
             scan.len += u64::try_from(read).unwrap_or(u64::MAX);
             let Some(whole) = line.strip_suffix(b"\n") else { continue };
             let Some((body, hash)) = chain::verified_line(whole) else { continue };
-            let Ok(event) = serde_json::from_slice::<Line>(whole) else { continue };
+            let Some(event) = Event::parse(whole) else { continue };
             if event.seq > LAST_SEQ {
                 continue;
             }
             scan.good_end = scan.len;
             scan.head = Some(ChainHead { next_seq: event.seq + 1, hash: chain::hex(&hash) });
-            if event.event == "head"
-                && let Some(tree) = verified_checkpoint(whole, event.seq, verifier)
+            if event.event == EventKind::Head
+                && let Some(tree) = verified_tree(&event, verifier)
             {
                 (scan.tree, scan.leaves) = (Some(tree), Vec::new());
             }
             scan.leaves.push(hash);
-            match (event.event, event.request_id) {
-                ("intent", Some(id)) => intents.push((id.to_owned(), facts_of(body))),
-                ("outcome", Some(id)) => {
+            match (event.event, event.request_id.as_deref()) {
+                (EventKind::Intent, Some(id)) => intents.push((id.to_owned(), facts_of(body))),
+                (EventKind::Outcome, Some(id)) => {
                     outcomes.insert(id.to_owned());
                 }
                 _ => scan.reaches_back |= event.open == Some(0),
@@ -162,11 +145,10 @@ impl Scan {
     }
 }
 
-/// Returns the tree before the head in this line, if the verifier's key has signed its root.
-fn verified_checkpoint(line: &[u8], seq: u64, verifier: &CheckpointKey) -> Option<MerkleTree> {
-    let HeadLine { note, peaks } = serde_json::from_slice(line).ok()?;
-    let head = verifier.open(&note)?;
-    head.tree(&peaks).filter(|_| head.size + 1 == seq)
+/// Returns the tree before a head, if the verifier's key has signed its root.
+fn verified_tree(event: &Event<'_>, verifier: &CheckpointKey) -> Option<MerkleTree> {
+    let head = verifier.open(event.note.as_deref()?)?;
+    head.tree(&event.peaks).filter(|_| head.size + 1 == event.seq)
 }
 
 /// Returns those members of an intent that its outcome repeats.
@@ -181,8 +163,8 @@ fn cut(disk: &dyn Disk, path: &Path, len: u64) -> io::Result<()> {
     let mut torn = Vec::new();
     file.seek(SeekFrom::Start(len))?;
     file.read_to_end(&mut torn)?;
-    let kept = path.with_extension("torn");
-    OpenOptions::new().append(true).create(true).mode(0o600).open(kept)?.write_all(&torn)?;
+    let torn_file = path.with_extension("torn");
+    OpenOptions::new().append(true).create(true).mode(0o600).open(torn_file)?.write_all(&torn)?;
     disk.cut(&file, len)?;
     disk.sync(&file)
 }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Deserialize;
-
-use super::writer::JournalCore;
+use super::core::JournalCore;
 use crate::audit::proof::merkle::MerkleTree;
 use crate::audit::trail::chain::{GENESIS, Hex, hex, verified_line};
+use crate::audit::trail::event::{Event, JournalAction};
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::{
     compress, compressed, is_compressed, open, parse_segment_name, read_line, segments,
@@ -24,17 +23,6 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Interval at which a new last head is stored apart from the trail.
 const KEEP_HEAD: Duration = Duration::from_millis(250);
 const LOWEST_PRIORITY: i32 = 19;
-
-/// How long closed segments are kept, and in which form.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// Time until a closed segment is compressed.
-    pub plain: Duration,
-    /// Longest time that events are kept; `None` keeps them for ever.
-    pub age: Option<Duration>,
-    /// Largest total size of all closed segments, in bytes; `None` sets no limit.
-    pub size: Option<u64>,
-}
 
 /// A closed segment.
 struct Closed {
@@ -51,14 +39,8 @@ struct Replayed {
     last: Hex,
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    seq: u64,
-    prev: &'a str,
-}
-
-pub(in crate::audit) struct Archiver {
-    shared: Arc<JournalCore>,
+pub(super) struct Archiver {
+    core: Arc<JournalCore>,
     /// The last errors that were logged for the head and for closed segments, so that each is logged once.
     logged: (Option<String>, Option<String>),
     /// The state after the oldest segments that were verified, from which the next check continues.
@@ -66,34 +48,34 @@ pub(in crate::audit) struct Archiver {
 }
 
 impl Archiver {
-    pub(in crate::audit) fn new(shared: Arc<JournalCore>) -> Self {
-        Self { shared, logged: (None, None), passed: None }
+    pub(super) fn new(core: Arc<JournalCore>) -> Self {
+        Self { core, logged: (None, None), passed: None }
     }
 
     /// Runs until the other end of `stop` is dropped.
-    pub(in crate::audit) fn run(mut self, stop: &Receiver<()>) {
+    pub(super) fn run(mut self, stop: &Receiver<()>) {
         // On Linux this is the priority of one thread. If it fails, the thread only competes more with others.
         rustix::process::setpriority_process(None, LOWEST_PRIORITY).unwrap_or_default();
-        let mut looked = Instant::now();
+        let mut last_scan = Instant::now();
         while stop.recv_timeout(KEEP_HEAD) == Err(RecvTimeoutError::Timeout) {
-            if !self.shared.healthy() {
+            if !self.core.healthy() {
                 continue;
             }
-            let kept = self.shared.keep_head();
-            let what = "the last head of the trail is not kept in the state folder: a cut of the trail may go unnoticed";
-            log_once(&mut self.logged.0, kept, what);
-            if looked.elapsed() >= LOOK {
+            let stored = self.core.keep_head();
+            let what = "cannot store the last head of the trail in the state folder: a cut of the trail may go unnoticed";
+            log_once(&mut self.logged.0, stored, what);
+            if last_scan.elapsed() >= LOOK {
                 let archived = self.rescan();
-                let what = "closed segments of the trail are neither compressed nor let go";
+                let what = "closed segments of the trail are neither compressed nor deleted";
                 log_once(&mut self.logged.1, archived, what);
-                looked = Instant::now();
+                last_scan = Instant::now();
             }
         }
     }
 
     fn rescan(&mut self) -> io::Result<()> {
-        let (keep, dir) = (self.shared.settings.keep, self.shared.disk.dir().to_owned());
-        let now = self.shared.clock.now();
+        let (keep, dir) = (self.core.settings.keep, self.core.disk.dir().to_owned());
+        let now = self.core.clock.now();
         let age = |closed: &Closed| now.duration_since(closed.ended).unwrap_or_default();
         let closed = closed_segments(&dir)?;
         if let Some(stub) = RetiredStub::latest(&dir)? {
@@ -104,7 +86,7 @@ impl Archiver {
             }
         }
         let mut total: u64 = closed.iter().map(|closed| closed.len).sum();
-        let needed = self.shared.retention_floor();
+        let needed = self.core.retention_floor();
         let surplus = closed.iter().take_while(|oldest| {
             let goes =
                 keep.age.is_some_and(|most| age(oldest) > most) || keep.size.is_some_and(|most| total > most);
@@ -129,9 +111,13 @@ impl Archiver {
         let mut passed = match (self.passed.take(), RetiredStub::latest(dir)?) {
             (Some(passed), _) => passed,
             (None, Some(stub)) => {
-                let ours = self.shared.signing().verifier().open(&stub.note);
+                let ours = self.core.signing().verifier().open(&stub.note);
                 let from = || Some(Replayed { tree: stub.tree_of(&ours?)?, last: stub.hash()? });
-                from().ok_or_else(|| io::Error::other("the stub of what was let go before is not ours"))?
+                from().ok_or_else(|| {
+                    io::Error::other(
+                        "the stub of the deleted segments is not signed by the key of this gateway",
+                    )
+                })?
             }
             (None, None) => Replayed { tree: MerkleTree::default(), last: GENESIS },
         };
@@ -140,17 +126,17 @@ impl Archiver {
         }
         let (through, segments) = (passed.tree.size(), surplus.len());
         let bytes: u64 = surplus.iter().map(|closed| closed.len).sum();
-        let note = self.shared.signing().sign_now(&passed.tree, self.shared.clock.now());
+        let note = self.core.signing().sign_now(&passed.tree, self.core.clock.now());
         // Record the event before anything is deleted.
-        let detail = format!(",\"through\":{through},\"segments\":{segments},\"bytes\":{bytes}");
-        if !self.shared.append_and_wait("retired", &detail) {
-            return Err(io::Error::other("the trail does not record now"));
+        let details = [("through", through.into()), ("segments", segments.into()), ("bytes", bytes.into())];
+        if !self.core.append_and_wait(JournalAction::Retired, &details) {
+            return Err(io::Error::other("the journal cannot record now"));
         }
         RetiredStub::new(&passed.tree, &passed.last, note).keep(dir, &last.path)?;
         for closed in surplus {
             fs::remove_file(&closed.path)?;
         }
-        tracing::info!(through, segments, bytes, "the oldest segments of the trail were let go");
+        tracing::info!(through, segments, bytes, "the oldest segments of the trail were deleted");
         self.passed = Some(passed);
         Ok(())
     }
@@ -174,15 +160,18 @@ impl Replayed {
         let (mut reader, mut line, mut number) = (open(path)?, Vec::new(), 0);
         while read_line(&mut reader, &mut line)? > 0 {
             number += 1;
-            let taken = || {
+            let verify = || {
                 let whole = line.strip_suffix(b"\n")?;
                 let (_, hash) = verified_line(whole)?;
-                let event: Line = serde_json::from_slice(whole).ok()?;
-                (event.seq == self.tree.size() + 1 && event.prev.as_bytes() == self.last).then_some(hash)
+                let event = Event::parse(whole)?;
+                let follows = event.prev?.as_bytes() == self.last;
+                (event.seq == self.tree.size() + 1 && follows).then_some(hash)
             };
-            let hash = taken().ok_or_else(|| {
+            let hash = verify().ok_or_else(|| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                io::Error::other(format!("{name}:{number} is not what was recorded: verify the trail"))
+                io::Error::other(format!(
+                    "{name}:{number} is not what was recorded; run `claviger audit verify`"
+                ))
             })?;
             self.tree.push(&hash);
             self.last = hex(&hash);
@@ -214,7 +203,10 @@ fn compress_file(path: &Path) -> io::Result<()> {
     out.get_ref().sync_all()?;
     let mut again = BufReader::new(zstd::stream::read::Decoder::new(File::open(&fresh)?)?);
     if !is_same(&mut BufReader::new(File::open(path)?), &mut again)? {
-        return Err(io::Error::other(format!("{}: what was compressed is not the same", path.display())));
+        return Err(io::Error::other(format!(
+            "{}: the compressed file differs from the segment",
+            path.display()
+        )));
     }
     fs::rename(&fresh, &target)?;
     if let Some(dir) = path.parent() {

@@ -1,7 +1,7 @@
 //! Proofs about the trail: the Merkle tree, signed checkpoints, inclusion and consistency.
 
 pub(super) mod checkpoint;
-pub(super) mod consistency;
 pub mod merkle;
 pub(super) mod prove;
+mod range_roots;
 pub(super) mod verify;

@@ -16,12 +16,12 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 
 use super::checkpoint::{Checkpoint, CheckpointKey, encode_hash, hash};
-use super::consistency::{Consistency, is_consistent};
-use super::merkle::{Hash, Inclusion, root_from_proof};
+use super::merkle::{Hash, MerkleTree};
+use super::range_roots::{ProofBuilder, is_consistent, root_from_proof};
 use crate::audit::trail::chain::verified_line;
+use crate::audit::trail::event::{Event, EventKind};
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::each_line;
 
@@ -95,14 +95,6 @@ impl Proof {
     }
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    seq: u64,
-    event: &'a str,
-    request_id: Option<&'a str>,
-    note: Option<String>,
-}
-
 /// Proves the last event of the call `request_id` by the first head in `dir` that covers it. `Ok(Err(_))` is the reason
 /// why there is no proof.
 ///
@@ -112,25 +104,21 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
     let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
     let (mut found, mut head) = (None, None);
     each_line(dir, |line| {
-        if let Ok(event) = serde_json::from_slice::<Line>(line) {
-            if event.request_id == Some(request_id) {
+        if let Some(event) = Event::parse(line) {
+            if event.request_id.as_deref() == Some(request_id) {
                 (found, head) = (Some((event.seq.saturating_sub(1), line.to_vec())), None);
-            } else if event.event == "head" && found.is_some() && head.is_none() {
-                head = event.note;
+            } else if event.event == EventKind::Head && found.is_some() && head.is_none() {
+                head = event.note.map(|note| (*note).to_owned());
             }
         }
         true
     })?;
     let Some((index, line)) = found else { return Ok(Err("no event of this call is on the trail")) };
     let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
-    let inclusion =
-        Checkpoint::parse_unverified(&note).and_then(|head| Inclusion::after(&start, index, head.size));
-    let Some(mut inclusion) = inclusion else { return Ok(Err("the head after it is not over it")) };
-    let intact = each_leaf(dir, start.size(), |leaf| {
-        inclusion.push(leaf);
-        inclusion.hashes().is_none()
-    })?;
-    let hashes = inclusion.hashes().filter(|_| intact);
+    let head = Checkpoint::parse_unverified(&note);
+    let builder = head.and_then(|head| ProofBuilder::inclusion(&start, index, head.size));
+    let Some(builder) = builder else { return Ok(Err("the head after it does not cover it")) };
+    let hashes = collect(dir, &start, builder)?;
     Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
 }
 
@@ -145,14 +133,10 @@ pub fn prove_consistency(
     later: &Checkpoint,
 ) -> io::Result<Result<String, &'static str>> {
     let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
-    let Some(mut gathered) = Consistency::after(&start, earlier.size, later.size) else {
+    let Some(builder) = ProofBuilder::consistency(&start, earlier.size, later.size) else {
         return Ok(Err("the second head is not over all of the first, or the first is over what was let go"));
     };
-    let intact = each_leaf(dir, start.size(), |leaf| {
-        gathered.push(leaf);
-        gathered.hashes().is_none()
-    })?;
-    let Some(hashes) = gathered.hashes().filter(|_| intact) else {
+    let Some(hashes) = collect(dir, &start, builder)? else {
         return Ok(Err("the trail is not intact, or ends before the second head: verify it"));
     };
     let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
@@ -168,19 +152,20 @@ pub fn check_consistency(earlier: &Checkpoint, later: &Checkpoint, proof: &str) 
     hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
 }
 
-/// Passes the leaf of each line after the first `gone` events to `take`, while that returns true. Returns whether every
-/// line read was intact.
-fn each_leaf(dir: &Path, gone: u64, mut take: impl FnMut(&Hash) -> bool) -> io::Result<bool> {
-    let (mut skipping, mut intact) = (true, true);
+/// Reads the leaves of the events after those in `start` into `builder`. Returns the hashes of the proof; `None` if the
+/// trail ends before, or a line is not intact.
+fn collect(dir: &Path, start: &MerkleTree, mut builder: ProofBuilder) -> io::Result<Option<Vec<Hash>>> {
+    let (mut is_skipping, mut is_intact) = (true, true);
     each_line(dir, |line| {
         // A retired segment may not be deleted yet.
-        skipping = skipping && serde_json::from_slice::<Line>(line).is_ok_and(|event| event.seq <= gone);
-        if skipping {
+        is_skipping = is_skipping && Event::parse(line).is_some_and(|event| event.seq <= start.size());
+        if is_skipping {
             return true;
         }
         let leaf = verified_line(line).map(|(_, leaf)| leaf);
-        intact = leaf.is_some();
-        leaf.is_some_and(|leaf| take(&leaf))
+        is_intact = leaf.is_some();
+        leaf.iter().for_each(|leaf| builder.push(leaf));
+        is_intact && builder.hashes().is_none()
     })?;
-    Ok(intact)
+    Ok(builder.hashes().filter(|_| is_intact))
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::checkpoint::{Checkpoint, CheckpointKey};
 use super::merkle::MerkleTree;
-use crate::audit::trail::chain::{GENESIS, hash_of, hex, split_line};
+use crate::audit::trail::chain::{ChainHead, hash_of, hex, split_line};
+use crate::audit::trail::event::{Event, EventKind, JournalAction};
 use crate::audit::trail::last_head::LastHead;
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::{is_damage, open, parse_segment_name, read_line, segments};
@@ -53,22 +54,6 @@ pub struct Report {
     pub checkpoint: Option<String>,
     /// The first fault. Nothing after it was read.
     pub finding: Option<Finding>,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    seq: u64,
-    prev: &'a str,
-    time: Option<&'a str>,
-    event: &'a str,
-    request_id: Option<&'a str>,
-    what: Option<&'a str>,
-    through: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct HeadLine {
-    note: String,
 }
 
 /// The keys and heads that an auditor trusts.
@@ -143,100 +128,80 @@ fn verify_once(
     trusted: &TrustAnchors,
     progress: &mut impl FnMut(u64),
 ) -> io::Result<Report> {
-    let mut walk = TrailVerifier::new(trusted, last);
-    let mut report = Report::default();
+    let mut verifier = TrailVerifier {
+        trusted,
+        last,
+        chain: ChainHead::default(),
+        calls: HashSet::new(),
+        tree: MerkleTree::default(),
+        recorded_retired: 0,
+        report: Report::default(),
+    };
     let mut paths = segments(dir)?;
     if let Some(stub) = RetiredStub::latest(dir)? {
-        if let Err(problem) = walk.go_on_from(&stub) {
-            report.finding = Some(walk.new_finding("the stub".into(), 0, problem));
-            return Ok(walk.close(report));
+        if let Err(problem) = verifier.continue_from(&stub) {
+            return Ok(verifier.finish("the stub".into(), Err((0, problem.into()))));
         }
-        report.retired = stub.through;
         // Skip segments that were retired but not deleted yet.
-        let gone = paths.iter().zip(paths.iter().skip(1)).take_while(|(_, next)| {
+        let retired = paths.iter().zip(paths.iter().skip(1)).take_while(|(_, next)| {
             parse_segment_name(next).is_some_and(|(first, _)| first <= stub.through + 1)
         });
-        let gone = gone.count();
-        paths.drain(..gone);
+        let retired = retired.count();
+        paths.drain(..retired);
     }
-    let mut bytes_read = 0;
+    let (mut name, mut bytes_read) = (String::new(), 0);
     for (at, path) in paths.iter().enumerate() {
         let is_last = at + 1 == paths.len();
-        report.segments += 1;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let before = bytes_read;
         let mut report_read = |read| {
             bytes_read = before + read;
             progress(bytes_read);
         };
-        if let Err((line, problem)) = walk.segment((path, is_last), &mut report, &mut report_read)? {
-            report.finding = Some(walk.new_finding(name, line, &problem));
-            return Ok(walk.close(report));
+        let verified = verifier.segment((path, is_last), &mut report_read)?;
+        if verified.is_err() {
+            return Ok(verifier.finish(name, verified));
         }
     }
-    if let Err(problem) = walk.reaches_all() {
-        let last = paths.last().and_then(|path| path.file_name()).unwrap_or_default();
-        report.finding = Some(walk.new_finding(last.to_string_lossy().into_owned(), 0, &problem));
-    }
-    Ok(walk.close(report))
+    let complete = verifier.check_end().map_err(|problem| (0, problem));
+    Ok(verifier.finish(name, complete))
 }
 
 struct TrailVerifier<'t> {
     trusted: &'t TrustAnchors,
     last: Option<&'t LastHead>,
-    prev: Vec<u8>,
-    next_seq: u64,
+    chain: ChainHead,
     /// Ids of calls with an intent whose outcome was not read yet.
     calls: HashSet<String>,
     tree: MerkleTree,
-    heads: u64,
-    /// Number of events since the last head.
-    unsigned: u64,
-    checkpoint: Option<String>,
-    /// Number of events that a stub stands for, and number that the trail records as retired.
-    retired: (u64, u64),
-    /// Times of the first and the last event.
-    times: (Option<String>, String),
+    /// Number of events that the trail records as retired.
+    recorded_retired: u64,
+    report: Report,
 }
 
-impl<'t> TrailVerifier<'t> {
-    fn new(trusted: &'t TrustAnchors, last: Option<&'t LastHead>) -> Self {
-        Self {
-            trusted,
-            last,
-            prev: GENESIS.to_vec(),
-            next_seq: 1,
-            calls: HashSet::new(),
-            tree: MerkleTree::default(),
-            heads: 0,
-            unsigned: 0,
-            checkpoint: None,
-            retired: (0, 0),
-            times: (None, String::new()),
-        }
-    }
-
+impl TrailVerifier<'_> {
     /// Continues after the retired events that a stub stands for.
-    fn go_on_from(&mut self, stub: &RetiredStub) -> Result<(), &'static str> {
+    fn continue_from(&mut self, stub: &RetiredStub) -> Result<(), &'static str> {
         let head = self.trusted.open(&stub.note);
         let head = head.ok_or("forged: the stub is not signed by a key that is trusted")?;
-        let (Some(tree), Some(last)) = (stub.tree_of(&head), stub.hash()) else {
+        let (Some(tree), Some(hash)) = (stub.tree_of(&head), stub.hash()) else {
             return Err("the stub was altered: it is not what was signed");
         };
-        (self.prev, self.next_seq, self.tree) = (last.to_vec(), stub.through + 1, tree);
-        self.retired.0 = stub.through;
+        (self.chain, self.tree) = (ChainHead { next_seq: stub.through + 1, hash }, tree);
         self.check_agreement()
-            .map_err(|_| "forked: what was let go is not what the head that was kept is over")
+            .map_err(|_| "forked: what was let go is not what the head that was kept is over")?;
+        self.report.retired = stub.through;
+        Ok(())
     }
 
     /// Verifies the lines of one segment. `Ok(Err(_))` has the number of the first faulty line, and the fault.
     fn segment(
         &mut self,
         (path, is_last): (&Path, bool),
-        report: &mut Report,
         progress: &mut impl FnMut(u64),
     ) -> io::Result<Result<(), (u64, String)>> {
         let (mut reader, mut bytes, mut number, mut all) = (open(path)?, Vec::new(), 0, 0);
+        self.report.segments += 1;
         loop {
             let read = match read_line(&mut reader, &mut bytes) {
                 Err(error) if is_damage(&error) => {
@@ -249,61 +214,62 @@ impl<'t> TrailVerifier<'t> {
             }
             number += 1;
             all += read;
-            if report.events.is_multiple_of(4096) {
+            if self.report.events.is_multiple_of(4096) {
                 progress(all);
             }
             match bytes.strip_suffix(b"\n") {
                 Some(line) => {
-                    if let Err(problem) = self.take(line) {
+                    if let Err(problem) = self.event(line) {
                         return Ok(Err((number, problem)));
                     }
-                    report.events += 1;
+                    self.report.events += 1;
                 }
-                None if is_last => report.unfinished_bytes += read,
+                None if is_last => self.report.unfinished_bytes += read,
                 None => return Ok(Err((number, "a line has no end".into()))),
             }
         }
     }
 
-    fn take(&mut self, line: &[u8]) -> Result<(), String> {
+    /// Verifies the next line.
+    fn event(&mut self, line: &[u8]) -> Result<(), String> {
         let (body, carried) = split_line(line).ok_or("not an audit line")?;
         let hash = hash_of(body);
         if hex(&hash) != carried {
             return Err("edited: its hash is not that of its content".into());
         }
-        let event: Line =
+        let event: Event<'_> =
             serde_json::from_slice(line).map_err(|error| format!("not an audit line: {error}"))?;
-        if event.seq != self.next_seq {
-            let verb = if event.seq > self.next_seq { "missing" } else { "inserted or out of order" };
-            return Err(format!(
-                "seq {} stands where {} belongs: events are {verb}",
-                event.seq, self.next_seq
-            ));
+        let next_seq = self.chain.next_seq;
+        if event.seq != next_seq {
+            let verb = if event.seq > next_seq { "missing" } else { "inserted or out of order" };
+            return Err(format!("seq {} stands where {next_seq} belongs: events are {verb}", event.seq));
         }
-        if event.prev.as_bytes() != self.prev {
+        if event.prev.as_deref().map(str::as_bytes) != Some(&self.chain.hash) {
             return Err("its prev is not the hash of the event before: the chain is broken here".into());
         }
-        self.unsigned += 1;
-        if event.event == "head" {
-            self.head(line)?;
-        } else if self.unsigned > MOST_UNSIGNED && !self.trusted.keys.is_empty() {
+        self.report.unsigned += 1;
+        if event.event == EventKind::Head {
+            self.head(event.note.as_deref().ok_or("no head: it has no note")?)?;
+        } else if self.report.unsigned > MOST_UNSIGNED && !self.trusted.keys.is_empty() {
             return Err(format!("{MOST_UNSIGNED} events without a head: heads were taken away"));
         }
-        (self.prev, self.next_seq) = (carried.to_vec(), self.next_seq + 1);
+        self.chain = ChainHead { next_seq: next_seq + 1, hash: hex(&hash) };
         self.tree.push(&hash);
         self.check_agreement()?;
-        if (event.event, event.what) == ("journal", Some("retired")) {
-            self.retired.1 = self.retired.1.max(event.through.unwrap_or(0));
+        let action = event.what.as_deref().and_then(JournalAction::parse);
+        if event.event == EventKind::Journal && action == Some(JournalAction::Retired) {
+            self.recorded_retired = self.recorded_retired.max(event.through.unwrap_or(0));
         }
-        let time = event.time.unwrap_or_default();
-        self.times.0.get_or_insert_with(|| time.to_owned());
-        self.times.1.clear();
-        self.times.1.push_str(time);
-        match (event.event, event.request_id) {
-            ("intent", Some(id)) if !self.calls.insert(id.to_owned()) => {
+        let time = event.time.as_deref().unwrap_or_default();
+        self.report.first.get_or_insert_with(|| time.to_owned());
+        let last = self.report.last.get_or_insert_default();
+        last.clear();
+        last.push_str(time);
+        match (event.event, event.request_id.as_deref()) {
+            (EventKind::Intent, Some(id)) if !self.calls.insert(id.to_owned()) => {
                 return Err(format!("a second intent of the call {id}"));
             }
-            ("outcome", Some(id)) => {
+            (EventKind::Outcome, Some(id)) => {
                 self.calls.remove(id);
             }
             _ => {}
@@ -312,10 +278,9 @@ impl<'t> TrailVerifier<'t> {
     }
 
     /// Checks that a head covers exactly the events before it.
-    fn head(&mut self, line: &[u8]) -> Result<(), String> {
-        let HeadLine { note } = serde_json::from_slice(line).map_err(|error| format!("no head: {error}"))?;
+    fn head(&mut self, note: &str) -> Result<(), String> {
         let head =
-            self.trusted.open(&note).ok_or("forged: the head is not signed by a key that is trusted")?;
+            self.trusted.open(note).ok_or("forged: the head is not signed by a key that is trusted")?;
         if head.size != self.tree.size() {
             return Err(format!(
                 "the head is over {} events and stands after {}",
@@ -326,8 +291,8 @@ impl<'t> TrailVerifier<'t> {
         if head.root != self.tree.root() {
             return Err("the events before the head are not those that it was signed over".into());
         }
-        self.heads += 1;
-        (self.unsigned, self.checkpoint) = (0, Some(note));
+        self.report.heads += 1;
+        (self.report.unsigned, self.report.checkpoint) = (0, Some(note.to_owned()));
         Ok(())
     }
 
@@ -335,7 +300,7 @@ impl<'t> TrailVerifier<'t> {
     fn check_agreement(&self) -> Result<(), String> {
         let size = self.tree.size();
         if let Some(last) = self.last.filter(|last| last.events == size)
-            && last.hash.as_bytes() != self.prev
+            && last.hash.as_bytes() != self.chain.hash
         {
             let time = &last.time;
             return Err(format!(
@@ -352,12 +317,12 @@ impl<'t> TrailVerifier<'t> {
     }
 
     /// Checks what must hold at the end of the trail.
-    fn reaches_all(&self) -> Result<(), String> {
+    fn check_end(&self) -> Result<(), String> {
         let size = self.tree.size();
-        if self.retired.0 > self.retired.1 {
+        let retired = self.report.retired;
+        if retired > self.recorded_retired {
             return Err(format!(
-                "the first {} events are gone, and the trail does not say that they were let go",
-                self.retired.0
+                "the first {retired} events are gone, and the trail does not say that they were let go"
             ));
         }
         if let Some(head) = self.trusted.heads.iter().find(|head| head.size > size) {
@@ -372,22 +337,18 @@ impl<'t> TrailVerifier<'t> {
                 "cut off: the state folder knows of {all} events, the last of {time}, and there are {size}"
             ));
         }
-        if size > 0 && self.heads == 0 && self.retired.0 == 0 && !self.trusted.keys.is_empty() {
+        if size > 0 && self.report.heads == 0 && retired == 0 && !self.trusted.keys.is_empty() {
             return Err("nothing in it is signed: there is no head".into());
         }
         Ok(())
     }
 
-    fn new_finding(&self, segment: String, line: u64, problem: &str) -> Finding {
-        Finding { segment, line, seq: self.next_seq, problem: problem.to_owned() }
-    }
-
-    fn close(self, mut report: Report) -> Report {
-        report.open = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
-        report.head = String::from_utf8_lossy(&self.prev).into_owned();
-        (report.heads, report.unsigned, report.checkpoint) = (self.heads, self.unsigned, self.checkpoint);
-        report.last = self.times.0.is_some().then_some(self.times.1);
-        report.first = self.times.0;
-        report
+    /// Completes the report. A fault has the number of its line in the segment with this name.
+    fn finish(mut self, segment: String, verified: Result<(), (u64, String)>) -> Report {
+        let seq = self.chain.next_seq;
+        self.report.finding = verified.err().map(|(line, problem)| Finding { segment, line, seq, problem });
+        self.report.open = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
+        self.report.head = String::from_utf8_lossy(&self.chain.hash).into_owned();
+        self.report
     }
 }

@@ -5,11 +5,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::chain::verified_line;
-use super::last_head::each_whole;
-use super::segment::{each_line, segments};
+use super::event::{Event, EventKind};
+use super::segment::{each_line, each_whole, segments};
 use crate::storage::Revision;
 
 /// The largest number of events that are returned of changes unknown to a store.
@@ -27,33 +25,22 @@ pub struct Forgotten {
     pub until: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    event: &'a str,
-    store: &'a str,
-}
-
 /// Parses the store revision from a line. Also returns whether the line records a change.
 fn parse_stamp(line: &[u8]) -> Option<(Revision, bool)> {
     // This search is cheaper than parsing every call. Inside a string the quotes would be escaped.
     memchr::memmem::find(line, b",\"store\":\"")?;
     verified_line(line)?;
-    let Line { event, store } = serde_json::from_slice(line).ok()?;
-    let is_change = event == "admin";
-    (is_change || event == "journal").then_some((store.parse().ok()?, is_change))
+    let event = Event::parse(line)?;
+    let is_change = event.event == EventKind::Admin;
+    (is_change || event.event == EventKind::Journal).then_some((event.store?.parse().ok()?, is_change))
 }
 
 /// Parses the time up to which the trail was complete from the event of `audit accept`.
 fn accepted_until(line: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Accepted {
-        event: String,
-        until: String,
-    }
     memchr::memmem::find(line, b"\"what\":\"trail accepted\"")?;
     verified_line(line)?;
-    let Accepted { event, until } = serde_json::from_slice(line).ok()?;
-    (event == "admin").then_some(until)
+    let event = Event::parse(line).filter(|event| event.event == EventKind::Admin)?;
+    Some((*event.until?).to_owned())
 }
 
 /// Returns the last store revision on the trail in `dir`; `None` if the trail has none.
@@ -63,7 +50,10 @@ fn accepted_until(line: &[u8]) -> Option<String> {
 pub fn known_store(dir: &Path) -> io::Result<Option<Revision>> {
     for path in segments(dir)?.iter().rev() {
         let mut last = None;
-        each_whole(path, |line| last = parse_stamp(line).map(|(stamp, _)| stamp).or(last))?;
+        each_whole(path, |line| {
+            last = parse_stamp(line).map(|(stamp, _)| stamp).or(last);
+            true
+        })?;
         if last.is_some() {
             return Ok(last);
         }

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use super::chain::verified_line;
+use super::chain::{Hex, hex, verified_line};
+use super::event::Event;
 use super::misnamed::First;
 use super::retired::RetiredStub;
-use super::segment::{is_compressed, is_damage, open, parse_segment_name, read_line, segments};
+use super::segment::{each_whole, is_compressed, parse_segment_name, segments};
 use crate::audit::proof::checkpoint::CheckpointKey;
 use crate::storage::Revision;
 
@@ -51,7 +52,7 @@ impl LastHead {
     pub(in crate::audit) fn of(signed: Signed, dir: &Path, store: Option<Revision>) -> io::Result<Self> {
         let retired = RetiredStub::latest(dir)?.map_or(0, |stub| stub.through);
         let Signed { events, hash, time, note } = signed;
-        let segments = count_held(&segments(dir)?, retired, events);
+        let segments = count_segments(&segments(dir)?, retired, events);
         let dir = dir.to_string_lossy().into_owned();
         Ok(Self { events, hash, time, note, retired, segments, dir, store })
     }
@@ -107,10 +108,13 @@ impl LastHead {
                 return Ok(Some(self.differs(dir, last)));
             }
         }
-        let (held, wanted) = (count_held(paths, retired, self.events), self.segments);
-        let has_hole = retired == self.retired && held < wanted;
+        let (present, expected) = (count_segments(paths, retired, self.events), self.segments);
+        let has_hole = retired == self.retired && present < expected;
         let hole = || {
-            format!("its first {} events were in {wanted} segments, of which {held} are here", self.events)
+            format!(
+                "its first {} events were in {expected} segments, of which {present} are here",
+                self.events
+            )
         };
         Ok(has_hole.then(hole))
     }
@@ -128,7 +132,7 @@ impl LastHead {
             Some(first) => {
                 let former =
                     Last::of(before)?.filter(|former| (former.seq + 1, 0) == (first.seq, first.line));
-                former.is_some_and(|former| former.hash != first.prev)
+                former.is_some_and(|former| former.hash.as_slice() != first.prev.as_bytes())
                     && at(std::slice::from_ref(last), self.events)?.as_ref() != Some(&self.hash)
             }
         };
@@ -160,9 +164,38 @@ fn stamp<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Revision>, D::Err
 }
 
 /// Counts the segments that begin after the retired events and no later than event number `events`.
-fn count_held(paths: &[PathBuf], retired: u64, events: u64) -> u64 {
+fn count_segments(paths: &[PathBuf], retired: u64, events: u64) -> u64 {
     let firsts = paths.iter().filter_map(|path| parse_segment_name(path)).map(|(first, _)| first);
     u64::try_from(firsts.filter(|first| (retired + 1..=events).contains(first)).count()).unwrap_or(u64::MAX)
+}
+
+/// The last event of a trail.
+struct Last {
+    seq: u64,
+    time: Option<String>,
+    hash: Hex,
+}
+
+impl Last {
+    fn of(paths: &[PathBuf]) -> io::Result<Option<Self>> {
+        for path in paths.iter().rev() {
+            let mut last = Vec::new();
+            each_whole(path, |line| {
+                if verified_line(line).is_some() {
+                    last.clear();
+                    last.extend_from_slice(line);
+                }
+                true
+            })?;
+            if let Some((_, hash)) = verified_line(&last)
+                && let Some(event) = Event::parse(&last)
+            {
+                let time = event.time.as_deref().map(str::to_owned);
+                return Ok(Some(Self { seq: event.seq, time, hash: hex(&hash) }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Returns the hash of the event with this `seq`; `None` if it is missing or was altered.
@@ -175,8 +208,9 @@ fn at(paths: &[PathBuf], seq: u64) -> io::Result<Option<String>> {
         each_whole(path, |line| {
             ends |= line.starts_with(b"{\"seq\":");
             if line.starts_with(opening.as_bytes()) {
-                found = verified_line(line).map(|(_, hash)| super::chain::hex(&hash));
+                found = verified_line(line).map(|(_, hash)| hex(&hash));
             }
+            true
         })?;
         if let Some(hash) = found {
             return Ok(Some(String::from_utf8_lossy(&hash).into_owned()));
@@ -186,45 +220,4 @@ fn at(paths: &[PathBuf], seq: u64) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-/// The last event of a trail.
-#[derive(Deserialize)]
-struct Last {
-    seq: u64,
-    time: Option<String>,
-    hash: String,
-}
-
-impl Last {
-    fn of(paths: &[PathBuf]) -> io::Result<Option<Self>> {
-        for path in paths.iter().rev() {
-            let mut last = Vec::new();
-            each_whole(path, |line| {
-                if verified_line(line).is_some() {
-                    last.clear();
-                    last.extend_from_slice(line);
-                }
-            })?;
-            if let Ok(last) = serde_json::from_slice(&last) {
-                return Ok(Some(last));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Passes the complete lines of one segment to `take`, as far as the segment can be read.
-pub(in crate::audit) fn each_whole(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let (mut reader, mut line) = (open(path)?, Vec::new());
-    loop {
-        match read_line(&mut reader, &mut line) {
-            Ok(0) => return Ok(()),
-            Err(error) if is_damage(&error) => return Ok(()),
-            read => read?,
-        };
-        if let Some(whole) = line.strip_suffix(b"\n") {
-            take(whole);
-        }
-    }
 }

@@ -5,11 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::chain::verified_line;
+use super::event::Event;
 use super::retired::RetiredStub;
-use super::segment::{is_damage, open, parse_segment_name, read_line, segments};
+use super::segment::{each_whole, parse_segment_name, segments};
 use crate::fs::trust;
 
 /// The first event of a segment that carries its own hash.
@@ -24,30 +23,20 @@ pub(in crate::audit) struct First {
 impl First {
     /// Reads the first event of the segment at `path`; `None` if there is no such event, or the segment is gone.
     pub(in crate::audit) fn of(path: &Path) -> io::Result<Option<Self>> {
-        #[derive(Deserialize)]
-        struct Line {
-            seq: u64,
-            prev: String,
-        }
-        let mut reader = match open(path) {
-            // A running gateway has deleted the segment since the listing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            reader => reader?,
-        };
-        let (mut bytes, mut line) = (Vec::new(), 0);
-        loop {
-            match read_line(&mut reader, &mut bytes) {
-                Ok(0) => return Ok(None),
-                Err(error) if is_damage(&error) => return Ok(None),
-                read => read?,
-            };
-            let Some(whole) = bytes.strip_suffix(b"\n") else { continue };
+        let (mut first, mut line) = (None, 0);
+        let read = each_whole(path, |whole| {
             if verified_line(whole).is_some()
-                && let Ok(Line { seq, prev }) = serde_json::from_slice(whole)
+                && let Some(Event { seq, prev: Some(prev), .. }) = Event::parse(whole)
             {
-                return Ok(Some(Self { line, seq, prev }));
+                first = Some(Self { line, seq, prev: (*prev).to_owned() });
             }
             line += 1;
+            first.is_none()
+        });
+        match read {
+            // A running gateway has deleted the segment since the listing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(|()| first),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The files of the trail: lines, segments and the hash chain.
 
+pub(super) mod ascii;
 pub mod chain;
 pub(super) mod disk;
+pub mod event;
 pub(super) mod known_store;
 pub(super) mod last_head;
 pub(super) mod misnamed;

@@ -5,22 +5,13 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
 use memchr::memmem;
-use serde::Deserialize;
 
+use super::event::Event;
 use super::segment::{open, read_line, segments};
 
 /// The largest number of bytes of the trail that are searched. More would delay a start by seconds.
 const MOST: u64 = 1 << 30;
-
-/// The members of a line that the search needs.
-#[derive(Deserialize)]
-struct Line {
-    seq: u64,
-    time: String,
-    nonce: Option<String>,
-}
 
 /// Reads the nonces of the intents in `dir` since the time `since`, and passes each with its time to `note`.
 ///
@@ -34,22 +25,21 @@ pub fn recent_nonces(
     mut note: impl FnMut(&str, SystemTime),
 ) -> io::Result<bool> {
     let (mut left, mut whole) = (MOST, false);
-    let wanted = memmem::Finder::new(br#","nonce":""#);
+    let finder = memmem::Finder::new(br#","nonce":""#);
     for path in segments(dir)?.into_iter().rev() {
         let Some(rest) = left.checked_sub(fs::metadata(&path)?.len()) else { return Ok(false) };
         left = rest;
         let mut begins = None;
         let (mut reader, mut line) = (open(&path)?, Vec::new());
         while read_line(&mut reader, &mut line)? > 0 {
-            if begins.is_none() || wanted.find(&line).is_some() {
+            if begins.is_none() || finder.find(&line).is_some() {
                 // A torn line lacks its end. Recovery reports it at the next start.
-                if let Ok(Line { seq, time, nonce }) = serde_json::from_slice(&line)
-                    && let Ok(time) = time.parse::<Timestamp>()
+                if let Some(event) = Event::parse(&line)
+                    && let Some(time) = event.timestamp().map(SystemTime::from)
                 {
-                    let time = SystemTime::from(time);
-                    whole |= seq <= 1;
+                    whole |= event.seq <= 1;
                     begins.get_or_insert(time);
-                    if let Some(nonce) = nonce.filter(|_| time >= since) {
+                    if let Some(nonce) = event.nonce.filter(|_| time >= since) {
                         note(&nonce, time);
                     }
                 }

@@ -39,8 +39,8 @@ pub fn parse_segment_name(path: &Path) -> Option<(u64, SystemTime)> {
     Some((seq.parse().ok()?, at.into()))
 }
 
-fn has_extension(path: &Path, wanted: &str) -> bool {
-    path.extension() == Some(OsStr::new(wanted))
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension() == Some(OsStr::new(extension))
 }
 
 /// Whether the path is that of a compressed segment.
@@ -157,6 +157,21 @@ pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<
         }
     }
     Ok(())
+}
+
+/// Passes each complete line of one segment to `take` while that returns true, as far as the segment can be read.
+pub(in crate::audit) fn each_whole(path: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let (mut reader, mut line) = (open(path)?, Vec::new());
+    loop {
+        match read_line(&mut reader, &mut line) {
+            Ok(0) => return Ok(()),
+            Err(error) if is_damage(&error) => return Ok(()),
+            read => read?,
+        };
+        if line.strip_suffix(b"\n").is_some_and(|whole| !take(whole)) {
+            return Ok(());
+        }
+    }
 }
 
 /// Reads lines of one segment by their offsets.
@@ -280,8 +295,8 @@ mod tests {
             let mut lines = SegmentReader::of(dir.path(), "audit-000000000001-x").unwrap();
             for number in [0, 1, 59_999, 30_000, 29_999, 3] {
                 let line = lines.line(*places.get(number).unwrap()).unwrap();
-                let wanted = format!("line {number} of a segment that has several frames");
-                assert_eq!(String::from_utf8(line).unwrap(), wanted, "{form}");
+                let expected = format!("line {number} of a segment that has several frames");
+                assert_eq!(String::from_utf8(line).unwrap(), expected, "{form}");
             }
             assert!(lines.line(u64::try_from(text.len()).unwrap()).is_err(), "{form}");
         };

@@ -18,10 +18,10 @@ use crate::cli::session::{ChangeFlags, confirm, now, operator};
 use crate::clock::SystemClock;
 use crate::config::File;
 use crate::control::known;
-use crate::control::store::audit_event;
 use crate::metrics::Metrics;
 use crate::sinks;
 use crate::state::{StateDir, Trail};
+use crate::storage::PendingAuditEvent;
 
 /// The part of the message that names what no acceptance changes.
 const HOLE: &str =
@@ -37,10 +37,10 @@ struct Found {
     strays: Vec<PathBuf>,
 }
 
-pub(super) fn run(path: &Path, manner: ChangeFlags, output: Output) -> anyhow::Result<bool> {
+pub(super) fn run(path: &Path, flags: ChangeFlags, output: Output) -> anyhow::Result<bool> {
     let file = settings(path)?;
     let (state, audit) = (&file.state_dir.value, &file.audit.dir.value);
-    let held = StateDir::open(state)?;
+    let state_dir = StateDir::open(state)?;
     let trail = Trail::take(state, audit)?;
     let Some(found) = find(&file, &trail)? else {
         match output {
@@ -52,20 +52,21 @@ pub(super) fn run(path: &Path, manner: ChangeFlags, output: Output) -> anyhow::R
         return Ok(true);
     };
     eprint(&format!("{}: {}\n", audit.display(), found.why));
-    if !confirm("Continue the trail without what is missing?", manner)? {
+    if !confirm("Continue the trail without what is missing?", flags)? {
         return Ok(false);
     }
     let mut aside = Vec::new();
-    if !manner.dry_run {
+    if !flags.dry_run {
         let done = set_aside_all(&trail, found.strays.clone(), &mut aside);
         let done = done.and_then(|()| {
-            let accepted = audit_event(("trail accepted", &found.members(&aside)), (operator(), now()));
-            record(&file, trail, (&held, found.last.as_ref()), accepted.members)
+            let members = found.members(&aside);
+            let accepted = PendingAuditEvent::new("trail accepted", operator(), now(), &members);
+            record(&file, trail, (&state_dir, found.last.as_ref()), accepted)
         });
         // If the acceptance could not be recorded, the files are moved back.
         done.inspect_err(|_| aside.iter().for_each(|(from, to)| fs::rename(to, from).unwrap_or_default()))?;
     }
-    found.show(&aside, manner, output);
+    found.print(&aside, flags, output);
     Ok(true)
 }
 
@@ -88,7 +89,7 @@ impl Found {
     }
 
     /// Prints what was done, or would be done in a dry run.
-    fn show(&self, aside: &[(PathBuf, PathBuf)], ChangeFlags { dry_run, .. }: ChangeFlags, output: Output) {
+    fn print(&self, aside: &[(PathBuf, PathBuf)], ChangeFlags { dry_run, .. }: ChangeFlags, output: Output) {
         let strays: Vec<String> = self.strays.iter().map(|path| name(path)).collect();
         let moved: Vec<String> = aside.iter().map(|(_, to)| name(to)).collect();
         let text = match output {
@@ -153,8 +154,8 @@ fn set_aside_all(
 fn record(
     file: &File,
     trail: Trail,
-    (held, former): (&StateDir, Option<&LastHead>),
-    accepted: String,
+    (state_dir, former): (&StateDir, Option<&LastHead>),
+    accepted: PendingAuditEvent,
 ) -> anyhow::Result<()> {
     let (state, dir) = (&file.state_dir.value, file.audit.dir.value.display());
     let settings = Settings {
@@ -171,18 +172,18 @@ fn record(
     let known = [known_store(&file.audit.dir.value)?, former.and_then(|former| former.store)];
     let store = known.into_iter().flatten().max_by_key(|stamp| stamp.changes);
     let opening = Opening { store, changes: vec![accepted] };
-    let kept: (Box<dyn Disk>, _) = (Box::new(trail), held.signer(&file.audit.origin)?);
+    let disk: (Box<dyn Disk>, _) = (Box::new(trail), state_dir.signer(&file.audit.origin)?);
     let (clock, metrics) = (Arc::new(SystemClock), Arc::<Metrics>::default());
     let before = segments(&file.audit.dir.value)?;
-    let (journal, flusher) = Journal::open_with(opening, kept, settings, clock, metrics)?;
+    let (journal, threads) = Journal::open(opening, disk, settings, clock, metrics)?;
     let is_recorded = journal.healthy();
-    journal.close(flusher);
+    journal.close(threads);
     ensure!(is_recorded, "{dir}: the trail cannot be written, and nothing was accepted");
     let added = segments(&file.audit.dir.value)?.into_iter().filter(|path| !before.contains(path));
     if let Some(first) = added.filter_map(|path| parse_segment_name(&path)).map(|(first, _)| first).min() {
         sinks::lower(state, first).with_context(|| sinks::folder(state).display().to_string())?;
     }
-    if StateDir::last_head(state).is_ok_and(|kept| kept.as_ref() == former) {
+    if StateDir::last_head(state).is_ok_and(|last| last.as_ref() == former) {
         // If the trail does not begin with its first event, no head can be signed.
         StateDir::forget_last_head(state)?;
     }

@@ -7,82 +7,41 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use serde_json::Value;
 
-use super::search::Which;
 use super::{Output, Printable, folder, print, progress};
 use crate::audit::each_line;
+use crate::audit::trail::event::{COLUMNS, Event, Value};
+use crate::trail_index::EventFilter;
 
 mod parquet;
 
-/// What to write, and where.
+/// The events to write, and the file.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The file to make; `-` for standard output (not for Parquet)
+    /// File to create, or `-` for standard output (not for Parquet)
     file: PathBuf,
-    /// Its form
-    #[arg(long, value_enum, default_value_t = Form::Jsonl)]
-    format: Form,
+    /// Format of the file
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
     #[command(flatten)]
-    which: Which,
-    /// The folder of the segments, instead of the configured one
+    filter: EventFilter,
+    /// Folder of the segments, if not the configured one
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
-/// The form of an export.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// The lines themselves, as they were hashed
+enum Format {
+    /// The lines of the trail, unchanged
     Jsonl,
-    /// One row an event, with a first row of names
+    /// One row per event, after a row of column names
     Csv,
-    /// The same in columns
+    /// The same columns as CSV, with types: times are timestamps
     Parquet,
 }
 
-/// The type of the values in a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Text,
-    Number,
-}
-
-/// The columns of CSV and Parquet: members by their names. The last column is the complete line.
-const COLUMNS: [(&str, Of); 32] = [
-    ("seq", Of::Number),
-    ("time", Of::Text),
-    ("event", Of::Text),
-    ("what", Of::Text),
-    ("request_id", Of::Text),
-    ("consumer", Of::Text),
-    ("via", Of::Text),
-    ("access_key", Of::Text),
-    ("peer", Of::Text),
-    ("listener", Of::Text),
-    ("upstream", Of::Text),
-    ("method", Of::Text),
-    ("target", Of::Text),
-    ("org", Of::Text),
-    ("credential", Of::Text),
-    ("credential_version", Of::Number),
-    ("rule", Of::Text),
-    ("decision", Of::Text),
-    ("code", Of::Text),
-    ("reason", Of::Text),
-    ("fingerprint", Of::Text),
-    ("status", Of::Number),
-    ("upstream_status", Of::Number),
-    ("bytes_in", Of::Number),
-    ("bytes_out", Of::Number),
-    ("duration_us", Of::Number),
-    ("upstream_us", Of::Number),
-    ("attempts", Of::Number),
-    ("ended", Of::Text),
-    ("user_agent", Of::Text),
-    ("hash", Of::Text),
-    (LINE, Of::Text),
-];
+/// The last column of CSV and Parquet: the complete line.
 const LINE: &str = "line";
 
 /// A writer of one export format, which gets the events one by one.
@@ -92,16 +51,16 @@ trait Sink {
     fn end(self: Box<Self>) -> anyhow::Result<()>;
 }
 
-pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<bool> {
-    let dir = folder(path, asked.dir.as_deref())?;
-    let to_stdout = asked.file.as_os_str() == "-";
-    if to_stdout && asked.format == Form::Parquet {
-        bail!("Parquet needs a file: standard output may be a terminal");
+pub(super) fn run(path: &Path, args: &Args, output: Output) -> anyhow::Result<bool> {
+    let dir = folder(path, args.dir.as_deref())?;
+    let to_stdout = args.file.as_os_str() == "-";
+    if to_stdout && args.format == Format::Parquet {
+        bail!("Parquet cannot be written to standard output; give a file");
     }
-    if !to_stdout && asked.file.exists() {
-        bail!("{} is there already", asked.file.display());
+    if !to_stdout && args.file.exists() {
+        bail!("{} exists already; choose another file", args.file.display());
     }
-    let part = part_of(&asked.file);
+    let part = part_of(&args.file);
     let out: Box<dyn Write + Send> = if to_stdout {
         match io::stdout() {
             // Output to a terminal is escaped; a program gets the lines unchanged.
@@ -112,20 +71,20 @@ pub(super) fn run(path: &Path, asked: &Args, output: Output) -> anyhow::Result<b
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
         Box::new(file.with_context(|| part.display().to_string())?)
     };
-    let events = write(asked, &dir, BufWriter::with_capacity(1 << 18, out));
+    let events = write(args, &dir, BufWriter::with_capacity(1 << 18, out));
     if to_stdout {
         return events.map(|_| true);
     }
     // The file gets its final name only when it is complete.
     let done = events.and_then(|events| {
         fs::File::open(&part)?.sync_all()?;
-        fs::rename(&part, &asked.file)?;
+        fs::rename(&part, &args.file)?;
         Ok(events)
     });
     let events = done.inspect_err(|_| fs::remove_file(&part).unwrap_or_default())?;
     match output {
         Output::Json => print(&format!("{}\n", serde_json::json!({"events": events}))),
-        Output::Text => print(&format!("{events} events written to {}\n", asked.file.display())),
+        Output::Text => print(&format!("{events} events written to {}\n", args.file.display())),
     }
     Ok(true)
 }
@@ -138,20 +97,22 @@ fn part_of(file: &Path) -> PathBuf {
 }
 
 /// Writes the selected events; returns their number.
-fn write(asked: &Args, dir: &Path, out: BufWriter<Box<dyn Write + Send>>) -> anyhow::Result<u64> {
-    let mut sink: Box<dyn Sink> = match asked.format {
-        Form::Jsonl => Box::new(Lines(out)),
-        Form::Csv => Box::new(Rows::begin(out)?),
-        Form::Parquet => Box::new(parquet::Groups::begin(out)?),
+fn write(args: &Args, dir: &Path, mut out: BufWriter<Box<dyn Write + Send>>) -> anyhow::Result<u64> {
+    let mut sink: Box<dyn Sink> = match args.format {
+        Format::Jsonl => Box::new(Texts { out, format: |line| [line, b"\n"].concat() }),
+        Format::Csv => {
+            out.write_all(heading().as_bytes())?;
+            Box::new(Texts { out, format: row })
+        }
+        Format::Parquet => Box::new(parquet::Groups::begin(out)?),
     };
-    let wanted = asked.which.filter();
     let (mut events, mut read, mut progress, mut failed) = (0, 0, progress(dir), None);
     each_line(dir, |line| {
         read += u64::try_from(line.len()).unwrap_or(0) + 1;
         if read >> 20 != (read - 1) >> 20 {
             progress(read);
         }
-        if wanted.matches(line) {
+        if args.filter.matches(line) {
             events += 1;
             failed = sink.take(line).err();
         }
@@ -163,47 +124,37 @@ fn write(asked: &Args, dir: &Path, out: BufWriter<Box<dyn Write + Send>>) -> any
     Ok(events)
 }
 
-struct Lines<W>(W);
+/// Writes one text after another.
+struct Texts<W> {
+    out: W,
+    format: fn(&[u8]) -> Vec<u8>,
+}
 
-impl<W: Write> Sink for Lines<W> {
+impl<W: Write> Sink for Texts<W> {
     fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        self.0.write_all(line)?;
-        Ok(self.0.write_all(b"\n")?)
+        Ok(self.out.write_all(&(self.format)(line))?)
     }
 
     fn end(mut self: Box<Self>) -> anyhow::Result<()> {
-        Ok(self.0.flush()?)
+        Ok(self.out.flush()?)
     }
 }
 
-struct Rows<W>(W);
-
-impl<W: Write> Rows<W> {
-    fn begin(mut out: W) -> anyhow::Result<Self> {
-        let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
-        out.write_all(format!("{}\r\n", names.join(",")).as_bytes())?;
-        Ok(Self(out))
-    }
+/// Formats the first row of a CSV file.
+fn heading() -> String {
+    let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).chain([LINE]).collect();
+    names.join(",") + "\r\n"
 }
 
-impl<W: Write> Sink for Rows<W> {
-    fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        let text = String::from_utf8_lossy(line);
-        let event: Value = serde_json::from_str(&text).unwrap_or_default();
-        let fields = COLUMNS.iter().map(|(name, of)| match (*name, of) {
-            (LINE, _) => field(&text),
-            (_, Of::Text) => event.get(*name).and_then(Value::as_str).map(field).unwrap_or_default(),
-            (_, Of::Number) => {
-                event.get(*name).and_then(Value::as_i64).map(|number| number.to_string()).unwrap_or_default()
-            }
-        });
-        let row = fields.collect::<Vec<_>>().join(",");
-        Ok(self.0.write_all(format!("{row}\r\n").as_bytes())?)
-    }
-
-    fn end(mut self: Box<Self>) -> anyhow::Result<()> {
-        Ok(self.0.flush()?)
-    }
+/// Formats an event as a row of a CSV file.
+fn row(line: &[u8]) -> Vec<u8> {
+    let event = Event::parse(line);
+    let fields = COLUMNS.iter().map(|column| match column.value(event.as_ref()?)? {
+        Value::Text(text) => Some(field(text)),
+        Value::Number(number) => Some(number.to_string()),
+    });
+    let fields = fields.chain([Some(field(&String::from_utf8_lossy(line)))]).map(Option::unwrap_or_default);
+    (fields.collect::<Vec<_>>().join(",") + "\r\n").into_bytes()
 }
 
 /// Formats a CSV field. A `'` is put before text that a spreadsheet would take for a formula, since callers choose some

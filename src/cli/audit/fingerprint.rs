@@ -15,7 +15,7 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let sent = whole.strip_suffix(b"\n").unwrap_or(whole);
     let sent = sent.strip_suffix(b"\r").unwrap_or(sent);
     if sent.is_empty() {
-        bail!("there is no secret to be looked for");
+        bail!("the secret is empty; give one at the prompt or on standard input");
     }
     show_text("fingerprint", &key.fingerprint(sent), output);
     Ok(true)

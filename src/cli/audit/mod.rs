@@ -8,8 +8,6 @@ mod show;
 mod tail;
 mod verify;
 
-pub(super) use crate::audit::trail::summary::summary as row;
-
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -17,84 +15,85 @@ use clap::Subcommand;
 
 use super::session::ChangeFlags;
 use super::{Output, Printable, eprint, print};
-use crate::audit::prove;
-use crate::audit::{LastHead, prove_consistency, segments};
+use crate::audit::trail::summary::summary;
+use crate::audit::{LastHead, prove, prove_consistency, segments};
 use crate::config;
+use crate::printable::printable_value;
 use crate::state::{StateDir, public_key};
 
-/// What to do with the trail.
+/// The subcommands of `audit`.
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Show the latest events
     Show {
-        /// How many
+        /// Number of events
         #[arg(long, default_value_t = 20)]
         last: usize,
-        /// Only those of this call
+        /// Select the call with this id
         #[arg(long, value_name = "ID")]
         request_id: Option<String>,
-        /// The folder of the segments, instead of the configured one
+        /// Folder of the segments, if not the configured one
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Check every event against the one before it and the signed heads over it; names the first that is wrong
+    /// Verify every event against the one before it and the signed heads over it; print the first fault
     Verify {
-        /// The folder of the segments, instead of the configured one
+        /// Folder of the segments, if not the configured one
         #[arg(long)]
         dir: Option<PathBuf>,
-        /// The public key that signs the heads, or a file of it; several where it was changed
+        /// Public key that signs the heads, or a file with it; repeat the option if the key was changed
         #[arg(long, value_name = "KEY")]
         key: Vec<String>,
-        /// A file with a head that was kept elsewhere: the trail must go on from there
+        /// File with a head that was stored elsewhere; the trail must continue from it
         #[arg(long, value_name = "FILE")]
         head: Vec<PathBuf>,
     },
-    /// Continue with a trail of which events are missing, and record who accepted that
+    /// Continue a trail from which events are missing, and record who accepted that
     Accept {
         #[command(flatten)]
-        manner: ChangeFlags,
+        flags: ChangeFlags,
     },
     /// Print the public key that signs the trail's heads, for auditors
     Key,
-    /// Print a proof that a call is on the trail, for who has neither the trail nor trust in the gateway
+    /// Print a proof that a call is on the trail, for a verifier without the trail
     Prove {
-        /// The call
+        /// Id of the call
         request_id: String,
-        /// The folder of the segments, instead of the configured one
+        /// Folder of the segments, if not the configured one
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Check such a proof, and print the event that it proves
+    /// Verify a proof of `audit prove`, and print the event that it proves
     VerifyProof {
-        /// The proof
+        /// File with the proof
         file: PathBuf,
-        /// The public key that signs the heads, or a file of it
+        /// Public key that signs the heads, or a file with it
         #[arg(long, value_name = "KEY")]
         key: String,
     },
-    /// Prove that a later head only adds to an earlier one, or with --proof check that
+    /// Prove that a later head only adds to an earlier one; with --proof, verify such a proof
     Consistency {
-        /// The earlier head, a signed note
+        /// File with the earlier head, a signed note
         earlier: PathBuf,
-        /// The later one
+        /// File with the later head
         later: PathBuf,
-        /// A proof that this verb has printed: nothing but it, the heads and the key is needed
+        /// File with a proof that this command has printed; the trail is not needed then
         #[arg(long, value_name = "FILE")]
         proof: Option<PathBuf>,
-        /// The public key that signs the heads, or a file of it
+        /// Public key that signs the heads, or a file with it
         #[arg(long, value_name = "KEY")]
         key: String,
-        /// The folder of the segments, instead of the configured one
+        /// Folder of the segments, if not the configured one
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Find calls and changes: by whom, where, when, how they ended
+    /// Find calls and changes by consumer, upstream, path, time, result and more
     Search(Box<search::Args>),
-    /// Show the latest events, and with -f those that come
+    /// Show the latest events, and with -f new ones as they come
     Tail(Box<tail::Args>),
-    /// Write events into a file, for other tools
+    /// Write events to a file for other tools
     Export(Box<export::Args>),
-    /// Print the fingerprint of a secret (prompted for, or on standard input), as the trail has it of wrong credentials
+    /// Print the fingerprint by which the trail records a rejected credential; reads the secret from a prompt or standard input
     Fingerprint,
 }
 
@@ -121,15 +120,15 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
             let trusted = verify::trust_anchors(path, dir.as_deref(), (key, head))?;
             verify::run(&folder, (&trusted, last.as_ref()), output)
         }
-        Command::Accept { manner } => accept::run(path, *manner, output),
+        Command::Accept { flags } => accept::run(path, *flags, output),
         Command::Key => {
-            let kept = public_key(&settings(path)?.state_dir.value);
+            let file = public_key(&settings(path)?.state_dir.value);
             anyhow::ensure!(
-                kept.try_exists()?,
-                "{}: there is no key yet; the first `claviger serve` makes it",
-                kept.display()
+                file.try_exists()?,
+                "{}: there is no key yet; the first `claviger serve` creates it",
+                file.display()
             );
-            let key = std::fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
+            let key = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             show_text("key", key.trim_end(), output);
             Ok(true)
         }
@@ -150,10 +149,18 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
             show_text("proof", &proof.map_err(anyhow::Error::msg)?, output);
             Ok(true)
         }
-        Command::Search(asked) => search::run(path, asked, output),
-        Command::Tail(asked) => tail::run(path, asked, output),
-        Command::Export(asked) => export::run(path, asked, output),
+        Command::Search(args) => search::run(path, args, output),
+        Command::Tail(args) => tail::run(path, args, output),
+        Command::Export(args) => export::run(path, args, output),
         Command::Fingerprint => fingerprint::run(path, output),
+    }
+}
+
+/// Formats an event for people, or its line for programs.
+fn format_line(line: &[u8], output: Output) -> String {
+    match output {
+        Output::Json => printable_value(&String::from_utf8_lossy(line)).into_owned() + "\n",
+        Output::Text => summary(line),
     }
 }
 
@@ -169,14 +176,14 @@ fn show_text(name: &str, text: &str, output: Output) {
 ///
 /// # Errors
 /// If there is no such folder, or no trail in it. Otherwise the result would look as if nothing had happened.
-pub(super) fn folder(path: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let dir = match given {
+pub(super) fn folder(path: &Path, dir: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let dir = match dir {
         Some(dir) => dir.to_owned(),
         None => settings(path)?.audit.dir.value,
     };
     anyhow::ensure!(
         dir.try_exists()?,
-        "{}: there is no such folder; the first `claviger serve` makes it",
+        "{}: there is no such folder; the first `claviger serve` creates it",
         dir.display()
     );
     if segments(&dir).with_context(|| dir.display().to_string())?.is_empty() {
@@ -202,10 +209,10 @@ fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
     const LARGE: u64 = 256 << 20;
     let sizes = segments(dir).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
     let all: u64 = sizes.map(|found| found.len()).sum();
-    let (shown, mut before) = (all >= LARGE && std::io::stderr().is_terminal(), 0);
+    let (is_shown, mut before) = (all >= LARGE && std::io::stderr().is_terminal(), 0);
     move |read| {
         let percent = read.saturating_mul(100) / all.max(1);
-        if shown && percent != before {
+        if is_shown && percent != before {
             before = percent;
             let end = if percent >= 99 { "\r\x1b[K" } else { "" };
             // Not by way of `eprint`: this needs the terminal's carriage return.

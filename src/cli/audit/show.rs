@@ -4,34 +4,26 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::Value;
 
-use super::{Output, print, row};
+use super::{Output, format_line, print};
 use crate::audit::each_line;
+use crate::audit::trail::event::Event;
 
 pub(super) fn run(dir: &Path, last: usize, request_id: Option<&str>, output: Output) -> anyhow::Result<bool> {
-    let mut kept: VecDeque<(String, Value)> = VecDeque::new();
-    let keep = |line: &[u8]| {
-        let event = serde_json::from_slice::<Value>(line).ok();
-        let is_of = |event: &Value| {
-            request_id.is_none_or(|id| event.get("request_id").and_then(Value::as_str) == Some(id))
+    let mut latest: VecDeque<Vec<u8>> = VecDeque::new();
+    let add = |line: &[u8]| {
+        let is_selected = |event: Event<'_>| {
+            request_id.is_none_or(|request_id| event.request_id.as_deref() == Some(request_id))
         };
-        if let Some(event) = event.filter(is_of)
-            && last > 0
-        {
-            if kept.len() == last {
-                kept.pop_front();
+        if last > 0 && Event::parse(line).is_some_and(is_selected) {
+            if latest.len() == last {
+                latest.pop_front();
             }
-            kept.push_back((String::from_utf8_lossy(line).into_owned(), event));
+            latest.push_back(line.to_vec());
         }
         true
     };
-    each_line(dir, keep).with_context(|| dir.display().to_string())?;
-    for (line, event) in &kept {
-        match output {
-            Output::Json => print(&format!("{line}\n")),
-            Output::Text => print(&row(event)),
-        }
-    }
+    each_line(dir, add).with_context(|| dir.display().to_string())?;
+    latest.iter().for_each(|line| print(&format_line(line, output)));
     Ok(true)
 }

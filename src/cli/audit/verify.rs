@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{Output, eprint, print, progress, row, settings};
+use super::{Output, eprint, format_line, print, progress, settings};
 use crate::audit::{
     Checkpoint, CheckpointKey, Finding, LastHead, Proof, Report, TrustAnchors, check_consistency,
     verify_against,
@@ -25,12 +25,14 @@ pub(super) fn trust_anchors(
         trusted.keys.push(public(key)?);
     }
     if keys.is_empty() && dir.is_none() {
-        let own = public_key(&settings(path)?.state_dir.value);
-        let key = std::fs::read_to_string(&own).map_err(anyhow::Error::from);
+        let path = public_key(&settings(path)?.state_dir.value);
+        let key = std::fs::read_to_string(&path).map_err(anyhow::Error::from);
         let key = key.and_then(|key| Ok(CheckpointKey::parse(&key)?));
         // Without the key, the signer of the heads cannot be determined.
-        let wanted = || format!("{}: the public key of this gateway; --key gives another", own.display());
-        trusted.keys.push(key.with_context(wanted)?);
+        let hint = || {
+            format!("{}: cannot read the public key of this gateway; give another with --key", path.display())
+        };
+        trusted.keys.push(key.with_context(hint)?);
     }
     for file in heads {
         let note = text_of(file)?;
@@ -48,12 +50,12 @@ fn text_of(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Parses a public key, given as text or as a file.
-fn public(given: &str) -> anyhow::Result<CheckpointKey> {
-    if let Ok(key) = CheckpointKey::parse(given) {
-        return Ok(key);
+fn public(key: &str) -> anyhow::Result<CheckpointKey> {
+    if let Ok(parsed) = CheckpointKey::parse(key) {
+        return Ok(parsed);
     }
-    let text = text_of(Path::new(given)).with_context(|| format!("no public key, and no file: {given}"))?;
-    CheckpointKey::parse(&text).with_context(|| given.to_owned())
+    let text = text_of(Path::new(key)).with_context(|| format!("neither a public key nor a file: {key}"))?;
+    CheckpointKey::parse(&text).with_context(|| key.to_owned())
 }
 
 /// Reads two heads that the key has signed.
@@ -90,15 +92,11 @@ pub(super) fn proof(file: &Path, key: &str, output: Output) -> anyhow::Result<bo
     let (text, key) = (text_of(file)?, public(key)?);
     let checked = Proof::parse(&text).and_then(|proof| proof.check(&key).map(|head| (proof, head)));
     let (proof, head) = checked.with_context(|| file.display().to_string())?;
-    let line = String::from_utf8_lossy(&proof.line).into_owned();
-    match output {
-        Output::Json => print(&format!("{}\n", printable_value(&line))),
-        Output::Text => {
-            let (place, size, time) = (proof.index + 1, head.size, head.time);
-            print(&format!("proven: event {place} of the {size} that were signed at {time}\n"));
-            print(&row(&serde_json::from_str(&line)?));
-        }
+    if output == Output::Text {
+        let (number, size, time) = (proof.index + 1, head.size, head.time);
+        print(&format!("proven: event {number} of the {size} that were signed at {time}\n"));
     }
+    print(&format_line(&proof.line, output));
     Ok(true)
 }
 

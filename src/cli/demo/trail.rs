@@ -8,9 +8,8 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use super::tour::{Made, Tour};
-use crate::audit::verify;
-use crate::audit::{Report, TrustAnchors, segments};
-use crate::cli::audit::row;
+use crate::audit::trail::summary::summary;
+use crate::audit::{Report, TrustAnchors, segments, verify};
 
 /// How long the last outcome may take to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +34,7 @@ pub(super) fn shown(tour: &mut Tour<'_>) -> anyhow::Result<()> {
         .line("A call that is forwarded has an intent, recorded before anything leaves, and an outcome.");
     tour.page.line("A call that is refused has an outcome. No secret is in any of them.");
     for event in &events {
-        tour.page.quote(&row(event));
+        tour.page.quote(&summary(event.to_string().as_bytes()));
     }
     let first = tour.made.first().and_then(|made| text.lines().find(|line| line.contains(&made.request_id)));
     tour.page.line("The first of these lines as it is in the file:");

@@ -44,7 +44,7 @@ enum Now {
 }
 
 /// The compared configurations, and the time of the comparison.
-struct Bench {
+struct Comparison {
     new: Snapshot,
     /// The configuration in force; `None` if it cannot be read, as with a copied trail.
     current: Option<Snapshot>,
@@ -60,12 +60,12 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
         }
     };
     let current = load(path).ok().map(|(_, compiled, _)| compiled.snapshot);
-    let bench = Bench { new, current, now: SystemClock.now() };
+    let comparison = Comparison { new, current, now: SystemClock.now() };
     let (mut changes, mut unknown) = (BTreeMap::<Difference, u64>::new(), BTreeMap::<Difference, u64>::new());
     let mut calls: u64 = 0;
     each_decided(path, which, |call| {
         calls += 1;
-        let (now, why) = match bench.decide(&call) {
+        let (now, why) = match comparison.decide(&call) {
             Now::Allowed(_) if call.was_allowed() => return,
             Now::Denied(_) if !call.was_allowed() => return,
             Now::Allowed(rule) => (Some("allowed"), rule),
@@ -127,31 +127,27 @@ fn text(calls: u64, changes: BTreeMap<Difference, u64>, unknown: BTreeMap<Differ
     text
 }
 
-impl Bench {
+impl Comparison {
     /// The decision of the other configuration on the call, at its time or now.
     fn decide(&self, call: &Decided) -> Now {
         let new = &self.new;
-        let was_there = |known: fn(&Snapshot, &Decided) -> bool| {
-            self.current.as_ref().is_none_or(|current| known(current, call))
+        // If the configuration in force does not declare it either, it may be known to another store.
+        let missing = |declares: fn(&Snapshot, &Decided) -> bool, what: &str| {
+            if self.current.as_ref().is_none_or(|current| declares(current, call)) {
+                Now::Denied(format!("no such {what}"))
+            } else {
+                Now::Unknown(GONE)
+            }
         };
         let Some(consumer) = Named::find(new, &call.consumer) else {
             // A file without that store cannot know a consumer of the store.
-            let declared = |snapshot: &Snapshot, call: &Decided| {
-                Named::find(snapshot, &call.consumer).is_some_and(|consumer| !consumer.is_stored())
-            };
-            return if was_there(declared) {
-                Now::Denied("no such consumer".into())
-            } else {
-                Now::Unknown(GONE)
-            };
+            return missing(
+                |current, call| Named::find(current, &call.consumer).is_some_and(|it| !it.is_stored()),
+                "consumer",
+            );
         };
-        let Some(upstream) = place(new, &call.upstream) else {
-            let declared = |snapshot: &Snapshot, call: &Decided| place(snapshot, &call.upstream).is_some();
-            return if was_there(declared) {
-                Now::Denied("no such upstream".into())
-            } else {
-                Now::Unknown(GONE)
-            };
+        let Some(upstream) = upstream_id(new, &call.upstream) else {
+            return missing(|current, call| upstream_id(current, &call.upstream).is_some(), "upstream");
         };
         if !new.routes.lead_to(upstream) {
             return Now::Denied(Code::NoRoute.as_str().into());
@@ -190,13 +186,13 @@ impl Bench {
 /// The reason if a consumer or upstream is in no configuration.
 const GONE: &str = "it is not there any more, or is known to another store";
 
-fn place(snapshot: &Snapshot, upstream: &str) -> Option<usize> {
-    snapshot.upstreams.iter().position(|held| held.name.as_str() == upstream)
+fn upstream_id(snapshot: &Snapshot, upstream: &str) -> Option<usize> {
+    snapshot.upstreams.iter().position(|known| known.name.as_str() == upstream)
 }
 
 /// The action that was asked for, without its body; `None` if the trail lacks some of it.
 fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
-    let upstream = place(snapshot, &call.upstream)?;
+    let upstream = upstream_id(snapshot, &call.upstream)?;
     let target = Target::canonical(call.target.as_bytes()).ok()?;
     let method = Method::from_bytes(call.method.as_bytes()).ok()?;
     let pin = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.org.as_ref());

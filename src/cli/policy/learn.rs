@@ -21,23 +21,23 @@ use crate::target::Target;
 type Conditions = Vec<(String, String)>;
 
 /// The conditions on the query, and those on the body.
-type Wanted = (Conditions, Conditions);
+type CallConditions = (Conditions, Conditions);
 
 /// The calls at one upstream.
 #[derive(Default)]
-struct Done {
+struct LearnedCalls {
     /// The methods, by conditions and path.
-    methods: BTreeMap<(Wanted, String), BTreeSet<String>>,
+    methods: BTreeMap<(CallConditions, String), BTreeSet<String>>,
     /// The number of calls in each organisation.
     orgs: BTreeMap<String, u64>,
     calls: u64,
     /// Calls that no rule can describe exactly.
-    unsaid: BTreeSet<String>,
+    omitted: BTreeSet<String>,
     /// Rules whose conditions are not known.
-    lost: BTreeSet<String>,
+    unknown_rules: BTreeSet<String>,
 }
 
-impl Done {
+impl LearnedCalls {
     /// Adds a call that `rule` allowed, if the rule is known.
     fn add(&mut self, method: &str, target: &Target, rule: Option<&Rule>) {
         let body = rule.map(|rule| conditions_of(&rule.body)).unwrap_or_default();
@@ -47,11 +47,11 @@ impl Done {
             _ => conditions(target),
         };
         let path = target.path();
-        let unsaid = match conditions {
+        let omitted = match conditions {
             Ok(_) if !is_known_method(method) => "a rule cannot name its method".into(),
             Ok(conditions) if !path.contains(['*', '\\']) => {
-                let wanted = (conditions, body);
-                let methods = self.methods.entry((wanted, path.to_owned())).or_default();
+                let conditions = (conditions, body);
+                let methods = self.methods.entry((conditions, path.to_owned())).or_default();
                 methods.insert(method.to_owned());
                 return;
             }
@@ -59,7 +59,7 @@ impl Done {
             Ok(_) => "a pattern cannot say its path exactly".into(),
             Err(name) => format!("a condition cannot say `{name}` exactly"),
         };
-        self.unsaid.insert(format!("{method} {target}: {unsaid}"));
+        self.omitted.insert(format!("{method} {target}: {omitted}"));
     }
 }
 
@@ -82,7 +82,7 @@ fn conditions(target: &Target) -> Result<Conditions, String> {
 }
 
 pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) -> anyhow::Result<bool> {
-    let mut done: BTreeMap<String, Done> = BTreeMap::new();
+    let mut done: BTreeMap<String, LearnedCalls> = BTreeMap::new();
     let mut rules = InForce { file: crate::cli::audit::settings(path).ok(), known: BTreeMap::new() };
     each_decided(path, which, |call| {
         if call.consumer == consumer && call.was_allowed() {
@@ -95,11 +95,11 @@ pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) ->
                 Ok(target) => {
                     let rule = rules.that_allowed(&call, &target);
                     if rule.is_none() {
-                        done.lost.insert(call.rule.unwrap_or_else(|| "unnamed".into()));
+                        done.unknown_rules.insert(call.rule.unwrap_or_else(|| "unnamed".into()));
                     }
                     done.add(&call.method, &target, rule);
                 }
-                Err(_) => drop(done.unsaid.insert(format!("{} {}: it was cut", call.method, call.target))),
+                Err(_) => drop(done.omitted.insert(format!("{} {}: it was cut", call.method, call.target))),
             }
         }
     })?;
@@ -140,13 +140,13 @@ impl InForce {
 }
 
 /// Formats the role and the grant for the configuration file.
-fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> String {
+fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &LearnedCalls) -> String {
     let role: String = format!("learned-{consumer}-{upstream}").chars().take(64).collect();
     let role = if Name::parse(&role).is_some() { role } else { "learned".into() };
     // One rule covers all paths with the same methods and conditions.
-    let mut rules: BTreeMap<(&Wanted, &BTreeSet<String>), Vec<&str>> = BTreeMap::new();
-    for ((wanted, path), methods) in &done.methods {
-        rules.entry((wanted, methods)).or_default().push(path);
+    let mut rules: BTreeMap<(&CallConditions, &BTreeSet<String>), Vec<&str>> = BTreeMap::new();
+    for ((conditions, path), methods) in &done.methods {
+        rules.entry((conditions, methods)).or_default().push(path);
     }
     let mut text = format!(
         "# What {consumer} did at {upstream}: {} calls. The trail has no bodies: conditions on them are those of the \
@@ -154,17 +154,17 @@ fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &
         done.calls,
         upstream = printable_value(upstream)
     );
-    for lost in &done.lost {
-        let lost = printable_value(lost);
+    for unknown_rules in &done.unknown_rules {
+        let unknown_rules = printable_value(unknown_rules);
         writeln!(
             text,
-            "# Not in the configuration as it was: {lost}. Add its conditions on the body, if it had any."
+            "# Not in the configuration as it was: {unknown_rules}. Add its conditions on the body, if it had any."
         )
         .unwrap_or_default();
     }
-    for unsaid in &done.unsaid {
+    for omitted in &done.omitted {
         // Writing into a string cannot fail.
-        writeln!(text, "# Left out: {}", printable_value(unsaid)).unwrap_or_default();
+        writeln!(text, "# Left out: {}", printable_value(omitted)).unwrap_or_default();
     }
     writeln!(text, "[roles.{}]\nallow = [", toml_string(&role)).unwrap_or_default();
     for (((query, body), methods), paths) in rules {
@@ -194,7 +194,7 @@ fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &
 
 /// The organisations that were used, quoted. The first is the default of the grant in force, or else the one with the
 /// most calls.
-fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> Vec<String> {
+fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &LearnedCalls) -> Vec<String> {
     let meant = file.and_then(|file| {
         let grant = file
             .grants
@@ -209,7 +209,7 @@ fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) ->
 
 /// The deny rules in force that may match a call to a learned path by its query or body. Without them, the learned role
 /// would allow more than before.
-fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done) -> BTreeSet<String> {
+fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &LearnedCalls) -> BTreeSet<String> {
     let Some(file) = file else { return BTreeSet::new() };
     let grants = file.grants.iter();
     let grants =
@@ -221,7 +221,7 @@ fn denials(file: Option<&File>, (consumer, upstream): (&str, &str), done: &Done)
 }
 
 /// Whether the rule has conditions on query or body, and its method and path may match a learned call.
-fn is_met(rule: &Rule, done: &Done) -> bool {
+fn is_met(rule: &Rule, done: &LearnedCalls) -> bool {
     if rule.query.is_empty() && rule.body.is_empty() {
         return false;
     }

@@ -12,36 +12,36 @@ use serde::Deserialize;
 
 use super::Output;
 use crate::audit::each_line;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::parse_past_time;
 use crate::code::Code;
 
-/// What to find out.
+/// The subcommands of `policy`.
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Propose the least role that allows what a consumer did, as TOML
+    /// Print, as TOML, the smallest role that allows the calls a consumer made
     Learn {
-        /// Who
+        /// Name of the consumer
         #[arg(long, value_name = "NAME")]
         consumer: String,
         #[command(flatten)]
         which: Which,
     },
-    /// Decide every call on the trail by another configuration, and show what it would decide otherwise
+    /// Decide every call on the trail by another configuration, and print the calls it decides differently
     Diff {
-        /// The other configuration
+        /// File of the other configuration
         new: PathBuf,
         #[command(flatten)]
         which: Which,
     },
 }
 
-/// Which part of the trail.
+/// The part of the trail to read.
 #[derive(clap::Args)]
 pub(super) struct Which {
-    /// Not before: a time as 2027-01-01T00:00:00Z, or a span ago as 30d
-    #[arg(long, value_name = "TIME", value_parser = moment_ago)]
+    /// Read calls from this time on: a time such as 2027-01-01T00:00:00Z, or 30d for the last 30 days
+    #[arg(long, value_name = "TIME", value_parser = parse_past_time)]
     since: Option<Timestamp>,
-    /// The folder of the segments, instead of the configured one
+    /// Folder of the segments, if not the configured one
     #[arg(long)]
     dir: Option<PathBuf>,
 }
@@ -81,12 +81,6 @@ impl Decided {
     }
 }
 
-impl Which {
-    fn has(&self, call: &Decided) -> bool {
-        self.since.is_none_or(|since| call.time.parse::<Timestamp>().is_ok_and(|time| time >= since))
-    }
-}
-
 /// Passes on each call that policy has decided on. A copied folder needs no configuration.
 fn each_decided(path: &Path, which: &Which, mut take: impl FnMut(Decided)) -> anyhow::Result<()> {
     let dir = super::audit::folder(path, which.dir.as_deref())?;
@@ -94,21 +88,14 @@ fn each_decided(path: &Path, which: &Which, mut take: impl FnMut(Decided)) -> an
         // This search is cheaper than parsing events that are not wanted.
         let outcome = memchr::memmem::find(line, b"\"event\":\"outcome\"").is_some();
         let call = if outcome { serde_json::from_slice::<Decided>(line).ok() } else { None };
-        if let Some(call) = call.filter(|call| call.is_by_policy() && which.has(call)) {
+        let is_selected = |call: &Decided| {
+            let time = call.time.parse::<Timestamp>();
+            call.is_by_policy() && which.since.is_none_or(|since| time.is_ok_and(|time| time >= since))
+        };
+        if let Some(call) = call.filter(is_selected) {
             take(call);
         }
         true
     };
     each_line(&dir, decide).with_context(|| dir.display().to_string())
-}
-
-/// Parses a time, or a duration before the present time.
-pub(super) fn moment_ago(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    let ago = super::time::parse_duration(text).and_then(|span| u64::try_from(span).ok());
-    let then = ago.and_then(|ago| SystemClock.now().checked_sub(std::time::Duration::from_secs(ago)));
-    let wrong = || format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a span as 30d");
-    then.and_then(|then| Timestamp::try_from(then).ok()).ok_or_else(wrong)
 }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::drain::Drain;
 use super::idle::IdleState;
-use crate::audit::{Audited, Peer};
+use crate::audit::{Audited, Peer, WriteBarrier};
 use crate::code::{Code, Failure, Fault};
 use crate::gateway::{Gateway, RawHead};
 use crate::transport::UpstreamBody;
@@ -43,7 +43,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
     let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
     let shared = Rc::new(Pipeline::new(Rc::clone(&quiet)));
-    let wire = Framer::new(socket, (gateway.journal.gate(), Rc::clone(&shared)), limits.head, pace);
+    let wire =
+        Framer::new(socket, (WriteBarrier::new(&gateway.journal), Rc::clone(&shared)), limits.head, pace);
     let queue = Rc::clone(&shared);
     let answers = service_fn(move |request: Request<Incoming>| {
         let (gateway, shared, arrival) = (Rc::clone(&gateway), Rc::clone(&queue), Rc::clone(&arrival));

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::drain::Drain;
 use super::http1::framer::Timeouts;
 use super::idle::IdleState;
-use crate::audit::{Audited, Peer};
+use crate::audit::{Audited, Peer, WriteBarrier};
 use crate::code::{Code, Failure, Fault};
 use crate::framing::{HeadLimits, request_fields};
 use crate::gateway::{Gateway, RawHead};
@@ -64,7 +64,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let (seen, streams) = Streams::watched();
     // Twice the gateway's limit, so that the gateway refuses the head and the trail records it.
     let most = limits.head.headers.saturating_mul(2);
-    let frames = FrameGuard::new((socket, gateway.journal.gate()), Rc::clone(&seen), most);
+    let frames = FrameGuard::new((socket, WriteBarrier::new(&gateway.journal)), Rc::clone(&seen), most);
     let (asked, begun, from) = (Rc::clone(&gateway), Rc::clone(&streams), Rc::clone(&arrival));
     let answers = service_fn(move |request: Request<Incoming>| {
         answer(Rc::clone(&asked), request, limits.head, (Rc::clone(&from), begun.begin()))

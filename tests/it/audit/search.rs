@@ -285,7 +285,7 @@ fn an_export_is_whole_or_not_there() {
     assert_eq!(fs::read_to_string(&lines).unwrap(), text);
     let again = site.run(&["audit", "export", &lines]);
     assert!(
-        again.status.code() == Some(1) && String::from_utf8_lossy(&again.stderr).contains("there already")
+        again.status.code() == Some(1) && String::from_utf8_lossy(&again.stderr).contains("exists already")
     );
     let csv = file("refused.csv");
     let done = site.run(&["audit", "export", &csv, "--format", "csv", "--status", "401", "--output", "json"]);

@@ -18,10 +18,8 @@ fn a_revocation_does_not_wait_for_what_is_to_be_told() {
     let note = |number: usize| {
         // As old as what was changed first.
         let id = format!("00000000-0000-7000-8000-{number:012}");
-        Change::QueueAuditEvent(PendingAuditEvent {
-            members: format!(",\"what\":\"token issued\",\"change\":\"{id}\""),
-            id,
-        })
+        let event = PendingAuditEvent::new("token issued", "tool".into(), 0, &[]);
+        Change::QueueAuditEvent(PendingAuditEvent { id, ..event })
     };
     let notes: Vec<Change> = (0..MANY).map(note).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical, ZstdLevel};
+use jiff::Timestamp;
+use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
-use serde_json::Value;
 
-use super::{COLUMNS, LINE, Of, Sink};
+use super::{LINE, Sink};
+use crate::audit::trail::event::{COLUMNS, ColumnType, Event, Value};
 
 /// The number of events in a row group, which is held in memory.
 const GROUP: usize = 50_000;
@@ -30,10 +31,11 @@ pub(super) struct Groups<W: Write + Send> {
 
 impl<W: Write + Send> Groups<W> {
     pub(super) fn begin(out: W) -> anyhow::Result<Self> {
-        let fields = COLUMNS.iter().map(|(name, of)| {
-            let (physical, logical) = match of {
-                Of::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-                Of::Number => (Physical::INT64, None),
+        let fields = columns().map(|(name, column_type)| {
+            let (physical, logical) = match column_type {
+                ColumnType::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+                ColumnType::Time => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MICROS))),
+                ColumnType::Number => (Physical::INT64, None),
             };
             let field = Type::primitive_type_builder(name, physical).with_logical_type(logical);
             Ok(Arc::new(field.with_repetition(Repetition::OPTIONAL).build()?))
@@ -53,11 +55,11 @@ impl<W: Write + Send> Groups<W> {
         for column in columns {
             let Some(mut writer) = group.next_column()? else { break };
             match column {
-                Column::Text(values, there) => {
-                    writer.typed::<ByteArrayType>().write_batch(&values, Some(&there), None)?;
+                Column::Text(values, present) => {
+                    writer.typed::<ByteArrayType>().write_batch(&values, Some(&present), None)?;
                 }
-                Column::Number(values, there) => {
-                    writer.typed::<Int64Type>().write_batch(&values, Some(&there), None)?;
+                Column::Number(values, present) => {
+                    writer.typed::<Int64Type>().write_batch(&values, Some(&present), None)?;
                 }
             }
             writer.close()?;
@@ -67,32 +69,41 @@ impl<W: Write + Send> Groups<W> {
     }
 }
 
+/// Returns the names and types of all columns.
+fn columns() -> impl Iterator<Item = (&'static str, ColumnType)> {
+    COLUMNS.iter().map(|column| (column.name, column.column_type)).chain([(LINE, ColumnType::Text)])
+}
+
 fn empty() -> Vec<Column> {
-    let column = |of: &Of| match of {
-        Of::Text => Column::Text(Vec::new(), Vec::new()),
-        Of::Number => Column::Number(Vec::new(), Vec::new()),
+    let column = |(_, column_type)| match column_type {
+        ColumnType::Text => Column::Text(Vec::new(), Vec::new()),
+        ColumnType::Time | ColumnType::Number => Column::Number(Vec::new(), Vec::new()),
     };
-    COLUMNS.iter().map(|(_, of)| column(of)).collect()
+    columns().map(column).collect()
 }
 
 impl<W: Write + Send> Sink for Groups<W> {
     fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        let event: Value = serde_json::from_slice(line).unwrap_or_default();
-        for ((name, _), column) in COLUMNS.iter().zip(&mut self.columns) {
-            let member = event.get(*name);
+        let event = Event::parse(line);
+        let values = COLUMNS.iter().map(|column| column.value(event.as_ref()?));
+        let text = String::from_utf8_lossy(line);
+        for (value, column) in values.chain([Some(Value::Text(&text))]).zip(&mut self.columns) {
             match column {
-                Column::Text(values, there) => {
-                    let text = if *name == LINE {
-                        Some(line)
-                    } else {
-                        member.and_then(Value::as_str).map(str::as_bytes)
+                Column::Text(values, present) => {
+                    let text = match value {
+                        Some(Value::Text(text)) => Some(ByteArray::from(text)),
+                        Some(Value::Number(_)) | None => None,
                     };
-                    there.push(i16::from(text.is_some()));
-                    values.extend(text.map(|text| ByteArray::from(text.to_vec())));
+                    present.push(i16::from(text.is_some()));
+                    values.extend(text);
                 }
-                Column::Number(values, there) => {
-                    let number = member.and_then(Value::as_i64);
-                    there.push(i16::from(number.is_some()));
+                Column::Number(values, present) => {
+                    let number = match value {
+                        Some(Value::Text(time)) => time.parse().ok().map(Timestamp::as_microsecond),
+                        Some(Value::Number(number)) => i64::try_from(number).ok(),
+                        None => None,
+                    };
+                    present.push(i16::from(number.is_some()));
                     values.extend(number);
                 }
             }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use claviger::audit::trail::chain::{ChainHead, hash_of, hex};
 use claviger::audit::{
-    CheckpointPolicy, Durability, Folder, Journal, Report, Retention, Settings, Signer, TrustAnchors,
-    recent_nonces,
+    CheckpointPolicy, Disk, Durability, Folder, Journal, Opening, Report, Retention, Settings, Signer,
+    TrustAnchors, recent_nonces,
 };
 use claviger::clock::SystemClock;
 use claviger::metrics::Metrics;
@@ -40,11 +40,11 @@ fn any(dir: &Path, segment: &[u8]) {
     let heads = CheckpointPolicy { events: 1000, interval: Duration::from_secs(10) };
     let keep = Retention { plain: Duration::from_secs(10), age: None, size: None };
     let settings = Settings { durability: Durability::Batched, rotate: 1 << 20, heads, keep };
-    let disk = Box::new(Folder::new(PathBuf::from(dir)));
-    let signer = Signer::new("fuzzed", &[7; 32]).unwrap();
-    let (journal, flusher) =
-        Journal::open((disk, signer), settings, Arc::new(SystemClock), Arc::new(Metrics::default())).unwrap();
-    journal.close(flusher);
+    let disk: (Box<dyn Disk>, _) =
+        (Box::new(Folder::new(PathBuf::from(dir))), Signer::new("fuzzed", &[7; 32]).unwrap());
+    let (clock, metrics) = (Arc::new(SystemClock), Arc::<Metrics>::default());
+    let (journal, threads) = Journal::open(Opening::default(), disk, settings, clock, metrics).unwrap();
+    journal.close(threads);
     let after = verified(dir);
     if before.finding.is_none() {
         assert_eq!(after.finding, None, "what was intact is intact after a start");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use claviger::storage::{Rows, Sqlite, Storage as _};
+use claviger::storage::{PendingAuditEvent, Rows, Sqlite, Storage as _};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -24,7 +24,10 @@ async fn first(path: &Path) {
     let rows = "PRAGMA journal_mode = WAL; PRAGMA application_id = 0x636c7667; PRAGMA user_version = 1; \
         INSERT INTO credentials VALUES ('jms', 'jms', 'access-key', 1, 0); \
         INSERT INTO consumers VALUES ('tool', 7, 0, NULL); \
-        INSERT INTO versions VALUES ('jms', 7, 'active', X'00', 3, 4), ('jms', 12, 'active', X'00', 3, 4);";
+        INSERT INTO versions VALUES ('jms', 7, 'active', X'00', 3, 4), ('jms', 12, 'active', X'00', 3, 4); \
+        INSERT INTO notes VALUES ('01890000-0000-7000-8000-000000000001', ',\"what\":\"token issued\",\
+        \"change\":\"01890000-0000-7000-8000-000000000001\",\"at\":\"1970-01-01T00:00:09Z\",\
+        \"by\":\"uid 7\",\"consumer\":\"tool\",\"expires\":null');";
     sqlx::raw_sql(FIRST).execute(&mut connection).await.unwrap();
     sqlx::raw_sql(rows).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
@@ -40,11 +43,17 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
         // Whoever comes first takes the steps, once.
         let (one, other) = tokio::join!(Sqlite::open(&path), Sqlite::open(&path));
         let sealed = |number| claviger::storage::VersionRow { sealed: vec![0], ..version("jms", number) };
+        let members = [("consumer", "tool".into()), ("expires", serde_json::Value::Null)];
+        let pending = PendingAuditEvent {
+            id: "01890000-0000-7000-8000-000000000001".into(),
+            ..PendingAuditEvent::new("token issued", "uid 7".into(), 9, &members)
+        };
         let rows = Rows {
             consumers: vec![consumer("tool")],
             credentials: vec![credential("jms")],
             versions: vec![sealed(7), sealed(12)],
             last_versions: vec![("jms".into(), 12)],
+            notes: vec![pending.clone()],
             ..Rows::default()
         };
         let (one, other) = (one.unwrap(), other.unwrap());

@@ -1,0 +1,17 @@
+//! The reasons why a search fails.
+
+use std::io;
+
+/// The reason why a search fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The segments, or the folder of the index, cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The index database cannot be used.
+    #[error("the index cannot be used; --rebuild makes it anew")]
+    Index(#[from] sqlx::Error),
+    /// The trail does not have the event with this `seq` where the index refers to it.
+    #[error("seq {0} is not where the index says: was the trail altered? verify it, and --rebuild the index")]
+    Differs(u64),
+}
