@@ -63,6 +63,7 @@
 //! The modules stand in the order of their layers; each uses only those above it.
 
 pub mod name;
+pub mod encoding;
 pub mod printable;
 pub mod units;
 pub mod origin;

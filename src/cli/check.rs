@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Output, load, print, tell_problems};
 use crate::config::{Problem, Span};
-use crate::control;
+use crate::control::known;
 use crate::state::StateDir;
 
 /// Checks the file at `path`; returns whether it can be used.
@@ -12,7 +12,9 @@ pub(super) fn run(path: &Path, output: Output) -> bool {
     let (problems, ok) = match load(path) {
         Ok((file, _, mut problems)) => {
             let present = StateDir::check_present(&file.state_dir.value, &file.audit.dir.value);
-            let present = present.map_err(anyhow::Error::from).and_then(|()| control::known::check(&file));
+            let present = present
+                .map_err(anyhow::Error::from)
+                .and_then(|()| known::check_against_trail(&file, &known::history(&file)?));
             let ill = present.map_err(|ill| problems.push(Problem::error(Span::NOWHERE, format!("{ill:#}"))));
             (problems, ill.is_ok())
         }

@@ -7,70 +7,59 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::Output;
-use super::session::{ChangeFlags, StoreSession, confirm, parse_name};
+use super::issued::Kind;
+use super::session::{ChangeFlags, NameArg, StoreSession, confirm, enabled_word, parse_name};
 use super::table::table;
-use super::time::shown_or_dash;
-use crate::storage::format_time;
-use crate::storage::{Change, ConsumerRow, TokenRow};
+use super::time::time_or_dash;
+use crate::storage::{Change, ConsumerRow, TokenRow, format_time};
 
-/// What to do with consumers.
+/// A subcommand of `consumer`.
 #[derive(Subcommand)]
-pub(in crate::cli) enum Verb {
+pub(super) enum Verb {
     /// Add a consumer to the store
     Add {
-        /// What grants call it
+        /// Its name, which grants refer to
         name: String,
-        /// Words for other custodians
+        /// A note for other operators
         #[arg(long)]
         note: Option<String>,
         #[command(flatten)]
-        manner: ChangeFlags,
+        flags: ChangeFlags,
     },
-    /// List the consumers of file and store
+    /// List the consumers of the configuration file and of the store
     List,
-    /// Show a consumer and its tokens
+    /// Show a consumer, its tokens and its access keys
     Show {
-        /// Which
+        /// Its name
         name: String,
     },
-    /// Let none of its tokens in, until it is enabled again
-    Disable {
-        /// Which
-        name: String,
-        #[command(flatten)]
-        manner: ChangeFlags,
-    },
-    /// Let its tokens in again
-    Enable {
-        /// Which
-        name: String,
-        #[command(flatten)]
-        manner: ChangeFlags,
-    },
-    /// Remove a consumer of the store, with its tokens
-    Remove {
-        /// Which
-        name: String,
-        #[command(flatten)]
-        manner: ChangeFlags,
-    },
+    /// Refuse every call of a consumer until it is enabled again
+    Disable(NameArg),
+    /// Accept the calls of a disabled consumer again
+    Enable(NameArg),
+    /// Remove a consumer from the store, with its tokens and access keys
+    Remove(NameArg),
 }
 
 /// Runs the subcommand; returns whether it succeeded.
-pub(in crate::cli) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
+pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
+    let mut desk = StoreSession::open(config, output)?;
     match verb {
-        Verb::Add { name, note, manner } => add(&mut desk, name, note.clone(), *manner)?,
+        Verb::Add { name, note, flags } => add(desk.with(*flags), name, note.clone())?,
         Verb::List => list(&desk),
         Verb::Show { name } => show(&desk, name)?,
-        Verb::Disable { name, manner } => disable(&mut desk, name, true, *manner)?,
-        Verb::Enable { name, manner } => disable(&mut desk, name, false, *manner)?,
-        Verb::Remove { name, manner } => return remove(&mut desk, name, *manner),
+        Verb::Disable(NameArg { name, flags }) => disable(desk.with(*flags), name, true)?,
+        Verb::Enable(NameArg { name, flags }) => disable(desk.with(*flags), name, false)?,
+        Verb::Remove(NameArg { name, flags }) => return remove(desk.with(*flags), name),
     }
     Ok(true)
 }
 
-fn add(desk: &mut StoreSession, name: &str, note: Option<String>, manner: ChangeFlags) -> anyhow::Result<()> {
+fn stored<'d>(desk: &'d StoreSession, name: &str) -> Option<&'d ConsumerRow> {
+    desk.rows.consumers.iter().find(|row| row.name == name)
+}
+
+fn add(desk: &mut StoreSession, name: &str, note: Option<String>) -> anyhow::Result<()> {
     let name = parse_name(name)?;
     if desk.file.consumers.declares(name) {
         bail!("the file declares `{name}` already: claviger token issue --consumer {name}");
@@ -79,126 +68,112 @@ fn add(desk: &mut StoreSession, name: &str, note: Option<String>, manner: Change
         bail!("there is a consumer `{name}` already");
     }
     // Tokens of a former consumer of this name, which people may still hold.
-    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name && row.revoked.is_none());
-    let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name && row.revoked.is_none());
-    let left = tokens.count() + keys.count();
-    if left > 0 {
+    let former = [Kind::Token, Kind::AccessKey].map(|kind| kind.rows(&desk.rows, Some(name)));
+    let valid = former.iter().flatten().filter(|row| row.issued().revoked.is_none()).count();
+    if valid > 0 {
         bail!(
-            "the store has tokens or access keys of a former `{name}`, which would be good again: {left}; \
+            "the store has tokens or access keys of a former `{name}`, which would be valid again: {valid}; \
              claviger consumer remove {name} removes them all, claviger token revoke one by one"
         );
     }
     let row = ConsumerRow { name: name.into(), created: desk.now, disabled: false, note };
-    desk.change(("consumer added", &[("consumer", name.into())]), vec![Change::PutConsumer(row)], manner)?;
+    desk.change("consumer added", &[("consumer", name.into())], vec![Change::PutConsumer(row)])?;
     let next = format!("claviger token issue --consumer {name}");
-    desk.report(manner, json!({"consumer": name}), &format!("consumer {name} added; next: {next}\n"));
+    desk.report(json!({"consumer": name}), &format!("consumer {name} added; next: {next}\n"));
     Ok(())
 }
 
-/// One row for each consumer of the file and the store.
-fn every(desk: &StoreSession) -> Vec<(String, Option<&ConsumerRow>)> {
-    let stored = |name: &str| desk.rows.consumers.iter().find(|row| row.name == name);
+fn count_valid_tokens(desk: &StoreSession, name: &str) -> usize {
+    let rows = Kind::Token.rows(&desk.rows, Some(name)).into_iter().map(|row| row.issued());
+    let valid =
+        rows.filter(|issued| issued.revoked.is_none() && issued.expires.is_none_or(|end| desk.now < end));
+    let declared = desk.file.consumers.find(name).map_or(0, |consumer| consumer.token_sha256.len());
+    declared + valid.count()
+}
+
+fn list(desk: &StoreSession) {
     let mut names: Vec<&str> = desk.file.consumers.names().collect();
     names.extend(desk.rows.consumers.iter().map(|row| row.name.as_str()));
     names.sort_unstable();
     names.dedup();
-    names.into_iter().map(|name| (name.to_owned(), stored(name))).collect()
-}
-
-fn live_tokens(desk: &StoreSession, name: &str) -> usize {
-    let live = |row: &&TokenRow| {
-        row.consumer == name && row.revoked.is_none() && row.expires.is_none_or(|end| desk.now < end)
-    };
-    let declared = desk.file.consumers.find(name).map_or(0, |consumer| consumer.token_sha256.len());
-    declared + desk.rows.tokens.iter().filter(live).count()
-}
-
-fn list(desk: &StoreSession) {
     let (mut rows, mut values) = (Vec::new(), Vec::new());
-    for (name, row) in every(desk) {
-        let place = if desk.file.consumers.declares(&name) { "file" } else { "store" };
+    for name in names {
+        let row = stored(desk, name);
+        let place = if desk.file.consumers.declares(name) { "file" } else { "store" };
         let disabled = row.is_some_and(|row| row.disabled);
-        let tokens = live_tokens(desk, &name);
+        let tokens = count_valid_tokens(desk, name);
         let note = row.and_then(|row| row.note.clone());
         values.push(
             json!({"consumer": name, "in": place, "disabled": disabled, "tokens": tokens, "note": note}),
         );
-        let state = if disabled { "disabled" } else { "enabled" };
-        rows.push([name, place.into(), state.into(), tokens.to_string(), note.unwrap_or_default()]);
+        let state = enabled_word(disabled).into();
+        rows.push([name.into(), place.into(), state, tokens.to_string(), note.unwrap_or_default()]);
     }
     let headings = ["consumer", "in", "state", "live tokens", "note"];
-    desk.show(
-        &Value::from(values),
-        &table(headings, rows, "there is no consumer yet: claviger consumer add NAME"),
-    );
+    let none = "there is no consumer yet: claviger consumer add NAME";
+    desk.show(&Value::from(values), &table(&headings, rows, none));
 }
 
 fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
-    let row = desk.rows.consumers.iter().find(|row| row.name == name);
+    let row = stored(desk, name);
     let disabled = row.is_some_and(|row| row.disabled);
-    let tokens: Vec<_> = desk.rows.tokens.iter().filter(|token| token.consumer == name).collect();
-    let keys: Vec<_> = desk.rows.access_keys.iter().filter(|key| key.consumer == name).collect();
+    let [tokens, keys] = [Kind::Token, Kind::AccessKey].map(|kind| kind.rows(&desk.rows, Some(name)));
     let value = json!({
         "consumer": name,
         "disabled": disabled,
         "note": row.and_then(|row| row.note.clone()),
         "created": row.map(|row| format_time(row.created)),
-        "tokens": tokens.iter().map(|token| super::token::value(token)).collect::<Vec<_>>(),
-        "access_keys": keys.iter().map(|key| super::access_key::value(key)).collect::<Vec<_>>(),
+        "tokens": tokens.iter().map(|token| token.value()).collect::<Vec<_>>(),
+        "access_keys": keys.iter().map(|key| key.value()).collect::<Vec<_>>(),
     });
-    let state = if disabled { "disabled" } else { "enabled" };
-    let created = shown_or_dash(row.map(|row| row.created));
-    let tokens = super::token::format_list(desk, &tokens);
-    let keys = if keys.is_empty() { String::new() } else { super::access_key::format_list(desk, &keys) };
-    desk.show(&value, &format!("consumer  {name}\nstate     {state}\ncreated   {created}\n{tokens}{keys}"));
+    let (state, created) = (enabled_word(disabled), time_or_dash(row.map(|row| row.created)));
+    let mut text = format!("consumer  {name}\nstate     {state}\ncreated   {created}\n");
+    text.push_str(&Kind::Token.format_list(&tokens, desk.now));
+    if !keys.is_empty() {
+        text.push_str(&Kind::AccessKey.format_list(&keys, desk.now));
+    }
+    desk.show(&value, &text);
     Ok(())
 }
 
-fn disable(desk: &mut StoreSession, name: &str, disabled: bool, manner: ChangeFlags) -> anyhow::Result<()> {
+fn disable(desk: &mut StoreSession, name: &str, disabled: bool) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
-    let former = desk.rows.consumers.iter().find(|row| row.name == name).cloned();
+    let former = stored(desk, name).cloned();
     let changes = if !disabled && desk.file.consumers.declares(name) {
         if former.is_some() { without_row(desk, name) } else { Vec::new() }
     } else {
         let new = ConsumerRow { name: name.into(), created: desk.now, disabled, note: None };
         vec![Change::PutConsumer(ConsumerRow { disabled, ..former.unwrap_or(new) })]
     };
-    let word = if disabled { "disabled" } else { "enabled" };
-    let what = format!("consumer {word}");
-    desk.change((&what, &[("consumer", name.into())]), changes, manner)?;
-    desk.report(
-        manner,
-        json!({"consumer": name, "disabled": disabled}),
-        &format!("consumer {name} {word}\n"),
-    );
-    Ok(())
+    desk.set_disabled("consumer", name, disabled, changes)
 }
 
 /// The changes that remove the row of a consumer which the file declares, and keep its tokens. With a row, it would
 /// stay a consumer of the store after the file no longer declares it.
 fn without_row(desk: &StoreSession, name: &str) -> Vec<Change> {
-    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name).cloned();
-    let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).cloned();
-    let kept = tokens.map(Change::PutToken).chain(keys.map(Change::PutAccessKey));
-    std::iter::once(Change::RemoveConsumer(name.into())).chain(kept).collect()
+    let tokens = desk.rows.tokens.iter().filter(|row| row.issued.consumer == name).cloned();
+    let keys = desk.rows.access_keys.iter().filter(|row| row.issued.consumer == name).cloned();
+    let restored = tokens.map(Change::PutToken).chain(keys.map(Change::PutAccessKey));
+    std::iter::once(Change::RemoveConsumer(name.into())).chain(restored).collect()
 }
 
 /// Whether the file declares a token that the store has revoked. Without its row the token would be valid again.
 fn is_held_down(desk: &StoreSession, row: &TokenRow) -> bool {
     let mut declared = desk.file.consumers.iter().flat_map(|(_, consumer)| &consumer.token_sha256);
-    row.revoked.is_some() && declared.any(|digest| digest.value == row.digest)
+    row.issued.revoked.is_some() && declared.any(|digest| digest.value == row.digest)
 }
 
 /// Removes a consumer from the store. If the file declares or declared it, the store may hold only its tokens.
-fn remove(desk: &mut StoreSession, name: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
-    let tokens = desk.rows.tokens.iter().filter(|row| row.consumer == name);
-    let (kept, doomed): (Vec<&TokenRow>, Vec<&TokenRow>) = tokens.partition(|row| is_held_down(desk, row));
-    let (tokens, kept) = (doomed.len(), kept.into_iter().cloned().map(Change::PutToken).collect::<Vec<_>>());
-    let keys = desk.rows.access_keys.iter().filter(|row| row.consumer == name).count();
+fn remove(desk: &mut StoreSession, name: &str) -> anyhow::Result<bool> {
+    let tokens = desk.rows.tokens.iter().filter(|row| row.issued.consumer == name);
+    let (held_down, removed): (Vec<&TokenRow>, Vec<&TokenRow>) =
+        tokens.partition(|row| is_held_down(desk, row));
+    let (tokens, stay) = (removed.len(), held_down.len());
+    let keys = Kind::AccessKey.rows(&desk.rows, Some(name)).len();
     let declared = desk.file.consumers.declares(name);
-    if tokens + keys == 0 && !desk.rows.consumers.iter().any(|row| row.name == name) {
-        if !kept.is_empty() {
+    if tokens + keys == 0 && stored(desk, name).is_none() {
+        if stay > 0 {
             bail!(
                 "what the store has of `{name}` is revoked, and the file declares it: remove it there first"
             );
@@ -206,25 +181,25 @@ fn remove(desk: &mut StoreSession, name: &str, manner: ChangeFlags) -> anyhow::R
         desk.must_know_consumer(name)?;
         bail!("`{name}` is declared in the file: remove it there");
     }
+    let restored = held_down.into_iter().cloned().map(Change::PutToken);
+    let changes = std::iter::once(Change::RemoveConsumer(name.into())).chain(restored).collect();
     let more =
         if declared { " The file still declares it: what it declares is not disabled then." } else { "" };
     let question = format!(
         "Remove the consumer {name}, its {tokens} tokens and {keys} access keys from the store for good?{more}"
     );
-    if !confirm(&question, manner)? {
+    if !confirm(&question, desk.flags)? {
         return Ok(false);
     }
     let members = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
-    let held_down = kept.len();
-    let changes = std::iter::once(Change::RemoveConsumer(name.into())).chain(kept).collect();
-    desk.change(("consumer removed", &members), changes, manner)?;
-    let more = if declared { " from the store; the file still declares it" } else { "" };
-    let stay = if held_down > 0 {
-        format!("; revoked tokens that the file declares stay revoked: {held_down}")
-    } else {
-        String::new()
-    };
-    let json = json!({"consumer": name, "removed": true, "declared": declared});
-    desk.report(manner, json, &format!("consumer {name} removed{more}{stay}\n"));
+    desk.change("consumer removed", &members, changes)?;
+    let mut text = format!("consumer {name} removed");
+    if declared {
+        text.push_str(" from the store; the file still declares it");
+    }
+    if stay > 0 {
+        text.push_str(&format!("; revoked tokens that the file declares stay revoked: {stay}"));
+    }
+    desk.report(json!({"consumer": name, "removed": true, "declared": declared}), &(text + "\n"));
     Ok(true)
 }

@@ -11,9 +11,9 @@ use super::session::{ChangeFlags, StoreSession};
 use crate::config;
 use crate::storage::{Change, FreezeTarget};
 
-/// What to freeze or unfreeze; everything where nothing is named.
+/// The calls to stop or resume; every call if none of the options is given.
 #[derive(Args)]
-pub(in crate::cli) struct Which {
+pub(super) struct TargetArgs {
     /// Every call to this upstream
     #[arg(long, value_name = "NAME", group = "which")]
     upstream: Option<String>,
@@ -24,67 +24,65 @@ pub(in crate::cli) struct Which {
     #[arg(long, value_name = "NAME", group = "which")]
     credential: Option<String>,
     #[command(flatten)]
-    manner: ChangeFlags,
+    flags: ChangeFlags,
 }
 
 /// Freezes or unfreezes; returns whether it succeeded.
-pub(in crate::cli) fn run(
-    config: &Path,
-    which: &Which,
-    freeze: bool,
-    output: Output,
-) -> anyhow::Result<bool> {
-    let Some(mut desk) = StoreSession::open(config, output)? else { return Ok(false) };
-    let frozen = which.target(&desk, freeze)?;
-    let (member, name) = match &frozen {
-        FreezeTarget::Gateway => ("gateway", Value::Bool(true)),
-        FreezeTarget::Upstream(name) => ("upstream", name.as_str().into()),
-        FreezeTarget::Consumer(name) => ("consumer", name.as_str().into()),
-        FreezeTarget::Credential(name) => ("credential", name.as_str().into()),
+pub(super) fn run(config: &Path, args: &TargetArgs, freeze: bool, output: Output) -> anyhow::Result<bool> {
+    let mut desk = StoreSession::open(config, output)?;
+    desk.with(args.flags);
+    let target = args.target();
+    if freeze {
+        check_exists(&desk, &target)?;
+    }
+    let kind = target.kind();
+    let (name, object) = match &target {
+        FreezeTarget::Gateway => (Value::Bool(true), "the gateway".to_owned()),
+        FreezeTarget::Upstream(name) | FreezeTarget::Consumer(name) | FreezeTarget::Credential(name) => {
+            (name.as_str().into(), format!("the {kind} {name}"))
+        }
     };
-    let object = name.as_str().map_or("the gateway".to_owned(), |name| format!("the {member} {name}"));
-    let is = desk.rows.frozen.contains(&frozen);
-    let (verb, done) = if freeze { ("freeze", "frozen") } else { ("unfreeze", "unfrozen") };
-    if is == freeze {
-        desk.report(
-            which.manner,
-            json!({member: name, "frozen": freeze}),
-            &format!("{object} is {done} already\n"),
-        );
+    let json = json!({kind: name, "frozen": freeze});
+    let (verb, state) = if freeze { ("freeze", "frozen") } else { ("unfreeze", "unfrozen") };
+    if desk.rows.frozen.contains(&target) == freeze {
+        desk.report(json, &format!("{object} is {state} already\n"));
         return Ok(true);
     }
-    let change = if freeze { Change::Freeze(frozen) } else { Change::Unfreeze(frozen) };
-    desk.change((verb, &[(member, name.clone())]), vec![change], which.manner)?;
-    desk.report(which.manner, json!({member: name, "frozen": freeze}), &format!("{object} is {done}\n"));
+    let change = if freeze { Change::Freeze(target) } else { Change::Unfreeze(target) };
+    desk.change(verb, &[(kind, name)], vec![change])?;
+    desk.report(json, &format!("{object} is {state}\n"));
     Ok(true)
 }
 
-impl Which {
-    /// The object to freeze or unfreeze. It must exist to be frozen; it may be gone when it is unfrozen.
-    fn target(&self, desk: &StoreSession, freeze: bool) -> anyhow::Result<FreezeTarget> {
-        if let Some(name) = &self.consumer {
-            if freeze {
-                desk.must_know_consumer(name)?;
-            }
-            return Ok(FreezeTarget::Consumer(name.clone()));
+impl TargetArgs {
+    fn target(&self) -> FreezeTarget {
+        match (&self.upstream, &self.consumer, &self.credential) {
+            (Some(name), ..) => FreezeTarget::Upstream(name.clone()),
+            (_, Some(name), _) => FreezeTarget::Consumer(name.clone()),
+            (.., Some(name)) => FreezeTarget::Credential(name.clone()),
+            (None, None, None) => FreezeTarget::Gateway,
         }
-        if let Some(name) = &self.upstream {
-            if freeze && !desk.file.upstreams.declares(name) {
-                let nearest = config::did_you_mean(name, desk.file.upstreams.names());
-                bail!("there is no upstream `{name}`{}", did_you_mean(nearest));
-            }
-            return Ok(FreezeTarget::Upstream(name.clone()));
-        }
-        let Some(name) = &self.credential else { return Ok(FreezeTarget::Gateway) };
-        let stored = desk.rows.credentials.iter().map(|row| row.name.as_str());
-        let mut known = desk.file.credentials.names().chain(stored);
-        if freeze && !known.any(|known| known == name) {
-            bail!("there is no credential `{name}`");
-        }
-        Ok(FreezeTarget::Credential(name.clone()))
     }
 }
 
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
+/// Checks that the target exists. What is unfrozen may be gone.
+fn check_exists(desk: &StoreSession, target: &FreezeTarget) -> anyhow::Result<()> {
+    match target {
+        FreezeTarget::Gateway => {}
+        FreezeTarget::Consumer(name) => desk.must_know_consumer(name)?,
+        FreezeTarget::Upstream(name) if !desk.file.upstreams.declares(name) => {
+            match config::did_you_mean(name, desk.file.upstreams.names()) {
+                Some(nearest) => bail!("there is no upstream `{name}`; did you mean `{nearest}`?"),
+                None => bail!("there is no upstream `{name}`"),
+            }
+        }
+        FreezeTarget::Upstream(_) => {}
+        FreezeTarget::Credential(name) => {
+            let stored = desk.rows.credentials.iter().any(|row| row.name == *name);
+            if !stored && !desk.file.credentials.declares(name) {
+                bail!("there is no credential `{name}`");
+            }
+        }
+    }
+    Ok(())
 }

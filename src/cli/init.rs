@@ -1,14 +1,14 @@
 //! `claviger init`: creates a folder to begin with. It asks no questions, and overwrites nothing.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, print};
+use super::Output;
 use crate::control::store_marker;
 use crate::custody::key_file;
 use crate::fs::trust;
@@ -54,24 +54,16 @@ pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
         config.display(),
         key.display(),
     );
-    match output {
-        Output::Json => print(&format!("{report}\n")),
-        Output::Text => print(&text),
-    }
+    output.print(&report, &text);
     Ok(true)
 }
 
 /// Writes the configuration and gives it its name once it is complete; it never replaces another file.
 fn write(config: &Path) -> io::Result<()> {
     let new = config.with_extension("toml.new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = trust::create(&new)?;
-    file.write_all(STARTER.as_bytes())?;
-    file.sync_all()?;
+    trust::remove_if_present(&new)?;
+    trust::write_new(&new, STARTER.as_bytes())?;
     fs::hard_link(&new, config)?;
     fs::remove_file(&new)?;
-    File::open(trust::folder(config))?.sync_all()
+    trust::sync_folder(config)
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::{Output, eprint, print, tell_problems};
+use super::{Output, eprint, print, read_valid};
 use crate::config;
 use crate::config::file::Tls;
 use crate::fs::trust::TrustedOwner;
@@ -20,26 +20,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Queries the gateway; returns whether it is ready.
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let (file, problems) = config::parse(&text, path);
-    let Some(file) = file.filter(|_| !problems.has_errors()) else {
-        tell_problems(&problems);
-        return Ok(false);
-    };
+    let file = read_valid(path)?;
     let address = reachable(file.admin.address.value);
-    let no_answer = || format!("no answer from the admin listener at {address}");
+    let owner = TrustedOwner::of(&file.state_dir.value);
     let answer = match &file.admin.tls {
-        None => ask(connect(address).with_context(no_answer)?, address).with_context(no_answer)?,
-        Some(tls) => {
-            ask_encrypted(tls, TrustedOwner::of(&file.state_dir.value), address).with_context(no_answer)?
-        }
+        None => connect(address).and_then(|socket| ask(socket, address)).map_err(anyhow::Error::from),
+        Some(tls) => ask_encrypted(tls, owner, address),
     };
+    let answer = answer.with_context(|| format!("no answer from the admin listener at {address}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let ready = head.split(' ').nth(1) == Some("200");
+    let is_ready = head.split(' ').nth(1) == Some("200");
     let readiness: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     match output {
         Output::Json => print(body),
-        Output::Text if ready => {
+        Output::Text if is_ready => {
             let unreachable = texts(&readiness, "unreachable")
                 .map(|name| format!("  {name}: none of its endpoints answers\n"));
             let logins = texts(&readiness, "logins").map(|reason| format!("  {reason}\n"));
@@ -50,7 +44,7 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
             eprint(&format!("not ready\n{}", reasons.collect::<String>()));
         }
     }
-    Ok(ready)
+    Ok(is_ready)
 }
 
 fn texts<'a>(readiness: &'a serde_json::Value, member: &str) -> impl Iterator<Item = &'a str> {
@@ -77,14 +71,14 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// Queries a TLS listener, which must present exactly the certificate that the file names. If it requires a client
 /// certificate, claviger presents the same one.
-fn ask_encrypted(tls: &Tls, keeper: TrustedOwner, address: SocketAddr) -> anyhow::Result<String> {
+fn ask_encrypted(tls: &Tls, owner: TrustedOwner, address: SocketAddr) -> anyhow::Result<String> {
     let cert = &tls.cert.value;
-    let key = tls.client_ca.as_ref().map(|_| config::read_secret_file(&tls.key.value, keeper));
+    let key = tls.client_ca.as_ref().map(|_| config::read_secret_file(&tls.key.value, owner));
     let key = key.transpose().map_err(|ill| anyhow::anyhow!("{ill}"))?;
     let settings = own_client(cert, key.as_ref()).with_context(|| cert.display().to_string())?;
     let session = ClientConnection::new(settings, ServerName::IpAddress(address.ip().into()))?;
     let answer = ask(StreamOwned::new(session, connect(address)?), address);
-    answer.with_context(|| format!("it must show the certificate of {}", cert.display()))
+    answer.with_context(|| format!("the gateway must present the certificate in {}", cert.display()))
 }
 
 fn ask(mut socket: impl Read + Write, address: SocketAddr) -> std::io::Result<String> {

@@ -8,18 +8,18 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::table;
-use super::{Output, eprint, print, tell_problems};
-use crate::config::{self, Declared, Pack, did_you_mean, file};
+use super::table::table;
+use super::{Output, eprint, read_valid};
+use crate::config::{Declared, Pack, did_you_mean, file};
 
-/// What may be asked.
+/// A subcommand of `role`.
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// List the roles that ship, and those of the configuration
+    /// List the roles that ship with claviger, and those of the configuration
     List,
     /// Show what a role allows and denies
     Show {
-        /// The role, as grants name it: `jumpserver:read-only`, or one of the configuration's own
+        /// The name of the role in grants: `jumpserver:read-only`, or that of a role of the configuration
         #[arg(value_name = "ROLE")]
         name: String,
     },
@@ -27,49 +27,44 @@ pub(super) enum Verb {
 
 /// Runs the subcommand. It needs no configuration: without one, only the roles that ship are known.
 pub(super) fn run(path: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Some(own) = configured_roles(path) else { return Ok(false) };
+    let configured = configured_roles(path)?;
     let packs: Vec<Pack> = Pack::all().collect();
     match verb {
-        Verb::List => list(&packs, &own, output),
-        Verb::Show { name } => show(&packs, &own, name, output)?,
+        Verb::List => list(&packs, &configured, output),
+        Verb::Show { name } => show(&packs, &configured, name, output)?,
     }
     Ok(true)
 }
 
-/// The roles of the file at `path`; empty if there is no such file, and `None` if it cannot be read.
-fn configured_roles(path: &Path) -> Option<Declared<file::Role>> {
+/// The roles of the file at `path`; empty if there is no such file.
+fn configured_roles(path: &Path) -> anyhow::Result<Declared<file::Role>> {
     if std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        eprint(&format!("no configuration at {}: only the roles that ship are known\n", path.display()));
-        return Some(Declared::default());
+        eprint(&format!(
+            "there is no configuration at {}: only the roles that ship are known\n",
+            path.display()
+        ));
+        return Ok(Declared::default());
     }
-    match config::read_file(path) {
-        Ok((file, problems)) if !problems.has_errors() => Some(file.roles),
-        Ok((_, problems)) | Err(problems) => {
-            tell_problems(&problems);
-            None
-        }
-    }
+    Ok(read_valid(path)?.roles)
 }
 
-fn list(packs: &[Pack], own: &Declared<file::Role>, output: Output) {
-    let own = own.names().map(|name| (name.to_owned(), "in the configuration", String::new()));
-    let shipped = packs.iter().flat_map(|pack| {
-        let named = pack.roles.names();
-        named.map(|name| (format!("{}:{name}", pack.product), "ships", pack.describe_role(name)))
-    });
-    let roles = shipped.chain(own);
-    match output {
-        Output::Json => {
-            let roles: Vec<Value> = roles
-                .map(|(name, from, about)| json!({ "name": name, "ships": from == "ships", "about": about }))
-                .collect();
-            print(&format!("{}\n", Value::from(roles)));
-        }
-        Output::Text => {
-            let rows = roles.map(|(name, from, about)| [name, from.to_owned(), sentence(&about)]).collect();
-            print(&table::table(["role", "where", "about"], rows, "there are no roles"));
-        }
+/// The full names of the roles that ship.
+fn shipped_names(packs: &[Pack]) -> impl Iterator<Item = (String, String)> {
+    packs.iter().flat_map(|pack| {
+        let names = pack.roles.names();
+        names.map(|name| (format!("{}:{name}", pack.product), pack.describe_role(name)))
+    })
+}
+
+fn list(packs: &[Pack], configured: &Declared<file::Role>, output: Output) {
+    let shipped = shipped_names(packs).map(|(name, about)| (name, "ships", about));
+    let configured = configured.names().map(|name| (name.to_owned(), "in the configuration", String::new()));
+    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    for (name, source, about) in shipped.chain(configured) {
+        values.push(json!({ "name": name, "ships": source == "ships", "about": about }));
+        rows.push([name, source.to_owned(), sentence(&about)]);
     }
+    output.print(&Value::from(values), &table(&["role", "where", "about"], rows, "there are no roles"));
 }
 
 /// The first sentence of a text.
@@ -79,7 +74,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// One role, with the deny rules that are added to it.
-struct Shown<'r> {
+struct RoleView<'r> {
     /// The name of the role in grants and on the trail.
     name: String,
     about: String,
@@ -87,46 +82,36 @@ struct Shown<'r> {
     with: Option<(String, &'r file::Role)>,
 }
 
-fn show(packs: &[Pack], own: &Declared<file::Role>, name: &str, output: Output) -> anyhow::Result<()> {
-    let known = || {
-        let shipped = packs.iter();
-        let shipped =
-            shipped.flat_map(|pack| pack.roles.names().map(|role| format!("{}:{role}", pack.product)));
-        shipped.chain(own.names().map(str::to_owned)).collect::<Vec<_>>()
-    };
+fn show(packs: &[Pack], configured: &Declared<file::Role>, name: &str, output: Output) -> anyhow::Result<()> {
     let shipped = name.split_once(':').and_then(|(product, short)| {
         let pack = packs.iter().find(|pack| pack.product == product)?;
         let role = pack.roles.find(short)?;
         let with = pack.goes_with(short).map(|with| (format!("{product}:{}", with.name.value), with));
         let about = format!("{}\n\n{}", pack.describe_role(short), pack.about);
-        Some(Shown { name: name.to_owned(), about, role, with })
+        Some(RoleView { name: name.to_owned(), about, role, with })
     });
-    let own = || {
-        let role = own.find(name)?;
-        Some(Shown { name: name.to_owned(), about: String::new(), role, with: None })
+    let configured_role = || {
+        let role = configured.find(name)?;
+        Some(RoleView { name: name.to_owned(), about: String::new(), role, with: None })
     };
-    let Some(shown) = shipped.or_else(own) else {
-        let known = known();
-        match did_you_mean(name, known.iter().map(String::as_str)) {
+    let Some(view) = shipped.or_else(configured_role) else {
+        let known: Vec<String> = shipped_names(packs).map(|(name, _)| name).collect();
+        let known = known.iter().map(String::as_str).chain(configured.names());
+        match did_you_mean(name, known) {
             Some(meant) => bail!("there is no role `{name}`; did you mean `{meant}`?"),
             None => bail!("there is no role `{name}`; `claviger role list` names those there are"),
         }
     };
-    match output {
-        Output::Json => print(&format!("{}\n", shown.json())),
-        Output::Text => print(&shown.text()),
-    }
+    output.print(&view.json(), &view.text());
     Ok(())
 }
 
-impl Shown<'_> {
+impl RoleView<'_> {
     /// The rules of one kind, each with its name on the trail.
     fn rules(&self, deny: bool) -> impl Iterator<Item = (String, &file::Rule)> {
-        let own =
-            std::iter::once((self.name.as_str(), if deny { &self.role.deny } else { &self.role.allow }));
+        let (kind, rules) = if deny { ("deny", &self.role.deny) } else { ("allow", &self.role.allow) };
         let with = self.with.iter().filter(move |_| deny).map(|(name, role)| (name.as_str(), &role.deny));
-        let kind = if deny { "deny" } else { "allow" };
-        own.chain(with).flat_map(move |(name, rules)| {
+        std::iter::once((self.name.as_str(), rules)).chain(with).flat_map(move |(name, rules)| {
             rules.iter().enumerate().map(move |(at, rule)| (format!("{name}.{kind}[{at}]"), rule))
         })
     }
@@ -150,13 +135,11 @@ impl Shown<'_> {
             // Writing into a string cannot fail.
             writeln!(out, "\nThe denials of {with} go with it.").unwrap_or_default();
         }
-        for (deny, heading, none) in
-            [(false, "allows", "nothing"), (true, "denies, whatever allows it", "nothing")]
-        {
+        for (deny, heading) in [(false, "allows"), (true, "denies, whatever allows it")] {
             writeln!(out, "\n{heading}").unwrap_or_default();
             let mut rules = self.rules(deny).peekable();
             if rules.peek().is_none() {
-                writeln!(out, "    {none}").unwrap_or_default();
+                out.push_str("    nothing\n");
             }
             for (name, rule) in rules {
                 writeln!(out, "    {name}: {}", conditions(rule)).unwrap_or_default();
@@ -176,8 +159,9 @@ fn conditions(rule: &file::Rule) -> String {
         some => some.join(" "),
     };
     for (place, conditions) in [("query", &rule.query), ("body", &rule.body)] {
-        for wanted in conditions {
-            write!(text, ", {place} {} = {:?}", wanted.name.value, wanted.pattern.value).unwrap_or_default();
+        for condition in conditions {
+            let (name, pattern) = (&condition.name.value, &condition.pattern.value);
+            write!(text, ", {place} {name} = {pattern:?}").unwrap_or_default();
         }
     }
     if rule.shadow {
@@ -194,10 +178,10 @@ fn methods(rule: &file::Rule) -> Vec<&str> {
 
 fn json_rule(name: &str, rule: &file::Rule) -> Value {
     let members = |conditions: &[file::Condition]| -> Map<String, Value> {
-        conditions
-            .iter()
-            .map(|wanted| (wanted.name.value.clone(), wanted.pattern.value.clone().into()))
-            .collect()
+        let pair = |condition: &file::Condition| {
+            (condition.name.value.clone(), condition.pattern.value.clone().into())
+        };
+        conditions.iter().map(pair).collect()
     };
     let methods = methods(rule);
     json!({

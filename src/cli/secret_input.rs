@@ -12,60 +12,63 @@ use crate::custody::{Kind, Material};
 use crate::secret::Secret;
 use crate::storage::CredentialRow;
 
-/// Material as it is given.
+/// The public part of a credential, and the place of its secret.
 #[derive(Args)]
-pub(in crate::cli) struct SecretArgs {
+pub(super) struct SecretArgs {
     /// The id of an access key, of an RSA key (system/…), or of a client
     #[arg(long)]
     id: Option<String>,
-    /// The name of a login
+    /// The user name of a login
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
-    /// A file that holds the secret alone; `-` for standard input
+    /// A file that contains only the secret; `-` for standard input
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
 
-/// Reads material, and checks that it suits the upstream. Products answer most faults of a key in ways that cannot be
-/// told apart later.
-pub(crate) fn material(
-    desk: &StoreSession,
-    row: &CredentialRow,
-    given: &SecretArgs,
-) -> anyhow::Result<(String, Secret)> {
-    let Some(upstream) = desk.file.upstreams.find(&row.upstream) else {
-        bail!("the file declares no upstream `{}`", row.upstream.escape_debug());
-    };
-    let kind = upstream.scheme.value.kind();
-    let fits = kind.as_str();
-    if row.kind != fits {
-        bail!("the scheme of the upstream `{}` takes a credential of the kind `{fits}`", row.upstream);
+impl SecretArgs {
+    /// Reads the material of a credential: its id, which may be empty, and its secret. Checks that it suits the
+    /// upstream. Products answer most faults of a key in ways that cannot be told apart later.
+    ///
+    /// The secret comes from a file, a prompt or standard input. It is never an argument, which other users can read.
+    pub(super) fn read(&self, desk: &StoreSession, row: &CredentialRow) -> anyhow::Result<(String, Secret)> {
+        let Some(upstream) = desk.file.upstreams.find(&row.upstream) else {
+            bail!("the file declares no upstream `{}`", row.upstream.escape_debug());
+        };
+        let kind = upstream.scheme.value.kind();
+        if row.kind != kind.as_str() {
+            let (upstream, kind) = (&row.upstream, kind.as_str());
+            bail!("the scheme of the upstream `{upstream}` takes a credential of the kind `{kind}`");
+        }
+        let id = self.id_of(kind)?;
+        if self.secret_file.is_none() && kind == Kind::Rsa && std::io::stdin().is_terminal() {
+            bail!("a key in PEM has many lines: give it by --secret-file, or on standard input");
+        }
+        let secret = read_secret(self.secret_file.as_deref())?;
+        Material::parse(kind, id, &secret, upstream.profile.value == Profile::JumpServer)?;
+        Ok((id.to_owned(), secret))
     }
-    let flag = match kind {
-        Kind::AccessKey | Kind::Rsa | Kind::Client => "--id",
-        Kind::Login => "--username",
-        Kind::Value => "",
-    };
-    let id = match (flag, &given.id, &given.username) {
-        ("--id", Some(id), None) | ("--username", None, Some(id)) => id.clone(),
-        ("", None, None) => String::new(),
-        ("--id", None, None) => bail!("a credential of the kind `{fits}` has an id: --id"),
-        ("--username", None, None) => bail!("a credential of the kind `{fits}` has a user name: --username"),
-        ("--id", _, Some(_)) => bail!("a credential of the kind `{fits}` has no user name"),
-        (_, _, _) => bail!("a credential of the kind `{fits}` has no id"),
-    };
-    let secret = secret(given, kind)?;
-    let uuid = upstream.profile.value == Profile::JumpServer;
-    Material::parse(&row.kind, &id, &secret, uuid)?;
-    Ok((id, secret))
-}
 
-/// Reads the secret from a file, a prompt or standard input. It is never an argument, which other users can read.
-fn secret(given: &SecretArgs, kind: Kind) -> anyhow::Result<Secret> {
-    if given.secret_file.is_none() && kind == Kind::Rsa && std::io::stdin().is_terminal() {
-        bail!("a key in PEM has many lines: give it by --secret-file, or on standard input");
+    /// The id or user name, for a credential of this kind.
+    fn id_of(&self, kind: Kind) -> anyhow::Result<&str> {
+        let name = kind.as_str();
+        match (kind, &self.id, &self.username) {
+            (Kind::AccessKey | Kind::Rsa | Kind::Client, Some(id), None) | (Kind::Login, None, Some(id)) => {
+                Ok(id)
+            }
+            (Kind::Value, None, None) => Ok(""),
+            (Kind::AccessKey | Kind::Rsa | Kind::Client, None, None) => {
+                bail!("a credential of the kind `{name}` has an id: --id")
+            }
+            (Kind::Login, None, None) => {
+                bail!("a credential of the kind `{name}` has a user name: --username")
+            }
+            (Kind::AccessKey | Kind::Rsa | Kind::Client, _, Some(_)) => {
+                bail!("a credential of the kind `{name}` has no user name")
+            }
+            (Kind::Login | Kind::Value, ..) => bail!("a credential of the kind `{name}` has no id"),
+        }
     }
-    read_secret(given.secret_file.as_deref())
 }
 
 /// Reads a secret from a file or, if there is none or it is `-`, from standard input. A terminal gets a prompt.

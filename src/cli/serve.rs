@@ -18,7 +18,7 @@ use super::{Printable, environment, tell_problems};
 use crate::admin::Admin;
 use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Compiled, File, Problems};
+use crate::config::{self, Compiled, File};
 use crate::control::health_checks::look_after;
 use crate::control::{Follower, Kept, LOOK};
 use crate::gateway::Snapshot;
@@ -39,14 +39,14 @@ const FILTER: &str = "info,h2=error,hyper=error,rustls=error";
 pub(super) fn run(path: &Path) -> anyhow::Result<bool> {
     log_to_stderr();
     tracing::debug!(core = 0, dumpable = false, "secrets stay in memory");
-    take_all_sockets();
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(path))
 }
 
 /// Raises the limit of open files to the maximum. Many systems begin with 1024 per process, while each call in flight
 /// needs two. A client that uses up the last ones would lock out all others.
-fn take_all_sockets() {
+fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -71,43 +71,29 @@ fn remember_signatures(compiled: &Compiled, trail: &Path, now: SystemTime) {
     let Snapshot { directory, nonces, .. } = &compiled.snapshot;
     let Some(window) = directory.strictness() else { return };
     // A signature may be dated one window after its use, and is valid for one window after that date.
-    let kept = window * 2 + Duration::from_secs(1);
+    let lifetime = window * 2 + Duration::from_secs(1);
     // A signature that was used before may be dated this far ahead.
     let blind = window + Duration::from_secs(1);
-    let since = now.checked_sub(kept).unwrap_or(SystemTime::UNIX_EPOCH);
-    match recent_nonces(trail, since, |nonce, used| nonces.remember(nonce, used + kept)) {
-        Ok(true) => {}
-        Ok(false) => {
-            tracing::warn!(wait = ?blind, "the trail does not tell of all that was signed of late: strict access keys wait");
-            nonces.forget(now + blind);
-        }
-        Err(error) => {
-            tracing::warn!(%error, wait = ?blind, "the trail cannot be read back: strict access keys wait");
-            nonces.forget(now + blind);
-        }
-    }
-}
-
-/// Reads the file and the store. Nothing is created or locked on behalf of a file that cannot be used.
-async fn begin(kept: Kept) -> anyhow::Result<Result<(File, Follower, Compiled, Problems), Problems>> {
-    let (file, problems) = match config::read_file(&kept.path) {
-        Ok(read) => read,
-        Err(problems) => return Ok(Err(problems)),
+    let since = now.checked_sub(lifetime).unwrap_or(SystemTime::UNIX_EPOCH);
+    let reason = match recent_nonces(trail, since, |nonce, used| nonces.remember(nonce, used + lifetime)) {
+        Ok(true) => return,
+        Ok(false) => "it does not hold all signatures that were used recently".to_owned(),
+        Err(error) => error.to_string(),
     };
-    let started = Follower::start(kept, (file.clone(), problems)).await?;
-    Ok(started.map(|(live, compiled, problems)| (file, live, compiled, problems)))
+    tracing::warn!(reason, wait = ?blind, "the trail cannot be read back: strict access keys must wait");
+    nonces.forget(now + blind);
 }
 
 fn warn_of_plaintext(file: &File, compiled: &Compiled) {
     let config::file::Admin { address, tls, .. } = &file.admin;
     if tls.is_none() && !address.value.ip().to_canonical().is_loopback() {
-        tracing::warn!(address = %address.value, "the admin listener speaks plain HTTP beyond this machine: insecure_plaintext");
+        tracing::warn!(address = %address.value, "the admin listener is reachable from other machines without TLS: insecure_plaintext");
     }
     for upstream in &compiled.plaintext_upstreams {
-        tracing::warn!(upstream, "the credential crosses the network in clear: insecure_plaintext");
+        tracing::warn!(upstream, "the credential crosses the network in plaintext: insecure_plaintext");
     }
     for listener in &compiled.plaintext {
-        tracing::warn!(%listener, "this listener has no TLS: tokens of consumers cross the network readable");
+        tracing::warn!(%listener, "this listener has no TLS: tokens of consumers cross the network in plaintext");
     }
 }
 
@@ -152,13 +138,9 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
         fingerprints: HmacKey::new(b"none yet"),
         metrics: Arc::clone(&metrics),
     };
-    let (file, mut live, mut compiled, problems) = match begin(kept).await? {
-        Ok(begun) => begun,
-        Err(problems) => {
-            tell_problems(&problems);
-            return Ok(false);
-        }
-    };
+    // Nothing is created or locked for a file that cannot be used.
+    let (file, problems) = config::read_file(path)?;
+    let (mut live, mut compiled, problems) = Follower::start(kept, file.clone(), problems).await?;
     let state = StateDir::open(&file.state_dir.value)?;
     take_over(&state, &mut compiled, &mut live)?;
     tell_problems(&problems);

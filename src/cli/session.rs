@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::time;
-use super::{Output, environment, eprint, print, tell_problems};
+use super::{Output, environment, eprint, read_valid};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
 use crate::control::store::path_of;
@@ -22,35 +21,24 @@ use crate::storage::{
     Change, History, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError,
 };
 
-/// How a change is made.
-#[derive(Debug, Clone, Copy, Args)]
+/// The flags of every command that changes the store.
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct ChangeFlags {
-    /// Say what would change, and change nothing
+    /// Print what would change, and change nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
-/// What is issued, to whom and until when.
+/// A name, for commands that need nothing else.
 #[derive(Debug, Args)]
-pub(super) struct IssueArgs {
-    /// For whom
-    #[arg(long)]
-    pub(super) consumer: String,
-    /// When it ends: 2027-01-01T00:00:00Z, or 90d from now
-    #[arg(long, value_name = "TIME")]
-    pub(super) expires: Option<String>,
-    /// Words for other custodians
-    #[arg(long)]
-    pub(super) note: Option<String>,
-}
-
-impl IssueArgs {
-    pub(super) fn ends(&self, desk: &StoreSession) -> anyhow::Result<Option<Seconds>> {
-        self.expires.as_deref().map(|text| time::parse_time(text, desk.now)).transpose()
-    }
+pub(super) struct NameArg {
+    /// Its name
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) flags: ChangeFlags,
 }
 
 /// The open store, for the commands of an operator.
@@ -59,9 +47,10 @@ pub(super) struct StoreSession {
     pub(super) runtime: Runtime,
     pub(super) store: Option<Sqlite>,
     pub(super) rows: Rows,
-    pub(super) stamp: Option<Revision>,
+    pub(super) revision: Option<Revision>,
     pub(super) now: Seconds,
-    pub(super) output: Output,
+    pub(super) flags: ChangeFlags,
+    output: Output,
 }
 
 /// Repeats `work` if another operator changed the store between its read and its write.
@@ -80,42 +69,38 @@ pub(super) fn retry_on_conflict(mut work: impl FnMut() -> anyhow::Result<bool>) 
 }
 
 impl StoreSession {
-    /// Opens the store of the configuration at `config`; `None` if the file is invalid, which has been reported.
-    pub(super) fn open(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+    /// Opens the store of the configuration at `config`.
+    pub(super) fn open(config: &Path, output: Output) -> anyhow::Result<Self> {
         Self::open_if(config, output, store_marker::store_exists)
     }
 
     /// Like [`Self::open`], but treats a store that is gone as if there never was one.
-    pub(super) fn open_whatever_is_gone(config: &Path, output: Output) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open_even_if_gone(config: &Path, output: Output) -> anyhow::Result<Self> {
         Self::open_if(config, output, |store| Ok(store.try_exists()?))
     }
 
     fn open_if(
         config: &Path,
         output: Output,
-        is_there: impl Fn(&Path) -> anyhow::Result<bool>,
-    ) -> anyhow::Result<Option<Self>> {
-        let (file, problems) = match config::read_file(config) {
-            Ok(read) => read,
-            Err(problems) => {
-                tell_problems(&problems);
-                return Ok(None);
-            }
-        };
-        if problems.has_errors() {
-            tell_problems(&problems);
-            return Ok(None);
-        }
+        exists: impl Fn(&Path) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Self> {
+        let file = read_valid(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let path = path_of(&file);
-        let mut desk =
-            Self { file, runtime, store: None, rows: Rows::default(), stamp: None, now: now(), output };
-        if is_there(&path)? {
+        let (rows, flags) = (Rows::default(), ChangeFlags::default());
+        let mut desk = Self { file, runtime, store: None, rows, revision: None, now: now(), flags, output };
+        if exists(&path)? {
             StateDir::check(&desk.file.state_dir.value)?;
             desk.store = Some(desk.runtime.block_on(Sqlite::open(&path))?);
             desk.reload()?;
         }
-        Ok(Some(desk))
+        Ok(desk)
+    }
+
+    /// Sets the flags of the command.
+    pub(super) fn with(&mut self, flags: ChangeFlags) -> &mut Self {
+        self.flags = flags;
+        self
     }
 
     /// The revisions that the store went through; empty without a store.
@@ -127,8 +112,8 @@ impl StoreSession {
     /// Reads the present content of the store.
     pub(super) fn reload(&mut self) -> anyhow::Result<()> {
         if let Some(store) = &self.store {
-            let (rows, stamp) = self.runtime.block_on(store.read())?;
-            (self.rows, self.stamp) = (rows, Some(stamp));
+            let (rows, revision) = self.runtime.block_on(store.read())?;
+            (self.rows, self.revision) = (rows, Some(revision));
         }
         Ok(())
     }
@@ -136,27 +121,27 @@ impl StoreSession {
     /// Applies `changes`, recorded on the trail as `what` with `members`. A missing store is created.
     pub(super) fn change(
         &mut self,
-        (what, members): (&str, &[(&str, Value)]),
+        what: &str,
+        members: &[(&str, Value)],
         mut changes: Vec<Change>,
-        manner: ChangeFlags,
     ) -> anyhow::Result<()> {
-        if manner.dry_run {
+        if self.flags.dry_run {
             return Ok(());
         }
         changes.push(Change::QueueAuditEvent(PendingAuditEvent::new(what, operator(), self.now, members)));
         if self.store.is_none() {
             StateDir::prepare(&self.file.state_dir.value)?;
             self.store = Some(self.runtime.block_on(Sqlite::create(&path_of(&self.file)))?);
-            let none = std::mem::take(&mut self.rows);
+            let former = std::mem::take(&mut self.rows);
             self.reload()?;
             // The changes were prepared for an empty store.
-            if self.rows != none {
+            if self.rows != former {
                 return Err(StoreError::Conflict.into());
             }
         }
         let store = self.store.as_ref().context("there is no store")?;
         store_marker::write_marker(&path_of(&self.file))?;
-        self.runtime.block_on(store.write(&changes, self.stamp))?;
+        self.runtime.block_on(store.write(&changes, self.revision))?;
         Ok(())
     }
 
@@ -184,25 +169,40 @@ impl StoreSession {
         format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n")
     }
 
-    /// Prints a result: `json` for programs, `text` for people.
+    /// Prints a result; see [`Output::print`].
     pub(super) fn show(&self, json: &Value, text: &str) {
-        match self.output {
-            Output::Json => print(&format!("{json}\n")),
-            Output::Text => print(text),
-        }
+        self.output.print(json, text);
     }
 
     /// Prints what was changed, or would be changed in a dry run.
-    pub(super) fn report(&self, manner: ChangeFlags, json: Value, text: &str) {
-        let mut json = json;
-        if manner.dry_run
-            && let Some(members) = json.as_object_mut()
-        {
+    pub(super) fn report(&self, mut json: Value, text: &str) {
+        if !self.flags.dry_run {
+            return self.show(&json, text);
+        }
+        if let Some(members) = json.as_object_mut() {
             members.insert("dry_run".into(), true.into());
         }
-        let text = if manner.dry_run { format!("would be done: {text}") } else { text.to_owned() };
-        self.show(&json, &text);
+        self.show(&json, &format!("would be done: {text}"));
     }
+
+    /// Makes and reports the changes that enable or disable an object of this kind.
+    pub(super) fn set_disabled(
+        &mut self,
+        kind: &str,
+        name: &str,
+        disabled: bool,
+        changes: Vec<Change>,
+    ) -> anyhow::Result<()> {
+        let state = enabled_word(disabled);
+        self.change(&format!("{kind} {state}"), &[(kind, name.into())], changes)?;
+        self.report(json!({kind: name, "disabled": disabled}), &format!("{kind} {name} {state}\n"));
+        Ok(())
+    }
+}
+
+/// The word for the state of an object.
+pub(super) fn enabled_word(disabled: bool) -> &'static str {
+    if disabled { "disabled" } else { "enabled" }
 }
 
 impl Drop for StoreSession {
@@ -214,9 +214,9 @@ impl Drop for StoreSession {
 }
 
 /// Asks the operator to confirm an action that cannot be undone.
-pub(in crate::cli) fn confirm(question: &str, manner: ChangeFlags) -> anyhow::Result<bool> {
+pub(in crate::cli) fn confirm(question: &str, flags: ChangeFlags) -> anyhow::Result<bool> {
     use std::io::{BufRead as _, IsTerminal as _};
-    if manner.yes || manner.dry_run {
+    if flags.yes || flags.dry_run {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
@@ -230,11 +230,11 @@ pub(in crate::cli) fn confirm(question: &str, manner: ChangeFlags) -> anyhow::Re
 
 /// The operator, as the system knows them: user id and user name.
 pub(in crate::cli) fn operator() -> String {
-    let number = rustix::process::getuid().as_raw();
+    let uid = rustix::process::getuid().as_raw();
     let name = environment("SUDO_USER").or_else(|| environment("LOGNAME")).or_else(|| environment("USER"));
     match name.as_deref().and_then(Name::parse) {
-        Some(name) => format!("{name} (uid {number})"),
-        None => format!("uid {number}"),
+        Some(name) => format!("{name} (uid {uid})"),
+        None => format!("uid {uid}"),
     }
 }
 
@@ -249,7 +249,7 @@ pub(super) fn parse_name(text: &str) -> anyhow::Result<&str> {
         return Ok(text);
     }
     bail!(
-        "`{}` is no name: letters, digits, `.`, `_` and `-`, at most 64, a letter or digit first",
+        "`{}` is not a name: use letters, digits, `.`, `_` and `-`, at most 64, a letter or digit first",
         text.escape_debug()
     )
 }

@@ -7,18 +7,8 @@ use crate::storage::{Seconds, format_time};
 use crate::units::parse_duration;
 
 /// Formats a time, or `-` if there is none.
-pub(crate) fn shown_or_dash(at: Option<Seconds>) -> String {
+pub(crate) fn time_or_dash(at: Option<Seconds>) -> String {
     at.map_or_else(|| "-".into(), format_time)
-}
-
-/// Describes the state of a token or key: revoked, expired, or when it expires.
-pub(crate) fn state((revoked, expires): (Option<Seconds>, Option<Seconds>), now: Seconds) -> String {
-    match (revoked, expires) {
-        (Some(at), _) => format!("revoked {}", format_time(at)),
-        (None, Some(end)) if end <= now => format!("ended {}", format_time(end)),
-        (None, Some(end)) => format!("until {}", format_time(end)),
-        (None, None) => "good".into(),
-    }
 }
 
 /// Parses a future time: RFC 3339, or a number with `m`, `h` or `d`, counted from `now`.
@@ -29,7 +19,7 @@ pub(crate) fn parse_time(text: &str, now: Seconds) -> anyhow::Result<Seconds> {
             now.checked_add(span).filter(is_valid).context("too far away")?
         }
         None => text.parse::<Timestamp>().map(Timestamp::as_second).ok().with_context(|| {
-            format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a span as 90d")
+            format!("`{text}` is neither a time as 2027-01-01T00:00:00Z nor a duration as 90d")
         })?,
     };
     if at <= now {

@@ -5,18 +5,17 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::table::table;
 use crate::audit::{is_compressed, segments};
 
 /// How much of the end of the trail is read, in bytes.
-const LOOKED_AT: u64 = 32 << 20;
+const MAX_READ: u64 = 32 << 20;
 
-/// The use of one version by one consumer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Used {
+/// The last use of one version by one consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct VersionUse {
     version: u64,
     consumer: String,
     last: String,
@@ -31,17 +30,10 @@ struct Line<'a> {
     credential_version: Option<u64>,
 }
 
-impl Used {
-    /// The use as JSON, for programs.
-    pub(crate) fn value(&self) -> Value {
-        json!({"version": self.version, "consumer": self.consumer, "last": self.last})
-    }
-}
-
-/// The last use of each version by each consumer, as far as the end of the trail shows it.
-pub(crate) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Used>> {
+/// Finds the last use of each version by each consumer, as far as the end of the trail shows it.
+pub(super) fn recent_uses(dir: &Path, credential: &str) -> anyhow::Result<Vec<VersionUse>> {
     let mut found: BTreeMap<(u64, String), String> = BTreeMap::new();
-    let mut left = LOOKED_AT;
+    let mut left = MAX_READ;
     // Compressed segments are too old for this question.
     for path in segments(dir).unwrap_or_default().iter().rev().take_while(|path| !is_compressed(path)) {
         let mut file = File::open(path)?;
@@ -66,13 +58,12 @@ pub(crate) fn recent_use(dir: &Path, credential: &str) -> anyhow::Result<Vec<Use
             break;
         }
     }
-    let used = found.into_iter().map(|((version, consumer), last)| Used { version, consumer, last });
-    Ok(used.collect())
+    let uses = found.into_iter().map(|((version, consumer), last)| VersionUse { version, consumer, last });
+    Ok(uses.collect())
 }
 
 /// Formats the uses as a table, for people.
-pub(crate) fn text(used: &[Used]) -> String {
-    let row = |used: &Used| [used.version.to_string(), used.consumer.clone(), used.last.clone()];
-    let rows = used.iter().map(row).collect();
-    table(["version", "used by", "last"], rows, "the latest of the trail knows of no use")
+pub(super) fn format_uses(uses: &[VersionUse]) -> String {
+    let cells = |used: &VersionUse| [used.version.to_string(), used.consumer.clone(), used.last.clone()];
+    table(&["version", "used by", "last"], uses.iter().map(cells), "the latest of the trail knows of no use")
 }

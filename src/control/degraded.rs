@@ -8,7 +8,7 @@ use crate::storage::Revision;
 const RETRY: Duration = Duration::from_secs(2);
 
 /// How long the gateway may apply only a part of the store before it reports itself as not ready.
-const APART: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How much of the store the gateway does not apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +33,21 @@ pub(super) struct Degraded {
 }
 
 impl Degraded {
-    /// Records the present problem, which follows the problem `before`, and logs it if it is new.
-    pub(super) fn after(before: Option<&Self>, (extent, why): (Extent, String)) -> Self {
+    /// Records the present problem, which follows the problem `former`, and logs it if it is new.
+    pub(super) fn after(former: Option<&Self>, extent: Extent, why: String) -> Self {
         let now = Instant::now();
-        if before.is_none_or(|before| before.why != why) {
-            match extent {
+        if former.is_none_or(|former| former.why != why) {
+            let effect = match extent {
                 Extent::Unread | Extent::Unfit(_) => {
-                    tracing::error!(%why, "the store cannot be followed: what was in force stays");
+                    "the store cannot be followed: its last known content stays in force"
                 }
                 Extent::Sealed(_) => {
-                    tracing::error!(%why, "not all that the store holds could be put in force: what was opened before stays in use");
+                    "some records of the store cannot be opened: their last known content stays in force"
                 }
-            }
+            };
+            tracing::error!(%why, "{effect}");
         }
-        Self { why, extent, since: before.map_or(now, |before| before.since), tried: now }
+        Self { why, extent, since: former.map_or(now, |former| former.since), tried: now }
     }
 
     /// Whether the gateway tried this revision only a moment ago, so that a retry can wait. A new revision never waits,
@@ -71,19 +72,19 @@ impl Degraded {
         }
     }
 
-    /// The reason why the gateway is not ready, once the problem has lasted too long. `lapsed` means that the store
-    /// lease has expired.
-    pub(super) fn unready(&self, lapsed: bool) -> Option<String> {
+    /// The reason why the gateway is not ready, once the problem has lasted too long. `lease_expired` is about the store
+    /// lease.
+    pub(super) fn unready(&self, lease_expired: bool) -> Option<String> {
         let what = match self.extent {
-            Extent::Unread if lapsed => "it cannot be read, so calls that rest on it are refused",
-            Extent::Unfit(_) if lapsed => {
-                "it does not go with the file, so calls that rest on it are refused"
+            Extent::Unread if lease_expired => "it cannot be read, so calls that depend on it are refused",
+            Extent::Unfit(_) if lease_expired => {
+                "it conflicts with the configuration file, so calls that depend on it are refused"
             }
             Extent::Unread | Extent::Unfit(_) => {
-                "what is changed there cannot be followed, so what was revoked may still be let in"
+                "its changes cannot be followed, so what was revoked may still be accepted"
             }
-            Extent::Sealed(_) => "not all that it holds could be put in force",
+            Extent::Sealed(_) => "some of its records cannot be opened",
         };
-        (self.since.elapsed() >= APART).then(|| format!("store: {what}: {}", self.why))
+        (self.since.elapsed() >= GRACE).then(|| format!("store: {what}: {}", self.why))
     }
 }

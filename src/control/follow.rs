@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::bail;
 
 use super::degraded::{Degraded, Extent};
-use super::{environment, store, tell_problems};
+use super::{environment, known, store, tell_problems};
 use crate::clock::Clock;
 use crate::config::{self, CompileInputs, Compiled, File, Problems};
 use crate::custody::{MasterKey, UnsealedStore};
@@ -19,7 +19,7 @@ use crate::metrics::{self, Metrics, NameLabel};
 use crate::server::Server;
 use crate::signature::HmacKey;
 use crate::storage::{
-    Change, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError, VersionRow,
+    Change, History, PendingAuditEvent, Revision, Rows, Seconds, Sqlite, Storage as _, StoreError, VersionRow,
 };
 
 /// How often the times of the last use of tokens are written to the store.
@@ -64,7 +64,7 @@ pub(crate) struct Follower {
     published: HashSet<String>,
     /// The versions whose overlap will end: credential, version, and the end of the overlap.
     leaving: Vec<(String, u32, Seconds)>,
-    trouble: Option<Degraded>,
+    degraded: Option<Degraded>,
     /// Whether the lease has expired, so that calls that depend on the store are refused.
     lease_expired: bool,
     use_reported: (Instant, Seconds),
@@ -91,32 +91,33 @@ impl Follower {
     /// Opens the store and compiles it together with the file.
     ///
     /// # Errors
-    /// If the store cannot be used; `Ok(Err(_))` if the file cannot.
+    /// [`Problems`] if the file cannot be used, or the reason why the store cannot.
     pub(crate) async fn start(
         kept: Kept,
-        (file, problems): (File, Problems),
-    ) -> anyhow::Result<Result<(Self, Compiled, Problems), Problems>> {
+        file: File,
+        problems: Problems,
+    ) -> anyhow::Result<(Self, Compiled, Problems)> {
         let opened = store::stored(&file).await?;
         if !problems.has_errors() {
-            super::known::check_against_trail(&file, opened.as_ref().map(|opened| &opened.store)).await?;
+            let history = match &opened {
+                Some(store::Opened { store, .. }) => store.history().await?,
+                None => History::default(),
+            };
+            known::check_against_trail(&file, &history)?;
         }
-        let stored = opened.as_ref().map(|opened| &opened.stored);
-        let around = kept.around((stored, None), false);
-        let (compiled, warnings) = match config::compile(&file, problems.clone(), around) {
-            Ok(compiled) => compiled,
-            Err(problems) => return Ok(Err(problems)),
-        };
+        let around = kept.around(opened.as_ref().map(|opened| &opened.stored), None, false);
+        let (compiled, warnings) = config::compile(&file, problems.clone(), around)?;
         kept.metrics.last_reload.set(kept.seconds());
         compiled.snapshot.store_lease.renew(file.custody.store_max_staleness);
-        let mut live = Self::without_store(kept, file, problems);
+        let mut follower = Self::without_store(kept, file, problems);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
-            super::store_marker::mark_if_possible(&store::path_of(&live.first));
-            (live.store, live.stamp, live.key) = (Some(store), Some(stamp), key);
-            live.known = Some(stamp);
-            live.take_pending(&stored.rows);
-            live.rows = Some((stored.rows, stamp));
+            super::store_marker::mark_if_possible(&store::path_of(&follower.first));
+            (follower.store, follower.stamp, follower.key) = (Some(store), Some(stamp), key);
+            follower.known = Some(stamp);
+            follower.take_pending(&stored.rows);
+            follower.rows = Some((stored.rows, stamp));
         }
-        Ok(Ok((live, compiled, warnings)))
+        Ok((follower, compiled, warnings))
     }
 
     fn without_store(kept: Kept, file: File, problems: Problems) -> Self {
@@ -133,7 +134,7 @@ impl Follower {
             notes: Vec::new(),
             published: HashSet::new(),
             leaving: Vec::new(),
-            trouble: None,
+            degraded: None,
             lease_expired: false,
             use_reported,
             known: None,
@@ -168,12 +169,12 @@ impl Follower {
                 return self.mark_degraded(Extent::Unread, why);
             }
         };
-        let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), false);
+        let around = self.kept.around(read.stored.as_ref(), Some(server.snapshot()), false);
         match config::compile(&file, problems.clone(), around) {
             Ok((compiled, warnings)) => {
                 tell_problems(&warnings);
                 for what in needs_restart(&self.first, &file) {
-                    tracing::warn!(what, "changed in the file, and takes effect at the next start only");
+                    tracing::warn!(what, "the change of this setting takes effect only at the next start");
                 }
                 server.replace(compiled);
                 self.kept.metrics.last_reload.set(self.kept.seconds());
@@ -192,7 +193,7 @@ impl Follower {
     pub(crate) async fn poll_store(&mut self, server: &Server) {
         match self.current_revision().await {
             Ok(stamp) if stamp == self.stamp => self.clear_degraded(),
-            Ok(stamp) if self.trouble.as_ref().is_some_and(|trouble| trouble.may_wait(stamp)) => {}
+            Ok(stamp) if self.degraded.as_ref().is_some_and(|degraded| degraded.may_wait(stamp)) => {}
             Ok(_) => self.follow(server).await,
             Err(why) => self.mark_degraded(Extent::Unread, format!("{why:#}")),
         }
@@ -208,22 +209,22 @@ impl Follower {
 
     /// The reason why the gateway is not ready, if it is not.
     pub(crate) fn unready_reason(&self) -> Option<String> {
-        self.trouble.as_ref()?.unready(self.lease_expired)
+        self.degraded.as_ref()?.unready(self.lease_expired)
     }
 
     /// Renews the lease on the store data, if the store could be read.
     fn renew_lease(&mut self, server: &Server) {
         let snapshot = server.snapshot();
-        if self.trouble.as_ref().is_none_or(Degraded::is_followed) {
+        if self.degraded.as_ref().is_none_or(Degraded::is_followed) {
             snapshot.store_lease.renew(self.file.custody.store_max_staleness);
         }
-        let lapsed = !snapshot.store_lease.is_valid();
-        if lapsed && !self.lease_expired {
+        let is_expired = !snapshot.store_lease.is_valid();
+        if is_expired && !self.lease_expired {
             tracing::error!(
-                "the store could not be followed for too long: calls that rest on it are refused"
+                "the store could not be followed for too long: calls that depend on it are refused"
             );
         }
-        self.lease_expired = lapsed;
+        self.lease_expired = is_expired;
     }
 
     /// The present revision of the store; `None` if there never was a store.
@@ -247,12 +248,12 @@ impl Follower {
         if self.is_in_force_but_for(&read) {
             return self.mark_synced(read);
         }
-        let around = self.kept.around((read.stored.as_ref(), Some(server.snapshot())), true);
+        let around = self.kept.around(read.stored.as_ref(), Some(server.snapshot()), true);
         match config::compile(&file, self.problems.clone(), around) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
                 self.mark_synced(read);
-                tracing::info!("what was changed in the store is in force");
+                tracing::info!("the changes of the store are in force");
             }
             Err(problems) => {
                 let extent = read.stamp.map_or(Extent::Unread, Extent::Unfit);
@@ -272,8 +273,8 @@ impl Follower {
             && !store.history().await?.holds(known)
         {
             bail!(
-                "an older state of it, or another store, was put in its place: `claviger store accept` says what it \
-                 would forget"
+                "an older state of it, or another store, was put in its place: `claviger store accept` shows which \
+                 changes would be lost"
             );
         }
         let (rows, stamp) = match self.rows.take() {
@@ -288,10 +289,10 @@ impl Follower {
 
     /// Whether this revision was tried before, and the same parts of it could not be opened.
     fn is_in_force_but_for(&self, read: &Read) -> bool {
-        let (Some(trouble), Some(stamp), Some(why)) = (&self.trouble, read.stamp, &read.sealed) else {
+        let (Some(degraded), Some(stamp), Some(why)) = (&self.degraded, read.stamp, &read.sealed) else {
             return false;
         };
-        trouble.is(Extent::Sealed(stamp), why)
+        degraded.is(Extent::Sealed(stamp), why)
     }
 
     /// Publishes the pending audit events, and closes the store.
@@ -300,15 +301,10 @@ impl Follower {
             && stamp != self.stamp
         {
             let file = self.file.clone();
-            self.read(&file).await.map_or_else(
-                |why| {
-                    tracing::warn!(
-                        why = format!("{why:#}"),
-                        "what was changed last is recorded at the next start"
-                    );
-                },
-                drop,
-            );
+            if let Err(why) = self.read(&file).await {
+                let why = format!("{why:#}");
+                tracing::warn!(why, "the latest changes of the store will be recorded at the next start");
+            }
         }
         while self.publish_changes(server).await {}
         self.flush_last_used(&server.snapshot()).await;
@@ -333,12 +329,98 @@ impl Follower {
     }
 
     fn mark_degraded(&mut self, extent: Extent, why: String) {
-        self.trouble = Some(Degraded::after(self.trouble.as_ref(), (extent, why)));
+        self.degraded = Some(Degraded::after(self.degraded.as_ref(), extent, why));
     }
 
     fn clear_degraded(&mut self) {
-        if self.trouble.take().is_some() {
+        if self.degraded.take().is_some() {
             tracing::info!("the store is followed again");
+        }
+    }
+
+    /// Takes over the pending audit events and the ends of overlaps from the rows.
+    pub(crate) fn take_pending(&mut self, rows: &Rows) {
+        self.notes = rows.notes.iter().filter(|note| !self.published.contains(&note.id)).cloned().collect();
+        let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
+        self.leaving = rows.versions.iter().filter_map(leaving).collect();
+    }
+
+    /// Removes one version whose overlap has ended. The next is removed after this change was followed.
+    pub(crate) async fn expire_versions(&mut self) {
+        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
+        let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
+        let members = [("credential", name.as_str().into()), ("version", (*version).into())];
+        let note = PendingAuditEvent::new("credential version removed", "claviger".into(), now, &members);
+        let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
+        // Only if the store has not changed since it was read: the version may be in use again.
+        match store.write(&changes, Some(stamp)).await {
+            Ok(()) | Err(StoreError::Conflict) => {}
+            Err(why @ StoreError::Unusable { .. }) => {
+                tracing::warn!(%why, "a credential version whose overlap has ended could not be removed");
+            }
+        }
+    }
+
+    /// Publishes a batch of pending audit events to the trail, and deletes them from the store's outbox. Returns
+    /// whether the caller should publish more at once.
+    pub(crate) async fn publish_changes(&mut self, server: &Server) -> bool {
+        let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
+        let count = some.len();
+        if let Some(known) = self.known {
+            server.journal().knows_store(known);
+        }
+        let new = count > 0 && server.journal().admin(some, self.known).await.is_ok();
+        if new {
+            self.published.extend(self.notes.drain(..count).map(|note| note.id));
+        }
+        let Some(store) = self.store.as_ref().filter(|_| !self.published.is_empty()) else { return false };
+        let published: HashSet<String> = self.published.iter().take(MOST_NOTES).cloned().collect();
+        let changes: Vec<Change> = published.iter().cloned().map(Change::AuditEventPublished).collect();
+        match store.write(&changes, None).await {
+            Ok(()) => {
+                self.published.retain(|id| !published.contains(id));
+                return new && !self.notes.is_empty();
+            }
+            // The next poll retries. If the process ends before, the next start publishes the events again. A duplicate
+            // is better than a loss, and each event has its id.
+            Err(why) if new => {
+                tracing::warn!(%why, "audit events that are on the trail could not be deleted from the store")
+            }
+            Err(_) => {}
+        }
+        false
+    }
+
+    /// Writes the times of the last use of tokens to the store. This never happens while a change is applied: a slow
+    /// disk must not delay a revocation.
+    pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
+        let (Some(store), since, now) = (&self.store, self.use_reported.1, self.kept.seconds()) else {
+            return;
+        };
+        let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
+        // A call records its use a moment after it read the clock.
+        let used = used.filter(|(_, at)| *at >= since - 1);
+        let changes: Vec<Change> = used.map(|(id, at)| Change::MarkUsed(id.to_string(), at)).collect();
+        self.use_reported.0 = Instant::now();
+        if !changes.is_empty()
+            && let Err(why) = store.write(&changes, None).await
+        {
+            // The next write includes what could not be written now.
+            return tracing::warn!(%why, "the times of the last use of tokens could not be stored");
+        }
+        self.use_reported.1 = now;
+    }
+
+    /// Updates the metrics of the age of the credentials in force.
+    pub(crate) fn update_age_metrics(&self, server: &Server) {
+        let ages = &server.metrics().credential_age;
+        ages.clear();
+        for credential in server.snapshot().custody.iter() {
+            let Some(since) = credential.since else { continue };
+            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
+            let credential = NameLabel(Some(credential.name));
+            ages.get_or_create(&metrics::Credential { credential })
+                .set(i64::try_from(age).unwrap_or(i64::MAX));
         }
     }
 }
@@ -351,7 +433,8 @@ fn not_reloaded(problems: &Problems) {
 impl Kept {
     fn around<'a>(
         &self,
-        (stored, former): (Option<&'a UnsealedStore>, Option<Arc<Snapshot>>),
+        stored: Option<&'a UnsealedStore>,
+        former: Option<Arc<Snapshot>>,
         following: bool,
     ) -> CompileInputs<'a> {
         CompileInputs {
@@ -379,105 +462,15 @@ fn needs_restart(first: &File, now: &File) -> Vec<&'static str> {
             .map(|listener| (listener.address.value, listener.tls.is_some()))
             .collect::<Vec<_>>()
     };
-    let mut changed = Vec::new();
-    let mut compare = |what, same: bool| {
-        if !same {
-            changed.push(what);
-        }
-    };
-    compare("state_dir", first.state_dir.value == now.state_dir.value);
-    compare("workers", first.workers == now.workers);
-    compare("listeners", addresses(first) == addresses(now));
     let admin = |file: &File| (file.admin.address.value, file.admin.tls.is_some());
-    compare("admin", admin(first) == admin(now));
-    compare("audit", first.audit == now.audit);
-    changed
-}
-
-impl Follower {
-    /// Takes over the pending audit events and the ends of overlaps from the rows.
-    pub(crate) fn take_pending(&mut self, rows: &Rows) {
-        self.notes = rows.notes.iter().filter(|note| !self.published.contains(&note.id)).cloned().collect();
-        let leaving = |row: &VersionRow| Some((row.credential.clone(), row.version, row.until?));
-        self.leaving = rows.versions.iter().filter_map(leaving).collect();
-    }
-
-    /// Removes one version whose overlap has ended. The next is removed after this change was followed.
-    pub(crate) async fn expire_versions(&mut self) {
-        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
-        let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
-        let members = [("credential", name.as_str().into()), ("version", (*version).into())];
-        let note = PendingAuditEvent::new("credential version removed", "claviger".into(), now, &members);
-        let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
-        // Only if the store has not changed since it was read: the version may be in use again.
-        match store.write(&changes, Some(stamp)).await {
-            Ok(()) | Err(StoreError::Conflict) => {}
-            Err(why @ StoreError::Unusable { .. }) => {
-                tracing::warn!(%why, "a version whose overlap has ended is kept");
-            }
-        }
-    }
-
-    /// Publishes a batch of pending audit events to the trail, and deletes them from the store's outbox. Returns
-    /// whether the caller should publish more at once.
-    pub(crate) async fn publish_changes(&mut self, server: &Server) -> bool {
-        let some = self.notes.get(..MOST_NOTES).unwrap_or(&self.notes);
-        let count = some.len();
-        if let Some(known) = self.known {
-            server.journal().knows_store(known);
-        }
-        let new = count > 0 && server.journal().admin(some, self.known).await.is_ok();
-        if new {
-            self.published.extend(self.notes.drain(..count).map(|note| note.id));
-        }
-        let Some(store) = self.store.as_ref().filter(|_| !self.published.is_empty()) else { return false };
-        let published: HashSet<String> = self.published.iter().take(MOST_NOTES).cloned().collect();
-        let changes: Vec<Change> = published.iter().cloned().map(Change::AuditEventPublished).collect();
-        match store.write(&changes, None).await {
-            Ok(()) => {
-                self.published.retain(|id| !published.contains(id));
-                return new && !self.notes.is_empty();
-            }
-            // The next poll retries. If the process ends before, the next start publishes the events again. A duplicate
-            // is better than a loss, and each event has its id.
-            Err(why) if new => tracing::warn!(%why, "the store keeps notes that the trail has"),
-            Err(_) => {}
-        }
-        false
-    }
-
-    /// Writes the times of the last use of tokens to the store. This never happens while a change is applied: a slow
-    /// disk must not delay a revocation.
-    pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since, now) = (&self.store, self.use_reported.1, self.kept.seconds()) else {
-            return;
-        };
-        let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
-        // A call records its use a moment after it read the clock.
-        let used = used.filter(|(_, at)| *at >= since - 1);
-        let changes: Vec<Change> = used.map(|(id, at)| Change::MarkUsed(id.to_string(), at)).collect();
-        self.use_reported.0 = Instant::now();
-        if !changes.is_empty()
-            && let Err(why) = store.write(&changes, None).await
-        {
-            // The next write includes what could not be written now.
-            return tracing::warn!(%why, "the store was not told when tokens were used");
-        }
-        self.use_reported.1 = now;
-    }
-
-    /// Updates the metrics of the age of the credentials in force.
-    pub(crate) fn update_age_metrics(&self, server: &Server) {
-        let ages = &server.metrics().credential_age;
-        ages.clear();
-        for credential in server.snapshot().custody.iter() {
-            let Some(since) = credential.since else { continue };
-            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
-            let credential = NameLabel(Some(credential.name));
-            ages.get_or_create(&metrics::Credential { credential })
-                .set(i64::try_from(age).unwrap_or(i64::MAX));
-        }
-    }
+    let differs = [
+        ("state_dir", first.state_dir.value != now.state_dir.value),
+        ("workers", first.workers != now.workers),
+        ("listeners", addresses(first) != addresses(now)),
+        ("admin", admin(first) != admin(now)),
+        ("audit", first.audit != now.audit),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::Value;
 
 use crate::audit;
@@ -13,10 +13,10 @@ use crate::audit::known_store;
 use crate::audit::trail::summary::summary;
 use crate::config::File;
 use crate::state::StateDir;
-use crate::storage::{History, Revision, Sqlite, Storage as _};
+use crate::storage::{History, Revision, Storage as _};
 
 /// The number of lost changes that are listed.
-const NAMED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 /// What the trail records and the store lacks.
 #[derive(Default)]
@@ -27,45 +27,45 @@ pub(crate) struct Forgotten {
     pub changes: audit::Forgotten,
 }
 
-/// The changes that the trail in `dir` records and the history of the store lacks; `None` if it lacks none. Without a
-/// trail, or without the permission to read it, nothing can be compared and the result is `None`.
+/// The changes that the trail in `dir` records and the history of the store lacks; `None` if it lacks none, or if there
+/// is no trail.
 ///
 /// # Errors
-/// If reading the trail fails for another reason.
-pub(crate) fn find_forgotten(dir: &Path, history: &History) -> anyhow::Result<Option<Forgotten>> {
-    let read = || -> io::Result<Option<Forgotten>> {
+/// An I/O error if the trail cannot be read: whether the store lacks changes is not known then.
+pub(crate) fn find_forgotten(dir: &Path, history: &History) -> io::Result<Option<Forgotten>> {
+    let find = || {
         let Some(known) = known_store(dir)?.filter(|known| !history.holds(*known)) else { return Ok(None) };
         let changes = audit::find_forgotten(dir, |stamp| history.holds(stamp))?;
         Ok(Some(Forgotten { known: Some(known), changes }))
     };
-    match read() {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
-            ) =>
-        {
-            Ok(None)
+    none_without_trail(dir, find())
+}
+
+fn none_without_trail<T>(dir: &Path, found: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    found.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+        kind => {
+            let unknown = "the trail cannot be read, so whether the store lacks changes is not known";
+            Err(io::Error::new(kind, format!("{}: {unknown}: {error}", dir.display())))
         }
-        found => found.with_context(|| dir.display().to_string()),
-    }
+    })
 }
 
 impl Forgotten {
     /// The lost changes as text for people.
     pub(crate) fn text(&self) -> String {
         let all = self.changes.changes;
-        let latest = self.changes.latest.iter().rev().take(NAMED).rev();
+        let latest = self.changes.latest.iter().rev().take(MAX_LISTED).rev();
         let rows: String = latest.map(|line| summary(line)).collect();
-        let shown = rows.lines().count();
-        let some = if u64::try_from(shown).is_ok_and(|shown| shown < all) {
-            format!(", the latest {shown} of which are")
+        let listed = rows.lines().count();
+        let some = if u64::try_from(listed).is_ok_and(|listed| listed < all) {
+            format!(", the latest {listed} of which are")
         } else {
             String::new()
         };
         match (all, &self.changes.until) {
             (0, Some(until)) => format!(
-                "the store is older than the gateway last saw it, at {until}: the changes since are among the events that the trail misses\n"
+                "the store is older than its last state that the gateway saw, at {until}: the changes since then are among the events that are missing on the trail\n"
             ),
             (0, None) => "the store is not the one that the trail knows, or an older state of it\n".into(),
             (_, _) => format!(
@@ -108,60 +108,52 @@ pub(crate) fn lost_trail(file: &File, history: &History) -> Option<String> {
 /// Checks that neither the store nor the trail lacks anything known, before anything is created or put in force.
 ///
 /// # Errors
-/// If something is missing or would be forgotten, with a list of it, and if the store cannot be read.
-pub(crate) async fn check_against_trail(file: &File, store: Option<&Sqlite>) -> anyhow::Result<()> {
+/// If something is missing or would be forgotten, with a list of it.
+pub(crate) fn check_against_trail(file: &File, history: &History) -> anyhow::Result<()> {
     let dir = &file.audit.dir.value;
     match StateDir::check_last_head(&file.state_dir.value, dir) {
         Err(why) if why.kind() == io::ErrorKind::InvalidData => return Err(why.into()),
         // Opening the trail reports any other fault.
         Ok(()) | Err(_) => {}
     }
-    let history = history_of(store).await?;
-    if let Some(why) = lost_trail(file, &history) {
+    if let Some(why) = lost_trail(file, history) {
         return Err(StateDir::refusal(&why).into());
     }
-    match find_forgotten(dir, &history)? {
-        Some(forgotten) => bail!(forgotten.refusal()),
-        None => Ok(()),
+    match find_forgotten(dir, history) {
+        Ok(Some(forgotten)) => bail!(forgotten.refusal()),
+        Ok(None) => Ok(()),
+        // No call is forwarded before the journal can use the folder.
+        Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(%why, "the store was not compared with the trail");
+            Ok(())
+        }
+        Err(why) => Err(why.into()),
     }
 }
 
-/// The revisions that the store went through; empty without a store.
-async fn history_of(store: Option<&Sqlite>) -> anyhow::Result<History> {
-    match store {
-        Some(store) => Ok(store.history().await?),
-        None => Ok(History::default()),
-    }
-}
-
-/// The history of the store that this configuration names; see [`history_of`].
+/// The history of the store that this configuration names; empty without a store.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub(crate) fn history(file: &File) -> anyhow::Result<History> {
-    with_store(file, history_of)
-}
-
-/// Runs `work` with the store, if there is one.
-fn with_store<T>(
-    file: &File,
-    work: impl AsyncFnOnce(Option<&Sqlite>) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = super::store::open(file).await?;
-        let done = work(store.as_ref()).await;
-        if let Some(store) = store {
-            store.close().await;
-        }
-        done
+        let Some(store) = super::store::open(file).await? else { return Ok(History::default()) };
+        let history = store.history().await;
+        store.close().await;
+        Ok(history?)
     })
 }
 
-/// Runs [`check_against_trail`] for a command that is not the running gateway.
-///
-/// # Errors
-/// As those of [`check_against_trail`].
-pub(crate) fn check(file: &File) -> anyhow::Result<()> {
-    with_store(file, async |store| check_against_trail(file, store).await)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_that_may_not_be_read_is_not_taken_for_none() {
+        let result = |kind| none_without_trail::<()>(Path::new("trail"), Err(io::Error::from(kind)));
+        assert!(result(io::ErrorKind::NotFound).is_ok_and(|found| found.is_none()));
+        let denied = result(io::ErrorKind::PermissionDenied).map_err(|error| error.to_string());
+        assert!(denied.is_err_and(|why| why.starts_with("trail: the trail cannot be read, so whether")));
+    }
 }

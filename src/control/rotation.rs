@@ -24,51 +24,31 @@ pub(crate) fn proof(rows: &Rows) -> anyhow::Result<Option<KeyCheck>> {
     }
 }
 
-/// The key that the store is sealed with; `None` if nothing is sealed. `held` is returned if it is still the right key,
-/// which saves its derivation.
+/// The key that the store is sealed with; `None` if nothing is sealed. `cached` is returned if it is still the right key,
+/// which saves its derivation. `lock` is the lock of the key file, if the caller holds it.
 ///
 /// # Errors
-/// If the key is not available or is another key, with the reason.
-pub(crate) fn for_reading(
+/// If the key is not available or is another key, with the reason. With `lock`, also if an interrupted rotation cannot
+/// be completed: the next rotation would overwrite the key that is in use.
+pub(crate) fn current_key(
     file: &File,
     rows: &Rows,
-    held: Option<&Rc<MasterKey>>,
-) -> anyhow::Result<Option<Rc<MasterKey>>> {
-    read_keys(file, rows, held, None)
-}
-
-/// Like [`for_reading`], for a caller that may already hold the lock of the key file.
-///
-/// # Errors
-/// As [`for_reading`]. Also if an interrupted rotation cannot be completed: the next rotation would overwrite the key
-/// that is in use.
-pub(crate) fn for_rotating(
-    file: &File,
-    rows: &Rows,
-    alone: Option<&KeyLock>,
-) -> anyhow::Result<Option<Rc<MasterKey>>> {
-    read_keys(file, rows, None, alone)
-}
-
-fn read_keys(
-    file: &File,
-    rows: &Rows,
-    held: Option<&Rc<MasterKey>>,
-    alone: Option<&KeyLock>,
+    cached: Option<&Rc<MasterKey>>,
+    lock: Option<&KeyLock>,
 ) -> anyhow::Result<Option<Rc<MasterKey>>> {
     let Some(proof) = proof(rows)? else { return Ok(None) };
-    if let Some(held) = held.filter(|held| proof.is_of(held)) {
-        return Ok(Some(Rc::clone(held)));
+    if let Some(cached) = cached.filter(|cached| proof.is_of(cached)) {
+        return Ok(Some(Rc::clone(cached)));
     }
-    let keeper = TrustedOwner::of(&file.state_dir.value);
+    let owner = TrustedOwner::of(&file.state_dir.value);
     let key = match &file.custody.master_key.value {
-        Source::File(path) => of_file((path, keeper), &proof, alone)?,
+        Source::File(path) => of_file(path, owner, &proof, lock)?,
         Source::Env(name) => {
             let key = MasterKey::parse(&variable(name)?).and_then(|key| proof.holds(&key).map(|()| key));
             key.with_context(|| format!("the master key in the variable `{name}`"))?
         }
         Source::Passphrase(place) => {
-            let key = proof.derive(&read_reference(place, keeper)?);
+            let key = proof.derive(&read_reference(place, owner)?);
             key.with_context(|| format!("the passphrase in {}", format_reference(place)))?
         }
     };
@@ -78,12 +58,12 @@ fn read_keys(
 /// The key to seal with, and the change that must be written with the first sealed record.
 ///
 /// # Errors
-/// As [`for_reading`]. Also if there is no key and none may be made.
+/// Those of [`current_key`]. Also if there is no key and none may be made.
 pub(crate) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
-    if let Some(key) = for_reading(file, rows, None)? {
+    if let Some(key) = current_key(file, rows, None, None)? {
         return Ok((key, None));
     }
-    let (source, keeper) = (&file.custody.master_key, TrustedOwner::of(&file.state_dir.value));
+    let (source, owner) = (&file.custody.master_key, TrustedOwner::of(&file.state_dir.value));
     let (key, proof) = match &source.value {
         Source::File(path) => {
             if source.span.is_nowhere() && !path.try_exists()? {
@@ -101,13 +81,13 @@ pub(crate) fn for_sealing(file: &File, rows: &Rows) -> anyhow::Result<(Rc<Master
                      `[custody] master_key` out, so that one is made"
                 );
             }
-            with_key_check(read(path, keeper)?)?
+            with_key_check(read(path, owner)?)?
         }
         Source::Env(name) => {
             let key = MasterKey::parse(&variable(name)?);
             with_key_check(key.with_context(|| format!("the master key in the variable `{name}`"))?)?
         }
-        Source::Passphrase(place) => KeyCheck::of_passphrase(&read_reference(place, keeper)?)?,
+        Source::Passphrase(place) => KeyCheck::of_passphrase(&read_reference(place, owner)?)?,
     };
     Ok((Rc::new(key), Some(Change::SetKeyCheck(proof.bytes()))))
 }
@@ -121,58 +101,59 @@ pub(crate) fn with_key_check(key: MasterKey) -> Result<(MasterKey, KeyCheck), Ma
 /// The key in the file, or the next key if a rotation was interrupted after the store was sealed with it. A caller that
 /// holds the lock, or gets it at once, moves the next key into place. Other callers leave it where it is.
 fn of_file(
-    (path, keeper): (&Path, TrustedOwner),
+    path: &Path,
+    owner: TrustedOwner,
     proof: &KeyCheck,
-    alone: Option<&KeyLock>,
+    lock: Option<&KeyLock>,
 ) -> anyhow::Result<MasterKey> {
-    let why = match proven_in(path, keeper, proof) {
+    let why = match proven_in(path, owner, proof) {
         Ok(key) => return Ok(key),
         Err(why) => why,
     };
-    let Ok(key) = proven_in(&key_file::next(path), keeper, proof) else {
+    let Ok(key) = proven_in(&key_file::next(path), owner, proof) else {
         // Another process may have moved the key into place between the two reads.
-        return proven_in(path, keeper, proof).map_err(|_| why);
+        return proven_in(path, owner, proof).map_err(|_| why);
     };
-    if let Some(alone) = alone {
-        complete((path, keeper), proof, alone).with_context(|| path.display().to_string())?;
+    if let Some(lock) = lock {
+        complete(path, owner, proof, lock).with_context(|| path.display().to_string())?;
         return Ok(key);
     }
     let completed = match key_file::try_lock(path) {
-        Ok(Some(alone)) => complete((path, keeper), proof, &alone),
+        Ok(Some(lock)) => complete(path, owner, proof, &lock),
         // The holder of the lock completes the rotation, or else the next caller does.
         Ok(None) => Ok(()),
         Err(why) => Err(why),
     };
     if let Err(why) = completed {
         let next = key_file::next(path);
-        tracing::warn!(%why, next = %next.display(), "the master key in use cannot be put in its place");
+        tracing::warn!(%why, next = %next.display(), "the master key in use cannot be moved into place");
     }
     Ok(key)
 }
 
 /// Moves the next key into place if it is still the right one. Only the lock makes this certain: another rotation may
 /// have moved the key meanwhile and staged a key of its own.
-fn complete((path, keeper): (&Path, TrustedOwner), proof: &KeyCheck, alone: &KeyLock) -> std::io::Result<()> {
-    if proven_in(path, keeper, proof).is_ok() {
+fn complete(path: &Path, owner: TrustedOwner, proof: &KeyCheck, lock: &KeyLock) -> std::io::Result<()> {
+    if proven_in(path, owner, proof).is_ok() {
         return Ok(());
     }
-    if let Ok(key) = proven_in(&key_file::next(path), keeper, proof) {
-        key_file::promote(path, alone)?;
+    if let Ok(key) = proven_in(&key_file::next(path), owner, proof) {
+        key_file::promote(path, lock)?;
         tracing::info!(key = key.shown_id(), "the rotation of the master key is complete");
     }
     Ok(())
 }
 
 /// The key in a file, if the store is sealed with it.
-fn proven_in(path: &Path, keeper: TrustedOwner, proof: &KeyCheck) -> anyhow::Result<MasterKey> {
-    let key = read(path, keeper)?;
+fn proven_in(path: &Path, owner: TrustedOwner, proof: &KeyCheck) -> anyhow::Result<MasterKey> {
+    let key = read(path, owner)?;
     proof.holds(&key).with_context(|| path.display().to_string())?;
     Ok(key)
 }
 
 /// Reads the key from a file that only its owner can read.
-pub(crate) fn read(path: &Path, keeper: TrustedOwner) -> anyhow::Result<MasterKey> {
-    let text = config::read_secret_file(path, keeper).map_err(|ill| ill_kept(&ill, "the master key"))?;
+pub(crate) fn read(path: &Path, owner: TrustedOwner) -> anyhow::Result<MasterKey> {
+    let text = config::read_secret_file(path, owner).map_err(|ill| ill_kept(&ill, "the master key"))?;
     MasterKey::parse(&text).with_context(|| path.display().to_string())
 }
 
@@ -187,11 +168,11 @@ fn variable(name: &str) -> anyhow::Result<Secret> {
     Ok(Secret::new(value.into_bytes()))
 }
 
-fn read_reference(place: &Reference, keeper: TrustedOwner) -> anyhow::Result<Secret> {
+fn read_reference(place: &Reference, owner: TrustedOwner) -> anyhow::Result<Secret> {
     match place {
         Reference::Env(name) => variable(name),
         Reference::File(path) => {
-            config::read_secret_file(path, keeper).map_err(|ill| ill_kept(&ill, "the passphrase"))
+            config::read_secret_file(path, owner).map_err(|ill| ill_kept(&ill, "the passphrase"))
         }
     }
 }
@@ -221,7 +202,7 @@ mod tests {
     }
 
     /// The user who runs the test.
-    fn own() -> TrustedOwner {
+    fn user() -> TrustedOwner {
         TrustedOwner::of(Path::new("/nowhere"))
     }
 
@@ -236,13 +217,13 @@ mod tests {
 
     impl CutOff {
         /// Checks that the key found is the key in use.
-        fn finds(&self, alone: Option<&KeyLock>) {
-            let found = of_file((&self.path, own()), &self.proof, alone).unwrap();
+        fn finds(&self, lock: Option<&KeyLock>) {
+            let found = of_file(&self.path, user(), &self.proof, lock).unwrap();
             assert_eq!(found.shown_id(), self.used.shown_id());
         }
 
         fn is_complete(&self) -> bool {
-            let (at, beside) = (read(&self.path, own()), key_file::next(&self.path).exists());
+            let (at, beside) = (read(&self.path, user()), key_file::next(&self.path).exists());
             at.is_ok_and(|key| self.proof.is_of(&key)) && !beside
         }
     }
@@ -274,18 +255,18 @@ mod tests {
     #[test]
     fn no_later_key_takes_the_place_of_the_one_in_use() {
         let left = cut_off();
-        let alone = key_file::lock(&left.path).unwrap();
-        key_file::promote(&left.path, &alone).unwrap();
+        let lock = key_file::lock(&left.path).unwrap();
+        key_file::promote(&left.path, &lock).unwrap();
         let later = MasterKey::generate().unwrap();
-        key_file::stage(&left.path, &later, &alone).unwrap();
-        complete((&left.path, own()), &left.proof, &alone).unwrap();
+        key_file::stage(&left.path, &later, &lock).unwrap();
+        complete(&left.path, user(), &left.proof, &lock).unwrap();
         left.finds(None);
-        assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
+        assert_eq!(read(&left.path, user()).unwrap().shown_id(), left.used.shown_id());
         // Nothing is moved either if neither file has the key that was read.
         let (_, proof) = with_key_check(MasterKey::generate().unwrap()).unwrap();
-        complete((&left.path, own()), &proof, &alone).unwrap();
-        assert_eq!(read(&left.path, own()).unwrap().shown_id(), left.used.shown_id());
-        assert_eq!(read(&key_file::next(&left.path), own()).unwrap().shown_id(), later.shown_id());
+        complete(&left.path, user(), &proof, &lock).unwrap();
+        assert_eq!(read(&left.path, user()).unwrap().shown_id(), left.used.shown_id());
+        assert_eq!(read(&key_file::next(&left.path), user()).unwrap().shown_id(), later.shown_id());
     }
 
     #[test]
@@ -301,8 +282,8 @@ mod tests {
         left.finds(None);
         assert!(key_file::next(&left.path).exists());
         // The next rotation would stage its own key there, so it must not continue.
-        let alone = key_file::lock(&left.path).unwrap();
-        of_file((&left.path, own()), &left.proof, Some(&alone)).unwrap_err();
+        let lock = key_file::lock(&left.path).unwrap();
+        of_file(&left.path, user(), &left.proof, Some(&lock)).unwrap_err();
         assert!(key_file::next(&left.path).exists());
     }
 }

@@ -51,11 +51,11 @@ pub(crate) async fn open(file: &File) -> anyhow::Result<Option<Sqlite>> {
 pub(crate) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     let Some(store) = open(file).await? else { return Ok(None) };
     let (mut rows, mut stamp) = store.read().await?;
-    let mut key = rotation::for_reading(file, &rows, None);
+    let mut key = rotation::current_key(file, &rows, None, None);
     if key.is_err() {
         // The key may have been rotated between the two reads.
         (rows, stamp) = store.read().await?;
-        key = rotation::for_reading(file, &rows, None);
+        key = rotation::current_key(file, &rows, None, None);
     }
     let key = key?;
     let (stored, broken) = UnsealedStore::open(rows, key.as_deref());
@@ -65,18 +65,31 @@ pub(crate) async fn stored(file: &File) -> anyhow::Result<Option<Opened>> {
     Ok(Some(Opened { store, stored, stamp, key }))
 }
 
+/// Reads and unseals the store, for a command that does not follow it; `None` if there never was a store.
+///
+/// # Errors
+/// Those of [`stored`].
+pub(crate) fn read_offline(file: &File) -> anyhow::Result<Option<UnsealedStore>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let Some(Opened { store, stored, .. }) = stored(file).await? else { return Ok(None) };
+        store.close().await;
+        Ok(Some(stored))
+    })
+}
+
 /// Unseals rows that were read while the gateway runs. Records that cannot be opened are left out, and the reason is
 /// returned beside the rest.
 pub(crate) fn unseal_rows(
     file: &File,
     rows: Rows,
-    held: &mut Option<Rc<MasterKey>>,
+    cached: &mut Option<Rc<MasterKey>>,
 ) -> (UnsealedStore, Option<String>) {
-    match rotation::for_reading(file, &rows, held.as_ref()) {
-        Ok(key) => *held = key,
+    match rotation::current_key(file, &rows, cached.as_ref(), None) {
+        Ok(key) => *cached = key,
         Err(why) => return (UnsealedStore::open(rows, None).0, Some(format!("{why:#}"))),
     }
-    let (stored, broken) = UnsealedStore::open(rows, held.as_deref());
+    let (stored, broken) = UnsealedStore::open(rows, cached.as_deref());
     let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
     (stored, (!why.is_empty()).then(|| why.join("; ")))
 }

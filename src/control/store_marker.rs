@@ -2,7 +2,7 @@
 //! if there never was one. Everything frozen, revoked or disabled in it would take no effect any more.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -27,21 +27,21 @@ fn former_mark_of(store: &Path) -> PathBuf {
 /// # Errors
 /// If there was a store and it is gone, with the remedy; if the file system gives no answer.
 pub(crate) fn store_exists(store: &Path) -> anyhow::Result<bool> {
-    let looked = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
+    let exists = |path: &Path| path.try_exists().with_context(|| path.display().to_string());
     let mark = mark_of(store);
     // Checked twice: between the two checks another process may have made both, the store first.
-    if looked(store)? {
+    if exists(store)? {
         return Ok(true);
     }
-    if !looked(&mark)? && !looked(&former_mark_of(store))? {
+    if !exists(&mark)? && !exists(&former_mark_of(store))? {
         return Ok(false);
     }
-    if looked(store)? {
+    if exists(store)? {
         return Ok(true);
     }
     bail!(
-        "{} is not there, and was: restore it from a back-up; or, if the consumers, tokens, credentials and freezes that \
-         were kept in it are to be forgotten, run `claviger store accept`, which records it ({} says that it was there)",
+        "{} is missing: restore it from a backup; or, if its consumers, tokens, credentials and freezes may be lost, run \
+         `claviger store accept`, which records that ({} shows that there was a store)",
         store.display(),
         mark.display()
     )
@@ -59,24 +59,19 @@ pub(crate) fn was_there(store: &Path) -> bool {
 /// If the marker cannot be written.
 pub(crate) fn write_marker(store: &Path) -> anyhow::Result<()> {
     let mark = mark_of(store);
-    let marked = || -> io::Result<()> {
+    let write = || -> io::Result<()> {
         match fs::rename(former_mark_of(store), &mark) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = match trust::create(&mark) {
-            Ok(mut file) => {
-                file.write_all(TEXT.as_bytes())?;
-                file
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(&mark)?,
-            Err(error) => return Err(error),
-        };
-        // The file may come from another process that was killed before it flushed the file.
-        file.sync_all()?;
-        File::open(trust::folder(&mark))?.sync_all()
+        match trust::write_new(&mark, TEXT.as_bytes()) {
+            // The file may come from another process that was killed before it flushed the file.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(&mark)?.sync_all()?,
+            written => written?,
+        }
+        trust::sync_folder(&mark)
     };
-    marked().with_context(|| mark.display().to_string())
+    write().with_context(|| mark.display().to_string())
 }
 
 /// Writes the marker for a process that only follows the store. If it fails, the next change or the next start writes
@@ -85,9 +80,10 @@ pub(crate) fn mark_if_possible(store: &Path) {
     if !mark_of(store).try_exists().unwrap_or(false)
         && let Err(why) = write_marker(store)
     {
+        let why = format!("{why:#}");
         tracing::warn!(
-            why = format!("{why:#}"),
-            "should the store be deleted, the next start would not know"
+            why,
+            "cannot write the store marker: a deleted store would go unnoticed at the next start"
         );
     }
 }

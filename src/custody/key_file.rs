@@ -2,14 +2,14 @@
 //! holds a complete key.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::master_key::MasterKey;
-use crate::fs::trust::{self, folder};
+use crate::fs::trust;
 
 /// An exclusive lock on the keys of a folder, held until it is dropped. Its holder may create, rotate and rename them.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct KeyLock(#[expect(dead_code, reason = "the lock ends with it")] File);
 /// Returns the path of a rotation's next key, which is there until the store is sealed with it.
 #[must_use]
 pub fn next(path: &Path) -> PathBuf {
-    beside(path, ".next")
+    trust::beside(path, ".next")
 }
 
 /// Creates a new private key file at `path`, unless another process has created one there meanwhile.
@@ -31,10 +31,7 @@ pub fn create(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let key = MasterKey::generate().map_err(io::Error::other)?;
-    let new = beside(path, ".new");
-    write(trust::create, &new, &key)?;
-    fs::rename(&new, path)?;
-    sync_folder(path)
+    trust::replace(path, key.text().expose())
 }
 
 /// Writes the next key beside the one at `path`, and replaces one that an earlier rotation left behind. Users who can
@@ -43,8 +40,7 @@ pub fn create(path: &Path) -> io::Result<()> {
 /// # Errors
 /// An I/O error if the file cannot be written or flushed.
 pub fn stage(path: &Path, key: &MasterKey, _: &KeyLock) -> io::Result<()> {
-    write(|next| trust::create_for(next, path), &next(path), key)?;
-    sync_folder(path)
+    trust::replace_with(&next(path), key.text().expose(), |new| trust::create_for(new, path))
 }
 
 /// Renames the next key to `path`. The lock ensures that the file is still the one that the caller has read. Otherwise
@@ -54,7 +50,7 @@ pub fn stage(path: &Path, key: &MasterKey, _: &KeyLock) -> io::Result<()> {
 /// An I/O error if the file cannot be renamed, or the folder cannot be flushed.
 pub fn promote(path: &Path, _: &KeyLock) -> io::Result<()> {
     fs::rename(next(path), path)?;
-    sync_folder(path)
+    trust::sync_folder(path)
 }
 
 /// Locks the folder of `path` against other processes that create or rotate keys. Waits for a current holder.
@@ -62,7 +58,7 @@ pub fn promote(path: &Path, _: &KeyLock) -> io::Result<()> {
 /// # Errors
 /// An I/O error if the folder cannot be opened or locked.
 pub fn lock(path: &Path) -> io::Result<KeyLock> {
-    let folder = File::open(folder(path))?;
+    let folder = File::open(trust::folder(path))?;
     flock(&folder, FlockOperation::LockExclusive)?;
     Ok(KeyLock(folder))
 }
@@ -72,32 +68,12 @@ pub fn lock(path: &Path) -> io::Result<KeyLock> {
 /// # Errors
 /// An I/O error if the folder cannot be opened or locked.
 pub fn try_lock(path: &Path) -> io::Result<Option<KeyLock>> {
-    let folder = File::open(folder(path))?;
+    let folder = File::open(trust::folder(path))?;
     match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(KeyLock(folder))),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-fn write(create: impl Fn(&Path) -> io::Result<File>, path: &Path, key: &MasterKey) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = create(path)?;
-    file.write_all(key.text().expose())?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder(path))?.sync_all()
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(end);
-    beside.into()
 }
 
 #[cfg(test)]
@@ -116,7 +92,7 @@ mod tests {
     fn a_key_is_made_once_and_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
-        fs::write(beside(&path, ".new"), "torn").unwrap();
+        fs::write(trust::beside(&path, "~"), "torn").unwrap();
         create(&path).unwrap();
         let first = id(&path);
         create(&path).unwrap();

@@ -84,9 +84,6 @@ pub enum Material {
 /// The reason why material is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MaterialError {
-    /// This version does not know the kind.
-    #[error("this version knows no credential of this kind")]
-    Kind,
     /// The key id is not a UUID.
     #[error("the key id is not a UUID")]
     KeyId,
@@ -120,22 +117,21 @@ pub enum MaterialError {
 }
 
 impl Material {
-    /// Parses material of a kind named as in the configuration file and the store.
+    /// Parses material of this kind.
     ///
     /// `id` is the key id of an access key, RSA key or client, the user name of a login, and empty for a value. `uuid`
     /// is whether the product's key ids are UUIDs.
     ///
     /// # Errors
     /// A [`MaterialError`] that names the fault and never shows the secret.
-    pub fn parse(kind: &str, id: &str, secret: &Secret, uuid: bool) -> Result<Self, MaterialError> {
-        match Kind::parse(kind) {
-            Some(Kind::AccessKey) => Self::access_key(id, secret, uuid),
-            Some(Kind::Value) if !id.is_empty() => Err(MaterialError::IdOfValue),
-            Some(Kind::Value) => Self::value(secret),
-            Some(Kind::Login) => Self::login(id, secret),
-            Some(Kind::Rsa) => Self::rsa(id, secret),
-            Some(Kind::Client) => Self::client(id, secret),
-            None => Err(MaterialError::Kind),
+    pub fn parse(kind: Kind, id: &str, secret: &Secret, uuid: bool) -> Result<Self, MaterialError> {
+        match kind {
+            Kind::AccessKey => Self::access_key(id, secret, uuid),
+            Kind::Value if !id.is_empty() => Err(MaterialError::IdOfValue),
+            Kind::Value => Self::value(secret),
+            Kind::Login => Self::login(id, secret),
+            Kind::Rsa => Self::rsa(id, secret),
+            Kind::Client => Self::client(id, secret),
         }
     }
 
@@ -149,7 +145,7 @@ impl Material {
             return Err(MaterialError::KeyId);
         }
         check_key_id(id)?;
-        Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(lock(secret)?) })
+        Ok(Self::AccessKey { id: id.to_owned(), key: HmacKey::new(header_value(secret)?) })
     }
 
     /// Parses a secret that is sent as it is. One line end after it is ignored.
@@ -157,7 +153,7 @@ impl Material {
     /// # Errors
     /// A [`MaterialError`] that names the fault and never shows the secret.
     pub fn value(secret: &Secret) -> Result<Self, MaterialError> {
-        Ok(Self::Value(Secret::new(lock(secret)?.to_vec())))
+        Ok(Self::Value(Secret::new(header_value(secret)?.to_vec())))
     }
 
     /// Parses user name and password of a login. One line end after the password is ignored.
@@ -168,7 +164,7 @@ impl Material {
         if username.is_empty() || username.len() > 255 || username.chars().any(char::is_control) {
             return Err(MaterialError::Username);
         }
-        let password = first_line(password)?;
+        let password = strip_line_end(password)?;
         let text = std::str::from_utf8(password).map_err(|_| MaterialError::Password)?;
         if text.chars().any(char::is_control) {
             return Err(MaterialError::Password);
@@ -194,7 +190,7 @@ impl Material {
         if id.is_empty() || id.len() > 255 || !id.bytes().all(printable) {
             return Err(MaterialError::ClientId);
         }
-        Ok(Self::Client { id: id.to_owned(), secret: Secret::new(lock(secret)?.to_vec()) })
+        Ok(Self::Client { id: id.to_owned(), secret: Secret::new(header_value(secret)?.to_vec()) })
     }
 
     /// Returns the kind of the material.
@@ -257,7 +253,7 @@ fn check_key_id(id: &str) -> Result<(), MaterialError> {
 }
 
 /// Strips the line end that editors append to a secret. Fails if the secret is empty.
-fn first_line(secret: &Secret) -> Result<&[u8], MaterialError> {
+fn strip_line_end(secret: &Secret) -> Result<&[u8], MaterialError> {
     let secret = secret.expose();
     let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
@@ -265,8 +261,8 @@ fn first_line(secret: &Secret) -> Result<&[u8], MaterialError> {
 }
 
 /// Strips the line end of a secret, and checks that a header can carry it.
-fn lock(secret: &Secret) -> Result<&[u8], MaterialError> {
-    let secret = first_line(secret)?;
+fn header_value(secret: &Secret) -> Result<&[u8], MaterialError> {
+    let secret = strip_line_end(secret)?;
     if secret.trim_ascii_start().len() < secret.len() || matches!(secret.last(), Some(b' ' | b'\t')) {
         return Err(MaterialError::Blank);
     }
@@ -331,7 +327,7 @@ mod tests {
     #[test]
     fn takes_a_login_with_any_password_that_can_be_typed() {
         let take = |name: &str, password: &[u8]| {
-            Material::login(name, &Secret::new(password.to_vec())).map(|made| format!("{made:?}"))
+            Material::login(name, &Secret::new(password.to_vec())).map(|material| format!("{material:?}"))
         };
         assert_eq!(take("svc", "fake pässwörd\r\n".as_bytes()), Ok("Login(svc, …)".into()));
         for (name, password, why) in [
@@ -368,14 +364,13 @@ mod tests {
                 // The tests beside the RSA parser show which keys are accepted.
                 Kind::Rsa => continue,
             };
-            let made = Material::parse(kind.as_str(), id, &Secret::new(b"fake-hunter2".to_vec()), false);
-            assert_eq!(made.as_ref().map(Material::kind), Ok(kind));
-            assert!(!format!("{made:?}").contains("hunter2"));
+            let material = Material::parse(kind, id, &Secret::new(b"fake-hunter2".to_vec()), false);
+            assert_eq!(material.as_ref().map(Material::kind), Ok(kind));
+            assert!(!format!("{material:?}").contains("hunter2"));
         }
         let secret = Secret::new(b"x".to_vec());
-        let signing = Material::parse("value", "an-id", &secret, false);
+        let signing = Material::parse(Kind::Value, "an-id", &secret, false);
         assert_eq!(signing.map(|_| ()), Err(MaterialError::IdOfValue));
-        let unknown = Material::parse("Value", "", &Secret::new(b"x".to_vec()), false);
-        assert_eq!(unknown.map(|_| ()), Err(MaterialError::Kind));
+        assert_eq!(Kind::parse("Value"), None);
     }
 }

@@ -1,14 +1,16 @@
 //! Custody of credentials by name. A credential is unsealed only for a call whose intent is recorded.
 
 pub mod key_file;
+mod key_check;
 mod mark;
 mod master_key;
 mod material;
 mod seal;
 mod unsealed_store;
 
+pub use key_check::KeyCheck;
 pub use mark::Mark;
-pub use master_key::{KeyCheck, KeyId, MasterKey, MasterKeyError};
+pub use master_key::{KeyId, MasterKey, MasterKeyError};
 pub use material::{Kind, Material, MaterialError};
 pub use seal::{Binding, UnsealError, rewrap, seal, unseal};
 pub use unsealed_store::{
@@ -24,8 +26,8 @@ use crate::code::Failure;
 use crate::name::Name;
 use crate::origin::Origin;
 
-/// A named credential, bound to the origins it may be sent to.
-#[derive(Debug)]
+/// A named credential, bound to the origins it may be sent to. Copies share the material.
+#[derive(Debug, Clone)]
 pub struct Credential {
     /// The name of the credential.
     pub name: Name,
@@ -67,13 +69,6 @@ impl Credential {
         Self { name, version: 0, origins, since: None, stored: false, material: None }
     }
 
-    /// Makes a copy for another snapshot, which shares the material.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        let (name, origins, material) = (self.name, self.origins.clone(), self.material.clone());
-        Self { name, version: self.version, origins, since: self.since, stored: self.stored, material }
-    }
-
     /// Returns the public part: the id of an access key, the user name of a login.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
@@ -95,11 +90,13 @@ impl Credential {
     /// for the same origins.
     #[must_use]
     pub fn is_same_login_as(&self, former: &Self) -> bool {
-        let known = |held: &Self| (held.name, held.version, held.since);
-        let same = |(one, other): (&Arc<Material>, &Arc<Material>)| one.is_same_login(other);
-        known(self) == known(former)
+        let version = |credential: &Self| (credential.name, credential.version, credential.since);
+        version(self) == version(former)
             && self.origins == former.origins
-            && self.material.as_ref().zip(former.material.as_ref()).is_some_and(same)
+            && match (&self.material, &former.material) {
+                (Some(material), Some(former)) => material.is_same_login(former),
+                (None | Some(_), _) => false,
+            }
     }
 }
 
@@ -126,7 +123,7 @@ pub struct Unsealed<'e> {
 
 /// The error for a credential that is not available, or is bound to another origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the credential is not to be had, or is bound to another origin")]
+#[error("the credential is not available, or is bound to another origin")]
 pub struct CredentialUnavailable;
 
 impl Custody {
@@ -151,12 +148,12 @@ impl Custody {
     /// been stored at that time.
     #[must_use]
     pub fn find(&self, name: &str, version: u32, stored: Option<SystemTime>) -> Option<&Credential> {
-        let wanted = |held: &&Credential| {
-            held.name.as_str() == name
-                && held.version == version
-                && stored.is_none_or(|stored| held.since == Some(stored))
-        };
-        self.0.iter().filter(|held| held.material.is_some()).find(wanted)
+        self.0.iter().find(|credential| {
+            credential.name.as_str() == name
+                && credential.version == version
+                && credential.material.is_some()
+                && stored.is_none_or(|stored| credential.since == Some(stored))
+        })
     }
 
     /// Unseals the credential that the entry's permit names, to be sent to `origin`.

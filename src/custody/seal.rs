@@ -13,6 +13,7 @@ use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
 use super::master_key::{KEY_LEN, KeyId, MasterKey};
+use crate::encoding::hex;
 use crate::secret::Secret;
 
 /// The format version of a sealed record.
@@ -115,7 +116,7 @@ fn open_parts<'s>(
         return Err(UnsealError::Form);
     }
     if id != master.id() {
-        let (sealed_with, held) = (super::master_key::to_hex(id), master.shown_id());
+        let (sealed_with, held) = (hex(id), master.shown_id());
         return Err(UnsealError::WrongKey { sealed_with, held });
     }
     let key = decrypt(master.expose(), &bound("key", place), key)?;

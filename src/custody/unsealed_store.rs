@@ -52,6 +52,16 @@ pub enum SealedRecord {
     AccessKey(String),
 }
 
+impl UnsealFailure {
+    fn of_version(row: &VersionRow, why: UnsealError) -> Self {
+        Self { what: SealedRecord::Version(row.credential.clone(), row.version), why }
+    }
+
+    fn of_access_key(row: &AccessKeyRow, why: UnsealError) -> Self {
+        Self { what: SealedRecord::AccessKey(row.issued.id.clone()), why }
+    }
+}
+
 impl UnsealedStore {
     /// Unseals every version and access key, and keeps the material in use. Returns the failures beside it. Without a
     /// key, unseals nothing and reports no failure.
@@ -70,19 +80,14 @@ impl UnsealedStore {
                     opened.insert(row.credential.clone(), UnsealedVersion { version, created, id, secret });
                 }
                 Ok(_) => {}
-                Err(why) => {
-                    broken.push(UnsealFailure {
-                        what: SealedRecord::Version(row.credential.clone(), row.version),
-                        why,
-                    });
-                }
+                Err(why) => broken.push(UnsealFailure::of_version(row, why)),
             }
         }
         for row in &rows.access_keys {
             let Some(key) = key else { continue };
             match unseal(key, at_key(&bound_key(row)), &row.sealed) {
-                Ok(secret) => drop(keys.insert(row.id.clone(), secret)),
-                Err(why) => broken.push(UnsealFailure { what: SealedRecord::AccessKey(row.id.clone()), why }),
+                Ok(secret) => drop(keys.insert(row.issued.id.clone(), secret)),
+                Err(why) => broken.push(UnsealFailure::of_access_key(row, why)),
             }
         }
         (Self { rows, opened, keys }, broken)
@@ -115,8 +120,10 @@ impl UnsealedStore {
 /// [`UnsealError::Form`] if the id has more than 255 bytes, or an [`UnsealError`] of the encryption.
 pub fn seal_version(
     key: &MasterKey,
-    (credential, version): (&CredentialRow, u32),
-    (id, secret): (&str, &Secret),
+    credential: &CredentialRow,
+    version: u32,
+    id: &str,
+    secret: &Secret,
 ) -> Result<Vec<u8>, UnsealError> {
     let packed = pack_login(id, secret).map_err(|_| UnsealError::Form)?;
     seal(key, at(&bound_to(credential, version)), packed.expose())
@@ -127,14 +134,14 @@ pub fn seal_version(
 /// # Errors
 /// An [`UnsealFailure`] if the row cannot be unsealed.
 pub fn rewrap_version(
-    (from, to): (&MasterKey, &MasterKey),
+    from: &MasterKey,
+    to: &MasterKey,
     rows: &Rows,
     row: &VersionRow,
 ) -> Result<VersionRow, UnsealFailure> {
     let sealed = row_of(rows, row).and_then(|place| rewrap(from, to, at(&place), &row.sealed));
-    let broken =
-        |why| UnsealFailure { what: SealedRecord::Version(row.credential.clone(), row.version), why };
-    sealed.map(|sealed| VersionRow { sealed, ..row.clone() }).map_err(broken)
+    let sealed = sealed.map_err(|why| UnsealFailure::of_version(row, why))?;
+    Ok(VersionRow { sealed, ..row.clone() })
 }
 
 /// Seals an access key's secret for its row. All members of the row but `sealed` must be as they will be stored.
@@ -150,19 +157,20 @@ pub fn seal_access_key(key: &MasterKey, row: &AccessKeyRow, secret: &Secret) -> 
 /// # Errors
 /// An [`UnsealFailure`] if the row cannot be unsealed.
 pub fn rewrap_access_key(
-    (from, to): (&MasterKey, &MasterKey),
+    from: &MasterKey,
+    to: &MasterKey,
     row: &AccessKeyRow,
 ) -> Result<AccessKeyRow, UnsealFailure> {
-    let broken = |why| UnsealFailure { what: SealedRecord::AccessKey(row.id.clone()), why };
-    let sealed = rewrap(from, to, at_key(&bound_key(row)), &row.sealed).map_err(broken)?;
+    let sealed = rewrap(from, to, at_key(&bound_key(row)), &row.sealed);
+    let sealed = sealed.map_err(|why| UnsealFailure::of_access_key(row, why))?;
     Ok(AccessKeyRow { sealed, ..row.clone() })
 }
 
 /// Formats the text that binds an access key's secret to its row. It includes consumer, algorithms and strictness.
 /// Otherwise a writer of the store without the key could give the access key to another consumer, or make it less
 /// strict.
-fn bound_key(AccessKeyRow { id, consumer, algorithms, strict, .. }: &AccessKeyRow) -> String {
-    format!("{id}/{consumer}/{algorithms}/{}", strict.unwrap_or(0))
+fn bound_key(AccessKeyRow { issued, algorithms, strict, .. }: &AccessKeyRow) -> String {
+    format!("{}/{}/{algorithms}/{}", issued.id, issued.consumer, strict.unwrap_or(0))
 }
 
 fn at_key(row: &str) -> Binding<'_> {
@@ -212,6 +220,7 @@ fn unpack_login(packed: &Secret) -> Option<(String, Secret)> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::storage::Issuance;
 
     fn version(credential: &str, version: u32, stage: Stage, sealed: Vec<u8>) -> VersionRow {
         VersionRow { credential: credential.into(), version, stage, sealed, created: 0, until: None }
@@ -226,7 +235,7 @@ mod tests {
     fn opens_what_is_in_use_and_names_what_does_not_open() {
         let (key, secret) = (MasterKey::generate().unwrap(), Secret::new(b"fake-secret".to_vec()));
         let sealed =
-            |name: &str, number| seal_version(&key, (&credential(name), number), ("id", &secret)).unwrap();
+            |name: &str, number| seal_version(&key, &credential(name), number, "id", &secret).unwrap();
         let versions = vec![
             version("jms", 1, Stage::Retired, sealed("jms", 1)),
             version("jms", 2, Stage::Active, sealed("jms", 2)),
@@ -255,7 +264,7 @@ mod tests {
     fn what_is_said_to_be_for_another_upstream_or_of_another_kind_does_not_open() {
         let (key, secret) = (MasterKey::generate().unwrap(), Secret::new(b"fake-secret".to_vec()));
         let [changed, other] = [credential("changed"), credential("other")];
-        let sealed = |of: &CredentialRow| seal_version(&key, (of, 1), ("id", &secret)).unwrap();
+        let sealed = |of: &CredentialRow| seal_version(&key, of, 1, "id", &secret).unwrap();
         let versions = vec![
             version("changed", 1, Stage::Active, sealed(&changed)),
             version("other", 1, Stage::Active, sealed(&other)),
@@ -271,7 +280,7 @@ mod tests {
         ] {
             let rows = Rows { credentials: altered, versions: versions.clone(), ..Rows::default() };
             let to = MasterKey::generate().unwrap();
-            let wrapped = rows.versions.iter().map(|row| rewrap_version((&key, &to), &rows, row).is_ok());
+            let wrapped = rows.versions.iter().map(|row| rewrap_version(&key, &to, &rows, row).is_ok());
             assert_eq!(wrapped.collect::<Vec<_>>(), [false, true]);
             let (stored, broken) = UnsealedStore::open(rows, Some(&key));
             assert_eq!(stored.opened.keys().collect::<Vec<_>>(), ["other"]);
@@ -292,39 +301,39 @@ mod tests {
             MasterKey::generate().unwrap(),
             Secret::new(b"fake-secret".to_vec()),
         );
-        let mut row = AccessKeyRow {
+        let issued = Issuance {
             id: "one".into(),
             consumer: "tool".into(),
-            sealed: Vec::new(),
-            algorithms: "hmac-sha256".into(),
-            strict: Some(300),
             created: 0,
             expires: None,
             revoked: None,
             last_used: None,
             note: None,
         };
+        let (sealed, algorithms, strict) = (Vec::new(), "hmac-sha256".into(), Some(300));
+        let mut row = AccessKeyRow { issued: issued.clone(), sealed, algorithms, strict };
         row.sealed = seal_access_key(&key, &row, &secret).unwrap();
         let opens = |row: &AccessKeyRow, key: &MasterKey| {
             let rows = Rows { access_keys: vec![row.clone()], ..Rows::default() };
             let (stored, broken) = UnsealedStore::open(rows, Some(key));
-            let opened = stored.keys.get(&row.id).map(|secret| secret.expose().to_vec());
+            let opened = stored.keys.get(&row.issued.id).map(|secret| secret.expose().to_vec());
             (opened, broken.into_iter().map(|broken| broken.what).collect::<Vec<_>>())
         };
         let good = (Some(secret.expose().to_vec()), Vec::new());
         assert_eq!(opens(&row, &key), good);
         let changed =
-            AccessKeyRow { note: Some("n".into()), expires: Some(7), revoked: Some(9), ..row.clone() };
+            Issuance { note: Some("n".into()), expires: Some(7), revoked: Some(9), ..issued.clone() };
+        let changed = AccessKeyRow { issued: changed, ..row.clone() };
         assert_eq!(opens(&changed, &key), good);
         for altered in [
-            AccessKeyRow { consumer: "another".into(), ..row.clone() },
+            AccessKeyRow { issued: Issuance { consumer: "another".into(), ..issued }, ..row.clone() },
             AccessKeyRow { strict: None, ..row.clone() },
             AccessKeyRow { algorithms: "hmac-sha256 hmac-sha1".into(), ..row.clone() },
         ] {
             assert_eq!(opens(&altered, &key), (None, vec![SealedRecord::AccessKey("one".into())]));
-            assert!(rewrap_access_key((&key, &other), &altered).is_err());
+            assert!(rewrap_access_key(&key, &other, &altered).is_err());
         }
-        assert_eq!(opens(&rewrap_access_key((&key, &other), &row).unwrap(), &other), good);
+        assert_eq!(opens(&rewrap_access_key(&key, &other, &row).unwrap(), &other), good);
     }
 
     #[test]

@@ -17,24 +17,25 @@ const MOST_LINKS: usize = 40;
 #[derive(Debug, Clone, Copy)]
 pub struct TrustedOwner(u32);
 
+/// A file or folder that is not trusted.
+#[derive(Debug)]
+pub struct FileTrustError {
+    /// The file or folder at fault.
+    pub path: PathBuf,
+    fault: Fault,
+}
+
 /// The reason why a file or folder is not trusted.
 #[derive(Debug)]
-pub enum FileTrustError {
+enum Fault {
     /// The file or its metadata cannot be read.
-    Unreadable(PathBuf, io::Error),
+    Unreadable(io::Error),
     /// Group or others may read or write the file, which has this mode.
-    Exposed(PathBuf, u32),
+    Exposed(u32),
     /// Group or others may replace files in the folder, which has this mode.
-    ExposedFolder(PathBuf, u32),
-    /// The file belongs to neither root nor the gateway's user.
-    Foreign {
-        /// The file or folder at fault.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-        /// The user id of the gateway.
-        keeper: u32,
-    },
+    ExposedFolder(u32),
+    /// The file belongs to neither root nor the gateway's user: the user ids of its owner and of the gateway.
+    Foreign { owner: u32, gateway: u32 },
 }
 
 impl TrustedOwner {
@@ -46,13 +47,13 @@ impl TrustedOwner {
     /// the folder's owner may be any user.
     #[must_use]
     pub fn of(state: &Path) -> Self {
-        let own = geteuid().as_raw();
-        if own != 0 {
-            return Self(own);
+        let user = geteuid().as_raw();
+        if user != 0 {
+            return Self(user);
         }
-        let chosen = fs::metadata(folder(state)).is_ok_and(|parent| parent.mode() & 0o002 == 0);
-        let owner = fs::metadata(state).ok().filter(|_| chosen);
-        Self(owner.map_or(own, |state| state.uid()))
+        let is_chosen = fs::metadata(folder(state)).is_ok_and(|parent| parent.mode() & 0o002 == 0);
+        let owner = fs::metadata(state).ok().filter(|_| is_chosen);
+        Self(owner.map_or(user, |state| state.uid()))
     }
 
     /// Opens a file that nobody else can read or replace.
@@ -61,10 +62,25 @@ impl TrustedOwner {
     /// A [`FileTrustError`] with the path at fault.
     pub fn open(self, path: &Path) -> Result<File, FileTrustError> {
         let real = self.resolve_links(path)?;
-        let unreadable = |error| FileTrustError::Unreadable(path.to_owned(), error);
+        let unreadable = |error| FileTrustError::unreadable(path, error);
         let file = File::open(&real).map_err(unreadable)?;
         self.check(&real, &file.metadata().map_err(unreadable)?)?;
         Ok(file)
+    }
+
+    /// Opens a file like [`open`](Self::open); `None` if there is no such file.
+    ///
+    /// # Errors
+    /// A [`FileTrustError`] with the path at fault.
+    pub fn open_if_present(self, path: &Path) -> Result<Option<File>, FileTrustError> {
+        match self.open(path) {
+            Err(FileTrustError { fault: Fault::Unreadable(error), .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
     }
 
     /// Checks a folder, and the links that lead to it.
@@ -73,15 +89,14 @@ impl TrustedOwner {
     /// A [`FileTrustError`] with the path at fault.
     pub fn check_folder(self, path: &Path) -> Result<(), FileTrustError> {
         let real = self.resolve_links(path)?;
-        let found =
-            fs::metadata(&real).map_err(|error| FileTrustError::Unreadable(path.to_owned(), error))?;
+        let found = fs::metadata(&real).map_err(|error| FileTrustError::unreadable(path, error))?;
         self.check(&real, &found)
     }
 
     /// Resolves the links of `path`, and checks the folder of the file and each link with its folder. A user who may
     /// replace a link need not have access to the file.
     fn resolve_links(self, path: &Path) -> Result<PathBuf, FileTrustError> {
-        let unreadable = |error| FileTrustError::Unreadable(path.to_owned(), error);
+        let unreadable = |error| FileTrustError::unreadable(path, error);
         let mut step = path.to_owned();
         for _ in 0..MOST_LINKS {
             let found = fs::symlink_metadata(&step).map_err(unreadable)?;
@@ -102,79 +117,71 @@ impl TrustedOwner {
     /// Checks one file, folder or link by its metadata.
     ///
     /// # Errors
-    /// [`FileTrustError::Foreign`], [`FileTrustError::Exposed`] or [`FileTrustError::ExposedFolder`].
+    /// A [`FileTrustError`] if other users own the file, may read or write it, or may replace files in the folder.
     pub fn check(self, path: &Path, found: &Metadata) -> Result<(), FileTrustError> {
         let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-        if owner != 0 && owner != self.0 {
-            return Err(FileTrustError::Foreign { path: path.to_owned(), owner, keeper: self.0 });
-        }
-        if found.is_symlink() {
+        let fault = if owner != 0 && owner != self.0 {
+            Fault::Foreign { owner, gateway: self.0 }
+        } else if found.is_symlink() {
             // A link has no mode of its own.
             return Ok(());
-        }
-        if found.is_dir() {
+        } else if found.is_dir() && mode & 0o022 != 0 && mode & 0o1000 == 0 {
             // With the sticky bit (/tmp), only owners may replace their own files, so the gateway's files are safe.
-            let open = mode & 0o022 != 0 && mode & 0o1000 == 0;
-            return if open { Err(FileTrustError::ExposedFolder(path.to_owned(), mode)) } else { Ok(()) };
-        }
-        if is_exposed(mode, owner, self.0) {
-            Err(FileTrustError::Exposed(path.to_owned(), mode))
+            Fault::ExposedFolder(mode)
+        } else if !found.is_dir() && is_exposed(mode, owner, self.0) {
+            Fault::Exposed(mode)
         } else {
-            Ok(())
-        }
+            return Ok(());
+        };
+        Err(FileTrustError { path: path.to_owned(), fault })
     }
 }
 
-/// Whether a file with this mode and owner is accessible to users other than `keeper`.
+/// Whether a file with this mode and owner is accessible to users other than the gateway's.
 ///
 /// systemd's credentials and Kubernetes' secrets belong to root and are readable for the one group or ACL that root
 /// chose. A gateway that does not run as root must accept that.
-fn is_exposed(mode: u32, owner: u32, keeper: u32) -> bool {
-    let chosen = if owner == 0 && keeper != 0 { 0o040 } else { 0 };
+fn is_exposed(mode: u32, owner: u32, gateway: u32) -> bool {
+    let chosen = if owner == 0 && gateway != 0 { 0o040 } else { 0 };
     mode & 0o077 & !chosen != 0
 }
 
 impl FileTrustError {
-    /// Returns the path at fault.
+    /// Makes the error for a file that cannot be read.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Unreadable(path, _)
-            | Self::Exposed(path, _)
-            | Self::ExposedFolder(path, _)
-            | Self::Foreign { path, .. } => path,
-        }
+    pub fn unreadable(path: &Path, error: io::Error) -> Self {
+        Self { path: path.to_owned(), fault: Fault::Unreadable(error) }
     }
 
     /// Returns the shell command that corrects the fault, if there is one.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
-        let (path, of_link) = (self.path().display(), if self.path().is_symlink() { "-h " } else { "" });
-        match self {
-            Self::Unreadable(..) => None,
-            Self::Exposed(..) => Some(format!("chmod 600 {path}")),
-            Self::ExposedFolder(..) => Some(format!("chmod go-w {path}")),
-            Self::Foreign { keeper: 0, .. } => Some(format!("chown {of_link}root {path}")),
-            Self::Foreign { keeper, .. } => Some(format!("chown {of_link}{keeper} {path}")),
+        let (path, of_link) = (self.path.display(), if self.path.is_symlink() { "-h " } else { "" });
+        match &self.fault {
+            Fault::Unreadable(_) => None,
+            Fault::Exposed(_) => Some(format!("chmod 600 {path}")),
+            Fault::ExposedFolder(_) => Some(format!("chmod go-w {path}")),
+            Fault::Foreign { gateway: 0, .. } => Some(format!("chown {of_link}root {path}")),
+            Fault::Foreign { gateway, .. } => Some(format!("chown {of_link}{gateway} {path}")),
         }
     }
 
     /// Describes the fault and its remedy without the path, for callers that name the path themselves.
     #[must_use]
     pub fn reason(&self) -> String {
-        let why = match self {
-            Self::Unreadable(_, error) => error.to_string(),
-            Self::Exposed(..) | Self::ExposedFolder(..) | Self::Foreign { .. } => self.message("it"),
+        let why = match &self.fault {
+            Fault::Unreadable(error) => error.to_string(),
+            Fault::Exposed(_) | Fault::ExposedFolder(_) | Fault::Foreign { .. } => self.message("it"),
         };
         self.remedy().map_or(why.clone(), |remedy| format!("{why}: {remedy}"))
     }
 
     fn message(&self, name: &str) -> String {
-        match self {
-            Self::Unreadable(_, error) => format!("{name}: {error}"),
-            Self::Exposed(_, mode) => format!("{name} is open to others (mode {mode:o})"),
-            Self::ExposedFolder(_, mode) => format!("others may replace files in {name} (mode {mode:o})"),
-            Self::Foreign { owner, .. } => {
+        match &self.fault {
+            Fault::Unreadable(error) => format!("{name}: {error}"),
+            Fault::Exposed(mode) => format!("{name} is open to others (mode {mode:o})"),
+            Fault::ExposedFolder(mode) => format!("others may replace files in {name} (mode {mode:o})"),
+            Fault::Foreign { owner, .. } => {
                 format!("{name} belongs to another user (uid {owner}), who may alter it")
             }
         }
@@ -183,19 +190,19 @@ impl FileTrustError {
 
 impl fmt::Display for FileTrustError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message(&self.path().display().to_string()))
+        f.write_str(&self.message(&self.path.display().to_string()))
     }
 }
 
 impl From<FileTrustError> for io::Error {
-    fn from(ill: FileTrustError) -> Self {
-        let kind = match &ill {
-            FileTrustError::Unreadable(_, error) => error.kind(),
-            FileTrustError::Exposed(..)
-            | FileTrustError::ExposedFolder(..)
-            | FileTrustError::Foreign { .. } => io::ErrorKind::PermissionDenied,
+    fn from(error: FileTrustError) -> Self {
+        let kind = match &error.fault {
+            Fault::Unreadable(error) => error.kind(),
+            Fault::Exposed(_) | Fault::ExposedFolder(_) | Fault::Foreign { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
         };
-        Self::new(kind, format!("{}: {}", ill.path().display(), ill.reason()))
+        Self::new(kind, format!("{}: {}", error.path.display(), error.reason()))
     }
 }
 
@@ -211,25 +218,69 @@ pub fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Creates a private file with these bytes, as [`create`] does, and flushes it.
+///
+/// # Errors
+/// An I/O error if the file exists, or cannot be created, written or flushed.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fill(create(path)?, bytes)
+}
+
 /// Durably and atomically replaces the file at `path` by a private file with these bytes.
 ///
 /// # Errors
 /// An I/O error if the new file cannot be written, flushed or renamed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, bytes, create)
+}
+
+/// Like [`replace`], with a file that `create` makes.
+///
+/// # Errors
+/// An I/O error if the new file cannot be created, written, flushed or renamed.
+pub fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    create: impl FnOnce(&Path) -> io::Result<File>,
+) -> io::Result<()> {
     // No file of claviger's ends in `~`; a file `a.new` may exist beside `a`.
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push("~");
-    let fresh = PathBuf::from(fresh);
-    match fs::remove_file(&fresh) {
-        // Remove the remains of an interrupted replacement.
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = create(&fresh)?;
+    let new = beside(path, "~");
+    remove_if_present(&new)?;
+    fill(create(&new)?, bytes)?;
+    fs::rename(&new, path)?;
+    sync_folder(path)
+}
+
+fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
+    file.sync_all()
+}
+
+/// Flushes the folder that contains `path`, so that a rename in it survives a power failure.
+///
+/// # Errors
+/// An I/O error if the folder cannot be opened or flushed.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
+}
+
+/// Removes a file, for example the remains of an interrupted replacement. Does nothing if there is none.
+///
+/// # Errors
+/// An I/O error if the file cannot be removed.
+pub fn remove_if_present(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns `path` with `end` appended to the file's name.
+#[must_use]
+pub fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Creates a private file that will replace `former`. If root creates it, it gets owner, group and mode of `former`.
@@ -268,20 +319,20 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives the file or folder `made`, which root created at `path`, to the owner of its parent folder.
+/// Gives a file or folder that root created at `path` to the owner of its parent folder.
 ///
 /// # Errors
 /// An I/O error if the parent folder's metadata cannot be read, or the owner cannot be set.
-pub fn hand_over(made: &File, path: &Path) -> io::Result<()> {
+pub fn hand_over(created: &File, path: &Path) -> io::Result<()> {
     if geteuid().is_root() {
-        give(made, &fs::metadata(folder(path))?)?;
+        give(created, &fs::metadata(folder(path))?)?;
     }
     Ok(())
 }
 
-/// Sets owner and group of `made` to those of `other`.
-fn give(made: &File, other: &Metadata) -> io::Result<()> {
-    fchown(made, Some(Uid::from_raw(other.uid())), Some(Gid::from_raw(other.gid()))).map_err(io::Error::from)
+/// Sets owner and group of `file` to those of `other`.
+fn give(file: &File, other: &Metadata) -> io::Result<()> {
+    fchown(file, Some(Uid::from_raw(other.uid())), Some(Gid::from_raw(other.gid()))).map_err(io::Error::from)
 }
 
 /// Returns the folder that contains a file.
@@ -310,7 +361,7 @@ mod tests {
     #[test]
     fn a_group_may_read_only_what_root_hands_over() {
         let (root, gateway, other) = (0, 65532, 1000);
-        for (mode, owner, own, open) in [
+        for (mode, owner, user, is_open) in [
             (0o600, gateway, gateway, false),
             (0o440, root, gateway, false),
             (0o640, root, gateway, false),
@@ -322,7 +373,7 @@ mod tests {
             (0o444, root, gateway, true),
             (0o442, root, gateway, true),
         ] {
-            assert_eq!(is_exposed(mode, owner, own), open, "{mode:o} of {owner} for {own}");
+            assert_eq!(is_exposed(mode, owner, user), is_open, "{mode:o} of {owner} for {user}");
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The state folder. claviger keeps it private, and only one server may use it at a time.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::audit::{CheckpointKey, LastHead, Signer, Sorted};
-use crate::fs::trust::{self, FileTrustError, TrustedOwner};
+use crate::fs::trust::{self, TrustedOwner};
 use crate::gateway::Snapshot;
 use crate::secret::Secret;
 use crate::signature::HmacKey;
@@ -59,7 +59,7 @@ impl Amiss {
 pub struct StateDir {
     path: PathBuf,
     #[expect(dead_code, reason = "the lock is held as long as the server runs")]
-    held: File,
+    lock: File,
 }
 
 impl StateDir {
@@ -69,10 +69,10 @@ impl StateDir {
     /// A message for the operator if that fails or if another server holds the lock.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::prepare(path)?;
-        let file = lock(path)?;
+        let lock = lock(path)?;
         let spool = path.join("spool");
         trust::create_folder(&spool).map_err(|error| with_path(&spool, &error))?;
-        Ok(Self { path: path.to_owned(), held: file })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     /// Creates the folder if it is missing, and checks that no other user can access it.
@@ -106,10 +106,7 @@ impl StateDir {
         if state.is_dir() {
             Self::check(state)?;
             for key in [FINGERPRINT_KEY, SIGNING_KEY] {
-                match TrustedOwner::of(state).open(&state.join(key)) {
-                    Err(FileTrustError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
-                    opened => drop(opened?),
-                }
+                TrustedOwner::of(state).open_if_present(&state.join(key))?;
             }
         }
         if audit.is_dir() {
@@ -131,12 +128,8 @@ impl StateDir {
     pub fn last_head(state: &Path) -> io::Result<Option<LastHead>> {
         let path = Self::path_of_last_head(state);
         let mut text = String::new();
-        match TrustedOwner::of(state).open(&path) {
-            Err(FileTrustError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            opened => opened?.read_to_string(&mut text).map_err(|error| with_path(&path, &error))?,
-        };
+        let Some(mut file) = TrustedOwner::of(state).open_if_present(&path)? else { return Ok(None) };
+        file.read_to_string(&mut text).map_err(|error| with_path(&path, &error))?;
         LastHead::parse(&text).map(Some).map_err(|error| with_path(&path, &error))
     }
 
@@ -157,7 +150,7 @@ impl StateDir {
 
     /// Compares the trail in `audit` with `head` and with the names of its segments.
     pub(crate) fn find_damage(state: &Path, audit: &Path, head: Option<&LastHead>) -> io::Result<Amiss> {
-        let looked = || -> io::Result<Amiss> {
+        let find = || -> io::Result<Amiss> {
             let Sorted { segments, misnamed } = Sorted::of(audit)?;
             let mut amiss = Amiss { misnamed, ..Amiss::default() };
             let Some(head) = head else { return Ok(amiss) };
@@ -170,7 +163,7 @@ impl StateDir {
             }
             Ok(amiss)
         };
-        looked().map_err(|error| with_path(audit, &error))
+        find().map_err(|error| with_path(audit, &error))
     }
 
     /// Builds the error with which a start refuses a damaged trail: the reason and the remedy.
@@ -214,11 +207,11 @@ impl StateDir {
     /// # Errors
     /// A message for the operator if another user may.
     pub fn check_trail(state: &Path, audit: &Path) -> io::Result<()> {
-        let keeper = TrustedOwner::of(state);
-        check(audit, keeper)?;
+        let owner = TrustedOwner::of(state);
+        check(audit, owner)?;
         for segment in crate::audit::segments(audit)? {
             let found = fs::metadata(&segment).map_err(|error| with_path(&segment, &error))?;
-            keeper.check(&segment, &found)?;
+            owner.check(&segment, &found)?;
         }
         Ok(())
     }
@@ -253,12 +246,11 @@ impl StateDir {
     /// An I/O error if the file is missing, cannot be read, or may be read by other users.
     pub fn kept_fingerprint_key(state: &Path) -> io::Result<HmacKey> {
         let path = state.join(FINGERPRINT_KEY);
-        if !path.try_exists()? {
+        let Some(mut file) = TrustedOwner::of(state).open_if_present(&path)? else {
             let none =
                 format!("{}: there is no key yet; the first `claviger serve` makes it", path.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, none));
-        }
-        let mut file = TrustedOwner::of(state).open(&path)?;
+        };
         let key = read_key(&mut file).map_err(|error| with_path(&path, &error))?;
         Ok(HmacKey::new(key.expose()))
     }
@@ -281,21 +273,11 @@ impl StateDir {
     /// Reads the key in this file, and creates it if it is missing.
     fn key(&self, name: &str) -> io::Result<Secret> {
         let path = self.path.join(name);
-        let made = || -> io::Result<Secret> {
-            let mut bytes = vec![0; KEY_LEN];
-            aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-            let mut file = trust::create(&path)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            Ok(Secret::new(bytes))
+        let key = match TrustedOwner::of(&self.path).open_if_present(&path)? {
+            Some(mut file) => read_key(&mut file),
+            None => create_key(&path),
         };
-        match TrustedOwner::of(&self.path).open(&path) {
-            Ok(mut file) => read_key(&mut file).map_err(|error| with_path(&path, &error)),
-            Err(FileTrustError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
-                made().map_err(|error| with_path(&path, &error))
-            }
-            Err(ill) => Err(ill.into()),
-        }
+        key.map_err(|error| with_path(&path, &error))
     }
 }
 
@@ -306,13 +288,13 @@ pub fn public_key(state: &Path) -> PathBuf {
 }
 
 /// Checks that no other user may even add a file to the folder. The sticky bit alone is not enough.
-fn check(path: &Path, keeper: TrustedOwner) -> io::Result<()> {
+fn check(path: &Path, owner: TrustedOwner) -> io::Result<()> {
     let mode = fs::metadata(path).map_err(|error| with_path(path, &error))?.mode() & 0o7777;
     if mode & 0o022 != 0 {
         let remedy = format!("{} is writable by others (mode {mode:o}): chmod 700 {0}", path.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, remedy));
     }
-    keeper.check_folder(path)?;
+    owner.check_folder(path)?;
     Ok(())
 }
 
@@ -330,6 +312,13 @@ pub(crate) fn lock(folder: &Path) -> io::Result<File> {
         io::Error::new(io::ErrorKind::ResourceBusy, who)
     })?;
     Ok(file)
+}
+
+fn create_key(path: &Path) -> io::Result<Secret> {
+    let mut bytes = vec![0; KEY_LEN];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
+    trust::write_new(path, &bytes)?;
+    Ok(Secret::new(bytes))
 }
 
 fn read_key(file: &mut File) -> io::Result<Secret> {

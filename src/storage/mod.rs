@@ -43,20 +43,19 @@ pub struct ConsumerRow {
     pub note: Option<String>,
 }
 
-/// An issued token. The row outlives the token's revocation, so that an auditor can find it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRow {
-    /// The id of the token, which is not secret.
+/// To whom a token or an access key was issued, and until when. The row outlives the revocation, so that an auditor can
+/// find it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Issuance {
+    /// The id, a UUID, which is not secret.
     pub id: String,
-    /// The consumer that owns the token, of the store or of the configuration file.
+    /// The consumer that owns it, of the store or of the configuration file.
     pub consumer: String,
-    /// The SHA-256 digest of the token.
-    pub digest: [u8; 32],
     /// Time of issue.
     pub created: Seconds,
-    /// Time of expiry, if the token expires.
+    /// Time of expiry, if it expires.
     pub expires: Option<Seconds>,
-    /// Time of revocation, if the token was revoked.
+    /// Time of revocation, if it was revoked.
     pub revoked: Option<Seconds>,
     /// Time of the last known use.
     pub last_used: Option<Seconds>,
@@ -64,29 +63,26 @@ pub struct TokenRow {
     pub note: Option<String>,
 }
 
-/// An issued virtual access key. The row outlives the key's revocation, as with a token.
+/// An issued token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Its owner and its life.
+    pub issued: Issuance,
+    /// The SHA-256 digest of the token.
+    pub digest: [u8; 32],
+}
+
+/// An issued virtual access key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessKeyRow {
-    /// The id of the access key: a UUID, which is not secret.
-    pub id: String,
-    /// The consumer that owns the key, of the store or of the configuration file.
-    pub consumer: String,
+    /// Its owner and its life.
+    pub issued: Issuance,
     /// The sealed secret of the key.
     pub sealed: Vec<u8>,
     /// The names of the algorithms that the key may sign with, separated by blanks.
     pub algorithms: String,
     /// If set, each signature is accepted once only, and its date may differ from now by at most this many seconds.
     pub strict: Option<Seconds>,
-    /// Time of issue.
-    pub created: Seconds,
-    /// Time of expiry, if the key expires.
-    pub expires: Option<Seconds>,
-    /// Time of revocation, if the key was revoked.
-    pub revoked: Option<Seconds>,
-    /// Time of the last known use.
-    pub last_used: Option<Seconds>,
-    /// A free-text note of the operator.
-    pub note: Option<String>,
 }
 
 /// A named credential. Its versions hold the material.
@@ -105,7 +101,8 @@ pub struct CredentialRow {
 }
 
 /// The stage of a credential version in its life cycle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Stored, but not used yet.
     Staged,
@@ -113,6 +110,18 @@ pub enum Stage {
     Active,
     /// No longer used. The operator can activate it again until its overlap ends.
     Retired,
+}
+
+impl Stage {
+    /// Returns the name of the stage in rows and output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Staged => "staged",
+            Self::Active => "active",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// One version of a credential's material.
@@ -143,6 +152,40 @@ pub enum FreezeTarget {
     Consumer(String),
     /// Every call with a credential.
     Credential(String),
+}
+
+impl FreezeTarget {
+    /// Parses the kind and the name of a target, as [`kind`](Self::kind) and [`name`](Self::name) give them.
+    #[must_use]
+    pub fn parse(kind: &str, name: String) -> Option<Self> {
+        match kind {
+            "gateway" => Some(Self::Gateway),
+            "upstream" => Some(Self::Upstream(name)),
+            "consumer" => Some(Self::Consumer(name)),
+            "credential" => Some(Self::Credential(name)),
+            _ => None,
+        }
+    }
+
+    /// Returns the kind of the target, as rows and events spell it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Upstream(_) => "upstream",
+            Self::Consumer(_) => "consumer",
+            Self::Credential(_) => "credential",
+        }
+    }
+
+    /// Returns the name of the target; empty for the gateway.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Gateway => "",
+            Self::Upstream(name) | Self::Consumer(name) | Self::Credential(name) => name,
+        }
+    }
 }
 
 /// An audit event of a change in the outbox, kept until it is on the trail.
@@ -210,8 +253,13 @@ impl Rows {
     fn merge_changed(self, touched: &HashSet<String>, new: Self) -> Self {
         let Self { mut consumers, mut tokens, mut access_keys, .. } = self;
         replace(&mut consumers, new.consumers, |row| touched.contains(&row.name), |row| &row.name);
-        replace(&mut tokens, new.tokens, |row| touched.contains(&row.consumer), |row| &row.id);
-        replace(&mut access_keys, new.access_keys, |row| touched.contains(&row.consumer), |row| &row.id);
+        replace(&mut tokens, new.tokens, |row| touched.contains(&row.issued.consumer), |row| &row.issued.id);
+        replace(
+            &mut access_keys,
+            new.access_keys,
+            |row| touched.contains(&row.issued.consumer),
+            |row| &row.issued.id,
+        );
         Self { consumers, tokens, access_keys, ..new }
     }
 }

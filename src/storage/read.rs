@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Error, Row as _};
 
 use crate::storage::{
     AccessKeyRow, ConsumerRow, CredentialRow, FreezeTarget, History, PendingAuditEvent, Revision, Rows,
-    Stage, TokenRow, VersionRow,
+    TokenRow, VersionRow,
 };
 
 /// The number of touched consumers from which a full read, in the order of the tables, is faster.
@@ -57,10 +57,10 @@ async fn changed_since(db: &mut SqliteConnection, from: Revision) -> Result<Opti
 /// Reads all tables. With `since`, reads only those consumers, tokens and access keys that were touched after it.
 async fn all(db: &mut SqliteConnection, since: Option<Revision>) -> Result<Rows, Error> {
     let consumers = ("json_array(name, created, disabled, note) FROM consumers", "name", "name");
-    let tokens = "json_array(id, consumer, created, expires, revoked, last_used, note), digest FROM tokens";
-    let keys = "json_array(id, consumer, algorithms, strict, created, expires, revoked, last_used, note), \
-                sealed FROM access_keys";
-    let (tokens, keys) = ((tokens, "consumer", "id"), (keys, "consumer", "id"));
+    let issued = "json_array(id, consumer, created, expires, revoked, last_used, note)";
+    let tokens = format!("{issued}, digest FROM tokens");
+    let keys = format!("json_array({issued}, algorithms, strict), sealed FROM access_keys");
+    let (tokens, keys) = ((tokens.as_str(), "consumer", "id"), (keys.as_str(), "consumer", "id"));
     let credentials =
         "SELECT json_array(name, upstream, kind, created, disabled) FROM credentials ORDER BY name";
     let versions = "SELECT json_array(credential, version, stage, created, until), sealed \
@@ -78,7 +78,7 @@ async fn all(db: &mut SqliteConnection, since: Option<Revision>) -> Result<Rows,
             .try_map(|row| parse_json(&row, "last_versions"))
             .fetch_all(&mut *db)
             .await?,
-        frozen: sqlx::query(frozen).try_map(|row| is_frozen(&row)).fetch_all(&mut *db).await?,
+        frozen: sqlx::query(frozen).try_map(|row| freeze_target(&row)).fetch_all(&mut *db).await?,
         notes: sqlx::query(notes).try_map(|row| parse_event(&row)).fetch_all(&mut *db).await?,
         key_check: sqlx::query_scalar("SELECT proof FROM store").fetch_one(db).await?,
     };
@@ -139,16 +139,13 @@ fn consumer(row: &SqliteRow) -> Result<ConsumerRow, Error> {
 }
 
 fn token(row: &SqliteRow) -> Result<TokenRow, Error> {
-    let (id, consumer, created, expires, revoked, last_used, note) = parse_json(row, "tokens")?;
     let digest = <&[u8]>::try_into(row.try_get(1)?).map_err(|_| decode_error("a token's digest"))?;
-    Ok(TokenRow { id, consumer, digest, created, expires, revoked, last_used, note })
+    Ok(TokenRow { issued: parse_json(row, "tokens")?, digest })
 }
 
 fn access_key(row: &SqliteRow) -> Result<AccessKeyRow, Error> {
-    let (id, consumer, algorithms, strict, created, expires, revoked, last_used, note) =
-        parse_json(row, "access_keys")?;
-    let sealed = row.try_get(1)?;
-    Ok(AccessKeyRow { id, consumer, sealed, algorithms, strict, created, expires, revoked, last_used, note })
+    let (issued, algorithms, strict) = parse_json(row, "access_keys")?;
+    Ok(AccessKeyRow { issued, sealed: row.try_get(1)?, algorithms, strict })
 }
 
 fn credential(row: &SqliteRow) -> Result<CredentialRow, Error> {
@@ -158,23 +155,12 @@ fn credential(row: &SqliteRow) -> Result<CredentialRow, Error> {
 
 fn version(row: &SqliteRow) -> Result<VersionRow, Error> {
     let (credential, version, stage, created, until) = parse_json(row, "versions")?;
-    let stage = match stage {
-        "staged" => Stage::Staged,
-        "active" => Stage::Active,
-        "retired" => Stage::Retired,
-        _ => return Err(decode_error("a version's stage")),
-    };
     Ok(VersionRow { credential, version, stage, sealed: row.try_get(1)?, created, until })
 }
 
-fn is_frozen(row: &SqliteRow) -> Result<FreezeTarget, Error> {
-    match parse_json(row, "frozen")? {
-        ("gateway", _) => Ok(FreezeTarget::Gateway),
-        ("upstream", name) => Ok(FreezeTarget::Upstream(name)),
-        ("consumer", name) => Ok(FreezeTarget::Consumer(name)),
-        ("credential", name) => Ok(FreezeTarget::Credential(name)),
-        _ => Err(decode_error("what is frozen")),
-    }
+fn freeze_target(row: &SqliteRow) -> Result<FreezeTarget, Error> {
+    let (kind, name) = parse_json::<(&str, _)>(row, "frozen")?;
+    FreezeTarget::parse(kind, name).ok_or_else(|| decode_error("what is frozen"))
 }
 
 fn parse_event(row: &SqliteRow) -> Result<PendingAuditEvent, Error> {

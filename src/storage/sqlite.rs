@@ -12,12 +12,12 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Change, History, Revision, Rows, Storage, StoreError};
+use super::{read, write};
 use crate::fs::trust::{self, TrustedOwner};
 
-use super::{read, write};
 /// Schema migrations in order: each brings a store to the next version. A released migration is never altered.
 const STEPS: [&str; 6] = [
     include_str!("schema/1.sql"),
@@ -53,7 +53,7 @@ impl Sqlite {
     /// users may read it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = TrustedOwner::of(trust::folder(path)).open(path);
-        let opened = opened.map_err(|ill| fault(ill.path(), ill.reason()))?;
+        let opened = opened.map_err(|ill| fault(&ill.path, ill.reason()))?;
         let file = check_file(opened).map_err(|error| fault(path, error.to_string()))?;
         check_beside(path)?;
         let mut connection = options(path).connect().await.map_err(|error| sqlx_error(path, &error))?;
@@ -68,22 +68,21 @@ impl Sqlite {
     /// [`StoreError::Unusable`] if the file cannot be created, and the errors of [`open`](Self::open).
     pub async fn create(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error: io::Error| fault(path, error.to_string());
+        let failed = |error: sqlx::Error| sqlx_error(path, &error);
         let folder = File::open(trust::folder(path)).map_err(unusable)?;
         flock(&folder, FlockOperation::LockExclusive).map_err(|error| unusable(error.into()))?;
         if !path.try_exists().map_err(unusable)? {
             let new = path.with_extension("db.new");
             let file = begin(&new).map_err(unusable)?;
-            let mut connection = options(&new).connect().await.map_err(|error| sqlx_error(path, &error))?;
+            let mut connection = options(&new).connect().await.map_err(failed)?;
             // The write-ahead log is off at first, so that the one file that is renamed holds everything.
             migrate(path, &mut connection).await?;
-            let mode: String = sqlx::query_scalar("PRAGMA journal_mode = WAL")
-                .fetch_one(&mut connection)
-                .await
-                .map_err(|error| sqlx_error(path, &error))?;
+            let mode = sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut connection);
+            let mode: String = mode.await.map_err(failed)?;
             if mode != "wal" {
                 return Err(fault(path, format!("the file system takes no write-ahead log: {mode}")));
             }
-            connection.close().await.map_err(|error| sqlx_error(path, &error))?;
+            connection.close().await.map_err(failed)?;
             file.sync_all().and_then(|()| fs::rename(&new, path)).map_err(unusable)?;
         }
         folder.sync_all().map_err(unusable)?;
@@ -113,10 +112,10 @@ impl Sqlite {
         sqlx_error(&self.path, error)
     }
 
-    /// Fails if the open file is no longer the one at the path.
-    fn check_in_place(&self) -> Result<(), StoreError> {
+    /// Returns the connection. Fails if the open file is no longer the one at the path.
+    async fn connection(&self) -> Result<MutexGuard<'_, SqliteConnection>, StoreError> {
         match fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.file => Ok(()),
+            Ok(found) if (found.dev(), found.ino()) == self.file => Ok(self.connection.lock().await),
             Ok(_) => Err(fault(&self.path, "another file was put in its place: start again")),
             Err(error) => Err(fault(&self.path, error.to_string())),
         }
@@ -125,20 +124,16 @@ impl Sqlite {
 
 impl Storage for Sqlite {
     async fn read(&self) -> Result<(Rows, Revision), StoreError> {
-        self.check_in_place()?;
-        let mut connection = self.connection.lock().await;
-        read::read(&mut connection).await.map_err(|error| self.store_error(&error))
+        read::read(&mut *self.connection().await?).await.map_err(|error| self.store_error(&error))
     }
 
     async fn read_since(&self, rows: Rows, from: Revision) -> Result<(Rows, Revision), StoreError> {
-        self.check_in_place()?;
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         read::read_since(&mut connection, rows, from).await.map_err(|error| self.store_error(&error))
     }
 
     async fn write(&self, changes: &[Change], from: Option<Revision>) -> Result<(), StoreError> {
-        self.check_in_place()?;
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         match write::write(&mut connection, changes, from).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::Conflict),
@@ -147,15 +142,11 @@ impl Storage for Sqlite {
     }
 
     async fn stamp(&self) -> Result<Revision, StoreError> {
-        self.check_in_place()?;
-        let mut connection = self.connection.lock().await;
-        read::stamp(&mut connection).await.map_err(|error| self.store_error(&error))
+        read::stamp(&mut *self.connection().await?).await.map_err(|error| self.store_error(&error))
     }
 
     async fn history(&self) -> Result<History, StoreError> {
-        self.check_in_place()?;
-        let mut connection = self.connection.lock().await;
-        read::history(&mut connection).await.map_err(|error| self.store_error(&error))
+        read::history(&mut *self.connection().await?).await.map_err(|error| self.store_error(&error))
     }
 }
 
@@ -172,19 +163,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
 /// Creates an empty file for a new store, and removes the remains of an earlier attempt.
 fn begin(new: &Path) -> io::Result<File> {
     for end in BESIDE {
-        match fs::remove_file(with_end(new, end)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        trust::remove_if_present(&trust::beside(new, end))?;
     }
     trust::create(new)
 }
@@ -193,7 +175,7 @@ fn begin(new: &Path) -> io::Result<File> {
 /// create or alter the link's target.
 fn check_beside(path: &Path) -> Result<(), StoreError> {
     for end in BESIDE.iter().skip(1) {
-        let beside = with_end(path, end);
+        let beside = trust::beside(path, end);
         if fs::symlink_metadata(&beside).is_ok_and(|found| found.is_symlink()) {
             return Err(fault(&beside, "it is a link, in the place of a file of the store"));
         }
@@ -218,9 +200,9 @@ fn check_file(mut file: File) -> io::Result<(u64, u64)> {
 
 /// Checks that the file is undamaged and a claviger store, and migrates it to this version.
 async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let pragma = async |connection: &mut SqliteConnection, sql: &'static str| {
-        let read: Result<i64, _> = sqlx::query_scalar(sql).fetch_one(connection).await;
-        read.map_err(|error| sqlx_error(path, &error))
+    let failed = |error: sqlx::Error| sqlx_error(path, &error);
+    let pragma = async |connection: &mut SqliteConnection, sql: &'static str| -> Result<i64, StoreError> {
+        sqlx::query_scalar(sql).fetch_one(connection).await.map_err(failed)
     };
     if pragma(connection, "PRAGMA application_id").await? != APPLICATION {
         return Err(fault(path, "it is another program's database"));
@@ -229,15 +211,11 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
     let known = usize::try_from(version).ok().filter(|version| (1..=STEPS.len()).contains(version));
     let Some(version) = known else {
         let newest = STEPS.len();
-        return Err(fault(
-            path,
-            format!("it is of version {version}, and this claviger knows up to {newest}"),
-        ));
+        let reason = format!("it is of version {version}, and this claviger knows up to {newest}");
+        return Err(fault(path, reason));
     };
-    let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(|error| sqlx_error(path, &error))?;
+    let found = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_all(&mut *connection);
+    let found: Vec<String> = found.await.map_err(failed)?;
     if found != ["ok"] {
         return Err(fault(path, format!("it is damaged: {}", found.join("; "))));
     }
@@ -246,7 +224,7 @@ async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Sto
 
 /// Applies the outstanding migrations in one transaction.
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let taken = async {
+    let steps = async {
         let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
         // Another process may have applied them while this one waited for the lock.
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
@@ -257,7 +235,7 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), S
         sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await?;
         transaction.commit().await
     };
-    taken.await.map_err(|error: sqlx::Error| sqlx_error(path, &error))
+    steps.await.map_err(|error: sqlx::Error| sqlx_error(path, &error))
 }
 
 fn sqlx_error(path: &Path, error: &sqlx::Error) -> StoreError {

@@ -1,12 +1,10 @@
 //! Writes a list of changes to the tables in one transaction.
 
-use sqlx::Connection as _;
-use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Error};
 
 use crate::storage::{
-    AccessKeyRow, Change, ConsumerRow, CredentialRow, FreezeTarget, Revision, Seconds, Stage, TokenRow,
-    VersionRow,
+    AccessKeyRow, Change, ConsumerRow, CredentialRow, Issuance, Revision, Seconds, TokenRow, VersionRow,
 };
 
 /// Makes the changes in one transaction, which is durable when this returns. Returns false, and changes nothing, if the
@@ -53,182 +51,113 @@ const fn counts(change: &Change) -> bool {
     }
 }
 
+/// Runs a statement with these values.
+macro_rules! run {
+    ($db:expr, $sql:expr $(, $value:expr)*) => {
+        sqlx::query($sql)$(.bind($value))*.execute($db).await.map(drop)
+    };
+}
+
 async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<(), Error> {
     match change {
         Change::PutConsumer(row) => consumer(db, row).await,
         Change::RemoveConsumer(name) => {
-            for delete in
-                ["DELETE FROM tokens WHERE consumer = ?", "DELETE FROM access_keys WHERE consumer = ?"]
-            {
-                sqlx::query(delete).bind(name).execute(&mut *db).await?;
-            }
-            sqlx::query("DELETE FROM consumers WHERE name = ?").bind(name).execute(db).await.map(drop)
+            run!(&mut *db, "DELETE FROM tokens WHERE consumer = ?", name)?;
+            run!(&mut *db, "DELETE FROM access_keys WHERE consumer = ?", name)?;
+            run!(db, "DELETE FROM consumers WHERE name = ?", name)
         }
         Change::PutToken(row) => token(db, row).await,
         Change::PutAccessKey(row) => access_key(db, row).await,
-        Change::MarkUsed(id, at) => used(db, id, *at).await,
+        Change::MarkUsed(id, at) => mark_used(db, id, *at).await,
         Change::PutCredential(row) => credential(db, row).await,
-        Change::RemoveCredential(name) => {
-            sqlx::query("DELETE FROM credentials WHERE name = ?").bind(name).execute(db).await.map(drop)
-        }
+        Change::RemoveCredential(name) => run!(db, "DELETE FROM credentials WHERE name = ?", name),
         Change::PutVersion(row) => version(db, row).await,
         Change::RemoveVersion(name, version) => {
-            let delete = sqlx::query("DELETE FROM versions WHERE credential = ? AND version = ?");
-            delete.bind(name).bind(version).execute(db).await.map(drop)
+            run!(db, "DELETE FROM versions WHERE credential = ? AND version = ?", name, version)
         }
-        Change::Freeze(frozen) => {
-            let (what, name) = words(frozen);
-            let insert = sqlx::query("INSERT INTO frozen (what, name) VALUES (?, ?) ON CONFLICT DO NOTHING");
-            insert.bind(what).bind(name).execute(db).await.map(drop)
+        Change::Freeze(target) => {
+            let insert = "INSERT INTO frozen (what, name) VALUES (?, ?) ON CONFLICT DO NOTHING";
+            run!(db, insert, target.kind(), target.name())
         }
-        Change::Unfreeze(frozen) => {
-            let (what, name) = words(frozen);
-            let delete = sqlx::query("DELETE FROM frozen WHERE what = ? AND name = ?");
-            delete.bind(what).bind(name).execute(db).await.map(drop)
+        Change::Unfreeze(target) => {
+            run!(db, "DELETE FROM frozen WHERE what = ? AND name = ?", target.kind(), target.name())
         }
         Change::QueueAuditEvent(event) => {
             let object = serde_json::to_string(event).map_err(|error| Error::Encode(error.into()))?;
-            let insert = sqlx::query("INSERT INTO notes (id, members) VALUES (?, ?)");
-            insert.bind(&event.id).bind(object).execute(db).await.map(drop)
+            run!(db, "INSERT INTO notes (id, members) VALUES (?, ?)", &event.id, object)
         }
-        Change::AuditEventPublished(id) => {
-            sqlx::query("DELETE FROM notes WHERE id = ?").bind(id).execute(db).await.map(drop)
-        }
-        Change::AcceptStore(stamp) => {
-            sqlx::query("UPDATE store SET accepted = ?").bind(stamp.to_string()).execute(db).await.map(drop)
-        }
-        Change::SetKeyCheck(proof) => {
-            sqlx::query("UPDATE store SET proof = ?").bind(proof).execute(db).await.map(drop)
-        }
+        Change::AuditEventPublished(id) => run!(db, "DELETE FROM notes WHERE id = ?", id),
+        Change::AcceptStore(revision) => run!(db, "UPDATE store SET accepted = ?", revision.to_string()),
+        Change::SetKeyCheck(key_check) => run!(db, "UPDATE store SET proof = ?", key_check),
     }
+}
+
+/// Inserts a row into a table, or updates the row with the same key. Each column has the value of the variable with its
+/// name.
+macro_rules! upsert {
+    ($db:expr, $table:ident($($key:ident),+), $($column:ident),+) => {{
+        let sql = upsert_sql(stringify!($table), &[$(stringify!($key)),+], &[$(stringify!($column)),+]);
+        run!($db, AssertSqlSafe(sql) $(, $key)+ $(, $column)+)
+    }};
+}
+
+fn upsert_sql(table: &str, key: &[&str], columns: &[&str]) -> String {
+    let (all, key) = ([key, columns].concat(), key.join(", "));
+    let (names, places) = (all.join(", "), vec!["?"; all.len()].join(", "));
+    let update: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    let update = update.join(", ");
+    format!("INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {update}")
 }
 
 async fn consumer(db: &mut SqliteConnection, row: &ConsumerRow) -> Result<(), Error> {
     let ConsumerRow { name, created, disabled, note } = row;
-    sqlx::query(
-        "INSERT INTO consumers (name, created, disabled, note) VALUES (?, ?, ?, ?) ON CONFLICT (name) \
-         DO UPDATE SET created = excluded.created, disabled = excluded.disabled, note = excluded.note",
-    )
-    .bind(name)
-    .bind(created)
-    .bind(disabled)
-    .bind(note)
-    .execute(db)
-    .await
-    .map(drop)
+    upsert!(db, consumers(name), created, disabled, note)
 }
 
 async fn token(db: &mut SqliteConnection, row: &TokenRow) -> Result<(), Error> {
-    let TokenRow { id, consumer, digest, created, expires, revoked, last_used, note } = row;
-    sqlx::query(
-        "INSERT INTO tokens (id, consumer, digest, created, expires, revoked, last_used, note) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET consumer = excluded.consumer, \
-         digest = excluded.digest, created = excluded.created, expires = excluded.expires, \
-         revoked = excluded.revoked, last_used = excluded.last_used, note = excluded.note",
-    )
-    .bind(id)
-    .bind(consumer)
-    .bind(digest.as_slice())
-    .bind(created)
-    .bind(expires)
-    .bind(revoked)
-    .bind(last_used)
-    .bind(note)
-    .execute(db)
-    .await
-    .map(drop)
+    let Issuance { id, consumer, created, expires, revoked, last_used, note } = &row.issued;
+    let digest = row.digest.as_slice();
+    upsert!(db, tokens(id), consumer, digest, created, expires, revoked, last_used, note)
 }
 
 async fn access_key(db: &mut SqliteConnection, row: &AccessKeyRow) -> Result<(), Error> {
-    let AccessKeyRow { id, consumer, sealed, algorithms, strict, .. } = row;
-    let AccessKeyRow { created, expires, revoked, last_used, note, .. } = row;
-    sqlx::query(
-        "INSERT INTO access_keys (id, consumer, sealed, algorithms, strict, created, expires, revoked, \
-         last_used, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
-         consumer = excluded.consumer, sealed = excluded.sealed, algorithms = excluded.algorithms, \
-         strict = excluded.strict, created = excluded.created, expires = excluded.expires, \
-         revoked = excluded.revoked, last_used = excluded.last_used, note = excluded.note",
+    let AccessKeyRow { issued, sealed, algorithms, strict } = row;
+    let Issuance { id, consumer, created, expires, revoked, last_used, note } = issued;
+    upsert!(
+        db,
+        access_keys(id),
+        consumer,
+        sealed,
+        algorithms,
+        strict,
+        created,
+        expires,
+        revoked,
+        last_used,
+        note
     )
-    .bind(id)
-    .bind(consumer)
-    .bind(sealed)
-    .bind(algorithms)
-    .bind(strict)
-    .bind(created)
-    .bind(expires)
-    .bind(revoked)
-    .bind(last_used)
-    .bind(note)
-    .execute(db)
-    .await
-    .map(drop)
 }
 
 /// Records the last use of a token or access key. Both ids are UUIDs, so an id matches at most one table.
-async fn used(db: &mut SqliteConnection, id: &str, at: Seconds) -> Result<(), Error> {
-    for update in [
-        "UPDATE tokens SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)",
-        "UPDATE access_keys SET last_used = ?1 WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)",
-    ] {
-        sqlx::query(update).bind(at).bind(id).execute(&mut *db).await?;
+async fn mark_used(db: &mut SqliteConnection, id: &str, at: Seconds) -> Result<(), Error> {
+    let later = "WHERE id = ?2 AND (last_used IS NULL OR last_used < ?1)";
+    for table in ["tokens", "access_keys"] {
+        let update = format!("UPDATE {table} SET last_used = ?1 {later}");
+        run!(&mut *db, AssertSqlSafe(update), at, id)?;
     }
     Ok(())
 }
 
 async fn credential(db: &mut SqliteConnection, row: &CredentialRow) -> Result<(), Error> {
     let CredentialRow { name, upstream, kind, created, disabled } = row;
-    sqlx::query(
-        "INSERT INTO credentials (name, upstream, kind, created, disabled) VALUES (?, ?, ?, ?, ?) \
-         ON CONFLICT (name) DO UPDATE SET upstream = excluded.upstream, kind = excluded.kind, \
-         created = excluded.created, disabled = excluded.disabled",
-    )
-    .bind(name)
-    .bind(upstream)
-    .bind(kind)
-    .bind(created)
-    .bind(disabled)
-    .execute(db)
-    .await
-    .map(drop)
+    upsert!(db, credentials(name), upstream, kind, created, disabled)
 }
 
 async fn version(db: &mut SqliteConnection, row: &VersionRow) -> Result<(), Error> {
     let VersionRow { credential, version, stage, sealed, created, until } = row;
-    let stage = match stage {
-        Stage::Staged => "staged",
-        Stage::Active => "active",
-        Stage::Retired => "retired",
-    };
-    sqlx::query(
-        "INSERT INTO versions (credential, version, stage, sealed, created, until) VALUES (?, ?, ?, ?, ?, ?) \
-         ON CONFLICT (credential, version) DO UPDATE SET stage = excluded.stage, \
-         sealed = excluded.sealed, created = excluded.created, until = excluded.until",
-    )
-    .bind(credential)
-    .bind(version)
-    .bind(stage)
-    .bind(sealed)
-    .bind(created)
-    .bind(until)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "INSERT INTO last_versions (credential, version) VALUES (?, ?) ON CONFLICT (credential) \
-         DO UPDATE SET version = max(version, excluded.version)",
-    )
-    .bind(credential)
-    .bind(version)
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-/// Returns kind and name of a freeze target as its row has them. The gateway has no name.
-fn words(frozen: &FreezeTarget) -> (&'static str, &str) {
-    match frozen {
-        FreezeTarget::Gateway => ("gateway", ""),
-        FreezeTarget::Upstream(name) => ("upstream", name),
-        FreezeTarget::Consumer(name) => ("consumer", name),
-        FreezeTarget::Credential(name) => ("credential", name),
-    }
+    let stage = stage.as_str();
+    upsert!(&mut *db, versions(credential, version), stage, sealed, created, until)?;
+    let last = "INSERT INTO last_versions (credential, version) VALUES (?, ?) ON CONFLICT (credential) \
+                DO UPDATE SET version = max(version, excluded.version)";
+    run!(db, last, credential, version)
 }

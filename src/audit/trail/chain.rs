@@ -6,6 +6,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::proof::merkle::Hash;
+use crate::encoding::hex_pair;
 
 /// The bytes of a line before its hash.
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
@@ -81,24 +82,9 @@ pub fn verified_line(line: &[u8]) -> Option<(&[u8], Hash)> {
 pub fn hex(bytes: &Hash) -> Hex {
     let mut text = GENESIS;
     for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        *pair = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
+        *pair = hex_pair(*byte);
     }
     text
-}
-
-/// The two hexadecimal digits of every byte value.
-const PAIRS: [[u8; 2]; 256] = pairs();
-
-#[expect(clippy::indexing_slicing, reason = "evaluated when compiled: out of bounds would not build")]
-const fn pairs() -> [[u8; 2]; 256] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
 }
 
 fn push_decimal(out: &mut Vec<u8>, number: u64) {

@@ -1,7 +1,7 @@
 //! Detection of segments whose first event is not the one in their name. Such a file was put in place of a segment, or
 //! added. The chain must not be continued from it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -111,7 +111,7 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         fs::rename(path, &aside)?;
-        File::open(trust::folder(path))?.sync_all()?;
+        trust::sync_folder(path)?;
         return Ok(aside);
     }
     Err(io::ErrorKind::AlreadyExists.into())

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::message::{Lines, parse_head, values};
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,7 +28,7 @@ pub(super) struct Call<'a> {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
-    pub(super) lines: Vec<(String, String)>,
+    pub(super) lines: Lines,
     pub(super) body: Vec<u8>,
 }
 
@@ -73,30 +75,27 @@ impl<'a> Call<'a> {
         socket.write_all(format!("{head}\r\n{}", self.body.unwrap_or_default()).as_bytes())?;
         let mut bytes = Vec::new();
         socket.read_to_end(&mut bytes)?;
-        Reply::of(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a whole answer"))
+        Reply::parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a whole answer"))
     }
 }
 
 impl Reply {
-    fn of(bytes: &[u8]) -> Option<Self> {
+    fn parse(bytes: &[u8]) -> Option<Self> {
         let end = memchr::memmem::find(bytes, b"\r\n\r\n")?;
         let (head, body) = bytes.split_at_checked(end)?;
-        let head = std::str::from_utf8(head).ok()?;
-        let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-        let pairs = head.lines().skip(1).map(|line| line.split_once(':'));
-        let pairs =
-            pairs.map(|pair| pair.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())));
-        let reply = Self { status, lines: pairs.collect::<Option<_>>()?, body: body.get(4..)?.to_vec() };
-        let whole = match (reply.header("content-length"), reply.header("transfer-encoding")) {
+        let (first, lines) = parse_head(std::str::from_utf8(head).ok()?)?;
+        let status = first.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+        let reply = Self { status, lines, body: body.get(4..)?.to_vec() };
+        let is_whole = match (reply.header("content-length"), reply.header("transfer-encoding")) {
             (Some(length), None) => length.parse() == Ok(reply.body.len()),
             (None, None) => reply.body.is_empty(),
             (_, Some(_)) => false, // nothing here is so long that its length is not known
         };
-        whole.then_some(reply)
+        is_whole.then_some(reply)
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.lines.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        values(&self.lines, name).first().copied()
     }
 
     pub(super) fn json(&self) -> Value {
@@ -104,13 +103,13 @@ impl Reply {
     }
 
     /// Whether any part of the answer contains `text`.
-    pub(super) fn holds(&self, text: &str) -> bool {
+    pub(super) fn contains(&self, text: &str) -> bool {
         self.lines.iter().any(|(_, value)| value.contains(text))
             || memchr::memmem::find(&self.body, text.as_bytes()).is_some()
     }
 
     /// The answer in short: status and body.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let known = http::StatusCode::from_u16(self.status).ok();
         let reason = known.and_then(|status| status.canonical_reason()).unwrap_or_default();
         format!("HTTP/1.1 {} {reason}\n{}", self.status, String::from_utf8_lossy(&self.body))

@@ -1,22 +1,20 @@
 //! Everything that the demo consists of: a folder, a stand-in upstream, and a gateway in front of it.
 
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use tempfile::TempDir;
 
 use super::standin::{DEFAULT_ORG, KnownKey, Standin};
 use crate::audit::Folder;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, CompileInputs};
+use crate::encoding::hex;
+use crate::fs::trust;
 use crate::inbound::{Directory, token};
-use crate::metrics::Metrics;
-use crate::secret::Secret;
 use crate::server::{Server, Setup};
 use crate::state::StateDir;
 
@@ -28,14 +26,18 @@ const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// The address where the gateway listens.
-pub(super) enum Door {
-    /// An address that no other process uses.
-    At { address: SocketAddr, _claim: UdpSocket },
-    /// Any free port.
-    Free,
+pub(super) struct Door {
+    /// The address; with port 0, any free port.
+    pub(super) address: SocketAddr,
+    claim: Option<UdpSocket>,
 }
 
 impl Door {
+    /// Any free port.
+    pub(super) fn any() -> Self {
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), claim: None }
+    }
+
     /// The usual address, if it is free; otherwise any free port.
     pub(super) fn usual() -> Self {
         Self::at(USUAL)
@@ -46,14 +48,12 @@ impl Door {
     /// holds the UDP port of the same number while it runs.
     pub(super) fn at(address: SocketAddr) -> Self {
         let claim = UdpSocket::bind(address).and_then(|claim| TcpListener::bind(address).map(|_| claim));
-        claim.map_or(Self::Free, |claim| Self::At { address, _claim: claim })
+        claim.map_or_else(|_| Self::any(), |claim| Self { address, claim: Some(claim) })
     }
 
-    fn address(&self) -> SocketAddr {
-        match self {
-            Self::At { address, .. } => *address,
-            Self::Free => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        }
+    /// Whether this is any free port.
+    pub(super) fn is_any(&self) -> bool {
+        self.claim.is_none()
     }
 }
 
@@ -61,17 +61,16 @@ impl Door {
 pub(super) struct Keys {
     pub(super) id: String,
     /// The secret that the gateway signs with.
-    pub(super) secret: Secret,
+    pub(super) secret: String,
     /// The secret that the stand-in verifies with. It is the same, unless a test shows that it matters.
-    pub(super) known: Secret,
+    pub(super) known: String,
 }
 
 impl Keys {
     /// Generates a key: an id and a secret of 36 characters, in the form of JumpServer's.
     pub(super) fn random() -> anyhow::Result<Self> {
         let secret = random_uuid()?;
-        let known = Secret::new(secret.clone().into_bytes());
-        Ok(Self { id: random_uuid()?, secret: Secret::new(secret.into_bytes()), known })
+        Ok(Self { id: random_uuid()?, known: secret.clone(), secret })
     }
 }
 
@@ -85,12 +84,15 @@ pub(super) fn random_uuid() -> anyhow::Result<String> {
 pub(super) struct Scene {
     door: Door,
     folder: TempDir,
-    token: Secret,
-    keys: Keys,
-    standin: Standin,
+    /// The token of the demo's consumer. It is valid only for this demo.
+    pub(super) token: String,
+    pub(super) keys: Keys,
+    pub(super) standin: Standin,
     server: Server,
-    address: SocketAddr,
-    audit: PathBuf,
+    /// The address where the gateway listens.
+    pub(super) address: SocketAddr,
+    /// The path of the trail's folder.
+    pub(super) audit: PathBuf,
     state: StateDir,
 }
 
@@ -99,12 +101,15 @@ impl Scene {
     pub(super) fn open(door: Door, keys: Keys) -> anyhow::Result<Self> {
         let folder =
             tempfile::Builder::new().prefix("claviger-demo-").tempdir().context("a temporary folder")?;
-        let known = KnownKey::new(&keys.id, keys.known.expose());
+        let known = KnownKey::new(&keys.id, keys.known.as_bytes());
         let standin = Standin::start(known, folder.path().join("state/audit")).context("the stand-in")?;
-        let token = token::fresh()?;
+        let token = String::from_utf8(token::fresh()?.expose().to_vec())?;
         let path = folder.path().join("claviger.toml");
-        private(&path, render_config(door.address(), standin.address(), &keys.id, &token).as_bytes())?;
-        private(&folder.path().join("jms.secret"), keys.secret.expose())?;
+        let config = render_config(door.address, standin.address, &keys.id, &token);
+        for (name, text) in [("claviger.toml", &config), ("jms.secret", &keys.secret)] {
+            let path = folder.path().join(name);
+            trust::write_new(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
+        }
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let state = StateDir::open(&folder.path().join("state"))?;
@@ -117,42 +122,22 @@ impl Scene {
             stored: None,
             following: false,
         };
-        let (file, compiled, problems) = match config::load(&path, around) {
-            Ok(loaded) => loaded,
-            Err(problems) => bail!("{}", problems.render(false)),
-        };
+        let loaded = config::load(&path, around).map_err(|problems| anyhow!(problems.render(false)));
+        let (file, compiled, problems) = loaded?;
         ensure!(problems.is_empty(), "{}", problems.render(false));
-        let metrics = Arc::new(Metrics::default());
         let audit = file.audit.dir.value.clone();
-        let disk = Box::new(Folder::new(audit.clone()));
-        let (workers, spool, signer) = (file.workers, state.spool(), state.signer(&file.audit.origin)?);
-        let setup = Setup { compiled, workers, spool, disk, signer, clock, metrics };
+        let setup = Setup {
+            compiled,
+            workers: file.workers,
+            spool: state.spool(),
+            disk: Box::new(Folder::new(audit.clone())),
+            signer: state.signer(&file.audit.origin)?,
+            clock,
+            metrics: Arc::default(),
+        };
         let server = Server::start(setup).context("listening")?;
         let address = server.addresses().first().copied().context("no listener")?;
         Ok(Self { door, folder, token, keys, standin, server, address, audit, state })
-    }
-
-    pub(super) fn standin(&self) -> &Standin {
-        &self.standin
-    }
-
-    /// The address where the gateway listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The token of the demo's consumer. It is valid only for this demo.
-    pub(super) fn token(&self) -> String {
-        text(&self.token)
-    }
-
-    /// The secret half of the access key, for the search of places where it must not be.
-    pub(super) fn secret(&self) -> String {
-        text(&self.keys.secret)
-    }
-
-    pub(super) fn key_id(&self) -> &str {
-        &self.keys.id
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -164,17 +149,15 @@ impl Scene {
         self.folder().join("claviger.toml")
     }
 
-    /// The path of the trail's folder.
-    pub(super) fn audit(&self) -> &Path {
-        &self.audit
+    /// What must appear neither at the upstream nor in the trail, each with its name.
+    pub(super) fn secrets(&self) -> [(&str, &'static str); 2] {
+        [(&self.token, "consumer's token"), (&self.keys.secret, "access key's secret")]
     }
 
     /// Stops the gateway, then the stand-in, and removes the folder.
     pub(super) fn close(self) -> anyhow::Result<()> {
         self.server.stop(DRAIN);
-        drop(self.standin);
-        drop(self.state);
-        drop(self.door);
+        drop((self.standin, self.state, self.door));
         let path = self.folder.path().to_owned();
         self.folder.close().with_context(|| format!("{} is not removed", path.display()))?;
         ensure!(!path.exists(), "{} is still there", path.display());
@@ -183,28 +166,12 @@ impl Scene {
 }
 
 /// Renders the configuration with all values filled in.
-fn render_config(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: &Secret) -> String {
-    use std::fmt::Write as _;
-    let mut digest = String::with_capacity(64);
-    for byte in Directory::digest(token.expose()) {
-        // Writing into a string cannot fail.
-        write!(digest, "{byte:02x}").unwrap_or_default();
-    }
+fn render_config(listen: SocketAddr, upstream: SocketAddr, key_id: &str, token: &str) -> String {
+    let digest = hex(&Directory::digest(token.as_bytes()));
     CONFIG
         .replace("@LISTEN@", &listen.to_string())
         .replace("@UPSTREAM@", &format!("http://{upstream}"))
         .replace("@KEY_ID@", key_id)
         .replace("@TOKEN_SHA256@", &digest)
         .replace("@ORG@", DEFAULT_ORG)
-}
-
-/// Writes a file that only its owner can read.
-fn private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(bytes)).with_context(|| path.display().to_string())
-}
-
-/// Converts a token or secret of the demo, which is ASCII, to text.
-fn text(secret: &Secret) -> String {
-    String::from_utf8_lossy(secret.expose()).into_owned()
 }

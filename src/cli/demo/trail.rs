@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::tour::{Made, Tour};
+use super::tour::{MadeCall, Tour};
 use crate::audit::trail::summary::summary;
 use crate::audit::{Report, TrustAnchors, segments, verify};
 
@@ -15,50 +15,51 @@ use crate::audit::{Report, TrustAnchors, segments, verify};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows the audit lines of the tour's calls.
-pub(super) fn shown(tour: &mut Tour<'_>) -> anyhow::Result<()> {
-    let events = complete(tour.scene.audit(), tour.made.len())?;
-    for made in &tour.made {
-        recorded(made, &events)?;
+pub(super) fn show_events(tour: &mut Tour<'_>) -> anyhow::Result<()> {
+    let audit = &tour.scene.audit;
+    let events = wait_for_outcomes(audit, tour.calls.len())?;
+    for call in &tour.calls {
+        check_events(call, &events)?;
     }
-    for (before, received) in tour.scene.standin().seen().iter().enumerate() {
+    for (before, received) in tour.scene.standin.received().iter().enumerate() {
         // The calls are made one after the other: each finds its own intent and those before it.
         ensure!(received.intents == before + 1, "{} left before its intent was recorded", received.target);
     }
-    let text: String = texts(tour.scene.audit())?.concat();
-    for (secret, what) in
-        [(tour.scene.token(), "consumer's token"), (tour.scene.secret(), "access key's secret")]
-    {
-        ensure!(!text.contains(&secret), "the {what} is in the trail");
+    let text = read_all(audit)?;
+    for (secret, what) in tour.scene.secrets() {
+        ensure!(!text.contains(secret), "the {what} is in the trail");
     }
-    tour.page
-        .line("A call that is forwarded has an intent, recorded before anything leaves, and an outcome.");
-    tour.page.line("A call that is refused has an outcome. No secret is in any of them.");
+    tour.page.line(
+        "A call that is forwarded has an intent, recorded before anything leaves, and an outcome.\n\
+         A call that is refused has an outcome. No secret is in any of them.",
+    );
     for event in &events {
         tour.page.quote(&summary(event.to_string().as_bytes()));
     }
-    let first = tour.made.first().and_then(|made| text.lines().find(|line| line.contains(&made.request_id)));
+    let of_first = tour.calls.first().map_or("", |call| &call.request_id);
+    let first = text.lines().find(|line| line.contains(of_first));
     tour.page.line("The first of these lines as it is in the file:");
     tour.page.quote(first.context("the first call is not in the trail")?);
     Ok(())
 }
 
 /// Verifies the trail, and a copy with one byte changed.
-pub(super) fn verified(tour: &mut Tour<'_>) -> anyhow::Result<()> {
-    let dir = tour.scene.audit();
-    let intact = intact(dir)?;
+pub(super) fn show_verification(tour: &mut Tour<'_>) -> anyhow::Result<()> {
+    let dir = &tour.scene.audit;
+    let intact = verify_intact(dir)?;
     tour.page.line(&format!(
-        "The trail is intact: {} events, each with the hash of the one before it.",
-        intact.events
+        "The trail is intact: {} events, each with the hash of the one before it.\n    \
+         claviger audit verify --dir {}",
+        intact.events,
+        dir.display()
     ));
-    tour.page.line(&format!("    claviger audit verify --dir {}", dir.display()));
 
     let copy = tour.scene.folder().join("forged");
     let forged = forge(dir, &copy)?;
-    let found = verify(&copy, &TrustAnchors::default(), |_| {})?;
-    let finding = found.finding.context("a changed byte went unnoticed")?;
+    let report = verify(&copy, &TrustAnchors::default(), |_| {})?;
+    let finding = report.finding.context("a changed byte went unnoticed")?;
     ensure!(finding.seq == forged.seq, "seq {} was changed, and seq {} is named", forged.seq, finding.seq);
-    let again = self::intact(dir)?;
-    ensure!(again.head == intact.head, "the trail itself was changed");
+    ensure!(verify_intact(dir)?.head == intact.head, "the trail itself was changed");
     tour.page.line("In a copy of it one byte is changed: a refusal is made to look like an answer.");
     tour.page.quote(&format!("-{}\n+{}", forged.before, forged.after));
     tour.page.line("Verification says of the copy:");
@@ -93,20 +94,19 @@ fn forge(dir: &Path, copy: &Path) -> anyhow::Result<Forged> {
     Ok(Forged { seq: seq.context("the trail has no refusal")?, before, after })
 }
 
-fn intact(dir: &Path) -> anyhow::Result<Report> {
+fn verify_intact(dir: &Path) -> anyhow::Result<Report> {
     let report = verify(dir, &TrustAnchors::default(), |_| {})?;
     ensure!(report.finding.is_none(), "the trail is not intact: {:?}", report.finding);
     ensure!(report.open == 0, "{} calls have no outcome", report.open);
     Ok(report)
 }
 
-/// The events of the calls, once every call has its outcome.
-fn complete(dir: &Path, calls: usize) -> anyhow::Result<Vec<Value>> {
+/// Returns the events of the calls, once every call has its outcome.
+fn wait_for_outcomes(dir: &Path, calls: usize) -> anyhow::Result<Vec<Value>> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let texts = texts(dir)?;
-        let lines = texts.iter().flat_map(|text| text.lines());
-        let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let text = read_all(dir)?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let events: Vec<Value> =
             events.filter(|event| !matches!(word(event, "event"), "journal" | "head")).collect();
         if events.iter().filter(|event| word(event, "event") == "outcome").count() >= calls {
@@ -117,33 +117,30 @@ fn complete(dir: &Path, calls: usize) -> anyhow::Result<Vec<Value>> {
     }
 }
 
-fn texts(dir: &Path) -> anyhow::Result<Vec<String>> {
+/// Reads all segments, one after the other.
+fn read_all(dir: &Path) -> anyhow::Result<String> {
     segments(dir)?.iter().map(|path| Ok(fs::read_to_string(path)?)).collect()
 }
 
 /// Checks that the trail records what happened to a call.
-fn recorded(made: &Made, events: &[Value]) -> anyhow::Result<()> {
-    let of_call = events.iter().filter(|event| word(event, "request_id") == made.request_id);
+fn check_events(call: &MadeCall, events: &[Value]) -> anyhow::Result<()> {
+    let of_call = events.iter().filter(|event| word(event, "request_id") == call.request_id);
     let kinds: Vec<&str> = of_call.clone().map(|event| word(event, "event")).collect();
-    let wanted: &[&str] = if made.code.is_some() { &["outcome"] } else { &["intent", "outcome"] };
-    ensure!(kinds == wanted, "the trail has {kinds:?} of the call {}", made.request_id);
+    let (expected, decision, ended): (&[&str], _, _) = match call.code {
+        Some(_) => (&["outcome"], "denied", "refused"),
+        None => (&["intent", "outcome"], "allowed", "answered"),
+    };
+    ensure!(kinds == expected, "the trail has {kinds:?} of the call {}", call.request_id);
     for event in of_call {
-        let (decision, ended) =
-            if made.code.is_some() { ("denied", "refused") } else { ("allowed", "answered") };
         ensure!(word(event, "consumer") == "onboarding", "the trail does not know who called");
         ensure!(word(event, "decision") == decision, "the trail has another decision");
         if word(event, "event") == "outcome" {
             let status = event.get("status").and_then(Value::as_u64);
-            ensure!(
-                status == Some(made.status.into()),
-                "the trail has the status {status:?}, not {}",
-                made.status
-            );
+            let is_same = status == Some(call.status.into());
+            ensure!(is_same, "the trail has the status {status:?}, not {}", call.status);
             ensure!(word(event, "ended") == ended, "the trail has it ended as {}", word(event, "ended"));
-            ensure!(
-                word(event, "code") == made.code.as_deref().unwrap_or_default(),
-                "the trail has another code"
-            );
+            let code = call.code.as_deref().unwrap_or_default();
+            ensure!(word(event, "code") == code, "the trail has another code");
         }
     }
     Ok(())

@@ -117,12 +117,12 @@ fn text(calls: u64, changes: BTreeMap<Difference, u64>, unknown: BTreeMap<Differ
         )
     };
     let headings = ["consumer", "upstream", "call", "org", "decision", "by", "calls"];
-    let mut text = table(headings, changes.into_iter().map(row).collect(), &none);
+    let mut text = table(&headings, changes.into_iter().map(row), &none);
     if open > 0 {
         let headings = ["consumer", "upstream", "call", "org", "decision then", "unknown, because", "calls"];
         // Writing into a string cannot fail.
         writeln!(text, "\nof {open} of {calls} calls it cannot be known:").unwrap_or_default();
-        text.push_str(&table(headings, unknown.into_iter().map(row).collect(), ""));
+        text.push_str(&table(&headings, unknown.into_iter().map(row), ""));
     }
     text
 }

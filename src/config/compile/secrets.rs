@@ -43,7 +43,7 @@ pub(super) fn credentials(
             problems.push(Problem::warning(credential.name.span, title));
         }
         if let Some(kept) = around.kept() {
-            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1, None)?.share())));
+            let held = used.and_then(|(place, _)| Some((place, kept.custody.find(name, 1, None)?.clone())));
             found.extend(held);
             continue;
         }
@@ -55,7 +55,7 @@ pub(super) fn credentials(
         });
         let (id, secret) = (credential.id.as_ref(), &credential.secret);
         let Some(read) = read(secret, problems, (around, keeper)) else { continue };
-        let (kind, key_id) = (credential.kind.as_str(), id.map_or("", |id| id.value.as_str()));
+        let (kind, key_id) = (credential.kind, id.map_or("", |id| id.value.as_str()));
         let material = match custody::Material::parse(kind, key_id, &read, uuid) {
             Ok(material) => material,
             Err(why) => {
@@ -78,8 +78,7 @@ pub(super) fn credentials(
 /// Whether the id is at fault, and the remedy.
 const fn remedy(why: custody::MaterialError) -> (bool, &'static str) {
     match why {
-        custody::MaterialError::Kind
-        | custody::MaterialError::KeyId
+        custody::MaterialError::KeyId
         | custody::MaterialError::IdOfValue
         | custody::MaterialError::KeyIdBytes => (true, "JumpServer shows it beside the secret"),
         custody::MaterialError::ClientId => {
@@ -131,7 +130,7 @@ pub(super) fn read(
 /// [`FileTrustError`], if the file cannot be read or trusted, or is too long.
 pub fn read_secret_file(path: &Path, keeper: TrustedOwner) -> Result<Secret, FileTrustError> {
     let file = keeper.open(path)?;
-    read_whole(file).map_err(|error| FileTrustError::Unreadable(path.to_owned(), error))
+    read_whole(file).map_err(|error| FileTrustError::unreadable(path, error))
 }
 
 fn read_whole(file: Opened) -> io::Result<Secret> {

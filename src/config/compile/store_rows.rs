@@ -16,7 +16,7 @@ use crate::name::Name;
 use crate::origin::Origin;
 use crate::secret::Secret;
 use crate::signature::{Algorithm, VerifyingKey};
-use crate::storage::{CredentialRow, FreezeTarget, Rows, Seconds};
+use crate::storage::{AccessKeyRow, FreezeTarget, Rows, Seconds, TokenRow};
 use crate::upstream::Upstream;
 
 /// Adds the store's consumers and tokens. `declared` says whether the file declares a token. Such a token belongs to
@@ -45,19 +45,19 @@ pub(super) fn consumers<'a>(
         }
     }
     let mut ended = HashMap::new();
-    for row in &rows.tokens {
+    for TokenRow { issued: row, digest } in &rows.tokens {
         let place = places.get(row.consumer.as_str());
         let dead = match row.revoked {
             Some(_) => Some(Ended::Revoked),
             None => place.is_some_and(|place| disabled.contains(place)).then_some(Ended::Disabled),
         };
-        if declared(&row.digest) {
-            ended.extend(dead.map(|dead| (row.digest, dead)));
+        if declared(digest) {
+            ended.extend(dead.map(|dead| (*digest, dead)));
         } else if let Some((_, tokens)) = place.and_then(|place| entries.get_mut(*place)) {
             let (id, expires) = (Uuid::try_parse(&row.id).ok(), row.expires.map(time));
             // Most consumers have one token; more capacity would take most of the memory of a start.
             tokens.reserve_exact(1);
-            tokens.push(TokenRecord { digest: row.digest, id, expires, dead });
+            tokens.push(TokenRecord { digest: *digest, id, expires, dead });
         }
     }
     if ended.is_empty() {
@@ -76,7 +76,7 @@ pub(super) fn access_keys(
     places: &HashMap<&str, usize>,
 ) -> Vec<(usize, AccessKey)> {
     let rows = &stored.rows.access_keys;
-    let compiled = rows.iter().filter_map(|row| {
+    let compiled = rows.iter().filter_map(|AccessKeyRow { issued: row, algorithms, strict, .. }| {
         let (place, id) = (*places.get(row.consumer.as_str())?, Uuid::try_parse(&row.id).ok()?);
         let disabled = stored.consumer(&row.consumer).is_some_and(|consumer| consumer.disabled);
         let dead = match row.revoked {
@@ -86,8 +86,8 @@ pub(super) fn access_keys(
         let copied = |secret: &Secret| Arc::new(VerifyingKey::new(Secret::new(secret.expose().to_vec())));
         let opened = stored.keys.get(&row.id).map(copied);
         let key = opened.or_else(|| former?.directory.verifying(&id))?;
-        let algorithms = row.algorithms.split(' ').filter_map(Algorithm::parse).collect();
-        let strict = row.strict.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        let algorithms = algorithms.split(' ').filter_map(Algorithm::parse).collect();
+        let strict = strict.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         Some((place, AccessKey { id, key, algorithms, strict, expires: row.expires.map(time), dead }))
     });
     compiled.collect()
@@ -112,12 +112,12 @@ pub(super) fn credentials(
             .upstreams
             .find(upstream.name.as_str())
             .is_some_and(|declared| declared.profile.value == Profile::JumpServer);
-        let found = available(stored, name, upstream).and_then(|row| {
+        let found = available(stored, name, upstream).and_then(|kind| {
             let Some(opened) = stored.opened.get(name.as_str()) else {
                 return reuse(stored, former, name, &origins)
                     .ok_or("the credential has no version that can be used");
             };
-            Material::parse(&row.kind, &opened.id, &opened.secret, uuid)
+            Material::parse(kind, &opened.id, &opened.secret, uuid)
                 .map(|material| {
                     Credential::new(*name, opened.version, origins.clone(), material)
                         .with_start(Some(time(opened.created)))
@@ -134,23 +134,20 @@ pub(super) fn credentials(
     }
 }
 
-/// The row of a stored credential that this upstream may use, or the reason why there is none.
-fn available<'s>(
-    stored: &'s UnsealedStore,
-    name: &str,
-    upstream: &Upstream,
-) -> Result<&'s CredentialRow, &'static str> {
+/// The kind of a stored credential, if this upstream may use it, or the reason why not.
+fn available(stored: &UnsealedStore, name: &str, upstream: &Upstream) -> Result<Kind, &'static str> {
     let row = stored.credential(name).ok_or("there is no such credential")?;
     if row.upstream != upstream.name.as_str() {
         return Err("the credential is for another upstream");
     }
-    if Kind::parse(&row.kind) != Some(upstream.scheme.kind()) {
+    let kind = upstream.scheme.kind();
+    if row.kind != kind.as_str() {
         return Err("the credential is of a kind that the upstream's scheme cannot put on");
     }
     if row.disabled {
         return Err("the credential is disabled");
     }
-    Ok(row)
+    Ok(kind)
 }
 
 /// The material in force of a version that cannot be unsealed now. The master key may be unavailable, which is no
@@ -163,7 +160,7 @@ fn reuse(
 ) -> Option<Credential> {
     let (version, created) = stored.active(name)?;
     let held = former?.custody.find(name, version, Some(time(created)))?;
-    (held.origins == origins).then(|| held.share())
+    (held.origins == origins).then(|| held.clone())
 }
 
 /// The frozen consumers, upstreams and credentials, by their indices.

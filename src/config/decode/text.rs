@@ -10,6 +10,7 @@ use super::reader::Reader;
 use super::shape::Shape;
 use crate::config::problem::{Problem, redact};
 use crate::config::span::{Span, Spanned};
+use crate::encoding::parse_hex;
 use crate::name::Name;
 
 /// The regular expression of a name.
@@ -192,14 +193,6 @@ pub(in crate::config) fn digest() -> Reader<Spanned<[u8; 32]>> {
             )
         })
     })
-}
-
-/// Parses 64 hexadecimal digits.
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.bytes().map(|digit| char::from(digit).to_digit(16)).collect::<Option<Vec<u32>>>()?;
-    let bytes = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit));
-    let bytes: Vec<u8> = bytes.filter_map(|byte| u8::try_from(byte).ok()).collect();
-    bytes.try_into().ok().filter(|_| digits.len() == 64)
 }
 
 /// Reads any string; `pattern` describes those that a further check accepts.

@@ -99,6 +99,14 @@ pub struct Problems {
     pub(super) hidden: Vec<Span>,
 }
 
+impl std::fmt::Display for Problems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.summary())
+    }
+}
+
+impl std::error::Error for Problems {}
+
 impl Problems {
     /// An empty list of problems of the file at `path`, whose text is `text`.
     #[must_use]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{LoginError, Verdict};
 use super::response::parse_refusal;
 use crate::custody::Mark;
-use crate::fs::trust::{self, FileTrustError, TrustedOwner};
+use crate::fs::trust::{self, TrustedOwner};
 use crate::name::Name;
 
 /// The rejected logins of all credentials, kept across reloads and restarts. Without a file, none are kept.
@@ -79,12 +79,8 @@ impl RefusedLogins {
         let mut notes = self.notes();
         notes.path = Some(path.to_owned());
         let mut text = Vec::new();
-        match keeper.open(path) {
-            Err(FileTrustError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            opened => opened?.read_to_end(&mut text)?,
-        };
+        let Some(mut file) = keeper.open_if_present(path)? else { return Ok(()) };
+        file.read_to_end(&mut text)?;
         let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: {error}"));
         notes.all = serde_json::from_slice(&text).map_err(damaged)?;
         Ok(())

@@ -90,10 +90,10 @@ fn what_rests_on_a_store_that_is_away_is_refused_past_the_bound() {
         assert_eq!(slow::ended(slowly), (503, "store_unavailable".to_owned()));
         assert_eq!(upstream.seen().len(), calls, "nothing left");
         assert_eq!(get(process.address, "/api/v1/", &fixed).status, 200);
-        process.wait_said("calls that rest on it are refused");
+        process.wait_said("calls that depend on it are refused");
         let answer = process.wait_readiness(503);
         let said = String::from_utf8_lossy(&answer.body).into_owned();
-        assert!(said.contains("calls that rest on it are refused"), "{said}");
+        assert!(said.contains("calls that depend on it are refused"), "{said}");
         fs::rename(&away, site.store()).unwrap();
         for token in stored.iter().chain([&fixed]) {
             soon(&process, token, 200);
@@ -124,7 +124,7 @@ fn a_key_that_is_away_does_not_count() {
     site.done(&["master-key", "rotate"]);
     site.write(&config());
     let said = process.wait_readiness(503);
-    assert!(String::from_utf8_lossy(&said.body).contains("not all that it holds"), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.body).contains("some of its records cannot be opened"), "{said:?}");
     lapse(3 * SOON, "`store_max_staleness` is over by then");
     soon(&process, &token, 200);
     site.done(&["consumer", "disable", "tool"]);

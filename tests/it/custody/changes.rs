@@ -308,7 +308,7 @@ fn a_use_is_told_whatever_changed_meanwhile() {
     let revoke = "UPDATE tokens SET revoked = 1; UPDATE store SET changes = changes + 1; BEGIN IMMEDIATE";
     runtime.block_on(sqlx::raw_sql(revoke).execute(&mut hanging)).unwrap();
     soon(&process, &token, 401);
-    process.wait_said("what was changed in the store is in force");
+    process.wait_said("the changes of the store are in force");
     lapse(SOON / 2, "it would tell of the use, were the store free");
     runtime.block_on(hanging.close()).unwrap();
     assert_eq!(process.end().0, Some(0));

@@ -194,7 +194,7 @@ fn a_key_may_come_from_a_variable() {
     soon(&process, &token, 503);
     site.done(&["unfreeze"]);
     soon(&process, &token, 200);
-    assert!(process.said().contains("what was opened before stays in use"));
+    assert!(process.said().contains("their last known content stays in force"));
     process.wait_readiness(503);
     // One that was removed is not put back by its name, whatever the new one is.
     lapse(super::SOON, "it has looked at the store again");

@@ -47,20 +47,21 @@ fn nothing_starts_and_nothing_is_changed_without_the_store_that_was_there() {
         &["master-key", "rotate"],
     ] {
         let said = site.refused(verb);
-        assert!(said.contains("store.db is not there, and was"), "{verb:?}: {said}");
-        assert!(said.contains("back-up") && said.contains(site.mark().to_str().unwrap()), "{verb:?}: {said}");
+        assert!(said.contains("store.db is missing: restore it"), "{verb:?}: {said}");
+        assert!(said.contains("backup") && said.contains(site.mark().to_str().unwrap()), "{verb:?}: {said}");
     }
     let checked = site.run(&["check"]);
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");
     assert!(
-        String::from_utf8_lossy(&checked.stderr).contains("store.db is not there, and was"),
+        String::from_utf8_lossy(&checked.stderr).contains("store.db is missing: restore it"),
         "{checked:?}"
     );
     let add = ["credential", "add", "jms", "--upstream", "jms", "--kind", "access-key", "--id", KEY_ID];
-    assert!(refused(&site.run_with(&add, SECRET)).contains("is not there, and was"));
+    assert!(refused(&site.run_with(&add, SECRET)).contains("is missing: restore it"));
     fs::remove_file(site.config()).unwrap();
     assert!(
-        site.refused(&["init", "--dir", site.folder.path().to_str().unwrap()]).contains("was: restore it")
+        site.refused(&["init", "--dir", site.folder.path().to_str().unwrap()])
+            .contains("missing: restore it")
     );
     site.write(CONFIG);
     assert!(!site.store().exists(), "nothing made another");
@@ -105,7 +106,7 @@ fn a_store_without_its_mark_gets_one_from_who_uses_it() {
     assert!(site.mark().exists());
     assert_eq!(process.end().0, Some(0));
     site.lose_the_store();
-    assert!(site.refused(&["serve"]).contains("is not there, and was"));
+    assert!(site.refused(&["serve"]).contains("is missing: restore it"));
 }
 
 /// The marker of an earlier version counts, and the next start or change gives it its name of today.
@@ -124,7 +125,7 @@ fn a_marker_of_an_earlier_version_counts_and_is_renamed() {
     assert!(site.mark().exists() && !former.exists());
     fs::rename(site.mark(), &former).unwrap();
     site.lose_the_store();
-    assert!(site.refused(&["serve"]).contains("is not there, and was"));
+    assert!(site.refused(&["serve"]).contains("is missing: restore it"));
     assert!(former.exists() && !site.store().exists());
 }
 
@@ -140,7 +141,7 @@ fn a_store_that_is_made_while_it_runs_is_marked() {
     site.lose_the_store();
     process.wait_readiness(503);
     process.kill();
-    assert!(site.refused(&["serve"]).contains("is not there, and was"));
+    assert!(site.refused(&["serve"]).contains("is missing: restore it"));
     let fresh = begun(&upstream);
     assert!(fresh.mark().exists(), "init makes it as well");
 }

@@ -340,7 +340,7 @@ fn they_are_used_kept_over_reloads_rotated_and_found_nowhere() {
     process.signal(Signal::HUP);
     process.wait_said("configuration reloaded");
     site.done(&["token", "issue", "--consumer", "tool"]);
-    process.wait_said("what was changed in the store is in force");
+    process.wait_said("the changes of the store are in force");
     assert_eq!([known(&process, "ops"), known(&process, "account"), known(&process, "system")], [0, 2, 3]);
     assert_eq!((asked(&upstream, "/api/login"), asked(&upstream, "/token")), (1, 1), "over reloads");
     done(

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use claviger::inbound::Directory;
-use claviger::storage::{Change, ConsumerRow, Sqlite, Storage as _, TokenRow};
+use claviger::storage::{Change, ConsumerRow, Issuance, Sqlite, Storage as _, TokenRow};
 
 use super::{add, begun, code, verified};
 use crate::support::process::{Process, Site, get};
@@ -31,16 +31,17 @@ fn fill(site: &Site) {
             let name = consumer.clone();
             changes.push(Change::PutConsumer(ConsumerRow { name, created: 1, disabled: false, note: None }));
         }
-        changes.push(Change::PutToken(TokenRow {
+        let issued = Issuance {
             id: format!("{TOKEN_IDS}{number:012}"),
             consumer,
-            digest: Directory::digest(token(number).as_bytes()),
             created: 1,
             expires: None,
             revoked: None,
             last_used: None,
             note: None,
-        }));
+        };
+        let digest = Directory::digest(token(number).as_bytes());
+        changes.push(Change::PutToken(TokenRow { issued, digest }));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -57,7 +57,7 @@ fn a_secret_comes_by_standard_input_or_file_and_is_checked() {
         (with("login", &id, "jms", SECRET), "access-key"),
         (
             site.run_with(&["credential", "add", "no/name", "--upstream", "jms", "--kind", "access-key"], ""),
-            "is no name",
+            "is not a name",
         ),
     ] {
         let said = refused(&output);
@@ -159,7 +159,7 @@ fn a_version_may_be_staged_first() {
     assert_eq!(add(&site, "jms", SECRET)["version"], 3);
     let said =
         refused(&site.run_with(&["credential", "rotate", "jms", "--id", KEY_ID, "--overlap", "1y"], "x"));
-    assert!(said.contains("no span"), "{said}");
+    assert!(said.contains("not a duration"), "{said}");
     assert!(site.refused(&["credential", "show", "none"]).contains("no credential `none`"));
 }
 

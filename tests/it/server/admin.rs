@@ -114,7 +114,7 @@ fn beyond_this_machine_it_speaks_plain_http_only_where_that_is_said() {
     assert_eq!(site.run(&["check"]).status.code(), Some(0));
     let process = site.start();
     assert!(
-        process.said().contains("the admin listener speaks plain HTTP beyond this machine"),
+        process.said().contains("the admin listener is reachable from other machines without TLS"),
         "{}",
         process.said()
     );
@@ -159,7 +159,7 @@ fn with_tls_it_is_for_whoever_may_know_and_ready_knows_it() {
         site.write(&everywhere(&site, &encrypted(&other, client_ca)));
         let asked = site.run(&["ready"]);
         let told = String::from_utf8_lossy(&asked.stderr).into_owned();
-        assert!(!asked.status.success() && told.contains("must show the certificate"), "{told}");
+        assert!(!asked.status.success() && told.contains("must present the certificate"), "{told}");
         assert_eq!(process.end().0, Some(0));
     }
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{Answer, Received};
+use super::exchange::{Answer, Received};
 
 /// The organisation of a call that names no other, as in JumpServer.
 pub(in crate::cli::demo) const DEFAULT_ORG: &str = "00000000-0000-0000-0000-000000000002";

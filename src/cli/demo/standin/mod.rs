@@ -1,9 +1,11 @@
 //! The stand-in for JumpServer: raw sockets, a few accounts, and its own check of signatures.
 
 mod accounts;
+mod exchange;
 mod signature;
 
 pub(super) use accounts::{DEFAULT_ORG, OTHER_ORG};
+pub(super) use exchange::Received;
 pub(super) use signature::KnownKey;
 
 use std::fmt::Write as _;
@@ -17,69 +19,32 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::message::parse_head;
 use accounts::Accounts;
+use exchange::Answer;
 
 /// How long an idle connection is kept: as long as JumpServer keeps it.
 const IDLE: Duration = Duration::from_secs(2);
-/// The greatest lengths of a head and of a body, in bytes.
-const MOST_HEAD: usize = 64 << 10;
-const MOST_BODY: usize = 1 << 20;
+/// The maximum lengths of a head and of a body, in bytes.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_BODY: usize = 1 << 20;
 
 /// The running stand-in. Dropping it stops it.
 pub(super) struct Standin {
-    address: SocketAddr,
-    desk: Arc<Desk>,
+    /// The address where it listens.
+    pub(super) address: SocketAddr,
+    shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
 }
 
 /// The state that all connections share.
-struct Desk {
+struct Shared {
     key: KnownKey,
     accounts: Mutex<Accounts>,
-    seen: Mutex<Vec<Received>>,
+    received: Mutex<Vec<Received>>,
     /// The folder of the gateway's trail; the stand-in reads it when a request arrives.
     trail: PathBuf,
     ending: AtomicBool,
-}
-
-/// One request as it arrived, and its answer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Received {
-    pub(super) method: String,
-    pub(super) target: String,
-    /// The header lines as received.
-    pub(super) lines: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
-    /// The bytes of the head.
-    pub(super) head: Vec<u8>,
-    /// The reason why the request is not correctly signed.
-    pub(super) unsigned: Option<String>,
-    /// The number of intents on the trail when the request arrived.
-    pub(super) intents: usize,
-    /// The body of the answer.
-    pub(super) answer: String,
-}
-
-impl Received {
-    /// The values of a header, in order.
-    pub(super) fn all(&self, name: &str) -> Vec<&str> {
-        let same = self.lines.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
-        same.map(|(_, value)| value.as_str()).collect()
-    }
-}
-
-/// The answer of the stand-in to a request.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    status: StatusCode,
-    location: Option<String>,
-    body: String,
-}
-
-impl Answer {
-    fn json(status: StatusCode, body: &serde_json::Value) -> Self {
-        Self { status, location: None, body: body.to_string() }
-    }
 }
 
 impl Standin {
@@ -87,27 +52,23 @@ impl Standin {
     pub(super) fn start(key: KnownKey, trail: PathBuf) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let (accounts, seen) = (Mutex::new(Accounts::new()), Mutex::default());
-        let desk = Arc::new(Desk { key, accounts, seen, trail, ending: AtomicBool::new(false) });
-        let shared = Arc::clone(&desk);
+        let (accounts, received) = (Mutex::new(Accounts::new()), Mutex::default());
+        let shared = Arc::new(Shared { key, accounts, received, trail, ending: AtomicBool::new(false) });
+        let of_thread = Arc::clone(&shared);
         let accepting =
-            thread::Builder::new().name("stand-in".into()).spawn(move || accept(&listener, &shared))?;
-        Ok(Self { address, desk, accepting: Some(accepting) })
-    }
-
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+            thread::Builder::new().name("stand-in".into()).spawn(move || accept(&listener, &of_thread))?;
+        Ok(Self { address, shared, accepting: Some(accepting) })
     }
 
     /// All requests received so far.
-    pub(super) fn seen(&self) -> Vec<Received> {
-        lock(&self.desk.seen).clone()
+    pub(super) fn received(&self) -> Vec<Received> {
+        lock(&self.shared.received).clone()
     }
 }
 
 impl Drop for Standin {
     fn drop(&mut self) {
-        self.desk.ending.store(true, Ordering::Release);
+        self.shared.ending.store(true, Ordering::Release);
         // This wakes the accepting thread; connections end by themselves when they are idle.
         if TcpStream::connect(self.address).is_ok()
             && let Some(accepting) = self.accepting.take()
@@ -122,29 +83,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn accept(listener: &TcpListener, desk: &Arc<Desk>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for socket in listener.incoming() {
-        if desk.ending.load(Ordering::Acquire) {
+        if shared.ending.load(Ordering::Acquire) {
             return;
         }
         let Ok(socket) = socket else { continue };
-        let desk = Arc::clone(desk);
+        let shared = Arc::clone(shared);
         // If a connection ends early, the gateway reports it.
-        thread::spawn(move || serve_connection(&socket, &desk).unwrap_or_default());
+        thread::spawn(move || serve_connection(&socket, &shared).unwrap_or_default());
     }
 }
 
-fn serve_connection(mut socket: &TcpStream, desk: &Desk) -> io::Result<()> {
+fn serve_connection(mut socket: &TcpStream, shared: &Shared) -> io::Result<()> {
     socket.set_read_timeout(Some(IDLE))?;
     socket.set_nodelay(true)?;
     let mut reader = BufReader::new(socket);
     while let Some(mut received) = read(&mut reader)? {
-        received.intents = intents(&desk.trail);
-        received.unsigned = desk.key.check(&received).err();
-        let answer = lock(&desk.accounts).answer(&received);
+        received.intents = intents(&shared.trail);
+        received.unsigned = shared.key.check(&received).err();
+        let answer = lock(&shared.accounts).answer(&received);
         received.answer.clone_from(&answer.body);
         let bytes = encode_response(&received, &answer);
-        lock(&desk.seen).push(received);
+        lock(&shared.received).push(received);
         socket.write_all(&bytes)?;
     }
     Ok(())
@@ -154,26 +115,20 @@ fn serve_connection(mut socket: &TcpStream, desk: &Desk) -> io::Result<()> {
 fn read(reader: &mut impl BufRead) -> io::Result<Option<Received>> {
     let mut received = Received::default();
     while !received.head.ends_with(b"\r\n\r\n") {
-        let room = u64::try_from(MOST_HEAD - received.head.len()).unwrap_or(0);
+        let room = u64::try_from(MAX_HEAD - received.head.len()).unwrap_or(0);
         if Read::by_ref(reader).take(room).read_until(b'\n', &mut received.head)? == 0 {
             return Ok(None);
         }
     }
     let head = String::from_utf8_lossy(&received.head).into_owned();
-    let mut lines = head.lines();
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target), Some("HTTP/1.1"), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Ok(None);
-    };
-    (received.method, received.target) = (method.to_owned(), target.to_owned());
-    let pairs = lines.filter_map(|line| line.split_once(':'));
-    received.lines = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+    let Some((first, lines)) = parse_head(&head) else { return Ok(None) };
+    let words: Vec<&str> = first.split(' ').collect();
+    let [method, target, "HTTP/1.1"] = words.as_slice() else { return Ok(None) };
+    (received.method, received.target, received.lines) = ((*method).into(), (*target).into(), lines);
     let length =
         match (received.all("transfer-encoding").as_slice(), received.all("content-length").as_slice()) {
             ([], []) => Some(0),
-            ([], [length]) => length.parse().ok().filter(|length| *length <= MOST_BODY),
+            ([], [length]) => length.parse().ok().filter(|length| *length <= MAX_BODY),
             _ => None,
         };
     let Some(length) = length else { return Ok(None) };

@@ -4,7 +4,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Received;
+use super::exchange::Received;
 
 /// The access key that the stand-in knows.
 pub(in crate::cli::demo) struct KnownKey {

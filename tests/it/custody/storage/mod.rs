@@ -7,8 +7,8 @@ mod renewed;
 use std::path::PathBuf;
 
 use claviger::storage::{
-    AccessKeyRow, Change, ConsumerRow, CredentialRow, FreezeTarget, PendingAuditEvent, Revision, Rows,
-    Seconds, Sqlite, Stage, Storage, StoreError, TokenRow, VersionRow,
+    AccessKeyRow, Change, ConsumerRow, CredentialRow, FreezeTarget, Issuance, PendingAuditEvent, Revision,
+    Rows, Seconds, Sqlite, Stage, Storage, StoreError, TokenRow, VersionRow,
 };
 
 use renewed::{
@@ -54,31 +54,36 @@ fn consumer(name: &str) -> ConsumerRow {
 fn token(id: &str, consumer: &str) -> TokenRow {
     let mut digest = [0; 32];
     digest[..id.len()].copy_from_slice(id.as_bytes());
-    TokenRow {
+    let issued = Issuance {
         id: id.into(),
         consumer: consumer.into(),
-        digest,
         created: 1,
         expires: Some(Seconds::MAX),
         revoked: None,
         last_used: None,
         note: Some("it's a note; -- é \u{1f511}".into()),
-    }
+    };
+    TokenRow { issued, digest }
 }
 
 fn access_key(id: &str, consumer: &str) -> AccessKeyRow {
-    AccessKeyRow {
+    let issued = Issuance {
         id: id.into(),
         consumer: consumer.into(),
-        sealed: (0..=255).rev().collect(),
-        algorithms: "hmac-sha256 hmac-sha1".into(),
-        strict: Some(300),
         created: 2,
         expires: Some(8),
         revoked: None,
         last_used: None,
         note: Some("its script's".into()),
-    }
+    };
+    let (sealed, algorithms) = ((0..=255).rev().collect(), "hmac-sha256 hmac-sha1".into());
+    AccessKeyRow { issued, sealed, algorithms, strict: Some(300) }
+}
+
+/// The access key that is not strict and does not expire.
+fn endless_key() -> AccessKeyRow {
+    let key = access_key("k1", "of-the-file");
+    AccessKeyRow { strict: None, issued: Issuance { expires: None, ..key.issued }, ..key }
 }
 
 fn credential(name: &str) -> CredentialRow {
@@ -116,7 +121,7 @@ fn some() -> Vec<Change> {
         Change::PutToken(token("t2", "zoe")),
         Change::PutToken(token("t1", "of-the-file")),
         Change::PutAccessKey(access_key("k2", "zoe")),
-        Change::PutAccessKey(AccessKeyRow { strict: None, expires: None, ..access_key("k1", "of-the-file") }),
+        Change::PutAccessKey(endless_key()),
         Change::PutCredential(credential("jms")),
         Change::PutVersion(VersionRow { stage: Stage::Staged, until: None, ..version("jms", 10) }),
         Change::PutVersion(version("jms", 9)),
@@ -135,10 +140,7 @@ fn some_rows() -> Rows {
             consumer("zoe"),
         ],
         tokens: vec![token("t1", "of-the-file"), token("t2", "zoe")],
-        access_keys: vec![
-            AccessKeyRow { strict: None, expires: None, ..access_key("k1", "of-the-file") },
-            access_key("k2", "zoe"),
-        ],
+        access_keys: vec![endless_key(), access_key("k2", "zoe")],
         credentials: vec![credential("jms")],
         versions: vec![
             version("jms", 9),
@@ -182,8 +184,9 @@ async fn what_is_read_is_what_was_written(place: &impl Place) {
         for at in [0, Seconds::MAX, Seconds::MIN, 1 << 53, (1 << 53) + 1] {
             let id = number.to_string();
             let consumer = ConsumerRow { note: Some(text.into()), created: at, ..consumer(text) };
-            let token = TokenRow { note: Some(text.into()), expires: Some(at), ..token(&id, text) };
-            let key = AccessKeyRow { note: Some(text.into()), strict: Some(at), ..access_key(&id, text) };
+            let (mut token, mut key) = (token(&id, text), access_key(&id, text));
+            (token.issued.note, token.issued.expires) = (Some(text.into()), Some(at));
+            (key.issued.note, key.strict) = (Some(text.into()), Some(at));
             let credential = CredentialRow { upstream: text.into(), created: at, ..credential(text) };
             let version = VersionRow { until: Some(at), sealed: text.into(), ..version(text, u32::MAX) };
             let changes = [
@@ -212,8 +215,9 @@ async fn a_row_of_the_same_key_is_replaced(place: &impl Place) {
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
     let consumer = ConsumerRow { disabled: true, ..consumer("zoe") };
-    let token = TokenRow { revoked: Some(5), consumer: "ada".into(), ..token("t2", "zoe") };
-    let key = AccessKeyRow { revoked: Some(5), sealed: vec![7], strict: None, ..access_key("k2", "zoe") };
+    let (mut token, mut key) = (token("t2", "zoe"), access_key("k2", "zoe"));
+    (token.issued.revoked, token.issued.consumer) = (Some(5), "ada".into());
+    (key.issued.revoked, key.sealed, key.strict) = (Some(5), vec![7], None);
     let credential = CredentialRow { disabled: true, upstream: "other".into(), ..credential("jms") };
     let version = VersionRow { stage: Stage::Retired, sealed: vec![1], ..version("jms", 9) };
     let changes = [
@@ -281,7 +285,8 @@ async fn a_list_is_made_whole_or_not_at_all(place: &impl Place) {
     store.write(&some(), None).await.unwrap();
     let before = store.stamp().await.unwrap();
     // A version of a credential that is not there cannot be kept, nor one token for two ids.
-    let twin = TokenRow { id: "t3".into(), ..token("t1", "ada") };
+    let mut twin = token("t1", "ada");
+    twin.issued.id = "t3".into();
     for bad in [
         Change::PutVersion(version("nowhere", 1)),
         Change::PutToken(twin),
@@ -344,11 +349,11 @@ async fn the_latest_use_stays(place: &impl Place) {
     for (at, latest) in [(100, 100), (50, 100), (101, 101)] {
         let changes = [used(at), Change::MarkUsed("k2".into(), at), Change::MarkUsed("gone".into(), at)];
         store.write(&changes, None).await.unwrap();
-        assert_eq!(rows(&store).await.tokens[0].last_used, Some(latest));
-        assert_eq!(rows(&store).await.access_keys[1].last_used, Some(latest));
+        assert_eq!(rows(&store).await.tokens[0].issued.last_used, Some(latest));
+        assert_eq!(rows(&store).await.access_keys[1].issued.last_used, Some(latest));
     }
     let unused = rows(&store).await;
-    assert_eq!((unused.tokens[1].last_used, unused.access_keys[0].last_used), (None, None));
+    assert_eq!((unused.tokens[1].issued.last_used, unused.access_keys[0].issued.last_used), (None, None));
 }
 
 /// Writers beside each other wait for each other; none is refused, and nothing is lost.

@@ -1,16 +1,16 @@
 //! What every store does for whoever follows it: what was read once is brought up to date.
 
-use claviger::storage::{
-    AccessKeyRow, Change, ConsumerRow, FreezeTarget, Revision, Rows, Storage as _, TokenRow,
-};
+use claviger::storage::{Change, ConsumerRow, FreezeTarget, Revision, Rows, Storage as _};
 
 use super::{Place, access_key, consumer, note, some, some_rows, token};
 
 /// As of one moment it is what reading all of it gives, however much was changed since and by whom.
 pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) {
     let (one, other) = (place.open().await, place.open().await);
-    let moved = TokenRow { consumer: "ada".into(), ..token("t2", "zoe") };
-    let revoked = AccessKeyRow { revoked: Some(8), ..access_key("k1", "of-the-file") };
+    let (mut moved, mut ended) = (token("t2", "zoe"), token("t1", "of-the-file"));
+    let mut revoked = access_key("k1", "of-the-file");
+    (moved.issued.consumer, ended.issued.revoked) = ("ada".into(), Some(9));
+    revoked.issued.revoked = Some(8);
     let bulk = (0..300).flat_map(|number| {
         let name = format!("many-{number}");
         [Change::PutToken(token(&number.to_string(), &name)), Change::PutConsumer(consumer(&name))]
@@ -19,7 +19,7 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
         Vec::new(),
         some(),
         vec![Change::PutConsumer(ConsumerRow { disabled: true, ..consumer("zoe") })],
-        vec![Change::PutToken(TokenRow { revoked: Some(9), ..token("t1", "of-the-file") })],
+        vec![Change::PutToken(ended)],
         vec![Change::PutToken(moved)],
         vec![Change::PutAccessKey(revoked)],
         vec![Change::Freeze(FreezeTarget::Consumer("ada".into())), Change::AuditEventPublished("1".into())],
