@@ -1,5 +1,5 @@
 # What a contributor runs. CI runs `.ci/run`, which calls these.
-.PHONY: check test docs demo bench fuzz soak supply-chain
+.PHONY: check test docs demo bench instructions fuzz soak supply-chain
 
 check:
 	cargo fmt --check
@@ -17,6 +17,11 @@ demo:
 
 bench:
 	cargo bench
+
+# What a call costs in instructions, against tests/instructions/counts.json; needs valgrind
+instructions:
+	cargo build --release
+	tests/instructions/run
 
 # FUZZ_SECONDS for each target, 1200 by default: tests/fuzz/README.md
 fuzz:
