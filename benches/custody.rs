@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use claviger::custody::{Binding, MasterKey, seal, unseal};
 use claviger::gateway::freezes::Freezes;
+use claviger::ids::{ConsumerId, CredentialId, UpstreamId};
 use claviger::inbound::{Consumer, Directory, Ended, TokenRecord, identify};
 use claviger::name::Name;
 use claviger::policy::{Action, BodyMembers, Grant, PathPattern, Policy, Role, Rule};
@@ -46,7 +47,8 @@ fn crowd() -> (Directory, Policy) {
     });
     let grant = |consumer: usize| {
         let roles = vec![Arc::clone(&role)];
-        (consumer, Grant { upstream: 0, roles, orgs: Vec::new(), credential: 0, expires: None })
+        let (upstream, credential) = (UpstreamId::new(0), CredentialId::new(0));
+        (ConsumerId::new(consumer), Grant { upstream, roles, orgs: Vec::new(), credential, expires: None })
     };
     let policy = Policy::new((0..CONSUMERS).map(grant).collect());
     (directory, policy)
@@ -66,7 +68,7 @@ fn decide(c: &mut Criterion) {
             let line = HeaderValue::try_from(format!("Bearer {}", token(next))).unwrap();
             headers.insert("authorization", line);
             let action = Action {
-                upstream: 0,
+                upstream: UpstreamId::new(0),
                 method: Method::GET,
                 target: target.clone(),
                 org: None,
@@ -78,13 +80,9 @@ fn decide(c: &mut Criterion) {
             let identity =
                 identify(Message { method: "GET", target: b"/", headers: &headers }, &directory, now)
                     .unwrap();
-            let allowed = policy.decide(identity.consumer(), action, now).unwrap();
-            let permit = allowed.permit(identity).unwrap();
-            assert!(
-                freezes
-                    .blocked_by((permit.identity().consumer(), permit.action().upstream, permit.credential()))
-                    .is_none()
-            );
+            let permit = policy.decide(identity.consumer(), action, now).permit(identity).unwrap();
+            let (consumer, upstream) = (permit.identity().consumer(), permit.action().upstream);
+            assert!(freezes.blocked_by(consumer, upstream, permit.credential()).is_none());
             (permit, headers)
         };
         bench.iter_batched(setup, call, BatchSize::LargeInput);

@@ -48,7 +48,7 @@ fn known(c: &mut Criterion) {
             expires: None,
             dead: None,
         };
-        (usize::try_from(number).unwrap(), key)
+        (claviger::ids::ConsumerId::new(usize::try_from(number).unwrap()), key)
     };
     let directory = Directory::new((0..CONSUMERS).map(entry).collect()).unwrap();
     let directory = directory.with_keys((0..CONSUMERS).map(key));

@@ -63,6 +63,7 @@
 //! The modules stand in the order of their layers; each uses only those above it.
 
 pub mod name;
+pub mod ids;
 pub mod encoding;
 pub mod printable;
 pub mod units;
@@ -75,6 +76,7 @@ pub mod code;
 pub mod query;
 pub mod spelling;
 pub mod target;
+pub mod headers;
 pub mod framing;
 pub mod metrics;
 pub mod fs;

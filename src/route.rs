@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::ids::UpstreamId;
 use crate::target::Target;
 
 /// One configured route.
@@ -13,8 +14,8 @@ pub struct Route {
     pub prefix: String,
     /// The prefix as a label of metrics.
     pub label: Arc<str>,
-    /// The index of the upstream in the snapshot.
-    pub upstream: usize,
+    /// The upstream that the route leads to.
+    pub upstream: UpstreamId,
 }
 
 /// The routes in the order in which they are tried: routes with a host first, then the longest prefix first.
@@ -38,9 +39,9 @@ impl Routes {
         Self(routes)
     }
 
-    /// Whether any route leads to the upstream at this index.
+    /// Whether any route leads to this upstream.
     #[must_use]
-    pub fn lead_to(&self, upstream: usize) -> bool {
+    pub fn lead_to(&self, upstream: UpstreamId) -> bool {
         self.0.iter().any(|route| route.upstream == upstream)
     }
 
@@ -49,7 +50,7 @@ impl Routes {
     pub fn find(&self, host: &str, target: &Target) -> Option<Routed<'_>> {
         let host = without_port(host);
         self.0.iter().find_map(|route| {
-            if route.host.as_deref().is_some_and(|wanted| !wanted.eq_ignore_ascii_case(host)) {
+            if route.host.as_deref().is_some_and(|expected| !expected.eq_ignore_ascii_case(host)) {
                 return None;
             }
             let target = target.strip_prefix(&route.prefix)?;
@@ -74,11 +75,11 @@ mod tests {
 
     #[test]
     fn host_first_then_longest_prefix_by_whole_segments() {
-        let route = |host: Option<&str>, prefix: &str, upstream| Route {
+        let route = |host: Option<&str>, prefix: &str, upstream: usize| Route {
             host: host.map(String::from),
             prefix: prefix.into(),
             label: prefix.into(),
-            upstream,
+            upstream: UpstreamId::new(upstream),
         };
         let routes = Routes::new(vec![
             route(None, "", 0),
@@ -89,7 +90,7 @@ mod tests {
         let found = |host: &str, path: &str| {
             let target = Target::canonical(path.as_bytes()).unwrap();
             let found = routes.find(host, &target).unwrap();
-            (found.route.upstream, found.target.to_string())
+            (found.route.upstream.index(), found.target.to_string())
         };
         assert_eq!(found("h", "/x"), (0, "/x".into()));
         assert_eq!(found("h:1", "/jms/x?y=1"), (1, "/x?y=1".into()));

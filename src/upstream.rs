@@ -81,7 +81,7 @@ impl Upstream {
         }
         let now = Instant::now();
         let is_due = |Destination { endpoint, .. }: &&Destination| {
-            !endpoint.is_checked && endpoint.standing.try_half_open(now)
+            !endpoint.is_checked && endpoint.state.try_half_open(now)
         };
         self.destinations().find(is_due).or_else(|| pick(self.destinations())).unwrap_or(&self.first)
     }
@@ -94,7 +94,7 @@ impl Upstream {
 }
 
 fn pick<'u>(all: impl Iterator<Item = &'u Destination> + Clone) -> Option<&'u Destination> {
-    let up = all.clone().filter(|each| each.endpoint.standing.is_up());
+    let up = all.clone().filter(|each| each.endpoint.state.is_up());
     less_loaded(up).or_else(|| less_loaded(all))
 }
 
@@ -108,6 +108,6 @@ fn less_loaded<'u>(mut all: impl Iterator<Item = &'u Destination> + Clone) -> Op
     let first = fastrand::usize(..count);
     let second = (first + fastrand::usize(1..count)) % count;
     let (one, other) = (all.clone().nth(first)?, all.nth(second)?);
-    let load = |destination: &Destination| destination.endpoint.standing.in_flight();
+    let load = |destination: &Destination| destination.endpoint.state.in_flight();
     Some(if load(other) < load(one) { other } else { one })
 }

@@ -4,31 +4,38 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::header::HOST;
-use http::{Request, Version};
+use http::{Request, StatusCode, Version};
 
 /// Why the listener refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Misdirected {
-    /// The request has two `Host` fields.
-    Twice,
-    /// The request has no `Host` field and is not HTTP/1.0.
-    Missing,
-    /// The name in `Host` is not one of the listener's.
-    Unknown,
+pub(super) struct Misdirected {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) detail: &'static str,
 }
 
 /// Checks that a request is for this listener: an IP address, `localhost`, or one of `hosts`.
 pub(super) fn check<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Misdirected> {
+    let malformed = |detail| Misdirected { status: StatusCode::BAD_REQUEST, code: "malformed", detail };
     let mut lines = request.headers().get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
-        (_, Some(_)) => return Err(Misdirected::Twice),
-        (None, None) if request.version() > Version::HTTP_10 => return Err(Misdirected::Missing),
+        (_, Some(_)) => return Err(malformed("there are two Host lines")),
+        (None, None) if request.version() > Version::HTTP_10 => {
+            return Err(malformed("there is no Host line"));
+        }
         (host, None) => host.map(|host| host.to_str().unwrap_or_default()),
     };
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let all_ours = [host, authority].into_iter().flatten().all(|name| is_ours(name, hosts));
-    if all_ours { Ok(()) } else { Err(Misdirected::Unknown) }
+    if all_ours { Ok(()) } else { Err(UNKNOWN) }
 }
+
+const UNKNOWN: Misdirected = Misdirected {
+    status: StatusCode::MISDIRECTED_REQUEST,
+    code: "unknown_host",
+    detail: "the admin listener does not answer under this name: call it by an IP address or as localhost, or list \
+             the name in `hosts` of `[admin]`",
+};
 
 fn is_ours(authority: &str, hosts: &[String]) -> bool {
     let is_port = |rest: &str| rest.bytes().all(|digit| digit.is_ascii_digit());
@@ -38,8 +45,8 @@ fn is_ours(authority: &str, hosts: &[String]) -> bool {
     }
     let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
     let name = name.strip_suffix('.').unwrap_or(name);
-    let named = |host: &str| name.eq_ignore_ascii_case(host);
-    let known = named("localhost") || hosts.iter().any(|host| named(host));
+    let is_name = |host: &str| name.eq_ignore_ascii_case(host);
+    let known = is_name("localhost") || hosts.iter().any(|host| is_name(host));
     (known || name.parse::<Ipv4Addr>().is_ok()) && is_port(port)
 }
 

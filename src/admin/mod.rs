@@ -32,7 +32,7 @@ use crate::audit::Journal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::gateway::Snapshot;
-use crate::metrics::{Endpoint, Metrics, NameLabel, TextLabel, UpstreamCredential};
+use crate::metrics::{Endpoint, Metrics, NameLabel, UpstreamCredential};
 use crate::scheme::TokenSlot;
 use crate::transport::Destination;
 use crate::upstream::Upstream;
@@ -95,7 +95,7 @@ impl Admin {
         let snapshot = self.current.load();
         let is_away = |upstream: &&Upstream| {
             let alone = upstream.others.is_empty();
-            upstream.destinations().all(|each| each.endpoint.standing.answers(alone) == Some(false))
+            upstream.destinations().all(|each| each.endpoint.state.answers(alone) == Some(false))
         };
         let name = |upstream: &Upstream| upstream.name.as_str().to_owned();
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
@@ -109,22 +109,22 @@ impl Admin {
             let (upstream, credential) = slot.names();
             Some(format!("{upstream}: credential {credential}: {}", slot.refusal(now)?))
         };
-        let mut logins: Vec<_> = snapshot.passes.values().filter_map(refused).collect();
+        let mut logins: Vec<_> = snapshot.token_slots.values().filter_map(refused).collect();
         logins.sort_unstable();
         logins
     }
 
     /// Updates the metrics of endpoints and logins.
     fn measure(&self) {
-        let (held, now) = (&self.metrics.login_held, SystemClock.now());
-        held.clear();
-        for slot in self.current.load().passes.values() {
+        let (suspended, now) = (&self.metrics.login_held, SystemClock.now());
+        suspended.clear();
+        for slot in self.current.load().token_slots.values() {
             let (upstream, credential) = slot.names();
             let labels = UpstreamCredential {
                 upstream: NameLabel(Some(upstream)),
                 credential: NameLabel(Some(credential)),
             };
-            held.get_or_create(&labels).set(i64::from(slot.refusal(now).is_some()));
+            suspended.get_or_create(&labels).set(i64::from(slot.refusal(now).is_some()));
         }
         let (up, in_flight) = (&self.metrics.endpoint_up, &self.metrics.endpoint_in_flight);
         // Removes the series of a former configuration.
@@ -132,10 +132,9 @@ impl Admin {
         in_flight.clear();
         for upstream in &self.current.load().upstreams {
             for Destination { endpoint, .. } in upstream.destinations() {
-                let standing = &endpoint.standing;
+                let standing = &endpoint.state;
                 let name = NameLabel(Some(upstream.name));
-                let labels =
-                    Endpoint { upstream: name, endpoint: TextLabel(endpoint.origin.to_string().into()) };
+                let labels = Endpoint { upstream: name, endpoint: endpoint.origin.to_string().into() };
                 if let Some(answers) = standing.answers(upstream.others.is_empty()) {
                     up.get_or_create(&labels).set(i64::from(answers));
                 }
@@ -233,17 +232,7 @@ impl Admin {
     }
 }
 
-fn misdirected_response(why: Misdirected) -> Response<Full<Bytes>> {
-    let (status, code, detail) = match why {
-        Misdirected::Twice => (StatusCode::BAD_REQUEST, "malformed", "there are two Host lines"),
-        Misdirected::Missing => (StatusCode::BAD_REQUEST, "malformed", "there is no Host line"),
-        Misdirected::Unknown => (
-            StatusCode::MISDIRECTED_REQUEST,
-            "unknown_host",
-            "the admin listener does not answer under this name: call it by an IP address or as localhost, or list \
-             the name in `hosts` of `[admin]`",
-        ),
-    };
+fn misdirected_response(Misdirected { status, code, detail }: Misdirected) -> Response<Full<Bytes>> {
     let body = serde_json::json!({ "detail": detail, "code": code, "by": "claviger" });
     let mut response = response(status, "application/json", format!("{body}\n"));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -218,10 +218,10 @@ fn text(explanation: &Explanation, verdict: &Verdict) -> String {
     line("org", explanation.org.as_deref());
     line("target", explanation.target.as_deref());
     line("dropped", Some(explanation.dropped.join(", ")).as_deref().filter(|names| !names.is_empty()));
-    if let Verdict::Allowed { credential, key_id, shown } = verdict {
+    if let Verdict::Allowed { credential, key_id, preview } = verdict {
         line("credential", Some(credential));
         line("key id", key_id.as_deref());
-        match shown {
+        match preview {
             Preview::Line(put_on) => line("put on", Some(put_on)),
             Preview::Signature(string) => {
                 out.push_str("string to sign (date is now's)\n");
@@ -239,10 +239,10 @@ fn json(explanation: &Explanation, verdict: &Verdict) -> serde_json::Value {
         "rule": explanation.rule, "shadow": explanation.shadow, "upstream": explanation.upstream, "org": explanation.org, "target": explanation.target, "dropped": explanation.dropped,
     });
     let more = match verdict {
-        Verdict::Allowed { credential, key_id, shown: Preview::Signature(string) } => serde_json::json!({
+        Verdict::Allowed { credential, key_id, preview: Preview::Signature(string) } => serde_json::json!({
             "decision": "allowed", "credential": credential, "key_id": key_id, "signing_string": string,
         }),
-        Verdict::Allowed { credential, key_id: _, shown: Preview::Line(line) } => serde_json::json!({
+        Verdict::Allowed { credential, key_id: _, preview: Preview::Line(line) } => serde_json::json!({
             "decision": "allowed", "credential": credential, "header_line": line,
         }),
         Verdict::Denied { code, reason } => serde_json::json!({

@@ -12,7 +12,7 @@ use crate::code::{Code, Fault};
 use crate::framing::{HeadLimits, request_fields, request_head};
 use crate::gateway::Snapshot;
 use crate::gateway::explain::TestCall;
-use crate::inbound::{AuthError, Ended};
+use crate::inbound::{AuthError, CredentialError, Ended};
 use crate::policy::BodyMembers;
 use crate::signature::{Message, Presented};
 
@@ -137,22 +137,21 @@ impl Received {
             Message { method: self.method.as_str(), target: self.target.as_bytes(), headers: &self.headers };
         let code = match why {
             AuthError::Duplicate => Code::DuplicateCredential,
-            AuthError::Missing
-            | AuthError::Unknown(_)
-            | AuthError::Dead(..)
-            | AuthError::BadSignature(..) => Code::Unauthenticated,
+            AuthError::Missing | AuthError::Rejected(..) => Code::Unauthenticated,
         };
         let reason = match why {
             AuthError::Missing => "there is no credential".into(),
             AuthError::Duplicate => "there is more than one credential".into(),
-            AuthError::Unknown(_) => "the credential is unknown".into(),
-            AuthError::Dead(Ended::Expired, _) => "the credential has expired".into(),
-            AuthError::Dead(Ended::Revoked, _) => "the credential was revoked".into(),
-            AuthError::Dead(Ended::Disabled, _) => "the consumer is disabled".into(),
-            AuthError::BadSignature(reason, more, sent) => {
-                let detail = more.then(|| snapshot.directory.explain(&sent, message)).flatten();
-                detail.unwrap_or_else(|| reason.into())
-            }
+            AuthError::Rejected(error, sent) => match error {
+                CredentialError::Unknown => "the credential is unknown".into(),
+                CredentialError::Ended(Ended::Expired) => "the credential has expired".into(),
+                CredentialError::Ended(Ended::Revoked) => "the credential was revoked".into(),
+                CredentialError::Ended(Ended::Disabled) => "the consumer is disabled".into(),
+                CredentialError::BadSignature(reason, may_explain) => {
+                    let detail = may_explain.then(|| snapshot.directory.explain(&sent, message)).flatten();
+                    detail.unwrap_or_else(|| reason.into())
+                }
+            },
         };
         Unknown { code, reason, expected: self.expected(message) }
     }

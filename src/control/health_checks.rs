@@ -23,7 +23,7 @@ pub async fn look_after(current: Arc<ArcSwap<Snapshot>>) {
             let Some(health) = &upstream.health else { continue };
             let alone = upstream.others.is_empty();
             for destination in upstream.destinations() {
-                if !destination.endpoint.standing.is_check_due(now, health.interval, alone) {
+                if !destination.endpoint.state.is_check_due(now, health.interval, alone) {
                     continue;
                 }
                 let (endpoint, host) = (destination.endpoint.clone(), destination.settings.host.clone());
@@ -31,7 +31,7 @@ pub async fn look_after(current: Arc<ArcSwap<Snapshot>>) {
                 checks.spawn_local(async move {
                     let found = check(&endpoint, host, target).await;
                     let reason = found.as_ref().err().map(|failure| failure.reason.as_str());
-                    endpoint.standing.record_check(reason);
+                    endpoint.state.record_check(reason);
                 });
             }
         }

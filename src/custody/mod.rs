@@ -23,6 +23,7 @@ use std::time::SystemTime;
 
 use crate::audit::Entry;
 use crate::code::Failure;
+use crate::ids::CredentialId;
 use crate::name::Name;
 use crate::origin::Origin;
 
@@ -133,10 +134,10 @@ impl Custody {
         Self(credentials)
     }
 
-    /// Returns the credential at the index `place` of the list given to [`new`](Self::new).
+    /// Returns the credential with this id, its index in the list given to [`new`](Self::new).
     #[must_use]
-    pub fn credential(&self, place: usize) -> Option<&Credential> {
-        self.0.get(place)
+    pub fn credential(&self, id: CredentialId) -> Option<&Credential> {
+        self.0.get(id.index())
     }
 
     /// Iterates over all credentials.

@@ -63,24 +63,24 @@ impl Chunks {
     /// # Errors
     /// [`Fault`] at the first byte that violates the coding.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        let mut taken = 0;
-        while let Some(byte) = bytes.get(taken).copied() {
+        let mut used = 0;
+        while let Some(byte) = bytes.get(used).copied() {
             if self.at == At::Done {
                 break;
             }
             if self.at == At::Data {
-                let here = u64::try_from(bytes.len() - taken).unwrap_or(u64::MAX).min(self.size);
+                let here = u64::try_from(bytes.len() - used).unwrap_or(u64::MAX).min(self.size);
                 self.size -= here;
-                taken += usize::try_from(here).unwrap_or(usize::MAX);
+                used += usize::try_from(here).unwrap_or(usize::MAX);
                 if self.size == 0 {
                     self.at = At::DataCr;
                 }
                 continue;
             }
             self.step(byte)?;
-            taken += 1;
+            used += 1;
         }
-        Ok(taken)
+        Ok(used)
     }
 
     fn step(&mut self, byte: u8) -> Result<(), Fault> {

@@ -84,12 +84,12 @@ pub fn request_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestH
     }
     match fast_path::request(bytes, line_end, limits) {
         Some(head) => Ok(Some(head)),
-        None => parsed_request(bytes, line_end, limits),
+        None => parse_request(bytes, line_end, limits),
     }
 }
 
 /// Parses a request head with `httparse`, and applies claviger's rules to it.
-fn parsed_request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Result<Option<RequestHead>, Fault> {
+fn parse_request(bytes: &[u8], line_end: usize, limits: &HeadLimits) -> Result<Option<RequestHead>, Fault> {
     let Some(len) = head_end(bytes, line_end, limits.headers)? else { return Ok(None) };
     let head = bytes.get(..len).unwrap_or_default();
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -131,12 +131,12 @@ pub fn answer_head(bytes: &[u8], to_head: bool, limits: &HeadLimits) -> Result<O
     let Some(line_end) = line_end else { return Ok(None) };
     match fast_path::answer(bytes, line_end, to_head, limits) {
         Some(head) => Ok(Some(head)),
-        None => parsed_answer(bytes, line_end, to_head, limits),
+        None => parse_answer(bytes, line_end, to_head, limits),
     }
 }
 
 /// Parses an answer head with `httparse`, and applies claviger's rules to it.
-fn parsed_answer(
+fn parse_answer(
     bytes: &[u8],
     line_end: usize,
     to_head: bool,

@@ -75,7 +75,7 @@ proptest! {
     fn a_plain_head_is_what_the_parser_takes_it_for(bytes in head(REQUEST)) {
         let line_end = memchr::memchr(b'\n', &bytes).unwrap_or(0);
         if let Some(plain) = fast_path::request(&bytes, line_end, &LIMITS) {
-            prop_assert_eq!(parsed_request(&bytes, line_end, &LIMITS), Ok(Some(plain)));
+            prop_assert_eq!(parse_request(&bytes, line_end, &LIMITS), Ok(Some(plain)));
         }
     }
 
@@ -83,7 +83,7 @@ proptest! {
     fn so_is_a_plain_answer(bytes in head(ANSWER), to_head in any::<bool>()) {
         let line_end = memchr::memchr(b'\n', &bytes).unwrap_or(0);
         if let Some(plain) = fast_path::answer(&bytes, line_end, to_head, &LIMITS) {
-            prop_assert_eq!(parsed_answer(&bytes, line_end, to_head, &LIMITS), Ok(Some(plain)));
+            prop_assert_eq!(parse_answer(&bytes, line_end, to_head, &LIMITS), Ok(Some(plain)));
         }
     }
 }

@@ -3,38 +3,28 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Snapshot;
-use super::decide::{
-    Caller as _, Decision, Granted, Head, PendingAdmission, Refusal, decide, refuse_allowed,
-};
+use super::decide::{Admission, Caller as _, Granted, Refusal, decide, refuse};
 use super::failure_limiter::AuthFailure;
-use super::limits::ConcurrencyPermit;
+use super::head::Head;
+use super::quota::ConcurrencyPermit;
+use super::snapshot::Snapshot;
 use crate::audit::{Peer, RefusalFields};
 use crate::code::{Code, Fault};
-use crate::inbound::{AuthError, Ended, Identity, Own, ReplayError, identify};
+use crate::inbound::{AuthError, CallerCredential, CredentialError, Identity, ReplayError, identify};
 use crate::policy::{BodyMembers, Permit};
 use crate::route::Route;
-use crate::secret::Secret;
 use crate::signature::Message;
 
 /// A call that may be made.
-pub struct Admitted<'s> {
+pub(super) struct Admitted<'s> {
     /// The permit that policy issued.
-    pub permit: Permit,
+    pub(super) permit: Permit,
     /// The consumer's own credential.
-    pub own: Option<Own<'s>>,
+    pub(super) own_credential: Option<CallerCredential<'s>>,
     /// The route that matched the request.
-    pub route: &'s Route,
+    pub(super) route: &'s Route,
     /// The call's slot among its consumer's calls in flight; `None` without a concurrency limit.
-    pub place: Option<ConcurrencyPermit>,
-}
-
-/// The result of admission before the request body is read.
-pub enum Admission<'s> {
-    /// Policy allows the call.
-    Admitted(Admitted<'s>),
-    /// A rule inspects the body, so the gateway must read it before the decision.
-    NeedsBody(PendingAdmission<'s, Identity>),
+    pub(super) slot: Option<ConcurrencyPermit>,
 }
 
 /// Decides on a request from its head, as far as that is possible without the body. `fault` is the framing fault for
@@ -42,12 +32,13 @@ pub enum Admission<'s> {
 ///
 /// # Errors
 /// [`Refusal`], with all fields known for the trail.
-pub fn admit<'s>(
+pub(super) fn admit<'s>(
     snapshot: &'s Snapshot,
-    (head, fault): (Head<'s>, Option<Fault>),
+    head: Head<'s>,
+    fault: Option<Fault>,
     arrival: &Peer,
     now: SystemTime,
-) -> Result<Admission<'s>, Box<Refusal>> {
+) -> Result<Admission<'s, Identity>, Box<Refusal>> {
     if let Some(fault) = fault {
         return Err(Refusal::because(fault));
     }
@@ -57,48 +48,37 @@ pub fn admit<'s>(
             arrival.authenticated.set(true);
             Ok(identity)
         }
-        Err(unidentified) => Err(unknown_caller(snapshot, unidentified, (arrival, head.message()))),
+        Err(error) => Err(refuse_unknown(snapshot, error, arrival, head.message())),
     };
     match decide(snapshot, head, identify, now)? {
-        Decision::Granted(granted) => take_quota(snapshot, granted).map(Admission::Admitted),
-        Decision::NeedsBody(approach) if !head.bodied => {
-            admit_with(snapshot, approach, BodyMembers::none(), now).map(Admission::Admitted)
+        Admission::NeedsBody(pending) if !head.bodied => {
+            pending.with(BodyMembers::none()).decide(snapshot, now).map(Admission::Granted)
         }
-        Decision::NeedsBody(approach) => Ok(Admission::NeedsBody(approach)),
+        decided @ (Admission::Granted(_) | Admission::NeedsBody(_)) => Ok(decided),
     }
 }
 
-/// Decides on a call once its body members are known.
+/// Charges an allowed call to its consumer's quota and issues the permit.
 ///
 /// # Errors
 /// [`Refusal`], with all fields known for the trail.
-pub(super) fn admit_with<'s>(
-    snapshot: &'s Snapshot,
-    approach: PendingAdmission<'s, Identity>,
-    body: BodyMembers,
-    now: SystemTime,
-) -> Result<Admitted<'s>, Box<Refusal>> {
-    take_quota(snapshot, approach.with(body).decide(snapshot, now)?)
-}
-
-/// Charges an allowed call to its consumer's quota and issues the permit.
 #[inline]
-fn take_quota<'s>(
+pub(super) fn take_quota<'s>(
     snapshot: &Snapshot,
-    Granted { caller, own, allowed, route }: Granted<'s, Identity>,
+    Granted { caller, own_credential, decision, route }: Granted<'s, Identity>,
 ) -> Result<Admitted<'s>, Box<Refusal>> {
-    let place = match snapshot.quotas.get(caller.consumer()).map(|quota| quota.take()) {
-        Some(Ok(place)) => place,
+    let slot = match snapshot.quotas.get(caller.consumer().index()).map(|quota| quota.take()) {
+        Some(Ok(slot)) => slot,
         Some(Err((code, wait))) => {
-            let refusal = refuse_allowed(snapshot, &caller, &allowed, code);
-            let known = RefusalFields { route: Some(route.label.clone()), ..refusal.known };
-            return Err(Box::new(Refusal { known, retry_after: Some(wait), ..*refusal }));
+            let mut refusal = refuse(snapshot, &caller, &decision, code, None);
+            (refusal.known.route, refusal.retry_after) = (Some(route.label.clone()), Some(wait));
+            return Err(refusal);
         }
         None => None,
     };
     let internal = || Refusal::because(Fault { code: Code::Internal, reason: "another consumer" });
-    let permit = allowed.permit(caller).ok_or_else(internal)?;
-    Ok(Admitted { permit, own, route, place })
+    let permit = decision.permit(caller).ok_or_else(internal)?;
+    Ok(Admitted { permit, own_credential, route, slot })
 }
 
 /// Consumes the nonce of a single-use signature.
@@ -110,13 +90,13 @@ pub(super) fn use_nonce(
     if let Some(once) = identity.proven().and_then(|proven| proven.once.as_ref())
         && let Err(replay) = snapshot.nonces.take(once, now)
     {
-        return Err(replayed(replay, &identity));
+        return Err(refuse_replay(replay, &identity));
     }
     Ok(identity)
 }
 
 /// Builds the refusal of a single-use signature that failed the replay check.
-fn replayed(replay: ReplayError, identity: &Identity) -> Box<Refusal> {
+fn refuse_replay(replay: ReplayError, identity: &Identity) -> Box<Refusal> {
     let (code, reason, wait) = match replay {
         ReplayError::Stale => (Code::Replayed, "date out of the key's window", None),
         ReplayError::Used => (Code::Replayed, "signature used before", None),
@@ -124,50 +104,35 @@ fn replayed(replay: ReplayError, identity: &Identity) -> Box<Refusal> {
         ReplayError::Full => (Code::RateLimited, "no room for more signatures", Some(Duration::from_secs(1))),
     };
     let known = identity.known(RefusalFields { reason: Some(reason), ..RefusalFields::default() });
-    Box::new(Refusal { retry_after: wait, ..*Refusal::new(code, known) })
+    let mut refusal = Refusal::new(code, known);
+    refusal.retry_after = wait;
+    refusal
 }
 
-fn unknown_caller(
+/// Builds the refusal of a caller that proves no consumer. The trail records a rejected credential by its fingerprint.
+fn refuse_unknown(
     snapshot: &Snapshot,
-    unidentified: AuthError,
-    (arrival, message): (&Peer, Message<'_>),
+    error: AuthError,
+    arrival: &Peer,
+    message: Message<'_>,
 ) -> Box<Refusal> {
-    let (mut known, mut unverified) = (RefusalFields::default(), None);
-    let code = match unidentified {
-        AuthError::Duplicate => return Refusal::new(Code::DuplicateCredential, known),
-        AuthError::Missing => {
-            known.reason = Some("no credential");
-            Code::Unauthenticated
-        }
-        AuthError::Unknown(sent) => {
-            known.reason = Some("unknown credential");
-            known.fingerprint = Some(fingerprint(snapshot, &sent));
-            Code::Unauthenticated
-        }
-        AuthError::Dead(dead, sent) => {
-            known.reason = Some(match dead {
-                Ended::Expired => "expired credential",
-                Ended::Revoked => "revoked credential",
-                Ended::Disabled => "disabled consumer",
-            });
-            known.fingerprint = Some(fingerprint(snapshot, &sent));
-            Code::Unauthenticated
-        }
-        AuthError::BadSignature(reason, more, sent) => {
-            known.reason = Some(reason);
-            known.fingerprint = Some(fingerprint(snapshot, &sent));
-            unverified = more.then_some(sent);
-            Code::Unauthenticated
+    let (reason, sent, may_explain) = match error {
+        AuthError::Duplicate => return Refusal::new(Code::DuplicateCredential, RefusalFields::default()),
+        AuthError::Missing => ("no credential", None, false),
+        AuthError::Rejected(error, sent) => {
+            (error.as_str(), Some(sent), matches!(error, CredentialError::BadSignature(_, true)))
         }
     };
+    let fingerprint = sent.as_ref().map(|sent| snapshot.fingerprints.fingerprint(sent.expose()));
+    let mut known = RefusalFields { reason: Some(reason), fingerprint, ..RefusalFields::default() };
     let most = snapshot.limits.auth_failures_per_minute;
     let now = Instant::now();
     match snapshot.failures.record(arrival.peer.ip(), most, now) {
         AuthFailure::Counted => {
-            if let Some(sent) = unverified.filter(|_| snapshot.failures.may_explain(now)) {
+            if let Some(sent) = sent.filter(|_| may_explain && snapshot.failures.may_explain(now)) {
                 known.detail = snapshot.directory.explain(&sent, message);
             }
-            Refusal::new(code, known)
+            Refusal::new(Code::Unauthenticated, known)
         }
         attempt @ (AuthFailure::LockedOut | AuthFailure::AlreadyLocked) => Box::new(Refusal {
             code: Code::TooManyFailures,
@@ -176,9 +141,4 @@ fn unknown_caller(
             suppressed: attempt == AuthFailure::AlreadyLocked,
         }),
     }
-}
-
-/// Computes the fingerprint under which the trail records a rejected credential.
-fn fingerprint(snapshot: &Snapshot, sent: &Secret) -> String {
-    snapshot.fingerprints.fingerprint(sent.expose())
 }

@@ -6,48 +6,29 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, UPGRADE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, Method};
 
-use super::Snapshot;
+use super::head::Head;
+use super::snapshot::Snapshot;
 use crate::audit::RefusalFields;
 use crate::code::{Code, Fault};
-use crate::inbound::{Directory, Identity, Own};
+use crate::headers;
+use crate::ids::{ConsumerId, UpstreamId};
+use crate::inbound::{CallerCredential, Directory, Identity};
 use crate::name::Name;
-use crate::policy::{self, Action, Allowed, BodyMembers, Denial, Override, take_org};
+use crate::policy::{self, Action, BodyMembers, NamedOrg, take_org};
 use crate::route::Route;
-use crate::signature::Message;
 use crate::target::Target;
 
 /// Methods that are never forwarded, compared without case. A server that ignores case would execute `trace` as
 /// `TRACE`, which echoes credentials.
 const NEVER: [&str; 2] = ["CONNECT", "TRACE"];
 
-/// The head of a request, as the consumer sent it.
-#[derive(Clone, Copy)]
-pub struct Head<'h> {
-    /// The request method.
-    pub method: &'h Method,
-    /// The request target in bytes, as received.
-    pub target: &'h [u8],
-    /// The header fields.
-    pub headers: &'h HeaderMap,
-    /// Whether a body follows or may follow.
-    pub bodied: bool,
-}
-
-impl<'h> Head<'h> {
-    /// Returns the parts of the request that a consumer's signature covers.
-    #[must_use]
-    pub fn message(self) -> Message<'h> {
-        Message { method: self.method.as_str(), target: self.target, headers: self.headers }
-    }
-}
-
 /// The caller: either an [`Identity`] proven by a credential, or a consumer selected by name.
 pub trait Caller {
-    /// Returns the consumer's index in the directory.
-    fn consumer(&self) -> usize;
+    /// Returns the consumer's id in the directory.
+    fn consumer(&self) -> ConsumerId;
 
     /// Returns whether the consumer, or the credential that proved it, comes from the store.
     fn is_stored(&self) -> bool;
@@ -56,11 +37,15 @@ pub trait Caller {
     fn known(&self, rest: RefusalFields) -> RefusalFields;
 
     /// Returns the caller's own credential, if the headers contain it.
-    fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>>;
+    fn own_credential<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        directory: &Directory,
+    ) -> Option<CallerCredential<'h>>;
 }
 
 impl Caller for Identity {
-    fn consumer(&self) -> usize {
+    fn consumer(&self) -> ConsumerId {
         Self::consumer(self)
     }
 
@@ -72,15 +57,19 @@ impl Caller for Identity {
         RefusalFields { consumer: Some(*self.name()), via: Some(self.via().as_str()), ..rest }
     }
 
-    fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>> {
-        Own::of(self, headers, directory)
+    fn own_credential<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        directory: &Directory,
+    ) -> Option<CallerCredential<'h>> {
+        CallerCredential::of(self, headers, directory)
     }
 }
 
 /// A consumer selected by name, without proof, for commands that only explain a decision. No call can be sent with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
-    consumer: usize,
+    consumer: ConsumerId,
     name: Name,
     stored: bool,
 }
@@ -89,14 +78,14 @@ impl Named {
     /// Finds the consumer called `name`, if there is one.
     #[must_use]
     pub fn find(snapshot: &Snapshot, name: &str) -> Option<Self> {
-        let consumer = snapshot.directory.place(name)?;
+        let consumer = snapshot.directory.id_of(name)?;
         let found = snapshot.directory.consumer(consumer)?;
         Some(Self { consumer, name: found.name, stored: found.stored })
     }
 }
 
 impl Caller for Named {
-    fn consumer(&self) -> usize {
+    fn consumer(&self) -> ConsumerId {
         self.consumer
     }
 
@@ -108,8 +97,12 @@ impl Caller for Named {
         RefusalFields { consumer: Some(self.name), ..rest }
     }
 
-    fn own<'h>(&self, headers: &'h HeaderMap, directory: &Directory) -> Option<Own<'h>> {
-        Own::presented(headers, directory)
+    fn own_credential<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        directory: &Directory,
+    ) -> Option<CallerCredential<'h>> {
+        CallerCredential::from_request(headers, directory)
     }
 }
 
@@ -139,7 +132,7 @@ impl Refusal {
 }
 
 /// The result of a decision on a request head.
-pub enum Decision<'s, C> {
+pub enum Admission<'s, C> {
     /// Policy allows the call.
     Granted(Granted<'s, C>),
     /// A rule inspects the body, so the gateway must read it before the decision.
@@ -151,9 +144,9 @@ pub struct Granted<'s, C> {
     /// The caller of the gateway.
     pub caller: C,
     /// The caller's own credential.
-    pub own: Option<Own<'s>>,
-    /// The part of the decision that policy made.
-    pub allowed: Allowed,
+    pub own_credential: Option<CallerCredential<'s>>,
+    /// The decision of policy.
+    pub decision: policy::Decision,
     /// The route that matched the request.
     pub route: &'s Route,
 }
@@ -161,10 +154,10 @@ pub struct Granted<'s, C> {
 /// A call whose decision is still pending, with all that its head determines.
 pub struct PendingAdmission<'s, C> {
     caller: C,
-    own: Option<Own<'s>>,
+    own_credential: Option<CallerCredential<'s>>,
     action: Action,
     /// The target as received, if the gateway removed a part of it.
-    asked: Option<Target>,
+    received: Option<Target>,
     route: &'s Route,
 }
 
@@ -177,7 +170,7 @@ pub fn decide<'s, C: Caller>(
     head: Head<'s>,
     identify: impl FnOnce() -> Result<C, Box<Refusal>>,
     now: SystemTime,
-) -> Result<Decision<'s, C>, Box<Refusal>> {
+) -> Result<Admission<'s, C>, Box<Refusal>> {
     if NEVER.iter().any(|name| head.method.as_str().eq_ignore_ascii_case(name)) {
         return Err(Refusal::new(Code::MethodNotAllowed, RefusalFields::default()));
     }
@@ -190,13 +183,16 @@ pub fn decide<'s, C: Caller>(
             return Err(refusal);
         }
     };
-    let own = caller.own(head.headers, &snapshot.directory);
-    if let Some(reason) = own.as_ref().and_then(|own| find_second_use(own, head.method, &target)) {
+    let own_credential = caller.own_credential(head.headers, &snapshot.directory);
+    if let Some(reason) = own_credential
+        .as_ref()
+        .and_then(|own_credential| find_second_use(own_credential, head.method, &target))
+    {
         let (target, reason) = (Some(target), Some(reason));
         let known = caller.known(RefusalFields { target, reason, ..RefusalFields::default() });
         return Err(Refusal::new(Code::DuplicateCredential, known));
     }
-    let (route, action, asked) = match locate(snapshot, head, &target) {
+    let (route, action, received) = match locate(snapshot, head, &target) {
         Ok(located) => located,
         Err((code, known)) => {
             let mut known = caller.known(*known);
@@ -204,26 +200,30 @@ pub fn decide<'s, C: Caller>(
             return Err(Refusal::new(code, known));
         }
     };
-    let approach = PendingAdmission { caller, own, action, asked, route };
-    if snapshot.policy.needs_body(approach.caller.consumer(), &approach.action, head.bodied) {
+    let pending = PendingAdmission { caller, own_credential, action, received, route };
+    let (consumer, action) = (pending.caller.consumer(), &pending.action);
+    if snapshot.policy.needs_body(consumer, action, head.bodied) {
         // Freezes are checked here too, so that no body is buffered for a call that is refused in any case.
-        let by = (approach.caller.consumer(), approach.action.upstream);
-        if let Some((code, reason)) = snapshot.freezes.blocked_before_body(by) {
-            return Err(Refusal::new(
-                code,
-                RefusalFields { reason: Some(reason), ..approach.known(snapshot) },
-            ));
-        }
-        return Ok(Decision::NeedsBody(approach));
+        return match snapshot.freezes.blocked_before_body(consumer, action.upstream) {
+            None => Ok(Admission::NeedsBody(pending)),
+            Some(Fault { code, reason }) => {
+                let known = RefusalFields { reason: Some(reason), ..pending.known(snapshot) };
+                Err(Refusal::new(code, known))
+            }
+        };
     }
-    approach.decide(snapshot, now).map(Decision::Granted)
+    pending.decide(snapshot, now).map(Admission::Granted)
 }
 
 /// Returns the reason to refuse a call whose own credential also appears outside its header field.
-fn find_second_use(own: &Own<'_>, method: &Method, target: &Target) -> Option<&'static str> {
-    if own.is_in_target(target) {
+fn find_second_use(
+    own_credential: &CallerCredential<'_>,
+    method: &Method,
+    target: &Target,
+) -> Option<&'static str> {
+    if own_credential.is_in_target(target) {
         Some("the consumer's credential in the target")
-    } else if own.is_in(method.as_str().as_bytes()) {
+    } else if own_credential.is_in(method.as_str().as_bytes()) {
         Some("the consumer's credential in the method")
     } else {
         None
@@ -251,13 +251,13 @@ impl<'s, C: Caller> PendingAdmission<'s, C> {
     /// [`Refusal`], with all fields known for the trail.
     #[inline]
     pub fn decide(self, snapshot: &'s Snapshot, now: SystemTime) -> Result<Granted<'s, C>, Box<Refusal>> {
-        let Self { caller, own, action, asked, route } = self;
+        let Self { caller, own_credential, action, received, route } = self;
         match decide_on(snapshot, &caller, action, now) {
-            Ok(allowed) => Ok(Granted { caller, own, allowed, route }),
+            Ok(decision) => Ok(Granted { caller, own_credential, decision, route }),
             Err(mut refusal) => {
                 refusal.known.route = Some(route.label.clone());
-                if refusal.code == Code::OrgOverride && asked.is_some() {
-                    refusal.known.target = asked;
+                if refusal.code == Code::OrgOverride && received.is_some() {
+                    refusal.known.target = received;
                 }
                 Err(refusal)
             }
@@ -275,70 +275,45 @@ pub fn decide_on<C: Caller>(
     caller: &C,
     action: Action,
     now: SystemTime,
-) -> Result<Allowed, Box<Refusal>> {
-    let allowed = rule_on(snapshot, caller, action, now)?;
-    match snapshot.blocked_by(caller, (allowed.action().upstream, allowed.credential())) {
-        None => Ok(allowed),
-        Some((code, reason)) => {
-            let refusal = refuse_allowed(snapshot, caller, &allowed, code);
-            Err(Box::new(Refusal {
-                known: RefusalFields { reason: Some(reason), ..refusal.known },
-                ..*refusal
-            }))
+) -> Result<policy::Decision, Box<Refusal>> {
+    let decision = snapshot.policy.decide(caller.consumer(), action, now);
+    let (upstream, ruling) = (decision.action().upstream, decision.ruling());
+    let blocked =
+        |credential| snapshot.blocked_by(caller.consumer(), caller.is_stored(), upstream, credential);
+    match ruling.effect.map(blocked) {
+        Ok(None) => Ok(decision),
+        Ok(Some(fault)) => Err(refuse(snapshot, caller, &decision, fault.code, Some(fault.reason))),
+        Err(code) => {
+            let mut refusal = refuse(snapshot, caller, &decision, code, None);
+            refusal.known.shadow.clone_from(&ruling.shadow);
+            refusal.known.detail = snapshot.policy.why_unjudged(caller.consumer(), decision.action());
+            Err(refusal)
         }
     }
 }
 
-/// Decides by policy alone and ignores freezes and the store lease.
-///
-/// # Errors
-/// [`Refusal`], with all fields known for the trail.
-#[inline]
-pub fn rule_on<C: Caller>(
+/// Builds the refusal of a call on which policy has decided.
+pub(super) fn refuse<C: Caller>(
     snapshot: &Snapshot,
     caller: &C,
-    action: Action,
-    now: SystemTime,
-) -> Result<Allowed, Box<Refusal>> {
-    snapshot.policy.decide(caller.consumer(), action, now).map_err(|denial| {
-        let Denial { code, rule, shadow, org, action } = *denial;
-        let detail = snapshot.policy.why_unjudged(caller.consumer(), &action);
-        let upstream = name_of(snapshot, action.upstream);
-        let target = Some(action.target);
-        Refusal::new(
-            code,
-            caller.known(RefusalFields {
-                upstream,
-                target,
-                org,
-                rule,
-                shadow,
-                detail,
-                ..RefusalFields::default()
-            }),
-        )
-    })
-}
-
-/// Builds the refusal of a call that policy allows.
-pub(super) fn refuse_allowed<C: Caller>(
-    snapshot: &Snapshot,
-    caller: &C,
-    allowed: &Allowed,
+    decision: &policy::Decision,
     code: Code,
+    reason: Option<&'static str>,
 ) -> Box<Refusal> {
+    let (action, ruling) = (decision.action(), decision.ruling());
     let known = RefusalFields {
-        upstream: name_of(snapshot, allowed.action().upstream),
-        target: Some(allowed.action().target.clone()),
-        org: allowed.org().map(ToString::to_string),
-        rule: Some(allowed.rule().clone()),
+        upstream: name_of(snapshot, action.upstream),
+        target: Some(action.target.clone()),
+        org: ruling.org.clone(),
+        rule: ruling.rule.clone(),
+        reason,
         ..RefusalFields::default()
     };
     Refusal::new(code, caller.known(known))
 }
 
-fn name_of(snapshot: &Snapshot, upstream: usize) -> Option<Name> {
-    snapshot.upstreams.get(upstream).map(|upstream| upstream.name)
+fn name_of(snapshot: &Snapshot, upstream: UpstreamId) -> Option<Name> {
+    snapshot.upstream(upstream).map(|upstream| upstream.name)
 }
 
 /// Returns the fields of a call that its route determines.
@@ -363,22 +338,19 @@ fn locate<'s>(
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let nowhere = || (Code::NoRoute, Box::default());
     let routed = snapshot.routes.find(host, target).ok_or_else(nowhere)?;
-    let upstream = snapshot.upstreams.get(routed.route.upstream).ok_or_else(nowhere)?;
+    let upstream = snapshot.upstream(routed.route.upstream).ok_or_else(nowhere)?;
     let mut target = upstream.with_its_slash(routed.target);
-    let named = match (acceptable(headers, snapshot.limits.max_body), &upstream.org) {
-        (Err(refused), _) => Err(refused),
-        (Ok(()), None) => Ok(policy::Named::default()),
-        (Ok(()), Some(pin)) => {
-            take_org(pin, headers, &mut target).map_err(|Override(reason)| (Code::OrgOverride, reason))
-        }
-    };
+    let named = check_headers(headers, snapshot.limits.max_body).and_then(|()| match &upstream.org {
+        None => Ok(NamedOrg::default()),
+        Some(pin) => take_org(pin, headers, &mut target),
+    });
     match named {
-        Ok(policy::Named { org, asked }) => {
+        Ok(NamedOrg { org, received }) => {
             let (upstream, method, body) = (routed.route.upstream, method.clone(), BodyMembers::none());
             let action = Action { upstream, method, target, org, body };
-            Ok((routed.route, action, asked))
+            Ok((routed.route, action, received))
         }
-        Err((code, reason)) => {
+        Err(Fault { code, reason }) => {
             let (target, reason) = (Some(target), Some(reason));
             let known = RefusalFields { target, reason, ..with_route(snapshot, routed.route) };
             Err((code, Box::new(known)))
@@ -387,22 +359,22 @@ fn locate<'s>(
 }
 
 /// Checks the headers that cause a refusal after authentication and before the body is read.
-fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static str)> {
+fn check_headers(headers: &HeaderMap, max_body: u64) -> Result<(), Fault> {
     // One iteration over all headers costs less than four lookups.
     for (name, value) in headers {
         if *name == EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return Err((Code::ExpectationFailed, "expect"));
+            return Err(Fault { code: Code::ExpectationFailed, reason: "expect" });
         }
         if *name == UPGRADE && is_websocket(headers) {
-            return Err((Code::UpgradeUnsupported, "websocket handshake"));
+            return Err(Fault { code: Code::UpgradeUnsupported, reason: "websocket handshake" });
         }
         if *name == ACCEPT && !value.as_bytes().is_ascii() {
-            return Err((Code::Malformed, "accept beyond ASCII"));
+            return Err(Fault { code: Code::Malformed, reason: "accept beyond ASCII" });
         }
         if *name == CONTENT_LENGTH {
             let length = value.to_str().ok().and_then(|length| length.parse::<u64>().ok());
             if length.is_some_and(|length| length > max_body) {
-                return Err((Code::BodyTooLarge, "content-length"));
+                return Err(Fault { code: Code::BodyTooLarge, reason: "content-length" });
             }
         }
     }
@@ -412,10 +384,6 @@ fn acceptable(headers: &HeaderMap, max_body: u64) -> Result<(), (Code, &'static 
 /// Returns whether a request is a websocket handshake (RFC 6455 §4.1). A server may ignore other upgrade offers (RFC
 /// 9110 §7.8). For a websocket, any other response would answer a different request.
 fn is_websocket(headers: &HeaderMap) -> bool {
-    let lists = |name: HeaderName, wanted: &[u8]| {
-        let listed =
-            headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        listed.into_iter().any(|one| one.trim_ascii().eq_ignore_ascii_case(wanted))
-    };
-    lists(UPGRADE, b"websocket") && lists(CONNECTION, b"upgrade")
+    headers::list(headers, UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && headers::list(headers, CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }

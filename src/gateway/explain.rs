@@ -6,8 +6,10 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::admit::use_nonce;
-use super::decide::{Caller, Decision, Granted, Head, Named, Refusal, decide};
-use super::{Snapshot, body_rules};
+use super::body_rules;
+use super::decide::{Admission, Caller, Granted, Named, Refusal, decide};
+use super::head::Head;
+use super::snapshot::Snapshot;
 use crate::audit::RefusalFields;
 use crate::code::{Code, Fault};
 use crate::inbound::{AuthError, identify};
@@ -45,7 +47,7 @@ pub enum Verdict {
         /// The credential's key id, if it has one.
         key_id: Option<String>,
         /// A preview of what the scheme would add to the request.
-        shown: Preview,
+        preview: Preview,
     },
     /// The call would be refused.
     Denied {
@@ -124,8 +126,8 @@ pub fn attempt_proven(
             Err(Refusal::because(Fault { code: Code::Unauthenticated, reason }))
         }
     };
-    let tried = attempt_by(snapshot, identify, call, (now, date));
-    nobody.map_or(Ok((name, tried)), Err)
+    let attempted = attempt_by(snapshot, identify, call, (now, date));
+    nobody.map_or(Ok((name, attempted)), Err)
 }
 
 /// Explains a call whose caller `identify` determines.
@@ -143,44 +145,44 @@ fn attempt_by<C: Caller>(
     }
     let head = Head { method, target: target.as_bytes(), headers: &headers, bodied: !body.is_none() };
     let (decided, is_by_body) = match decide(snapshot, head, identify, now) {
-        Ok(Decision::Granted(granted)) => (Ok(granted), false),
-        Ok(Decision::NeedsBody(approach)) => (approach.with(body.clone()).decide(snapshot, now), true),
+        Ok(Admission::Granted(granted)) => (Ok(granted), false),
+        Ok(Admission::NeedsBody(pending)) => (pending.with(body.clone()).decide(snapshot, now), true),
         Err(refusal) => (Err(refusal), false),
     };
-    let (trial, verdict) = match decided {
+    let (explanation, verdict) = match decided {
         Ok(granted) => explain_sent(snapshot, &granted, &headers, date),
         Err(refusal) => explain_refusal(*refusal),
     };
-    (Explanation { is_by_body, ..trial }, verdict)
+    (Explanation { is_by_body, ..explanation }, verdict)
 }
 
 /// Explains a refused call from its code and known fields.
 fn explain_refusal(Refusal { code, known, .. }: Refusal) -> (Explanation, Verdict) {
     let RefusalFields { upstream, target, org, rule, shadow, reason, detail, .. } = known;
-    let trial = Explanation {
+    let explanation = Explanation {
         rule: rule.map(|rule| rule.to_string()),
         shadow: shadow.map(|rule| rule.to_string()),
         upstream: upstream.map(|name| name.to_string()),
         target: target.map(|target| target.to_string()),
-        org,
+        org: org.map(|org| org.to_string()),
         is_by_body: false,
         dropped: Vec::new(),
     };
-    (trial, Verdict::Denied { code, reason: reason.map(String::from).or(detail) })
+    (explanation, Verdict::Denied { code, reason: reason.map(String::from).or(detail) })
 }
 
 /// Explains what an allowed call would send to the upstream.
 fn explain_sent<C>(
     snapshot: &Snapshot,
-    Granted { allowed, own, .. }: &Granted<'_, C>,
+    Granted { decision, own_credential, .. }: &Granted<'_, C>,
     headers: &HeaderMap,
     date: &HeaderValue,
 ) -> (Explanation, Verdict) {
-    let (action, org) = (allowed.action(), allowed.org().map(|org| &**org));
-    let upstream = snapshot.upstreams.get(action.upstream);
-    let trial = Explanation {
-        rule: Some(allowed.rule().to_string()),
-        shadow: allowed.shadow().map(ToString::to_string),
+    let (action, ruling) = (decision.action(), decision.ruling());
+    let (upstream, org) = (snapshot.upstream(action.upstream), ruling.org.as_deref());
+    let explanation = Explanation {
+        rule: ruling.rule.as_ref().map(ToString::to_string),
+        shadow: ruling.shadow.as_ref().map(ToString::to_string),
         upstream: upstream.map(|upstream| upstream.name.to_string()),
         org: org.map(String::from),
         target: Some(action.target.to_string()),
@@ -188,25 +190,26 @@ fn explain_sent<C>(
         dropped: Vec::new(),
     };
     let internal = |reason: &str| Verdict::Denied { code: Code::Internal, reason: Some(reason.into()) };
-    let (Some(upstream), Some(credential)) = (upstream, snapshot.custody.credential(allowed.credential()))
-    else {
-        return (trial, internal("no upstream or no credential"));
+    let credential = ruling.effect.ok().and_then(|credential| snapshot.custody.credential(credential));
+    let (Some(upstream), Some(credential)) = (upstream, credential) else {
+        return (explanation, internal("no upstream or no credential"));
     };
-    let dropped = upstream.request_headers.dropped(headers, action.target.path(), own.as_ref());
+    let dropped =
+        upstream.request_headers.select_dropped(headers, action.target.path(), own_credential.as_ref());
     let names = dropped.names().iter().map(|name| name.as_str().to_owned());
-    let trial = Explanation { dropped: names.collect(), ..trial };
-    let passed = upstream.request_headers.passed(headers, &dropped);
+    let explanation = Explanation { dropped: names.collect(), ..explanation };
+    let passed = upstream.request_headers.forwarded(headers, &dropped);
     let Ok(outgoing) = outgoing_headers(&upstream.first.settings, passed, org, date.clone()) else {
-        return (trial, internal("a header cannot be sent"));
+        return (explanation, internal("a header cannot be sent"));
     };
     let signed_target = upstream.first.settings.signed_target(&action.target);
     let verdict = match upstream.scheme.preview(action.method.as_str(), &signed_target, &outgoing) {
-        Ok(shown) => Verdict::Allowed {
+        Ok(preview) => Verdict::Allowed {
             credential: credential.name.to_string(),
             key_id: credential.key_id().map(String::from),
-            shown,
+            preview,
         },
         Err(_) => internal("a header to be signed is not there once"),
     };
-    (trial, verdict)
+    (explanation, verdict)
 }

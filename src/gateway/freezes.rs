@@ -2,52 +2,47 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::code::Code;
+use crate::code::{Code, Fault};
+use crate::ids::{ConsumerId, CredentialId, UpstreamId};
 
-/// The frozen objects, by their indexes in the snapshot.
+/// The frozen objects.
 #[derive(Debug, Default)]
 pub struct Freezes {
     /// Whether all calls are frozen.
     pub gateway: bool,
-    /// Indexes of the frozen upstreams.
-    pub upstreams: HashSet<usize>,
-    /// Indexes of the frozen consumers.
-    pub consumers: HashSet<usize>,
-    /// Indexes of the unavailable credentials, with the reason for each.
-    pub credentials: HashMap<usize, &'static str>,
+    /// The frozen upstreams.
+    pub upstreams: HashSet<UpstreamId>,
+    /// The frozen consumers.
+    pub consumers: HashSet<ConsumerId>,
+    /// The credentials that are frozen or not available, each with the refusal of its calls.
+    pub credentials: HashMap<CredentialId, Fault>,
 }
 
 impl Freezes {
+    /// The refusal of a call with a frozen credential.
+    pub const CREDENTIAL: Fault = Fault { code: Code::Frozen, reason: "the credential is frozen" };
+
     /// Returns why the gateway blocks a call of this consumer, to this upstream, with this credential.
     #[must_use]
     pub fn blocked_by(
         &self,
-        (consumer, upstream, credential): (usize, usize, usize),
-    ) -> Option<(Code, &'static str)> {
-        let early = self.blocked_before_body((consumer, upstream));
-        if early.is_some() {
-            return early;
-        }
-        let why = self.credentials.get(&credential)?;
-        let code = if *why == FROZEN_CREDENTIAL { Code::Frozen } else { Code::CredentialUnavailable };
-        Some((code, why))
+        consumer: ConsumerId,
+        upstream: UpstreamId,
+        credential: CredentialId,
+    ) -> Option<Fault> {
+        self.blocked_before_body(consumer, upstream).or_else(|| self.credentials.get(&credential).copied())
     }
 
     /// Returns why the gateway blocks all calls of this consumer to this upstream, whatever the body.
     #[must_use]
-    pub fn blocked_before_body(&self, (consumer, upstream): (usize, usize)) -> Option<(Code, &'static str)> {
+    pub fn blocked_before_body(&self, consumer: ConsumerId, upstream: UpstreamId) -> Option<Fault> {
         if self.gateway {
-            return Some((Code::Frozen, "the gateway is frozen"));
+            return Some(Fault { code: Code::Frozen, reason: "the gateway is frozen" });
         }
         if self.consumers.contains(&consumer) {
-            return Some((Code::ConsumerFrozen, "the consumer is frozen"));
+            return Some(Fault { code: Code::ConsumerFrozen, reason: "the consumer is frozen" });
         }
-        if self.upstreams.contains(&upstream) {
-            return Some((Code::Frozen, "the upstream is frozen"));
-        }
-        None
+        let frozen = self.upstreams.contains(&upstream);
+        frozen.then_some(Fault { code: Code::Frozen, reason: "the upstream is frozen" })
     }
 }
-
-/// The reason recorded for a frozen credential.
-pub const FROZEN_CREDENTIAL: &str = "the credential is frozen";

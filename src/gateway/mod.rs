@@ -4,141 +4,48 @@ mod admit;
 mod body_rules;
 pub mod decide;
 pub mod error_response;
+mod exchange;
 pub mod explain;
 pub mod failure_limiter;
 mod forward;
 pub mod freezes;
+mod head;
 pub mod limits;
+pub mod quota;
 mod reauthorize;
+mod relay;
+mod snapshot;
 pub mod store_lease;
 
-pub use admit::{Admission, Admitted, admit};
 pub use decide::Refusal;
+pub use forward::Forwarder;
+pub use head::RawHead;
+pub use snapshot::Snapshot;
 
-use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 use crate::audit::{Audited, CallNames, Draft, Entry, Journal, Meter, Peer, RefusalFields, RefusalSource};
-use crate::clock::Clock;
 use crate::code::{Code, Failure, Fault};
-use crate::custody::{Custody, Mark};
-use crate::fs::trust::TrustedOwner;
-use crate::inbound::{Directory, Own, ReplayCache};
-use crate::policy::{Permit, Policy};
-use crate::route::{Route, Routes};
-use crate::scheme::{RefusedLogins, TokenSlot};
-use crate::signature::{HmacKey, Message};
+use crate::inbound::CallerCredential;
 use crate::target::Target;
-use crate::transport::{Dropped, IncomingBody, Transport, UpstreamBody};
-use crate::upstream::Upstream;
-use decide::Head;
+use crate::transport::{IncomingBody, UpstreamBody};
+use admit::{Admitted, admit, take_quota};
+use decide::Admission;
 use error_response::Challenge;
-use failure_limiter::FailureLimiter;
-use freezes::Freezes;
-use limits::{Limits, Quota, network};
-use store_lease::StoreLease;
-
-/// The compiled configuration. A request uses one snapshot from beginning to end.
-pub struct Snapshot {
-    /// The consumers and their credentials.
-    pub directory: Directory,
-    /// The routes to the upstreams.
-    pub routes: Routes,
-    /// The roles and grants that permit calls.
-    pub policy: Policy,
-    /// The upstream credentials.
-    pub custody: Custody,
-    /// The access tokens that upstreams issued, by credential index; kept across reloads.
-    pub passes: HashMap<usize, Arc<TokenSlot>>,
-    /// The rejected logins, kept across reloads and restarts.
-    pub refused_logins: Arc<RefusedLogins>,
-    /// The upstreams; other tables hold indexes into this list.
-    pub upstreams: Vec<Upstream>,
-    /// The active freezes.
-    pub freezes: Freezes,
-    /// The lease on all data that came from the store.
-    pub store_lease: Arc<StoreLease>,
-    /// The configured limits.
-    pub limits: Limits,
-    /// The quota of each consumer, by the consumer's index.
-    pub quotas: Vec<Arc<Quota>>,
-    /// The counters of failed attempts and refusals, kept across reloads.
-    pub failures: Arc<FailureLimiter>,
-    /// The single-use signatures seen so far, kept across reloads.
-    pub nonces: Arc<ReplayCache>,
-    /// The key of the fingerprints under which the trail records wrong credentials.
-    pub fingerprints: HmacKey,
-}
-
-impl Snapshot {
-    /// Persists rejected logins in the file at `path` from now on, and restores those that it holds. Entries of unknown
-    /// credentials, or of former versions of a credential, are discarded.
-    ///
-    /// # Errors
-    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No entry is restored
-    /// then.
-    pub fn recall_logins(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
-        self.refused_logins.open(path, keeper)?;
-        let is_marked = |place: &usize, mark: &Mark| {
-            self.custody.credential(*place).is_some_and(|credential| credential.is_marked(mark))
-        };
-        let recalled = self.passes.iter().filter(|(place, slot)| slot.restore(|mark| is_marked(place, mark)));
-        let names: Vec<_> = recalled.map(|(_, slot)| slot.names()).collect();
-        self.refused_logins.keep_only(&names);
-        Ok(())
-    }
-
-    /// Returns the quota of the consumer called `name`.
-    #[must_use]
-    pub fn quota(&self, name: &str) -> Option<Arc<Quota>> {
-        self.quotas.get(self.directory.place(name)?).map(Arc::clone)
-    }
-}
-
-/// The request head as it was received from the socket. hyper sees only heads that passed the strict framer.
-#[derive(Debug)]
-pub struct RawHead {
-    /// The request method; `None` if the head could not be parsed.
-    pub method: Option<Method>,
-    /// The request target in bytes; of a head that could not be parsed, its first bytes.
-    pub target: Rc<[u8]>,
-    /// The framing fault for which the head was rejected.
-    pub fault: Option<Fault>,
-}
-
-impl RawHead {
-    /// Returns the parts of the request that a consumer's signature covers.
-    fn message<'a>(&'a self, head: &'a Parts) -> Message<'a> {
-        Message { method: head.method.as_str(), target: &self.target, headers: &head.headers }
-    }
-
-    /// Returns the head for the decision. `bodied` means that a body follows or may follow.
-    fn head<'a>(&'a self, head: &'a Parts, bodied: bool) -> Head<'a> {
-        Head { method: &head.method, target: &self.target, headers: &head.headers, bodied }
-    }
-}
+use exchange::Exchange;
+use limits::network;
 
 /// The gateway of one worker.
 pub struct Gateway {
-    /// The current configuration.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The journal that appends to the audit trail.
     pub journal: Journal,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// The worker's connections to the upstreams.
-    pub transport: Rc<Transport>,
-    /// The folder for request bodies that do not fit into memory.
-    pub spool: PathBuf,
+    /// The part that forwards recorded calls, with the current configuration.
+    pub forwarder: Forwarder,
 }
 
 impl Gateway {
@@ -149,35 +56,30 @@ impl Gateway {
         received: RawHead,
         arrival: Rc<Peer>,
     ) -> Response<Audited<UpstreamBody>> {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.forwarder.snapshot.load_full();
         let (head, body) = request.into_parts();
-        let now = self.clock.now();
+        let now = self.forwarder.clock.now();
         let (method, target) = (received.method.clone(), Rc::clone(&received.target));
-        let mut draft =
-            Draft::begin(&self.journal, method, &head.headers, target, (now, Rc::clone(&arrival)));
-        let (mut inflow, mut meter) = (IncomingBody::Unread(body), None);
-        let asked = received.head(&head, !inflow.is_over());
-        let decided = match admit(&snapshot, (asked, received.fault), &arrival, now) {
-            Ok(Admission::Admitted(admitted)) => Ok(admitted),
-            Ok(Admission::NeedsBody(approach)) => {
-                let meter = meter.insert(Meter::default()).clone();
-                let body = (&head.headers, inflow, meter);
+        let draft = Draft::begin(&self.journal, method, &head.headers, target, (now, Rc::clone(&arrival)));
+        let (mut body, mut meter) = (IncomingBody::Unread(body), None);
+        let decision_head = received.head(&head, !body.is_over());
+        let decided = match admit(&snapshot, decision_head, received.fault, &arrival, now) {
+            Ok(Admission::Granted(granted)) => Ok(granted),
+            Ok(Admission::NeedsBody(pending)) => {
+                let parts = (&head.headers, body, Rc::clone(meter.insert(Meter::default())));
                 // Boxed, since it is rare and large.
-                let (begun, decided) = Box::pin(body_rules::decide(&snapshot, approach, body, now)).await;
-                inflow = begun;
+                let (begun, decided) = Box::pin(body_rules::decide(&snapshot, pending, parts, now)).await;
+                body = begun;
                 decided
             }
             Err(refusal) => Err(refusal),
         };
-        let Admitted { permit, own, route, place } = match decided {
+        let admitted = decided.and_then(|granted| take_quota(&snapshot, granted));
+        let Admitted { permit, own_credential, route, slot } = match admitted {
             Ok(admitted) => admitted,
             Err(mut refusal) => {
-                if let Some(own) = Own::presented(&head.headers, &snapshot.directory) {
-                    conceal(&own, &mut draft, &mut refusal);
-                }
-                let close = received.fault.is_some() || !inflow.is_over();
-                let challenge = Challenge::of(&head.headers);
-                let response = refuse(&snapshot, draft, (&refusal, &arrival, challenge), close);
+                let close = received.fault.is_some() || !body.is_over();
+                let response = refuse_call(&snapshot, draft, &mut refusal, (&head.headers, &arrival), close);
                 if refusal.retry_after.is_some() {
                     // Boxed: otherwise every call's future would reserve room for a timer.
                     Box::pin(tokio::time::sleep(limits::REFUSAL_DELAY)).await;
@@ -185,71 +87,116 @@ impl Gateway {
                 return response;
             }
         };
-        let dropped = drop_headers(&snapshot, &permit, (&head.headers, own));
-        let Some(parties) = parties(&snapshot, &permit, (route, &dropped)) else {
+        let action = permit.action();
+        let (Some(upstream), Some(credential)) =
+            (snapshot.upstream(action.upstream), snapshot.custody.credential(permit.credential()))
+        else {
             let refusal = Refusal::new(Code::Internal, RefusalFields::default());
-            return refuse(&snapshot, draft, (&refusal, &arrival, Challenge::Token), true);
+            return refuse(&snapshot, draft, &refusal, &arrival, (Challenge::Token, true));
         };
-        let mut entry = match draft.commit(permit, parties).await {
+        let dropped = upstream.request_headers.select_dropped(
+            &head.headers,
+            action.target.path(),
+            own_credential.as_ref(),
+        );
+        let names = CallNames {
+            upstream: &upstream.name,
+            credential: &credential.name,
+            credential_version: credential.version,
+            route: &route.label,
+            dropped: dropped.names(),
+        };
+        let mut entry = match draft.commit(permit, names).await {
             Ok(entry) => entry,
             Err((unrecorded, request_id)) => {
                 let problem = (Code::Unrecorded, Challenge::Token);
-                let response = error_response::problem(problem, request_id, None, !inflow.is_over());
+                let response = error_response::problem(problem, request_id, None, !body.is_over());
                 return Audited::unrecorded(unrecorded, response);
             }
         };
-        if let Some(place) = place {
-            entry.attach_guard(place);
+        if let Some(slot) = slot {
+            entry.attach_guard(slot);
         }
         if let Some(meter) = meter {
             entry.use_meter(meter);
         }
-        match self
-            .forward(&snapshot, &mut entry, route, ((&head, &received, &dropped), inflow, &arrival))
-            .await
-        {
+        let mut call = Exchange {
+            snapshot: &snapshot,
+            upstream,
+            destination: upstream.pick(),
+            route,
+            message: received.head(&head, false).message(),
+            dropped: &dropped,
+            arrival: &arrival,
+            logins: Cell::new(0),
+        };
+        let forwarded = self.forwarder.forward(&mut call, &mut entry, body).await;
+        entry.update(|progress| progress.logins = call.logins.get());
+        match forwarded {
             Ok(response) => entry.answer(response),
-            Err(failure) => {
-                log(&snapshot, &entry, &failure);
-                let close = !entry.meter().is_whole.get();
-                let problem = (failure.code, Challenge::of(&head.headers));
-                let response = error_response::problem(problem, entry.request_id(), None, close);
-                entry.answer_failure(&failure, response)
-            }
+            Err(failure) => answer_failure(&snapshot, entry, &failure, &head.headers),
         }
     }
-}
 
-impl Gateway {
     /// Records a fault that occurred before there was a request, so that no response is possible: an abused connection
     /// or stream.
     pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Peer>) {
-        let snapshot = self.snapshot.load_full();
-        let from = (self.clock.now(), Rc::clone(arrival));
+        let snapshot = self.forwarder.snapshot.load_full();
+        let from = (self.forwarder.clock.now(), Rc::clone(arrival));
         let draft = Draft::begin(&self.journal, None, &HeaderMap::new(), Rc::default(), from);
         let refusal = Refusal::because(fault);
-        drop(refuse(&snapshot, draft, (&refusal, arrival, Challenge::Token), true));
+        drop(refuse(&snapshot, draft, &refusal, arrival, (Challenge::Token, true)));
     }
 }
 
-/// Logs failures that only the operator can fix; the consumer does not see the reason.
-fn log(snapshot: &Snapshot, entry: &Entry, failure: &Failure) {
+/// Answers a call that failed. Logs failures that only the operator can fix; the consumer does not see the reason.
+fn answer_failure(
+    snapshot: &Snapshot,
+    entry: Entry,
+    failure: &Failure,
+    headers: &HeaderMap,
+) -> Response<Audited<UpstreamBody>> {
     let by_configuration = matches!(
         failure.code,
         Code::UpstreamTls | Code::UpstreamAuth | Code::UpstreamInvalid | Code::UpstreamDns
     );
-    if let Some(upstream) =
-        snapshot.upstreams.get(entry.permit().action().upstream).filter(|_| by_configuration)
-    {
-        upstream.first.endpoint.standing.log(failure.code.as_str(), &failure.reason);
+    let upstream = snapshot.upstream(entry.permit().action().upstream);
+    if let Some(upstream) = upstream.filter(|_| by_configuration) {
+        upstream.first.endpoint.state.log(failure.code.as_str(), &failure.reason);
     }
+    let close = !entry.meter().is_whole.get();
+    let problem = (failure.code, Challenge::of(headers));
+    let response = error_response::problem(problem, entry.request_id(), None, close);
+    entry.answer_failure(failure, response)
 }
 
+/// Refuses a call before it is made. Masks a credential that the caller also sent in the method, the target or the user
+/// agent, so that the trail does not contain it.
+fn refuse_call(
+    snapshot: &Snapshot,
+    mut draft: Draft,
+    refusal: &mut Refusal,
+    (headers, arrival): (&HeaderMap, &Peer),
+    close: bool,
+) -> Response<Audited<UpstreamBody>> {
+    if let Some(own_credential) = CallerCredential::from_request(headers, &snapshot.directory) {
+        draft.conceal(|text| own_credential.conceal(text));
+        let target = refusal.known.target.as_ref().map(|target| target.as_str().as_bytes());
+        if let Some(target) = target.and_then(|target| own_credential.conceal(target)) {
+            // `*` is allowed unescaped in every part of a target.
+            refusal.known.target = Target::canonical(&target).ok();
+        }
+    }
+    refuse(snapshot, draft, refusal, arrival, (Challenge::of(headers), close))
+}
+
+/// Records a refusal, and builds its response.
 fn refuse(
     snapshot: &Snapshot,
     draft: Draft,
-    (refusal, arrival, challenge): (&Refusal, &Peer, Challenge),
-    close: bool,
+    refusal: &Refusal,
+    arrival: &Peer,
+    (challenge, close): (Challenge, bool),
 ) -> Response<Audited<UpstreamBody>> {
     let problem = (refusal.code, challenge);
     let response = error_response::problem(problem, draft.request_id(), refusal.retry_after, close);
@@ -264,41 +211,4 @@ fn refuse(
         snapshot.failures.add_written(&source, written, now);
     }
     response
-}
-
-/// Masks a credential that the caller also sent in the method, the target or the user agent, so that the trail does not
-/// contain it.
-fn conceal(own: &Own<'_>, draft: &mut Draft, refusal: &mut Refusal) {
-    draft.conceal(|text| own.conceal(text));
-    let target = refusal.known.target.as_ref().and_then(|target| own.conceal(target.as_str().as_bytes()));
-    if let Some(target) = target {
-        // `*` is allowed unescaped in every part of a target.
-        refusal.known.target = Target::canonical(&target).ok();
-    }
-}
-
-/// Selects the consumer's header fields that the upstream does not receive.
-fn drop_headers(
-    snapshot: &Snapshot,
-    permit: &Permit,
-    (headers, own): (&HeaderMap, Option<Own<'_>>),
-) -> Dropped {
-    let Some(upstream) = snapshot.upstreams.get(permit.action().upstream) else { return Dropped::default() };
-    upstream.request_headers.dropped(headers, permit.action().target.path(), own.as_ref())
-}
-
-fn parties<'s>(
-    snapshot: &'s Snapshot,
-    permit: &Permit,
-    (route, dropped): (&'s Route, &'s Dropped),
-) -> Option<CallNames<'s>> {
-    let upstream = snapshot.upstreams.get(permit.action().upstream)?;
-    let credential = snapshot.custody.credential(permit.credential())?;
-    Some(CallNames {
-        upstream: &upstream.name,
-        credential: &credential.name,
-        credential_version: credential.version,
-        route: &route.label,
-        dropped: dropped.names(),
-    })
 }

@@ -3,42 +3,56 @@
 
 use std::time::SystemTime;
 
-use super::Snapshot;
 use super::decide::decide_on;
+use super::snapshot::Snapshot;
 use crate::code::{Code, Failure};
+use crate::ids::CredentialId;
 use crate::inbound::identify;
 use crate::policy::{Action, BodyMembers, BodyUnreadable, Permit};
 use crate::signature::Message;
 
-/// Checks that `current` permits the call that `former` permitted, with the same credential. `bodied` means that the
-/// call has a body.
+/// The state of a delayed call, at the time at which it is decided again.
+pub(super) struct Delayed<'a> {
+    /// The parts of the request that identify the caller.
+    pub(super) message: Message<'a>,
+    /// The snapshot that permitted the call.
+    pub(super) former: &'a Snapshot,
+    /// The present time.
+    pub(super) now: SystemTime,
+    /// Whether the call has a body.
+    pub(super) bodied: bool,
+}
+
+/// Checks that `current` permits the call that the former snapshot permitted, with the same credential.
 ///
 /// # Errors
-/// [`Failure`] if the call is no longer permitted.
+/// A [`Failure`] if the call is no longer permitted.
 pub(super) fn reauthorize(
     permit: &Permit,
-    message: Message<'_>,
-    former: &Snapshot,
-    (current, now, bodied): (&Snapshot, SystemTime, bool),
+    Delayed { message, former, now, bodied }: Delayed<'_>,
+    current: &Snapshot,
 ) -> Result<(), Failure> {
     let identity = identify(message, &current.directory, now)
         .map_err(|_| no_more(Code::Unauthenticated, "the token or key is good no more"))?;
-    // An index is valid in one snapshot only; a name is valid in both.
+    // An id is valid in one snapshot only; a name is valid in both.
     let action = permit.action();
-    let upstream = former.upstreams.get(action.upstream).map(|upstream| &upstream.name);
-    let upstream = current.upstreams.iter().position(|held| Some(&held.name) == upstream);
+    let upstream = former.upstream(action.upstream);
+    let upstream = upstream.and_then(|upstream| current.upstream_id(upstream.name.as_str()));
     let upstream = upstream.ok_or_else(|| no_more(Code::NoRoute, "the upstream is there no more"))?;
-    let org = permit.org().map(ToString::to_string);
+    let org = permit.ruling().org.as_ref().map(ToString::to_string);
     let (method, target, body) = (action.method.clone(), action.target.clone(), action.body.clone());
     let mut again = Action { upstream, method, target, org, body };
     // A rule added since then may inspect a body that was not parsed.
     if bodied && again.body.is_none() {
         again.body = BodyMembers::unreadable(BodyUnreadable::Long);
     }
-    let allowed = decide_on(current, &identity, again, now)
+    let decision = decide_on(current, &identity, again, now)
         .map_err(|refusal| no_more(refusal.code, refusal.known.reason.unwrap_or("it is granted no more")))?;
-    let name = |held: &Snapshot, place| held.custody.credential(place).map(|credential| credential.name);
-    if name(current, allowed.credential()) != name(former, permit.credential()) {
+    let name = |snapshot: &Snapshot, credential: CredentialId| {
+        snapshot.custody.credential(credential).map(|credential| credential.name)
+    };
+    let credential = decision.ruling().effect.ok().and_then(|credential| name(current, credential));
+    if credential != name(former, permit.credential()) {
         return Err(no_more(Code::Denied, "it is granted with another credential"));
     }
     Ok(())

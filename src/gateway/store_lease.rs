@@ -6,10 +6,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Snapshot;
-use super::decide::Caller;
-use crate::code::Code;
-
 /// The expiry of the lease on store data. Each snapshot shares the lease of the one before it.
 #[derive(Debug)]
 pub struct StoreLease {
@@ -37,28 +33,6 @@ impl StoreLease {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.begun.elapsed().as_millis() <= u128::from(self.until.load(Ordering::Acquire))
-    }
-}
-
-impl Snapshot {
-    /// Returns why the gateway blocks a call that policy permits: the code, and the reason for the trail. A cause that
-    /// concerns the consumer gives 403; any other gives 503.
-    #[must_use]
-    pub fn blocked_by(
-        &self,
-        caller: &impl Caller,
-        (upstream, credential): (usize, usize),
-    ) -> Option<(Code, &'static str)> {
-        let frozen = self.freezes.blocked_by((caller.consumer(), upstream, credential));
-        frozen.or_else(|| self.expired_for(caller, credential))
-    }
-
-    fn expired_for(&self, caller: &impl Caller, credential: usize) -> Option<(Code, &'static str)> {
-        let stored = |credential| self.custody.credential(credential).is_some_and(|held| held.stored);
-        // The clock is read last, and only for calls that depend on the store.
-        let rests = caller.is_stored() || stored(credential);
-        (rests && !self.store_lease.is_valid())
-            .then_some((Code::StoreUnavailable, "the store could not be read for too long"))
     }
 }
 

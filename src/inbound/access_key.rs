@@ -9,8 +9,9 @@ use http::header::DATE;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::directory::Ended;
+use super::credential_error::{CredentialError, Ended};
 use super::replay::{NONCE_LEN, Nonce};
+use crate::ids::ConsumerId;
 use crate::secret::Secret;
 use crate::signature::{Algorithm, Diagnosis, Message, Presented, Unreadable, VerifyingKey};
 
@@ -35,36 +36,20 @@ pub struct AccessKey {
 /// An access key and the consumer that holds it.
 #[derive(Debug)]
 pub(super) struct TokenEntry {
-    /// The index of the consumer in the directory.
-    pub(super) consumer: usize,
+    /// The consumer that holds the key.
+    pub(super) consumer: ConsumerId,
     pub(super) key: AccessKey,
     /// When the key was last used, in seconds since 1970; 0 for never. Shared with former directories.
     pub(super) used: Arc<AtomicI64>,
 }
 
-/// The reason why a signature does not authenticate a consumer.
-#[derive(Debug)]
-pub(super) enum SignatureError {
-    /// The key was issued by claviger and is not valid any more.
-    Dead(Ended),
-    /// One of a few fixed reasons, and whether [`explain`] may find more.
-    BadSignature(&'static str, bool),
-}
-
-impl From<Unreadable> for SignatureError {
-    fn from(why: Unreadable) -> Self {
-        let reason = match why {
-            Unreadable::Form => "unreadable signature",
-            Unreadable::Twice => "signature with a parameter twice",
-            Unreadable::Missing => "signature without keyId or signature",
-            Unreadable::Algorithm => "signature by an unknown algorithm",
-            Unreadable::Part => "signature over something unknown",
-            Unreadable::Many => "signature over something twice, or over too much",
-            Unreadable::Uncovered => "signature without (request-target) or date",
-            Unreadable::Base64 => "signature not in base64",
-        };
-        Self::BadSignature(reason, false)
-    }
+/// What a signature proves in addition to the consumer.
+#[derive(Debug, Clone, Copy)]
+pub struct Proven {
+    /// The id of the access key.
+    pub key: Uuid,
+    /// The nonce to consume, if each signature of this key may be used only once.
+    pub once: Option<Nonce>,
 }
 
 /// Finds the key of a signature in `keys`, and verifies the signature. For an unknown key, a dummy verification takes
@@ -74,13 +59,13 @@ pub(super) fn prove<'k>(
     message: Message<'_>,
     keys: &'k HashMap<Uuid, TokenEntry>,
     now: SystemTime,
-) -> Result<(&'k TokenEntry, Option<Nonce>), SignatureError> {
+) -> Result<(&'k TokenEntry, Option<Nonce>), CredentialError> {
     let text = std::str::from_utf8(sent.expose()).map_err(|_| Unreadable::Form)?;
     let presented = Presented::parse(text)?;
     let found = Uuid::try_parse(&presented.key_id).ok().and_then(|id| keys.get(&id));
-    let unknown = SignatureError::BadSignature("unknown access key", true);
-    let Some(held) = found.or_else(|| keys.values().next()) else { return Err(unknown) };
-    let key = &held.key;
+    let unknown = CredentialError::BadSignature("unknown access key", true);
+    let Some(entry) = found.or_else(|| keys.values().next()) else { return Err(unknown) };
+    let key = &entry.key;
     let verified = match message.signing_string(&presented.parts, None) {
         Ok(string) => key.key.verify(presented.algorithm, &string, presented.signature()),
         Err(_) => false,
@@ -89,22 +74,22 @@ pub(super) fn prove<'k>(
         return Err(unknown);
     }
     if !verified {
-        return Err(SignatureError::BadSignature(UNVERIFIED, true));
+        return Err(CredentialError::BadSignature(UNVERIFIED, true));
     }
     // Only a caller with the secret learns what happened to the key.
     if let Some(dead) = key.dead {
-        return Err(SignatureError::Dead(dead));
+        return Err(CredentialError::Ended(dead));
     }
     if key.expires.is_some_and(|end| end <= now) {
-        return Err(SignatureError::Dead(Ended::Expired));
+        return Err(CredentialError::Ended(Ended::Expired));
     }
     if !key.algorithms.contains(&presented.algorithm) {
-        return Err(SignatureError::BadSignature(
+        return Err(CredentialError::BadSignature(
             "signature by an algorithm that the key does not allow",
             false,
         ));
     }
-    Ok((held, key.strict.map(|window| nonce_of(&presented, message, (key.id, window)))))
+    Ok((entry, key.strict.map(|window| nonce_of(&presented, message, (key.id, window)))))
 }
 
 const UNVERIFIED: &str = "signature does not verify";
@@ -122,7 +107,7 @@ pub(super) fn explain(
     let difference = Diagnosis::find(&key.key, &presented, message);
     found?;
     let why = difference.map_or_else(
-        || "no usual mistake in one line explains it: another secret, or several lines differ".to_owned(),
+        || "the secret is wrong, or several lines differ".to_owned(),
         |difference| difference.to_string(),
     );
     Some(format!("{UNVERIFIED}: {why} (access key {})", key.id))

@@ -19,25 +19,25 @@ use zeroize::Zeroizing;
 const RUN: usize = 20;
 
 /// A consumer's own credential: its token, or the secret of its access key.
-pub struct Own<'h> {
-    kept: Kept<'h>,
+pub struct CallerCredential<'h> {
+    source: Source<'h>,
     /// Built when a text could contain the credential, which is rare. Boxed, since the rest is moved with every call.
     scanner: OnceCell<Box<Scanner>>,
 }
 
-enum Kept<'h> {
+enum Source<'h> {
     Sent(SentToken<'h>),
     Key(Arc<VerifyingKey>),
 }
 
-impl<'h> Own<'h> {
+impl<'h> CallerCredential<'h> {
     /// The credential by which this consumer was authenticated, in a request with these headers.
     #[must_use]
     pub fn of(identity: &Identity, headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
         match (identity.via(), identity.proven()) {
-            (Via::AccessKey, proven) => Some(Self::new(Kept::Key(directory.verifying(&proven?.key)?))),
+            (Via::AccessKey, proven) => Some(Self::new(Source::Key(directory.verifying(&proven?.key)?))),
             (Via::ApiKey, _) => Self::token(api_key::attempt(headers).ok()??),
-            (Via::Bearer | Via::Token, _) => Some(Self::new(Kept::Sent(authorization::token(headers)?))),
+            (Via::Bearer | Via::Token, _) => Some(Self::new(Source::Sent(authorization::token(headers)?))),
             (Via::Basic, _) => Self::token(authorization::attempt(headers).ok()??),
         }
     }
@@ -45,14 +45,14 @@ impl<'h> Own<'h> {
     /// The credential that was sent, valid or not. For a signature, it is the secret of the key that the signature
     /// names.
     #[must_use]
-    pub fn presented(headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
+    pub fn from_request(headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
         let attempt = authorization::attempt(headers).ok()?.or(api_key::attempt(headers).ok()?)?;
         match attempt {
-            Presented::Token(_, sent) => Some(Self::new(Kept::Sent(sent))),
+            Presented::Token(_, sent) => Some(Self::new(Source::Sent(sent))),
             Presented::Signature(sent) => {
                 let presented = signature::Presented::parse(std::str::from_utf8(sent.expose()).ok()?).ok()?;
                 let key = directory.verifying(&Uuid::try_parse(&presented.key_id).ok()?)?;
-                Some(Self::new(Kept::Key(key)))
+                Some(Self::new(Source::Key(key)))
             }
             Presented::Unreadable(_) => None,
         }
@@ -60,29 +60,29 @@ impl<'h> Own<'h> {
 
     fn token(attempt: Presented<'h>) -> Option<Self> {
         match attempt {
-            Presented::Token(_, sent) => Some(Self::new(Kept::Sent(sent))),
+            Presented::Token(_, sent) => Some(Self::new(Source::Sent(sent))),
             Presented::Signature(_) | Presented::Unreadable(_) => None,
         }
     }
 
-    fn new(kept: Kept<'h>) -> Self {
-        Self { kept, scanner: OnceCell::new() }
+    fn new(source: Source<'h>) -> Self {
+        Self { source, scanner: OnceCell::new() }
     }
 
     /// Whether `text` contains the credential, as it is or in another spelling. A credential of less than eight bytes
     /// counts only if it is the whole text.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
-        let own = self.expose();
-        if own.len() < SHORTEST {
-            return !own.is_empty() && text == own;
+        let secret = self.expose();
+        if secret.len() < SHORTEST {
+            return !secret.is_empty() && text == secret;
         }
-        if text.len() < own.len() {
+        if text.len() < secret.len() {
             return false;
         }
         if is_spelled_plainly(text) {
             // The text is short, and a searcher would cost more to build than it saves.
-            return text.windows(own.len()).any(|window| window == own);
+            return text.windows(secret.len()).any(|window| window == secret);
         }
         self.scanner().is_in(text)
     }
@@ -91,15 +91,15 @@ impl<'h> Own<'h> {
     /// eight bytes counts only if it is the whole name.
     #[must_use]
     pub fn is_in_name(&self, name: &HeaderName) -> bool {
-        let (own, name) = (self.expose(), name.as_str().as_bytes());
-        if name.len() < own.len() || own.is_empty() {
+        let (secret, name) = (self.expose(), name.as_str().as_bytes());
+        if name.len() < secret.len() || secret.is_empty() {
             return false;
         }
-        if own.len() < SHORTEST {
-            return own.eq_ignore_ascii_case(name);
+        if secret.len() < SHORTEST {
+            return secret.eq_ignore_ascii_case(name);
         }
-        let own = Zeroizing::new(own.to_ascii_lowercase());
-        Scanner::new(&[Cow::Borrowed(&own)]).is_in(name)
+        let secret = Zeroizing::new(secret.to_ascii_lowercase());
+        Scanner::new(&[Cow::Borrowed(&secret)]).is_in(name)
     }
 
     /// Whether any part of a target contains the credential.
@@ -124,9 +124,9 @@ impl<'h> Own<'h> {
     }
 
     fn expose(&self) -> &[u8] {
-        match &self.kept {
-            Kept::Sent(sent) => sent.expose(),
-            Kept::Key(key) => key.secret().expose(),
+        match &self.source {
+            Source::Sent(sent) => sent.expose(),
+            Source::Key(key) => key.secret().expose(),
         }
     }
 }

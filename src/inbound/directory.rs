@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::Proven;
-use super::access_key::{self, AccessKey, SignatureError};
+use super::access_key::{self, AccessKey, Proven};
+use super::credential_error::{CredentialError, Ended};
+use crate::ids::ConsumerId;
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::signature::{Message, VerifyingKey};
@@ -53,18 +54,6 @@ pub struct TokenRecord {
     pub dead: Option<Ended>,
 }
 
-/// The reason why a token that claviger once accepted is invalid. It is for the trail alone: the caller gets the same
-/// answer as for any wrong token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The token has expired.
-    Expired,
-    /// The token was revoked.
-    Revoked,
-    /// The consumer is disabled.
-    Disabled,
-}
-
 impl From<[u8; 32]> for TokenRecord {
     fn from(digest: [u8; 32]) -> Self {
         Self { digest, id: None, expires: None, dead: None }
@@ -93,12 +82,12 @@ struct TokenEntry {
     stored: bool,
     expires: Option<SystemTime>,
     /// The record in the store; `None` if the file declares the token.
-    own: Option<Arc<StoredToken>>,
+    record: Option<Arc<StoredToken>>,
 }
 
 impl TokenEntry {
-    fn place(&self) -> usize {
-        usize::try_from(self.consumer).unwrap_or(usize::MAX)
+    fn consumer(&self) -> ConsumerId {
+        ConsumerId::new(usize::try_from(self.consumer).unwrap_or(usize::MAX))
     }
 }
 
@@ -109,17 +98,6 @@ struct StoredToken {
     id: Uuid,
     /// When the token was last presented, in seconds since 1970; 0 if never since the first of the directories.
     used: AtomicI64,
-}
-
-/// The holder of a token, as the directory finds it.
-#[derive(Debug)]
-pub enum TokenMatch<'d> {
-    /// The index and name of the consumer, and whether it or the token comes from the store.
-    Consumer(usize, &'d Name, bool),
-    /// The token of a consumer, which is not valid any more.
-    Dead(Ended),
-    /// No consumer holds the token.
-    Nobody,
 }
 
 impl Directory {
@@ -135,19 +113,19 @@ impl Directory {
         for (consumer, tokens) in entries {
             let place = directory.consumers.len();
             for TokenRecord { digest, id, expires, dead } in tokens {
-                if let Some(held) = directory.token(&digest) {
-                    match directory.consumers.get(held.place()) {
+                if let Some(known) = directory.token(&digest) {
+                    match directory.consumer(known.consumer()) {
                         Some(other) => return Err(Box::new((other.name, consumer.name))),
                         // The consumer's own token, listed twice.
                         None => continue,
                     }
                 }
-                let own = id.map(|id| Arc::new(StoredToken { id, used: AtomicI64::default() }));
-                let stored = own.is_some() || consumer.stored;
+                let record = id.map(|id| Arc::new(StoredToken { id, used: AtomicI64::default() }));
+                let stored = record.is_some() || consumer.stored;
                 // No machine has memory for so many consumers that an index does not fit.
                 let place = u32::try_from(place).unwrap_or(u32::MAX);
-                let held = TokenEntry { digest, consumer: place, dead, stored, expires, own };
-                directory.tokens.insert_unique(hash_of(&digest), held, |held| hash_of(&held.digest));
+                let entry = TokenEntry { digest, consumer: place, dead, stored, expires, record };
+                directory.tokens.insert_unique(hash_of(&digest), entry, |entry| hash_of(&entry.digest));
             }
             directory.consumers.push(consumer);
             let Self { consumers, places, names, .. } = &mut directory;
@@ -157,40 +135,40 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Adds these access keys, each with the index of its consumer.
+    /// Adds these access keys, each with its consumer.
     #[must_use]
-    pub fn with_keys(mut self, keys: impl IntoIterator<Item = (usize, AccessKey)>) -> Self {
-        let held = |(consumer, key): (usize, AccessKey)| {
+    pub fn with_keys(mut self, keys: impl IntoIterator<Item = (ConsumerId, AccessKey)>) -> Self {
+        let entry = |(consumer, key): (ConsumerId, AccessKey)| {
             (key.id, access_key::TokenEntry { consumer, key, used: Arc::default() })
         };
-        self.keys.extend(keys.into_iter().map(held));
+        self.keys.extend(keys.into_iter().map(entry));
         self
     }
 
     /// The key that verifies the signatures of the access key with this id.
     #[must_use]
     pub fn verifying(&self, id: &Uuid) -> Option<Arc<VerifyingKey>> {
-        self.keys.get(id).map(|held| Arc::clone(&held.key.key))
+        self.keys.get(id).map(|entry| Arc::clone(&entry.key.key))
     }
 
     /// The longest window of the keys whose signatures may be used once; `None` if there are no such keys.
     #[must_use]
     pub fn strictness(&self) -> Option<Duration> {
-        self.keys.values().filter_map(|held| held.key.strict).max()
+        self.keys.values().filter_map(|entry| entry.key.strict).max()
     }
 
-    /// Verifies a signature: the index of its consumer, the id of the key, and the nonce to consume.
+    /// Verifies a signature: its consumer, the id of the key, and the nonce to consume.
     pub(super) fn prove(
         &self,
         sent: &Secret,
         message: Message<'_>,
         now: SystemTime,
-    ) -> Result<(usize, &Consumer, Proven), SignatureError> {
-        let (held, once) = access_key::prove(sent, message, &self.keys, now)?;
-        let consumer = self.consumers.get(held.consumer);
-        let consumer = consumer.ok_or(SignatureError::BadSignature("access key of nobody", false))?;
-        held.used.store(seconds(now), Ordering::Relaxed);
-        Ok((held.consumer, consumer, Proven { key: held.key.id, once }))
+    ) -> Result<(ConsumerId, &Consumer, Proven), CredentialError> {
+        let (entry, once) = access_key::prove(sent, message, &self.keys, now)?;
+        let consumer = self.consumer(entry.consumer);
+        let consumer = consumer.ok_or(CredentialError::BadSignature("access key of nobody", false))?;
+        entry.used.store(seconds(now), Ordering::Relaxed);
+        Ok((entry.consumer, consumer, Proven { key: entry.key.id, once }))
     }
 
     /// Explains, for the trail, why a signature does not verify. This costs far more than the verification itself.
@@ -203,17 +181,17 @@ impl Directory {
     /// former directory add to them.
     #[must_use]
     pub fn after(mut self, former: &Self) -> Self {
-        for TokenEntry { digest, own, .. } in &mut self.tokens {
-            let Some(own) = own else { continue };
-            if let Some(before) = former.token(digest).and_then(|held| held.own.as_ref())
-                && before.id == own.id
+        for TokenEntry { digest, record, .. } in &mut self.tokens {
+            let Some(record) = record else { continue };
+            if let Some(before) = former.token(digest).and_then(|entry| entry.record.as_ref())
+                && before.id == record.id
             {
-                *own = Arc::clone(before);
+                *record = Arc::clone(before);
             }
         }
-        for (id, held) in &mut self.keys {
+        for (id, entry) in &mut self.keys {
             if let Some(before) = former.keys.get(id) {
-                held.used = Arc::clone(&before.used);
+                entry.used = Arc::clone(&before.used);
             }
         }
         self
@@ -226,39 +204,42 @@ impl Directory {
     }
 
     fn token(&self, digest: &[u8; 32]) -> Option<&TokenEntry> {
-        self.tokens.find(hash_of(digest), |held| held.digest.ct_eq(digest).into())
+        self.tokens.find(hash_of(digest), |entry| entry.digest.ct_eq(digest).into())
     }
 
     /// Finds the holder of `token`. The time of the look-up depends on the digest of the token sent, which no caller
-    /// can control. The match itself is compared in constant time.
-    #[must_use]
-    pub fn find(&self, token: &[u8], now: SystemTime) -> TokenMatch<'_> {
-        let Some(held) = self.token(&Self::digest(token)) else { return TokenMatch::Nobody };
-        if let Some(dead) = held.dead {
-            return TokenMatch::Dead(dead);
+    /// can control. The match itself is compared in constant time. Returns the id and name of the consumer, and whether
+    /// it or the token comes from the store.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if no consumer holds the token, or it is no longer valid.
+    pub fn find(&self, token: &[u8], now: SystemTime) -> Result<(ConsumerId, &Name, bool), CredentialError> {
+        let entry = self.token(&Self::digest(token)).ok_or(CredentialError::Unknown)?;
+        if let Some(dead) = entry.dead {
+            return Err(CredentialError::Ended(dead));
         }
-        if held.expires.is_some_and(|end| end <= now) {
-            return TokenMatch::Dead(Ended::Expired);
+        if entry.expires.is_some_and(|end| end <= now) {
+            return Err(CredentialError::Ended(Ended::Expired));
         }
-        let Some(consumer) = self.consumers.get(held.place()) else { return TokenMatch::Nobody };
-        if let Some(own) = &held.own {
-            own.used.store(seconds(now), Ordering::Relaxed);
+        let consumer = self.consumer(entry.consumer()).ok_or(CredentialError::Unknown)?;
+        if let Some(record) = &entry.record {
+            record.used.store(seconds(now), Ordering::Relaxed);
         }
-        TokenMatch::Consumer(held.place(), &consumer.name, held.stored)
+        Ok((entry.consumer(), &consumer.name, entry.stored))
     }
 
     /// The tokens of the store that were used, with the time of the last use in seconds since 1970.
     pub fn used(&self) -> impl Iterator<Item = (Uuid, i64)> {
-        self.tokens.iter().filter_map(|held| {
-            let own = held.own.as_ref()?;
-            let used = own.used.load(Ordering::Relaxed);
-            (used > 0).then_some((own.id, used))
+        self.tokens.iter().filter_map(|entry| {
+            let record = entry.record.as_ref()?;
+            let used = record.used.load(Ordering::Relaxed);
+            (used > 0).then_some((record.id, used))
         })
     }
 
     /// The access keys that were used, with the time of the last use in seconds since 1970.
     pub fn used_keys(&self) -> impl Iterator<Item = (Uuid, i64)> {
-        let used = |held: &access_key::TokenEntry| (held.key.id, held.used.load(Ordering::Relaxed));
+        let used = |entry: &access_key::TokenEntry| (entry.key.id, entry.used.load(Ordering::Relaxed));
         self.keys.values().map(used).filter(|(_, used)| *used > 0)
     }
 
@@ -268,17 +249,17 @@ impl Directory {
         &self.consumers
     }
 
-    /// The consumer at the index `place`.
+    /// The consumer with this id.
     #[must_use]
-    pub fn consumer(&self, place: usize) -> Option<&Consumer> {
-        self.consumers.get(place)
+    pub fn consumer(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.consumers.get(id.index())
     }
 
-    /// The index of the consumer called `name`.
+    /// The id of the consumer called `name`.
     #[must_use]
-    pub fn place(&self, name: &str) -> Option<usize> {
-        let named = |place: &usize| name_at(&self.consumers, *place) == name;
-        self.places.find(self.names.hash_one(name), named).copied()
+    pub fn id_of(&self, name: &str) -> Option<ConsumerId> {
+        let has_name = |place: &usize| name_at(&self.consumers, *place) == name;
+        self.places.find(self.names.hash_one(name), has_name).copied().map(ConsumerId::new)
     }
 }
 
@@ -324,7 +305,7 @@ mod tests {
         let named = |name| Consumer::new(Name::parse(name).unwrap());
         let token = || TokenRecord::from(Directory::digest(b"one"));
         let twice = Directory::new(vec![(named("tool"), vec![token(), token()])]).unwrap();
-        assert!(matches!(twice.find(b"one", UNIX_EPOCH), TokenMatch::Consumer(0, ..)));
+        assert!(matches!(twice.find(b"one", UNIX_EPOCH), Ok((first, ..)) if first.index() == 0));
         let both = Directory::new(vec![(named("tool"), vec![token()]), (named("other"), vec![token()])]);
         let (one, other) = *both.unwrap_err();
         assert_eq!((one.as_str(), other.as_str()), ("tool", "other"));
@@ -335,11 +316,11 @@ mod tests {
     fn what_a_former_directory_sees_is_known_to_the_next() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let former = directory(&[(b"one", Some(1)), (b"two", Some(2)), (b"gone", Some(3)), (b"file", None)]);
-        assert!(matches!(former.find(b"one", at(10)), TokenMatch::Consumer(..)));
+        assert!(matches!(former.find(b"one", at(10)), Ok(_)));
         let next = directory(&[(b"one", Some(1)), (b"two", Some(2)), (b"file", None)]).after(&former);
         assert_eq!(used(&next), [(1, 10)]);
         for token in [b"two" as &[u8], b"gone", b"file"] {
-            assert!(matches!(former.find(token, at(20)), TokenMatch::Consumer(..)));
+            assert!(matches!(former.find(token, at(20)), Ok(_)));
         }
         assert_eq!(used(&next), [(1, 10), (2, 20)]);
         // A token that was issued anew under the same digest is a different token.

@@ -7,24 +7,24 @@ mod access_key;
 mod api_key;
 mod authorization;
 mod caller_credential;
+mod credential_error;
 mod directory;
 mod replay;
 pub mod token;
 
-pub use access_key::AccessKey;
+pub use access_key::{AccessKey, Proven};
 pub use authorization::is_signature;
-pub use caller_credential::Own;
-pub use directory::{Consumer, Directory, Ended, TokenMatch, TokenRecord};
+pub use caller_credential::CallerCredential;
+pub use credential_error::{CredentialError, Ended};
+pub use directory::{Consumer, Directory, TokenRecord};
 pub use replay::{Nonce, ReplayCache, ReplayError};
 
 use std::time::SystemTime;
 
-use uuid::Uuid;
-
+use crate::ids::ConsumerId;
 use crate::name::Name;
 use crate::secret::Secret;
 use crate::signature::Message;
-use access_key::SignatureError;
 
 /// The kind of credential by which a consumer was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,18 +60,18 @@ impl Via {
 /// ```compile_fail,E0451
 /// use claviger::inbound::{Identity, Via};
 /// fn forge(name: claviger::name::Name) -> Identity {
-///     Identity { consumer: 0, name, via: Via::Bearer, stored: false, proven: None }
+///     Identity { consumer: claviger::ids::ConsumerId::new(0), name, via: Via::Bearer, stored: false, proven: None }
 /// }
 /// ```
 /// ```
 /// use claviger::inbound::{Identity, Via};
-/// fn read(identity: &Identity) -> (usize, Via) {
+/// fn read(identity: &Identity) -> (claviger::ids::ConsumerId, Via) {
 ///     (identity.consumer(), identity.via())
 /// }
 /// ```
 #[derive(Debug)]
 pub struct Identity {
-    consumer: usize,
+    consumer: ConsumerId,
     name: Name,
     via: Via,
     stored: bool,
@@ -79,19 +79,10 @@ pub struct Identity {
     proven: Option<Box<Proven>>,
 }
 
-/// What a signature proves in addition to the consumer.
-#[derive(Debug, Clone, Copy)]
-pub struct Proven {
-    /// The id of the access key.
-    pub key: Uuid,
-    /// The nonce to consume, if each signature of this key may be used only once.
-    pub once: Option<Nonce>,
-}
-
 impl Identity {
-    /// The index of the consumer in the directory.
+    /// The consumer's id in the directory.
     #[must_use]
-    pub fn consumer(&self) -> usize {
+    pub fn consumer(&self) -> ConsumerId {
         self.consumer
     }
 
@@ -127,14 +118,8 @@ pub enum AuthError {
     Missing,
     /// More than one credential was sent.
     Duplicate,
-    /// The credential is not known to claviger. Holds what was sent, for its fingerprint.
-    Unknown(Secret),
-    /// A token or access key that claviger once accepted has been revoked, disabled or has expired. Holds what was
-    /// sent.
-    Dead(Ended, Secret),
-    /// A signature does not prove a consumer. Holds the reason (one of a few fixed texts), whether
-    /// [`Directory::explain`] may find more, and what was sent.
-    BadSignature(&'static str, bool, Secret),
+    /// The credential proves no consumer. Holds what was sent, for its fingerprint.
+    Rejected(CredentialError, Secret),
 }
 
 /// A credential as the request carries it.
@@ -184,26 +169,20 @@ pub fn identify(message: Message<'_>, directory: &Directory, now: SystemTime) ->
     };
     let (via, token) = match attempt {
         Presented::Token(via, token) => (via, token),
-        Presented::Unreadable(sent) => return Err(AuthError::Unknown(sent)),
+        Presented::Unreadable(sent) => return Err(AuthError::Rejected(CredentialError::Unknown, sent)),
         Presented::Signature(sent) => {
             return match directory.prove(&sent, message, now) {
-                Ok((consumer, found, proven)) => {
-                    let (name, via) = (found.name, Via::AccessKey);
-                    Ok(Identity { consumer, name, via, stored: true, proven: Some(Box::new(proven)) })
+                Ok((consumer, Consumer { name, .. }, proven)) => {
+                    let (name, via, proven) = (*name, Via::AccessKey, Some(Box::new(proven)));
+                    Ok(Identity { consumer, name, via, stored: true, proven })
                 }
-                Err(SignatureError::Dead(dead)) => Err(AuthError::Dead(dead, sent)),
-                Err(SignatureError::BadSignature(reason, more)) => {
-                    Err(AuthError::BadSignature(reason, more, sent))
-                }
+                Err(error) => Err(AuthError::Rejected(error, sent)),
             };
         }
     };
     match directory.find(token.expose(), now) {
-        TokenMatch::Consumer(consumer, name, stored) => {
-            Ok(Identity { consumer, name: *name, via, stored, proven: None })
-        }
-        TokenMatch::Dead(dead) => Err(AuthError::Dead(dead, token.into())),
-        TokenMatch::Nobody => Err(AuthError::Unknown(token.into())),
+        Ok((consumer, name, stored)) => Ok(Identity { consumer, name: *name, via, stored, proven: None }),
+        Err(error) => Err(AuthError::Rejected(error, token.into())),
     }
 }
 
@@ -242,11 +221,11 @@ mod tests {
             Ok(identity) => identity.via().as_str(),
             Err(AuthError::Missing) => "missing",
             Err(AuthError::Duplicate) => "duplicate",
-            Err(AuthError::Unknown(_)) => "unknown",
-            Err(AuthError::Dead(Ended::Expired, _)) => "expired",
-            Err(AuthError::Dead(Ended::Revoked, _)) => "revoked",
-            Err(AuthError::Dead(Ended::Disabled, _)) => "disabled",
-            Err(AuthError::BadSignature(reason, ..)) => reason,
+            Err(AuthError::Rejected(CredentialError::Unknown, _)) => "unknown",
+            Err(AuthError::Rejected(CredentialError::Ended(Ended::Expired), _)) => "expired",
+            Err(AuthError::Rejected(CredentialError::Ended(Ended::Revoked), _)) => "revoked",
+            Err(AuthError::Rejected(CredentialError::Ended(Ended::Disabled), _)) => "disabled",
+            Err(AuthError::Rejected(CredentialError::BadSignature(reason, _), _)) => reason,
         }
     }
 

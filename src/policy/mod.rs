@@ -1,5 +1,4 @@
-//! Decides whether a consumer may make a call: consumer and action → [`Allowed`] or [`Denial`]; with a proven identity,
-//! [`Permit`].
+//! Decides whether a consumer may make a call: consumer and action → [`Decision`]; with a proven identity, [`Permit`].
 //!
 //! Policy denies by default, and a denial overrides any permission. It neither reads clocks nor logs; its decision is a
 //! value.
@@ -10,9 +9,9 @@ mod pattern;
 mod rule;
 
 pub use body::{BodyMembers, BodyUnreadable};
-pub use org::{Named, OrgPin, Override, take_org};
+pub use org::{NamedOrg, OrgPin, take_org};
 pub use pattern::{Glob, PathPattern};
-pub use rule::{Asked, Condition, Rule};
+pub use rule::{Condition, JudgedRequest, Rule};
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -23,6 +22,7 @@ use std::time::SystemTime;
 use http::Method;
 
 use crate::code::Code;
+use crate::ids::{ConsumerId, CredentialId, UpstreamId};
 use crate::inbound::Identity;
 use crate::spelling;
 use crate::target::Target;
@@ -39,14 +39,14 @@ pub struct Role {
 /// The permissions of one consumer at one upstream.
 #[derive(Debug)]
 pub struct Grant {
-    /// The index of the upstream in the snapshot.
-    pub upstream: usize,
+    /// The upstream that the grant is for.
+    pub upstream: UpstreamId,
     /// The roles whose rules apply.
     pub roles: Vec<Arc<Role>>,
     /// The organisations that the grant covers, the default first; empty if the upstream has no organisations.
     pub orgs: Vec<Arc<str>>,
-    /// The index of the credential in the snapshot.
-    pub credential: usize,
+    /// The credential that calls use.
+    pub credential: CredentialId,
     /// When the grant expires; `None` if it never does.
     pub expires: Option<SystemTime>,
 }
@@ -57,9 +57,18 @@ impl Grant {
         let roles: Vec<*const Role> = self.roles.iter().map(Arc::as_ptr).collect();
         (self.upstream, roles, self.orgs.clone(), self.credential, self.expires)
     }
+
+    fn is_live(&self, now: SystemTime) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
+
+    /// Whether the grant covers the organisation of a call, if it has one.
+    fn covers(&self, org: Option<&str>) -> bool {
+        org.is_none_or(|org| self.orgs.iter().any(|granted| **granted == *org))
+    }
 }
 
-/// All grants, by the indices of consumer and upstream in the snapshot, in file order.
+/// All grants, by consumer and upstream, in file order.
 #[derive(Debug, Default)]
 pub struct Policy {
     /// For the consumer at each index, an index into `grants`. Consumers with equal grants share an entry, which keeps
@@ -76,8 +85,8 @@ pub struct Policy {
 /// The call that a consumer asks for.
 #[derive(Debug)]
 pub struct Action {
-    /// The index of the upstream in the snapshot.
-    pub upstream: usize,
+    /// The upstream that is called.
+    pub upstream: UpstreamId,
     /// The method of the request.
     pub method: Method,
     /// The target as the upstream receives it.
@@ -90,81 +99,74 @@ pub struct Action {
 
 impl Action {
     /// The parts of the action that rules judge.
-    fn asked(&self) -> Asked<'_> {
-        Asked::new(&self.method, &self.target, &self.body)
+    fn to_request(&self) -> JudgedRequest<'_> {
+        JudgedRequest::new(&self.method, &self.target, &self.body)
     }
 }
 
-/// A decision to allow. Only [`Policy::decide`] makes one, and it cannot be copied. It alone does not let a call leave:
-/// the consumer may be one that an operator only asked about.
+/// What the enforced rules decide, and by which rule.
+#[derive(Debug)]
+pub struct Ruling {
+    /// The credential of an allowed call, or the code of the refusal.
+    pub effect: Result<CredentialId, Code>,
+    /// The organisation that the call means, if the upstream has organisations.
+    pub org: Option<Arc<str>>,
+    /// The rule that allows or denies the call; `None` if no rule does.
+    pub rule: Option<Arc<str>>,
+    /// The shadow rule that would change the decision if it were enforced.
+    pub shadow: Option<Arc<str>>,
+}
+
+/// A decision on one action of one consumer. Only [`Policy::decide`] makes one, and it cannot be copied. It alone does
+/// not let a call leave: the consumer may be one that an operator only request about.
 ///
 /// ```compile_fail,E0451
-/// use claviger::policy::{Action, Allowed};
-/// fn forge(action: Action) -> Allowed {
-///     Allowed { consumer: 0, action, org: None, credential: 0, rule: "".into(), shadow: None }
+/// use claviger::policy::{Action, Decision, Ruling};
+/// fn forge(action: Action, ruling: Ruling) -> Decision {
+///     Decision { consumer: claviger::ids::ConsumerId::new(0), action, ruling }
 /// }
 /// ```
 /// ```
-/// fn read(allowed: &claviger::policy::Allowed) -> (&claviger::policy::Action, usize) {
-///     (allowed.action(), allowed.credential())
+/// use claviger::policy::{Action, Decision, Ruling};
+/// fn read(decision: &Decision) -> (&Action, &Ruling) {
+///     (decision.action(), decision.ruling())
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Allowed {
-    /// The index of the consumer that the decision is for.
-    consumer: usize,
+pub struct Decision {
+    consumer: ConsumerId,
     action: Action,
-    org: Option<Arc<str>>,
-    credential: usize,
-    rule: Arc<str>,
-    shadow: Option<Arc<str>>,
+    ruling: Ruling,
 }
 
-impl Allowed {
-    /// Makes the permit of the consumer that the decision is for; `None` for any other consumer.
+impl Decision {
+    /// Makes the permit of the consumer that the decision is for; `None` for any other consumer, and for a refusal.
     #[must_use]
     pub fn permit(self, identity: Identity) -> Option<Permit> {
-        (identity.consumer() == self.consumer).then_some(Permit { identity, allowed: self })
+        let credential = self.ruling.effect.ok()?;
+        (identity.consumer() == self.consumer).then_some(Permit { identity, credential, decision: self })
     }
 
-    /// The action that is allowed.
+    /// The action that was decided on.
     #[must_use]
     pub fn action(&self) -> &Action {
         &self.action
     }
 
-    /// The organisation of the call, if the upstream has organisations.
+    /// The result of the rules.
     #[must_use]
-    pub fn org(&self) -> Option<&Arc<str>> {
-        self.org.as_ref()
-    }
-
-    /// The index of the credential in the snapshot.
-    #[must_use]
-    pub fn credential(&self) -> usize {
-        self.credential
-    }
-
-    /// The name of the rule that allows the call.
-    #[must_use]
-    pub fn rule(&self) -> &Arc<str> {
-        &self.rule
-    }
-
-    /// The name of the shadow rule that would deny the call if it were enforced.
-    #[must_use]
-    pub fn shadow(&self) -> Option<&Arc<str>> {
-        self.shadow.as_ref()
+    pub fn ruling(&self) -> &Ruling {
+        &self.ruling
     }
 }
 
-/// The proof of what a proven consumer may do. It is made of an [`Allowed`] and the matching [`Identity`] and cannot be
-/// copied. The call that is sent upstream is taken from it.
+/// The proof of what a proven consumer may do. It is made of a [`Decision`] to allow and the matching [`Identity`] and
+/// cannot be copied. The call that is sent upstream is taken from it.
 ///
 /// ```compile_fail,E0451
-/// use claviger::policy::{Allowed, Permit};
-/// fn forge(identity: claviger::inbound::Identity, allowed: Allowed) -> Permit {
-///     Permit { identity, allowed }
+/// use claviger::policy::{Decision, Permit};
+/// fn forge(identity: claviger::inbound::Identity, decision: Decision) -> Permit {
+///     Permit { identity, credential: claviger::ids::CredentialId::new(0), decision }
 /// }
 /// ```
 /// ```compile_fail,E0599
@@ -173,19 +175,20 @@ impl Allowed {
 /// }
 /// ```
 /// ```
-/// use claviger::policy::{Allowed, Permit};
-/// fn prove(identity: claviger::inbound::Identity, allowed: Allowed) -> Option<Permit> {
-///     allowed.permit(identity)
+/// use claviger::policy::{Decision, Permit};
+/// fn prove(identity: claviger::inbound::Identity, decision: Decision) -> Option<Permit> {
+///     decision.permit(identity)
 /// }
 /// fn once(permit: Permit) -> Permit {
-///     let _read = (permit.identity(), permit.action(), permit.org(), permit.credential(), permit.rule());
+///     let _read = (permit.identity(), permit.action(), permit.credential(), permit.ruling());
 ///     permit
 /// }
 /// ```
 #[derive(Debug)]
 pub struct Permit {
     identity: Identity,
-    allowed: Allowed,
+    credential: CredentialId,
+    decision: Decision,
 }
 
 impl Permit {
@@ -198,65 +201,40 @@ impl Permit {
     /// The action that is allowed.
     #[must_use]
     pub fn action(&self) -> &Action {
-        &self.allowed.action
+        &self.decision.action
     }
 
-    /// The organisation of the call, if the upstream has organisations.
+    /// The credential that the call uses.
     #[must_use]
-    pub fn org(&self) -> Option<&Arc<str>> {
-        self.allowed.org.as_ref()
+    pub fn credential(&self) -> CredentialId {
+        self.credential
     }
 
-    /// The index of the credential in the snapshot.
+    /// The result of the rules that allow the call.
     #[must_use]
-    pub fn credential(&self) -> usize {
-        self.allowed.credential
+    pub fn ruling(&self) -> &Ruling {
+        &self.decision.ruling
     }
-
-    /// The name of the rule that allows the call.
-    #[must_use]
-    pub fn rule(&self) -> &Arc<str> {
-        &self.allowed.rule
-    }
-
-    /// The name of the shadow rule that would deny the call if it were enforced.
-    #[must_use]
-    pub fn shadow(&self) -> Option<&Arc<str>> {
-        self.allowed.shadow.as_ref()
-    }
-}
-
-/// A decision to refuse, with what policy found on the way.
-#[derive(Debug)]
-pub struct Denial {
-    /// The code that the caller receives.
-    pub code: Code,
-    /// The rule that denies the call, if one does.
-    pub rule: Option<Arc<str>>,
-    /// The shadow rule that would allow the call if it were enforced.
-    pub shadow: Option<Arc<str>>,
-    /// The organisation that the call meant.
-    pub org: Option<String>,
-    /// The action that was refused.
-    pub action: Action,
 }
 
 impl Policy {
-    /// Builds the policy from pairs of a consumer's index and a grant. Their order matters: the first grant that allows
+    /// Builds the policy from pairs of a consumer and a grant. Their order matters: the first grant that allows
     /// a call decides its credential.
     #[must_use]
-    pub fn new(mut grants: Vec<(usize, Grant)>) -> Self {
+    pub fn new(mut grants: Vec<(ConsumerId, Grant)>) -> Self {
         grants.sort_by_key(|(consumer, grant)| (*consumer, grant.upstream));
         let (mut policy, mut known) = (Self { grants: vec![Vec::new()], ..Self::default() }, HashMap::new());
         let mut grants = grants.into_iter().peekable();
         while let Some((consumer, first)) = grants.next() {
-            let mut own = vec![first];
-            own.extend(iter::from_fn(|| grants.next_if(|(next, _)| *next == consumer)).map(|(_, next)| next));
-            let share = *known.entry(own.iter().map(Grant::key).collect::<Vec<_>>()).or_insert_with(|| {
-                policy.grants.push(own);
+            let mut grants_of_one = vec![first];
+            let more = iter::from_fn(|| grants.next_if(|(next, _)| *next == consumer));
+            grants_of_one.extend(more.map(|(_, grant)| grant));
+            let key = grants_of_one.iter().map(Grant::key).collect::<Vec<_>>();
+            let share = *known.entry(key).or_insert_with(|| {
+                policy.grants.push(grants_of_one);
                 u32::try_from(policy.grants.len() - 1).unwrap_or(0)
             });
-            policy.shares.resize(consumer, 0);
+            policy.shares.resize(consumer.index(), 0);
             policy.shares.push(share);
         }
         let rules = policy.grants.iter().flatten().flat_map(|grant| &grant.roles);
@@ -267,35 +245,30 @@ impl Policy {
         policy
     }
 
-    /// Decides on `action` for the consumer at this index.
-    ///
-    /// # Errors
-    /// [`Denial`] if no valid grant exists, the organisation is not granted, a rule denies the call, or no rule allows
-    /// it.
-    pub fn decide(&self, consumer: usize, action: Action, now: SystemTime) -> Result<Allowed, Box<Denial>> {
-        match self.evaluate(consumer, &action, now) {
-            Ok(Ruling { org, credential, rule, shadow }) => {
-                Ok(Allowed { consumer, action, org, credential, rule, shadow })
-            }
-            Err(Forbidden { code, rule, org, shadow }) => {
-                Err(Box::new(Denial { code, rule, shadow, org, action }))
-            }
+    /// Decides on `action` for a consumer. It is refused if no valid grant exists, the organisation is not granted, a rule
+    /// denies the call, or no rule allows it.
+    #[must_use]
+    pub fn decide(&self, consumer: ConsumerId, action: Action, now: SystemTime) -> Decision {
+        let mut ruling = self.enforced(consumer, &action, now);
+        if self.has_shadows {
+            ruling.shadow = self.shadow(consumer, &action, now, &ruling);
         }
+        Decision { consumer, action, ruling }
     }
 
     /// Whether a rule that could match this action reads the body, which must then be read before the decision.
     /// `bodied` means that the request has a body. A read with members in its body is refused where a rule reads bodies
     /// of the same path.
     #[must_use]
-    pub fn needs_body(&self, consumer: usize, action: &Action, bodied: bool) -> bool {
+    pub fn needs_body(&self, consumer: ConsumerId, action: &Action, bodied: bool) -> bool {
         if !self.has_body_rules {
             return false;
         }
-        let asked = action.asked();
+        let request = action.to_request();
         self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles).any(|role| {
-            let read = |rule: &Rule| bodied && rule.looks_at_body_of_read(&asked);
-            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(&asked) || read(rule);
-            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(&asked) || read(rule);
+            let read = |rule: &Rule| bodied && rule.reads_body_of_read(&request);
+            let allows = |rule: &Rule| !rule.body.is_empty() && rule.may_allow(&request) || read(rule);
+            let denies = |rule: &Rule| !rule.body.is_empty() && rule.may_deny(&request) || read(rule);
             role.deny.iter().any(denies) || role.allow.iter().any(allows)
         })
     }
@@ -303,175 +276,151 @@ impl Policy {
     /// The reason for a refusal, if rules read the body or the query and could not see all that a server may read
     /// there.
     #[must_use]
-    pub fn why_unjudged(&self, consumer: usize, action: &Action) -> Option<String> {
+    pub fn why_unjudged(&self, consumer: ConsumerId, action: &Action) -> Option<String> {
         if self.has_body_rules
             && let Some(why) = self.why_body_unjudged(consumer, action)
         {
             return Some(why);
         }
-        let asked = action.asked();
-        let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
-        let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
-        let looks = rules.any(|rule| rule.looks_at_query(&asked));
-        looks.then(|| asked.why_query_unknown()).flatten().map(String::from)
+        let request = action.to_request();
+        let reads_query = self.rules_of(consumer, action).any(|rule| rule.reads_query(&request));
+        reads_query.then(|| request.why_query_unknown()).flatten().map(String::from)
     }
 
-    fn why_body_unjudged(&self, consumer: usize, action: &Action) -> Option<String> {
+    fn why_body_unjudged(&self, consumer: ConsumerId, action: &Action) -> Option<String> {
         if let Some(why) = action.body.why_unread() {
             return Some(why.to_string());
         }
-        let asked = action.asked();
-        let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
-        let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
-        if asked.is_read_with_body() {
-            let looks = rules.any(|rule| rule.looks_at_body_of_read(&asked));
-            return looks.then(|| "a rule looks at bodies of this path, and a read has one".to_owned());
+        let request = action.to_request();
+        let mut rules = self.rules_of(consumer, action);
+        if request.is_read_with_body() {
+            let reads_body = rules.any(|rule| rule.reads_body_of_read(&request));
+            return reads_body.then(|| "a rule looks at bodies of this path, and a read has one".to_owned());
         }
-        let doubled = rules.any(|rule| rule.is_in_conflict(&asked));
-        let why = || asked.why_query_unknown().unwrap_or("the query has a member of the same name");
-        doubled.then(|| format!("a rule looks at the body, and {}", why()))
+        let is_doubled = rules.any(|rule| rule.is_in_conflict(&request));
+        let why = || request.why_query_unknown().unwrap_or("the query has a member of the same name");
+        is_doubled.then(|| format!("a rule looks at the body, and {}", why()))
     }
 
     /// Whether an allowing rule with a body condition could match, whatever the other rules decide. While the body is
     /// unknown, a denial because no rule allows the call would be premature.
     #[must_use]
-    pub fn body_may_allow(&self, consumer: usize, action: &Action, now: SystemTime) -> bool {
-        let asked = action.asked();
-        let live = || {
-            let grants = self.grants_of(consumer, action).iter();
-            grants.filter(|grant| grant.expires.is_none_or(|end| now < end))
-        };
-        let org = action.org.as_deref().or_else(|| live().next()?.orgs.first().map(|org| &**org));
-        let applies =
-            |grant: &&Grant| org.is_none_or(|org| grant.orgs.iter().any(|granted| **granted == *org));
-        let mut rules = live().filter(applies).flat_map(|grant| &grant.roles).flat_map(|role| &role.allow);
-        rules.any(|rule| !rule.shadow && !rule.body.is_empty() && rule.may_allow(&asked))
+    pub fn body_may_allow(&self, consumer: ConsumerId, action: &Action, now: SystemTime) -> bool {
+        let request = action.to_request();
+        let grants = || self.live_grants(consumer, action, now);
+        let org = action.org.as_deref().or_else(|| grants().next()?.orgs.first().map(|org| &**org));
+        let roles = grants().filter(|grant| grant.covers(org)).flat_map(|grant| &grant.roles);
+        let mut rules = roles.flat_map(|role| &role.allow);
+        rules.any(|rule| !rule.shadow && !rule.body.is_empty() && rule.may_allow(&request))
     }
 
     /// Whether a rule for this path reads a query member for whose name `is_hidden` is true.
     #[must_use]
-    pub fn looks_at_query(&self, consumer: usize, action: &Action, is_hidden: impl Fn(&str) -> bool) -> bool {
+    pub fn looks_at_query(
+        &self,
+        consumer: ConsumerId,
+        action: &Action,
+        is_hidden: impl Fn(&str) -> bool,
+    ) -> bool {
         let paths = spelling::paths(action.target.path());
-        let granted = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
-        let mut rules = granted.flat_map(|role| role.allow.iter().chain(&role.deny));
-        rules.any(|rule| {
+        self.rules_of(consumer, action).any(|rule| {
             rule.query.iter().any(|(name, _)| is_hidden(name.as_str()))
                 && rule.paths.iter().any(|pattern| pattern.may_match(&paths))
         })
     }
 
-    fn evaluate(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
-        let mut ruling = self.enforced(consumer, action, now);
-        if self.has_shadows {
-            let shadow = self.shadow(consumer, action, now, &ruling);
-            match &mut ruling {
-                Ok(allowed) => allowed.shadow = shadow,
-                Err(forbidden) => forbidden.shadow = shadow,
-            }
-        }
-        ruling
-    }
-
-    fn grants_of(&self, consumer: usize, action: &Action) -> &[Grant] {
-        let share =
-            self.shares.get(consumer).and_then(|share| self.grants.get(usize::try_from(*share).ok()?));
+    fn grants_of(&self, consumer: ConsumerId, action: &Action) -> &[Grant] {
+        let share = self.shares.get(consumer.index());
+        let share = share.and_then(|share| self.grants.get(usize::try_from(*share).ok()?));
         let all = share.map(Vec::as_slice).unwrap_or_default();
         let from = all.partition_point(|grant| grant.upstream < action.upstream);
         let to = all.partition_point(|grant| grant.upstream <= action.upstream);
         all.get(from..to).unwrap_or_default()
     }
 
+    /// The grants of the consumer at the action's upstream that have not expired.
+    fn live_grants(
+        &self,
+        consumer: ConsumerId,
+        action: &Action,
+        now: SystemTime,
+    ) -> impl Iterator<Item = &Grant> {
+        self.grants_of(consumer, action).iter().filter(move |grant| grant.is_live(now))
+    }
+
+    /// All rules of the consumer's grants at the action's upstream.
+    fn rules_of(&self, consumer: ConsumerId, action: &Action) -> impl Iterator<Item = &Rule> {
+        let roles = self.grants_of(consumer, action).iter().flat_map(|grant| &grant.roles);
+        roles.flat_map(|role| role.allow.iter().chain(&role.deny))
+    }
+
     /// The first shadow rule that would change the decision: it denies an allowed call, or allows one that no rule
     /// allows.
     fn shadow(
         &self,
-        consumer: usize,
+        consumer: ConsumerId,
         action: &Action,
         now: SystemTime,
-        ruling: &Result<Ruling, Forbidden>,
+        ruling: &Ruling,
     ) -> Option<Arc<str>> {
-        let org = match ruling {
-            Ok(allowed) => allowed.org.as_deref(),
-            Err(forbidden) => forbidden.org.as_deref(),
-        };
-        let live = |grant: &&Grant| grant.expires.is_none_or(|end| now < end);
-        let applies =
-            |grant: &&Grant| org.is_none_or(|org| grant.orgs.iter().any(|granted| **granted == *org));
-        let grants = self.grants_of(consumer, action).iter().filter(live).filter(applies);
+        let grants =
+            self.live_grants(consumer, action, now).filter(|grant| grant.covers(ruling.org.as_deref()));
         let mut roles = grants.flat_map(|grant| &grant.roles);
-        let asked = action.asked();
-        let name = |rule: &Rule| rule.name.clone();
-        match ruling {
-            Ok(_) => roles
-                .find_map(|role| role.deny.iter().find(|rule| rule.shadow && rule.denies(&asked)).map(name)),
-            Err(Forbidden { code: Code::Denied, .. }) => roles
-                .find_map(|role| role.allow.iter().find(|rule| rule.shadow && rule.allows(&asked)).map(name)),
+        let request = action.to_request();
+        let rule = match ruling.effect {
+            Ok(_) => {
+                roles.find_map(|role| role.deny.iter().find(|rule| rule.shadow && rule.denies(&request)))
+            }
+            Err(Code::Denied) => {
+                roles.find_map(|role| role.allow.iter().find(|rule| rule.shadow && rule.allows(&request)))
+            }
             Err(_) => None,
-        }
+        };
+        rule.map(|rule| rule.name.clone())
     }
 
     /// The decision of the enforced rules, without the shadow rules.
-    fn enforced(&self, consumer: usize, action: &Action, now: SystemTime) -> Result<Ruling, Forbidden> {
-        let forbidden = |code, rule, org| Forbidden { code, rule, org, shadow: None };
+    fn enforced(&self, consumer: ConsumerId, action: &Action, now: SystemTime) -> Ruling {
         let every = self.grants_of(consumer, action);
-        let live = || every.iter().filter(|grant| grant.expires.is_none_or(|end| now < end));
+        let live = || every.iter().filter(|grant| grant.is_live(now));
+        let refused = |code, org| Ruling { effect: Err(code), org, rule: None, shadow: None };
+        let named = || action.org.as_deref().map(Arc::from);
         let Some(first) = live().next() else {
-            let code = if every.is_empty() { Code::Denied } else { Code::GrantExpired };
-            return Err(forbidden(code, None, action.org.clone()));
+            return refused(if every.is_empty() { Code::Denied } else { Code::GrantExpired }, named());
         };
-        let org: Option<&Arc<str>> = match &action.org {
-            Some(named) => {
-                let granted = live().flat_map(|grant| &grant.orgs).find(|org| ***org == **named);
-                Some(granted.ok_or_else(|| forbidden(Code::OrgOverride, None, Some(named.clone())))?)
-            }
+        let org = match &action.org {
+            Some(name) => match live().flat_map(|grant| &grant.orgs).find(|org| ***org == **name) {
+                Some(granted) => Some(granted),
+                None => return refused(Code::OrgOverride, named()),
+            },
             None => first.orgs.first(),
         };
-        let applies = |grant: &&Grant| org.is_none_or(|org| grant.orgs.contains(org));
-        let named = || org.map(ToString::to_string);
-        let asked = action.asked();
-        let roles = || live().filter(applies).flat_map(|grant| &grant.roles);
-        let denying = roles().flat_map(|role| &role.deny);
-        for rule in denying {
-            if !rule.shadow && rule.denies(&asked) {
-                return Err(forbidden(Code::DeniedByRule, Some(rule.name.clone()), named()));
-            }
+        let request = action.to_request();
+        let grants = || live().filter(|grant| grant.covers(org.map(|org| &**org)));
+        let roles = || grants().flat_map(|grant| &grant.roles);
+        let ruling = |effect, rule: Option<&Rule>| Ruling {
+            effect,
+            org: org.cloned(),
+            rule: rule.map(|rule| rule.name.clone()),
+            shadow: None,
+        };
+        let mut denying = roles().flat_map(|role| &role.deny).filter(|rule| !rule.shadow);
+        if let Some(rule) = denying.find(|rule| rule.denies(&request)) {
+            return ruling(Err(Code::DeniedByRule), Some(rule));
         }
-        let looks = |rule: &Rule| !rule.shadow && rule.looks_at_body_of_read(&asked);
-        let only_by_body =
-            asked.is_read_with_body() && roles().any(|role| role.allow.iter().chain(&role.deny).any(looks));
-        for grant in live().filter(applies) {
+        let reads_body = |rule: &Rule| !rule.shadow && rule.reads_body_of_read(&request);
+        let only_by_body = request.is_read_with_body()
+            && roles().any(|role| role.allow.iter().chain(&role.deny).any(reads_body));
+        for grant in grants() {
             for rule in grant.roles.iter().flat_map(|role| &role.allow) {
                 let counts = !rule.shadow && (!only_by_body || rule.is_for_bodies_of_reads());
-                if counts && rule.allows(&asked) {
-                    let (credential, rule) = (grant.credential, rule.name.clone());
-                    return Ok(Ruling { org: org.cloned(), credential, rule, shadow: None });
+                if counts && rule.allows(&request) {
+                    return ruling(Ok(grant.credential), Some(rule));
                 }
             }
         }
-        Err(forbidden(Code::Denied, None, named()))
+        ruling(Err(Code::Denied), None)
     }
-}
-
-/// The reason why a call is allowed.
-#[derive(Debug)]
-struct Ruling {
-    org: Option<Arc<str>>,
-    credential: usize,
-    rule: Arc<str>,
-    /// The shadow rule that would deny the call if it were enforced.
-    shadow: Option<Arc<str>>,
-}
-
-/// The reason why a call is refused.
-#[derive(Debug)]
-struct Forbidden {
-    code: Code,
-    /// The rule that denies the call, if one does.
-    rule: Option<Arc<str>>,
-    /// The organisation that the call meant.
-    org: Option<String>,
-    /// The shadow rule that would allow the call if it were enforced.
-    shadow: Option<Arc<str>>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::code::{Code, Fault};
 use crate::query::decode_query;
 use crate::spelling::{self, Query, Unclear};
 use crate::target::Target;
@@ -29,51 +30,52 @@ impl OrgPin {
     }
 }
 
-/// The caller tried to bypass the pin. Holds the reason, for the trail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Override(pub &'static str);
-
 /// The organisation that a request names.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct NamedOrg {
     /// The id of the organisation, if one is named.
     pub org: Option<String>,
     /// The target as received, if the query named the organisation and that member was removed.
-    pub asked: Option<Target>,
+    pub received: Option<Target>,
 }
 
 /// Finds the organisation that the request names, by header or query, and removes the query member from the target. An
 /// empty header counts as absent.
 ///
 /// # Errors
-/// [`Override`] if the organisation is named twice, or in a way that another reader could understand differently.
-pub fn take_org(pin: &OrgPin, headers: &HeaderMap, target: &mut Target) -> Result<Named, Override> {
-    let taken = pin.query.map_or(Ok(None), |name| take_member(name, target))?;
-    let (queried, asked) = taken.unzip();
+/// A [`Fault`] if the organisation is named twice, or in a way that another reader could understand differently.
+pub fn take_org(pin: &OrgPin, headers: &HeaderMap, target: &mut Target) -> Result<NamedOrg, Fault> {
+    let removed = pin.query.map_or(Ok(None), |name| take_member(name, target))?;
+    let (queried, received) = removed.unzip();
     let queried = queried.as_deref().map(|called| pin.id_of(called).to_owned());
     let mut lines = headers.get_all(&pin.header).iter().filter(|value| !value.is_empty());
     let named = match (lines.next(), lines.next()) {
-        (None, _) => return Ok(Named { org: queried, asked }),
-        (Some(value), None) => value.to_str().map_err(|_| Override("organisation beyond ASCII"))?,
-        (Some(_), Some(_)) => return Err(Override("organisation named twice")),
+        (None, _) => return Ok(NamedOrg { org: queried, received }),
+        (Some(value), None) => value.to_str().map_err(|_| refused("organisation beyond ASCII"))?,
+        (Some(_), Some(_)) => return Err(refused("organisation named twice")),
     };
     let named = pin.id_of(named);
     match queried {
         Some(queried) if queried != named => {
-            Err(Override("another organisation named by query than by header"))
+            Err(refused("another organisation named by query than by header"))
         }
-        Some(_) | None => Ok(Named { org: Some(named.to_owned()), asked }),
+        Some(_) | None => Ok(NamedOrg { org: Some(named.to_owned()), received }),
     }
 }
 
+/// The failure of a caller that tries to bypass the pin.
+const fn refused(reason: &'static str) -> Fault {
+    Fault { code: Code::OrgOverride, reason }
+}
+
 /// Removes the only member called `name` from the target; returns its decoded value and the former target.
-fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target)>, Override> {
+fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target)>, Fault> {
     let query = target.query();
     if has_none_at_a_glance(query, name) || !spelling::may_be_named(query, name) {
         return Ok(None);
     }
     let named_twice = "organisation named twice by query, or in another spelling";
-    let doubt = || Override(Query::read(query).why_unclear().map_or(named_twice, Unclear::as_str));
+    let doubt = || refused(Query::read(query).why_unclear().map_or(named_twice, Unclear::as_str));
     let value = {
         let mut values = target.query_members().filter(|(written, _)| *written == name);
         let (Some((_, value)), None) = (values.next(), values.next()) else { return Err(doubt()) };
@@ -84,7 +86,7 @@ fn take_member(name: &str, target: &mut Target) -> Result<Option<(String, Target
         return Err(doubt());
     }
     if value.is_empty() {
-        return Err(Override("organisation named by query, without a value"));
+        return Err(refused("organisation named by query, without a value"));
     }
     Ok(Some((value, std::mem::replace(target, rest))))
 }
@@ -99,7 +101,7 @@ fn has_none_at_a_glance(query: &str, name: &str) -> bool {
     // Separators in a name are ignored.
     let begins = |member: &[u8]| {
         let mut letters = member.iter().filter(|byte| !matches!(byte, b'_' | b'-'));
-        name.bytes().all(|wanted| letters.next() == Some(&wanted))
+        name.bytes().all(|letter| letters.next() == Some(&letter))
     };
     let query = query.as_bytes();
     query.iter().all(is_plain) && !query.split(|byte| *byte == b'&').any(begins)
@@ -117,13 +119,13 @@ mod tests {
         OrgPin { header: HeaderName::from_static("x-jms-org"), query: Some("oid"), words, names }
     }
 
-    fn taken(target: &str, lines: &[&str]) -> Result<(Option<String>, String), &'static str> {
+    fn removed(target: &str, lines: &[&str]) -> Result<(Option<String>, String), &'static str> {
         let mut target = Target::canonical(target.as_bytes()).unwrap();
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append("x-jms-org", line.parse().unwrap());
         }
-        let named = take_org(&pin(), &headers, &mut target).map_err(|Override(reason)| reason)?;
+        let named = take_org(&pin(), &headers, &mut target).map_err(|fault| fault.reason)?;
         Ok((named.org, target.to_string()))
     }
 
@@ -137,21 +139,21 @@ mod tests {
             ("/x/?a&&oid=7&b=;", "/x/?a&&b=;"),
         ] {
             let left = left.trim_end_matches('?').to_owned();
-            assert_eq!(taken(target, &[]), Ok((Some("7".into()), left)), "{target}");
+            assert_eq!(removed(target, &[]), Ok((Some("7".into()), left)), "{target}");
         }
-        assert_eq!(taken("/x/?void=1&oids=2", &[]), Ok((None, "/x/?void=1&oids=2".into())));
+        assert_eq!(removed("/x/?void=1&oids=2", &[]), Ok((None, "/x/?void=1&oids=2".into())));
         assert!(has_none_at_a_glance("offset=0&limit=100", "oid"), "most queries");
     }
 
     #[test]
     fn a_word_and_a_declared_name_stand_for_an_id() {
         for called in ["2", "default", "Default", "DEFAULT"] {
-            assert_eq!(taken(&format!("/x/?oid={called}"), &[]).unwrap().0.unwrap(), "2");
-            assert_eq!(taken("/x/", &[called]).unwrap().0.unwrap(), "2");
-            assert_eq!(taken("/x/?oid=2", &[called]).unwrap(), (Some("2".into()), "/x/".into()));
+            assert_eq!(removed(&format!("/x/?oid={called}"), &[]).unwrap().0.unwrap(), "2");
+            assert_eq!(removed("/x/", &[called]).unwrap().0.unwrap(), "2");
+            assert_eq!(removed("/x/?oid=2", &[called]).unwrap(), (Some("2".into()), "/x/".into()));
         }
-        assert_eq!(taken("/x/?oid=Sales+%26%20Co", &["Sales & Co"]).unwrap().0.unwrap(), "7");
-        assert_eq!(taken("/x/", &["sales & co"]).unwrap().0.unwrap(), "sales & co", "a name has its case");
+        assert_eq!(removed("/x/?oid=Sales+%26%20Co", &["Sales & Co"]).unwrap().0.unwrap(), "7");
+        assert_eq!(removed("/x/", &["sales & co"]).unwrap().0.unwrap(), "sales & co", "a name has its case");
     }
 
     #[test]
@@ -177,26 +179,29 @@ mod tests {
             "oid.=7",
             "%256fid=7",
         ] {
-            assert_eq!(taken(&format!("/x/?{target}"), &[]), Err(doubt), "{target}");
+            assert_eq!(removed(&format!("/x/?{target}"), &[]), Err(doubt), "{target}");
         }
         let many: Vec<_> = (0..257).map(|name| format!("a{name}.x")).collect();
         for many in [many.join("&"), format!("oid=7&{}", many.join("&"))] {
             assert_eq!(
-                taken(&format!("/x/?{many}"), &[]),
+                removed(&format!("/x/?{many}"), &[]),
                 Err("the query has too many members to be judged")
             );
         }
         let deep = (0..6).fold("%6fid".to_owned(), |deep, _| deep.replace('%', "%25"));
-        assert_eq!(taken(&format!("/x/?{deep}=7"), &[]), Err("the query is encoded too often to be judged"));
+        assert_eq!(
+            removed(&format!("/x/?{deep}=7"), &[]),
+            Err("the query is encoded too often to be judged")
+        );
         for target in ["oid", "oid=", "a&oid&b"] {
             assert_eq!(
-                taken(&format!("/x/?{target}"), &[]),
+                removed(&format!("/x/?{target}"), &[]),
                 Err("organisation named by query, without a value")
             );
         }
-        assert_eq!(taken("/x/?oid=7", &["2"]), Err("another organisation named by query than by header"));
-        assert_eq!(taken("/x/", &["2", "2"]), Err("organisation named twice"));
-        assert_eq!(taken("/x/?oid=7", &[""]).unwrap().0.unwrap(), "7");
+        assert_eq!(removed("/x/?oid=7", &["2"]), Err("another organisation named by query than by header"));
+        assert_eq!(removed("/x/", &["2", "2"]), Err("organisation named twice"));
+        assert_eq!(removed("/x/?oid=7", &[""]).unwrap().0.unwrap(), "7");
     }
 
     proptest! {
@@ -212,7 +217,7 @@ mod tests {
         /// No reader finds the member in anything that is sent upstream.
         #[test]
         fn what_is_left_names_no_organisation(query in "([&;=%+.]|oid|OID|%6f|%69|a|7|\\[\\]|%00){0,12}") {
-            if let Ok((_, left)) = Target::canonical(format!("/x/?{query}").as_bytes()).map_err(|_| "").and_then(|target| taken(target.as_str(), &[])) {
+            if let Ok((_, left)) = Target::canonical(format!("/x/?{query}").as_bytes()).map_err(|_| "").and_then(|target| removed(target.as_str(), &[])) {
                 let query = left.split_once('?').map_or("", |(_, query)| query);
                 prop_assert!(!spelling::may_be_named(query, "oid"), "{query}");
             }

@@ -28,7 +28,7 @@ pub struct Glob {
     /// The same parts folded, for deny rules.
     folded: Vec<String>,
     /// What else the pattern equals as a whole, if it has no `*`.
-    wanted: Wanted,
+    whole: Wanted,
 }
 
 impl PathPattern {
@@ -142,11 +142,11 @@ impl Glob {
         if let Some(last) = folded.last_mut() {
             *last = spelling::trim_end(last).to_owned();
         }
-        let wanted = match &*folded {
+        let whole = match &*folded {
             [whole] => Wanted::new(whole),
             _ => Wanted::default(),
         };
-        Self { parts, folded, wanted }
+        Self { parts, folded, whole }
     }
 
     /// Whether the pattern matches the whole of `text`.
@@ -163,7 +163,7 @@ impl Glob {
     /// Whether some server may read a matching value in this one.
     #[must_use]
     pub fn may_match(&self, value: &Value<'_>) -> bool {
-        value.may_be(&self.wanted, |text| self.matches_folded(text))
+        value.may_be(&self.whole, |text| self.matches_folded(text))
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn matches_by_segment() {
-        for (pattern, path, wanted) in [
+        for (pattern, path, whole) in [
             ("/**", "/", true),
             ("/**", "/a/b/", true),
             ("/", "/", true),
@@ -242,7 +242,7 @@ mod tests {
             ("/u/中", "/u/%E4%B8%AD/", true),
             ("/u/a%7eb", "/u/a~b", true),
         ] {
-            assert_eq!(PathPattern::parse(pattern).unwrap().matches(path), wanted, "{pattern} {path}");
+            assert_eq!(PathPattern::parse(pattern).unwrap().matches(path), whole, "{pattern} {path}");
         }
     }
 
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn globs_match_the_whole_text() {
-        for (glob, text, wanted) in [
+        for (glob, text, whole) in [
             ("*", "", true),
             ("*", "x", true),
             ("a*c", "abc", true),
@@ -292,7 +292,7 @@ mod tests {
             ("", "x", false),
             ("a*b*c", "aXbYbc", true),
         ] {
-            assert_eq!(Glob::new(glob).matches(text), wanted, "{glob} {text}");
+            assert_eq!(Glob::new(glob).matches(text), whole, "{glob} {text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::target::Target;
 
 /// The parts of a request that rules judge.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct JudgedRequest<'a> {
     method: &'a Method,
     target: &'a Target,
     body: &'a BodyMembers,
@@ -23,7 +23,7 @@ pub struct Asked<'a> {
     query: OnceCell<Query<'a>>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> JudgedRequest<'a> {
     /// Takes the method, the target, and what is known of the body of a request.
     #[must_use]
     pub fn new(method: &'a Method, target: &'a Target, body: &'a BodyMembers) -> Self {
@@ -102,49 +102,49 @@ impl Rule {
     /// Whether the rule, as an allow rule, matches this request. A condition holds if its member is there exactly once,
     /// is not blank, and matches; an absent member allows nothing.
     #[must_use]
-    pub fn allows(&self, asked: &Asked<'_>) -> bool {
+    pub fn allows(&self, request: &JudgedRequest<'_>) -> bool {
         let holds = |(name, glob): &Condition| {
-            asked.body.single(name).is_some_and(|value| !spelling::is_blank(value) && glob.matches(value))
+            request.body.single(name).is_some_and(|value| !spelling::is_blank(value) && glob.matches(value))
         };
-        self.may_allow(asked) && self.body.iter().all(holds) && !self.is_doubled(asked)
+        self.may_allow(request) && self.body.iter().all(holds) && !self.is_doubled(request)
     }
 
     /// Whether [`Self::allows`] may hold, judged by everything but the body.
-    pub(super) fn may_allow(&self, asked: &Asked<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.contains(asked.method))
-            && self.paths.iter().any(|pattern| pattern.matches(asked.target.path()))
-            && self.query.iter().all(|condition| asked.has(condition))
+    pub(super) fn may_allow(&self, request: &JudgedRequest<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.contains(request.method))
+            && self.paths.iter().any(|pattern| pattern.matches(request.target.path()))
+            && self.query.iter().all(|condition| request.has(condition))
     }
 
     /// Whether the rule, as a deny rule, matches this request as some server may read it. Path, names and values match
     /// in every spelling that [`spelling`] knows, and the method in any case. If a member is there twice, one match
     /// suffices. A query member with the name of a body condition suffices too, because some servers read both.
     #[must_use]
-    pub fn denies(&self, asked: &Asked<'_>) -> bool {
-        let holds = |(name, glob): &Condition| asked.body.any_matches(name, |value| glob.may_match(value));
-        self.may_deny(asked) && (self.body.iter().all(holds) || self.is_doubled(asked))
+    pub fn denies(&self, request: &JudgedRequest<'_>) -> bool {
+        let holds = |(name, glob): &Condition| request.body.any_matches(name, |value| glob.may_match(value));
+        self.may_deny(request) && (self.body.iter().all(holds) || self.is_doubled(request))
     }
 
     /// Whether [`Self::denies`] may hold, judged by everything but the body.
-    pub(super) fn may_deny(&self, asked: &Asked<'_>) -> bool {
-        self.has_method(asked)
-            && self.may_be_for(asked)
-            && self.query.iter().all(|condition| asked.may_have(condition))
+    pub(super) fn may_deny(&self, request: &JudgedRequest<'_>) -> bool {
+        self.has_method(request)
+            && self.may_be_for(request)
+            && self.query.iter().all(|condition| request.may_have(condition))
     }
 
     /// Whether some server may read a path that the rule applies to.
-    fn may_be_for(&self, asked: &Asked<'_>) -> bool {
-        self.paths.iter().any(|pattern| pattern.may_match(asked.paths()))
+    fn may_be_for(&self, request: &JudgedRequest<'_>) -> bool {
+        self.paths.iter().any(|pattern| pattern.may_match(request.paths()))
     }
 
     /// Whether the query has a member with the name of a body condition. A rule that denies all members names none.
-    fn is_doubled(&self, asked: &Asked<'_>) -> bool {
-        self.body.iter().any(|(name, _)| !name.is_any() && asked.query().has(name))
+    fn is_doubled(&self, request: &JudgedRequest<'_>) -> bool {
+        self.body.iter().any(|(name, _)| !name.is_any() && request.query().has(name))
     }
 
     /// Whether the rule reads the body of such a path, by any method, and the request only reads.
-    pub(super) fn looks_at_body_of_read(&self, asked: &Asked<'_>) -> bool {
-        asked.is_read() && !self.body.is_empty() && self.may_be_for(asked)
+    pub(super) fn reads_body_of_read(&self, request: &JudgedRequest<'_>) -> bool {
+        request.is_read() && !self.body.is_empty() && self.may_be_for(request)
     }
 
     /// Whether the rule is meant for bodies of methods that only read: it has body conditions and names methods.
@@ -153,18 +153,18 @@ impl Rule {
     }
 
     /// Whether the rule's result rests on a name that is both in the query and in a body condition.
-    pub(super) fn is_in_conflict(&self, asked: &Asked<'_>) -> bool {
-        self.has_method(asked) && self.is_doubled(asked) && self.may_be_for(asked)
+    pub(super) fn is_in_conflict(&self, request: &JudgedRequest<'_>) -> bool {
+        self.has_method(request) && self.is_doubled(request) && self.may_be_for(request)
     }
 
     /// Whether the rule reads the query of such a call.
-    pub(super) fn looks_at_query(&self, asked: &Asked<'_>) -> bool {
-        !self.query.is_empty() && self.has_method(asked) && self.may_be_for(asked)
+    pub(super) fn reads_query(&self, request: &JudgedRequest<'_>) -> bool {
+        !self.query.is_empty() && self.has_method(request) && self.may_be_for(request)
     }
 
     /// Whether the rule applies to the method, in any case.
-    fn has_method(&self, asked: &Asked<'_>) -> bool {
-        self.methods.is_empty() || self.methods.iter().any(|method| same_in_any_case(method, asked.method))
+    fn has_method(&self, request: &JudgedRequest<'_>) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|method| same_in_any_case(method, request.method))
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
         fn no_spelling_avoids_a_denial(raw in target(), method in select(&["POST", "post", "Post"][..])) {
             let (method, none) = (Method::from_bytes(method.as_bytes()).unwrap(), BodyMembers::none());
             if let Ok(target) = Target::canonical(raw.as_bytes()) {
-                prop_assert!(rule().denies(&Asked::new(&method, &target, &none)), "{}", target);
+                prop_assert!(rule().denies(&JudgedRequest::new(&method, &target, &none)), "{}", target);
             }
         }
 
@@ -252,7 +252,7 @@ mod tests {
         fn no_other_spelling_is_allowed(raw in target()) {
             let none = BodyMembers::none();
             if let Ok(target) = Target::canonical(raw.as_bytes())
-                && rule().allows(&Asked::new(&Method::POST, &target, &none))
+                && rule().allows(&JudgedRequest::new(&Method::POST, &target, &none))
             {
                 let path: Vec<&str> = target.path().trim_end_matches('/').split('/').collect();
                 prop_assert!(matches!(path[..], ["", "api", "users", _, "keys"]), "{}", target);

@@ -53,13 +53,13 @@ fn roles() -> Vec<Arc<Role>> {
 fn policy(drawn: &[Drawn]) -> Policy {
     let roles = roles();
     let grant = |drawn: &Drawn| Grant {
-        upstream: drawn.upstream,
+        upstream: UpstreamId::new(drawn.upstream),
         roles: drawn.roles.iter().map(|role| Arc::clone(&roles[*role])).collect(),
         orgs: drawn.orgs.iter().map(|org| (*org).into()).collect(),
-        credential: drawn.credential,
+        credential: CredentialId::new(drawn.credential),
         expires: drawn.expires.map(|end| UNIX_EPOCH + Duration::from_secs(end)),
     };
-    Policy::new(drawn.iter().map(|drawn| (drawn.consumer, grant(drawn))).collect())
+    Policy::new(drawn.iter().map(|drawn| (ConsumerId::new(drawn.consumer), grant(drawn))).collect())
 }
 
 /// The right decision, computed from the list as drawn: credential and rule, or the code.
@@ -68,10 +68,11 @@ fn right(
     (consumer, upstream): (usize, usize),
     (path, org): (&str, Option<&str>),
 ) -> Result<(usize, &'static str), Code> {
-    let own = drawn.iter().filter(|drawn| (drawn.consumer, drawn.upstream) == (consumer, upstream));
-    let live: Vec<&Drawn> = own.clone().filter(|drawn| drawn.expires.is_none_or(|end| end > NOW)).collect();
+    let grants = drawn.iter().filter(|drawn| (drawn.consumer, drawn.upstream) == (consumer, upstream));
+    let live: Vec<&Drawn> =
+        grants.clone().filter(|drawn| drawn.expires.is_none_or(|end| end > NOW)).collect();
     let Some(first) = live.first() else {
-        return Err(if own.count() == 0 { Code::Denied } else { Code::GrantExpired });
+        return Err(if grants.count() == 0 { Code::Denied } else { Code::GrantExpired });
     };
     let org = org.unwrap_or(first.orgs[0]);
     let meant: Vec<&Drawn> = live.into_iter().filter(|drawn| drawn.orgs.contains(&org)).collect();
@@ -102,16 +103,17 @@ proptest! {
             for path in ["/a/x", "/a/y", "/b"] {
                 for org in [None, Some(ORGS[0]), Some(ORGS[1]), Some(ORGS[2])] {
                     let action = Action {
-                        upstream,
+                        upstream: UpstreamId::new(upstream),
                         method: Method::GET,
                         target: Target::canonical(path.as_bytes()).unwrap(),
                         org: org.map(str::to_owned),
                         body: BodyMembers::none(),
                     };
-                    let ruling = policy.evaluate(consumer, &action, now);
-                    let decided = ruling.as_ref().map(|allowed| (allowed.credential, &*allowed.rule));
+                    let decision = policy.decide(ConsumerId::new(consumer), action, now);
+                    let ruling = decision.ruling();
+                    let rule = ruling.rule.as_deref().unwrap_or_default();
                     prop_assert_eq!(
-                        decided.map_err(|forbidden| forbidden.code),
+                        ruling.effect.map(|credential| (credential.index(), rule)),
                         right(&all, (consumer, upstream), (path, org)),
                         "{} at {}: {} in {:?}", consumer, upstream, path, org
                     );
@@ -132,9 +134,9 @@ fn who_may_the_same_shares_it() {
         credential: 0,
         expires: None,
     };
-    let kept = |drawn: &[Drawn]| policy(drawn).grants.iter().flatten().count();
+    let count = |drawn: &[Drawn]| policy(drawn).grants.iter().flatten().count();
     let same: Vec<Drawn> = (0..100).map(|consumer| Drawn { consumer, ..one.clone() }).collect();
-    assert_eq!(kept(&same), 1);
+    assert_eq!(count(&same), 1);
     let differing = [
         Drawn { upstream: 1, ..one.clone() },
         Drawn { roles: vec![0], ..one.clone() },
@@ -146,5 +148,5 @@ fn who_may_the_same_shares_it() {
         one,
     ];
     let each = differing.iter().enumerate().map(|(consumer, drawn)| Drawn { consumer, ..drawn.clone() });
-    assert_eq!(kept(&each.collect::<Vec<_>>()), differing.len());
+    assert_eq!(count(&each.collect::<Vec<_>>()), differing.len());
 }

@@ -13,7 +13,7 @@ pub use issued::client_credentials::ClientCredentials;
 pub use issued::context::LoginContext;
 pub use issued::error::Rejection;
 pub use issued::login::Login;
-pub use issued::refused::{Known, RefusedLogins};
+pub use issued::refused::{LoginIdentity, RefusedLogins};
 pub use issued::response::Pointer;
 pub use issued::source::TokenSource;
 pub use rsa::Rsa;

@@ -39,8 +39,8 @@ impl Drain {
     /// Asks idle connections to park. The worker calls this about once a second.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        for (waker, quiet) in self.tasks.borrow().values() {
-            if quiet.request_park(now) {
+        for (waker, idle) in self.tasks.borrow().values() {
+            if idle.request_park(now) {
                 waker.wake_by_ref();
             }
         }
@@ -51,7 +51,7 @@ impl Drain {
     pub(super) fn make_room(&self) -> usize {
         let tasks = self.tasks.borrow();
         let most = tasks.len() / 64 + 1;
-        let unwanted = tasks.values().filter(|(_, quiet)| quiet.yield_place()).take(most);
+        let unwanted = tasks.values().filter(|(_, idle)| idle.yield_place()).take(most);
         unwanted.map(|(waker, _)| waker.wake_by_ref()).count()
     }
 
@@ -60,24 +60,24 @@ impl Drain {
     pub(super) async fn run<C: Future>(
         &self,
         mut connection: Pin<&mut C>,
-        quiet: Rc<IdleState>,
+        idle: Rc<IdleState>,
         wind_up: impl Fn(Pin<&mut C>),
     ) -> C::Output {
         let number = self.next.replace(self.next.get() + 1);
-        let place = Registration { drain: self, number };
-        let (mut waits, mut notified) = (Some(quiet), false);
+        let registration = Registration { drain: self, number };
+        let (mut unregistered, mut was_notified) = (Some(idle), false);
         let output = std::future::poll_fn(|cx| {
-            if let Some(quiet) = waits.take() {
-                self.tasks.borrow_mut().insert(number, (cx.waker().clone(), quiet));
+            if let Some(idle) = unregistered.take() {
+                self.tasks.borrow_mut().insert(number, (cx.waker().clone(), idle));
             }
-            if self.begun.get() && !notified {
-                notified = true;
+            if self.begun.get() && !was_notified {
+                was_notified = true;
                 wind_up(connection.as_mut());
             }
             connection.as_mut().poll(cx)
         })
         .await;
-        drop(place);
+        drop(registration);
         output
     }
 }

@@ -16,14 +16,14 @@ const LONG: Duration = Duration::from_secs(1);
 pub(super) struct IdleState {
     arrival: Rc<Peer>,
     since: Cell<Option<Instant>>,
-    asked: Cell<bool>,
+    park_requested: Cell<bool>,
     /// Whether the connection must make room for another one.
     unwanted: Cell<bool>,
 }
 
 impl IdleState {
     pub(super) fn new(arrival: Rc<Peer>) -> Self {
-        Self { arrival, since: Cell::default(), asked: Cell::default(), unwanted: Cell::default() }
+        Self { arrival, since: Cell::default(), park_requested: Cell::default(), unwanted: Cell::default() }
     }
 
     /// Records that the connection is idle since `since`, with nothing unread and nothing unsent.
@@ -50,12 +50,12 @@ impl IdleState {
 
     /// Asks the connection once to park, if it has been idle for [`LONG`]. Returns whether it was asked now.
     pub(super) fn request_park(&self, now: Instant) -> bool {
-        let long = self.since.get().is_some_and(|since| now.saturating_duration_since(since) >= LONG);
-        long && !self.asked.replace(true)
+        let is_long = self.since.get().is_some_and(|since| now.saturating_duration_since(since) >= LONG);
+        is_long && !self.park_requested.replace(true)
     }
 
     /// Returns whether the connection was asked to park and is still idle. Clears the request.
     pub(super) fn take_park_request(&self) -> bool {
-        self.asked.take() && self.since.get().is_some()
+        self.park_requested.take() && self.since.get().is_some()
     }
 }

@@ -1,10 +1,12 @@
 //! The running server: the workers, and the handle by which the control thread manages them.
 
+mod connection_limit;
 mod descriptors;
 mod drain;
 mod http1;
 mod http2;
 mod idle;
+mod timeouts;
 mod worker;
 
 use std::io;
@@ -23,10 +25,12 @@ use tokio::sync::watch;
 use crate::audit::{Disk, Journal, JournalThreads, Opening, Signer};
 use crate::clock::Clock;
 use crate::config::{self, Compiled, Listener};
-use crate::gateway::{Gateway, Snapshot};
+use crate::gateway::{Forwarder, Gateway, Snapshot};
 use crate::metrics::Metrics;
 use crate::transport::Transport;
-use worker::{BoundListener, ConnectionLimiter, Worker};
+use connection_limit::ConnectionLimiter;
+use drain::Drain;
+use worker::{BoundListener, Worker};
 
 /// The parameters of a server.
 pub struct Setup {
@@ -71,7 +75,7 @@ impl Server {
     pub fn start(setup: Setup) -> io::Result<Self> {
         let count = match setup.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            given => given,
+            count => count,
         };
         let Compiled { snapshot, mut listeners, admin, journal, store, .. } = setup.compiled;
         let admin = admin.unwrap_or_else(|| config::Admin { tls: None, hosts: Vec::new() });
@@ -79,46 +83,44 @@ impl Server {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (stop, stopped) = watch::channel(None);
         let room = descriptors::room(count);
-        let crowd = Arc::new(ConnectionLimiter::new(room));
+        let limiter = Arc::new(ConnectionLimiter::new(room));
         for listener in &listeners {
             worker::probe(listener.address).map_err(|error| with_address(listener.address, &error))?;
         }
         let (clock, metrics) = (setup.clock, setup.metrics);
-        let (opening, kept) = (Opening { store, changes: Vec::new() }, (setup.disk, setup.signer));
-        let journal = Journal::open(opening, kept, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
+        let (opening, storage) = (Opening { store, changes: Vec::new() }, (setup.disk, setup.signer));
+        let journal = Journal::open(opening, storage, journal, Arc::clone(&clock), Arc::clone(&metrics))?;
         let settings = |listener: &Listener| {
             (listener.address, listener.tls.clone().map(|tls| Arc::new(ArcSwap::new(tls))))
         };
         let tls: Vec<_> = listeners.iter().map(settings).collect();
+        let seed = WorkerSeed {
+            snapshot: Arc::clone(&snapshot),
+            journal: journal.0.clone(),
+            clock,
+            spool: setup.spool,
+            limiter,
+            metrics: Arc::clone(&metrics),
+            stop: stopped,
+        };
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
-            let mut doors = Vec::with_capacity(listeners.len());
+            let mut bound = Vec::with_capacity(listeners.len());
             for (listener, (_, tls)) in listeners.iter_mut().zip(&tls) {
                 let socket =
                     worker::bind(listener.address).map_err(|error| with_address(listener.address, &error))?;
                 // The first worker determines the port that the others share.
                 listener.address = socket.local_addr()?;
-                doors.push(BoundListener {
-                    socket,
-                    address: listener.address.to_string().into(),
-                    tls: tls.clone(),
-                });
+                let address = listener.address.to_string().into();
+                bound.push(BoundListener { socket, address, tls: tls.clone() });
             }
-            let parts = WorkerSeed {
-                snapshot: Arc::clone(&snapshot),
-                journal: journal.0.clone(),
-                clock: Arc::clone(&clock),
-                spool: setup.spool.clone(),
-                crowd: Arc::clone(&crowd),
-                metrics: Arc::clone(&metrics),
-                stop: stopped.clone(),
-            };
+            let seed = seed.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-            workers.push(thread.spawn(move || parts.run(doors))?);
+            workers.push(thread.spawn(move || seed.run(bound))?);
         }
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let server = Self { snapshot, addresses, tls, admin, stop, workers, room, journal, metrics };
-        server.tell_room(server.snapshot().limits.connections);
+        server.publish_limit(server.snapshot().limits.connections);
         Ok(server)
     }
 
@@ -150,13 +152,13 @@ impl Server {
     /// certificates, if it has any. The listening addresses do not change.
     pub fn replace(&self, compiled: Compiled) {
         let mut listeners = compiled.listeners;
-        for (address, kept) in &self.tls {
+        for (address, current) in &self.tls {
             // Matched by address, since the file may now list other listeners before this one.
             let Some(at) = listeners.iter().position(|listener| listener.address == *address) else {
                 continue;
             };
-            if let (Some(kept), Some(tls)) = (kept, listeners.remove(at).tls) {
-                kept.store(tls);
+            if let (Some(current), Some(tls)) = (current, listeners.remove(at).tls) {
+                current.store(tls);
             }
         }
         // A reload cannot turn the admin listener's TLS on or off.
@@ -168,12 +170,12 @@ impl Server {
         let connections = compiled.snapshot.limits.connections;
         let former = self.snapshot.swap(Arc::new(compiled.snapshot));
         if former.limits.connections != connections {
-            self.tell_room(connections);
+            self.publish_limit(connections);
         }
     }
 
     /// Publishes the connection limit, if the configuration allows `connections`.
-    fn tell_room(&self, connections: usize) {
+    fn publish_limit(&self, connections: usize) {
         descriptors::warn_of(connections, self.room);
         let limit = i64::try_from(connections.min(self.room)).unwrap_or(i64::MAX);
         self.metrics.connections_limit.set(limit);
@@ -205,18 +207,19 @@ impl Server {
 }
 
 /// The parts that are moved to a worker's thread.
+#[derive(Clone)]
 struct WorkerSeed {
     snapshot: Arc<ArcSwap<Snapshot>>,
     journal: Journal,
     clock: Arc<dyn Clock>,
     spool: PathBuf,
-    crowd: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<Option<Duration>>,
 }
 
 impl WorkerSeed {
-    fn run(self, doors: Vec<BoundListener>) {
+    fn run(self, listeners: Vec<BoundListener>) {
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -225,14 +228,17 @@ impl WorkerSeed {
             }
         };
         let gateway = Gateway {
-            snapshot: self.snapshot,
             journal: self.journal,
-            clock: self.clock,
-            transport: Rc::new(Transport::default()),
-            spool: self.spool,
+            forwarder: Forwarder {
+                snapshot: self.snapshot,
+                clock: self.clock,
+                transport: Rc::new(Transport::default()),
+                spool: self.spool,
+            },
         };
-        let (crowd, metrics, stop) = (self.crowd, self.metrics, self.stop);
-        runtime.block_on(Worker { gateway, doors, crowd, metrics, stop }.run());
+        let (limiter, metrics, stop) = (self.limiter, self.metrics, self.stop);
+        let (gateway, drain) = (Rc::new(gateway), Rc::new(Drain::default()));
+        runtime.block_on(Worker { gateway, drain, limiter, metrics, stop }.run(listeners));
     }
 }
 

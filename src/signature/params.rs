@@ -55,32 +55,41 @@ pub struct Presented {
 }
 
 /// The reason why the parameters are no signature that could be verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
     /// The text is not a list of `name="value"`.
-    #[error("unreadable signature")]
     Form,
     /// A relevant parameter occurs twice.
-    #[error("signature with a parameter twice")]
     Twice,
     /// A required parameter is missing.
-    #[error("signature without keyId or signature")]
     Missing,
     /// The algorithm is unknown.
-    #[error("signature by an unknown algorithm")]
     Algorithm,
     /// A signed part is not a header.
-    #[error("signature over something unknown")]
     Part,
     /// A part is signed twice, or too many parts are signed: every line costs work before the caller is authenticated.
-    #[error("signature over something twice, or over too much")]
     Many,
     /// `(request-target)` or `date` is not signed.
-    #[error("signature without (request-target) or date")]
     Uncovered,
     /// The signature is not base64.
-    #[error("signature not in base64")]
     Base64,
+}
+
+impl Unreadable {
+    /// The reason as the trail records it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "unreadable signature",
+            Self::Twice => "signature with a parameter twice",
+            Self::Missing => "signature without keyId or signature",
+            Self::Algorithm => "signature by an unknown algorithm",
+            Self::Part => "signature over something unknown",
+            Self::Many => "signature over something twice, or over too much",
+            Self::Uncovered => "signature without (request-target) or date",
+            Self::Base64 => "signature not in base64",
+        }
+    }
 }
 
 impl Presented {
@@ -147,7 +156,7 @@ fn parameter(text: &str) -> Result<(&str, Cow<'_, str>, &str), Unreadable> {
         return Err(Unreadable::Form);
     }
     let (value, rest) = if let Some(quoted) = rest.strip_prefix('"') {
-        unquoted(quoted)?
+        unquote(quoted)?
     } else {
         let (value, rest) = rest.split_at(rest.find([',', ' ', '\t']).unwrap_or(rest.len()));
         if value.is_empty() || value.contains('"') {
@@ -165,7 +174,7 @@ fn parameter(text: &str) -> Result<(&str, Cow<'_, str>, &str), Unreadable> {
 }
 
 /// The text up to the closing quote, and the text after it (RFC 9110 §5.6.4).
-fn unquoted(text: &str) -> Result<(Cow<'_, str>, &str), Unreadable> {
+fn unquote(text: &str) -> Result<(Cow<'_, str>, &str), Unreadable> {
     let mut value = Cow::Borrowed("");
     let (mut begin, mut chars) = (0, text.char_indices());
     while let Some((at, c)) = chars.next() {

@@ -2,57 +2,30 @@
 //! credential to this machine or to its cloud's metadata service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
-/// A range of addresses (CIDR), for example `169.254.0.0/16`. A single address is a range of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    first: IpAddr,
-    /// The length of the prefix, in bits.
-    bits: u32,
-}
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// The text is not a range of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an address and a number of bits, as in \"169.254.0.0/16\"")]
-pub struct NoNetwork;
-
-impl FromStr for Network {
-    type Err = NoNetwork;
-
-    fn from_str(text: &str) -> Result<Self, NoNetwork> {
-        let (address, bits) =
-            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let first: IpAddr = address.parse().map_err(|_| NoNetwork)?;
-        let width = if first.is_ipv4() { 32 } else { 128 };
-        let bits: u32 = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| NoNetwork))?;
-        // Addresses are compared in canonical form, so ranges are canonical too.
-        let (first, bits) = match (first.to_canonical(), bits.checked_sub(96)) {
-            (IpAddr::V4(mapped), Some(bits)) if first.is_ipv6() => (IpAddr::V4(mapped), bits),
-            _ => (first, bits),
-        };
-        let width = if first.is_ipv4() { 32 } else { 128 };
-        (bits <= width).then_some(Self { first, bits }).ok_or(NoNetwork)
-    }
-}
-
-impl Network {
-    fn holds(&self, address: IpAddr) -> bool {
-        let differing = match (self.first, address) {
-            (IpAddr::V4(first), IpAddr::V4(address)) => (first.to_bits() ^ address.to_bits()).leading_zeros(),
-            (IpAddr::V6(first), IpAddr::V6(address)) => (first.to_bits() ^ address.to_bits()).leading_zeros(),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
-        };
-        differing >= self.bits
-    }
+/// Parses a range of addresses (CIDR), for example `169.254.0.0/16`; a single address is a range of one. Addresses are
+/// compared in canonical form, so an IPv4-mapped range becomes one of IPv4.
+#[must_use]
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    let mapped = |v6: Ipv6Net| {
+        let bits = v6.prefix_len().checked_sub(96)?;
+        Ipv4Net::new(v6.addr().to_ipv4_mapped()?, bits).ok()
+    };
+    Some(match network {
+        IpNet::V6(v6) => mapped(v6).map_or(network, IpNet::V4),
+        IpNet::V4(_) => network,
+    })
 }
 
 /// Returns whether an endpoint may be reached at `address`. `local` means that the endpoint is configured as this
 /// machine itself.
 #[must_use]
-pub fn is_allowed(address: IpAddr, local: bool, allowed: &[Network]) -> bool {
+pub fn is_allowed(address: IpAddr, local: bool, allowed: &[IpNet]) -> bool {
     let address = plain(address);
-    if allowed.iter().any(|network| network.holds(address)) {
+    if allowed.iter().any(|network| network.contains(&address)) {
         return true;
     }
     if address.is_loopback() {
@@ -90,7 +63,7 @@ mod tests {
     use super::*;
 
     fn is_allowed_text(address: &str, local: bool, allowed: &[&str]) -> bool {
-        let allowed: Vec<Network> = allowed.iter().map(|network| network.parse().unwrap()).collect();
+        let allowed: Vec<_> = allowed.iter().map(|network| parse_network(network).unwrap()).collect();
         is_allowed(address.parse().unwrap(), local, &allowed)
     }
 
@@ -119,10 +92,10 @@ mod tests {
         ] {
             assert!(!is_allowed_text(denied, false, &[]), "{denied}");
         }
-        for good in
+        for text in
             ["10.0.0.1", "192.168.1.1", "172.16.0.1", "8.8.8.8", "::ffff:10.0.0.1", "2001:db8::1", "fd00::1"]
         {
-            assert!(is_allowed_text(good, false, &[]), "{good}");
+            assert!(is_allowed_text(text, false, &[]), "{text}");
         }
     }
 
@@ -162,7 +135,7 @@ mod tests {
         for bad in
             ["", "x", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/-1", "::/129", "1.2.3.4/8/8", "host/8"]
         {
-            assert!(bad.parse::<Network>().is_err(), "{bad}");
+            assert!(parse_network(bad).is_none(), "{bad}");
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use super::address_filter::{Network, is_allowed};
+use super::address_filter::is_allowed;
 use super::endpoint_state::EndpointState;
 use super::request_body::{RequestBody, root};
 use super::response_guard::{ConnState, Guard};
@@ -43,13 +45,13 @@ pub struct Endpoint {
     /// The maximum idle time of a pooled connection.
     pub(super) pool_idle: Duration,
     /// The shared state of the endpoint: availability and load.
-    pub standing: Arc<EndpointState>,
+    pub state: Arc<EndpointState>,
     /// Whether the upstream has several endpoints.
     pub(super) is_one_of_several: bool,
     /// Whether health checks run for this endpoint, so that no call has to probe whether it is up again.
     pub is_checked: bool,
     /// The addresses that the operator allows beyond the default.
-    allowed: Arc<[Network]>,
+    allowed: Arc<[IpNet]>,
 }
 
 impl Endpoint {
@@ -72,7 +74,7 @@ impl Endpoint {
         };
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            standing: Arc::new(EndpointState::new("-", &origin)),
+            state: Arc::new(EndpointState::new("-", &origin)),
             origin,
             tls,
             timeout,
@@ -85,19 +87,19 @@ impl Endpoint {
 
     /// Sets the shared state, whether the upstream has several endpoints, and whether health checks run.
     #[must_use]
-    pub fn standing(self, standing: Arc<EndpointState>, is_one_of_several: bool, is_checked: bool) -> Self {
-        Self { standing, is_one_of_several, is_checked, ..self }
+    pub fn with_state(self, state: Arc<EndpointState>, is_one_of_several: bool, is_checked: bool) -> Self {
+        Self { state, is_one_of_several, is_checked, ..self }
     }
 
     /// Sets the addresses that are allowed beyond the default.
     #[must_use]
-    pub fn with_allowed(self, allowed: Arc<[Network]>) -> Self {
+    pub fn with_allowed(self, allowed: Arc<[IpNet]>) -> Self {
         Self { allowed, ..self }
     }
 
     /// Opens a connection. `left` is what remains of the endpoint's time-out.
     pub(super) async fn connect(&self, left: Duration) -> Result<Box<Connection>, Failure> {
-        let patience = if self.is_one_of_several { shared(self.timeout, left) } else { left };
+        let patience = if self.is_one_of_several { attempt_limit(self.timeout, left) } else { left };
         // Boxed: this future is rare and large, and every call's future would reserve room for it.
         let connecting = Box::pin(tokio::time::timeout(patience, self.connect_patiently()));
         connecting.await.unwrap_or_else(|_| {
@@ -153,7 +155,7 @@ impl Endpoint {
 
 /// Returns the limit for one connection attempt, if another endpoint may be tried within the same `timeout`. `left` is
 /// what remains of it.
-fn shared(timeout: Duration, left: Duration) -> Duration {
+fn attempt_limit(timeout: Duration, left: Duration) -> Duration {
     left.min(NEXT_AFTER).min(timeout / 2)
 }
 
@@ -161,7 +163,7 @@ fn shared(timeout: Duration, left: Duration) -> Duration {
 /// several times.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
-    pub(super) watch: ConnState,
+    pub(super) watch: Rc<ConnState>,
     /// The timer is kept with the connection: arming a new timer for every exchange costs more than checking an old one
     /// when it expires.
     pub(super) deadline: LazyTimer,
@@ -170,8 +172,8 @@ pub(super) struct Connection {
 
 impl Connection {
     async fn new<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Result<Box<Self>, Failure> {
-        let watch = ConnState::default();
-        let io = TokioIo::new(Guard::new(socket, watch.clone()));
+        let watch = Rc::new(ConnState::default());
+        let io = TokioIo::new(Guard::new(socket, Rc::clone(&watch)));
         let (sender, connection) = http1::Builder::new()
             .handshake(io)
             .await
@@ -191,7 +193,7 @@ impl Connection {
 
     /// Maps an error of this connection to a failure.
     pub(super) fn failure(&self, error: &hyper::Error) -> Failure {
-        if let Some(fault) = self.watch.fault() {
+        if let Some(fault) = self.watch.fault.get() {
             return Failure::new(Code::UpstreamInvalid, fault.reason);
         }
         let mut cause: Option<&dyn std::error::Error> = Some(error);
@@ -224,11 +226,11 @@ mod tests {
     fn two_endpoints_share_one_time_out() {
         for seconds in [1, 4, 9, 10, 60, 600] {
             let timeout = Duration::from_secs(seconds);
-            let first = shared(timeout, timeout);
-            let second = shared(timeout, timeout.saturating_sub(first));
+            let first = attempt_limit(timeout, timeout);
+            let second = attempt_limit(timeout, timeout.saturating_sub(first));
             assert!(first + second <= timeout && second == first && !first.is_zero(), "{seconds}");
         }
         let left = Duration::from_millis(300);
-        assert_eq!(shared(Duration::from_mins(1), left), left);
+        assert_eq!(attempt_limit(Duration::from_mins(1), left), left);
     }
 }

@@ -9,10 +9,10 @@ pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Removes the pairs that `goes` selects from a `Cookie` header value. Returns `None` if no pair is left.
 pub(super) fn remove_pairs(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
-    let kept: Vec<&[u8]> =
+    let retained: Vec<&[u8]> =
         pairs(line.as_bytes()).filter(|pair| !goes(pair)).map(<[u8]>::trim_ascii).collect();
-    let kept = kept.join(b"; ".as_slice());
-    HeaderValue::from_bytes(&kept).ok().filter(|kept| !kept.is_empty())
+    let retained = retained.join(b"; ".as_slice());
+    HeaderValue::from_bytes(&retained).ok().filter(|retained| !retained.is_empty())
 }
 
 /// Returns whether a `Set-Cookie` value, or a pair of a `Cookie` value, may set the named cookie in some parser.
@@ -20,8 +20,8 @@ pub(super) fn remove_pairs(line: &HeaderValue, goes: impl Fn(&[u8]) -> bool) -> 
 /// Some parsers end a pair at a comma, a space or `&`. Some decode names, ignore case, quotes and invalid characters,
 /// or treat `_`, `.` and `-` as equal.
 pub(super) fn may_set(pair: &[u8], name: &str) -> bool {
-    let wanted = letters(name.as_bytes());
-    if wanted.is_empty() {
+    let expected = letters(name.as_bytes());
+    if expected.is_empty() {
         return pair.split(|byte| *byte == b'=').any(|word| word.trim_ascii() == name.as_bytes());
     }
     let ends = |byte: &u8| matches!(byte, b',' | b'&' | b'=' | b';') || byte.is_ascii_whitespace();
@@ -29,13 +29,13 @@ pub(super) fn may_set(pair: &[u8], name: &str) -> bool {
     loop {
         let before = pair.get(..end).unwrap_or_default().trim_ascii_end();
         let word = before.rsplit(ends).next().unwrap_or_default();
-        if letters(word) == wanted {
+        if letters(word) == expected {
             return true;
         }
         match before.iter().rposition(|byte| *byte == b'=') {
             Some(at) => end = at,
             // The part before the first `=`, with the spaces that a parser may take for a part of the name.
-            None => return letters(before) == wanted,
+            None => return letters(before) == expected,
         }
     }
 }

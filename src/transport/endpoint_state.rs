@@ -27,7 +27,7 @@ pub struct EndpointState {
     down: AtomicBool,
     /// Whether the endpoint has responded since the last health check was due. Mostly read, rarely written, for the
     /// same reason.
-    heard: AtomicBool,
+    has_responded: AtomicBool,
     /// Whether the endpoint has ever responded.
     known: AtomicBool,
     record: Mutex<Record>,
@@ -62,7 +62,7 @@ impl EndpointState {
             in_flight: AtomicI64::new(0),
             has_failures: AtomicBool::new(false),
             down: AtomicBool::new(false),
-            heard: AtomicBool::new(false),
+            has_responded: AtomicBool::new(false),
             known: AtomicBool::new(false),
             record: Mutex::default(),
         }
@@ -79,7 +79,7 @@ impl EndpointState {
     /// failures.
     #[must_use]
     pub fn answers(&self, alone: bool) -> Option<bool> {
-        let known = self.known.load(Ordering::Relaxed) || self.heard.load(Ordering::Relaxed);
+        let known = self.known.load(Ordering::Relaxed) || self.has_responded.load(Ordering::Relaxed);
         match (self.is_up(), known) {
             (false, _) => Some(false),
             (true, true) => Some(true),
@@ -101,8 +101,8 @@ impl EndpointState {
 
     /// Records that a call was answered. If the endpoint is `checked`, the result of health checks stays.
     pub(super) fn record_success(&self, checked: bool) {
-        if !self.heard.load(Ordering::Relaxed) {
-            self.heard.store(true, Ordering::Relaxed);
+        if !self.has_responded.load(Ordering::Relaxed) {
+            self.has_responded.store(true, Ordering::Relaxed);
         }
         if self.has_failures.load(Ordering::Relaxed) {
             let mut record = self.record();
@@ -175,9 +175,9 @@ impl EndpointState {
         if due || record.check.is_none() {
             record.check = now.checked_add(interval);
         }
-        let heard = due && self.heard.swap(false, Ordering::Relaxed);
-        self.known.fetch_or(heard, Ordering::Relaxed);
-        due && !(alone && heard)
+        let has_responded = due && self.has_responded.swap(false, Ordering::Relaxed);
+        self.known.fetch_or(has_responded, Ordering::Relaxed);
+        due && !(alone && has_responded)
     }
 
     /// Applies the record to the circuit, and logs a change.
@@ -311,11 +311,11 @@ mod tests {
         first_fails.record_check(None);
         assert_eq!(first_fails.answers(true), Some(true));
         // A response to a call stays known after a health check.
-        let heard = standing();
-        heard.record_success(false);
+        let has_responded = standing();
+        has_responded.record_success(false);
         let now = Instant::now();
-        assert!(heard.is_check_due(now, Duration::from_secs(5), false));
-        assert_eq!(heard.answers(true), Some(true));
+        assert!(has_responded.is_check_due(now, Duration::from_secs(5), false));
+        assert_eq!(has_responded.answers(true), Some(true));
     }
 
     #[test]

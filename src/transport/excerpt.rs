@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use http::Response;
-use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 use super::{UpstreamBody, scrub};
-use crate::inbound::Own;
+use crate::headers::is_identity;
+use crate::inbound::CallerCredential;
 use crate::printable::printable_value;
 
 /// The maximum number of body bytes that are read for an excerpt, and the time-out for them.
@@ -25,18 +26,20 @@ const NAMES: [&str; 2] = ["code", "error"];
 /// consumer's `own` credential. Returns `None` if nothing can be quoted: the body is encoded, truncated, or too slow.
 pub async fn excerpt(
     response: &mut Response<UpstreamBody>,
-    (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
+    sent: Option<&HeaderValue>,
+    own_credential: Option<&CallerCredential<'_>>,
 ) -> Option<String> {
     let challenge = response.headers().get(WWW_AUTHENTICATE).map(|challenge| challenge.as_bytes().to_vec());
     let mut text = None;
-    if is_as_it_is(response.headers()) {
+    if is_identity(response.headers()) {
         let read = tokio::time::timeout(PATIENCE, response.body_mut().read(READ)).await;
         text = read.ok().and_then(Result::ok);
     }
-    let text =
-        text.map(|mut text| format_excerpt(&mut text, (sent, own), LONGEST)).filter(|text| !text.is_empty());
-    let challenge =
-        challenge.map(|mut challenge| format_excerpt(&mut challenge, (sent, own), LONGEST_CHALLENGE));
+    let text = text
+        .map(|mut text| format_excerpt(&mut text, sent, own_credential, LONGEST))
+        .filter(|text| !text.is_empty());
+    let challenge = challenge
+        .map(|mut challenge| format_excerpt(&mut challenge, sent, own_credential, LONGEST_CHALLENGE));
     match (text, challenge.filter(|challenge| !challenge.is_empty())) {
         (Some(text), Some(challenge)) => Some(format!("{text}; it asks for {challenge}")),
         (Some(text), None) => Some(text),
@@ -44,21 +47,18 @@ pub async fn excerpt(
     }
 }
 
-fn is_as_it_is(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
 /// Formats a text for display: a prefix of it, without control characters.
 fn format_excerpt(
     text: &mut Vec<u8>,
-    (sent, own): (Option<&HeaderValue>, Option<&Own<'_>>),
+    sent: Option<&HeaderValue>,
+    own_credential: Option<&CallerCredential<'_>>,
     longest: usize,
 ) -> String {
     let conceal = |text: &mut Vec<u8>| {
         if let Some(sent) = sent {
             scrub::scrub_text(text, sent);
         }
-        if let Some(clean) = own.and_then(|own| own.conceal(text)) {
+        if let Some(clean) = own_credential.and_then(|own_credential| own_credential.conceal(text)) {
             *text = clean;
         }
     };
@@ -107,7 +107,7 @@ mod tests {
 
     fn of(text: &str) -> String {
         let sent = HeaderValue::from_static("Bearer fake-s3cret");
-        format_excerpt(&mut text.as_bytes().to_vec(), (Some(&sent), None), LONGEST)
+        format_excerpt(&mut text.as_bytes().to_vec(), Some(&sent), None, LONGEST)
     }
 
     #[test]
@@ -138,13 +138,10 @@ mod tests {
         assert_eq!(of(r#"{"detail":"a\u202eb\u0007"}"#), r"a\u202eb\u0007");
         assert_eq!(of(r#"say "it's" \ and é"#), r#"say "it's" \ and é"#);
         for long in ["x".repeat(5000), "é ".repeat(5000)] {
-            let shown = of(&long);
-            assert!(shown.len() <= LONGEST + '…'.len_utf8() && shown.ends_with('…'), "{shown}");
+            let excerpt = of(&long);
+            assert!(excerpt.len() <= LONGEST + '…'.len_utf8() && excerpt.ends_with('…'), "{excerpt}");
         }
         let short = HeaderValue::from_static("Bearer s3cr");
-        assert_eq!(
-            format_excerpt(&mut b"it was s3cr".to_vec(), (Some(&short), None), LONGEST),
-            "it was ****"
-        );
+        assert_eq!(format_excerpt(&mut b"it was s3cr".to_vec(), Some(&short), None, LONGEST), "it was ****");
     }
 }

@@ -29,8 +29,8 @@ pub struct Health {
 /// [`Failure`] if the endpoint does not respond in time, or responds with a server error (5xx).
 pub async fn check(endpoint: &Endpoint, host: HeaderValue, target: Uri) -> Result<(), Failure> {
     let patience = PATIENCE.min(endpoint.timeout);
-    let asked = tokio::time::timeout(patience, ask(endpoint, host, target)).await;
-    let status = asked.unwrap_or_else(|_| {
+    let response = tokio::time::timeout(patience, ask(endpoint, host, target)).await;
+    let status = response.unwrap_or_else(|_| {
         let reason = format!("its health check had no answer within {patience:?}");
         Err(Failure::new(Code::UpstreamTimeout, reason))
     })?;

@@ -8,18 +8,20 @@ mod spans;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, HeaderValue, LINK, LOCATION, REFRESH};
+use http::header::{CONTENT_LOCATION, HeaderValue, LINK, LOCATION, REFRESH};
 use http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 use super::UpstreamBody;
 use crate::code::Failure;
+use crate::headers::{is_identity, is_json};
 use crate::origin::Origin;
 use scan::scan;
 use spans::{after_url, all_of, in_angles};
 
 /// The maximum number of body bytes that are buffered to find links.
-const HELD: usize = 64 * 1024;
+const MAX_BUFFERED: usize = 64 * 1024;
 
 /// The rewriting rules of one upstream: which links point to it, and which parts of a response contain links.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ pub struct PublicUrl<'a> {
 
 /// The kind of redirect loop: the redirect leads to the request that it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Round {
+pub enum RedirectLoop {
     /// From http to https, on any port.
     Https,
     /// From https to http, on any port.
@@ -56,11 +58,11 @@ pub enum Round {
 
 /// The result of rewriting one link.
 #[derive(Debug, PartialEq, Eq)]
-enum Led {
+enum Rewrite {
     /// The link points to the gateway; the text may be unchanged.
-    Back(String),
+    ToGateway(String),
     /// The link points, or may point, to the upstream past the gateway and is kept, for this reason.
-    Kept(&'static str),
+    Bypass(&'static str),
     /// The link is relative, or does not point to this upstream.
     Elsewhere,
 }
@@ -71,20 +73,20 @@ pub struct Page {
     /// Whether the body differs from the upstream's.
     pub changed: bool,
     /// Why a link that may lead past the gateway was kept.
-    pub kept: Option<&'static str>,
+    pub bypass: Option<&'static str>,
 }
 
 impl LinkRewriter {
     /// Rewrites one link for the consumer. Returns `None` if it stays unchanged.
     #[must_use]
-    pub fn rewritten(&self, link: &str, face: PublicUrl<'_>) -> Option<String> {
-        match self.to_public_url(link, face) {
-            Led::Back(new) => (new != link).then_some(new),
-            Led::Kept(_) | Led::Elsewhere => None,
+    pub fn rewrite_link(&self, link: &str, url: PublicUrl<'_>) -> Option<String> {
+        match self.to_public_url(link, url) {
+            Rewrite::ToGateway(new) => (new != link).then_some(new),
+            Rewrite::Bypass(_) | Rewrite::Elsewhere => None,
         }
     }
 
-    fn to_public_url(&self, link: &str, face: PublicUrl<'_>) -> Led {
+    fn to_public_url(&self, link: &str, url: PublicUrl<'_>) -> Rewrite {
         // Clients ignore surrounding spaces, and keep the fragment to themselves.
         let link = link.trim_matches(|letter: char| letter <= ' ');
         let at = link.find('#').unwrap_or(link.len());
@@ -92,9 +94,9 @@ impl LinkRewriter {
         let is_path = link.starts_with('/') && !link.starts_with("//") && !link.starts_with("/\\");
         if is_path {
             return match self.below_base(link) {
-                Some(below) if has_dot_segments(below) => Led::Kept(DOTS),
-                Some(below) => Led::Back(format!("{}{below}{fragment}", face.prefix)),
-                None => Led::Kept(OUTSIDE),
+                Some(below) if has_dot_segments(below) => Rewrite::Bypass(DOTS),
+                Some(below) => Rewrite::ToGateway(format!("{}{below}{fragment}", url.prefix)),
+                None => Rewrite::Bypass(OUTSIDE),
             };
         }
         // `//host/path` inherits the scheme of its page; the scheme does not matter here.
@@ -107,20 +109,22 @@ impl LinkRewriter {
         });
         let Some((_, rest)) = split.as_ref().filter(|(origin, _)| self.is_here(origin)) else {
             let same_host =
-                |(origin, _): (Origin, &str)| self.origins.iter().any(|own| own.host == origin.host);
+                |(origin, _): (Origin, &str)| self.origins.iter().any(|known| known.host == origin.host);
             return if split.is_some_and(same_host) {
-                Led::Kept("a link to another port of the upstream")
+                Rewrite::Bypass("a link to another port of the upstream")
             } else if self.names_host(link) {
-                Led::Kept("a link that names its host oddly")
+                Rewrite::Bypass("a link that names its host oddly")
             } else {
-                Led::Elsewhere
+                Rewrite::Elsewhere
             };
         };
-        let scheme = if face.tls { "https" } else { "http" };
+        let scheme = if url.tls { "https" } else { "http" };
         match self.below_base(rest) {
-            Some(below) if has_dot_segments(below) => Led::Kept(DOTS),
-            Some(below) => Led::Back(format!("{scheme}://{}{}{below}{fragment}", face.host, face.prefix)),
-            None => Led::Kept(OUTSIDE),
+            Some(below) if has_dot_segments(below) => Rewrite::Bypass(DOTS),
+            Some(below) => {
+                Rewrite::ToGateway(format!("{scheme}://{}{}{below}{fragment}", url.host, url.prefix))
+            }
+            None => Rewrite::Bypass(OUTSIDE),
         }
     }
 
@@ -143,13 +147,13 @@ impl LinkRewriter {
             None => place.split(':').next(),
         };
         let host = host.unwrap_or_default().trim_end_matches('.');
-        self.origins.iter().any(|own| own.host == host)
+        self.origins.iter().any(|known| known.host == host)
     }
 
     /// Rewrites the links in `Location`, `Content-Location`, `Link` (RFC 8288) and `Refresh`, absolute or with a path
     /// only. Returns why a link that may lead past the gateway was kept.
-    pub fn rewrite_headers(&self, headers: &mut HeaderMap, face: PublicUrl<'_>) -> Option<&'static str> {
-        let mut kept = None;
+    pub fn rewrite_headers(&self, headers: &mut HeaderMap, url: PublicUrl<'_>) -> Option<&'static str> {
+        let mut bypass = None;
         for name in [LOCATION, CONTENT_LOCATION, LINK, REFRESH] {
             // Checked first, since `entry` reserves room in the map.
             if !headers.contains_key(&name) {
@@ -166,40 +170,27 @@ impl LinkRewriter {
             for value in lines.iter_mut() {
                 let Ok(text) = value.to_str() else {
                     let text = String::from_utf8_lossy(value.as_bytes());
-                    let ours = self.origins.iter().any(|own| text.contains(own.host.as_str()));
-                    kept = kept.or(ours.then_some("a link beyond ASCII"));
+                    let ours = self.origins.iter().any(|known| text.contains(known.host.as_str()));
+                    bypass = bypass.or(ours.then_some("a link beyond ASCII"));
                     continue;
                 };
-                let new = self.each_led_back(text, spans(text), &mut kept, face);
-                if let Some(Ok(new)) = new.map(HeaderValue::try_from) {
+                let mut new = Vec::new();
+                for span in spans(text) {
+                    let link = text.get(span.clone()).unwrap_or_default();
+                    match self.to_public_url(link, url) {
+                        Rewrite::ToGateway(url) if url != link => new.push((span, url)),
+                        Rewrite::Bypass(why) => bypass = bypass.or(Some(why)),
+                        Rewrite::ToGateway(_) | Rewrite::Elsewhere => {}
+                    }
+                }
+                if let Some(new) =
+                    splice(text.as_bytes(), &new).and_then(|new| HeaderValue::try_from(new).ok())
+                {
                     *value = new;
                 }
             }
         }
-        kept
-    }
-
-    /// Rewrites the links at `spans`, which are byte ranges of `text`. Returns `None` if the text stays unchanged.
-    fn each_led_back(
-        &self,
-        text: &str,
-        spans: Vec<Range<usize>>,
-        kept: &mut Option<&'static str>,
-        face: PublicUrl<'_>,
-    ) -> Option<String> {
-        let (mut out, mut done) = (String::new(), 0);
-        for span in spans {
-            let link = text.get(span.clone()).unwrap_or_default();
-            match self.to_public_url(link, face) {
-                Led::Back(new) if new != link => {
-                    out.extend([text.get(done..span.start).unwrap_or_default(), &new]);
-                    done = span.end;
-                }
-                Led::Kept(why) => *kept = kept.or(Some(why)),
-                Led::Back(_) | Led::Elsewhere => {}
-            }
-        }
-        (done > 0).then(|| out + text.get(done..).unwrap_or_default())
+        bypass
     }
 
     /// Returns whether `location` is the same target with a slash added to its path. Clients follow such a redirect
@@ -219,27 +210,27 @@ impl LinkRewriter {
 
     /// Classifies a redirect to `location` that repeats the `target` sent to `here`. Returns `None` if it is no loop.
     #[must_use]
-    pub fn round(&self, location: &HeaderValue, target: &str, here: &Origin) -> Option<Round> {
+    pub fn redirect_loop(&self, location: &HeaderValue, target: &str, here: &Origin) -> Option<RedirectLoop> {
         let location = location.to_str().ok()?;
         let location = location.split_once('#').map_or(location, |(location, _)| location);
         let scheme = if here.tls { "https:" } else { "http:" };
         let absolute = location.starts_with("//").then(|| format!("{scheme}{location}"));
         let Some((origin, rest)) = Origin::split(absolute.as_deref().unwrap_or(location)) else {
-            return (location == target).then_some(Round::Itself);
+            return (location == target).then_some(RedirectLoop::Itself);
         };
         let path = |target: &str| {
             let path = target.split_once('?').map_or(target, |(path, _)| path);
             percent_decode_str(if path.is_empty() { "/" } else { path }).collect::<Vec<u8>>()
         };
-        let is_here = origin.host == here.host || self.origins.iter().any(|own| own.host == origin.host);
+        let is_here = origin.host == here.host || self.origins.iter().any(|known| known.host == origin.host);
         if !is_here || path(rest) != path(target) {
             return None;
         }
         match (here.tls, origin.tls) {
-            (false, true) => Some(Round::Https),
-            (true, false) => Some(Round::Http),
+            (false, true) => Some(RedirectLoop::Https),
+            (true, false) => Some(RedirectLoop::Http),
             (true, true) | (false, false) => {
-                (rest == target && origin.same_authority(here)).then_some(Round::Itself)
+                (rest == target && origin.same_authority(here)).then_some(RedirectLoop::Itself)
             }
         }
     }
@@ -258,82 +249,76 @@ impl LinkRewriter {
     pub async fn rewrite_body(
         &self,
         response: &mut Response<UpstreamBody>,
-        face: PublicUrl<'_>,
+        url: PublicUrl<'_>,
     ) -> Result<Page, Failure> {
-        let unread = |why| Ok(Page { changed: false, kept: Some(why) });
+        let unread = |why| Ok(Page { changed: false, bypass: Some(why) });
         // The length of a partial body is fixed by `Content-Range`.
         if response.status() == StatusCode::PARTIAL_CONTENT {
             return unread("links in a part of a body");
         }
-        if !is_uncoded(response.headers()) {
+        if !is_identity(response.headers()) {
             return unread("links in a coded body");
         }
         let answer = response.body_mut();
-        let mut held = BytesMut::new();
+        let mut text = BytesMut::new();
         let mut look_at = 0;
         let scan = loop {
             let end = answer.is_exhausted();
-            if held.len() >= look_at || end || held.len() >= HELD {
-                let mut scan = scan(&held, &self.members);
+            if text.len() >= look_at || end || text.len() >= MAX_BUFFERED {
+                let mut scan = scan(&text, &self.members);
                 scan.unseen = !scan.done && !end;
-                if scan.done || end || held.len() >= HELD {
+                if scan.done || end || text.len() >= MAX_BUFFERED {
                     break scan;
                 }
                 // Scanning again only after the text has doubled keeps the total work linear.
-                look_at = held.len() * 2;
+                look_at = text.len() * 2;
             }
             if let Some(more) = answer.next().await {
-                held.extend_from_slice(&more?);
+                text.extend_from_slice(&more?);
             }
         };
-        let taken = held.len();
-        let (text, mut page) = self.rewrite(held.freeze(), &scan.found, face);
-        answer.prepend(text, taken);
+        let length = text.len();
+        let (text, mut page) = self.rewrite(text.freeze(), &scan.found, url);
+        answer.prepend(text, length);
         if scan.unseen {
-            page.kept = page.kept.or(Some("links beyond 64 KiB of a body"));
+            page.bypass = page.bypass.or(Some("links beyond 64 KiB of a body"));
         }
         Ok(page)
     }
 
     /// Rewrites the links in the text of a whole body, or of its beginning.
     #[must_use]
-    pub fn rewritten_text(&self, text: Bytes, face: PublicUrl<'_>) -> Bytes {
+    pub fn rewrite_text(&self, text: Bytes, url: PublicUrl<'_>) -> Bytes {
         let found = scan(&text, &self.members).found;
-        self.rewrite(text, &found, face).0
+        self.rewrite(text, &found, url).0
     }
 
-    fn rewrite(&self, text: Bytes, found: &[Range<usize>], face: PublicUrl<'_>) -> (Bytes, Page) {
-        let (mut out, mut page) = (BytesMut::new(), Page::default());
-        let mut done = 0;
+    fn rewrite(&self, text: Bytes, found: &[Range<usize>], url: PublicUrl<'_>) -> (Bytes, Page) {
+        let (mut new, mut bypass) = (Vec::new(), None);
         for range in found {
             let json = text.get(range.clone()).unwrap_or_default();
             let Ok(link) = serde_json::from_slice::<String>(json) else {
-                let ours = |own: &Origin| memchr::memmem::find(json, own.host.as_bytes()).is_some();
-                let why = self.origins.iter().any(ours).then_some("a link that is no text");
-                page.kept = page.kept.or(why);
+                let names_own = |known: &Origin| memchr::memmem::find(json, known.host.as_bytes()).is_some();
+                let why = self.origins.iter().any(names_own).then_some("a link that is no text");
+                bypass = bypass.or(why);
                 continue;
             };
-            match self.to_public_url(&link, face) {
-                Led::Back(new) if new != link => {
-                    let Ok(json) = serde_json::to_vec(&new) else { continue };
-                    out.extend_from_slice(text.get(done..range.start).unwrap_or_default());
-                    out.extend_from_slice(&json);
-                    done = range.end;
+            match self.to_public_url(&link, url) {
+                Rewrite::ToGateway(url) if url != link => {
+                    new.push((range.clone(), Value::from(url).to_string()))
                 }
-                Led::Kept(why) => page.kept = page.kept.or(Some(why)),
-                Led::Back(_) | Led::Elsewhere => {}
+                Rewrite::Bypass(why) => bypass = bypass.or(Some(why)),
+                Rewrite::ToGateway(_) | Rewrite::Elsewhere => {}
             }
         }
-        if done == 0 {
-            return (text, page);
+        match splice(&text, &new) {
+            Some(new) => (new.into(), Page { changed: true, bypass }),
+            None => (text, Page { changed: false, bypass }),
         }
-        page.changed = true;
-        out.extend_from_slice(text.get(done..).unwrap_or_default());
-        (out.freeze(), page)
     }
 
     fn is_here(&self, origin: &Origin) -> bool {
-        self.origins.iter().any(|own| origin.same_authority(own))
+        self.origins.iter().any(|known| origin.same_authority(known))
     }
 
     fn below_base<'t>(&self, path: &'t str) -> Option<&'t str> {
@@ -342,6 +327,18 @@ impl LinkRewriter {
         let elsewhere = below.starts_with("//") || below.starts_with("/\\");
         (!elsewhere && (below.is_empty() || below.starts_with(['/', '?']))).then_some(below)
     }
+}
+
+/// Replaces byte ranges of `text`, which are in order. Returns `None` if there are none.
+fn splice(text: &[u8], new: &[(Range<usize>, String)]) -> Option<Vec<u8>> {
+    let (mut out, mut done) = (Vec::new(), 0);
+    for (range, replacement) in new {
+        out.extend_from_slice(text.get(done..range.start).unwrap_or_default());
+        out.extend_from_slice(replacement.as_bytes());
+        done = range.end;
+    }
+    out.extend_from_slice(text.get(done..).unwrap_or_default());
+    (!new.is_empty()).then_some(out)
 }
 
 /// The reason recorded for a link to the upstream's host, outside the path that the gateway serves.
@@ -355,23 +352,6 @@ fn has_dot_segments(target: &str) -> bool {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     let path: Vec<u8> = percent_decode_str(path).filter(|byte| !byte.is_ascii_control()).collect();
     path.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
-}
-
-/// Returns whether a body with these headers is JSON without a content coding.
-#[must_use]
-pub fn is_plain_json(headers: &HeaderMap) -> bool {
-    is_json(headers) && is_uncoded(headers)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-    })
-}
-
-fn is_uncoded(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]
@@ -390,7 +370,7 @@ mod tests {
 
     #[test]
     fn leads_links_of_the_upstream_back_and_leaves_others() {
-        let rewritten = |link: &str| links().rewritten(link, FACE);
+        let rewritten = |link: &str| links().rewrite_link(link, FACE);
         assert_eq!(
             rewritten("http://jms.example.com/jms/api/?offset=2").unwrap(),
             "http://gw:7070/p/api/?offset=2"
@@ -405,13 +385,13 @@ mod tests {
         assert_eq!(rewritten("https://jms.example.com.:443/jms/a").unwrap(), "http://gw:7070/p/a");
         assert_eq!(rewritten("//JMS.EXAMPLE.COM/jms/a").unwrap(), "http://gw:7070/p/a");
         for relative in ["?offset=2", "page/2", "../x", "", "#f"] {
-            assert_eq!(links().to_public_url(relative, FACE), Led::Elsewhere, "{relative}");
+            assert_eq!(links().to_public_url(relative, FACE), Rewrite::Elsewhere, "{relative}");
         }
     }
 
     #[test]
     fn rewrites_locations() {
-        for (location, wanted) in [
+        for (location, expected) in [
             ("https://jms.example.com/jms/a/", "http://gw:7070/p/a/"),
             ("/jms/a/", "/p/a/"),
             ("//jms.example.com/jms/a", "http://gw:7070/p/a"),
@@ -422,7 +402,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(LOCATION, HeaderValue::from_static(location));
             links().rewrite_headers(&mut headers, FACE);
-            assert_eq!(headers.get(LOCATION).unwrap(), wanted, "{location}");
+            assert_eq!(headers.get(LOCATION).unwrap(), expected, "{location}");
         }
     }
 
@@ -443,7 +423,7 @@ mod tests {
             "https://jms.example.co%6d/jms/a",
             "ht\ttps://jms-2.example.com./jms/a",
         ] {
-            assert!(matches!(links().to_public_url(link, FACE), Led::Kept(_)), "{link:?}");
+            assert!(matches!(links().to_public_url(link, FACE), Rewrite::Bypass(_)), "{link:?}");
         }
         for link in [
             "https://elsewhere.example.com/?next=https://jms.example.com/",
@@ -452,7 +432,7 @@ mod tests {
             "mailto:a@jms.example.com",
             "jms.example.com/x",
         ] {
-            assert_eq!(links().to_public_url(link, FACE), Led::Elsewhere, "{link}");
+            assert_eq!(links().to_public_url(link, FACE), Rewrite::Elsewhere, "{link}");
         }
     }
 
@@ -471,19 +451,19 @@ mod tests {
             "/jms/..#f",
         ] {
             for link in [path.to_owned(), format!("https://jms.example.com{path}")] {
-                assert_eq!(links().to_public_url(&link, FACE), Led::Kept(DOTS), "{link:?}");
+                assert_eq!(links().to_public_url(&link, FACE), Rewrite::Bypass(DOTS), "{link:?}");
             }
         }
-        for (link, wanted) in
+        for (link, expected) in
             [("/jms/v1.0/.a/..b/...", "/p/v1.0/.a/..b/..."), ("/jms/a?x=/../", "/p/a?x=/../")]
         {
-            assert_eq!(links().to_public_url(link, FACE), Led::Back(wanted.into()), "{link}");
+            assert_eq!(links().to_public_url(link, FACE), Rewrite::ToGateway(expected.into()), "{link}");
         }
     }
 
     #[test]
     fn rewrites_every_header_that_leads_somewhere() {
-        for (name, value, wanted) in [
+        for (name, value, expected) in [
             ("content-location", "https://jms.example.com/jms/a/", "http://gw:7070/p/a/"),
             ("refresh", "5; url=https://jms.example.com/jms/a/", "5; url=http://gw:7070/p/a/"),
             ("refresh", "0;URL='/jms/a/'", "0;URL='/p/a/'"),
@@ -504,7 +484,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
             assert_eq!(links().rewrite_headers(&mut headers, FACE), None, "{value}");
-            assert_eq!(headers.get(name).unwrap(), wanted);
+            assert_eq!(headers.get(name).unwrap(), expected);
             headers.insert(name, HeaderValue::from_str(&value.replace("/jms/", "/other/")).unwrap());
             assert_eq!(links().rewrite_headers(&mut headers, FACE).is_some(), value != "5", "{value}");
         }
@@ -539,7 +519,7 @@ mod tests {
     fn knows_a_redirect_that_leads_round() {
         let round = |location, here| {
             let (here, _) = Origin::split(here).unwrap();
-            links().round(&HeaderValue::from_static(location), "/jms/a%20b/?x=1", &here)
+            links().redirect_loop(&HeaderValue::from_static(location), "/jms/a%20b/?x=1", &here)
         };
         let (http, https) = ("http://jms.example.com:8080", "https://jms.example.com");
         for location in [
@@ -549,13 +529,13 @@ mod tests {
             "https://jms.example.com/jms/%61%20b/?x=1#f",
             "https://jms-2.example.com/jms/a%20b/?x=1",
         ] {
-            assert_eq!(round(location, http), Some(Round::Https), "{location}");
+            assert_eq!(round(location, http), Some(RedirectLoop::Https), "{location}");
         }
-        assert_eq!(round("http://jms.example.com/jms/a%20b/?x=1", https), Some(Round::Http));
+        assert_eq!(round("http://jms.example.com/jms/a%20b/?x=1", https), Some(RedirectLoop::Http));
         for location in
             ["https://jms.example.com/jms/a%20b/?x=1", "//jms.example.com/jms/a%20b/?x=1", "/jms/a%20b/?x=1"]
         {
-            assert_eq!(round(location, https), Some(Round::Itself), "{location}");
+            assert_eq!(round(location, https), Some(RedirectLoop::Itself), "{location}");
         }
         for location in [
             "https://elsewhere.example.com/jms/a%20b/?x=1",
@@ -577,24 +557,24 @@ mod tests {
             let found = scan(&text, &links().members).found;
             links().rewrite(text, &found, FACE).1
         };
-        let led = page(r#"{"next":"https://jms.example.com/jms/a","previous":null}"#);
-        assert_eq!(led, Page { changed: true, kept: None });
+        let rewritten = page(r#"{"next":"https://jms.example.com/jms/a","previous":null}"#);
+        assert_eq!(rewritten, Page { changed: true, bypass: None });
         assert_eq!(page(r#"{"next":"?p=2","previous":"https://else.example/"}"#), Page::default());
-        for kept in [
+        for bypass in [
             r#"{"next":"https://jms.example.com/other/"}"#,
             r#"{"next":"https:\/\/jms.example.com:8\/jms\/"}"#,
             r#"{"next":{"href":"https://jms.example.com/jms/a"}}"#,
             r#"{"next":"\ud800 https://jms.example.com/jms/a"}"#,
         ] {
-            let Page { changed, kept: why } = page(kept);
-            assert!(!changed && why.is_some(), "{kept}");
+            let Page { changed, bypass: why } = page(bypass);
+            assert!(!changed && why.is_some(), "{bypass}");
         }
     }
 
     #[test]
     fn replaces_within_the_text() {
         let text = r#"{"next":"http://jms.example.com/jms/u/?a=\u00e9","previous":null}"#;
-        let out = links().rewritten_text(Bytes::from_static(text.as_bytes()), FACE);
+        let out = links().rewrite_text(Bytes::from_static(text.as_bytes()), FACE);
         assert_eq!(out, r#"{"next":"http://gw:7070/p/u/?a=é","previous":null}"#.as_bytes());
     }
 }

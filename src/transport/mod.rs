@@ -17,7 +17,7 @@ mod response_body;
 mod response_guard;
 pub mod scrub;
 
-pub use address_filter::{Network, NoNetwork, is_allowed};
+pub use address_filter::{is_allowed, parse_network};
 pub use connect::Endpoint;
 pub use descriptions::remove_descriptions;
 pub use endpoint_state::{EndpointState, InFlight};
@@ -69,7 +69,6 @@ pub struct Transport {
 
 struct Idle {
     connection: Box<Connection>,
-    since: Instant,
     until: Instant,
 }
 
@@ -109,7 +108,7 @@ impl Transport {
     ) -> Result<Response<UpstreamBody>, SendError> {
         let mut request = signed.into_request();
         let until = tokio::time::Instant::from_std(now) + endpoint.timeout;
-        let load = endpoint.is_one_of_several.then(|| endpoint.standing.load());
+        let load = endpoint.is_one_of_several.then(|| endpoint.state.load());
         loop {
             let (mut connection, reused) = match self.reuse(endpoint, now).await {
                 Some(connection) => (connection, true),
@@ -118,7 +117,7 @@ impl Transport {
                     {
                         Ok(connection) => (connection, false),
                         Err(failure) => {
-                            endpoint.standing.record_failure(&failure.reason);
+                            endpoint.state.record_failure(&failure.reason);
                             let unsent = Some(Box::new(request.into_body()));
                             return Err(SendError { failure, sent: false, stale: false, unsent });
                         }
@@ -133,19 +132,18 @@ impl Transport {
             let mut error = match answered {
                 None => {
                     let reason = format!("no answer within {:?}", endpoint.timeout);
-                    endpoint.standing.record_failure(&reason);
-                    let failure = Failure::new(Code::UpstreamTimeout, reason);
-                    return Err(SendError { failure, sent: true, stale: false, unsent: None });
+                    endpoint.state.record_failure(&reason);
+                    return Err(SendError::aborted(Failure::new(Code::UpstreamTimeout, reason)));
                 }
                 Some(Ok(response)) => {
-                    endpoint.standing.record_success(endpoint.is_checked);
+                    endpoint.state.record_success(endpoint.is_checked);
                     // hyper would send the next request as HTTP/1.0 too, although it may be signed as HTTP/1.1.
                     if response.version() < Version::HTTP_11 {
-                        connection.watch.retire();
+                        connection.watch.is_retired.set(true);
                     }
                     let owner = (connection, Rc::clone(self));
-                    let answer = |body| UpstreamBody::new(body, owner, (endpoint, load), meter.clone());
-                    return Ok(our_own_line(response).map(answer));
+                    let answer = |body| UpstreamBody::new(body, owner, (endpoint, load), Rc::clone(meter));
+                    return Ok(with_own_status_line(response).map(answer));
                 }
                 Some(Err(error)) => error,
             };
@@ -155,10 +153,10 @@ impl Transport {
                     let failure = connection.failure(error.error());
                     let by_tls = failure.code == Code::UpstreamTls;
                     if by_tls {
-                        endpoint.standing.record_failure(&failure.reason);
+                        endpoint.state.record_failure(&failure.reason);
                     }
-                    let stale = reused && !by_tls && !connection.watch.saw_response();
-                    return Err(SendError { failure, sent: true, stale, unsent: None });
+                    let stale = reused && !by_tls && !connection.watch.has_begun.get();
+                    return Err(SendError { stale, ..SendError::aborted(failure) });
                 }
             }
         }
@@ -168,8 +166,8 @@ impl Transport {
     async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Connection>> {
         loop {
             let mut idle = of(&mut self.idle.borrow_mut(), endpoint.id)?.pop()?;
-            if now.saturating_duration_since(idle.since) < endpoint.pool_idle
-                && !idle.connection.watch.is_poisoned()
+            if now < idle.until
+                && !idle.connection.watch.is_poisoned.get()
                 && idle.connection.is_reusable().await
             {
                 return Some(idle.connection);
@@ -179,11 +177,10 @@ impl Transport {
 
     /// Returns a connection to the pool after its exchange.
     fn release(&self, endpoint: u64, pool_idle: Duration, connection: Box<Connection>) {
-        let since = Instant::now();
+        let connection = Idle { connection, until: Instant::now() + pool_idle };
         let mut idle = self.idle.borrow_mut();
-        let connection = Idle { connection, since, until: since + pool_idle };
         match of(&mut idle, endpoint) {
-            Some(kept) if kept.len() < MOST_IDLE => kept.push(connection),
+            Some(connections) if connections.len() < MOST_IDLE => connections.push(connection),
             Some(_) => {}
             None => idle.push((endpoint, vec![connection])),
         }
@@ -192,9 +189,9 @@ impl Transport {
     /// Closes connections that exceeded their idle time. The worker calls this about once a second.
     pub fn sweep(&self) {
         let now = Instant::now();
-        self.idle.borrow_mut().retain_mut(|(_, kept)| {
-            kept.retain(|idle| now < idle.until && !idle.connection.watch.is_poisoned());
-            !kept.is_empty()
+        self.idle.borrow_mut().retain_mut(|(_, connections)| {
+            connections.retain(|idle| now < idle.until && !idle.connection.watch.is_poisoned.get());
+            !connections.is_empty()
         });
     }
 
@@ -207,7 +204,7 @@ impl Transport {
 /// Removes the version and the reason phrase of the upstream's status line from a response. The version belongs to the
 /// hop to the upstream (RFC 9110 §2.5): an HTTP/1.0 body ends with its connection, so a truncated one would look
 /// complete. The reason phrase may contain anything, and no client needs it.
-fn our_own_line<B>(mut response: Response<B>) -> Response<B> {
+fn with_own_status_line<B>(mut response: Response<B>) -> Response<B> {
     *response.version_mut() = Version::HTTP_11;
     response.extensions_mut().remove::<ReasonPhrase>();
     response
@@ -215,7 +212,7 @@ fn our_own_line<B>(mut response: Response<B>) -> Response<B> {
 
 /// Finds the idle connections of one endpoint by its id.
 fn of(idle: &mut [(u64, Vec<Idle>)], endpoint: u64) -> Option<&mut Vec<Idle>> {
-    idle.iter_mut().find(|(id, _)| *id == endpoint).map(|(_, kept)| kept)
+    idle.iter_mut().find(|(id, _)| *id == endpoint).map(|(_, connections)| connections)
 }
 
 /// Waits for `answered` until the deadline. The deadline moves while the body makes progress. It also moves while the

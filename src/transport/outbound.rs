@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::connect::Endpoint;
 use super::request_body::RequestBody;
-use crate::audit::{Entry, Meter};
+use crate::audit::Entry;
+use crate::audit::Meter;
 use crate::code::Failure;
 use crate::custody::Unsealed;
 use crate::target::Target;
@@ -104,7 +105,7 @@ pub struct Signed<'e> {
 
 impl<'e> Outbound<'e> {
     /// Builds a request. Method, target and organisation come from the entry's permit; the consumer's header fields are
-    /// those that [`passed`](super::RequestHeaders::passed).
+    /// those that [`passed`](super::RequestHeaders::forwarded).
     ///
     /// # Errors
     /// A [`Failure`] if a header or the target has no valid form.
@@ -118,7 +119,7 @@ impl<'e> Outbound<'e> {
         let permit = entry.permit();
         let action = permit.action();
         let target = action.target.with_base(&settings.base);
-        let mut headers = outgoing_headers(settings, passed, permit.org().map(|org| &**org), date)?;
+        let mut headers = outgoing_headers(settings, passed, permit.ruling().org.as_deref(), date)?;
         if action.body.is_read() {
             // Sent in canonical form, so that no parser reads it differently.
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -77,55 +78,56 @@ impl RequestBody {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let meter = Meter::default();
         meter.is_whole.set(length == 0);
-        Self::of((Source::Memory(bytes), length), (meter, false))
+        Self::of(Source::Memory(bytes), length, meter, false)
     }
 
     /// Takes the consumer's body for forwarding. The body streams if its length is known. It is buffered if its length
-    /// is unknown, or if it must be `kept` for a repetition. `spool` is the folder for bodies that do not fit into
+    /// is unknown, or if it `is_buffered` for a repetition. `spool` is the folder for bodies that do not fit into
     /// memory.
     ///
     /// # Errors
     /// [`Failure`] if the body is too long, too slow, truncated, or cannot be buffered.
     pub async fn take(
-        inflow: IncomingBody,
+        body: IncomingBody,
         limits: BodyLimits,
-        (spool, kept): (&Path, bool),
+        spool: &Path,
+        is_buffered: bool,
         meter: Meter,
     ) -> Result<Self, Failure> {
-        let awaited = matches!(inflow, IncomingBody::Peeked(_));
-        let (watched, known) = match inflow {
+        let awaited = matches!(body, IncomingBody::Peeked(_));
+        let (watched, known) = match body {
             IncomingBody::Unread(incoming) if incoming.is_end_stream() => return Ok(Self::empty(meter)),
             IncomingBody::Unread(incoming) => {
                 let known = incoming.size_hint().exact();
-                (Box::new(PacedBody::new(incoming, limits, meter.clone())), known)
+                (Box::new(PacedBody::new(incoming, limits, Rc::clone(&meter))), known)
             }
             IncomingBody::Peeked(incoming_body::Peeked { watched, known: Some(length), whole: true })
                 if length > 0 =>
             {
-                return Ok(Self::of((Source::Memory(watched.front), length), (meter, awaited)));
+                return Ok(Self::of(Source::Memory(watched.front), length, meter, awaited));
             }
             IncomingBody::Peeked(incoming_body::Peeked { watched, known, .. }) => (watched, known),
         };
         match known {
             Some(0) => Ok(Self { awaited, ..Self::empty(meter) }),
-            Some(length) if !kept => Ok(Self::of((Source::Stream(watched), length), (meter, awaited))),
+            Some(length) if !is_buffered => Ok(Self::of(Source::Stream(watched), length, meter, awaited)),
             // Boxed, since it is rare and large.
-            Some(_) | None => Box::pin(keep(*watched, spool, meter)).await,
+            Some(_) | None => Box::pin(buffer(*watched, spool, meter)).await,
         }
     }
 
     /// Returns the same body again, if there is none or all of it was buffered.
     #[must_use]
     pub fn try_clone(&self) -> Option<Self> {
-        let (meter, awaited) = (self.meter.clone(), self.awaited);
+        let (meter, awaited) = (Rc::clone(&self.meter), self.awaited);
         match self.content.as_deref() {
             None => Some(Self { content: None, meter, awaited }),
             Some(Content { source: Source::Memory(bytes), length, .. }) => {
-                Some(Self::of((Source::Memory(bytes.clone()), *length), (meter, awaited)))
+                Some(Self::of(Source::Memory(bytes.clone()), *length, meter, awaited))
             }
             Some(Content { source: Source::Spool(file), length, .. }) => {
                 let same = Source::Spool(Box::new(open_again(file).ok()?));
-                Some(Self::of((same, *length), (meter, awaited)))
+                Some(Self::of(same, *length, meter, awaited))
             }
             Some(Content { source: Source::Stream(_), .. }) => None,
         }
@@ -149,13 +151,13 @@ impl RequestBody {
         self.content.as_ref().map_or(0, |content| content.length)
     }
 
-    fn of((source, length): (Source, u64), (meter, awaited): (Meter, bool)) -> Self {
+    fn of(source: Source, length: u64, meter: Meter, awaited: bool) -> Self {
         Self { content: Some(Box::new(Content { source, length, left: length })), meter, awaited }
     }
 }
 
 /// Buffers a body to its end.
-async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<RequestBody, Failure> {
+async fn buffer(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<RequestBody, Failure> {
     let mut memory = BytesMut::new();
     let mut file: Option<File> = None;
     while let Some(frame) = std::future::poll_fn(|cx| body.poll(cx)).await {
@@ -172,12 +174,12 @@ async fn keep(mut body: PacedBody, spool: &Path, meter: Meter) -> Result<Request
     let length = meter.bytes.get();
     let Some(mut file) = file else {
         meter.is_whole.set(length == 0);
-        return Ok(RequestBody::of((Source::Memory(memory.freeze()), length), (meter, true)));
+        return Ok(RequestBody::of(Source::Memory(memory.freeze()), length, meter, true));
     };
     file.write_all(&memory).await.map_err(spool_fault)?;
     file.flush().await.map_err(spool_fault)?;
     file.rewind().await.map_err(spool_fault)?;
-    Ok(RequestBody::of((Source::Spool(Box::new(file)), length), (meter, true)))
+    Ok(RequestBody::of(Source::Spool(Box::new(file)), length, meter, true))
 }
 
 /// Opens an unnamed file that no other user can read at any time. If the file system does not support unnamed files,

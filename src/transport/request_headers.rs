@@ -7,7 +7,8 @@ use http::header::{
 };
 
 use super::cookies;
-use crate::inbound::Own;
+use crate::headers::connection_tokens;
+use crate::inbound::CallerCredential;
 use crate::policy::{Glob, PathPattern};
 
 /// The rules for the header fields that one upstream receives.
@@ -81,11 +82,16 @@ enum Fate {
 impl RequestHeaders {
     /// Selects the header fields to drop, for a call of this canonical path. `own` is the consumer's credential.
     #[must_use]
-    pub fn dropped(&self, received: &HeaderMap, path: &str, own: Option<&Own<'_>>) -> Dropped {
+    pub fn select_dropped(
+        &self,
+        received: &HeaderMap,
+        path: &str,
+        own_credential: Option<&CallerCredential<'_>>,
+    ) -> Dropped {
         let (mut dropped, mut has_connection) = (Dropped::default(), false);
         for (at, (name, value)) in received.iter().enumerate() {
             has_connection |= *name == CONNECTION;
-            if own.is_some_and(|own| own.is_in_name(name)) {
+            if own_credential.is_some_and(|own_credential| own_credential.is_in_name(name)) {
                 dropped.conceal_line(name);
                 continue;
             }
@@ -96,8 +102,9 @@ impl RequestHeaders {
                 }
                 // Cookies are filtered pair by pair below.
                 Fate::Passes => {
-                    let has_own = |own: &Own<'_>| own.is_in(value.as_bytes());
-                    name != COOKIE && (self.is_part(name, path) || own.is_some_and(has_own))
+                    let has_own =
+                        |own_credential: &CallerCredential<'_>| own_credential.is_in(value.as_bytes());
+                    name != COOKIE && (self.is_part(name, path) || own_credential.is_some_and(has_own))
                 }
                 Fate::Dropped => true,
             };
@@ -105,22 +112,19 @@ impl RequestHeaders {
                 dropped.drop_line(name);
             }
         }
-        let lists = has_connection.then(|| received.get_all(CONNECTION));
-        for list in lists.into_iter().flatten() {
-            for named in list.as_bytes().split(|byte| *byte == b',') {
-                if let Ok(name) = HeaderName::from_bytes(named.trim_ascii())
-                    && name != ACCEPT
-                    && received.contains_key(&name)
-                    && self.disposition(&name) == Fate::Passes
-                {
-                    dropped.drop_line(&name);
-                }
+        for token in has_connection.then(|| connection_tokens(received)).into_iter().flatten() {
+            if let Ok(name) = HeaderName::from_bytes(token)
+                && name != ACCEPT
+                && received.contains_key(&name)
+                && self.disposition(&name) == Fate::Passes
+            {
+                dropped.drop_line(&name);
             }
         }
         if self.cookies && received.contains_key(COOKIE) && !dropped.names.contains(&COOKIE) {
             let withheld = |pair: &[u8]| {
                 self.withheld_cookies.iter().any(|name| cookies::may_set(pair, name))
-                    || own.is_some_and(|own| own.is_in(pair))
+                    || own_credential.is_some_and(|own_credential| own_credential.is_in(pair))
             };
             let lines = received.get_all(COOKIE);
             if lines.iter().any(|line| cookies::pairs(line.as_bytes()).any(withheld)) {
@@ -135,7 +139,7 @@ impl RequestHeaders {
     /// Returns the header fields to forward: all but those that the gateway replaces and those in `dropped`, which must
     /// belong to the same request.
     #[must_use]
-    pub fn passed(&self, received: &HeaderMap, dropped: &Dropped) -> HeaderMap {
+    pub fn forwarded(&self, received: &HeaderMap, dropped: &Dropped) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(received.len() + 8);
         for (at, (name, value)) in received.iter().enumerate() {
             let replaced = match bit(at) {
@@ -160,23 +164,23 @@ impl RequestHeaders {
         if !self.cookies || !headers.get_all(SET_COOKIE).iter().any(withheld) {
             return;
         }
-        let kept: Vec<_> =
+        let retained: Vec<_> =
             headers.get_all(SET_COOKIE).iter().filter(|line| !withheld(line)).cloned().collect();
         headers.remove(SET_COOKIE);
-        for line in kept {
+        for line in retained {
             headers.append(SET_COOKIE, line);
         }
     }
 
     /// Returns whether a range request is allowed on this canonical path.
     #[must_use]
-    pub fn lets_parts(&self, path: &str) -> bool {
+    pub fn allows_ranges(&self, path: &str) -> bool {
         self.range_paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(path)))
     }
 
     /// Returns whether the field requests a range on a path where only whole bodies are scanned for the credential.
     fn is_part(&self, name: &HeaderName, path: &str) -> bool {
-        (name == RANGE || name == IF_RANGE) && !self.lets_parts(path)
+        (name == RANGE || name == IF_RANGE) && !self.allows_ranges(path)
     }
 
     fn disposition(&self, name: &HeaderName) -> Fate {
@@ -288,7 +292,7 @@ pub fn reserved(name: &str) -> Option<&'static str> {
 pub fn check_added(name: &str) -> Result<(), String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err("is no header name".into());
+        return Err("is not a header name".into());
     }
     // A pattern is rejected if every name that it matches is reserved; the part before the first star decides.
     let lower = name.to_ascii_lowercase();

@@ -122,9 +122,9 @@ impl UpstreamBody {
     }
 
     /// Prepends `bytes` to the rest of the body. They replace `taken` bytes that [`next`](Self::next) returned.
-    pub fn prepend(&mut self, bytes: Bytes, taken: usize) {
+    pub fn prepend(&mut self, bytes: Bytes, replaced: usize) {
         let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.0.grown = length(bytes.len()) - length(taken);
+        self.0.grown = length(bytes.len()) - length(replaced);
         if !bytes.is_empty() {
             self.0.front.push_back(bytes);
         }
@@ -133,7 +133,7 @@ impl UpstreamBody {
     /// Excludes the connection from reuse.
     pub fn retire(&self) {
         if let Some((connection, _)) = &self.0.owner {
-            connection.watch.retire();
+            connection.watch.is_retired.set(true);
         }
     }
 
@@ -147,7 +147,7 @@ impl UpstreamBody {
 impl Inner {
     /// Returns whether the whole upstream body was handed over.
     fn is_exhausted(&self) -> bool {
-        self.has_come() && self.held() == 0
+        self.has_come() && self.pending_bytes() == 0
     }
 
     /// Returns whether the upstream has sent the whole body.
@@ -155,7 +155,7 @@ impl Inner {
         self.ended || self.incoming.is_end_stream()
     }
 
-    fn held(&self) -> usize {
+    fn pending_bytes(&self) -> usize {
         self.scrub.as_ref().map_or(0, |scrub| scrub.held())
     }
 
@@ -174,7 +174,7 @@ impl Inner {
                 return Poll::Ready(None);
             }
             let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-                return self.stalled(cx);
+                return self.poll_stall(cx);
             };
             self.patience.clear();
             return Poll::Ready(match frame {
@@ -204,7 +204,7 @@ impl Inner {
         }
     }
 
-    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         let timeout = self.timeout;
         let until = self.patience.start() + timeout;
         ready!(self.patience.poll(cx, until));
@@ -230,7 +230,7 @@ impl Body for UpstreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let front = self.0.front.iter().map(Bytes::len).sum::<usize>() + self.0.held();
+        let front = self.0.front.iter().map(Bytes::len).sum::<usize>() + self.0.pending_bytes();
         match self.0.incoming.size_hint().exact() {
             Some(left) => SizeHint::with_exact(left.saturating_add(u64::try_from(front).unwrap_or(u64::MAX))),
             None => SizeHint::default(),

@@ -19,57 +19,40 @@ const LIMITS: HeadLimits = HeadLimits { target: 0, headers: 64 * 1024, lines: 10
 const INTERIM: u8 = 8;
 
 /// The state shared by a connection's owner and its guard.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ConnState(Rc<State>);
-
 #[derive(Debug, Default)]
-struct State {
-    asked: Cell<bool>,
+pub(super) struct ConnState {
+    /// Whether a request was sent whose response has no complete head.
+    is_expected: Cell<bool>,
+    /// Whether the method of the request is HEAD.
     to_head: Cell<bool>,
-    heard: Cell<bool>,
-    fault: Cell<Option<Fault>>,
-    spoiled: Cell<bool>,
-    retired: Cell<bool>,
+    /// Whether any byte of the response has arrived.
+    pub(super) has_begun: Cell<bool>,
+    /// The upstream's framing violation, if any.
+    pub(super) fault: Cell<Option<Fault>>,
+    /// Whether the connection must not be reused, and nothing more is read from it.
+    pub(super) is_poisoned: Cell<bool>,
+    /// Whether the current response is the connection's last.
+    pub(super) is_retired: Cell<bool>,
 }
 
 impl ConnState {
     /// Announces the next request. `to_head` means that its method is HEAD.
     pub(super) fn begin_request(&self, to_head: bool) {
-        self.0.asked.set(true);
-        self.0.heard.set(false);
-        self.0.to_head.set(to_head);
-    }
-
-    /// Returns whether any byte of the response has arrived.
-    pub(super) fn saw_response(&self) -> bool {
-        self.0.heard.get()
-    }
-
-    /// Returns the upstream's framing violation, if any.
-    pub(super) fn fault(&self) -> Option<Fault> {
-        self.0.fault.get()
-    }
-
-    /// Returns whether the connection must not be reused, and nothing more is read from it.
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.0.spoiled.get()
-    }
-
-    /// Makes the current response the connection's last.
-    pub(super) fn retire(&self) {
-        self.0.retired.set(true);
+        self.is_expected.set(true);
+        self.has_begun.set(false);
+        self.to_head.set(to_head);
     }
 
     /// Returns whether another request may be sent after the current response.
     pub(super) fn may_serve_again(&self) -> bool {
-        !self.0.spoiled.get() && !self.0.retired.get()
+        !self.is_poisoned.get() && !self.is_retired.get()
     }
 }
 
 /// A socket whose responses are checked.
 pub(super) struct Guard<S> {
     socket: S,
-    watch: ConnState,
+    watch: Rc<ConnState>,
     at: ReadState,
     /// The received part of an incomplete head.
     head: Vec<u8>,
@@ -84,14 +67,14 @@ enum ReadState {
 }
 
 impl<S> Guard<S> {
-    pub(super) fn new(socket: S, watch: ConnState) -> Self {
+    pub(super) fn new(socket: S, watch: Rc<ConnState>) -> Self {
         Self { socket, watch, at: ReadState::Head, head: Vec::new(), interim: 0 }
     }
 
     /// Checks the bytes that were read. Returns how many of them hyper may see.
     fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Fault> {
         let whole = bytes.len();
-        self.watch.0.heard.set(true);
+        self.watch.has_begun.set(true);
         while !bytes.is_empty() {
             let used = match &mut self.at {
                 ReadState::Head => self.take_head(bytes)?,
@@ -113,9 +96,9 @@ impl<S> Guard<S> {
                 ReadState::UntilClose => bytes.len(),
             };
             bytes = bytes.get(used..).unwrap_or_default();
-            if matches!(self.at, ReadState::Head) && !self.watch.0.asked.get() && !bytes.is_empty() {
+            if matches!(self.at, ReadState::Head) && !self.watch.is_expected.get() && !bytes.is_empty() {
                 // The upstream sent more than was requested: the complete response is valid, the connection is not.
-                self.watch.0.spoiled.set(true);
+                self.watch.is_poisoned.set(true);
                 return Ok(whole - bytes.len());
             }
         }
@@ -130,7 +113,7 @@ impl<S> Guard<S> {
             self.head.extend_from_slice(bytes);
             self.head.as_slice()
         };
-        let Some(head) = framing::answer_head(whole, self.watch.0.to_head.get(), &LIMITS)? else {
+        let Some(head) = framing::answer_head(whole, self.watch.to_head.get(), &LIMITS)? else {
             if before == 0 {
                 self.head.extend_from_slice(bytes);
             }
@@ -148,7 +131,7 @@ impl<S> Guard<S> {
             }
             return Ok(head.len - before);
         }
-        self.watch.0.asked.set(false);
+        self.watch.is_expected.set(false);
         self.interim = 0;
         self.at = match head.body {
             Body::Length(length) if after > length => return Err(invalid_response("bytes after the answer")),
@@ -159,6 +142,13 @@ impl<S> Guard<S> {
         };
         Ok(head.len - before)
     }
+
+    /// Filters the result of a write. A write error while a response is pending is hidden, so that the reader reports
+    /// the outcome: the upstream may have responded before it closed, or sent a TLS alert with the reason.
+    fn note_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let failed = matches!(written, Poll::Ready(Err(_)));
+        if failed && self.watch.is_expected.get() { Poll::Pending } else { written }
+    }
 }
 
 const fn invalid_response(reason: &'static str) -> Fault {
@@ -168,42 +158,33 @@ const fn invalid_response(reason: &'static str) -> Fault {
 impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.watch.is_poisoned() {
+        if this.watch.is_poisoned.get() {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
         if read.is_empty() {
-            this.watch.0.spoiled.set(true);
+            this.watch.is_poisoned.set(true);
             return Poll::Ready(Ok(()));
         }
-        if matches!(this.at, ReadState::Head) && !this.watch.0.asked.get() {
-            this.watch.0.spoiled.set(true);
+        if matches!(this.at, ReadState::Head) && !this.watch.is_expected.get() {
+            this.watch.is_poisoned.set(true);
             buf.set_filled(before);
             return Poll::Ready(Ok(()));
         }
         match this.take(read) {
-            Ok(kept) => {
-                buf.set_filled(before + kept);
+            Ok(visible) => {
+                buf.set_filled(before + visible);
                 Poll::Ready(Ok(()))
             }
             Err(fault) => {
-                this.watch.0.fault.set(Some(fault));
-                this.watch.0.spoiled.set(true);
+                this.watch.fault.set(Some(fault));
+                this.watch.is_poisoned.set(true);
                 buf.set_filled(before);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault.reason)))
             }
         }
-    }
-}
-
-impl<S> Guard<S> {
-    /// Filters the result of a write. A write error while a response is pending is hidden, so that the reader reports
-    /// the outcome: the upstream may have responded before it closed, or sent a TLS alert with the reason.
-    fn note_written<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let failed = matches!(written, Poll::Ready(Err(_)));
-        if failed && self.watch.0.asked.get() { Poll::Pending } else { written }
     }
 }
 
@@ -245,12 +226,12 @@ mod tests {
     use super::*;
 
     fn feed(parts: &[&str], to_head: bool) -> (Vec<Result<usize, &'static str>>, bool) {
-        let watch = ConnState::default();
+        let watch = Rc::new(ConnState::default());
         watch.begin_request(to_head);
-        let mut guard = Guard::new((), watch.clone());
-        let taken =
+        let mut guard = Guard::new((), Rc::clone(&watch));
+        let visible =
             parts.iter().map(|part| guard.take(part.as_bytes()).map_err(|fault| fault.reason)).collect();
-        (taken, watch.is_poisoned())
+        (visible, watch.is_poisoned.get())
     }
 
     #[test]
@@ -288,7 +269,7 @@ mod tests {
     #[test]
     fn keeps_bytes_that_nobody_asked_for_from_the_next_caller() {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-        let (taken, spoiled) = feed(&[&format!("{chunked}HTTP/1.1 200 OK\r\n\r\n")], false);
-        assert_eq!((taken, spoiled), (vec![Ok(chunked.len())], true));
+        let (visible, is_poisoned) = feed(&[&format!("{chunked}HTTP/1.1 200 OK\r\n\r\n")], false);
+        assert_eq!((visible, is_poisoned), (vec![Ok(chunked.len())], true));
     }
 }

@@ -21,7 +21,7 @@ use crate::audit::journal::suppressed::RefusalSource;
 use crate::audit::trail::ascii::escape;
 use crate::audit::trail::event::Outcome;
 use crate::code::Code;
-use crate::metrics::{Metrics, Reason, StaticLabel};
+use crate::metrics::{Metrics, Reason};
 use crate::policy::Permit;
 use crate::target::Target;
 
@@ -164,10 +164,10 @@ impl Received {
             method: self.method(),
             target: permit.action().target.as_str(),
             received: self.raw_target.len(),
-            org: permit.org().map(|org| &**org),
+            org: permit.ruling().org.as_deref(),
             credential: Some((parties.credential, parties.credential_version)),
-            rule: Some(permit.rule()),
-            shadow: permit.shadow().map(|shadow| &**shadow),
+            rule: permit.ruling().rule.as_deref(),
+            shadow: permit.ruling().shadow.as_deref(),
             decision: "allowed",
             // A header that is not forwarded may hold the consumer's credential.
             user_agent: self.user_agent.as_ref().filter(|_| !parties.dropped.contains(&USER_AGENT)),
@@ -243,12 +243,12 @@ fn without_userinfo(target: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn count_refusal(metrics: &Metrics, code: Code, reason: Option<&'static str>) {
-    metrics.denied.get_or_create(&Reason { reason: StaticLabel(code.as_str()) }).inc();
+    metrics.denied.get_or_create(&Reason { reason: code.as_str() }).inc();
     if matches!(
         code,
         Code::Unauthenticated | Code::Replayed | Code::DuplicateCredential | Code::TooManyFailures
     ) {
-        let reason = StaticLabel(reason.unwrap_or(code.as_str()));
+        let reason = reason.unwrap_or(code.as_str());
         metrics.inbound_auth_failures.get_or_create(&Reason { reason }).inc();
     }
 }
@@ -260,9 +260,9 @@ fn known_of(permit: &Permit, parties: &CallNames<'_>) -> RefusalFields {
         upstream: Some(*parties.upstream),
         route: Some(parties.route.clone()),
         target: Some(permit.action().target.clone()),
-        org: permit.org().map(ToString::to_string),
-        rule: Some(permit.rule().clone()),
-        shadow: permit.shadow().cloned(),
+        org: permit.ruling().org.clone(),
+        rule: permit.ruling().rule.clone(),
+        shadow: permit.ruling().shadow.clone(),
         ..RefusalFields::default()
     }
 }

@@ -61,7 +61,7 @@ pub struct RefusalFields {
     /// The canonical target of the request.
     pub target: Option<Target>,
     /// The organisation of the call.
-    pub org: Option<String>,
+    pub org: Option<Arc<str>>,
     /// The rule that decided.
     pub rule: Option<Arc<str>>,
     /// The shadow rule that would have changed the decision if it were in effect.

@@ -13,9 +13,9 @@ use crate::cli::table::table;
 use crate::cli::{Output, load, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
 use crate::code::Code;
-use crate::gateway::decide::{Caller as _, Named, rule_on};
-use crate::gateway::{Refusal, Snapshot};
-use crate::policy::{Action, Allowed, BodyMembers, BodyUnreadable};
+use crate::gateway::Snapshot;
+use crate::gateway::decide::{Caller as _, Named};
+use crate::policy::{Action, BodyMembers, BodyUnreadable, Ruling};
 use crate::query::is_sensitive_name;
 use crate::target::Target;
 
@@ -146,8 +146,8 @@ impl Comparison {
                 "consumer",
             );
         };
-        let Some(upstream) = upstream_id(new, &call.upstream) else {
-            return missing(|current, call| upstream_id(current, &call.upstream).is_some(), "upstream");
+        let Some(upstream) = new.upstream_id(&call.upstream) else {
+            return missing(|current, call| current.upstream_id(&call.upstream).is_some(), "upstream");
         };
         if !new.routes.lead_to(upstream) {
             return Now::Denied(Code::NoRoute.as_str().into());
@@ -169,8 +169,8 @@ impl Comparison {
     fn expired(&self, consumer: &Named, call: &Decided) -> Option<Now> {
         let has_expired = |snapshot: &Snapshot, consumer: &Named| {
             let action = action(snapshot, call)?;
-            let code = rule_on(snapshot, consumer, action, self.now).err()?.code;
-            (code == Code::GrantExpired).then_some(())
+            let decision = snapshot.policy.decide(consumer.consumer(), action, self.now);
+            (decision.ruling().effect == Err(Code::GrantExpired)).then_some(())
         };
         has_expired(&self.new, consumer)?;
         let current = self.current.as_ref();
@@ -186,16 +186,12 @@ impl Comparison {
 /// The reason if a consumer or upstream is in no configuration.
 const GONE: &str = "it is not there any more, or is known to another store";
 
-fn upstream_id(snapshot: &Snapshot, upstream: &str) -> Option<usize> {
-    snapshot.upstreams.iter().position(|known| known.name.as_str() == upstream)
-}
-
 /// The action that was asked for, without its body; `None` if the trail lacks some of it.
 fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
-    let upstream = upstream_id(snapshot, &call.upstream)?;
+    let upstream = snapshot.upstream_id(&call.upstream)?;
     let target = Target::canonical(call.target.as_bytes()).ok()?;
     let method = Method::from_bytes(call.method.as_bytes()).ok()?;
-    let pin = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.org.as_ref());
+    let pin = snapshot.upstream(upstream).and_then(|upstream| upstream.org.as_ref());
     let org = pin.and_then(|pin| Some(pin.id_of(call.org.as_deref()?).to_owned()));
     Some(Action { upstream, method, target, org, body: BodyMembers::none() })
 }
@@ -203,28 +199,25 @@ fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {
 /// The decision at `time`, if it does not depend on the body, which the trail does not hold.
 fn decide_again(snapshot: &Snapshot, consumer: &Named, call: &Decided, time: SystemTime) -> Now {
     const UNKNOWN: Now = Now::Unknown("a rule looks at the body");
-    let ruled = |body: BodyMembers| -> Option<Result<Allowed, Box<Refusal>>> {
-        Some(rule_on(snapshot, consumer, Action { body, ..action(snapshot, call)? }, time))
+    let decide = |body: BodyMembers| {
+        let action = Action { body, ..action(snapshot, call)? };
+        Some(snapshot.policy.decide(consumer.consumer(), action, time))
     };
-    let denied = |refusal: Box<Refusal>| {
-        let rule = refusal.known.rule.map(|rule| rule.to_string());
-        Now::Denied(rule.unwrap_or_else(|| refusal.code.as_str().to_owned()))
-    };
+    let rule = |ruling: &Ruling| ruling.rule.as_ref().map(ToString::to_string);
     // A read rarely has a body.
     let reads = ["GET", "HEAD", "OPTIONS"].contains(&call.method.as_str());
     // If a body cannot be judged, every denial that reads it matches, and no permission does.
-    if let Some(Ok(allowed)) = ruled(BodyMembers::unreadable(BodyUnreadable::Long)) {
-        return Now::Allowed(allowed.rule().to_string());
+    if let Some(decision) = decide(BodyMembers::unreadable(BodyUnreadable::Long))
+        && decision.ruling().effect.is_ok()
+    {
+        return Now::Allowed(rule(decision.ruling()).unwrap_or_default());
     }
-    match ruled(BodyMembers::none()) {
-        Some(Ok(allowed)) if reads => Now::Allowed(allowed.rule().to_string()),
-        Some(Ok(_)) | None => UNKNOWN,
-        Some(Err(refusal)) if refusal.code == Code::Denied => match action(snapshot, call) {
-            Some(action) if !snapshot.policy.body_may_allow(consumer.consumer(), &action, time) => {
-                denied(refusal)
-            }
-            Some(_) | None => UNKNOWN,
-        },
-        Some(Err(refusal)) => denied(refusal),
+    let Some(decision) = decide(BodyMembers::none()) else { return UNKNOWN };
+    let (policy, ruling) = (&snapshot.policy, decision.ruling());
+    match ruling.effect {
+        Ok(_) if reads => Now::Allowed(rule(ruling).unwrap_or_default()),
+        Err(Code::Denied) if policy.body_may_allow(consumer.consumer(), decision.action(), time) => UNKNOWN,
+        Err(code) => Now::Denied(rule(ruling).unwrap_or_else(|| code.as_str().to_owned())),
+        Ok(_) => UNKNOWN,
     }
 }

@@ -76,7 +76,7 @@ impl Endpoints {
         for (url, origin, _) in places {
             let standing = standing(upstream, &origin, former);
             let endpoint = endpoint(upstream, (url, origin), problems, (&tls, timeout))?;
-            endpoints.push(endpoint.standing(standing, is_one_of_several, is_checked));
+            endpoints.push(endpoint.with_state(standing, is_one_of_several, is_checked));
         }
         let others = endpoints.split_off(1.min(endpoints.len()));
         let first = endpoints.pop().filter(|_| !bad)?;
@@ -157,7 +157,7 @@ fn endpoint(
 fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream>) -> Arc<EndpointState> {
     let held = former.and_then(|held| held.destinations().find(|way| way.endpoint.origin == *origin));
     match held {
-        Some(way) => Arc::clone(&way.endpoint.standing),
+        Some(way) => Arc::clone(&way.endpoint.state),
         None => Arc::new(EndpointState::new(&upstream.name.value, origin)),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::file::{self, File};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::custody::UnsealedStore;
 use crate::gateway::Snapshot;
+use crate::ids::{CredentialId, UpstreamId};
 use crate::inbound::{Consumer, Directory, TokenRecord};
 use crate::name::Name;
 use crate::origin::Origin;
@@ -40,7 +41,7 @@ pub(super) fn compile(
     let mut grants = Vec::with_capacity(file.grants.len());
     for grant in &file.grants {
         if let Some(compiled) = work.compile(grant)
-            && let Some(consumer) = directory.place(&grant.consumer.value)
+            && let Some(consumer) = directory.id_of(&grant.consumer.value)
         {
             grants.push((consumer, compiled));
         }
@@ -242,8 +243,13 @@ impl GrantCompiler<'_> {
         }
     }
 
-    fn orgs(&mut self, grant: &file::Grant, declared: &file::Upstream, upstream: usize) -> Vec<Arc<str>> {
-        let pin = self.upstreams.compiled.get(upstream).and_then(|upstream| upstream.org.as_ref());
+    fn orgs(
+        &mut self,
+        grant: &file::Grant,
+        declared: &file::Upstream,
+        upstream: UpstreamId,
+    ) -> Vec<Arc<str>> {
+        let pin = self.upstreams.get(upstream).and_then(|upstream| upstream.org.as_ref());
         let Some(pin) = pin else {
             if let Some(org) = grant.orgs.first() {
                 let title = "this upstream's product has no organisations";
@@ -280,8 +286,8 @@ impl GrantCompiler<'_> {
         &mut self,
         grant: &file::Grant,
         declared: &file::Upstream,
-        upstream: usize,
-    ) -> Option<usize> {
+        upstream: UpstreamId,
+    ) -> Option<CredentialId> {
         let Some(wanted) = grant.credential.as_ref().or(declared.credential.as_ref()) else {
             let help = "write `credential = \"…\"` in this grant or in the upstream";
             self.problems
@@ -302,9 +308,9 @@ impl GrantCompiler<'_> {
             }
             return None;
         }
-        let next = self.upstreams.credentials.len();
-        let (place, bound) = *self.upstreams.credentials.entry(wanted.value).or_insert((next, upstream));
-        let origins = |place: usize| self.upstreams.compiled.get(place).map(Upstream::origins);
+        let next = CredentialId::new(self.upstreams.credentials.len());
+        let (credential, bound) = *self.upstreams.credentials.entry(wanted.value).or_insert((next, upstream));
+        let origins = |id: UpstreamId| self.upstreams.get(id).map(Upstream::origins);
         if let (Some(here), Some(there)) = (origins(upstream), origins(bound))
             && here != there
         {
@@ -318,13 +324,13 @@ impl GrantCompiler<'_> {
             self.problems.push(Problem::error(wanted.span, title).help(help));
         }
         self.check_credential(wanted, declared, upstream);
-        Some(place)
+        Some(credential)
     }
 
     /// Reports a credential of a kind that the upstream's scheme cannot use.
-    fn check_credential(&mut self, wanted: &Spanned<Name>, declared: &file::Upstream, upstream: usize) {
+    fn check_credential(&mut self, wanted: &Spanned<Name>, declared: &file::Upstream, upstream: UpstreamId) {
         let Some(credential) = self.file.credentials.find(&wanted.value) else { return };
-        let Some(upstream) = self.upstreams.compiled.get(upstream) else { return };
+        let Some(upstream) = self.upstreams.get(upstream) else { return };
         let (given, fitting) = (credential.kind, upstream.scheme.kind());
         if given != fitting {
             let (scheme, given, fitting) = (upstream.scheme.as_str(), given.as_str(), fitting.as_str());

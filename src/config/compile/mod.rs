@@ -31,7 +31,9 @@ use crate::framing::HeadLimits;
 use crate::fs::trust::TrustedOwner;
 use crate::gateway::Snapshot;
 use crate::gateway::failure_limiter::FailureLimiter;
-use crate::gateway::limits::{Limits, Quota};
+use crate::gateway::limits::Limits;
+use crate::gateway::quota::Quota;
+use crate::ids::UpstreamId;
 use crate::inbound::Consumer;
 use crate::name::Name;
 use crate::route::{Route, Routes, without_port};
@@ -138,7 +140,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
     let custody = Custody::new(credentials.into_iter().map(|(_, credential)| credential).collect());
     let refused_logins =
         around.former.as_ref().map(|former| Arc::clone(&former.refused_logins)).unwrap_or_default();
-    let passes = token_slots::slots(&upstreams, &custody, around.former.as_deref(), &refused_logins);
+    let token_slots = token_slots::slots(&upstreams, &custody, around.former.as_deref(), &refused_logins);
     Some(Compiled {
         snapshot: Snapshot {
             quotas,
@@ -148,7 +150,7 @@ pub fn compile(file: &File, problems: &mut Problems, around: CompileInputs<'_>) 
             routes: Routes::new(routes),
             policy: access.policy,
             custody,
-            passes,
+            token_slots,
             refused_logins,
             upstreams: upstreams.compiled,
             limits,
@@ -307,7 +309,7 @@ fn admin(file: &File, problems: &mut Problems) -> Option<Admin> {
     Some(Admin { tls, hosts: hosts.clone() })
 }
 
-fn routes(file: &File, problems: &mut Problems, places: &HashMap<Name, usize>) -> Vec<Route> {
+fn routes(file: &File, problems: &mut Problems, places: &HashMap<Name, UpstreamId>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     let mut seen: HashMap<(Option<String>, String), &file::Route> = HashMap::new();
     for route in &file.routes {

@@ -11,6 +11,7 @@ use crate::config::file::{File, Profile, Reference};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::custody::{self, Credential};
 use crate::fs::trust::{FileTrustError, TrustedOwner};
+use crate::ids::CredentialId;
 use crate::secret::Secret;
 
 /// The length of the longest secret, in bytes.
@@ -32,8 +33,8 @@ pub(super) fn credentials(
     problems: &mut Problems,
     upstreams: &Upstreams,
     around: &CompileInputs<'_>,
-) -> Vec<(usize, Credential)> {
-    let mut found: Vec<(usize, Credential)> = Vec::new();
+) -> Vec<(CredentialId, Credential)> {
+    let mut found: Vec<(CredentialId, Credential)> = Vec::new();
     let keeper = TrustedOwner::of(&file.state_dir.value);
     for (name, credential) in file.credentials.iter() {
         let used = upstreams.credentials.get(name).copied();
@@ -47,7 +48,7 @@ pub(super) fn credentials(
             found.extend(held);
             continue;
         }
-        let bound = used.and_then(|(_, upstream)| upstreams.compiled.get(upstream));
+        let bound = used.and_then(|(_, upstream)| upstreams.get(upstream));
         let uuid = bound.is_some_and(|upstream| {
             file.upstreams
                 .find(upstream.name.as_str())

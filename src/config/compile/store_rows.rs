@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use super::upstreams::Upstreams;
+use crate::code::{Code, Fault};
 use crate::config::file::{File, Profile};
 use crate::custody::{Credential, Kind, Material, UnsealedStore};
 use crate::gateway::Snapshot;
-use crate::gateway::freezes::{FROZEN_CREDENTIAL, Freezes};
+use crate::gateway::freezes::Freezes;
+use crate::ids::{ConsumerId, CredentialId};
 use crate::inbound::{AccessKey, Consumer, Directory, Ended, TokenRecord};
 use crate::name::Name;
 use crate::origin::Origin;
@@ -74,7 +76,7 @@ pub(super) fn access_keys(
     stored: &UnsealedStore,
     former: Option<&Snapshot>,
     places: &HashMap<&str, usize>,
-) -> Vec<(usize, AccessKey)> {
+) -> Vec<(ConsumerId, AccessKey)> {
     let rows = &stored.rows.access_keys;
     let compiled = rows.iter().filter_map(|AccessKeyRow { issued: row, algorithms, strict, .. }| {
         let (place, id) = (*places.get(row.consumer.as_str())?, Uuid::try_parse(&row.id).ok()?);
@@ -88,7 +90,8 @@ pub(super) fn access_keys(
         let key = opened.or_else(|| former?.directory.verifying(&id))?;
         let algorithms = algorithms.split(' ').filter_map(Algorithm::parse).collect();
         let strict = strict.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
-        Some((place, AccessKey { id, key, algorithms, strict, expires: row.expires.map(time), dead }))
+        let expires = row.expires.map(time);
+        Some((ConsumerId::new(place), AccessKey { id, key, algorithms, strict, expires, dead }))
     });
     compiled.collect()
 }
@@ -99,11 +102,11 @@ pub(super) fn credentials(
     (stored, former): (Option<&UnsealedStore>, Option<&Snapshot>),
     file: &File,
     upstreams: &Upstreams,
-    (credentials, freezes): (&mut Vec<(usize, Credential)>, &mut Freezes),
+    (credentials, freezes): (&mut Vec<(CredentialId, Credential)>, &mut Freezes),
 ) {
     let Some(stored) = stored else { return };
-    for (name, (place, upstream)) in &upstreams.credentials {
-        let Some(upstream) = upstreams.compiled.get(*upstream) else { continue };
+    for (name, (id, upstream)) in &upstreams.credentials {
+        let Some(upstream) = upstreams.get(*upstream) else { continue };
         if file.credentials.declares(name) {
             continue;
         }
@@ -125,10 +128,11 @@ pub(super) fn credentials(
                 .map_err(|_| "the credential's material is ill-formed")
         });
         credentials.push(match found {
-            Ok(credential) => (*place, credential.of_store()),
-            Err(why) => {
-                freezes.credentials.entry(*place).or_insert(why);
-                (*place, Credential::new_unavailable(*name, origins).of_store())
+            Ok(credential) => (*id, credential.of_store()),
+            Err(reason) => {
+                let fault = Fault { code: Code::CredentialUnavailable, reason };
+                freezes.credentials.entry(*id).or_insert(fault);
+                (*id, Credential::new_unavailable(*name, origins).of_store())
             }
         });
     }
@@ -174,10 +178,10 @@ pub(super) fn freezes(
         match frozen {
             FreezeTarget::Gateway => freezes.gateway = true,
             FreezeTarget::Upstream(name) => freezes.upstreams.extend(upstreams.places.get(name.as_str())),
-            FreezeTarget::Consumer(name) => freezes.consumers.extend(directory.place(name)),
+            FreezeTarget::Consumer(name) => freezes.consumers.extend(directory.id_of(name)),
             FreezeTarget::Credential(name) => {
-                let place = upstreams.credentials.get(name.as_str()).map(|(place, _)| *place);
-                freezes.credentials.extend(place.map(|place| (place, FROZEN_CREDENTIAL)));
+                let id = upstreams.credentials.get(name.as_str()).map(|(id, _)| *id);
+                freezes.credentials.extend(id.map(|id| (id, Freezes::CREDENTIAL)));
             }
         }
     }

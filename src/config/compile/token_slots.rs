@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use super::upstreams::Upstreams;
 use crate::custody::{Credential, Custody};
 use crate::gateway::Snapshot;
-use crate::scheme::{Known, RefusedLogins, TokenSlot};
+use crate::ids::CredentialId;
+use crate::scheme::{LoginIdentity, RefusedLogins, TokenSlot};
 use crate::upstream::Upstream;
 
 /// Makes a slot for each credential, by its index, whose upstream issues tokens for it. If login, upstream and settings
@@ -21,12 +22,10 @@ pub(super) fn slots(
     custody: &Custody,
     former: Option<&Snapshot>,
     refused: &Arc<RefusedLogins>,
-) -> HashMap<usize, Arc<TokenSlot>> {
+) -> HashMap<CredentialId, Arc<TokenSlot>> {
     let mut slots = HashMap::new();
-    for (name, (place, upstream)) in &upstreams.credentials {
-        let (Some(upstream), Some(credential)) =
-            (upstreams.compiled.get(*upstream), custody.credential(*place))
-        else {
+    for (name, (id, upstream)) in &upstreams.credentials {
+        let (Some(upstream), Some(credential)) = (upstreams.get(*upstream), custody.credential(*id)) else {
             continue;
         };
         if !upstream.scheme.uses_tokens() {
@@ -39,14 +38,14 @@ pub(super) fn slots(
                 && held.first.settings.base == upstream.first.settings.base
                 && held.scheme.same_token_source(&upstream.scheme)
                 && credential.is_same_login_as(before);
-            former.passes.get(&at).filter(|_| is_same_login).map(Arc::clone)
+            former.token_slots.get(&CredentialId::new(at)).filter(|_| is_same_login).map(Arc::clone)
         });
         let new = || {
             let names = (upstream.name, credential.name);
             let (login, versioned) = (login(upstream, credential), credential.stored);
-            Arc::new(TokenSlot::new(Known { names, login, versioned, kept: Arc::clone(refused) }))
+            Arc::new(TokenSlot::new(LoginIdentity { names, login, versioned, records: Arc::clone(refused) }))
         };
-        slots.insert(*place, kept.unwrap_or_else(new));
+        slots.insert(*id, kept.unwrap_or_else(new));
     }
     slots
 }

@@ -10,6 +10,7 @@ use super::schemes;
 use crate::config::file::{self, File, Profile};
 use crate::config::{Problem, Problems, Span};
 use crate::gateway::Snapshot;
+use crate::ids::{CredentialId, UpstreamId};
 use crate::name::Name;
 use crate::origin::Origin;
 use crate::policy::{Glob, OrgPin, PathPattern};
@@ -47,10 +48,17 @@ const JUMPSERVER_SLASHLESS: &[&str] = &[
 pub(super) struct Upstreams {
     pub(super) compiled: Vec<Upstream>,
     /// From the name of an upstream to its index in `compiled`.
-    pub(super) places: HashMap<Name, usize>,
+    pub(super) places: HashMap<Name, UpstreamId>,
     pub(super) plaintext: Vec<String>,
     /// From the name of a credential to its index, and the index of the upstream that it is bound to.
-    pub(super) credentials: HashMap<Name, (usize, usize)>,
+    pub(super) credentials: HashMap<Name, (CredentialId, UpstreamId)>,
+}
+
+impl Upstreams {
+    /// The compiled upstream with this id.
+    pub(super) fn get(&self, id: UpstreamId) -> Option<&Upstream> {
+        self.compiled.get(id.index())
+    }
 }
 
 /// The defaults of a product, which the file can override.
@@ -142,7 +150,7 @@ pub(super) fn compile(
             if compiled.origins().iter().chain(elsewhere).any(is_plaintext) {
                 upstreams.plaintext.push(name.to_owned());
             }
-            upstreams.places.insert(upstream.name.value, upstreams.compiled.len());
+            upstreams.places.insert(upstream.name.value, UpstreamId::new(upstreams.compiled.len()));
             upstreams.compiled.push(compiled);
         }
     }

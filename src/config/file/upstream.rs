@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::scheme::Scheme;
 use crate::config::Spanned;
 use crate::config::decode::{
@@ -11,8 +13,8 @@ use crate::config::decode::{
 };
 use crate::config::problem::Problem;
 use crate::name::Name;
+use crate::transport::parse_network;
 use crate::transport::request_headers::check_added;
-use crate::transport::{Network, NoNetwork};
 
 section! {
     /// A product that calls are forwarded to.
@@ -30,7 +32,7 @@ section! {
         /// How the health of endpoints is checked: `{ path, interval }`.
         health: Option<Spanned<Health>> = optional(Health::reader().located()).by("by profile"),
         /// The networks to which its name may lead although they are link-local, of this machine, or similar.
-        allow_addresses: Vec<Network> = or(Vec::new(), network().list()),
+        allow_addresses: Vec<IpNet> = or(Vec::new(), network().list()),
         /// The organisation of grants that name none.
         org: Option<Spanned<String>> = optional(visible()),
         /// The names that may stand for ids of organisations, here and in a caller's `X-JMS-ORG`.
@@ -140,11 +142,11 @@ fn endpoint() -> Key<Option<Spanned<String>>> {
     })
 }
 
-fn network() -> Reader<Network> {
+fn network() -> Reader<IpNet> {
+    const HELP: &str = "write an address and a number of bits, as in \"169.254.0.0/16\"";
     line().then(|node, text| {
-        text.value.parse().map_err(|expected: NoNetwork| {
-            node.report(node.problem("is no range of addresses").help(format!("write {expected}")))
-        })
+        let problem = || node.report(node.problem("is no range of addresses").help(HELP));
+        parse_network(&text.value).ok_or_else(problem)
     })
 }
 

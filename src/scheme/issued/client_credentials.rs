@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_client_is_encoded_before_it_is_joined() {
-        let made = basic("a:b c", &Secret::new(b"fake+/%:~".to_vec()));
-        let pair = String::from_utf8(STANDARD.decode(made.expose()).unwrap()).unwrap();
+        let encoded = basic("a:b c", &Secret::new(b"fake+/%:~".to_vec()));
+        let pair = String::from_utf8(STANDARD.decode(encoded.expose()).unwrap()).unwrap();
         assert_eq!(pair, "a%3Ab+c:fake%2B%2F%25%3A%7E");
     }
 

@@ -26,7 +26,7 @@ pub struct LoginContext<'e, 's> {
     /// The wall clock.
     pub clock: &'s Arc<dyn Clock>,
     /// Counts the logins that were begun.
-    pub logins: Cell<u32>,
+    pub logins: &'s Cell<u32>,
 }
 
 /// A request for a token, ready to be sent.

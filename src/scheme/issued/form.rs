@@ -68,13 +68,13 @@ mod tests {
     #[test]
     fn members_are_whole_and_in_one_piece() {
         let members = [("user\"name", b"svc".as_slice()), ("password", "a\"b\\c ü&=+%\u{1}".as_bytes())];
-        let made = json(&members).unwrap();
-        let read: serde_json::Value = serde_json::from_slice(&made).unwrap();
-        assert_eq!(read, serde_json::json!({"user\"name": "svc", "password": "a\"b\\c ü&=+%\u{1}"}));
-        assert!(made.capacity() >= made.len() && made.capacity() == room(&members, 6));
-        let made = urlencoded(&members);
-        assert_eq!(*made, b"user%22name=svc&password=a%22b%5Cc+%C3%BC%26%3D%2B%25%01");
-        assert_eq!(made.capacity(), room(&members, 3));
+        let encoded = json(&members).unwrap();
+        let decoded: serde_json::Value = serde_json::from_slice(&encoded).unwrap();
+        assert_eq!(decoded, serde_json::json!({"user\"name": "svc", "password": "a\"b\\c ü&=+%\u{1}"}));
+        assert!(encoded.capacity() >= encoded.len() && encoded.capacity() == room(&members, 6));
+        let encoded = urlencoded(&members);
+        assert_eq!(*encoded, b"user%22name=svc&password=a%22b%5Cc+%C3%BC%26%3D%2B%25%01");
+        assert_eq!(encoded.capacity(), room(&members, 3));
         assert!(json(&[("a", b"\xff")]).is_err());
     }
 }

@@ -16,9 +16,9 @@ use super::response::{Pointer, is_token, jwt_end, parse_answer, parse_time, with
 use crate::clock::http_date;
 use crate::code::Failure;
 use crate::custody::Material;
+use crate::headers::{is_identity, is_json};
 use crate::scheme::token_placement::TokenPlacement;
 use crate::secret::Secret;
-use crate::transport::link_rewrite::is_plain_json;
 use crate::transport::{Destination, Fetched, Outbound, UpstreamBody};
 
 /// The maximum number of body bytes searched for a sign that the login has ended.
@@ -186,10 +186,9 @@ impl Login {
         response: &mut Response<UpstreamBody>,
     ) -> Result<Option<Rejection>, Failure> {
         let Some(failed) = &self.failed else { return Ok(None) };
-        if !response.status().is_success()
-            || !is_plain_json(response.headers())
-            || response.body().is_exhausted()
-        {
+        let (headers, body) = (response.headers(), response.body());
+        let is_plain_json = is_json(headers) && is_identity(headers);
+        if !response.status().is_success() || !is_plain_json || body.is_exhausted() {
             return Ok(None);
         }
         let read = response.body_mut().read(LOOKED_AT).await?;

@@ -18,17 +18,17 @@ use crate::name::Name;
 
 /// The rejected logins of all credentials, kept across reloads and restarts. Without a file, none are kept.
 #[derive(Debug, Default)]
-pub struct RefusedLogins(Mutex<Notes>);
+pub struct RefusedLogins(Mutex<Records>);
 
 #[derive(Debug, Default)]
-struct Notes {
+struct Records {
     path: Option<PathBuf>,
-    all: Vec<Note>,
+    all: Vec<LoginRecord>,
 }
 
 /// The record of a rejected login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Note {
+struct LoginRecord {
     upstream: String,
     credential: String,
     /// The digest of the login's settings, without its secret.
@@ -47,7 +47,7 @@ struct Note {
 }
 
 /// The identity of a login, by which its record is found in the file.
-pub struct Known {
+pub struct LoginIdentity {
     /// The names of the upstream and of the credential.
     pub names: (Name, Name),
     /// A digest of all settings that define the login, without its secret.
@@ -55,7 +55,7 @@ pub struct Known {
     /// Whether the digest distinguishes secrets, by the version that the store assigned.
     pub versioned: bool,
     /// The records that this login belongs to.
-    pub kept: Arc<RefusedLogins>,
+    pub records: Arc<RefusedLogins>,
 }
 
 /// The number of consecutive rejections, and the last one.
@@ -66,7 +66,7 @@ pub(in crate::scheme) struct Refusals {
 }
 
 impl RefusedLogins {
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    fn records(&self) -> MutexGuard<'_, Records> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,25 +76,25 @@ impl RefusedLogins {
     /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No record is restored
     /// then.
     pub fn open(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
-        let mut notes = self.notes();
-        notes.path = Some(path.to_owned());
+        let mut records = self.records();
+        records.path = Some(path.to_owned());
         let mut text = Vec::new();
         let Some(mut file) = keeper.open_if_present(path)? else { return Ok(()) };
         file.read_to_end(&mut text)?;
         let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, format!("it is damaged: {error}"));
-        notes.all = serde_json::from_slice(&text).map_err(damaged)?;
+        records.all = serde_json::from_slice(&text).map_err(damaged)?;
         Ok(())
     }
 
     /// Discards all records except those of these upstreams and credentials.
     pub fn keep_only(&self, names: &[(Name, Name)]) {
-        self.notes().change(|all| all.retain(|note| names.iter().any(|names| note.is_of(*names))));
+        self.records().change(|all| all.retain(|record| names.iter().any(|names| record.is_of(*names))));
     }
 }
 
-impl Notes {
+impl Records {
     /// Applies a change to the records, and writes the file if they differ.
-    fn change(&mut self, change: impl FnOnce(&mut Vec<Note>)) {
+    fn change(&mut self, change: impl FnOnce(&mut Vec<LoginRecord>)) {
         let Some(path) = self.path.clone() else { return };
         let before = self.all.clone();
         change(&mut self.all);
@@ -118,7 +118,7 @@ impl Notes {
     }
 }
 
-impl Note {
+impl LoginRecord {
     fn is_of(&self, (upstream, credential): (Name, Name)) -> bool {
         self.upstream == upstream.as_str() && self.credential == credential.as_str()
     }
@@ -129,19 +129,19 @@ impl Note {
     }
 }
 
-impl Known {
+impl LoginIdentity {
     /// Finds the record of this login. `is_marked` returns whether a mark belongs to its secret.
     pub(in crate::scheme) fn find(&self, is_marked: impl FnOnce(&Mark) -> bool) -> Option<Refusals> {
-        let note = self.kept.notes().all.iter().find(|note| note.is_of(self.names)).cloned()?;
-        let at = note.at.parse::<Timestamp>().ok()?.into();
-        let is_secret = || note.mark.as_deref().and_then(Mark::parse).is_some_and(|mark| is_marked(&mark));
-        let same = note.login == self.login && (self.versioned || is_secret());
-        same.then(|| Refusals { count: note.refused, at, error: note.error() })
+        let record = self.records.records().all.iter().find(|record| record.is_of(self.names)).cloned()?;
+        let at = record.at.parse::<Timestamp>().ok()?.into();
+        let is_secret = || record.mark.as_deref().and_then(Mark::parse).is_some_and(|mark| is_marked(&mark));
+        let same = record.login == self.login && (self.versioned || is_secret());
+        same.then(|| Refusals { count: record.refused, at, error: record.error() })
     }
 
     /// Returns whether the mark of the secret is needed.
     pub(in crate::scheme) fn needs_mark(&self) -> bool {
-        !self.versioned && self.kept.notes().path.is_some()
+        !self.versioned && self.records.records().path.is_some()
     }
 
     /// Records a rejected login. It is on disk when the function returns.
@@ -152,7 +152,7 @@ impl Known {
             Verdict::Unheard | Verdict::Unjudged | Verdict::Refused => None,
         };
         let (upstream, credential) = self.names;
-        let note = Note {
+        let record = LoginRecord {
             upstream: upstream.to_string(),
             credential: credential.to_string(),
             login: self.login.clone(),
@@ -162,14 +162,14 @@ impl Known {
             reason: refusals.error.failure.reason.clone(),
             advice,
         };
-        self.kept.notes().change(|all| {
+        self.records.records().change(|all| {
             all.retain(|other| !other.is_of(self.names));
-            all.push(note);
+            all.push(record);
         });
     }
 
     /// Discards the record of this login.
     pub(in crate::scheme) fn forget(&self) {
-        self.kept.notes().change(|all| all.retain(|note| !note.is_of(self.names)));
+        self.records.records().change(|all| all.retain(|record| !record.is_of(self.names)));
     }
 }

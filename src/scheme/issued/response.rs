@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn reads_every_way_in_which_an_end_is_told() {
-        let wanted = UNIX_EPOCH + Duration::from_mins(29_400_890);
+        let expected = UNIX_EPOCH + Duration::from_mins(29_400_890);
         for value in [
             json!(1_764_053_400),
             json!(1_764_053_400.0),
@@ -176,7 +176,7 @@ mod tests {
             json!("2025/11/25 06:50:00 +0000"),
             json!("2025/11/25 14:50:00 +0800"),
         ] {
-            assert_eq!(parse_time(&value), Some(wanted), "{value}");
+            assert_eq!(parse_time(&value), Some(expected), "{value}");
         }
         for value in [json!(null), json!("soon"), json!(-1), json!(1e300), json!(""), json!("2025/11/25")] {
             assert_eq!(parse_time(&value), None, "{value}");

@@ -25,32 +25,22 @@ use crate::framing::{self, Body, Chunks, HeadLimits, RequestHead};
 use crate::gateway::RawHead;
 use crate::io::timer::LazyTimer;
 use crate::io::vectored;
+use crate::server::timeouts::Timeouts;
 
 /// The size of one read from the socket while a head is incomplete, in bytes.
 const READ: usize = 16 * 1024;
 /// The head that hyper sees in place of a refused one.
 const PLACEHOLDER_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// The time-outs of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::server) struct Timeouts {
-    /// The time-out for a complete head, from its first byte.
-    pub(in crate::server) head: Duration,
-    /// The time-out for the first byte of a head.
-    pub(in crate::server) idle: Duration,
-    /// The maximum time without progress while a response is written.
-    pub(in crate::server) write: Duration,
-}
-
 /// A socket whose request heads are checked and rewritten.
 pub(in crate::server) struct Framer<S> {
     socket: S,
     /// Makes the socket reset the connection when it is dropped.
     reset: fn(&S),
-    gate: WriteBarrier,
+    barrier: WriteBarrier,
     shared: Rc<Pipeline>,
     limits: HeadLimits,
-    pace: Timeouts,
+    timeouts: Timeouts,
     state: State,
     inbox: Vec<u8>,
     /// The head for hyper, and the number of bytes that hyper has read of it.
@@ -64,7 +54,7 @@ pub(in crate::server) struct Framer<S> {
     writing: LazyTimer,
     linger: LingeringClose,
     /// Whether a part of the response could not be written yet.
-    held: bool,
+    is_blocked: bool,
 }
 
 enum State {
@@ -80,17 +70,18 @@ enum State {
 impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     pub(in crate::server) fn new(
         (socket, reset): (S, fn(&S)),
-        (gate, shared): (WriteBarrier, Rc<Pipeline>),
+        barrier: WriteBarrier,
+        shared: Rc<Pipeline>,
         limits: HeadLimits,
-        pace: Timeouts,
+        timeouts: Timeouts,
     ) -> Self {
         Self {
             socket,
             reset,
-            gate,
+            barrier,
             shared,
             limits,
-            pace,
+            timeouts,
             state: State::Head { skipped: false },
             inbox: Vec::new(),
             rewritten_head: (Vec::new(), 0),
@@ -100,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             reading: LazyTimer::default(),
             writing: LazyTimer::default(),
             linger: LingeringClose::default(),
-            held: false,
+            is_blocked: false,
         }
     }
 
@@ -119,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         if self.inbox.is_empty() && !self.eof {
             match self.fill(cx) {
                 Poll::Pending => {
-                    ready!(self.reading.poll(cx, self.since + self.pace.idle));
+                    ready!(self.reading.poll(cx, self.since + self.timeouts.idle));
                     self.eof = true;
                 }
                 Poll::Ready(Ok(_)) => {}
@@ -131,24 +122,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
 
     /// Releases the buffers. Returns whether they were empty and no request is in flight.
     pub(in crate::server) fn release_buffers(&mut self) -> bool {
-        let between = matches!(self.state, State::Head { .. }) && !self.shared.is_in_flight();
+        let between = matches!(self.state, State::Head { .. }) && !self.shared.in_flight.get();
         let empty = self.inbox.is_empty() && self.rewritten_head.1 == self.rewritten_head.0.len();
         (self.inbox, self.rewritten_head) = (Vec::new(), (Vec::new(), 0));
-        if let Some(finished) = self.shared.take_finished() {
-            self.since = finished;
+        if let Some(end) = self.shared.last_end.take() {
+            self.since = end;
         }
         between && empty
     }
 
     /// Reduces the wait for the next request to `patience`, from now on.
     pub(in crate::server) fn shorten_idle(&mut self, patience: Duration) {
-        (self.since, self.pace.idle) = (Instant::now(), patience);
+        (self.since, self.timeouts.idle) = (Instant::now(), patience);
     }
 
     /// Reads the next head. Ready when `rewritten_head` holds one, or at the end of the connection.
     fn poll_head(&mut self, cx: &mut Context<'_>, mut skipped: bool) -> Poll<io::Result<()>> {
-        if let Some(finished) = self.shared.take_finished() {
-            self.since = finished;
+        if let Some(end) = self.shared.last_end.take() {
+            self.since = end;
         }
         loop {
             if !skipped && self.inbox.starts_with(b"\r\n") {
@@ -187,11 +178,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 self.since = Instant::now();
             }
             if idle {
-                self.shared.quiet.begin(self.since);
+                self.shared.idle.begin(self.since);
             } else {
-                self.shared.quiet.end();
+                self.shared.idle.end();
             }
-            let until = self.since + if idle { self.pace.idle } else { self.pace.head };
+            let until = self.since + if idle { self.timeouts.idle } else { self.timeouts.head };
             ready!(self.reading.poll(cx, until));
             if idle {
                 self.eof = true;
@@ -212,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         }
         // After the call, the socket wakes this task for new data, and the timer for its absence. Neither does if the
         // next head has already arrived or the timer has expired, so a waker is stored.
-        let until = self.since + self.pace.idle;
+        let until = self.since + self.timeouts.idle;
         let silent = self.reading.poll(cx, until).is_ready() || self.eof || !self.inbox.is_empty();
         self.shared.set_waker(silent.then(|| cx.waker().clone()));
         Poll::Pending
@@ -240,20 +231,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             Body::Length(length) => State::Length(length),
             Body::Chunked => State::Chunked(Chunks::default()),
         };
-        self.queue(received);
+        self.shared.queue(received);
     }
 
     /// Passes a harmless head to hyper in place of a refused one.
     fn refuse(&mut self, fault: Fault) {
-        let (method, shown) = audit_excerpt(&self.inbox);
-        let target = Rc::from(shown);
+        let (method, target) = audit_excerpt(&self.inbox);
+        let refused = RawHead { method, target: Rc::from(target), fault: Some(fault) };
         self.rewritten_head = (PLACEHOLDER_HEAD.to_vec(), 0);
         self.state = State::Refused;
-        self.queue(RawHead { method, target, fault: Some(fault) });
-    }
-
-    fn queue(&mut self, received: RawHead) {
-        self.shared.queue(received);
+        self.shared.queue(refused);
     }
 
     fn copy_out(&mut self, buf: &mut ReadBuf<'_>) {
@@ -296,13 +283,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         let State::Chunked(chunks) = &mut self.state else { return Poll::Ready(Ok(())) };
         let most = self.inbox.len().min(buf.remaining());
         let bytes = self.inbox.get(..most).unwrap_or_default();
-        let taken = chunks
+        let used = chunks
             .advance(bytes)
             .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.reason))?;
-        buf.put_slice(bytes.get(..taken).unwrap_or_default());
-        let done = chunks.is_done();
-        self.inbox.drain(..taken);
-        if done {
+        buf.put_slice(bytes.get(..used).unwrap_or_default());
+        let is_done = chunks.is_done();
+        self.inbox.drain(..used);
+        if is_done {
             self.state = self.next_state();
         }
         Poll::Ready(Ok(()))
@@ -316,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
 
 impl<S> Drop for Framer<S> {
     fn drop(&mut self) {
-        if self.shared.would_truncate() {
+        if self.shared.may_truncate.get() {
             (self.reset)(&self.socket);
         }
     }
@@ -331,7 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
         }
         match this.state {
             // hyper discards unwritten data when it reads the end of the stream.
-            State::Head { .. } if this.shared.is_in_flight() || this.held => this.poll_disconnect(cx),
+            State::Head { .. } if this.shared.in_flight.get() || this.is_blocked => this.poll_disconnect(cx),
             State::Head { skipped } => {
                 ready!(this.poll_head(cx, skipped))?;
                 this.copy_out(buf);
@@ -346,9 +333,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     /// Ready once all outcomes so far are written to the trail's file.
-    fn poll_gate(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let polled = self.gate.poll(cx);
-        self.held |= polled.is_pending();
+    fn poll_barrier(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let polled = self.barrier.poll(cx);
+        self.is_blocked |= polled.is_pending();
         polled
     }
 
@@ -360,14 +347,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.writing.clear();
-            if std::mem::take(&mut self.held) {
+            if std::mem::take(&mut self.is_blocked) {
                 self.shared.wake();
             }
             return polled;
         }
-        self.held = true;
-        self.shared.quiet.end();
-        let until = self.writing.start() + self.pace.write;
+        self.is_blocked = true;
+        self.shared.idle.end();
+        let until = self.writing.start() + self.timeouts.write;
         ready!(self.writing.poll(cx, until));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -376,7 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framer<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_gate(cx));
+        ready!(this.poll_barrier(cx));
         let polled = Pin::new(&mut this.socket).poll_write(cx, bytes);
         this.with_write_timeout(cx, polled)
     }
@@ -387,7 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framer<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_gate(cx));
+        ready!(this.poll_barrier(cx));
         let polled = vectored::poll_write(&mut this.socket, cx, slices);
         this.with_write_timeout(cx, polled)
     }
@@ -404,10 +391,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framer<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_gate(cx));
-        this.shared.quiet.end();
+        ready!(this.poll_barrier(cx));
+        this.shared.idle.end();
         // Everything was written, so this close is the end that the response needs.
-        this.shared.mark_complete();
+        this.shared.may_truncate.set(false);
         let clean = this.eof || (matches!(this.state, State::Head { .. }) && this.inbox.is_empty());
         this.linger.poll(cx, &mut this.socket, clean)
     }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// be lost. Incoming bytes are therefore read for a while and discarded, without parsing.
 #[derive(Default)]
 pub(in crate::server) struct LingeringClose {
-    said: bool,
+    was_shut_down: bool,
     discarded: usize,
     deadline: LazyTimer,
 }
@@ -35,11 +35,11 @@ impl LingeringClose {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let until = self.deadline.start() + PATIENCE;
-        if !self.said {
+        if !self.was_shut_down {
             if Pin::new(&mut *socket).poll_shutdown(cx)?.is_pending() {
                 return self.deadline.poll(cx, until).map(Ok);
             }
-            self.said = true;
+            self.was_shut_down = true;
         }
         if clean {
             return Poll::Ready(Ok(()));

@@ -21,11 +21,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::drain::Drain;
 use super::idle::IdleState;
+use super::timeouts::Timeouts;
 use crate::audit::{Audited, Peer, WriteBarrier};
 use crate::code::{Code, Failure, Fault};
 use crate::gateway::{Gateway, RawHead};
 use crate::transport::UpstreamBody;
-use framer::{Framer, Timeouts};
+use framer::Framer;
 use pipeline::Pipeline;
 
 /// How long a connection without a first request is kept once the worker ends.
@@ -38,13 +39,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     arrival: Rc<Peer>,
     drain: Rc<Drain>,
 ) {
-    let limits = gateway.snapshot.load().limits.clone();
-    let pace =
-        Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
-    let shared = Rc::new(Pipeline::new(Rc::clone(&quiet)));
-    let wire =
-        Framer::new(socket, (WriteBarrier::new(&gateway.journal), Rc::clone(&shared)), limits.head, pace);
+    let limits = gateway.forwarder.snapshot.load().limits.clone();
+    let idle = Rc::new(IdleState::new(Rc::clone(&arrival)));
+    let shared = Rc::new(Pipeline::new(Rc::clone(&idle)));
+    let (barrier, timeouts) = (WriteBarrier::new(&gateway.journal), Timeouts::of(&limits));
+    let framer = Framer::new(socket, barrier, Rc::clone(&shared), limits.head, timeouts);
     let queue = Rc::clone(&shared);
     let answers = service_fn(move |request: Request<Incoming>| {
         let (gateway, shared, arrival) = (Rc::clone(&gateway), Rc::clone(&queue), Rc::clone(&arrival));
@@ -55,9 +54,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     if limits.head.lines > 100 {
         builder.max_headers(limits.head.lines);
     }
-    let state = State::Parked(wire);
-    let mut talk = Http1Conn { state, answers, builder, shared, spoke: false, ending: false };
-    if let Err(error) = drain.run(Pin::new(&mut talk), quiet, Http1Conn::graceful_shutdown).await {
+    let state = State::Parked(framer);
+    let mut connection = Http1Conn { state, answers, builder, shared, was_active: false, is_ending: false };
+    if let Err(error) = drain.run(Pin::new(&mut connection), idle, Http1Conn::graceful_shutdown).await {
         tracing::debug!(%error, "connection ended");
     }
 }
@@ -69,8 +68,8 @@ struct Http1Conn<S, V: HttpService<Incoming>> {
     answers: V,
     builder: Builder,
     shared: Rc<Pipeline>,
-    spoke: bool,
-    ending: bool,
+    was_active: bool,
+    is_ending: bool,
 }
 
 #[expect(clippy::large_enum_variant, reason = "the large one is what most are, most of the time")]
@@ -93,10 +92,12 @@ where
         Self: Unpin,
     {
         let this = self.get_mut();
-        this.ending = true;
+        this.is_ending = true;
         match &mut this.state {
             State::Active(connection) => Pin::new(&mut **connection).graceful_shutdown(),
-            State::Parked(wire) => wire.shorten_idle(if this.spoke { Duration::ZERO } else { FRESH }),
+            State::Parked(framer) => {
+                framer.shorten_idle(if this.was_active { Duration::ZERO } else { FRESH })
+            }
             State::Closed => {}
         }
     }
@@ -104,25 +105,25 @@ where
     /// Parks the connection: drops hyper's part.
     fn park(&mut self) {
         if let State::Active(connection) = std::mem::replace(&mut self.state, State::Closed) {
-            self.shared.quiet.end();
+            self.shared.idle.end();
             let parts = connection.into_parts();
-            let mut wire = parts.io.into_inner();
+            let mut framer = parts.io.into_inner();
             // An idle connection has no buffered data.
-            if wire.release_buffers() && parts.read_buf.is_empty() {
-                self.state = State::Parked(wire);
+            if framer.release_buffers() && parts.read_buf.is_empty() {
+                self.state = State::Parked(framer);
             }
         }
     }
 
     /// Activates hyper on a parked connection.
     fn unpark(&mut self) {
-        if let State::Parked(wire) = std::mem::replace(&mut self.state, State::Closed) {
+        if let State::Parked(framer) = std::mem::replace(&mut self.state, State::Closed) {
             let mut connection =
-                Box::new(self.builder.serve_connection(TokioIo::new(wire), self.answers.clone()));
-            if self.ending {
+                Box::new(self.builder.serve_connection(TokioIo::new(framer), self.answers.clone()));
+            if self.is_ending {
                 Pin::new(&mut *connection).graceful_shutdown();
             }
-            (self.state, self.spoke) = (State::Active(connection), true);
+            (self.state, self.was_active) = (State::Active(connection), true);
         }
     }
 }
@@ -140,16 +141,16 @@ where
         loop {
             // Matched in place: moving the state on every poll would cost more than the rest of the function.
             match &mut this.state {
-                State::Active(_) if this.shared.quiet.take_park_request() => this.park(),
+                State::Active(_) if this.shared.idle.take_park_request() => this.park(),
                 State::Active(connection) => {
                     let polled = Pin::new(&mut **connection).poll(cx);
-                    let over = polled.is_pending() && this.shared.quiet.is_unwanted();
-                    return if over { Poll::Ready(Ok(())) } else { polled };
+                    let must_end = polled.is_pending() && this.shared.idle.is_unwanted();
+                    return if must_end { Poll::Ready(Ok(())) } else { polled };
                 }
-                State::Parked(wire) => {
-                    if wire.poll_first_byte(cx).is_pending() {
-                        let over = this.shared.quiet.is_unwanted();
-                        return if over { Poll::Ready(Ok(())) } else { Poll::Pending };
+                State::Parked(framer) => {
+                    if framer.poll_first_byte(cx).is_pending() {
+                        let must_end = this.shared.idle.is_unwanted();
+                        return if must_end { Poll::Ready(Ok(())) } else { Poll::Pending };
                     }
                     this.unpark();
                 }
@@ -171,11 +172,11 @@ async fn answer(
         fault: Some(Fault { code: Code::Malformed, reason: "unframed" }),
     });
     let flight = Flight(shared);
-    let old = request.version() < Version::HTTP_11;
+    let lacks_chunks = request.version() < Version::HTTP_11;
     // Boxed, since hyper moves the service's future for every request. Created in place, since it is large.
     let handling = Box::write(Box::new_uninit(), gateway.handle(request, received, arrival));
     let response = Box::into_pin(handling).await;
-    Ok(response.map(|body| Tracked { body, flight, old }))
+    Ok(response.map(|body| Tracked { body, flight, lacks_chunks }))
 }
 
 /// A request in flight, until its whole response is handed over.
@@ -192,7 +193,7 @@ struct Tracked {
     body: Audited<UpstreamBody>,
     flight: Flight,
     /// Whether the consumer's HTTP version lacks chunked coding.
-    old: bool,
+    lacks_chunks: bool,
 }
 
 impl Body for Tracked {
@@ -201,8 +202,8 @@ impl Body for Tracked {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let this = self.get_mut();
-        if this.old && this.body.size_hint().exact().is_none() {
-            this.flight.0.mark_close_delimited();
+        if this.lacks_chunks && this.body.size_hint().exact().is_none() {
+            this.flight.0.may_truncate.set(true);
         }
         Pin::new(&mut this.body).poll_frame(cx)
     }

@@ -79,12 +79,12 @@ pub(in crate::server) struct FrameStats {
 
 impl FrameStats {
     /// Returns the number of streams whose head is complete.
-    pub(in crate::server) fn begun(&self) -> u64 {
+    pub(in crate::server) fn opened_streams(&self) -> u64 {
         self.begun.get()
     }
 
     /// Returns the number of streams that became a request.
-    pub(in crate::server) fn stream_count(&self) -> u64 {
+    pub(in crate::server) fn served_streams(&self) -> u64 {
         self.served.get()
     }
 
@@ -130,8 +130,8 @@ impl FrameStats {
 /// A socket whose frames are inspected.
 pub(in crate::server) struct FrameGuard<S> {
     socket: S,
-    gate: WriteBarrier,
-    seen: Rc<FrameStats>,
+    barrier: WriteBarrier,
+    stats: Rc<FrameStats>,
     reading: At,
     writing: At,
     /// The maximum length of an encoded head, in bytes.
@@ -141,13 +141,13 @@ pub(in crate::server) struct FrameGuard<S> {
     /// Whether the current frame completes a head that opens a stream.
     opens: bool,
     /// The ids of streams whose body is still wanted.
-    wanted: Vec<u32>,
+    open_bodies: Vec<u32>,
     /// The number of bytes that may still arrive for bodies that are no longer wanted.
     late: u64,
     /// The number of streams that h2 refused and that were charged.
     refused: u64,
     /// The number of settings and pings that were sent and not yet acknowledged.
-    asked: u32,
+    unacknowledged: u32,
     /// The credit for free updates, in bytes of sent DATA. A small frame counts as [`FREE_UPDATES`] KiB, and so does
     /// each opened stream.
     sent: u64,
@@ -259,36 +259,33 @@ impl Budget {
 impl<S> FrameGuard<S> {
     /// Creates a guard for `socket`; `most` is the maximum length of an encoded head, in bytes.
     pub(in crate::server) fn new(
-        (socket, gate): (S, WriteBarrier),
-        seen: Rc<FrameStats>,
+        socket: S,
+        barrier: WriteBarrier,
+        stats: Rc<FrameStats>,
         most: usize,
     ) -> Self {
-        let (reading, writing) = (At::Before, At::Between([0; 9], 0));
-        let budget = Budget { left: AT_ONCE, since: Instant::now() };
-        let (head, opens, wanted) = (None, false, Vec::new());
-        let (late, refused, asked, sent) = (0, 0, 0, 0);
         Self {
             socket,
-            gate,
-            seen,
-            reading,
-            writing,
+            barrier,
+            stats,
+            reading: At::Before,
+            writing: At::Between([0; 9], 0),
             most,
-            head,
-            opens,
-            wanted,
-            late,
-            refused,
-            asked,
-            sent,
-            budget,
+            head: None,
+            opens: false,
+            open_bodies: Vec::new(),
+            late: 0,
+            refused: 0,
+            unacknowledged: 0,
+            sent: 0,
+            budget: Budget { left: AT_ONCE, since: Instant::now() },
         }
     }
 
     /// Inspects the bytes that were read.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         if matches!(self.reading, At::Before) && !bytes.is_empty() {
-            self.seen.since.set(Some(Instant::now()));
+            self.stats.since.set(Some(Instant::now()));
         }
         while !bytes.is_empty() {
             let (used, passed) = self.reading.advance(bytes);
@@ -310,10 +307,10 @@ impl<S> FrameGuard<S> {
     /// Handles the end of a frame or of the preface.
     fn next_frame(&mut self) {
         if self.head.is_none() {
-            self.seen.since.set(None);
+            self.stats.since.set(None);
         }
         if std::mem::take(&mut self.opens) {
-            self.seen.begun.set(self.seen.begun.get() + 1);
+            self.stats.begun.set(self.stats.begun.get() + 1);
         }
     }
 
@@ -335,19 +332,18 @@ impl<S> FrameGuard<S> {
 
     /// Judges a DATA frame.
     fn data(&mut self, head: Head) -> Result<(), Fault> {
-        let wanted = self.wanted.contains(&head.stream);
+        let is_expected = self.open_bodies.contains(&head.stream);
         if head.ends_stream() && self.end_of(head.stream) {
             return Ok(());
         }
         if head.len == 0 {
             return self.budget.spend(FRAME, IDLE);
         }
-        if !wanted {
+        if !is_expected {
             let Some(left) = self.late.checked_sub(head.bytes()) else {
                 let kib = u32::try_from(head.bytes() / KIB).unwrap_or(u32::MAX);
-                return self
-                    .budget
-                    .spend(FRAME * (1 + kib), "connection abuse: bodies of streams that ended");
+                let cost = FRAME * (1 + kib);
+                return self.budget.spend(cost, "connection abuse: bodies of streams that ended");
             };
             self.late = left;
         }
@@ -356,14 +352,14 @@ impl<S> FrameGuard<S> {
 
     /// Judges a HEADERS frame: it opens a stream, or carries trailers.
     fn headers(&mut self, head: Head) -> Result<(), Fault> {
-        let opens = head.stream > self.seen.last.get();
+        let opens = head.stream > self.stats.last.get();
         if opens {
-            self.seen.last.set(head.stream);
+            self.stats.last.set(head.stream);
             self.open(head)?;
         } else if !(head.ends_stream() && self.end_of(head.stream)) {
             self.budget.spend(FRAME, IDLE)?;
         }
-        self.seen.since.set(Some(Instant::now()));
+        self.stats.since.set(Some(Instant::now()));
         self.head = Some((0, 0, opens));
         self.header_fragment(head)
     }
@@ -371,7 +367,7 @@ impl<S> FrameGuard<S> {
     /// Judges the opening of a stream.
     fn open(&mut self, head: Head) -> Result<(), Fault> {
         // h2 refuses streams beyond the limit, and streams that are no request.
-        let unserved = self.seen.begun().saturating_sub(self.seen.stream_count());
+        let unserved = self.stats.opened_streams().saturating_sub(self.stats.served_streams());
         if unserved > self.refused + u64::from(STREAMS) {
             self.refused += 1;
             self.budget.spend(FRAME, "connection abuse: streams that are refused")?;
@@ -379,7 +375,7 @@ impl<S> FrameGuard<S> {
             self.sent += FREE_UPDATES * KIB;
         }
         if !head.ends_stream() {
-            self.wanted.push(head.stream);
+            self.open_bodies.push(head.stream);
             self.late = (self.late + u64::from(WINDOW)).min(u64::from(STREAMS) * u64::from(WINDOW));
         }
         Ok(())
@@ -396,8 +392,8 @@ impl<S> FrameGuard<S> {
 
     /// Judges an acknowledgement of settings or a ping.
     fn acknowledgement(&mut self) -> Result<(), Fault> {
-        match self.asked.checked_sub(1) {
-            Some(left) => self.asked = left,
+        match self.unacknowledged.checked_sub(1) {
+            Some(left) => self.unacknowledged = left,
             None => self.budget.spend(UNASKED, "connection abuse: acknowledgements of nothing")?,
         }
         Ok(())
@@ -405,8 +401,8 @@ impl<S> FrameGuard<S> {
 
     /// Marks a stream's body as no longer wanted. Returns whether it was wanted.
     fn end_of(&mut self, stream: u32) -> bool {
-        let at = self.wanted.iter().position(|wanted| *wanted == stream);
-        at.is_some_and(|at| self.wanted.swap_remove(at) == stream)
+        let at = self.open_bodies.iter().position(|open| *open == stream);
+        at.is_some_and(|at| self.open_bodies.swap_remove(at) == stream)
     }
 
     /// Counts the frames that were written.
@@ -418,7 +414,7 @@ impl<S> FrameGuard<S> {
                     self.sent += head.bytes().max(FREE_UPDATES * KIB);
                 }
                 Passed::Head(head) if matches!(head.kind, SETTINGS | PING) && head.flags & ACK == 0 => {
-                    self.asked += 1;
+                    self.unacknowledged += 1;
                 }
                 Passed::Head(head) if head.kind == RST_STREAM => {
                     self.end_of(head.stream);
@@ -457,7 +453,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
         Poll::Ready(this.take(read).map_err(|fault| {
-            this.seen.fault.set(Some(fault));
+            this.stats.fault.set(Some(fault));
             io::Error::new(io::ErrorKind::InvalidData, fault.reason)
         }))
     }
@@ -465,12 +461,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameGuard<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.gate.poll(cx));
+        ready!(self.barrier.poll(cx));
         let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = polled {
             self.count_written(bytes.get(..written).unwrap_or_default());
         }
-        self.seen.note_progress(polled)
+        self.stats.note_progress(polled)
     }
 
     fn poll_write_vectored(
@@ -478,7 +474,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.gate.poll(cx));
+        ready!(self.barrier.poll(cx));
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         if let Poll::Ready(Ok(mut written)) = polled {
             for slice in slices {
@@ -487,7 +483,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
                 written -= part.len();
             }
         }
-        self.seen.note_progress(polled)
+        self.stats.note_progress(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -496,11 +492,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameGuard<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.socket).poll_flush(cx);
-        self.seen.note_progress(polled)
+        self.stats.note_progress(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.gate.poll(cx));
+        ready!(self.barrier.poll(cx));
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

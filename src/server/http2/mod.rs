@@ -23,8 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::drain::Drain;
-use super::http1::framer::Timeouts;
 use super::idle::IdleState;
+use super::timeouts::Timeouts;
 use crate::audit::{Audited, Peer, WriteBarrier};
 use crate::code::{Code, Failure, Fault};
 use crate::framing::{HeadLimits, request_fields};
@@ -60,21 +60,22 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     arrival: Rc<Peer>,
     drain: Rc<Drain>,
 ) {
-    let limits = gateway.snapshot.load().limits.clone();
-    let (seen, streams) = Streams::watched();
+    let limits = gateway.forwarder.snapshot.load().limits.clone();
+    let (stats, streams) = Streams::new();
     // Twice the gateway's limit, so that the gateway refuses the head and the trail records it.
     let most = limits.head.headers.saturating_mul(2);
-    let frames = FrameGuard::new((socket, WriteBarrier::new(&gateway.journal)), Rc::clone(&seen), most);
-    let (asked, begun, from) = (Rc::clone(&gateway), Rc::clone(&streams), Rc::clone(&arrival));
+    let frames = FrameGuard::new(socket, WriteBarrier::new(&gateway.journal), Rc::clone(&stats), most);
+    let timeouts = Timeouts::of(&limits);
+    let (service, begun, from) = (Rc::clone(&gateway), Rc::clone(&streams), Rc::clone(&arrival));
     let answers = service_fn(move |request: Request<Incoming>| {
-        answer(Rc::clone(&asked), request, limits.head, (Rc::clone(&from), begun.begin()))
+        answer(Rc::clone(&service), request, limits.head, Rc::clone(&from), begun.begin())
     });
-    let tasks = StreamExecutor {
+    let executor = StreamExecutor {
         streams: Rc::clone(&streams),
-        seen: Rc::clone(&seen),
+        stats: Rc::clone(&stats),
         patience: limits.body_timeout,
     };
-    let mut builder = Builder::new(tasks);
+    let mut builder = Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -85,30 +86,26 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_local_error_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS);
     let connection = Box::pin(builder.serve_connection(TokioIo::new(frames), answers));
-    let pace =
-        Timeouts { head: limits.header_timeout, idle: limits.idle_timeout, write: limits.body_timeout };
-    let (deadline, recorded) = (LazyTimer::default(), 0);
-    let quiet = Rc::new(IdleState::new(Rc::clone(&arrival)));
-    let waits = Rc::clone(&quiet);
-    let mut talk = Http2Conn {
+    let idle = Rc::new(IdleState::new(Rc::clone(&arrival)));
+    let mut connection = Http2Conn {
         connection,
-        seen,
+        stats,
         streams,
         gateway,
         arrival,
-        pace,
-        deadline,
-        quiet,
+        timeouts,
+        deadline: LazyTimer::default(),
+        idle: Rc::clone(&idle),
         doubt: None,
-        recorded,
+        recorded: 0,
     };
     // Not boxed: its state is small beside that of TLS, and does not move.
-    drain.run(Pin::new(&mut talk), waits, Http2Conn::graceful_shutdown).await;
+    drain.run(Pin::new(&mut connection), idle, Http2Conn::graceful_shutdown).await;
 }
 
 /// The streams of one connection.
 struct Streams {
-    seen: Rc<FrameStats>,
+    stats: Rc<FrameStats>,
     in_flight: Cell<u32>,
     /// When the last request in flight ended.
     idle: Cell<Instant>,
@@ -120,20 +117,20 @@ struct Streams {
 
 impl Streams {
     /// Creates the streams of a new connection, and the statistics of their frames.
-    fn watched() -> (Rc<FrameStats>, Rc<Self>) {
-        let seen = Rc::new(FrameStats::default());
+    fn new() -> (Rc<FrameStats>, Rc<Self>) {
+        let stats = Rc::new(FrameStats::default());
         let streams = Self {
-            seen: Rc::clone(&seen),
+            stats: Rc::clone(&stats),
             in_flight: Cell::default(),
             idle: Cell::new(Instant::now()),
             fresh: RefCell::default(),
             ending: Cell::default(),
         };
-        (seen, Rc::new(streams))
+        (stats, Rc::new(streams))
     }
 
     fn begin(self: &Rc<Self>) -> Flight {
-        self.seen.serve();
+        self.stats.serve();
         // A client that keeps sending requests after GOAWAY does not keep the connection open.
         let counts = self.ending.get().is_none_or(|ending| ending.elapsed() < LINGER);
         self.in_flight.set(self.in_flight.get() + u32::from(counts));
@@ -168,9 +165,10 @@ async fn answer(
     gateway: Rc<Gateway>,
     mut request: Request<Incoming>,
     limits: HeadLimits,
-    (arrival, flight): (Rc<Peer>, Flight),
+    arrival: Rc<Peer>,
+    flight: Flight,
 ) -> Result<Response<StreamBody>, Infallible> {
-    let received = received(&mut request, &limits);
+    let received = raw_head(&mut request, &limits);
     let mut response = Box::pin(gateway.handle(request, received, arrival)).await;
     // `Connection` has no meaning here, and HTTP/2 forbids the field.
     response.headers_mut().remove(CONNECTION);
@@ -179,7 +177,7 @@ async fn answer(
 }
 
 /// Converts the request to what HTTP/1 would have delivered, or to the reason for a refusal.
-fn received(request: &mut Request<Incoming>, limits: &HeadLimits) -> RawHead {
+fn raw_head(request: &mut Request<Incoming>, limits: &HeadLimits) -> RawHead {
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let target: Rc<[u8]> = Rc::from(target.as_bytes());
     let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
@@ -254,14 +252,14 @@ impl Body for StreamBody {
 #[derive(Clone)]
 struct StreamExecutor {
     streams: Rc<Streams>,
-    seen: Rc<FrameStats>,
+    stats: Rc<FrameStats>,
     patience: Duration,
 }
 
 impl<F: Future + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let progress = self.streams.fresh.borrow_mut().take().unwrap_or_default();
-        let (seen, patience) = (Rc::clone(&self.seen), self.patience);
+        let (stats, patience) = (Rc::clone(&self.stats), self.patience);
         let (mut stream, mut deadline) = (Box::pin(stream), LazyTimer::default());
         // The stream belongs to its connection and ends with it. Dropping it resets the stream.
         tokio::task::spawn_local(std::future::poll_fn(move |cx| {
@@ -271,7 +269,7 @@ impl<F: Future + 'static> Executor<F> for StreamExecutor {
             let Some(since) = progress.0.get() else { return Poll::Pending };
             // While the connection is blocked or slow, all its streams wait; the connection has its own time-out for
             // that.
-            deadline.poll(cx, seen.unblocked_since().map_or(since, |flows| flows.max(since)) + patience)
+            deadline.poll(cx, stats.unblocked_since().map_or(since, |flows| flows.max(since)) + patience)
         }));
     }
 }
@@ -279,13 +277,13 @@ impl<F: Future + 'static> Executor<F> for StreamExecutor {
 /// A connection with its time-outs.
 struct Http2Conn<C> {
     connection: Pin<Box<C>>,
-    seen: Rc<FrameStats>,
+    stats: Rc<FrameStats>,
     streams: Rc<Streams>,
     gateway: Rc<Gateway>,
     arrival: Rc<Peer>,
-    pace: Timeouts,
+    timeouts: Timeouts,
     deadline: LazyTimer,
-    quiet: Rc<IdleState>,
+    idle: Rc<IdleState>,
     /// Since when there are streams that became no request.
     doubt: Option<Instant>,
     /// The number of such streams that the trail has recorded.
@@ -294,21 +292,21 @@ struct Http2Conn<C> {
 
 impl<C> Http2Conn<C> {
     /// Records the streams that h2 refused on its own.
-    fn record_refused_streams(&mut self, over: bool) {
-        let refused = self.seen.begun().saturating_sub(self.seen.stream_count() + self.recorded);
+    fn record_refused_streams(&mut self, has_ended: bool) {
+        let refused = self.stats.opened_streams().saturating_sub(self.stats.served_streams() + self.recorded);
         // During the shutdown, new streams are left for another connection. While nothing can be written, h2 may not
         // have read what the guard has seen.
         if refused == 0
             || self.streams.ending.get().is_some()
-            || (self.seen.blocked_since().is_some() && !over)
+            || (self.stats.blocked_since().is_some() && !has_ended)
         {
             self.doubt = None;
             return;
         }
         let since = *self.doubt.get_or_insert_with(Instant::now);
-        if over || since.elapsed() >= DOUBT {
+        if has_ended || since.elapsed() >= DOUBT {
             for _ in 0..refused {
-                self.gateway.refuse_unread(if over { LEFT } else { REFUSED }, &self.arrival);
+                self.gateway.refuse_unread(if has_ended { LEFT } else { REFUSED }, &self.arrival);
             }
             (self.recorded, self.doubt) = (self.recorded + refused, None);
         }
@@ -316,12 +314,12 @@ impl<C> Http2Conn<C> {
 
     /// Returns the next time-out, and when it is due.
     fn due(&self) -> Option<(Instant, Timeout)> {
-        let quiet = (self.streams.in_flight.get() == 0).then(|| self.streams.idle.get());
-        let first = self.seen.incomplete_since().map(|since| (since + self.pace.head, Timeout::Stalled));
-        let stuck = self.seen.blocked_since().map(|since| (since + self.pace.write, Timeout::Expired));
-        let next = match (quiet, self.streams.ending.get()) {
+        let idle = (self.streams.in_flight.get() == 0).then(|| self.streams.idle.get());
+        let first = self.stats.incomplete_since().map(|since| (since + self.timeouts.head, Timeout::Stalled));
+        let stuck = self.stats.blocked_since().map(|since| (since + self.timeouts.write, Timeout::Expired));
+        let next = match (idle, self.streams.ending.get()) {
             (Some(since), Some(ending)) => Some((since.max(ending) + LINGER, Timeout::Expired)),
-            (Some(since), None) => Some((since + self.pace.idle, Timeout::Idle)),
+            (Some(since), None) => Some((since + self.timeouts.idle, Timeout::Idle)),
             (None, _) => None,
         };
         let doubt = self.doubt.map(|since| (since + DOUBT, Timeout::Doubt));
@@ -371,7 +369,7 @@ where
         loop {
             let polled = this.connection.as_mut().poll(cx);
             let broken = || if let Poll::Ready(Err(error)) = &polled { fault_of(error) } else { None };
-            if let Some(fault) = this.seen.take_fault().or_else(broken) {
+            if let Some(fault) = this.stats.take_fault().or_else(broken) {
                 // This record also covers the streams that arrived together with the fault.
                 this.gateway.refuse_unread(fault, &this.arrival);
             } else {
@@ -381,7 +379,7 @@ where
                 ended.unwrap_or_else(|error| tracing::debug!(%error, "connection ended"));
                 return Poll::Ready(());
             }
-            if this.quiet.is_unwanted() {
+            if this.idle.is_unwanted() {
                 this.record_refused_streams(true);
                 return Poll::Ready(());
             }

@@ -55,7 +55,7 @@ pub(super) fn compile(
         Ok(endpoint) => {
             let standing = Arc::new(EndpointState::new(&upstream.name.value, &endpoint.origin));
             let allowed = upstream.allow_addresses.as_slice().into();
-            endpoint.standing(standing, false, false).with_allowed(allowed)
+            endpoint.with_state(standing, false, false).with_allowed(allowed)
         }
         Err(error) => {
             let title = format!("no certificate could carry this host name: {error}");

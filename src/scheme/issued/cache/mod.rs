@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::error::{LoginError, Rejection};
-use super::refused::{Known, Refusals};
+use super::refused::{LoginIdentity, Refusals};
 use crate::code::Failure;
 use crate::custody::Mark;
 use crate::name::Name;
@@ -84,7 +84,7 @@ pub(in crate::scheme) struct TokenResponse {
 
 /// The cached token of one credential.
 pub struct TokenSlot {
-    login: Known,
+    login: LoginIdentity,
     state: Mutex<SlotState>,
 }
 
@@ -143,7 +143,7 @@ pub(in crate::scheme) struct LoginLease {
 impl TokenSlot {
     /// Creates an empty slot for a login.
     #[must_use]
-    pub fn new(login: Known) -> Self {
+    pub fn new(login: LoginIdentity) -> Self {
         Self { login, state: Mutex::default() }
     }
 

@@ -13,10 +13,10 @@ fn slot() -> Arc<TokenSlot> {
     slot_in(Arc::default(), "of no file", true)
 }
 
-fn slot_in(kept: Arc<RefusedLogins>, login: &str, versioned: bool) -> Arc<TokenSlot> {
+fn slot_in(records: Arc<RefusedLogins>, login: &str, versioned: bool) -> Arc<TokenSlot> {
     let name = |text| Name::parse(text).unwrap();
     let names = (name("jms"), name("key"));
-    Arc::new(TokenSlot::new(Known { names, login: login.into(), versioned, kept }))
+    Arc::new(TokenSlot::new(LoginIdentity { names, login: login.into(), versioned, records }))
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -215,17 +215,17 @@ fn one_that_was_good_may_end_at_once_but_not_again_and_again() {
 #[test]
 fn a_refresh_token_is_kept_until_it_is_refused_or_replaced() {
     let slot = slot();
-    let kept = |now| turn(&slot, now).refresh().map(|token| token.expose().to_vec());
+    let records = |now| turn(&slot, now).refresh().map(|token| token.expose().to_vec());
     turn(&slot, at(0)).complete(Ok(gained(at(10), Some("fake-1"))), at(0));
-    assert_eq!(kept(at(10)), Some(b"fake-1".to_vec()));
+    assert_eq!(records(at(10)), Some(b"fake-1".to_vec()));
     turn(&slot, at(10)).complete(Ok(gained(at(20), None)), at(10));
-    assert_eq!(kept(at(20)), Some(b"fake-1".to_vec()));
+    assert_eq!(records(at(20)), Some(b"fake-1".to_vec()));
     turn(&slot, at(20)).complete(Ok(gained(at(30), Some("fake-2"))), at(20));
-    assert_eq!(kept(at(30)), Some(b"fake-2".to_vec()));
+    assert_eq!(records(at(30)), Some(b"fake-2".to_vec()));
     let mut lease = turn(&slot, at(30));
     lease.forget_refresh();
     lease.complete(Err(LoginError::refused("no")), at(30));
-    assert_eq!(kept(at(40)), None);
+    assert_eq!(records(at(40)), None);
 }
 
 #[test]
@@ -237,9 +237,9 @@ fn a_pass_that_has_ended_when_it_comes_is_of_another_clock() {
 
 /// Creates the slot as after a restart with this file.
 fn restarted(path: &std::path::Path, login: &str, versioned: bool) -> (Arc<TokenSlot>, Arc<RefusedLogins>) {
-    let kept = Arc::<RefusedLogins>::default();
-    kept.open(path, TrustedOwner::of(path.parent().unwrap())).unwrap();
-    (slot_in(Arc::clone(&kept), login, versioned), kept)
+    let records = Arc::<RefusedLogins>::default();
+    records.open(path, TrustedOwner::of(path.parent().unwrap())).unwrap();
+    (slot_in(Arc::clone(&records), login, versioned), records)
 }
 
 #[test]
@@ -287,9 +287,9 @@ fn what_was_refused_is_recalled_after_a_restart() {
         ("held", true)
     );
     // Another version or another setting is tried at once; the file drops the obsolete entry.
-    let (other, kept) = restarted(&path, "of version 2", true);
+    let (other, records) = restarted(&path, "of version 2", true);
     assert!(!other.restore(|_| true) && look(&other, at(1)) == "turn" && path.exists());
-    kept.keep_only(&[]);
+    records.keep_only(&[]);
     assert!(!path.exists());
 }
 
@@ -312,10 +312,10 @@ fn a_secret_without_a_version_is_recalled_by_its_mark() {
     assert!(!restarted(&path, "of the file", false).0.restore(|_| true));
     // A damaged file is reported, and replaced at the next rejection.
     std::fs::write(&path, "[{").unwrap();
-    let kept = RefusedLogins::default();
-    let error = kept.open(&path, TrustedOwner::of(dir.path())).unwrap_err();
+    let records = RefusedLogins::default();
+    let error = records.open(&path, TrustedOwner::of(dir.path())).unwrap_err();
     assert!(error.to_string().starts_with("it is damaged"), "{error}");
-    let slot = slot_in(Arc::new(kept), "of version 1", true);
+    let slot = slot_in(Arc::new(records), "of version 1", true);
     turn(&slot, at(0)).complete(Err(LoginError::refused("no")), at(0));
     assert!(restarted(&path, "of version 1", true).0.restore(|_| false));
 }

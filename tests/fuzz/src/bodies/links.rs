@@ -25,7 +25,7 @@ pub fn body(input: &[u8]) {
 
 fn json(links: &LinkRewriter, text: &[u8], cut: usize) {
     let (held, later) = text.split_at(cut);
-    let front = links.rewritten_text(Bytes::copy_from_slice(held), FACE);
+    let front = links.rewrite_text(Bytes::copy_from_slice(held), FACE);
     let out = [&front[..], later].concat();
     let valid = serde_json::from_slice::<Value>(text).is_ok();
     assert_eq!(serde_json::from_slice::<Value>(&out).is_ok(), valid, "JSON if and only if it was");
@@ -40,7 +40,7 @@ fn json(links: &LinkRewriter, text: &[u8], cut: usize) {
         let led = old
             .as_str()
             .filter(|_| links.members.contains(name))
-            .and_then(|link| links.rewritten(link, FACE));
+            .and_then(|link| links.rewrite_link(link, FACE));
         if old != new {
             assert_eq!(new.as_str(), led.as_deref(), "{name} became something else");
             changes.push(serde_json::to_string(new).unwrap());
@@ -99,10 +99,10 @@ fn headers(links: &LinkRewriter, text: &[u8]) {
     links.rewrite_headers(&mut map, FACE);
     assert_eq!(map, once, "what leads to us is left alone");
     if let Ok(link) = std::str::from_utf8(text)
-        && let Some(new) = links.rewritten(link, FACE)
+        && let Some(new) = links.rewrite_link(link, FACE)
     {
         assert!(new.starts_with("http://gw:7070/p"));
-        assert_eq!(links.rewritten(&new, FACE), None);
+        assert_eq!(links.rewrite_link(&new, FACE), None);
     }
 }
 

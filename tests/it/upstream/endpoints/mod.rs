@@ -29,13 +29,13 @@ fn world(endpoints: &[&Standin]) -> World {
 /// Which endpoints are up, in the order of the file.
 fn up(world: &World) -> Vec<bool> {
     let snapshot = world.server().snapshot();
-    snapshot.upstreams[0].destinations().map(|way| way.endpoint.standing.is_up()).collect()
+    snapshot.upstreams[0].destinations().map(|way| way.endpoint.state.is_up()).collect()
 }
 
 /// How many calls each has.
 fn loads(world: &World) -> Vec<i64> {
     let snapshot = world.server().snapshot();
-    snapshot.upstreams[0].destinations().map(|way| way.endpoint.standing.in_flight()).collect()
+    snapshot.upstreams[0].destinations().map(|way| way.endpoint.state.in_flight()).collect()
 }
 
 fn post(world: &World, target: &str, body: &str) -> crate::support::world::Answer {
