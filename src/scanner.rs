@@ -192,8 +192,8 @@ impl Scanner {
 /// A text without the NUL bytes of a wide encoding.
 struct Narrow {
     text: Zeroizing<Vec<u8>>,
-    /// For each removed run of NUL bytes: its offset in this text, and the number of bytes removed up to and including
-    /// it.
+    /// For each removed run of NUL bytes: its offset in this text, and the number of bytes removed up
+    /// to and including it.
     gaps: Vec<(usize, usize)>,
 }
 

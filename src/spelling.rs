@@ -38,8 +38,8 @@ const ZEROS: [u32; 61] = [
 ];
 
 /// Folds a text: makes equal what lenient servers do not distinguish. These are the case of letters, compatible forms
-/// (`ｄ`, `ſ`, `ﬁ`), accents, digits of other alphabets, kinds of blanks and `+`. Controls and invisible characters are
-/// dropped.
+/// (`ｄ`, `ſ`, `ﬁ`), accents, digits of other alphabets, kinds of blanks and `+`. Controls and
+/// invisible characters are dropped.
 #[must_use]
 pub fn fold(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && !byte.is_ascii_uppercase() && byte != b'+';

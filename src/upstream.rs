@@ -11,6 +11,7 @@ use crate::transport::link_rewrite::LinkRewriter;
 use crate::transport::{Destination, Health, RequestHeaders};
 
 /// The compiled configuration of one upstream.
+#[derive(Clone)]
 pub struct Upstream {
     /// The upstream's name.
     pub name: Name,

@@ -32,8 +32,8 @@ pub(super) struct Question {
     /// A header that the call carries, as `Name: value`; may be repeated
     #[arg(long = "header", short = 'H', value_name = "LINE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// A file with the body that the call carries, for rules that look at it: JSON unless a `Content-Type` header
-    /// says otherwise
+    /// A file with the body that the call carries, for rules that look at it: JSON unless
+    /// a `Content-Type` header says otherwise
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     /// The method, as it is sent: `get` is not `GET`

@@ -27,15 +27,13 @@ pub use command::{command, main};
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{self, CompileInputs, Compiled, File, Problem, Problems, Span};
+use crate::config::{self, Base, CompileInputs, Compiled, File, Problem, Problems, Span};
 use crate::control::{environment, eprint, store, tell_problems};
-use crate::gateway::failure_limiter::FailureLimiter;
 use crate::printable::printable;
 use crate::signature::HmacKey;
 
@@ -58,30 +56,21 @@ impl Output {
     }
 }
 
-/// Reads the configuration at `path`. Any problem that is an error is an error here.
-fn read_valid(path: &Path) -> Result<File, Problems> {
-    let (file, problems) = config::read_file(path)?;
-    if problems.has_errors() { Err(problems) } else { Ok(file) }
-}
-
 /// Loads the configuration as the start does, with the store if there is one, and changes nothing.
 fn load(path: &Path) -> Result<(File, Compiled, Problems), Problems> {
-    let (file, mut problems) = config::read_file(path)?;
-    let stored = store::read_offline(&file).unwrap_or_else(|why| {
-        problems.push(Problem::error(Span::NOWHERE, format!("the store cannot be used: {why:#}")));
+    let mut config = config::load(path)?;
+    let stored = store::read_offline(&config.file).unwrap_or_else(|why| {
+        config.problems.push(Problem::error(Span::NOWHERE, format!("the store cannot be used: {why:#}")));
         None
     });
-    let around = CompileInputs {
+    let inputs = CompileInputs {
         environment: &environment,
         now: SystemClock.now(),
-        failures: Arc::new(FailureLimiter::default()),
-        former: None,
-        fingerprints: HmacKey::new(b"offline"),
         stored: stored.as_ref(),
-        following: false,
+        base: Base::Start(HmacKey::new(b"offline")),
     };
-    let (compiled, problems) = config::compile(&file, problems, around)?;
-    Ok((file, compiled, problems))
+    let (compiled, problems) = config.compile(&inputs)?;
+    Ok((config.file, compiled, problems))
 }
 
 /// Prints a result with control characters escaped. A closed reader is not an error.

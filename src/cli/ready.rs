@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::{Output, eprint, print, read_valid};
+use super::{Output, eprint, print};
 use crate::config;
 use crate::config::file::Tls;
 use crate::fs::trust::TrustedOwner;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Queries the gateway; returns whether it is ready.
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
-    let file = read_valid(path)?;
+    let file = config::load(path)?.checked()?;
     let address = reachable(file.admin.address.value);
     let owner = TrustedOwner::of(&file.state_dir.value);
     let answer = match &file.admin.tls {

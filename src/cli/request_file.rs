@@ -76,8 +76,8 @@ impl Received {
         typed.check_framing(head, limits).map(|()| typed)
     }
 
-    /// Runs the framing on a head with these bytes. A head that was written down without `Host` is treated as if it had
-    /// one.
+    /// Runs the framing on a head with these bytes. A head that was written down without `Host` is treated as
+    /// if it had one.
     fn check_framing(&self, mut head: Vec<u8>, limits: &HeadLimits) -> Result<(), Fault> {
         if !self.headers.contains_key(HOST) {
             head.truncate(head.len().saturating_sub(b"\r\n".len()));

@@ -9,8 +9,8 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::table::table;
-use super::{Output, eprint, read_valid};
-use crate::config::{Declared, Pack, did_you_mean, file};
+use super::{Output, eprint};
+use crate::config::{self, Declared, Pack, did_you_mean, file};
 
 /// A subcommand of `role`.
 #[derive(Subcommand)]
@@ -45,7 +45,7 @@ fn configured_roles(path: &Path) -> anyhow::Result<Declared<file::Role>> {
         ));
         return Ok(Declared::default());
     }
-    Ok(read_valid(path)?.roles)
+    Ok(config::load(path)?.checked()?.roles)
 }
 
 /// The full names of the roles that ship.

@@ -24,7 +24,6 @@ use crate::control::{Follower, Kept, LOOK};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup};
-use crate::signature::HmacKey;
 use crate::sinks::{self, Delivery, SinkConfig};
 use crate::state::{StateDir, Trail};
 
@@ -105,9 +104,8 @@ fn deliver(file: &File, sinks: &[SinkConfig], server: &Server) -> io::Result<Opt
 }
 
 /// Reads from the state folder what is known only once this process holds it.
-fn take_over(state: &StateDir, compiled: &mut Compiled, live: &mut Follower) -> io::Result<()> {
+fn take_over(state: &StateDir, compiled: &mut Compiled) -> io::Result<()> {
     compiled.snapshot.fingerprints = state.fingerprint_key()?;
-    live.fingerprint_by(compiled.snapshot.fingerprints.clone());
     state.recall_logins(&compiled.snapshot);
     Ok(())
 }
@@ -131,18 +129,13 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::<Metrics>::default();
-    let kept = Kept {
-        path: path.to_owned(),
-        clock: Arc::clone(&clock),
-        failures: Arc::default(),
-        fingerprints: HmacKey::new(b"none yet"),
-        metrics: Arc::clone(&metrics),
-    };
+    let kept = Kept { path: path.to_owned(), clock: Arc::clone(&clock), metrics: Arc::clone(&metrics) };
     // Nothing is created or locked for a file that cannot be used.
-    let (file, problems) = config::read_file(path)?;
-    let (mut live, mut compiled, problems) = Follower::start(kept, file.clone(), problems).await?;
+    let config = config::load(path)?;
+    let file = config.file.clone();
+    let (mut live, mut compiled, problems) = Follower::start(kept, config).await?;
     let state = StateDir::open(&file.state_dir.value)?;
-    take_over(&state, &mut compiled, &mut live)?;
+    take_over(&state, &mut compiled)?;
     tell_problems(&problems);
     warn_of_plaintext(&file, &compiled);
     let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Output, environment, eprint, read_valid};
+use super::{Output, environment, eprint};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, File};
 use crate::control::store::path_of;
@@ -84,7 +84,7 @@ impl StoreSession {
         output: Output,
         exists: impl Fn(&Path) -> anyhow::Result<bool>,
     ) -> anyhow::Result<Self> {
-        let file = read_valid(config)?;
+        let file = config::load(config)?.checked()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let path = path_of(&file);
         let (rows, flags) = (Rows::default(), ChangeFlags::default());

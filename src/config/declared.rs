@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::problem::suggest::did_you_mean;
+use super::problem::did_you_mean;
 use crate::name::Name;
 
 /// The objects that the file declares under one heading, such as `[upstreams.…]`.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::file::{Limits, MasterKey, Profile, Reference, Scheme};
+use super::file::{Limits, MasterKey, Profile, Reference, Scheme, urls};
 use super::{File, Level, Problems, Span, parse};
 use crate::audit::Durability;
 use crate::custody::Kind;
@@ -235,7 +235,7 @@ fn several_endpoints_are_read_in_their_order() {
     let (file, problems) = read(text);
     let upstream = file.unwrap().upstreams.find("a").unwrap().clone();
     assert!(!problems.has_errors());
-    let urls: Vec<&str> = upstream.urls().map(|url| url.value.as_str()).collect();
+    let urls: Vec<&str> = urls(&upstream).map(|url| url.value.as_str()).collect();
     assert_eq!(urls, ["https://a", "https://b", "https://c"]);
     let both = text.replace("scheme", "endpoint = \"https://d\"\nscheme");
     assert_eq!(settings(&both), ["4:12 `endpoint` and `endpoints` are both given (keep one of them)"]);

@@ -11,10 +11,9 @@ use anyhow::bail;
 use super::degraded::{Degraded, Extent};
 use super::{environment, known, store, tell_problems};
 use crate::clock::Clock;
-use crate::config::{self, CompileInputs, Compiled, File, Problems};
+use crate::config::{self, Base, CompileInputs, Compiled, File, Loaded, Problems};
 use crate::custody::{MasterKey, UnsealedStore};
 use crate::gateway::Snapshot;
-use crate::gateway::failure_limiter::FailureLimiter;
 use crate::metrics::{self, Metrics, NameLabel};
 use crate::server::Server;
 use crate::signature::HmacKey;
@@ -38,10 +37,6 @@ pub(crate) struct Kept {
     pub path: PathBuf,
     /// The clock that gives the time of day.
     pub clock: Arc<dyn Clock>,
-    /// The counts of failed authentications and refusals, which outlive a reload.
-    pub failures: Arc<FailureLimiter>,
-    /// The key of the fingerprints under which wrong credentials are recorded.
-    pub fingerprints: HmacKey,
     /// The metrics of this process.
     pub metrics: Arc<Metrics>,
 }
@@ -50,8 +45,7 @@ pub(crate) struct Kept {
 pub(crate) struct Follower {
     kept: Kept,
     first: File,
-    file: File,
-    problems: Problems,
+    config: Loaded,
     store: Option<Sqlite>,
     /// The revision of the store that is in force; `None` unless the whole store is in force.
     stamp: Option<Revision>,
@@ -92,24 +86,23 @@ impl Follower {
     ///
     /// # Errors
     /// [`Problems`] if the file cannot be used, or the reason why the store cannot.
-    pub(crate) async fn start(
-        kept: Kept,
-        file: File,
-        problems: Problems,
-    ) -> anyhow::Result<(Self, Compiled, Problems)> {
-        let opened = store::stored(&file).await?;
-        if !problems.has_errors() {
+    pub(crate) async fn start(kept: Kept, config: Loaded) -> anyhow::Result<(Self, Compiled, Problems)> {
+        let file = &config.file;
+        let opened = store::stored(file).await?;
+        if !config.problems.has_errors() {
             let history = match &opened {
                 Some(store::Opened { store, .. }) => store.history().await?,
                 None => History::default(),
             };
-            known::check_against_trail(&file, &history)?;
+            known::check_against_trail(file, &history)?;
         }
-        let around = kept.around(opened.as_ref().map(|opened| &opened.stored), None, false);
-        let (compiled, warnings) = config::compile(&file, problems.clone(), around)?;
+        let stored = opened.as_ref().map(|opened| &opened.stored);
+        // The key of fingerprints is set once this process holds the state folder.
+        let base = Base::Start(HmacKey::new(b"none yet"));
+        let (compiled, warnings) = config.compile(&kept.inputs(stored, base))?;
         kept.metrics.last_reload.set(kept.seconds());
         compiled.snapshot.store_lease.renew(file.custody.store_max_staleness);
-        let mut follower = Self::without_store(kept, file, problems);
+        let mut follower = Self::without_store(kept, config);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             super::store_marker::mark_if_possible(&store::path_of(&follower.first));
             (follower.store, follower.stamp, follower.key) = (Some(store), Some(stamp), key);
@@ -120,13 +113,12 @@ impl Follower {
         Ok((follower, compiled, warnings))
     }
 
-    fn without_store(kept: Kept, file: File, problems: Problems) -> Self {
-        let (first, use_reported) = (file.clone(), (Instant::now(), kept.seconds()));
+    fn without_store(kept: Kept, config: Loaded) -> Self {
+        let (first, use_reported) = (config.file.clone(), (Instant::now(), kept.seconds()));
         Self {
             kept,
             first,
-            file,
-            problems,
+            config,
             store: None,
             stamp: None,
             rows: None,
@@ -146,20 +138,15 @@ impl Follower {
         self.stamp
     }
 
-    /// Sets the key of fingerprints, which is known only once this process holds the state folder.
-    pub(crate) fn fingerprint_by(&mut self, key: HmacKey) {
-        self.kept.fingerprints = key;
-    }
-
     /// Reads the configuration file again and applies it. An invalid file changes nothing.
     pub(crate) async fn reload(&mut self, server: &Server) {
-        let (file, problems) = match config::read_file(&self.kept.path) {
-            Ok(read) => read,
+        let config = match config::load(&self.kept.path) {
+            Ok(config) => config,
             Err(problems) => return not_reloaded(&problems),
         };
         // Read all rows again, even those that are thought to be unchanged.
         self.rows = None;
-        let read = match self.read(&file).await {
+        let read = match self.read(&config.file).await {
             Ok(read) => read,
             Err(why) => {
                 // An operator asked for the reload, so each failure is logged; the store's problem itself is logged
@@ -169,16 +156,16 @@ impl Follower {
                 return self.mark_degraded(Extent::Unread, why);
             }
         };
-        let around = self.kept.around(read.stored.as_ref(), Some(server.snapshot()), false);
-        match config::compile(&file, problems.clone(), around) {
+        let snapshot = server.snapshot();
+        match config.compile(&self.kept.inputs(read.stored.as_ref(), Base::Reload(&snapshot))) {
             Ok((compiled, warnings)) => {
                 tell_problems(&warnings);
-                for what in needs_restart(&self.first, &file) {
+                for what in needs_restart(&self.first, &config.file) {
                     tracing::warn!(what, "the change of this setting takes effect only at the next start");
                 }
                 server.replace(compiled);
                 self.kept.metrics.last_reload.set(self.kept.seconds());
-                (self.file, self.problems) = (file, problems);
+                self.config = config;
                 self.mark_synced(read);
                 tracing::info!("configuration reloaded");
             }
@@ -216,7 +203,7 @@ impl Follower {
     fn renew_lease(&mut self, server: &Server) {
         let snapshot = server.snapshot();
         if self.degraded.as_ref().is_none_or(Degraded::is_followed) {
-            snapshot.store_lease.renew(self.file.custody.store_max_staleness);
+            snapshot.store_lease.renew(self.config.file.custody.store_max_staleness);
         }
         let is_expired = !snapshot.store_lease.is_valid();
         if is_expired && !self.lease_expired {
@@ -240,7 +227,7 @@ impl Follower {
     }
 
     async fn follow(&mut self, server: &Server) {
-        let file = self.file.clone();
+        let file = self.config.file.clone();
         let read = match self.read(&file).await {
             Ok(read) => read,
             Err(why) => return self.mark_degraded(Extent::Unread, format!("{why:#}")),
@@ -248,8 +235,8 @@ impl Follower {
         if self.is_in_force_but_for(&read) {
             return self.mark_synced(read);
         }
-        let around = self.kept.around(read.stored.as_ref(), Some(server.snapshot()), true);
-        match config::compile(&file, self.problems.clone(), around) {
+        let snapshot = server.snapshot();
+        match self.config.compile(&self.kept.inputs(read.stored.as_ref(), Base::StoreOnly(&snapshot))) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
                 self.mark_synced(read);
@@ -300,7 +287,7 @@ impl Follower {
         if let Ok(stamp) = self.current_revision().await
             && stamp != self.stamp
         {
-            let file = self.file.clone();
+            let file = self.config.file.clone();
             if let Err(why) = self.read(&file).await {
                 let why = format!("{why:#}");
                 tracing::warn!(why, "the latest changes of the store will be recorded at the next start");
@@ -431,21 +418,8 @@ fn not_reloaded(problems: &Problems) {
 }
 
 impl Kept {
-    fn around<'a>(
-        &self,
-        stored: Option<&'a UnsealedStore>,
-        former: Option<Arc<Snapshot>>,
-        following: bool,
-    ) -> CompileInputs<'a> {
-        CompileInputs {
-            environment: &environment,
-            now: self.clock.now(),
-            failures: Arc::clone(&self.failures),
-            former,
-            fingerprints: self.fingerprints.clone(),
-            stored,
-            following,
-        }
+    fn inputs<'a>(&self, stored: Option<&'a UnsealedStore>, base: Base<'a>) -> CompileInputs<'a> {
+        CompileInputs { environment: &environment, now: self.clock.now(), stored, base }
     }
 
     fn seconds(&self) -> Seconds {
@@ -486,7 +460,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("claviger.toml");
         std::fs::write(&path, include_str!("../../config/minimal.toml")).unwrap();
-        let (file, problems) = config::read_file(&path).unwrap();
+        let config = config::load(&path).unwrap();
         let store = Sqlite::create(&folder.path().join("store.db")).await.unwrap();
         let (upstream, kind) = ("jms".into(), "value".into());
         let credential = CredentialRow { name: "jms".into(), upstream, kind, created: 0, disabled: false };
@@ -501,14 +475,8 @@ mod tests {
         };
         store.write(&[Change::PutCredential(credential), Change::PutVersion(version)], None).await.unwrap();
         let (rows, stamp) = store.read().await.unwrap();
-        let kept = Kept {
-            path,
-            clock: Arc::new(SystemClock),
-            failures: Arc::default(),
-            fingerprints: HmacKey::new(b"fake"),
-            metrics: Arc::default(),
-        };
-        let mut live = Follower { store: Some(store), ..Follower::without_store(kept, file, problems) };
+        let kept = Kept { path, clock: Arc::new(SystemClock), metrics: Arc::default() };
+        let mut live = Follower { store: Some(store), ..Follower::without_store(kept, config) };
         live.take_pending(&rows);
         for (known, left) in [(None, 1), (Some(stamp), 0)] {
             live.stamp = known;

@@ -56,8 +56,8 @@ impl Trust {
     }
 }
 
-/// Returns a warning if no certificate of a `ca_file` is currently valid. Returns `None` for a file that cannot be
-/// read.
+/// Returns a warning if no certificate of a `ca_file` is currently valid. Returns `None` for a file
+/// that cannot be read.
 #[must_use]
 pub fn validity_problem(path: &Path, now: SystemTime) -> Option<&'static str> {
     let now = i64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()?;
@@ -75,8 +75,8 @@ pub fn validity_problem(path: &Path, now: SystemTime) -> Option<&'static str> {
     }
 }
 
-/// Returns whether a certificate may sign others (RFC 5280 §4.2.1.9). Before version 3, a certificate could not state
-/// this.
+/// Returns whether a certificate may sign others (RFC 5280 §4.2.1.9). Before version 3, a certificate
+/// could not state this.
 fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     certificate.version() != X509Version::V3 || certificate.is_ca()
 }

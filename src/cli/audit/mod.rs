@@ -194,12 +194,9 @@ pub(super) fn folder(path: &Path, dir: Option<&Path>) -> anyhow::Result<PathBuf>
 
 /// Reads the configuration, which must have no error: a misspelt key would leave its default in effect.
 pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
-    let read = config::read_file(path).and_then(
-        |(file, problems)| {
-            if problems.has_errors() { Err(problems) } else { Ok(file) }
-        },
-    );
-    read.map_err(|problems| anyhow::anyhow!("the configuration cannot be used\n{}", problems.render(false)))
+    config::load(path)
+        .and_then(config::Loaded::checked)
+        .map_err(|problems| anyhow::anyhow!("the configuration cannot be used\n{}", problems.render(false)))
 }
 
 /// Shows on a terminal how much of a large trail has been read.

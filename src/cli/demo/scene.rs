@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::standin::{DEFAULT_ORG, KnownKey, Standin};
 use crate::audit::Folder;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, CompileInputs};
+use crate::config::{self, Base, CompileInputs};
 use crate::encoding::hex;
 use crate::fs::trust;
 use crate::inbound::{Directory, token};
@@ -113,17 +113,15 @@ impl Scene {
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let state = StateDir::open(&folder.path().join("state"))?;
-        let around = CompileInputs {
+        let inputs = CompileInputs {
             environment: &|_| None,
             now: clock.now(),
-            failures: Arc::default(),
-            former: None,
-            fingerprints: state.fingerprint_key()?,
             stored: None,
-            following: false,
+            base: Base::Start(state.fingerprint_key()?),
         };
-        let loaded = config::load(&path, around).map_err(|problems| anyhow!(problems.render(false)));
-        let (file, compiled, problems) = loaded?;
+        let loaded = config::load(&path).and_then(|config| Ok((config.compile(&inputs)?, config.file)));
+        let loaded = loaded.map_err(|problems| anyhow!(problems.render(false)));
+        let ((compiled, problems), file) = loaded?;
         ensure!(problems.is_empty(), "{}", problems.render(false));
         let audit = file.audit.dir.value.clone();
         let setup = Setup {

@@ -4,18 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use rustls::ClientConfig;
 
-use super::upstreams::{Defaults, require_tls};
-use crate::config::file::{self, HEALTH_INTERVAL, Profile};
+use super::defaults::Defaults;
+use super::inputs::{AUTHORITY, Scope};
+use crate::config::file::{HEALTH_INTERVAL, Profile, Upstream, urls};
 use crate::config::{Problem, Problems, Span, Spanned};
-use crate::gateway::Snapshot;
 use crate::origin::Origin;
 use crate::target::Target;
 use crate::tls;
-use crate::transport::{Endpoint, EndpointState, Health, is_allowed};
-use crate::upstream::Upstream;
+use crate::transport::{Endpoint, EndpointState, Health, OutboundSettings, is_allowed};
 
 /// The endpoints of one upstream.
 pub(super) struct Endpoints {
@@ -26,75 +25,77 @@ pub(super) struct Endpoints {
     pub(super) health: Option<Health>,
 }
 
-impl Endpoints {
-    /// The endpoints that are in force.
-    pub(super) fn reuse(held: &Upstream) -> Self {
-        Self {
-            first: held.first.endpoint.clone(),
-            others: held.others.iter().map(|other| other.endpoint.clone()).collect(),
-            base: held.first.settings.base.clone(),
-            health: held.health.clone(),
-        }
-    }
+/// The address of an endpoint, and where the file names it.
+pub(super) struct Place {
+    pub(super) origin: Origin,
+    /// The base path, without a slash at its end.
+    pub(super) base: String,
+    pub(super) span: Span,
+}
 
-    /// Compiles the endpoints; those that are in `former` too keep their state.
-    pub(super) fn compile(
-        upstream: &file::Upstream,
-        problems: &mut Problems,
-        timeout: Duration,
-        former: Option<&Snapshot>,
-    ) -> Option<Self> {
-        let mut places: Vec<(&Spanned<String>, Origin, String)> = Vec::new();
-        let mut bad = false;
-        for url in upstream.urls() {
-            let Some((origin, base)) = place(upstream, url, problems) else {
-                bad = true;
-                continue;
-            };
-            let position = places.len();
-            if let Some((first, _, _)) = places.iter().find(|(_, known, _)| *known == origin) {
+/// Compiles the endpoints; those that the snapshot in force has too keep their state.
+pub(super) fn compile(scope: &mut Scope<'_>, upstream: &Upstream) -> Option<Endpoints> {
+    let (places, all_good) = places(upstream, scope.problems);
+    let base = places.first().map(|place| place.base.clone()).unwrap_or_default();
+    let health = health(upstream, &base, scope.problems);
+    let tls = authorities(upstream, scope.problems)?;
+    let former = scope.inputs.base.former();
+    let former = former.and_then(|former| former.upstreams.iter().find(|it| it.name == upstream.name.value));
+    let is_one_of_several = places.len() > 1;
+    let pool_idle = upstream.pool_idle.unwrap_or(Defaults::of(upstream.profile.value).pool_idle);
+    let mut endpoints = Vec::with_capacity(places.len());
+    for place in places {
+        let is_same = |endpoint: &Endpoint| endpoint.origin == place.origin;
+        let known = former.and_then(|former| former.destinations().find(|it| is_same(&it.endpoint)));
+        let state = known.map(|known| Arc::clone(&known.endpoint.state));
+        let endpoint = endpoint(scope, upstream, &place, (Arc::clone(&tls), pool_idle))?;
+        let state = state.unwrap_or_else(|| Arc::clone(&endpoint.state));
+        endpoints.push(endpoint.with_state(state, is_one_of_several, is_one_of_several && health.is_some()));
+    }
+    let others = endpoints.split_off(1.min(endpoints.len()));
+    let first = endpoints.pop().filter(|_| all_good)?;
+    Some(Endpoints { first, others, base, health })
+}
+
+/// The addresses of all endpoints, and whether all of them can be used.
+fn places(upstream: &Upstream, problems: &mut Problems) -> (Vec<Place>, bool) {
+    let mut places: Vec<Place> = Vec::new();
+    let mut all_good = true;
+    for url in urls(upstream) {
+        let Some(place) = place(upstream, url, problems) else {
+            all_good = false;
+            continue;
+        };
+        let same = places.iter().find(|known| known.origin == place.origin);
+        let problem = match (same, places.first().filter(|first| first.base != place.base)) {
+            (Some(same), _) => {
                 let problem = Problem::error(url.span, "two endpoints at the same place");
-                problems.push(problem.related(first.span, "the first is here"));
-            } else if let Some((first, _, other)) = places.first().filter(|(_, _, other)| *other != base) {
+                problem.related(same.span, "the first is here")
+            }
+            (None, Some(first)) => {
+                let (base, other) = (&place.base, &first.base);
                 let title = format!("its base path is `{base}`, and that of the first is `{other}`");
                 let help =
                     "all endpoints of an upstream have the same: it is part of what is signed and judged";
-                problems.push(Problem::error(url.span, title).help(help).related(first.span, "the first"));
-            } else {
-                places.push((url, origin, base));
+                Problem::error(url.span, title).help(help).related(first.span, "the first")
             }
-            bad |= places.len() == position;
-        }
-        let base = places.first().map(|(_, _, base)| base.clone()).unwrap_or_default();
-        let health = health(upstream, &base, problems);
-        let tls = authorities(upstream, problems)?;
-        let former =
-            former.and_then(|former| former.upstreams.iter().find(|known| known.name == upstream.name.value));
-        let is_one_of_several = places.len() > 1;
-        let is_checked = is_one_of_several && health.is_some();
-        let mut endpoints = Vec::with_capacity(places.len());
-        for (url, origin, _) in places {
-            let standing = standing(upstream, &origin, former);
-            let endpoint = endpoint(upstream, (url, origin), problems, (&tls, timeout))?;
-            endpoints.push(endpoint.with_state(standing, is_one_of_several, is_checked));
-        }
-        let others = endpoints.split_off(1.min(endpoints.len()));
-        let first = endpoints.pop().filter(|_| !bad)?;
-        Some(Self { first, others, base, health })
+            (None, None) => {
+                places.push(place);
+                continue;
+            }
+        };
+        problems.push(problem);
+        all_good = false;
     }
+    (places, all_good)
 }
 
 /// The origin and the base path of an endpoint's URL.
-fn place(
-    upstream: &file::Upstream,
-    url: &Spanned<String>,
-    problems: &mut Problems,
-) -> Option<(Origin, String)> {
+fn place(upstream: &Upstream, url: &Spanned<String>, problems: &mut Problems) -> Option<Place> {
     let span = url.span;
     let Some((origin, path)) = Origin::split(&url.value) else {
         let help = "write scheme, host and perhaps a port and a base path: \"https://jms.example.com\"";
-        problems.push(Problem::error(span, "the endpoint is no http or https URL").help(help));
-        return None;
+        return problems.refuse(span, "the endpoint is no http or https URL", help);
     };
     let base = match path {
         "" | "/" => String::new(),
@@ -102,67 +103,90 @@ fn place(
             Ok(target) if target.query().is_empty() && !path.contains('?') => {
                 target.path().trim_end_matches('/').to_owned()
             }
-            _ => {
+            Ok(_) | Err(_) => {
                 problems.push(Problem::error(span, "the endpoint's base path has no canonical form"));
                 return None;
             }
         },
     };
-    require_tls(upstream, (&origin, span), problems);
-    if upstream.profile.value == Profile::JumpServer && origin.host.contains('_') {
+    let place = Place { origin, base, span };
+    require_tls(upstream, &place, problems);
+    let host = &place.origin.host;
+    if upstream.profile.value == Profile::JumpServer && host.contains('_') {
         let title = "JumpServer answers 400 to every request for a host name with an underscore";
         problems
             .push(Problem::error(span, title).help("give the host another name, in DNS or in /etc/hosts"));
     }
-    let literal = origin.host.parse::<IpAddr>().ok();
-    let denied =
-        literal.filter(|address| !is_allowed(*address, origin.is_loopback(), &upstream.allow_addresses));
-    if let Some(address) = denied {
+    let is_denied =
+        |address: &IpAddr| !is_allowed(*address, place.origin.is_loopback(), &upstream.allow_addresses);
+    if let Some(address) = host.parse::<IpAddr>().ok().filter(is_denied) {
         let title = "an address of this kind is not called unless that is meant";
         let help = format!("write `allow_addresses = [\"{address}\"]` in this upstream, if it is");
         problems.push(Problem::error(span, title).help(help));
     }
-    Some((origin, base))
+    Some(place)
 }
 
-fn authorities(upstream: &file::Upstream, problems: &mut Problems) -> Option<Arc<ClientConfig>> {
+fn authorities(upstream: &Upstream, problems: &mut Problems) -> Option<Arc<ClientConfig>> {
     let ca_file = upstream.ca_file.as_ref();
     let tls = tls::client_config(ca_file.map(|path| path.value.as_path())).map_err(|error| {
         let title = format!("the authority of this upstream cannot be used: {error}");
-        let span = ca_file.map(|path| path.span).or(upstream.urls().next().map(|url| url.span));
-        let span = span.unwrap_or(Span::NOWHERE);
-        problems.push(Problem::error(span, title).help(super::AUTHORITY));
+        let span = ca_file.map(|path| path.span).or(urls(upstream).next().map(|url| url.span));
+        problems.push(Problem::error(span.unwrap_or(Span::NOWHERE), title).help(AUTHORITY));
     });
     tls.ok()
 }
 
-fn endpoint(
-    upstream: &file::Upstream,
-    (url, origin): (&Spanned<String>, Origin),
-    problems: &mut Problems,
-    (tls, timeout): (&Arc<ClientConfig>, Duration),
+/// Makes an endpoint, which keeps idle connections for this time.
+pub(super) fn endpoint(
+    scope: &mut Scope<'_>,
+    upstream: &Upstream,
+    place: &Place,
+    (tls, pool_idle): (Arc<ClientConfig>, Duration),
 ) -> Option<Endpoint> {
-    let pool_idle = upstream.pool_idle.unwrap_or(Defaults::of(upstream.profile.value).pool_idle);
-    match Endpoint::new(origin, Arc::clone(tls), timeout, pool_idle) {
-        Ok(endpoint) => Some(endpoint.with_allowed(upstream.allow_addresses.as_slice().into())),
+    match Endpoint::new(place.origin.clone(), tls, scope.file.limits.upstream_timeout, pool_idle) {
+        Ok(endpoint) => {
+            let state = Arc::new(EndpointState::new(&upstream.name.value, &place.origin));
+            let endpoint = endpoint.with_state(state, false, false);
+            Some(endpoint.with_allowed(upstream.allow_addresses.as_slice().into()))
+        }
         Err(error) => {
             let title = format!("no certificate could carry this host name: {error}");
-            problems.push(Problem::error(url.span, title));
+            scope.problems.push(Problem::error(place.span, title));
             None
         }
     }
 }
 
-/// The state of the endpoint at `origin`: the present one, unless the endpoint is new.
-fn standing(upstream: &file::Upstream, origin: &Origin, former: Option<&Upstream>) -> Arc<EndpointState> {
-    let held = former.and_then(|held| held.destinations().find(|way| way.endpoint.origin == *origin));
-    match held {
-        Some(way) => Arc::clone(&way.endpoint.state),
-        None => Arc::new(EndpointState::new(&upstream.name.value, origin)),
+/// The settings of requests that carry nothing but the body and an `Accept` line.
+pub(super) fn outbound(origin: &Origin, base: &str, accept: &'static str) -> OutboundSettings {
+    OutboundSettings {
+        host: HeaderValue::try_from(origin.authority()).unwrap_or_else(|_| HeaderValue::from_static("-")),
+        base: base.to_owned(),
+        sign_base_path: true,
+        org_header: None,
+        accept: HeaderValue::from_static(accept),
+        forwarded_for: false,
+        scheme: HeaderValue::from_static(if origin.tls { "https" } else { "http" }),
     }
 }
 
-fn health(upstream: &file::Upstream, base: &str, problems: &mut Problems) -> Option<Health> {
+/// Whether others on the network can read what is sent there.
+pub(super) fn is_plaintext(origin: &Origin) -> bool {
+    !origin.tls && !origin.is_loopback()
+}
+
+/// Reports an upstream to which a credential would be sent in plaintext without the operator's consent.
+pub(super) fn require_tls(upstream: &Upstream, place: &Place, problems: &mut Problems) {
+    if is_plaintext(&place.origin) && !upstream.insecure_plaintext {
+        let title = "the credential and every answer would cross the network in clear";
+        let help =
+            "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
+        problems.push(Problem::error(place.span, title).help(help));
+    }
+}
+
+fn health(upstream: &Upstream, base: &str, problems: &mut Problems) -> Option<Health> {
     let settings = upstream.health.as_ref();
     let interval = settings.map_or(HEALTH_INTERVAL, |settings| settings.value.interval);
     if interval.is_zero() {
@@ -171,11 +195,8 @@ fn health(upstream: &file::Upstream, base: &str, problems: &mut Problems) -> Opt
     let path = settings.and_then(|settings| settings.value.path.as_ref());
     let usual = Defaults::of(upstream.profile.value).health;
     let Some(text) = path.map(|path| path.value.as_str()).or(usual) else {
-        if let Some(settings) = settings {
-            let help = "write it as in `health = { path = \"/health\" }`";
-            problems.push(Problem::error(settings.span, "nothing says where the health is told").help(help));
-        }
-        return None;
+        let help = "write it as in `health = { path = \"/health\" }`";
+        return problems.refuse(settings?.span, "nothing says where the health is told", help);
     };
     let target = Target::canonical(text.as_bytes()).ok();
     let target = target.and_then(|target| Uri::try_from(target.with_base(base).as_str()).ok());

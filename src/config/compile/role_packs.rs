@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::grants::compile_role;
+use super::roles;
 use crate::config::file::{self, File};
 use crate::config::{Declared, Problem, Spanned, did_you_mean, parse};
 use crate::policy::{Role, Rule};
@@ -78,7 +78,7 @@ impl Packs {
     /// Whether a role ships for a product other than this one.
     pub(super) fn is_of_another(role: &Spanned<String>, product: &str) -> bool {
         let of = role.value.split_once(':').map(|(of, _)| of);
-        of.is_some_and(|of| of != product && PACKS.iter().any(|(known, _)| *known == of))
+        of.is_some_and(|of| of != product && text_of(of).is_some())
     }
 
     /// The problem that no shipped role has this name.
@@ -103,8 +103,7 @@ pub fn allowing_rule(file: &File, name: &str) -> Option<file::Rule> {
     let number: usize = number.parse().ok()?;
     let of = |file: &File, role: &str| file.roles.find(role)?.allow.get(number).cloned();
     let Some((product, shipped)) = role.split_once(':') else { return of(file, role) };
-    let (product, text) = PACKS.into_iter().find(|(known, _)| *known == product)?;
-    of(&parse(text, Path::new(product)).0?, shipped)
+    of(&parse(text_of(product)?, Path::new(product)).0?, shipped)
 }
 
 /// The deny rules that a grant of this role adds: of a role in the file, or of a shipped one.
@@ -113,10 +112,15 @@ pub fn denying_rules(file: &File, role: &str) -> Vec<file::Rule> {
     let of =
         |file: &File, role: &str| file.roles.find(role).map(|role| role.deny.clone()).unwrap_or_default();
     let Some((product, shipped)) = role.split_once(':') else { return of(file, role) };
-    let text = PACKS.into_iter().find(|(known, _)| *known == product).map_or("", |(_, text)| text);
-    let Some(pack) = parse(text, Path::new(product)).0 else { return Vec::new() };
+    let pack = text_of(product).and_then(|text| parse(text, Path::new(product)).0);
+    let Some(pack) = pack else { return Vec::new() };
     let always = if shipped == ALWAYS { Vec::new() } else { of(&pack, ALWAYS) };
     [of(&pack, shipped), always].concat()
+}
+
+/// The text of the pack of a product.
+fn text_of(product: &str) -> Option<&'static str> {
+    PACKS.into_iter().find(|(known, _)| *known == product).map(|(_, text)| text)
 }
 
 /// Parses a pack. A pack that cannot be used has no roles; tests ensure that there is none.
@@ -126,7 +130,7 @@ fn read(product: &str, text: &str) -> BTreeMap<String, Arc<Role>> {
     let roles = file.roles.iter();
     let mut roles: BTreeMap<String, Role> = roles
         .map(|(name, role)| {
-            (name.to_owned(), compile_role(&format!("{product}:{name}"), role, &mut problems))
+            (name.to_owned(), roles::compile(&format!("{product}:{name}"), role, &mut problems))
         })
         .collect();
     if !problems.is_empty() {

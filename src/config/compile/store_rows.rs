@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
+use super::credentials::has_uuids;
+use super::inputs::Scope;
 use super::upstreams::Upstreams;
 use crate::code::{Code, Fault};
-use crate::config::file::{File, Profile};
 use crate::custody::{Credential, Kind, Material, UnsealedStore};
 use crate::gateway::Snapshot;
 use crate::gateway::freezes::Freezes;
@@ -97,45 +98,39 @@ pub(super) fn access_keys(
 }
 
 /// The credentials that grants name and the file does not declare. A credential that is not available still takes its
-/// index: only calls with it are refused.
+/// index: only calls with it are refused, and `freezes` has the reason.
 pub(super) fn credentials(
-    (stored, former): (Option<&UnsealedStore>, Option<&Snapshot>),
-    file: &File,
+    scope: &Scope<'_>,
     upstreams: &Upstreams,
-    (credentials, freezes): (&mut Vec<(CredentialId, Credential)>, &mut Freezes),
-) {
-    let Some(stored) = stored else { return };
-    for (name, (id, upstream)) in &upstreams.credentials {
+    freezes: &mut Freezes,
+) -> Vec<(CredentialId, Credential)> {
+    let Some(stored) = scope.inputs.stored else { return Vec::new() };
+    let is_stored = |(name, _): &(&Name, _)| !scope.file.credentials.declares(name);
+    let mut compiled = Vec::new();
+    for (name, (id, upstream)) in upstreams.credentials.iter().filter(is_stored) {
         let Some(upstream) = upstreams.get(*upstream) else { continue };
-        if file.credentials.declares(name) {
-            continue;
-        }
         let origins = upstream.credential_origins();
-        let uuid = file
-            .upstreams
-            .find(upstream.name.as_str())
-            .is_some_and(|declared| declared.profile.value == Profile::JumpServer);
-        let found = available(stored, name, upstream).and_then(|kind| {
+        let credential = available(stored, name, upstream).and_then(|kind| {
             let Some(opened) = stored.opened.get(name.as_str()) else {
+                let former = scope.inputs.base.former();
                 return reuse(stored, former, name, &origins)
                     .ok_or("the credential has no version that can be used");
             };
-            Material::parse(kind, &opened.id, &opened.secret, uuid)
+            Material::parse(kind, &opened.id, &opened.secret, has_uuids(scope, &upstream.name))
                 .map(|material| {
                     Credential::new(*name, opened.version, origins.clone(), material)
                         .with_start(Some(time(opened.created)))
                 })
                 .map_err(|_| "the credential's material is ill-formed")
         });
-        credentials.push(match found {
-            Ok(credential) => (*id, credential.of_store()),
-            Err(reason) => {
-                let fault = Fault { code: Code::CredentialUnavailable, reason };
-                freezes.credentials.entry(*id).or_insert(fault);
-                (*id, Credential::new_unavailable(*name, origins).of_store())
-            }
+        let credential = credential.unwrap_or_else(|reason| {
+            let fault = Fault { code: Code::CredentialUnavailable, reason };
+            freezes.credentials.entry(*id).or_insert(fault);
+            Credential::new_unavailable(*name, origins)
         });
+        compiled.push((*id, credential.of_store()));
     }
+    compiled
 }
 
 /// The kind of a stored credential, if this upstream may use it, or the reason why not.
@@ -163,8 +158,8 @@ fn reuse(
     origins: &[Origin],
 ) -> Option<Credential> {
     let (version, created) = stored.active(name)?;
-    let held = former?.custody.find(name, version, Some(time(created)))?;
-    (held.origins == origins).then(|| held.clone())
+    let former = former?.custody.find(name, version, Some(time(created)))?;
+    (former.origins == origins).then(|| former.clone())
 }
 
 /// The frozen consumers, upstreams and credentials, by their indices.

@@ -24,30 +24,32 @@ pub(super) fn slots(
     refused: &Arc<RefusedLogins>,
 ) -> HashMap<CredentialId, Arc<TokenSlot>> {
     let mut slots = HashMap::new();
-    for (name, (id, upstream)) in &upstreams.credentials {
-        let (Some(upstream), Some(credential)) = (upstreams.get(*upstream), custody.credential(*id)) else {
-            continue;
-        };
-        if !upstream.scheme.uses_tokens() {
-            continue;
+    for (id, upstream) in upstreams.credentials.values() {
+        let upstream = upstreams.get(*upstream).filter(|upstream| upstream.scheme.uses_tokens());
+        if let (Some(upstream), Some(credential)) = (upstream, custody.credential(*id)) {
+            let slot = former.and_then(|former| present_slot(former, upstream, credential));
+            slots.insert(*id, slot.unwrap_or_else(|| new_slot(upstream, credential, refused)));
         }
-        let kept = former.and_then(|former| {
-            let held = former.upstreams.iter().find(|held| held.name == upstream.name)?;
-            let (at, before) = former.custody.iter().enumerate().find(|(_, held)| held.name == *name)?;
-            let is_same_login = held.origins() == upstream.origins()
-                && held.first.settings.base == upstream.first.settings.base
-                && held.scheme.same_token_source(&upstream.scheme)
-                && credential.is_same_login_as(before);
-            former.token_slots.get(&CredentialId::new(at)).filter(|_| is_same_login).map(Arc::clone)
-        });
-        let new = || {
-            let names = (upstream.name, credential.name);
-            let (login, versioned) = (login(upstream, credential), credential.stored);
-            Arc::new(TokenSlot::new(LoginIdentity { names, login, versioned, records: Arc::clone(refused) }))
-        };
-        slots.insert(*id, kept.unwrap_or_else(new));
     }
     slots
+}
+
+/// The slot in force, if it is for the same login.
+fn present_slot(former: &Snapshot, upstream: &Upstream, credential: &Credential) -> Option<Arc<TokenSlot>> {
+    let before = former.upstreams.iter().find(|before| before.name == upstream.name)?;
+    let mut credentials = former.custody.iter().enumerate();
+    let (place, same) = credentials.find(|(_, same)| same.name == credential.name)?;
+    let is_same_login = before.origins() == upstream.origins()
+        && before.first.settings.base == upstream.first.settings.base
+        && before.scheme.same_token_source(&upstream.scheme)
+        && credential.is_same_login_as(same);
+    former.token_slots.get(&CredentialId::new(place)).filter(|_| is_same_login).map(Arc::clone)
+}
+
+fn new_slot(upstream: &Upstream, credential: &Credential, refused: &Arc<RefusedLogins>) -> Arc<TokenSlot> {
+    let names = (upstream.name, credential.name);
+    let (login, versioned) = (login(upstream, credential), credential.stored);
+    Arc::new(TokenSlot::new(LoginIdentity { names, login, versioned, records: Arc::clone(refused) }))
 }
 
 /// A digest of everything that defines a login but the secret; for a stored credential it includes the version.

@@ -4,8 +4,7 @@ use super::node::Node;
 use super::reader::Reader;
 use super::shape::{Absent, Row, Shape};
 use super::table::Table;
-use crate::config::problem::Problem;
-use crate::config::problem::suggest::did_you_mean;
+use crate::config::problem::{Problem, did_you_mean};
 use crate::config::span::Span;
 
 /// Reads one of several words.

@@ -3,7 +3,7 @@
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::node::{Context, Node, Read};
-use crate::config::problem::suggest::did_you_mean;
+use crate::config::problem::did_you_mean;
 use crate::config::problem::{Problem, redact};
 use crate::config::span::{Span, Spanned};
 use crate::name::Name;

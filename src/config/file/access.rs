@@ -43,8 +43,8 @@ section! {
         span: Span = place(),
         /// The methods, in upper case, or `"*"`; by default any.
         methods: Option<Vec<Spanned<String>>> = optional(method().some("leave it out for any method")),
-        /// The patterns of the path, one of which must match: `*` is one segment or a part of one, `**` any number of
-        /// segments.
+        /// The patterns of the path, one of which must match: `*` is one segment or a part of one, `**`
+        /// any number of segments.
         paths: Vec<Spanned<String>> = required(line().some("write [\"/**\"] for every path")),
         /// The members of the query, each with a pattern; a member must be there exactly once, not blank, and match.
         query: Vec<Condition> = or(Vec::new(), conditions()),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Reference;
+use super::reference::Reference;
 use crate::audit::Durability;
 use crate::config::decode::{
     Absent, Reader, Section, boolean, declared_name, duration, integer, named_by, optional, or, or_from,

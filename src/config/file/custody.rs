@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Reference;
-use super::reference::source;
+use super::reference::{Reference, source};
 use crate::config::Spanned;
 use crate::config::decode::{
     Absent, Reader, Section, duration, line, one_of, or_from, or_still, path, required, section, variable,

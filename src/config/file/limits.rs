@@ -46,8 +46,8 @@ section! {
         /// The number of refusals of one address in a minute that the trail lists one by one (of one consumer ten times
         /// as many), and as many KiB; more are summed up. 0: all are listed.
         refusals_per_minute: u32 = or_still(600, count()),
-        /// The number of requests of one consumer in a minute, which it may make all at once; with more, 429. 0: no
-        /// limit.
+        /// The number of requests of one consumer in a minute, which it may make all at once; with more,
+        /// 429. 0: no limit.
         requests_per_minute: u32 = or_still(0, count()),
         /// The number of calls of one consumer at a time; with more, 429. 0: no limit.
         concurrency: u32 = or_still(0, count()),

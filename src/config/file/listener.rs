@@ -18,11 +18,9 @@ section! {
     }
 }
 
-impl Listener {
-    /// The listener of a file without any.
-    pub(super) fn usual() -> Self {
-        Self { address: loopback(7070), tls: None, insecure_plaintext: false }
-    }
+/// The listener of a file without any.
+pub(super) fn usual() -> Listener {
+    Listener { address: loopback(7070), tls: None, insecure_plaintext: false }
 }
 
 section! {

@@ -1,20 +1,12 @@
 //! The content of the configuration file, section by section: each a table of its keys with their defaults.
 //!
-//! These types mirror the text. Values that a later check may complain about carry their place ([`Spanned`]).
-
-use std::path::PathBuf;
-
-use toml::de::DeTable;
-
-use super::decode::{
-    Absent, Context, Row, Section, Table, each, integer, named, named_by, or_from, or_still, path, section,
-    section_or_default,
-};
-use super::{Declared, Spanned};
+//! These types mirror the text. Values that a later check may complain about carry
+//! their place ([`Spanned`](super::Spanned)).
 
 mod access;
 mod audit;
 mod custody;
+mod document;
 mod limits;
 mod listener;
 mod reference;
@@ -25,6 +17,8 @@ mod upstream;
 pub use access::{Condition, Consumer, Grant, Role, Rule, is_known_method};
 pub use audit::{Audit, Sink, SinkKind};
 pub use custody::{Credential, Custody, MasterKey};
+pub(super) use document::read;
+pub use document::{File, keys};
 pub use limits::Limits;
 pub use listener::{Admin, Listener, Tls};
 pub use reference::Reference;
@@ -32,53 +26,5 @@ pub use route::Route;
 pub use scheme::{
     AccessKey, Carrier, ClientCredentials, Failed, Header, Login, Preset, Refresh, Rsa, RsaForm, Scheme,
 };
+pub(super) use upstream::urls;
 pub use upstream::{HEALTH_INTERVAL, Health, Profile, Upstream};
-
-section! {
-    /// The content of the whole file.
-    pub struct File {
-        /// The folder of the audit trail, the keys, the store and large bodies in transit; it is made for its owner
-        /// alone.
-        state_dir: Spanned<PathBuf> = or_from(
-            Absent::Value("\"state\"".into()), |context| Spanned::synthetic(context.state_dir.clone()), path()
-        ),
-        /// The number of threads that serve; 0: one for each core that the process may use.
-        workers: usize = or_still(0, integer(0..=1024)),
-        /// The addresses where consumers call; without any, `127.0.0.1:7070`.
-        listeners: Vec<Listener> = each(|| vec![Listener::usual()]),
-        /// The address where operators look.
-        admin: Admin = section_or_default(),
-        /// The audit trail, which cannot be turned off.
-        audit: Audit = section_or_default(),
-        /// How the store is sealed.
-        custody: Custody = section_or_default(),
-        /// The upper bounds of requests, connections and times.
-        limits: Limits = section_or_default(),
-        /// The upstreams that calls are forwarded to.
-        upstreams: Declared<Upstream> = named_by(upstream::reader),
-        /// The credentials that are kept outside the store: where they are, never what they are.
-        credentials: Declared<Credential> = named_by(custody::credential),
-        /// The routes, which say for which upstream a call is; the longest prefix wins.
-        routes: Vec<Route> = each(Vec::new),
-        /// The consumers, beside those of the store.
-        consumers: Declared<Consumer> = named(),
-        /// The roles, which are named sets of rules.
-        roles: Declared<Role> = named(),
-        /// The grants, which give consumers roles at upstreams.
-        grants: Vec<Grant> = each(Vec::new),
-    }
-}
-
-/// Reads the whole document. What cannot be read has its default, or is left out; a problem says so.
-pub(super) fn read<'a>(context: &'a Context<'a>, document: &'a DeTable<'a>) -> Option<File> {
-    let mut table = Table::root(context, document);
-    let file = File::read(&mut table).ok();
-    table.finish();
-    file
-}
-
-/// Describes every key of the file.
-#[must_use]
-pub fn keys() -> Vec<Row> {
-    File::rows()
-}

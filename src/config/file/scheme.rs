@@ -106,8 +106,8 @@ section! {
 section! {
     /// The settings of `scheme.login`; absent ones have the values of the preset.
     pub struct Login {
-        /// The product whose login is known, for all that is left out: `jumpserver`, `foresight`, `ops-token` or
-        /// `ops-cookie`.
+        /// The product whose login is known, for all that is left out: `jumpserver`,
+        /// `foresight`, `ops-token` or `ops-cookie`.
         preset: Option<Preset> = optional(word(&PRESETS)).by("by profile"),
         /// The path of the login, below the endpoint; by POST.
         path: Option<Spanned<String>> = optional(line()).by("by preset"),

@@ -53,8 +53,8 @@ section! {
         sign_base_path: bool = or(true, boolean()),
         /// What happens to cookies in both directions: `strip` or `pass`.
         pass_cookies: bool = or(false, word(&[("strip", false), ("pass", true)])).called("cookies"),
-        /// The request headers that reach it beside the usual ones, such as `x-acme-*`; none that say who calls or from
-        /// where.
+        /// The request headers that reach it beside the usual ones, such as `x-acme-*`; none that say who
+        /// calls or from where.
         pass_headers: Vec<Spanned<String>> = or(Vec::new(), pass_header().list()),
         /// The patterns of paths where a part of a body may be asked for although calls are not signed.
         range_paths: Vec<Spanned<String>> = or(Vec::new(), line().list()),
@@ -69,11 +69,9 @@ section! {
     }
 }
 
-impl Upstream {
-    /// The URLs of all endpoints, at least one.
-    pub(in crate::config) fn urls(&self) -> impl Iterator<Item = &Spanned<String>> {
-        self.endpoint.iter().chain(self.endpoints.iter().flatten())
-    }
+/// The URLs of all endpoints, at least one.
+pub(in crate::config) fn urls(upstream: &Upstream) -> impl Iterator<Item = &Spanned<String>> {
+    upstream.endpoint.iter().chain(upstream.endpoints.iter().flatten())
 }
 
 section! {
@@ -81,8 +79,8 @@ section! {
     pub struct Health {
         /// The path, below the endpoint; asked without a credential; anything below 500 is good.
         path: Option<Spanned<String>> = optional(line()).by("by profile"),
-        /// The interval of the checks; an endpoint that is alone is checked only if no call was answered meanwhile;
-        /// `"0s"`: never.
+        /// The interval of the checks; an endpoint that is alone is checked only if no call
+        /// was answered meanwhile; `"0s"`: never.
         interval: Duration = or(HEALTH_INTERVAL, duration(Duration::ZERO..=Duration::from_hours(1)).check(|interval| {
             let is_short = !interval.is_zero() && *interval < Duration::from_secs(1);
             is_short.then_some("must be \"0s\", for never, or at least 1s")

@@ -1,22 +1,32 @@
 //! Renders problems: in the style of rustc for people, as JSON for programs. Neither shows what is hidden.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level as Shade, Renderer, Snippet};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Level, Problem, Problems};
+use super::one::{Level, Problem};
 use crate::config::span::{Span, line_starts};
 use crate::printable::{printable, printable_value};
 
+/// The file that the problems are in.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    /// The parts of the text that may be secrets.
+    pub(super) hidden: Vec<Span>,
+}
+
 /// Renders all problems for people.
-pub(in crate::config) fn text(problems: &Problems, colour: bool) -> String {
+pub(super) fn text(source: &Source, problems: &[&Problem], colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    let path = problems.path.display().to_string();
+    let path = source.path.display().to_string();
     let path = printable_value(&path);
-    let page = Page::new(&problems.text, &problems.hidden);
+    let page = Page::new(&source.text, &source.hidden);
     let mut written = String::new();
-    for problem in problems.sorted().into_iter().map(redact_problem) {
+    for problem in problems.iter().map(|problem| printable_problem(problem)) {
         if !written.is_empty() {
             written.push_str("\n\n");
         }
@@ -29,22 +39,24 @@ pub(in crate::config) fn text(problems: &Problems, colour: bool) -> String {
 }
 
 /// Converts all problems to JSON for programs.
-pub(in crate::config) fn json(problems: &Problems) -> Value {
-    let path = problems.path.display().to_string();
-    let page = Page::new(&problems.text, &problems.hidden);
-    problems.sorted().into_iter().map(|problem| object(problem, &path, &page)).collect()
+pub(super) fn json(source: &Source, problems: &[&Problem]) -> Value {
+    let path = source.path.display().to_string();
+    let page = Page::new(&source.text, &source.hidden);
+    problems.iter().map(|problem| object(problem, &path, &page)).collect()
 }
 
 /// Makes a problem safe for a terminal, since it may quote the file or the system. (The file's own lines are made safe
 /// where they are rendered.)
-fn redact_problem(problem: &Problem) -> Problem {
+fn printable_problem(problem: &Problem) -> Problem {
     let text = |text: &String| printable(text).into_owned();
-    let mut shown = problem.clone();
-    shown.title = text(&shown.title);
-    shown.label = shown.label.as_ref().map(text);
-    shown.help = shown.help.as_ref().map(text);
-    shown.related = shown.related.as_ref().map(|(span, label)| (*span, text(label)));
-    shown
+    Problem {
+        level: problem.level,
+        span: problem.span,
+        title: text(&problem.title),
+        label: problem.label.as_ref().map(text),
+        help: problem.help.as_ref().map(text),
+        related: problem.related.as_ref().map(|(span, label)| (*span, text(label))),
+    }
 }
 
 fn report<'a>(problem: &'a Problem, path: &'a str, page: &'a Page) -> Vec<Group<'a>> {
@@ -89,28 +101,26 @@ fn object(problem: &Problem, path: &str, page: &Page) -> Value {
         Level::Error => "error",
         Level::Warning => "warning",
     };
-    let mut object = json!({ "file": path, "level": level, "message": problem.title });
-    let mut set = |name: &str, value: Value| {
-        if let Some(object) = object.as_object_mut() {
-            object.insert(name.to_owned(), value);
-        }
-    };
+    let mut object = Map::new();
+    let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    set("file", path.into());
+    set("level", level.into());
+    set("message", problem.title.as_str().into());
     if !problem.span.is_nowhere() {
         let (line, column) = page.position(problem.span);
-        set("line", json!(line));
-        set("column", json!(column));
+        set("line", line.into());
+        set("column", column.into());
     }
-    if let Some(label) = &problem.label {
-        set("label", json!(label));
-    }
-    if let Some(help) = &problem.help {
-        set("help", json!(help));
+    for (name, text) in [("label", &problem.label), ("help", &problem.help)] {
+        if let Some(text) = text {
+            set(name, text.as_str().into());
+        }
     }
     if let Some((span, label)) = &problem.related {
         let (line, column) = page.position(*span);
         set("related", json!({ "line": line, "column": column, "message": label }));
     }
-    object
+    object.into()
 }
 
 /// The text to show: hidden parts are masked byte for byte, so that every span stays valid.
@@ -127,8 +137,8 @@ impl Page {
         Self { text, starts }
     }
 
-    /// The span on character boundaries, cut at the end of its first line: a table of twenty lines need not be
-    /// underlined completely.
+    /// The span on character boundaries, cut at the end of its first line: a table of twenty lines
+    /// need not be underlined completely.
     fn on_one_line(&self, span: Span) -> Range<usize> {
         let start = self.text.floor_char_boundary(span.start);
         let rest = self.text.get(start..).unwrap_or_default();
@@ -185,6 +195,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::Problems;
 
     fn problems(text: &str) -> Problems {
         Problems::new(Path::new("claviger.toml"), text)

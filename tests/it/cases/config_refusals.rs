@@ -5,11 +5,9 @@ mod case;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use claviger::clock::{Clock as _, SystemClock};
-use claviger::config::{self, CompileInputs, Problems};
-use claviger::gateway::failure_limiter::FailureLimiter;
+use claviger::config::{self, Base, CompileInputs, Problems};
 use claviger::signature::HmacKey;
 use rcgen::{CertificateParams, KeyPair};
 
@@ -89,19 +87,16 @@ fn faults(text: &str) -> Vec<Fault> {
     let (config, marks) = case::unmarked(&fill(&case.config(&USUAL), ([127, 0, 0, 1], 1).into()));
     let path = folder.path().join("claviger.toml");
     std::fs::write(&path, config).unwrap();
-    let around = CompileInputs {
+    let inputs = CompileInputs {
         environment: &|name| {
             case.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
         },
         now: SystemClock.now(),
-        failures: Arc::new(FailureLimiter::default()),
-        former: None,
-        fingerprints: HmacKey::new(b"fingerprints"),
+        base: Base::Start(HmacKey::new(b"fingerprints")),
         stored: None,
-        following: false,
     };
-    let (problems, loads) = match config::load(&path, around) {
-        Ok((_, _, problems)) => (problems, true),
+    let (problems, loads) = match config::load(&path).and_then(|config| config.compile(&inputs)) {
+        Ok((_, problems)) => (problems, true),
         Err(problems) => (problems, false),
     };
     let mut faults = compared(&case, &marks, &problems, folder.path());

@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use claviger::clock::http_date;
 use claviger::code::Code;
-use claviger::config::{self, CompileInputs};
+use claviger::config::{self, Base, CompileInputs};
 use claviger::gateway::Snapshot;
 use claviger::gateway::explain::{TestCall, Verdict, attempt};
 use claviger::policy::BodyMembers;
@@ -76,17 +75,14 @@ fn granted(product: &str, roles: &[&str]) -> Snapshot {
     std::fs::write(&secret, "fake-key").unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&path, fill(&grant(product, roles), ([127, 0, 0, 1], 9).into())).unwrap();
-    let around = CompileInputs {
+    let inputs = CompileInputs {
         environment: &|_| None,
         now: SystemTime::now(),
-        failures: Arc::default(),
-        former: None,
-        fingerprints: HmacKey::new(b"test"),
-        following: false,
+        base: Base::Start(HmacKey::new(b"test")),
         stored: None,
     };
-    match config::load(&path, around) {
-        Ok((_, compiled, problems)) => {
+    match config::load(&path).and_then(|config| config.compile(&inputs)) {
+        Ok((compiled, problems)) => {
             assert!(problems.is_empty(), "{}", problems.render(false));
             compiled.snapshot
         }

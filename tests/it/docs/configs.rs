@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use claviger::config::{self, CompileInputs, Compiled, File};
+use claviger::config::{self, Base, CompileInputs, Compiled, File};
 use claviger::signature::HmacKey;
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use toml::{Table, Value};
@@ -50,16 +49,17 @@ fn compiled(text: &str) -> (File, Compiled) {
             .contains(&name)
             .then(|| "fake-of-the-environment".to_owned())
     };
-    let around = CompileInputs {
+    let inputs = CompileInputs {
         environment: &environment,
         now: std::time::SystemTime::now(),
-        failures: Arc::default(),
-        former: None,
-        fingerprints: HmacKey::new(b"test"),
+        base: Base::Start(HmacKey::new(b"test")),
         stored: None,
-        following: false,
     };
-    match config::load(&folder.path().join("claviger.toml"), around) {
+    let loaded = config::load(&folder.path().join("claviger.toml")).and_then(|config| {
+        let (compiled, problems) = config.compile(&inputs)?;
+        Ok((config.file, compiled, problems))
+    });
+    match loaded {
         Ok((file, compiled, problems)) => {
             assert!(problems.is_empty(), "{}", problems.render(false));
             (file, compiled)

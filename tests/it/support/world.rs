@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use claviger::audit::{Disk, Folder};
 use claviger::clock::{Clock, SystemClock};
-use claviger::config::{self, CompileInputs};
-use claviger::gateway::failure_limiter::FailureLimiter;
+use claviger::config::{self, Base, CompileInputs};
 use claviger::metrics::Metrics;
 use claviger::server::{Server, Setup};
 use claviger::state::StateDir;
@@ -97,17 +96,15 @@ impl World {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, fill(config, upstream.address)).unwrap();
         let state = StateDir::open(&folder.path().join("state")).unwrap();
-        let around = CompileInputs {
+        let inputs = CompileInputs {
             environment: &|_| None,
             now: clock.now(),
-            failures: Arc::new(FailureLimiter::default()),
-            former: None,
-            fingerprints: state.fingerprint_key().unwrap(),
+            base: Base::Start(state.fingerprint_key().unwrap()),
             stored: None,
-            following: false,
         };
-        let (file, compiled, _) =
-            config::load(&path, around).unwrap_or_else(|why| panic!("{}", why.render(false)));
+        let config = config::load(&path).unwrap_or_else(|why| panic!("{}", why.render(false)));
+        let compiled = config.compile(&inputs).unwrap_or_else(|why| panic!("{}", why.render(false))).0;
+        let file = config.file;
         let metrics = Arc::new(Metrics::default());
         let disk = disk(file.audit.dir.value.clone());
         let (workers, spool) = (file.workers, state.spool());

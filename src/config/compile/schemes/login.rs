@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_json::Value;
 
-use crate::config::file::{self, Preset, Profile};
+use crate::config::compile::defaults::Defaults;
+use crate::config::file::{self, Preset};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::scheme::issued::login::{FailureMarker, Login, Refresh, TokenLocation};
 use crate::scheme::{Header, Pointer, Scheme, TokenPlacement, TokenSource};
@@ -43,22 +44,13 @@ impl PresetFields {
     }
 }
 
-/// The preset of a profile.
-const fn preset_of(profile: Profile) -> Option<Preset> {
-    match profile {
-        Profile::JumpServer => Some(Preset::JumpServer),
-        Profile::Foresight => Some(Preset::Foresight),
-        Profile::JumpCloud | Profile::Plain => None,
-    }
-}
-
 /// Compiles the scheme; `None` if something is wrong, which is reported.
 pub(super) fn compile(
     upstream: &file::Upstream,
     settings: &file::Login,
     problems: &mut Problems,
 ) -> Option<Scheme> {
-    let known = PresetFields::of(settings.preset.or(preset_of(upstream.profile.value)));
+    let known = PresetFields::of(settings.preset.or(Defaults::of(upstream.profile.value).login));
     let mut reading = LoginCompiler { problems, span: upstream.scheme.span };
     let path = reading.path(settings.path.as_ref(), known.path);
     let found = reading.found(settings, &known);
@@ -94,34 +86,32 @@ struct LoginCompiler<'p> {
 }
 
 impl LoginCompiler<'_> {
-    /// Reports a problem, and returns `None`.
-    fn refuse<T>(&mut self, span: Span, title: impl Into<String>, help: &str) -> Option<T> {
-        self.problems.push(Problem::error(span, title).help(help));
-        None
-    }
-
-    fn path(&mut self, given: Option<&Spanned<String>>, known: Option<&str>) -> Option<String> {
+    fn path(&mut self, setting: Option<&Spanned<String>>, known: Option<&str>) -> Option<String> {
         const HELP: &str = "write the path below the endpoint: \"/api/login\"";
-        let Some(given) = given else {
+        let Some(setting) = setting else {
             let help = "write `path = \"/api/login\"`, or `preset = \"ops-token\"` or another";
             return match known {
                 Some(known) => Some(known.to_owned()),
-                None => self.refuse(self.span, "nothing says where to log in", help),
+                None => self.problems.refuse(self.span, "nothing says where to log in", help),
             };
         };
-        match Target::canonical(given.value.as_bytes()) {
-            Ok(target) if target.as_str() == given.value => Some(given.value.clone()),
-            Ok(_) | Err(_) => self.refuse(given.span, "this path has no canonical form, or another", HELP),
+        match Target::canonical(setting.value.as_bytes()) {
+            Ok(target) if target.as_str() == setting.value => Some(setting.value.clone()),
+            Ok(_) | Err(_) => {
+                self.problems.refuse(setting.span, "this path has no canonical form, or another", HELP)
+            }
         }
     }
 
     /// The JSON pointer that the file sets, or the known one; `None` if there is neither, or it is invalid.
-    fn pointer(&mut self, given: Option<&Spanned<String>>, known: Option<&str>) -> Option<Pointer> {
-        let Some(given) = given else { return known.and_then(Pointer::parse) };
+    fn pointer(&mut self, setting: Option<&Spanned<String>>, known: Option<&str>) -> Option<Pointer> {
+        let Some(setting) = setting else { return known.and_then(Pointer::parse) };
         let help = "write the members on the way, each after a slash: \"/info/access_token\"";
-        match Pointer::parse(&given.value) {
+        match Pointer::parse(&setting.value) {
             Some(pointer) => Some(pointer),
-            None => self.refuse(given.span, format!("`{}` is no JSON pointer", given.value), help),
+            None => {
+                self.problems.refuse(setting.span, format!("`{}` is no JSON pointer", setting.value), help)
+            }
         }
     }
 
@@ -129,7 +119,7 @@ impl LoginCompiler<'_> {
         let (token, cookie) = (settings.token.as_ref(), settings.cookie.as_ref());
         match (token, cookie) {
             (Some(_), Some(cookie)) => {
-                self.refuse(cookie.span, "`token` and `cookie` are both given", "keep one of them")
+                self.problems.refuse(cookie.span, "`token` and `cookie` are both given", "keep one of them")
             }
             (None, Some(cookie)) => self.cookie(&cookie.value, cookie.span).map(TokenLocation::Cookie),
             (Some(_), None) => self.pointer(token, None).map(TokenLocation::Token),
@@ -139,7 +129,7 @@ impl LoginCompiler<'_> {
                 (None, None) => {
                     let help =
                         "write `token = \"/token\"` for a member of the answer, or `cookie = \"session\"`";
-                    self.refuse(self.span, "nothing says what the login gives", help)
+                    self.problems.refuse(self.span, "nothing says what the login gives", help)
                 }
             },
         }
@@ -150,46 +140,52 @@ impl LoginCompiler<'_> {
         // Cookie names have the same syntax as header names.
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(_) => Some(name.to_owned()),
-            Err(_) => self.refuse(span, format!("`{name}` cannot be the name of a cookie"), help),
+            Err(_) => self.problems.refuse(span, format!("`{name}` cannot be the name of a cookie"), help),
         }
     }
 
     fn token_placement(
         &mut self,
-        given: Option<&Spanned<file::Carrier>>,
+        setting: Option<&Spanned<file::Carrier>>,
         found: &TokenLocation,
         known: &PresetFields,
     ) -> Option<TokenPlacement> {
-        let Some(given) = given else {
+        let Some(setting) = setting else {
             return Some(match (found, known.sent_as) {
                 (TokenLocation::Cookie(name), _) => TokenPlacement::Cookie(name.clone()),
                 (TokenLocation::Token(_), Some(name)) => TokenPlacement::Cookie(name.to_owned()),
                 (TokenLocation::Token(_), None) => TokenPlacement::Bearer,
             });
         };
-        match &given.value {
+        match &setting.value {
             file::Carrier::Bearer => Some(TokenPlacement::Bearer),
             file::Carrier::Token => Some(TokenPlacement::Token),
-            file::Carrier::Cookie(name) => self.cookie(name, given.span).map(TokenPlacement::Cookie),
+            file::Carrier::Cookie(name) => self.cookie(name, setting.span).map(TokenPlacement::Cookie),
             file::Carrier::Header(name) => match Header::new(name) {
                 Ok(header) => Some(TokenPlacement::Header(header)),
-                Err(title) => self.refuse(given.span, title, "write the header that the product documents"),
+                Err(title) => {
+                    self.problems.refuse(setting.span, title, "write the header that the product documents")
+                }
             },
         }
     }
 
-    fn failure_marker(&mut self, given: Option<&file::Failed>, known: Option<&str>) -> Option<FailureMarker> {
-        let Some(given) = given else {
+    fn failure_marker(
+        &mut self,
+        setting: Option<&file::Failed>,
+        known: Option<&str>,
+    ) -> Option<FailureMarker> {
+        let Some(setting) = setting else {
             let known = known.and_then(Pointer::parse);
             return known.map(|pointer| FailureMarker { pointer, equals: Value::Bool(false) });
         };
-        let pointer = self.pointer(Some(&given.pointer), None)?;
-        Some(FailureMarker { pointer, equals: given.equals.clone() })
+        let pointer = self.pointer(Some(&setting.pointer), None)?;
+        Some(FailureMarker { pointer, equals: setting.equals.clone() })
     }
 
-    fn refresh(&mut self, given: &file::Refresh) -> Option<Refresh> {
-        let path = self.path(Some(&given.path), None);
-        let token = self.pointer(Some(&given.token), None)?;
-        Some(Refresh { path: path?, token, member: given.member.value.clone() })
+    fn refresh(&mut self, setting: &file::Refresh) -> Option<Refresh> {
+        let path = self.path(Some(&setting.path), None);
+        let token = self.pointer(Some(&setting.token), None)?;
+        Some(Refresh { path: path?, token, member: setting.member.value.clone() })
     }
 }

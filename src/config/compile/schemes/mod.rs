@@ -3,11 +3,10 @@
 mod client_credentials;
 mod login;
 
-use std::time::Duration;
-
 use http::HeaderName;
 
-use super::upstreams::Defaults;
+use super::defaults::Defaults;
+use super::inputs::Scope;
 use crate::config::file::{self, Profile, RsaForm};
 use crate::config::{Problem, Problems, Spanned};
 use crate::scheme::{AccessKey, Header, Rsa, Scheme, TokenPlacement};
@@ -15,28 +14,22 @@ use crate::scheme::{AccessKey, Header, Rsa, Scheme, TokenPlacement};
 /// The headers that every request has exactly once, so that they can be signed.
 const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
 
-pub(super) fn compile(
-    upstream: &file::Upstream,
-    problems: &mut Problems,
-    timeout: Duration,
-) -> Option<Scheme> {
+pub(super) fn compile(scope: &mut Scope<'_>, upstream: &file::Upstream) -> Option<Scheme> {
+    let problems = &mut *scope.problems;
     match &upstream.scheme.value {
         file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
         file::Scheme::Header(file::Header { name }) => match Header::new(&name.value) {
             Ok(header) => Some(Scheme::Secret(TokenPlacement::Header(header))),
             Err(title) => {
                 let help = "write the header that the product documents for its keys: \"x-api-key\"";
-                problems.push(Problem::error(name.span, title).help(help));
-                None
+                problems.refuse(name.span, title, help)
             }
         },
         file::Scheme::Bearer => Some(Scheme::Secret(TokenPlacement::Bearer)),
         file::Scheme::Token => Some(Scheme::Secret(TokenPlacement::Token)),
         file::Scheme::Login(settings) => login::compile(upstream, settings, problems),
         file::Scheme::Rsa(settings) => rsa(upstream, settings, problems),
-        file::Scheme::ClientCredentials(settings) => {
-            client_credentials::compile(upstream, settings, problems, timeout)
-        }
+        file::Scheme::ClientCredentials(settings) => client_credentials::compile(scope, upstream, settings),
     }
 }
 
@@ -65,8 +58,7 @@ fn rsa(upstream: &file::Upstream, settings: &file::Rsa, problems: &mut Problems)
             let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
             let title = "System Context signs the request line and the date, and nothing else";
             let help = "leave `headers` out, or write `form = \"cavage\"`";
-            problems.push(Problem::error(span, title).help(help));
-            None
+            problems.refuse(span, title, help)
         }
     };
     scheme.map(Scheme::Rsa)

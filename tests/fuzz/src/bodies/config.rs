@@ -1,11 +1,9 @@
 //! Any text is a configuration that can be used, or has a problem that is told.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::config::{self, CompileInputs, Level, Problems};
-use claviger::gateway::failure_limiter::FailureLimiter;
+use claviger::config::{self, Base, CompileInputs, Level, Loaded, Problems};
 use claviger::signature::HmacKey;
 
 use super::room;
@@ -27,17 +25,14 @@ fn verdict(text: &str, path: &Path) -> (bool, String) {
         assert!(problems.has_errors(), "no file, and no word why");
         return (false, told(&problems));
     };
-    let around = CompileInputs {
+    let inputs = CompileInputs {
         environment: &|name| (name == "SECRET").then(|| "d6ed1a06-66f7-4584-af18-000000000003".to_owned()),
         now: SystemTime::UNIX_EPOCH + Duration::from_hours(500_000),
-        failures: Arc::new(FailureLimiter::default()),
-        former: None,
-        fingerprints: HmacKey::new(b"0123456789abcdef0123456789abcdef"),
+        base: Base::Start(HmacKey::new(b"0123456789abcdef0123456789abcdef")),
         stored: None,
-        following: false,
     };
     let shape = problems.has_errors();
-    match config::compile(&file, problems, around) {
+    match (Loaded { file, problems }).compile(&inputs) {
         Ok((compiled, problems)) => {
             assert!(!shape && !problems.has_errors(), "used in spite of a problem");
             assert!(!compiled.listeners.is_empty(), "nowhere to listen");

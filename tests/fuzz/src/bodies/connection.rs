@@ -10,9 +10,8 @@ use std::{fs, thread};
 
 use claviger::audit::{Folder, segments};
 use claviger::clock::SystemClock;
-use claviger::config::{self, CompileInputs};
+use claviger::config::{self, Base, CompileInputs};
 use claviger::framing::{Body, Chunks, HeadLimits, answer_head, request_head};
-use claviger::gateway::failure_limiter::FailureLimiter;
 use claviger::metrics::Metrics;
 use claviger::server::{Server, Setup};
 use claviger::state::StateDir;
@@ -160,17 +159,15 @@ impl Scene {
         let config = CONFIG.replace("@UPSTREAM@", &address.to_string()).replace("@TOKEN@", &digest);
         room::write(&path, config.as_bytes());
         let state = StateDir::open(&folder.path().join("state")).unwrap();
-        let around = CompileInputs {
+        let inputs = CompileInputs {
             environment: &|_| None,
             now: SystemTime::now(),
-            failures: Arc::new(FailureLimiter::default()),
-            former: None,
-            fingerprints: state.fingerprint_key().unwrap(),
+            base: Base::Start(state.fingerprint_key().unwrap()),
             stored: None,
-            following: false,
         };
-        let loaded = config::load(&path, around);
-        let (file, compiled, _) = loaded.unwrap_or_else(|why| panic!("{}", why.render(false)));
+        let config = config::load(&path).unwrap_or_else(|why| panic!("{}", why.render(false)));
+        let compiled = config.compile(&inputs).unwrap_or_else(|why| panic!("{}", why.render(false))).0;
+        let file = config.file;
         let disk = Box::new(Folder::new(file.audit.dir.value.clone()));
         let (clock, metrics) = (Arc::new(SystemClock), Arc::new(Metrics::default()));
         let signer = state.signer(&file.audit.origin).unwrap();
