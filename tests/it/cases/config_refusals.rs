@@ -1,4 +1,4 @@
-//! What a configuration is refused for, told in text files, one case each: `config_refusals/README.md`.
+//! The refusals of configurations, one case in each text file: `config_refusals/README.md`.
 
 mod case;
 
@@ -18,10 +18,10 @@ use crate::support::upstream::SECRET;
 use crate::support::world::fill;
 use case::{Case, Said};
 
-/// Fewer files than this, and some have gone missing.
+/// If fewer files than this are found, some are missing.
 const AT_LEAST: usize = 90;
 
-/// The sections of a configuration that can be used; a case replaces those that it writes itself.
+/// The sections of a valid configuration; a case replaces the sections that it contains itself.
 const USUAL: [&str; 7] = [
     "[upstreams.jms]\nprofile = \"jumpserver\"\nendpoint = \"https://jms.example.com\"\ncredential = \"key\"\nscheme.access-key = {}\n",
     "[credentials.key]\naccess-key = { id = \"@KEY_ID@\", secret = { file = \"key.secret\" } }\n",
@@ -76,7 +76,7 @@ fn a_case_that_is_not_so_fails() {
     assert_eq!(lines("# It shows what it must not.\nconfig\n    workers = «-1»\nerror …\nnever -1\n"), [5]);
 }
 
-/// What is wrong with a case, or with what is said of its configuration.
+/// The differences between a case and the reported problems.
 fn faults(text: &str) -> Vec<Fault> {
     let case = match case::parse(text) {
         Ok(case) => case,
@@ -110,7 +110,7 @@ fn faults(text: &str) -> Vec<Fault> {
     faults
 }
 
-/// The files that the configuration speaks of.
+/// The files that the configuration refers to.
 fn place(folder: &Path, case: &Case) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["gw.test".into()]).unwrap().self_signed(&key).unwrap();
@@ -132,14 +132,14 @@ fn place(folder: &Path, case: &Case) {
             Some(text) => std::fs::write(&path, text).unwrap(),
         }
     }
-    // A folder may be closed once its files are in it.
+    // The test sets the mode of a folder after it has written the folder's files.
     for placed in std::iter::once(&usual).chain(&case.files).rev() {
         let mode = std::fs::Permissions::from_mode(placed.mode);
         std::fs::set_permissions(folder.join(&placed.name), mode).unwrap();
     }
 }
 
-/// What was expected and what was said, one after the other in the order of the text.
+/// The expected and the reported problems, merged in the order of the text.
 fn compared(case: &Case, marks: &[(usize, usize)], problems: &Problems, folder: &Path) -> Vec<Fault> {
     let said = problems.to_json();
     let said = said.as_array().unwrap();
@@ -184,7 +184,7 @@ fn compared(case: &Case, marks: &[(usize, usize)], problems: &Problems, folder: 
     faults
 }
 
-/// Secrets that stand in what is said.
+/// A fault for each secret that a reported problem contains.
 fn shown(case: &Case, problems: &Problems) -> Vec<Fault> {
     let said = [problems.render(false), problems.render(true), problems.to_json().to_string()].concat();
     let contents = case.files.iter().filter_map(|file| file.text.clone().map(|text| (1, text)));

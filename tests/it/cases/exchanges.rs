@@ -1,5 +1,5 @@
-//! Behaviours told in text files, one each, played over real sockets: `exchanges/README.md`.
-//! `EXCHANGE=roles/ cargo test --test it exchanges` plays those alone whose path has that in it.
+//! Behaviours in text files, one in each, played over real sockets: `exchanges/README.md`.
+//! `EXCHANGE=roles/ cargo test --test it exchanges` plays only the files with `roles/` in their path.
 
 mod check;
 pub mod pattern;
@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use text::Fault;
 
-/// How many files are played at a time: each has a gateway and an upstream of its own.
+/// The number of files played at a time; each has its own gateway and upstream.
 const AT_A_TIME: usize = 4;
-/// Fewer files than this, and some have gone missing.
+/// If fewer files than this are found, some are missing.
 const AT_LEAST: usize = 190;
 
 #[test]
@@ -46,7 +46,7 @@ fn every_exchange_is_as_its_file_says() {
     assert!(wrong.is_empty(), "{} of {} files:{}", wrong.len(), files.len(), told.collect::<String>());
 }
 
-/// Every text file in the folder and below.
+/// All text files in the folder and its subfolders.
 pub fn text_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -60,7 +60,7 @@ pub fn text_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What is wrong with a file, or with what came of it.
+/// A fault of a file, or a difference from its expectations.
 fn faults(text: &str) -> Vec<Fault> {
     let story = match text::parse(text) {
         Ok(story) => story,

@@ -1,4 +1,4 @@
-//! Behaviours told in text files, and what plays them.
+//! Behaviours in text files, and the code that plays them.
 
 mod config_refusals;
 mod exchanges;

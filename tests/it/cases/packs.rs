@@ -1,6 +1,5 @@
-//! The roles that ship. `packs/PRODUCT-ROLE.txt` lists calls that a role must allow and must refuse: each is made through
-//! a gateway. `packs/jumpserver.paths` is every path of JumpServer's own list, with what each role decides on it by each
-//! method.
+//! The shipped roles. `packs/PRODUCT-ROLE.txt` lists calls that a role must allow or deny; the test sends each through
+//! a gateway. `packs/jumpserver.paths` lists every path of JumpServer, with the decision of each role for each method.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,20 +23,20 @@ use crate::support::world::{TOKEN, World, fill};
 
 const PRODUCTS: [&str; 4] = ["jumpserver", "jumpcloud", "foresight", "ops"];
 
-/// Every method that a server may know, and two that only look like one.
+/// Every method that a server may know, and two that only look similar.
 const METHODS: [&str; 9] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "get", "PURGE"];
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/cases/packs"))
 }
 
-/// A pack as it is shipped.
+/// A shipped pack.
 fn pack(product: &str) -> Table {
     let path = format!("{}/config/roles/{product}.toml", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap().parse::<Table>().unwrap()["roles"].as_table().unwrap().clone()
 }
 
-/// What `tool` is granted: these roles at that product.
+/// The grants of `tool`: these roles at that product.
 fn grant(product: &str, roles: &[&str]) -> String {
     let (profile, org) = match product {
         "ops" => ("plain", ""),
@@ -90,7 +89,7 @@ fn granted(product: &str, roles: &[&str]) -> Snapshot {
     }
 }
 
-/// Why a call without a body is refused, if it is.
+/// The refusal of a call without a body, if any.
 fn refused(snapshot: &Snapshot, method: &str, target: &str) -> Option<Code> {
     let (method, target) = (Method::from_bytes(method.as_bytes()).unwrap(), target.to_owned());
     let (now, body) = (SystemTime::now(), BodyMembers::none());
@@ -102,14 +101,14 @@ fn refused(snapshot: &Snapshot, method: &str, target: &str) -> Option<Code> {
     }
 }
 
-/// The lines of a table that say something.
+/// The lines of a table, without comments and empty lines.
 fn lines(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert!(text.starts_with("# "), "{}: the first line tells what it is", path.display());
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(String::from).collect()
 }
 
-/// One call of a list: `allowed|denied METHOD target [content type] [body]`. A body that begins like JSON is sent as such.
+/// One call of a list: `allowed|denied METHOD target [content type] [body]`. A body that looks like JSON has that type.
 struct Line<'l> {
     allowed: bool,
     method: &'l str,
@@ -133,7 +132,7 @@ impl<'l> Line<'l> {
         Self { allowed: verdict == "allowed", method, target, body }
     }
 
-    /// Makes the call. What is wrong with what came of it, if anything is.
+    /// Sends the call. Returns the differences from the expectation, if any.
     fn play(&self, world: &World) -> Option<String> {
         let Self { allowed, method, target, body } = *self;
         let before = world.upstream.seen().len();
@@ -210,7 +209,7 @@ fn no_role_lets_keys_be_minted_by_any_method() {
     }
 }
 
-/// What holds for one role holds for all together: none opens what another leaves closed.
+/// Denials of each role hold for all roles together: no role allows what another one denies.
 #[test]
 fn all_roles_together_mint_no_keys_either() {
     for product in PRODUCTS {
@@ -225,8 +224,8 @@ fn all_roles_together_mint_no_keys_either() {
     }
 }
 
-/// The paths of a role's allow rules, with the methods that each is for; a POST whose body only asks counts
-/// as a GET.
+/// The paths of a role's allow rules, with the methods of each; a POST whose body only reads counts as a
+/// GET.
 fn allowed(role: &Value) -> Vec<(Vec<&str>, &str, bool)> {
     let rules = role.get("allow").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let texts = |value: &'_ Value| -> Vec<String> {
@@ -257,11 +256,11 @@ fn no_role_changes_a_whole_list() {
             for (methods, path, filtered) in allowed(&rules) {
                 assert!(!path.contains("**"), "{name} allows {path}: an exact shape is wanted");
                 let reads = methods.iter().all(|method| ["GET", "HEAD", "OPTIONS"].contains(method));
-                // The cache keeps ids for a GET.
+                // The cache stores ids for a later GET.
                 let reads = reads || path == "/api/v1/common/resources/cache";
                 assert!(reads || !["read-only", "auditor"].contains(&role.as_str()), "{name}: {methods:?}");
                 assert!(!filtered || methods == ["DELETE"], "{name}: {path}");
-                // A task is no list, and takes nothing but a POST.
+                // A task is not a list, and accepts only a POST.
                 if path.contains('*') || path.ends_with("/tasks") {
                     continue;
                 }
@@ -284,11 +283,11 @@ fn no_role_changes_a_whole_list() {
     }
 }
 
-/// The roles, in the order of the table's columns.
+/// The roles, in the order of the columns.
 const JUMPSERVER: [&str; 6] =
     ["no-new-keys", "read-only", "users-admin", "assets-admin", "perms-admin", "auditor"];
 
-/// The methods that the table decides, each with its letter there.
+/// The methods in the table, each with its letter.
 const LETTERS: [(&str, char); 7] = [
     ("GET", 'g'),
     ("HEAD", 'h'),
@@ -299,8 +298,8 @@ const LETTERS: [(&str, char); 7] = [
     ("DELETE", 'D'),
 ];
 
-/// Every path of JumpServer by every method and role. The table is what was reviewed: a rule that opens or closes anything
-/// more shows here.
+/// Every path of JumpServer with every method and role. The table was reviewed, so that this test shows any rule that
+/// allows or denies more.
 #[test]
 fn every_path_of_jumpserver_is_decided_as_reviewed() {
     let path = folder().join("jumpserver.paths");
@@ -314,7 +313,7 @@ fn every_path_of_jumpserver_is_decided_as_reviewed() {
         })
         .collect();
     assert!(entries.len() >= 792, "{} paths", entries.len());
-    // Of `no-new-keys` what it forbids, of the others what they allow.
+    // The column of `no-new-keys` shows its denials; the other columns show what the roles allow.
     let decide = |role: &str| -> Vec<String> {
         let snapshot = granted("jumpserver", &[&format!("jumpserver:{role}")]);
         let wanted = (role == "no-new-keys").then_some(Code::DeniedByRule);

@@ -1,4 +1,4 @@
-//! The admin listener: whom it answers, and what strangers can do to it.
+//! The admin listener: the names that it answers to, and attacks on it by strangers.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn status(process: &Process, head: &str) -> u16 {
     raw.answer().status
 }
 
-/// A page of a stranger's in a browser here asks under the stranger's name.
+/// A stranger's web page in a local browser sends requests with the stranger's host name.
 #[test]
 fn no_name_of_a_strangers_is_answered() {
     let upstream = Upstream::ok();
@@ -50,7 +50,7 @@ fn no_name_of_a_strangers_is_answered() {
     assert_eq!(answer.json()["code"], "unknown_host");
     assert!(answer.json()["detail"].as_str().unwrap().contains("`hosts`"), "{answer:?}");
     assert!(raw.closed());
-    // The list goes with the file.
+    // A reload of the file replaces the list.
     let mut process = process;
     site.write(&(patient(CONFIG) + "[admin]\naddress = \"@ADMIN@\"\nhosts = [\"other.internal\"]\n"));
     process.signal(rustix::process::Signal::HUP);
@@ -96,7 +96,7 @@ fn whoever_takes_no_answer_is_cut_off() {
     assert_eq!(process.admin("/healthz").status, 200);
 }
 
-/// The configuration with an admin listener on every address, and more of it.
+/// The configuration with an admin listener on every address, and further lines.
 fn everywhere(site: &Site, more: &str) -> String {
     let port = site.admin.port();
     format!("{}[admin]\naddress = \"0.0.0.0:{port}\"\n{more}", patient(CONFIG))
@@ -154,7 +154,7 @@ fn with_tls_it_is_for_whoever_may_know_and_ready_knows_it() {
         let mut plain = Raw::to(process.admin);
         plain.send(&request);
         assert_ne!(plain.answer().status, 200);
-        // Another listener with another certificate is not asked whether it is ready.
+        // `ready` does not query a listener whose certificate differs from the configured one.
         let other = authority.issue("gw.test", |_| {});
         site.write(&everywhere(&site, &encrypted(&other, client_ca)));
         let asked = site.run(&["ready"]);

@@ -1,4 +1,4 @@
-//! Secrets planted everywhere, and every output searched for them, at the most talkative log level.
+//! Secrets are planted everywhere; the test searches every output for them, at the most verbose log level.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -109,7 +109,7 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
-/// Sends bytes and takes what is answered, until the gateway closes.
+/// Sends bytes and reads the answer, until the gateway closes the connection.
 fn send(address: SocketAddr, bytes: &str) -> Answer {
     let mut raw = Raw::to(address);
     raw.socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -120,7 +120,7 @@ fn send(address: SocketAddr, bytes: &str) -> Answer {
     answer
 }
 
-/// Puts a certificate for the gateway into its folder; gives what a consumer trusts.
+/// Puts a certificate for the gateway into its folder; returns the roots that a consumer trusts.
 fn certified(folder: &Path) -> RootCertStore {
     let made = rcgen::generate_simple_self_signed(["gw.test".to_owned()]).unwrap();
     fs::write(folder.join("server.crt"), made.cert.pem()).unwrap();
@@ -132,7 +132,7 @@ fn certified(folder: &Path) -> RootCertStore {
     roots
 }
 
-/// Sends bytes by TLS and takes what is answered, until the gateway closes.
+/// Sends bytes over TLS and reads the answer, until the gateway closes the connection.
 fn send_encrypted(address: &str, roots: RootCertStore, bytes: &str) -> String {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
@@ -145,7 +145,7 @@ fn send_encrypted(address: &str, roots: RootCertStore, bytes: &str) -> String {
     let mut stream = StreamOwned::new(connection, socket);
     stream.write_all(bytes.as_bytes()).unwrap();
     let mut answer = Vec::new();
-    // How the connection ends is not what is looked at here.
+    // This test does not check how the connection ends.
     let _ended = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -162,7 +162,7 @@ fn post(target: &str, token: &str) -> String {
     head("POST", target, token, &length) + &body
 }
 
-/// Calls that are well-formed: what is sent, and the status.
+/// Well-formed calls: the bytes, and the expected status.
 fn well_formed() -> Vec<(String, u16)> {
     let query = format!("/api/v1/users/?token={QUERY}&x=1&Api_Ke%79={QUERY};secret={QUERY}");
     let named =
@@ -196,7 +196,7 @@ fn well_formed() -> Vec<(String, u16)> {
     ]
 }
 
-/// Calls that are not: each is a 4xx or 5xx, or is cut off.
+/// Malformed calls: the answer is a 4xx or 5xx, or the connection is closed.
 fn malformed() -> Vec<String> {
     let ok = |more: &str| head("GET", "/api/v1/", TOKEN, more);
     let chunked = |chunks: &str| head("POST", "/api/v1/", TOKEN, "Transfer-Encoding: chunked\r\n") + chunks;
@@ -229,13 +229,13 @@ fn malformed() -> Vec<String> {
         chunked(&format!("5;{BODY}\r\nab{BODY}")),
         chunked(&format!("{:x}\r\n{BODY}\r\n0\r\nX-Trailer: {BODY}\r\nbad\r\n\r\n", BODY.len())),
         ok(&format!("X-Long: {}\r\n", WRONG.repeat(2000))),
-        // A body that is longer than it said: the rest stands where the next head should.
+        // A body longer than its `Content-Length`: the rest is in the place of the next head.
         head("POST", "/api/v1/", TOKEN, "Content-Length: 1\r\n").replace("Connection: close\r\n", "")
             + &format!("{{\"password\":\"{BODY}\"}}\r\n\r\n"),
     ]
 }
 
-/// A gateway with every secret in its place, and what a consumer trusts of it.
+/// A gateway with every secret in place, and the roots that a consumer trusts.
 fn planted(upstream: &Upstream) -> (Site, RootCertStore) {
     let quick = |config: String, name: &str| {
         config.replace(&format!("{name} = \"10s\""), &format!("{name} = \"900ms\""))
@@ -261,7 +261,7 @@ fn assert_clean_answer(what: &str, answer: &Answer) {
     assert_clean(what, &format!("{} {}", answer.head, String::from_utf8_lossy(&answer.body)));
 }
 
-/// Every kind of call, each answer searched.
+/// Sends every kind of call and searches each answer.
 fn call(process: &Process, roots: &RootCertStore) {
     for (bytes, status) in well_formed() {
         let answer = send(process.address, &bytes);
@@ -284,7 +284,7 @@ fn call(process: &Process, roots: &RootCertStore) {
     }
     let short = send(process.address, &head("GET", "/api/v1/short/", TOKEN, ""));
     assert!(!short.whole, "{short:?}");
-    // And a consumer that leaves in the middle of its body.
+    // A consumer that disconnects in the middle of its body.
     let mut leaving = Raw::to(process.address);
     leaving.send(head("POST", "/api/v1/", TOKEN, "Content-Length: 999\r\n") + BODY);
     until_read(&leaving.socket);

@@ -1,4 +1,4 @@
-//! Strangers do not take the files that everything else needs: with few of them there are fewer connections.
+//! Strangers cannot use up the file descriptors of the gateway: a low limit only allows fewer connections.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn strangers_never_take_the_last_file() {
     process.wait_ready();
     let said = process.said();
     assert!(said.contains("LimitNOFILE") && said.contains("room=64"), "{said}");
-    // Each holds what it is given, as long as it can; and so on the admin listener.
+    // Each stranger keeps its connection open as long as it can, on the admin listener too.
     let connect = |address| TcpStream::connect(address).unwrap();
     let mut strangers: Vec<TcpStream> = (0..300).map(|_| connect(process.address)).collect();
     strangers.extend((0..300).map(|_| connect(process.admin)));

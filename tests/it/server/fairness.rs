@@ -1,4 +1,4 @@
-//! Eight consumers that ask as fast as they can, and one that must not notice.
+//! Eight consumers that send calls as fast as they can must not slow down another one.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, Raw, TOKEN};
 
 const NOISY: usize = 8;
-/// Connections of each noisy consumer: many more than it may have calls in flight.
+/// Connections of each noisy consumer: many more than its concurrency limit.
 const LANES: usize = 12;
 const ROUNDS: usize = 5;
 const CALLS: usize = 100;
 
-/// What an operator writes: a common limit, and one consumer that is known to need more. The trail is
-/// kept in memory, since it is the workers that are fair or not, and a disk may be slow for others.
+/// An operator's configuration: a common limit, and a higher one for a single consumer. The trail is in
+/// memory, because this test measures the workers, and a disk may be slow for other reasons.
 fn config(audit: &Path) -> String {
     let limits = "[limits]\nrequests_per_minute = 120\nconcurrency = 2";
     let mut config = patient(CONFIG).replace("[limits]", limits).replace("workers = 1", "workers = 2");
@@ -44,7 +44,7 @@ fn noisy_token(number: usize) -> String {
     format!("clv_fake_noisy_{number}")
 }
 
-/// How long the slowest but one of a hundred of the quiet consumer's calls takes.
+/// The second longest duration of the quiet consumer's hundred calls.
 fn quiet(process: &Process) -> Duration {
     let mut raw = Raw::to(process.address);
     raw.socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -60,7 +60,7 @@ fn quiet(process: &Process) -> Duration {
     times[CALLS * 99 / 100 - 1]
 }
 
-/// What the noisy ones were answered, by consumer.
+/// The answers to the noisy consumers, by consumer.
 #[derive(Default)]
 struct Noise {
     over: AtomicBool,
@@ -69,7 +69,7 @@ struct Noise {
 }
 
 impl Noise {
-    /// Asks over and over on one connection, whatever the answers.
+    /// Sends calls over and over on one connection, whatever the answers.
     fn make(&self, process: &Process, number: usize) {
         let asked = request("GET", "/api/v1/noisy/", "").replace(TOKEN, &noisy_token(number));
         let mut raw = Raw::to(process.address);
@@ -89,7 +89,7 @@ impl Noise {
     }
 }
 
-/// What an operator asks while it is loud; how long the slowest answer took.
+/// Sends an operator's requests under load; returns the longest duration.
 fn watched(process: &Process) -> Duration {
     let mut slowest = Duration::ZERO;
     for target in ["/healthz", "/readyz", "/metrics"] {

@@ -1,4 +1,4 @@
-//! The targets of `tests/fuzz`, without a fuzzer: on every input that is kept, and on changes of them.
+//! The targets of `tests/fuzz`, without a fuzzer: on every stored input, and on mutations of them.
 
 #[path = "../../fuzz/src/bodies/mod.rs"]
 mod bodies;
@@ -6,7 +6,7 @@ mod bodies;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
-/// What changes put in, beside pieces of other inputs.
+/// The bytes that mutations insert, besides pieces of other inputs.
 const PIECES: [&[u8]; 22] = [
     b"\r\n",
     b"\n",
@@ -32,7 +32,7 @@ const PIECES: [&[u8]; 22] = [
     b"\xc3\xa9",
 ];
 
-/// Random enough, and the same in every run.
+/// Pseudo-random, and the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -43,7 +43,7 @@ impl Dice {
         usize::try_from(self.0 >> 16).unwrap() % most.max(1)
     }
 
-    /// One to four changes.
+    /// Applies one to four mutations.
     fn changed(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
         let mut changed = input.to_vec();
         for _change in 0..=self.below(4) {
@@ -77,7 +77,7 @@ fn corpus(name: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Runs a target's body on each kept input, and on so many changes of them.
+/// Runs a target's body on each stored input, and on this many mutations.
 fn hold(name: &str, changes: usize) {
     let body = bodies::ALL.iter().find(|(known, _)| *known == name).unwrap().1;
     let inputs: Vec<Vec<u8>> = corpus(name).iter().map(|path| std::fs::read(path).unwrap()).collect();

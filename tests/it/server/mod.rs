@@ -1,4 +1,4 @@
-//! The gateway as a whole: its listeners, TLS, strangers, and what it never shows.
+//! The gateway as a whole: listeners, TLS, strangers, and secrets that it never shows.
 
 mod admin;
 mod canary;

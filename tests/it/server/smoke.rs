@@ -1,4 +1,4 @@
-//! The whole way once.
+//! One call from end to end.
 
 use crate::support::upstream::Upstream;
 use crate::support::world::{ORG, TOKEN, World};

@@ -1,4 +1,4 @@
-//! TLS on both sides, with certificates made here.
+//! TLS on both sides, with certificates that the test makes.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ fn an_upstream_of_the_configured_authority_is_called() {
     }
 }
 
-/// What gives tokens is trusted by the same authority as the upstream, and told nothing otherwise.
+/// A token endpoint needs a certificate of the upstream's authority; otherwise claviger sends it nothing.
 #[test]
 fn a_client_proves_itself_only_to_whom_its_authority_vouches_for() {
     let (authority, other) = (Authority::new(), Authority::new());
@@ -46,7 +46,7 @@ fn a_client_proves_itself_only_to_whom_its_authority_vouches_for() {
             .replace("scheme.access-key = {}", &scheme)
             .replace("access-key = { id = \"@KEY_ID@\", secret", "client = { id = \"svc\", secret");
         let world = World::with(Upstream::ok(), &config);
-        // What it gives is no token; that is not what is looked at here.
+        // The answer contains no token, which this test does not check.
         assert_eq!(world.get("/api/", "").code(), code);
         let heard = heard.lock().unwrap().clone();
         assert_eq!(heard.starts_with("POST /token HTTP/1.1\r\n"), trusted, "{heard}");
@@ -134,7 +134,7 @@ fn a_listener_that_wants_a_certificate_serves_nobody_without() {
     only_call(&world, ANSWERED);
 }
 
-/// A reload takes a listener's TLS settings by its address: one put before it in the file is not it.
+/// A reload finds a listener's TLS settings by its address, even if the file has another listener before it.
 #[test]
 fn a_listener_goes_on_wanting_a_certificate_where_another_is_put_before_it() {
     let (authority, upstream) = (Authority::new(), Upstream::ok());

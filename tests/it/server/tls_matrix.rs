@@ -1,5 +1,5 @@
-//! Versions, ciphers, chains and times of TLS, on both sides: what is not sound is refused with its code,
-//! and nothing is said inside.
+//! Versions, ciphers, chains and validity of TLS, on both sides: claviger refuses each fault with its code,
+//! and sends nothing inside the connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -53,7 +53,7 @@ fn an_upstream_of_either_sound_version_is_called() {
     }
 }
 
-/// A handshake message of the server's with this version and cipher (RFC 5246 §7.4.1.3).
+/// A handshake message of the server with this version and cipher (RFC 5246 §7.4.1.3).
 fn server_hello(version: [u8; 2], cipher: [u8; 2]) -> Vec<u8> {
     let body = [&version[..], &[7; 32], &[0], &cipher, &[0]].concat();
     let len = u8::try_from(body.len()).unwrap();
@@ -156,7 +156,7 @@ fn a_consumer_of_either_sound_version_is_served_and_of_an_old_one_is_not() {
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && ended.is_ok(), "{text} {ended:?}");
         world.trail_of(2 * (at + 1));
     }
-    // A client's first message that knows nothing newer than TLS 1.1 (RFC 4346 §7.4.1.2).
+    // The first message of a client that supports only TLS 1.1 and older (RFC 4346 §7.4.1.2).
     for version in [[3, 0], [3, 1], [3, 2]] {
         let body = [&version[..], &[7; 32], &[0, 0, 4, 0, 0x2f, 0xc0, 0x14, 1, 0]].concat();
         let len = u8::try_from(body.len()).unwrap();
@@ -164,7 +164,7 @@ fn a_consumer_of_either_sound_version_is_served_and_of_an_old_one_is_not() {
         raw.send([&[0x16, 3, 1, 0, len + 4, 1, 0, 0, len], &body[..]].concat());
         let mut alert = Vec::new();
         raw.socket.read_to_end(&mut alert).unwrap_or_default();
-        // A fatal alert: of the version, or of what such a version cannot say.
+        // A fatal alert: about the version, or about a feature that such a version lacks.
         let [0x15, _, _, 0, 2, 2, 40 | 70] = alert[..] else { panic!("{version:?}: {alert:?}") };
     }
     world.trail_of(4);

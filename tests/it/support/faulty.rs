@@ -1,4 +1,4 @@
-//! A disk that fails when a test says so, and knows what is on it.
+//! A disk that fails as a test plans, and records its contents.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use claviger::audit::{Disk, Folder};
 
-/// What is asked of a disk.
+/// An operation of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Act {
     Create,
@@ -19,7 +19,7 @@ pub enum Act {
     Cut,
 }
 
-/// How it goes.
+/// The result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Works,
@@ -30,14 +30,14 @@ pub enum Fate {
 
 type Plan = dyn Fn(Act, usize) -> Fate + Send + Sync;
 
-/// What a test knows and says of a [`Faulty`] disk.
+/// The plan of a [`Faulty`] disk, and the record of its operations.
 pub struct Notes {
-    /// How the n-th act of a kind goes, from 0.
+    /// The result of the n-th operation of a kind, from 0.
     plan: Box<Plan>,
     healed: AtomicBool,
     counts: Mutex<HashMap<Act, usize>>,
     failed: AtomicBool,
-    /// By inode: what was written, and how much of it is durable.
+    /// By inode: the written bytes, and how many of them are durable.
     files: Mutex<HashMap<u64, (Vec<u8>, usize)>>,
     held: Mutex<bool>,
     release: Condvar,
@@ -56,27 +56,27 @@ impl Notes {
         })
     }
 
-    /// The disk works from now on, whatever the plan says.
+    /// From now on every operation succeeds, whatever the plan says.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether anything failed so far.
+    /// Whether any operation has failed so far.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// Whether `text` was written, and has not been cut since.
+    /// Whether `text` was written and not truncated since.
     pub fn written(&self, text: &str) -> bool {
         self.files.lock().unwrap().values().any(|(bytes, _)| find(bytes, text))
     }
 
-    /// Whether `text` would still be there if the power went now.
+    /// Whether `text` would survive a power failure now.
     pub fn durable(&self, text: &str) -> bool {
         self.files.lock().unwrap().values().any(|(bytes, durable)| find(&bytes[..*durable], text))
     }
 
-    /// Lets every flush wait, or all go on.
+    /// Blocks all flushes, or releases them.
     pub fn hold(&self, held: bool) {
         *self.held.lock().unwrap() = held;
         self.release.notify_all();

@@ -1,5 +1,4 @@
-//! A consumer that writes and reads the frames of HTTP/2 by itself (RFC 9113), with fields that are spelt
-//! out (RFC 7541).
+//! A consumer that writes and reads HTTP/2 frames by itself (RFC 9113), with literal fields (RFC 7541).
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -32,12 +31,12 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Connects, with the preface and the settings said.
+    /// Connects, and sends the preface and default settings.
     pub fn new(world: &World, authority: &Authority) -> Self {
         Self::to(world.address(), authority, b"")
     }
 
-    /// The same to any address, with settings.
+    /// Connects to any address with the given settings.
     pub fn to(address: SocketAddr, authority: &Authority, settings: &[u8]) -> Self {
         let mut consumer = Self::unsaid(address, authority);
         consumer.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
@@ -51,22 +50,22 @@ impl Consumer {
 
     fn unsaid(address: SocketAddr, authority: &Authority) -> Self {
         let stream = speaking(b"h2", address, authority, None);
-        // Small frames that wait for each other would take seconds.
+        // Without this, small frames would wait for each other for seconds.
         stream.sock.set_nodelay(true).unwrap();
         Self { stream, inbox: Vec::new() }
     }
 
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        // The gateway may have ended the connection: what it says then is read.
+        // The gateway may have closed the connection: the test reads what it sent before.
         let _gone = self.stream.write_all(&frame(kind, flags, stream, payload));
     }
 
-    /// Opens a stream with these fields; `end` says that it has no body.
+    /// Opens a stream with these fields; `end` means that it has no body.
     pub fn ask(&mut self, stream: u32, fields: &[(&str, &str)], end: bool) {
         self.send(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block(fields));
     }
 
-    /// The next frame; `None` at the end of the connection, or where none comes in time.
+    /// The next frame; `None` at the end of the connection, or if no frame arrives in time.
     pub fn frame(&mut self) -> Option<Frame> {
         let mut room = [0; 16384];
         loop {
@@ -92,7 +91,7 @@ impl Consumer {
         }
     }
 
-    /// The frames until `wanted` says that one is the last, and that one.
+    /// All frames up to and including the first for which `wanted` is true.
     pub fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(frame) = self.frame() {
@@ -106,7 +105,7 @@ impl Consumer {
         panic!("the connection ended after {kinds:?}");
     }
 
-    /// The body of the answer on a stream, and the first byte of its head: an indexed `:status`.
+    /// The first byte of the head on a stream, an indexed `:status`, and the body of its answer.
     pub fn answer(&mut self, stream: u32) -> (u8, String) {
         let frames = self.until(|frame| frame.stream == stream && frame.flags & END_STREAM != 0);
         let of = |kind: u8| {
@@ -116,10 +115,10 @@ impl Consumer {
         (of(HEADERS)[0], String::from_utf8(of(DATA)).unwrap())
     }
 
-    /// Whether the connection ends, whatever is said before.
+    /// Whether the connection ends, whatever the gateway sends before.
     pub fn ends(&mut self) -> bool {
         while self.frame().is_some() {}
-        // Nothing may also come because the time is over in which it had to.
+        // `None` may also mean that the time-out has passed.
         let ended = self.stream.read(&mut [0]);
         !ended.is_err_and(|error| [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()))
     }
@@ -148,7 +147,7 @@ fn length(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The fields of a read.
+/// The fields of a GET.
 pub fn read<'a>(path: &'a str, token: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let fields = [
         (":method", "GET"),

@@ -1,10 +1,10 @@
-//! What each case of the wire suites must leave behind: an answer, and its lines on the trail.
+//! The expected results of each case of the wire suites: an answer, and events on the trail.
 
 use serde_json::Value;
 
 use crate::support::world::{Answer, Raw, TOKEN, World};
 
-/// A good request that stands behind a bad one: no upstream may ever see it.
+/// A valid request behind an invalid one: no upstream may ever receive it.
 pub const BEHIND: &str =
     "GET /api/behind/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer clv_fake_token_of_the_tool\r\n\r\n";
 
@@ -18,12 +18,12 @@ pub struct Fate {
 
 pub const ANSWERED: Fate = Fate { intent: true, ended: "answered", code: None };
 
-/// Refused before anything was decided to leave.
+/// Refused before any intent.
 pub const fn denied(code: &'static str) -> Fate {
     Fate { intent: false, ended: "refused", code: Some(code) }
 }
 
-/// Allowed and recorded, and refused for its body.
+/// Allowed and recorded, then refused because of its body.
 pub const fn refused(code: &'static str) -> Fate {
     Fate { intent: true, ended: "refused", code: Some(code) }
 }
@@ -36,7 +36,7 @@ pub const fn abandoned(code: Option<&'static str>) -> Fate {
     Fate { intent: true, ended: "abandoned", code }
 }
 
-/// A gateway, and what its trail must hold in the end: these lines and no other.
+/// A gateway, and the exact events that its trail must have at the end.
 pub struct Ledger {
     pub world: World,
     rows: Vec<(String, Answer, Fate)>,
@@ -47,7 +47,7 @@ impl Ledger {
         Self { world, rows: Vec::new() }
     }
 
-    /// Notes an answer of the upstream's, or one of ours, which must say the fate's code.
+    /// Records an answer of the upstream or of claviger; one of claviger must contain the expected code.
     pub fn note(&mut self, name: &str, answer: &Answer, status: u16, fate: Fate) {
         assert_eq!(answer.status, status, "{name}: {answer:?}");
         if fate.code.is_some() && status >= 400 {
@@ -56,20 +56,20 @@ impl Ledger {
         self.record(name, answer, fate);
     }
 
-    /// As [`note`](Self::note), of an answer whose body was cut or has none to say the code.
+    /// As [`note`](Self::note), for an answer without a complete body: its header must contain the code.
     pub fn note_head(&mut self, name: &str, answer: &Answer, status: u16, fate: Fate) {
         let told = (answer.status, answer.header("claviger-error"));
         assert_eq!(told, (status, fate.code.filter(|_| status >= 400)), "{name}: {answer:?}");
         self.record(name, answer, fate);
     }
 
-    /// Notes an answer that the test has judged by itself.
+    /// Records an answer that the test has checked by itself.
     pub fn record(&mut self, name: &str, answer: &Answer, fate: Fate) {
         assert!(answer.header("x-request-id").is_some(), "{name}: no id in {answer:?}");
         self.rows.push((name.to_owned(), answer.clone(), fate));
     }
 
-    /// Sends a request that must be denied with nothing sent upstream.
+    /// Sends a request that claviger must deny, without forwarding anything.
     pub fn denied(&mut self, name: &str, bytes: impl AsRef<[u8]>, status: u16, code: &'static str) -> Answer {
         let before = self.world.upstream.seen().len();
         let mut raw = self.world.connect();
@@ -80,8 +80,8 @@ impl Ledger {
         answer
     }
 
-    /// As [`denied`](Self::denied), with a good request behind it: the connection must close and
-    /// that one must lead nowhere.
+    /// As [`denied`](Self::denied), with a valid request behind it: the connection must close, and the
+    /// valid request must not be forwarded.
     pub fn closing(&mut self, name: &str, bytes: impl AsRef<[u8]>, status: u16, fate: Fate) -> Answer {
         let before = self.world.upstream.seen().len();
         let mut raw = self.world.connect();
@@ -94,7 +94,7 @@ impl Ledger {
         answer
     }
 
-    /// Compares the trail; gives the outcomes in the order of the notes.
+    /// Compares the trail; returns the outcomes in the order of the records.
     pub fn check(self) -> Vec<Value> {
         let wanted = self.rows.iter().map(|(.., fate)| 1 + usize::from(fate.intent)).sum();
         let trail = self.world.trail_of(wanted);
@@ -114,7 +114,7 @@ impl Ledger {
     }
 }
 
-/// The trail of a gateway that had one call without an answer; gives its outcome.
+/// Checks the trail of a gateway that had one call without an answer; returns its outcome.
 pub fn only_call(world: &World, fate: Fate) -> Value {
     let trail = world.trail_of(1 + usize::from(fate.intent));
     check_events("the only call", &trail.iter().collect::<Vec<_>>(), fate);
@@ -132,12 +132,12 @@ fn check_events(name: &str, events: &[&Value], fate: Fate) {
     assert_eq!(told, (Some(fate.ended), fate.code), "{name}: {outcome}");
 }
 
-/// A request with the tool's token and further header lines, each ended by CRLF.
+/// A request with the tool's token and further header lines, each with a CRLF at its end.
 pub fn request(method: &str, target: &str, lines: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\n{lines}\r\n")
 }
 
-/// Ends the consumer's side of a connection, which it goes on reading.
+/// Closes the consumer's sending side of a connection; the consumer still reads.
 pub fn half_close(raw: &Raw) {
     raw.socket.shutdown(std::net::Shutdown::Write).unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the suites share: a gateway, in this process or as the binary, and what stands around it. No tests.
+//! Shared by the suites: a gateway, in this process or as the binary, and its surroundings. No tests.
 
 pub mod faulty;
 pub mod frames;

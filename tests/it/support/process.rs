@@ -1,4 +1,4 @@
-//! The real binary: a folder with a configuration, and what runs from it.
+//! The real binary: a folder with a configuration, and the processes that run with it.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use crate::support::upstream::SECRET;
 use crate::support::wait;
 use crate::support::world::{Answer, CONFIG, Raw, TOKEN, events, fill};
 
-/// How long anything that must happen may take on a machine that does much else.
+/// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The trail is on the disk before anything is answered.
+/// With `sync`, the trail is on the disk before the gateway answers.
 pub const SYNC: &str = "[audit]\ndurability = \"sync\"\n";
 
-/// A folder with a configuration, from which the gateway is started as often as a test likes.
+/// A folder with a configuration, from which a test can start the gateway many times.
 pub struct Site {
     pub folder: tempfile::TempDir,
     pub admin: SocketAddr,
@@ -30,17 +30,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// The configuration that most tests use, with more lines at its end.
+    /// The configuration of most tests, with further lines at its end.
     pub fn new(upstream: SocketAddr, more: &str) -> Self {
         Self::with(upstream, &format!("{}[admin]\naddress = \"@ADMIN@\"\n{more}", patient(CONFIG)))
     }
 
-    /// Another configuration. `@ADMIN@` is the admin listener's address.
+    /// Another configuration. `@ADMIN@` stands for the admin listener's address.
     pub fn with(upstream: SocketAddr, config: &str) -> Self {
         Self::within(tempfile::tempdir().unwrap(), upstream, config)
     }
 
-    /// The same, in a folder of the test's own.
+    /// Another configuration, in a folder that the test provides.
     pub fn within(folder: tempfile::TempDir, upstream: SocketAddr, config: &str) -> Self {
         let secret = folder.path().join("key.secret");
         fs::write(&secret, SECRET).unwrap();
@@ -51,7 +51,7 @@ impl Site {
         site
     }
 
-    /// Puts another configuration in the place of the former.
+    /// Replaces the configuration.
     pub fn write(&self, config: &str) {
         let text = fill(config, self.upstream).replace("@ADMIN@", &self.admin.to_string());
         let new = self.folder.path().join("claviger.toml.new");
@@ -67,24 +67,24 @@ impl Site {
         self.folder.path().join("state/audit")
     }
 
-    /// Every whole line of the trail.
+    /// Every complete line of the trail.
     pub fn events(&self) -> Vec<Value> {
         events(&self.audit())
     }
 
-    /// The binary, told where this configuration is.
+    /// The binary, with this configuration.
     pub fn claviger(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claviger"));
         command.env_remove("CLAVIGER_LOG").env("CLAVIGER_CONFIG", self.config()).stdin(Stdio::null());
         command
     }
 
-    /// Runs the binary to its end.
+    /// Runs the binary until it ends.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.claviger().args(arguments).output().unwrap()
     }
 
-    /// Runs `audit verify`, which must find nothing.
+    /// Runs `audit verify`, which must report no problem.
     pub fn verified(&self) -> Value {
         let done = self.run(&["audit", "verify", "--output", "json"]);
         let report: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -99,12 +99,12 @@ impl Site {
         process
     }
 
-    /// Starts the gateway by a command of the test's own and waits until it listens.
+    /// Starts the gateway with a command that the test provides, and waits until it listens.
     pub fn launch(&self, command: &mut Command) -> Process {
         self.launch_to(command, Stdio::null())
     }
 
-    /// The same, with what becomes of its standard output.
+    /// Starts the gateway likewise, with a target for its standard output.
     pub fn launch_to(&self, command: &mut Command, out: Stdio) -> Process {
         let log = self.folder.path().join("stderr.log");
         let child = command.stderr(File::create(&log).unwrap()).stdout(out).spawn().unwrap();
@@ -131,32 +131,32 @@ pub struct Process {
 }
 
 impl Process {
-    /// A `GET` with the tool's token on a connection of its own.
+    /// Sends a `GET` with the tool's token on a new connection.
     pub fn get(&self, target: &str) -> Answer {
         get(self.address, target, TOKEN)
     }
 
-    /// A `GET` to the admin listener.
+    /// Sends a `GET` to the admin listener.
     pub fn admin(&self, target: &str) -> Answer {
         asked(self.admin, &self.admin.to_string(), target, "")
     }
 
-    /// What it has said to stderr so far.
+    /// The log on stderr so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until it has said `text`; gives all that it said.
+    /// Waits until the log contains `text`; returns the log.
     pub fn wait_said(&mut self, text: &str) -> String {
         self.wait_said_again(text, 0)
     }
 
-    /// Waits until it has said `text` more often than `before`; gives all that it said.
+    /// Waits until the log contains `text` more than `before` times; returns the log.
     pub fn wait_said_again(&mut self, text: &str, before: usize) -> String {
         let log = self.log.clone();
         let look = || {
             let said = fs::read_to_string(&log).unwrap();
-            // A line may be half written.
+            // The last line may be incomplete.
             let whole = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
             let often: usize = whole.map(|line| line.matches(text).count()).sum();
             let ended = self.child.try_wait().unwrap();
@@ -172,7 +172,7 @@ impl Process {
         self.wait_readiness(200);
     }
 
-    /// Waits until `/readyz` answers `status`; gives that answer.
+    /// Waits until `/readyz` answers `status`; returns that answer.
     pub fn wait_readiness(&self, status: u16) -> Answer {
         let look = || Some(self.admin("/readyz")).filter(|answer| answer.status == status);
         wait::found(look, || format!("{status}: {:?} {}", self.admin("/readyz"), self.said()))
@@ -182,19 +182,19 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it at once, without a chance to say or do anything.
+    /// Kills it at once, so that it can neither log nor do anything.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end; gives its exit code and all that it said.
+    /// Asks it to stop; returns its exit code and its log.
     pub fn end(mut self) -> (Option<i32>, String) {
         self.signal(Signal::TERM);
         (self.ended(), self.said())
     }
 
-    /// Waits for its end; gives its exit code.
+    /// Waits for its end; returns its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         let log = self.log.clone();
         let look = || self.child.try_wait().unwrap();
@@ -204,13 +204,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Only where a test failed is there anything left to end.
+        // The process still runs only if a test failed.
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
 }
 
-/// A `GET` on a connection of its own.
+/// Sends a `GET` on a new connection.
 pub fn get(address: SocketAddr, target: &str, token: &str) -> Answer {
     asked(address, "gw.test", target, token)
 }
@@ -224,7 +224,7 @@ fn asked(address: SocketAddr, host: &str, target: &str, token: &str) -> Answer {
     raw.answer()
 }
 
-/// Starts the gateway, which must refuse to; gives why.
+/// Starts the gateway, which must refuse; returns the reason.
 pub fn refused_start(site: &Site) -> String {
     let mut command = site.claviger();
     let mut child = command.arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -237,12 +237,12 @@ pub fn refused_start(site: &Site) -> String {
     String::from_utf8(done.stderr).unwrap()
 }
 
-/// A folder in memory, for those who make so many that a disk would take most of the time.
+/// A folder in memory, for tests that make so many folders that a disk would be too slow.
 pub fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap()
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all its contents.
 pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(copied.success());

@@ -1,4 +1,4 @@
-//! An upstream that does what a test says, byte by byte, and remembers what each connection brought.
+//! An upstream that a test scripts byte by byte; it records the bytes of each connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,12 +11,12 @@ use crate::support::upstream::Upstream;
 use crate::support::wait::{comes_within, until, until_read};
 use crate::support::world::{CONFIG, World};
 
-/// What one connection brought so far, and whether the gateway ended it.
+/// The bytes that one connection received so far, and whether the gateway closed it.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
     pub bytes: Vec<u8>,
     pub closed: bool,
-    /// Whether the script has ended it.
+    /// Whether the script has closed it.
     pub left: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct Line {
 }
 
 impl Script {
-    /// Plays `play` on every connection, which closes when it returns.
+    /// Runs `play` on every connection, which closes when `play` returns.
     pub fn start(play: impl Fn(&mut Line) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -57,27 +57,27 @@ impl Script {
         Self { address, heard }
     }
 
-    /// A gateway in front of it.
+    /// A gateway for it.
     pub fn world(&self) -> World {
         self.world_with(CONFIG)
     }
 
-    /// A gateway in front of it with another configuration.
+    /// A gateway for it with another configuration.
     pub fn world_with(&self, config: &str) -> World {
         World::with(Upstream::ok(), &config.replace("@UPSTREAM@", &self.address.to_string()))
     }
 
-    /// What every connection brought so far.
+    /// The bytes that each connection received so far.
     pub fn heard(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 
-    /// How often `text` came, over all connections.
+    /// How often `text` arrived, over all connections.
     pub fn count(&self, text: &str) -> usize {
         self.heard().iter().map(|heard| String::from_utf8_lossy(&heard.bytes).matches(text).count()).sum()
     }
 
-    /// Waits until the gateway has ended connection `number`; whether it did.
+    /// Waits until the gateway has closed connection `number`; returns whether it did.
     pub fn ended(&self, number: usize) -> bool {
         comes_within(PATIENCE, || self.heard().get(number).is_some_and(|heard| heard.closed))
     }
@@ -89,7 +89,7 @@ impl Script {
 }
 
 impl Line {
-    /// Reads one request head; empty where the gateway ended the connection instead.
+    /// Reads one request head; empty if the gateway closed the connection instead.
     pub fn head(&mut self) -> String {
         loop {
             let so_far = self.heard.lock().unwrap()[self.number].bytes[self.taken..].to_vec();
@@ -103,7 +103,7 @@ impl Line {
         }
     }
 
-    /// Reads `size` bytes of a body; whether they came.
+    /// Reads `size` bytes of a body; returns whether they arrived.
     pub fn body(&mut self, size: usize) -> bool {
         while self.heard.lock().unwrap()[self.number].bytes.len() < self.taken + size {
             if !self.more() {
@@ -114,13 +114,13 @@ impl Line {
         true
     }
 
-    /// Writes, as far as the gateway takes it.
+    /// Writes as much as the gateway accepts.
     pub fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        // The gateway may have closed: what it had heard by then is what the test looks at.
+        // The gateway may have closed the connection: the test checks what it received before.
         let _sent = self.socket.write_all(bytes.as_ref());
     }
 
-    /// Answers `text`, whole.
+    /// Sends a complete answer with the body `text`.
     pub fn answer(&mut self, text: &str) {
         self.say(format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
@@ -128,22 +128,22 @@ impl Line {
         ));
     }
 
-    /// Waits until the gateway has read all that was said.
+    /// Waits until the gateway has read everything that was sent.
     pub fn until_read(&self) {
         until_read(&self.socket);
     }
 
-    /// From here on, the connection is reset where it ends.
+    /// From now on, the connection ends with a reset.
     pub fn resets(&self) {
         socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Leaves little room for what it does not read.
+    /// Makes the receive buffer small.
     pub fn has_little_room(&self) {
         socket2::SockRef::from(&self.socket).set_recv_buffer_size(4096).unwrap();
     }
 
-    /// Reads until the gateway ends the connection.
+    /// Reads until the gateway closes the connection.
     pub fn until_closed(&mut self) {
         while self.more() {}
     }

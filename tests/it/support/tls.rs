@@ -1,4 +1,4 @@
-//! Certificates made by a test, an upstream that speaks TLS, and a consumer that does.
+//! Certificates that a test makes, an upstream with TLS, and a consumer with TLS.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use crate::support::upstream::Upstream;
 use crate::support::world::{CONFIG, World};
 
-/// A certificate authority and the folder of what it issued.
+/// A certificate authority and the folder of its certificates.
 pub struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -39,7 +39,7 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key), pem }
     }
 
-    /// Issues a certificate for `name`, changed as wanted.
+    /// Issues a certificate for `name`, after a change of its parameters.
     pub fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
@@ -48,7 +48,7 @@ impl Authority {
         self.pair(&cert, &key)
     }
 
-    /// A certificate that vouches for itself.
+    /// A self-signed certificate.
     pub fn stranger(&self, name: &str) -> Pair {
         let key = KeyPair::generate().unwrap();
         let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -60,7 +60,7 @@ impl Authority {
         params.signed_by(key, &self.issuer).unwrap().der().clone()
     }
 
-    /// A certificate for these names, issued by another whose pair is kept here.
+    /// A certificate for these names from another issuer; the pair is stored here.
     pub fn issue_by(&self, issuer: &Issuer<'static, KeyPair>, names: Vec<String>) -> Pair {
         let key = KeyPair::generate().unwrap();
         let cert = CertificateParams::new(names).unwrap().signed_by(&key, issuer).unwrap().pem();
@@ -82,13 +82,13 @@ fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// An upstream that speaks TLS; gives its address, and what it heard inside.
+/// An upstream with TLS; returns its address, and the decrypted bytes that it received.
 pub fn encrypted_upstream(pair: &Pair) -> (SocketAddr, Arc<Mutex<String>>) {
     let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());
     serving(claviger::tls::server_config(&pair.cert, &key, None).unwrap())
 }
 
-/// The same with settings of its own.
+/// An upstream with TLS and the given settings.
 pub fn serving(config: Arc<ServerConfig>) -> (SocketAddr, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(String::new())));
@@ -98,7 +98,7 @@ pub fn serving(config: Arc<ServerConfig>) -> (SocketAddr, Arc<Mutex<String>>) {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(connection, socket.unwrap());
             let mut bytes = [0; 16384];
-            // A gateway that refuses the certificate leaves here.
+            // A gateway that refuses the certificate disconnects here.
             let Ok(read) = stream.read(&mut bytes) else { continue };
             record.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").unwrap();
@@ -107,7 +107,7 @@ pub fn serving(config: Arc<ServerConfig>) -> (SocketAddr, Arc<Mutex<String>>) {
     (address, heard)
 }
 
-/// A gateway in front of `https://…`, which trusts the authority alone.
+/// A gateway for `https://…` that trusts only this authority.
 pub fn before(address: SocketAddr, host: &str, authority: &Authority) -> World {
     let ca = format!("credential = \"key\"\nca_file = \"{}\"", authority.pem.display());
     let endpoint = format!("https://{host}:{}", address.port());
@@ -115,7 +115,7 @@ pub fn before(address: SocketAddr, host: &str, authority: &Authority) -> World {
     World::with(Upstream::ok(), &config)
 }
 
-/// A gateway whose listener speaks TLS, with further members of its `tls`.
+/// A gateway with a TLS listener, with further members of its `tls`.
 pub fn behind(authority: &Authority, more: &str, config: &str) -> World {
     let pair = authority.issue("gw.test", |_| {});
     let tls =
@@ -128,7 +128,7 @@ pub fn behind(authority: &Authority, more: &str, config: &str) -> World {
 
 pub type Encrypted = StreamOwned<ClientConnection, TcpStream>;
 
-/// A consumer's TLS connection, with a certificate of its own or without.
+/// A consumer's TLS connection, with or without a client certificate.
 pub fn consumer(world: &World, authority: &Authority, own: Option<&Pair>) -> Encrypted {
     consumer_of(world.address(), authority, own)
 }
@@ -137,7 +137,7 @@ pub fn consumer_of(address: SocketAddr, authority: &Authority, own: Option<&Pair
     speaking(b"http/1.1", address, authority, own)
 }
 
-/// The same, offering one protocol.
+/// A consumer's TLS connection that offers one protocol.
 pub fn speaking(
     protocol: &[u8],
     address: SocketAddr,
@@ -165,7 +165,7 @@ pub fn speaking(
     StreamOwned::new(connection, socket)
 }
 
-/// Sends, and reads to the end of the connection; how that came.
+/// Sends, and reads until the connection ends; returns how it ended.
 pub fn said(stream: &mut Encrypted, bytes: &str) -> (String, std::io::Result<usize>) {
     let mut text = Vec::new();
     let ended = stream.write_all(bytes.as_bytes()).and_then(|()| stream.read_to_end(&mut text));

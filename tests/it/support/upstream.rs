@@ -1,5 +1,5 @@
-//! The stand-in upstream: raw sockets, a record of every byte it was sent, and a check of signatures
-//! that shares nothing with the gateway's (aws-lc's HMAC, its own reading of the header).
+//! The stand-in upstream: raw sockets and a record of every received byte. Its check of signatures shares
+//! no code with the gateway (aws-lc's HMAC, its own parser of the header).
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,20 +10,20 @@ use std::thread;
 use base64::Engine as _;
 
 pub const KEY_ID: &str = "f7373851-ea61-47bb-8357-000000000001";
-/// The id of another key, whose secret is the same.
+/// The id of another key with the same secret.
 pub const OTHER_KEY_ID: &str = "f7373851-ea61-47bb-8357-000000000002";
 pub const SECRET: &str = "fake-d6ed1a06-66f7-4584-af18-000000000002";
 
-/// One request as it arrived.
+/// One received request.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The head as it came.
+    /// The head as received.
     pub raw_head: String,
-    /// Which connection it came on, from 0.
+    /// The number of its connection, from 0.
     pub connection: usize,
     /// Why the signature does not verify.
     pub unsigned: Option<String>,
@@ -36,20 +36,20 @@ impl Seen {
         self.headers.iter().filter(same).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The one value of a header.
+    /// The only value of a header.
     pub fn one(&self, name: &str) -> &str {
         let all = self.all(name);
         assert_eq!(all.len(), 1, "{name} once in {:?}", self.raw_head);
         all[0]
     }
 
-    /// Verifies the signature over `target` by the usual keys.
+    /// Verifies the signature over `target` with the usual keys.
     pub fn signed_for(&self, target: &str) -> Result<(), String> {
         self.signed_by(target, &[(KEY_ID, SECRET), (OTHER_KEY_ID, SECRET)]).map(|_| ())
     }
 
-    /// Verifies the signature over `target` as JumpServer's library does: whatever `headers=` names, in its order.
-    /// Gives the place of the key that it is by.
+    /// Verifies the signature over `target` as JumpServer's library does: over the headers that `headers=` names,
+    /// in its order. Returns the index of the matching key.
     pub fn signed_by(&self, target: &str, keys: &[(&str, &str)]) -> Result<usize, String> {
         let sent = self.all("authorization");
         let [sent] = sent[..] else { return Err(format!("{} authorization lines", sent.len())) };
@@ -78,7 +78,7 @@ impl Seen {
     }
 }
 
-/// What the upstream does with a request: the bytes it answers, and whether it closes then.
+/// The upstream's reaction to a request: the bytes of its answer, and whether it then closes the connection.
 pub struct Reply {
     pub bytes: Vec<u8>,
     pub close: bool,
@@ -142,7 +142,7 @@ impl Upstream {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The one request so far, whose signature must be good.
+    /// The only request so far, whose signature must be valid.
     pub fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:#?}");
@@ -163,7 +163,7 @@ fn serve(socket: TcpStream, connection: usize, record: &Mutex<Vec<Seen>>, answer
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     let mut socket = socket;
     while let Some(mut seen) = read(&mut reader) {
-        // Nobody's call: the gateway asks for it where no call was made for a while.
+        // A health check, not a call: the gateway sends it after a time without calls.
         if seen.target.ends_with("/api/health/") && seen.all("authorization").is_empty() {
             if socket.write_all(&Reply::json("{}").bytes).is_err() {
                 return;

@@ -1,5 +1,5 @@
-//! Waiting for what a test waits for, and letting time pass where time is what is tested. Nothing else in the suite
-//! sleeps: `docs::suite` holds that.
+//! Waits for conditions, and lets time pass if the test is about time. Nothing else in the suite sleeps;
+//! `docs::suite` checks that.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::process::PATIENCE;
 
-/// Between two looks.
+/// The time between two checks.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Waits until `look` gives something; fails with what `missing` says where that does not come.
+/// Waits until `look` returns a value; fails with the text of `missing` if that does not happen.
 #[track_caller]
 pub fn found<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> String) -> T {
     let end = Instant::now() + PATIENCE;
@@ -25,19 +25,19 @@ pub fn found<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> Strin
     }
 }
 
-/// Waits until `holds`; fails with what `missing` says where that does not come.
+/// Waits until `holds`; fails with the text of `missing` if that does not happen.
 #[track_caller]
 pub fn until_or(mut holds: impl FnMut() -> bool, missing: impl Fn() -> String) {
     found(|| holds().then_some(()), missing);
 }
 
-/// The same, with words that are there already.
+/// Waits until `holds`; fails with a fixed text if that does not happen.
 #[track_caller]
 pub fn until(what: &str, holds: impl FnMut() -> bool) {
     until_or(holds, || what.to_owned());
 }
 
-/// Waits until `holds`, for so long at most; whether it came to hold.
+/// Waits until `holds`, for a limited time; returns whether it holds.
 pub fn comes_within(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + time;
     while !holds() {
@@ -49,17 +49,17 @@ pub fn comes_within(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Waits until the gateway has read all that was sent to it on this connection.
+/// Waits until the gateway has read all bytes that were sent on this connection.
 pub fn until_read(socket: &TcpStream) {
     let (own, its) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
     until("the gateway has read what was sent", || {
-        // Sent and not acknowledged, on this side; acknowledged and not read, on the other.
+        // On this side: sent and not acknowledged. On the other side: acknowledged and not read.
         queues(own, its).is_none_or(|(unsent, _)| unsent == 0)
             && queues(its, own).is_none_or(|(_, unread)| unread == 0)
     });
 }
 
-/// How many bytes the system holds of a connection over IPv4: to be sent, and to be read.
+/// The number of bytes in the system's buffers of an IPv4 connection: unsent and unread.
 fn queues(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
     let hex = |address: SocketAddr| {
         let SocketAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
@@ -72,14 +72,14 @@ fn queues(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u64)> {
     Some((u64::from_str_radix(unsent, 16).unwrap(), u64::from_str_radix(unread, 16).unwrap()))
 }
 
-/// Lets `time` pass, since `why`: a peer is slow, a limit of the gateway's is to be reached, or what must not happen is
-/// to have its time. Never instead of waiting for what can be seen.
+/// Lets `time` pass because of `why`: a peer is slow, the test must reach a limit, or a forbidden event needs its time.
+/// Never used in place of waiting for a visible event.
 pub fn lapse(time: Duration, why: &str) {
     assert!(!why.is_empty());
     sleep(time);
 }
 
-/// Where a stand-in waits until the test lets it go on. Clones are the same gate.
+/// A gate where a stand-in waits until the test opens it. Clones are the same gate.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(AtomicBool, AtomicUsize)>);
 
@@ -91,12 +91,12 @@ impl Gate {
         assert!(open, "the gate was never opened");
     }
 
-    /// Waits until so many have come to it.
+    /// Waits until `count` threads have reached the gate.
     pub fn reached(&self, count: usize) {
         until("somebody comes to the gate", || self.0.1.load(Ordering::SeqCst) >= count);
     }
 
-    /// Lets through all that wait, and that will come.
+    /// Releases all waiting threads, and all later ones.
     pub fn open(&self) {
         self.0.0.store(true, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! A whole gateway in this process: its upstream, its folder, its trail, and raw sockets to it.
+//! A complete gateway in this process: its upstream, folder and trail, and raw sockets to it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -23,7 +23,7 @@ pub const OTHER_TOKEN: &str = "clv_fake_token_of_another";
 pub const ORG: &str = "00000000-0000-0000-0000-000000000002";
 pub const OTHER_ORG: &str = "11111111-1111-1111-1111-111111111111";
 
-/// What is found of a trail by who has no key.
+/// Verifies a trail without any key.
 pub fn verified(dir: &std::path::Path) -> std::io::Result<claviger::audit::Report> {
     claviger::audit::verify(dir, &claviger::audit::TrustAnchors::default(), |_| {})
 }
@@ -36,7 +36,7 @@ pub struct World {
     _state: StateDir,
 }
 
-/// The configuration that most tests use. `@UPSTREAM@` is the stand-in's address.
+/// The configuration of most tests. `@UPSTREAM@` stands for the stand-in's address.
 pub const CONFIG: &str = r#"
 state_dir = "state"
 workers = 1
@@ -72,7 +72,7 @@ orgs = ["00000000-0000-0000-0000-000000000002", "11111111-1111-1111-1111-1111111
 "#;
 
 impl World {
-    /// A gateway with [`CONFIG`] in front of `upstream`.
+    /// A gateway with [`CONFIG`] for `upstream`.
     pub fn new(upstream: Upstream) -> Self {
         Self::with(upstream, CONFIG)
     }
@@ -82,7 +82,7 @@ impl World {
         Self::on(upstream, config, |dir| Box::new(Folder::new(dir)), Arc::new(SystemClock))
     }
 
-    /// A gateway whose journal is on a disk, and whose time is by a clock, of the test's own.
+    /// A gateway with a disk for its journal and a clock, both from the test.
     pub fn on(
         upstream: Upstream,
         config: &str,
@@ -127,21 +127,21 @@ impl World {
         Raw::to(self.address())
     }
 
-    /// One whole exchange on a connection of its own: the bytes go as they are.
+    /// One complete exchange on a new connection: the bytes are sent unchanged.
     pub fn exchange(&self, bytes: impl AsRef<[u8]>) -> Answer {
         let mut raw = self.connect();
         raw.send(bytes);
         raw.answer()
     }
 
-    /// A `GET` with the tool's token and further header lines.
+    /// Sends a `GET` with the tool's token and further header lines.
     pub fn get(&self, target: &str, lines: &str) -> Answer {
         self.exchange(format!(
             "GET {target} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\n{lines}Connection: close\r\n\r\n"
         ))
     }
 
-    /// Every event of the trail but those of the journal itself and the heads.
+    /// Every event of the trail, except the journal's own events and the heads.
     pub fn trail(&self) -> Vec<Value> {
         events(&self.folder.path().join("state/audit"))
             .into_iter()
@@ -149,7 +149,7 @@ impl World {
             .collect()
     }
 
-    /// The trail once it holds `count` events, and no more.
+    /// The trail once it holds exactly `count` events.
     pub fn trail_of(&self, count: usize) -> Vec<Value> {
         let missing = || format!("{count} events of {:#?}", self.trail());
         wait::until_or(|| self.trail().len() >= count, missing);
@@ -159,7 +159,7 @@ impl World {
         trail
     }
 
-    /// What is on the trail of the call that was answered so, once it is there.
+    /// The events of the call with this answer, once they are on the trail.
     pub fn outcome_of(&self, answer: &Answer) -> Value {
         let id = answer.header("x-request-id").unwrap();
         let is_it = |event: &Value| event["event"] == "outcome" && event["request_id"] == id;
@@ -167,7 +167,7 @@ impl World {
         wait::found(look, || format!("the outcome of {id}: {:#?}", self.trail()))
     }
 
-    /// The one outcome of a call that was never forwarded.
+    /// The only outcome of a call that was never forwarded.
     pub fn only_outcome(&self) -> Value {
         let trail = self.trail_of(1);
         assert_eq!(trail[0]["event"], "outcome");
@@ -188,7 +188,7 @@ impl Drop for World {
     }
 }
 
-/// Puts addresses and digests into a configuration.
+/// Fills addresses and digests into a configuration.
 pub fn fill(config: &str, upstream: SocketAddr) -> String {
     let digest = |token: &str| {
         let digest = claviger::inbound::Directory::digest(token.as_bytes());
@@ -201,12 +201,12 @@ pub fn fill(config: &str, upstream: SocketAddr) -> String {
         .replace("@OTHER_TOKEN@", &digest(OTHER_TOKEN))
 }
 
-/// Every whole line of a trail, in order.
+/// Every complete line of a trail, in order.
 pub fn events(dir: &std::path::Path) -> Vec<Value> {
     loop {
         match events_now(dir) {
             Ok(events) => return events,
-            // A segment was compressed, or let go, since the folder was read.
+            // The gateway compressed or deleted a segment after the folder was read.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => panic!("{error}"),
         }
@@ -229,13 +229,13 @@ pub struct Raw {
     unread: Vec<u8>,
 }
 
-/// An answer as it came.
+/// An answer as received.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
-    /// Whether the body came to its announced end.
+    /// Whether the body is complete.
     pub whole: bool,
 }
 
@@ -247,11 +247,11 @@ impl Raw {
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A gateway that has refused already may have closed: the answer tells.
+        // A gateway that has already refused may have closed the connection: the answer shows it.
         let _sent = self.socket.write_all(bytes.as_ref());
     }
 
-    /// The next answer, interim ones left out.
+    /// The next answer, without interim ones.
     pub fn answer(&mut self) -> Answer {
         loop {
             let answer = self.any_answer();
@@ -317,7 +317,7 @@ impl Raw {
         answer
     }
 
-    /// The next answer without its body, which is not waited for.
+    /// The next answer without waiting for its body.
     pub fn head(&mut self) -> Answer {
         while !self.unread.windows(4).any(|window| window == b"\r\n\r\n") && self.more() {}
         let head = String::from_utf8_lossy(&self.unread).into_owned();
@@ -325,7 +325,7 @@ impl Raw {
         Answer { status, head, body: Vec::new(), whole: false }
     }
 
-    /// Whether the gateway closes the connection, with nothing more said, within the read time-out.
+    /// Whether the gateway closes the connection within the read time-out and sends nothing more.
     pub fn closed(&mut self) -> bool {
         let mut more = [0; 1];
         self.unread.is_empty()
@@ -370,7 +370,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// The code of a refusal of ours, which must say so in body and header alike.
+    /// The code of claviger's refusal, which must be the same in body and header.
     pub fn code(&self) -> String {
         let code = self.header("claviger-error").unwrap_or_else(|| panic!("not ours: {self:?}")).to_owned();
         let body = self.json();

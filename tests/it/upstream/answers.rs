@@ -1,4 +1,4 @@
-//! What of an upstream's answer the consumer sees.
+//! The parts of an upstream's answer that the consumer sees.
 
 use crate::support::ledger::{ANSWERED, Ledger};
 use crate::support::upstream::{Reply, Upstream};
@@ -120,7 +120,7 @@ fn answers_without_a_body_are_whole() {
     }
 }
 
-/// What streams by is not looked at: then the trail says that links may be in it.
+/// claviger does not rewrite the part of a body that it streams: the trail records that links may be in it.
 #[test]
 fn links_beyond_what_is_held_are_said_on_the_trail() {
     let first =

@@ -1,4 +1,4 @@
-//! A consumer that leaves, wherever its call is just then: one outcome.
+//! A consumer that disconnects at any moment of its call: the trail has one outcome.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ fn raw_open(raw: &mut crate::support::world::Raw) -> bool {
     !raw.closed()
 }
 
-/// Consumers that leave after every possible while: during the flush, the way to the upstream, its
-/// answer's head, its body.
+/// Consumers that disconnect after every possible delay: during the flush, the connection to the upstream,
+/// the answer's head, and its body.
 #[test]
 fn leaving_at_any_moment_leaves_one_outcome() {
     for durability in ["sync", "batched"] {
@@ -93,7 +93,7 @@ fn leaving_at_any_moment_leaves_one_outcome() {
                 });
             }
         });
-        // Calls that were not even accepted when their consumers left come to an end as well.
+        // Calls that the gateway accepted only after their consumers had disconnected end as well.
         until("every one of many calls has one outcome", || {
             let calls = counted(&world);
             calls.len() > 20 && calls.values().all(|(_, outcomes)| *outcomes == 1)
@@ -104,7 +104,7 @@ fn leaving_at_any_moment_leaves_one_outcome() {
     }
 }
 
-/// Intents and outcomes of each call.
+/// The numbers of intents and outcomes of each call.
 fn counted(world: &World) -> HashMap<String, (usize, usize)> {
     let mut calls: HashMap<String, (usize, usize)> = HashMap::new();
     for event in world.trail() {

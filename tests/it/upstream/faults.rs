@@ -1,4 +1,4 @@
-//! Upstreams that answer wrongly, partly, late or not at all.
+//! Upstreams whose answers are invalid, incomplete, late or absent.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use crate::support::port::Port;
 use crate::support::script::{Line, Script};
 use crate::support::world::{Answer, World};
 
-/// How one call to an upstream that misbehaves must end.
+/// The expected end of one call to a misbehaving upstream.
 struct Case {
     name: &'static str,
     method: &'static str,
     answer: String,
-    /// Whether the upstream closes after its answer.
+    /// Whether the upstream closes the connection after its answer.
     close: bool,
 }
 
@@ -20,7 +20,7 @@ fn case(name: &'static str, answer: impl Into<String>) -> Case {
     Case { name, method: "GET", answer: answer.into(), close: false }
 }
 
-/// Plays `cases` in turn, each on the connection that asks for it, and good answers otherwise.
+/// Plays `cases` in turn, each on the connection that asks for it, and valid answers otherwise.
 fn play(line: &mut Line, cases: &[(String, bool)]) {
     loop {
         let head = line.head();
@@ -38,7 +38,7 @@ fn play(line: &mut Line, cases: &[(String, bool)]) {
     }
 }
 
-/// Runs every case; `judge` looks at its answer. Behind each a good call must go by another connection.
+/// Runs every case; `judge` checks its answer. After each, a valid call must use another connection.
 fn run(cases: Vec<Case>, judge: impl Fn(&mut Ledger, &Case, &Answer)) {
     let bytes: Vec<(String, bool)> = cases.iter().map(|case| (case.answer.clone(), case.close)).collect();
     let script = Script::start(move |line| play(line, &bytes));
@@ -220,7 +220,7 @@ fn a_401_to_our_credential_is_not_shown_as_the_consumers() {
     });
 }
 
-/// What moved while the first time-out ran is no reason to wait for a second one.
+/// Progress during the first time-out must not cause a second one.
 #[test]
 fn a_call_with_a_body_waits_one_time_out_for_its_answer() {
     let script = Script::start(|line| {

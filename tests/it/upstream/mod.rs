@@ -1,4 +1,4 @@
-//! What upstreams do, and what comes of it.
+//! The behaviour of upstreams, and its consequences.
 
 mod answers;
 mod dropped;

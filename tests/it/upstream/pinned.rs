@@ -1,5 +1,5 @@
-//! A `ca_file` that holds an upstream's own certificate, as `openssl req -x509` makes it: trusted exactly, and
-//! nothing else with it. And upstreams that want a certificate of the gateway.
+//! A `ca_file` with an upstream's own certificate, as `openssl req -x509` makes it: claviger trusts exactly
+//! this certificate. And upstreams that require a client certificate of the gateway.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::support::world::{CONFIG, World};
 const HOST: &str = "127.0.0.1";
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 
-/// A certificate with what it was made from.
+/// A certificate and its parameters.
 struct Made {
     params: CertificateParams,
     key: KeyPair,
@@ -37,14 +37,14 @@ fn params(authority: bool, change: impl FnOnce(&mut CertificateParams)) -> Certi
     params
 }
 
-/// One that has signed itself.
+/// A self-signed certificate.
 fn self_signed(authority: bool, change: impl FnOnce(&mut CertificateParams)) -> Made {
     let (params, key) = (params(authority, change), KeyPair::generate().unwrap());
     let pem = params.self_signed(&key).unwrap().pem();
     Made { params, key, pem }
 }
 
-/// One that `issuer` has signed.
+/// A certificate that `issuer` has signed.
 fn signed_by(issuer: &Made, authority: bool) -> Made {
     let (params, key) = (params(authority, |_| {}), KeyPair::generate().unwrap());
     let signer = Issuer::new(issuer.params.clone(), KeyPair::from_pem(&issuer.key.serialize_pem()).unwrap());
@@ -52,7 +52,7 @@ fn signed_by(issuer: &Made, authority: bool) -> Made {
     Made { params, key, pem }
 }
 
-/// An upstream that shows `shown` and signs with `key`.
+/// An upstream that presents `shown` and signs with `key`.
 fn upstream(
     shown: &Made,
     key: &KeyPair,
@@ -68,7 +68,7 @@ fn upstream(
     serving(Arc::new(builder.with_cert_resolver(Arc::new(resolver))))
 }
 
-/// A gateway in front of it that trusts what is in `file`.
+/// A gateway for it that trusts the certificates in `file`.
 fn before(address: SocketAddr, file: &Path) -> World {
     let ca = format!("credential = \"key\"\nca_file = \"{}\"", file.display());
     let endpoint = format!("https://{HOST}:{}", address.port());
@@ -185,7 +185,7 @@ fn who_has_the_certificate_and_not_its_key_is_told_nothing() {
     }
 }
 
-/// In TLS 1.3 the refusal comes after the handshake, and reaches what waits for the answer.
+/// In TLS 1.3 the refusal arrives after the handshake, at the call that waits for the answer.
 #[test]
 fn an_upstream_that_wants_a_client_certificate_is_named_as_such_and_asked_once() {
     let authority = Authority::new();

@@ -1,4 +1,4 @@
-//! Connections kept to an upstream: when one is used again, and what is sent once more.
+//! Idle connections to an upstream: when claviger uses one again, and which requests it sends again.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::world::{CONFIG, World};
 
 const LONG: &str = "X-A: b\r\n";
 
-/// Answers the first `good` calls of its connection, and dies at the next with `last` on its lips.
+/// Answers the first `good` calls of its connection, sends `last` at the next call, and dies.
 fn dies_after(line: &mut Line, good: usize, last: &str) {
     for _call in 0..good {
         match line.head() {
@@ -30,7 +30,7 @@ fn length(head: &str) -> usize {
     length.map_or(0, |length| length.parse().unwrap())
 }
 
-/// Reads one whole request; whether one came.
+/// Reads one complete request; returns whether one arrived.
 fn called(line: &mut Line) -> bool {
     let head = line.head();
     !head.is_empty() && line.body(length(&head))
@@ -63,7 +63,7 @@ fn a_connection_is_used_again() {
 
 #[test]
 fn a_safe_request_is_sent_once_more_where_a_kept_connection_died() {
-    // JumpServer's SDK sends `{}` with each read.
+    // JumpServer's SDK sends `{}` with each GET.
     for (method, body) in [("GET", ""), ("HEAD", ""), ("GET", "{}")] {
         let script = Script::start(|line| dies_after(line, if line.number == 0 { 1 } else { 9 }, ""));
         let mut ledger = warmed(&script);
@@ -177,8 +177,8 @@ fn a_connection_is_given_up_where_the_upstream_or_the_time_says_so() {
     }
 }
 
-/// An upstream that answers and reads no more holds the end of a body back, in its socket and ours: the
-/// connection looks free and takes nothing. How much it takes for that is the system's own.
+/// If an upstream answers and stops reading, the end of a body stays in the socket buffers: the connection
+/// looks free and accepts nothing. The sizes of the buffers depend on the system.
 #[test]
 fn a_connection_that_takes_nothing_holds_nobody_up() {
     let script = Script::start(|line| {
@@ -224,7 +224,7 @@ fn an_answer_that_ends_with_its_connection_is_whole() {
     ledger.check();
 }
 
-/// An old consumer knows the end of a body by the end of the connection: a cut must look otherwise.
+/// An HTTP/1.0 consumer finds the end of a body at the end of the connection: a cut must look different.
 #[test]
 fn a_cut_answer_is_no_whole_one_to_an_old_consumer_either() {
     let begun = Gate::default();
@@ -247,7 +247,7 @@ fn a_cut_answer_is_no_whole_one_to_an_old_consumer_either() {
     crate::support::ledger::only_call(&world, failed("upstream_closed"));
 }
 
-/// The same where it is the consumer that takes nothing for too long.
+/// The same case, with a consumer that does not read for too long.
 #[test]
 fn an_answer_that_an_old_consumer_did_not_take_is_no_whole_one() {
     let script = Script::start(|line| {

@@ -1,5 +1,5 @@
-//! Answers whose end is that of their connection: whole where that ended well, visibly cut where not, and
-//! never with the status line of the upstream.
+//! Answers that end with their connection: complete if it ended cleanly, visibly cut if not, and never with
+//! the status line of the upstream.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -13,17 +13,17 @@ use crate::support::script::{Line, Script};
 use crate::support::tls::{Authority, before, behind};
 use crate::support::world::{Answer, CONFIG, Raw, TOKEN, World};
 
-/// How the upstream's connection ends, and what of the answer that makes.
+/// The ways in which the upstream's connection ends, and the outcome of each.
 const ENDS: [(&str, Fate); 3] =
     [("ends", ANSWERED), ("is reset", failed("upstream_closed")), ("stalls", failed("upstream_timeout"))];
 
-/// Says `head` with the beginning of a body, then ends as it is said.
+/// Sends `head` and the beginning of a body, and then ends the connection as `end` says.
 fn play(line: &mut Line, head: &str, end: &str) {
     line.head();
     line.say(format!("{head}\r\nContent-Type: text/plain\r\n\r\nhalf "));
     match end {
         "is reset" => {
-            // What was said must have been read: a reset discards the rest.
+            // The gateway must have read everything: a reset discards the rest.
             line.until_read();
             line.resets();
         }
@@ -36,7 +36,7 @@ fn heads() -> [&'static str; 3] {
     ["HTTP/1.0 200 Upstream", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r\nConnection: close"]
 }
 
-/// What an old consumer reads to the end of the connection, and whether that was a reset.
+/// The bytes that an HTTP/1.0 consumer reads until the end of the connection, and whether that was a reset.
 fn read_by_the_old(world: &World) -> (String, bool) {
     let mut raw = world.connect();
     raw.send(request("GET", "/api/", "").replace("HTTP/1.1", "HTTP/1.0"));
@@ -101,7 +101,7 @@ fn a_stream_is_reset_where_the_answer_was_cut() {
     }
 }
 
-/// An HTTP/1.0 upstream's other answers: framed, of no body, or kept alive.
+/// Other answers of an HTTP/1.0 upstream: with a length, without a body, or with keep-alive.
 #[test]
 fn the_upstreams_version_decides_nothing_else_either() {
     let json = "Content-Type: application/json\r\n";
@@ -137,19 +137,19 @@ fn the_upstreams_version_decides_nothing_else_either() {
             assert_eq!(answer.body, body.as_bytes(), "{name}: {answer:?}");
             ledger.record(name, &answer, ANSWERED);
         }
-        // Each in HTTP/1.1, and so each on a connection of its own.
+        // Each is sent in HTTP/1.1, and so each on its own connection.
         assert_eq!(script.count(" /api/ HTTP/1.1\r\n"), 2, "{name}");
         assert_eq!(script.heard().len(), 2, "{name}");
         ledger.check();
     }
 }
 
-/// The next answer on a connection that stays; one to `HEAD` has no body whatever its head says.
+/// The next answer on a connection that stays open; an answer to `HEAD` has no body whatever its head says.
 fn one(raw: &mut Raw, method: &str) -> Answer {
     if method == "HEAD" { raw.head_alone() } else { raw.answer() }
 }
 
-/// Plays an upstream with TLS that ends its connection with a `close_notify` or without.
+/// An upstream with TLS that ends its connection with or without a `close_notify`.
 fn ending(authority: &Authority, answer: &'static str, notified: bool) -> std::net::SocketAddr {
     let pair = authority.issue("127.0.0.1", |_| {});
     let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());

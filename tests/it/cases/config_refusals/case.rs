@@ -2,16 +2,16 @@
 
 use crate::cases::exchanges::text::Fault;
 
-/// One file.
+/// One case.
 #[derive(Debug, Default)]
 pub struct Case {
     config: String,
     pub files: Vec<Placed>,
     pub environment: Vec<(String, String)>,
     pub said: Vec<Said>,
-    /// What must not be shown, beside the contents of files and variables.
+    /// Texts that must not be shown, besides the contents of files and variables.
     pub never: Vec<(usize, String)>,
-    /// The line that says that the configuration can be used all the same.
+    /// The line with `loads`: the configuration can be used in spite of the problems.
     pub loads: Option<usize>,
 }
 
@@ -20,23 +20,23 @@ pub struct Case {
 pub struct Placed {
     pub name: String,
     pub mode: u32,
-    /// Its content; none of a folder.
+    /// Its content; `None` for a folder.
     pub text: Option<String>,
 }
 
-/// A problem that must be told.
+/// A problem that claviger must report.
 #[derive(Debug)]
 pub struct Said {
     pub line: usize,
     pub level: String,
-    /// Whether it has a place in the text: the next one that is marked.
+    /// Whether the problem has a place in the text: the next marked one.
     pub placed: bool,
     pub title: String,
     pub help: Option<String>,
     pub related: Option<String>,
 }
 
-/// Reads a case.
+/// Parses a case.
 pub fn parse(text: &str) -> Result<Case, Fault> {
     let title = text.lines().next().and_then(|line| line.strip_prefix("# "));
     if !title.is_some_and(|title| title.ends_with('.') && title.len() > 10) {
@@ -115,12 +115,12 @@ impl Case {
         Ok(())
     }
 
-    /// The whole text of the configuration, its places marked: the usual sections whose headers the
-    /// case does not write, then its own.
+    /// The whole text of the configuration with its marks: the usual sections, except those that the case
+    /// contains, and then the sections of the case.
     pub fn config(&self, usual: &[&str]) -> String {
         let own = |section: &&&str| !self.config.contains(section.lines().next().unwrap_or_default());
         let usual: String = usual.iter().filter(own).copied().collect();
-        // Keys of the top level come before any section.
+        // Top-level keys must come before any section.
         let top: usize =
             self.config.split_inclusive('\n').take_while(|line| !line.starts_with('[')).map(str::len).sum();
         let (top, sections) = self.config.split_at(top);
@@ -128,7 +128,7 @@ impl Case {
     }
 }
 
-/// The text without its marks, and line and column of each.
+/// The text without its marks, and the line and column of each mark.
 pub fn unmarked(marked: &str) -> (String, Vec<(usize, usize)>) {
     let (mut text, mut marks, mut line, mut column) = (String::new(), Vec::new(), 1, 1);
     for letter in marked.chars() {

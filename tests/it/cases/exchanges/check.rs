@@ -1,4 +1,4 @@
-//! Judges what came of a request against what its file says.
+//! Compares the results of a request with the expectations of its file.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::text::{Event, Fault, Line, Message, Step, Story};
 use crate::support::upstream::{SECRET, Seen};
 use crate::support::world::{Answer, OTHER_TOKEN, TOKEN};
 
-/// Everything that differs.
+/// All differences.
 pub fn check(story: &Story, played: &Played) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (step, came) in story.steps.iter().zip(&played.steps) {
@@ -48,7 +48,7 @@ impl Found<'_> {
         self.fault(line, text);
     }
 
-    /// The expected text as it is to be compared.
+    /// The expected text with its placeholders filled in.
     fn wanted(&self, text: &str) -> String {
         let id = self.came.answer.header("x-request-id").unwrap_or("{uuid}");
         filled(text, self.upstream).replace("{request_id}", id)
@@ -149,7 +149,7 @@ impl Found<'_> {
         }
     }
 
-    /// What holds for every request, whatever its file says.
+    /// The checks of every request, whatever its file expects.
     fn always(&mut self, step: &Step) {
         let came = self.came;
         let told = |kind: &str| came.events.iter().filter(|event| event["event"] == kind).count();
@@ -228,7 +228,7 @@ fn indented(text: &str) -> String {
     text.replace('\n', "\n              ")
 }
 
-/// Everything that came of a request, for whoever has to find out why.
+/// Everything that a request caused, as a help to find the reason of a failure.
 fn shown(came: &Came) -> String {
     let Answer { head, body, .. } = &came.answer;
     let mut shown = String::from("\n    what came of the request:");

@@ -1,6 +1,6 @@
-//! Expected text: itself, but for `…` (any text), `{number}` (digits) and `{uuid}`.
+//! Expected text: literal, except for `…` (any text), `{number}` (digits) and `{uuid}`.
 
-/// Whether the whole of `text` is as expected.
+/// Whether the whole of `text` matches.
 pub fn matches(mut expected: &str, mut text: &str) -> bool {
     loop {
         if let Some(rest) = expected.strip_prefix('…') {

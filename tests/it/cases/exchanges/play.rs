@@ -1,5 +1,5 @@
-//! Plays a file: a gateway and its upstream are started, the requests made, and everything that
-//! came of them is kept for judgement.
+//! Plays a file: starts a gateway and its upstream, sends the requests, and keeps all results for the
+//! checks.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use super::text::{Fault, Line, Piece, Step, Story};
 use crate::support::upstream::{Reply, SECRET, Seen, Upstream};
 use crate::support::world::{self, Answer, ORG, OTHER_ORG, OTHER_TOKEN, Raw, TOKEN, World};
 
-/// Time-outs that no busy machine runs into: what they do is shown elsewhere.
+/// Time-outs that even a busy machine does not reach; other tests check the time-outs.
 const PATIENT: &str = r#"
 [limits]
 header_timeout = "60s"
@@ -23,17 +23,17 @@ upstream_timeout = "60s"
 idle_timeout = "60s"
 "#;
 
-/// What came of one request.
+/// The results of one request.
 #[derive(Debug)]
 pub struct Came {
     pub answer: Answer,
-    /// What the upstream received.
+    /// The requests that the upstream received.
     pub seen: Vec<Seen>,
-    /// The events on the trail that bear the answer's request id.
+    /// The events on the trail with the answer's request id.
     pub events: Vec<Value>,
 }
 
-/// What came of a file's requests, and the events that belong to none of them.
+/// The results of a file's requests, and the events that belong to none of them.
 pub struct Played {
     pub steps: Vec<Came>,
     pub stray: Vec<Value>,
@@ -49,11 +49,11 @@ pub enum Carried {
     Signed,
     /// In this header line.
     Line(String, String),
-    /// In the body of logins alone.
+    /// Only in the body of logins.
     Login,
 }
 
-/// A clock that says what the file says.
+/// A clock that shows the time given in the file.
 struct Told(Mutex<SystemTime>);
 
 impl Clock for Told {
@@ -62,7 +62,7 @@ impl Clock for Told {
     }
 }
 
-/// The upstream's part.
+/// The state of the stand-in upstream.
 #[derive(Default)]
 struct Stage {
     cue: Mutex<Cue>,
@@ -72,9 +72,9 @@ struct Stage {
 #[derive(Default)]
 struct Cue {
     reply: Vec<u8>,
-    /// What is answered to a login.
+    /// The answer to a login.
     login: Vec<u8>,
-    /// The next request is held.
+    /// Whether to hold the next request.
     hold: bool,
     held: bool,
 }
@@ -100,7 +100,7 @@ impl Stage {
         cue.login = login.unwrap_or_else(|| std::mem::take(&mut cue.login));
     }
 
-    /// Waits until a request is held.
+    /// Waits until the upstream holds a request.
     fn wait(&self) -> bool {
         let cue = self.cue.lock().unwrap();
         self.turned.wait_timeout_while(cue, Duration::from_secs(20), |cue| !cue.held).unwrap().0.held
@@ -186,7 +186,7 @@ fn with_events(came: Vec<(Answer, Vec<Seen>)>, mut trail: Vec<Value>) -> (Vec<Ca
     (steps, trail)
 }
 
-/// The configuration of a file: its pieces on top of the common one, or one that stands alone.
+/// The configuration of a file: its own pieces merged into the common one, or a complete one.
 fn config(pieces: &[Piece]) -> Result<String, Fault> {
     if let Some(whole) = pieces.iter().find(|piece| piece.whole) {
         let alone = pieces.len() == 1;
@@ -203,7 +203,7 @@ fn config(pieces: &[Piece]) -> Result<String, Fault> {
     Ok(toml::to_string(&base).unwrap())
 }
 
-/// Lays `top` over `base`: tables are merged, everything else is replaced, and so is a scheme.
+/// Merges `top` into `base`: tables are merged; every other value and every scheme is replaced.
 fn lay(base: &mut toml::Table, top: toml::Table) {
     for (key, value) in top {
         match (base.get_mut(&key), value) {
@@ -228,7 +228,7 @@ fn request(step: &Step, upstream: &str) -> Result<Vec<u8>, Fault> {
     Ok([bytes(&head.collect::<Vec<_>>(), "\r\n")?, b"\r\n\r\n".to_vec(), body].concat())
 }
 
-/// The bytes of the upstream's answer; its length is told unless the file tells it.
+/// The bytes of the upstream's answer, with a `Content-Length` unless the file has one.
 fn reply(lines: &[Line], upstream: &str) -> Result<Vec<u8>, Fault> {
     let lines: Vec<Line> =
         lines.iter().map(|line| Line { text: filled(&line.text, upstream), ..line.clone() }).collect();
@@ -246,13 +246,13 @@ fn reply(lines: &[Line], upstream: &str) -> Result<Vec<u8>, Fault> {
     Ok([b"HTTP/1.1 ", head.as_slice(), b"\r\n\r\n", &body].concat())
 }
 
-/// The head's lines and the body's, which an empty line parts.
+/// The lines of the head and of the body, separated by an empty line.
 fn halves(lines: &[Line]) -> (&[Line], &[Line]) {
     let end = lines.iter().position(|line| line.text.is_empty()).unwrap_or(lines.len());
     (&lines[..end], lines.get(end + 1..).unwrap_or_default())
 }
 
-/// The text with what stands in braces filled in.
+/// The text with its placeholders in braces filled in.
 pub fn filled(text: &str, upstream: &str) -> String {
     let names = [
         ("{token}", TOKEN),
@@ -273,7 +273,7 @@ pub fn filled(text: &str, upstream: &str) -> String {
     text
 }
 
-/// The lines' bytes, with `\xNN`, `\r`, `\n`, `\t` and `\\` for what a line of text cannot hold.
+/// The bytes of the lines; `\xNN`, `\r`, `\n`, `\t` and `\\` stand for bytes that a text line cannot contain.
 fn bytes(lines: &[Line], end: &str) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::new();
     for (at, line) in lines.iter().enumerate() {
@@ -290,7 +290,7 @@ fn bytes(lines: &[Line], end: &str) -> Result<Vec<u8>, Fault> {
     Ok(out)
 }
 
-/// The byte that is meant by what follows a backslash, and how long that is.
+/// The byte that an escape after a backslash stands for, and the length of the escape.
 fn escape(after: &[u8], line: &Line) -> Result<(u8, usize), Fault> {
     let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     match after {

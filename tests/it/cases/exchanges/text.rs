@@ -1,5 +1,5 @@
-//! The text of an exchange: one behaviour, line by line. `README.md` beside tells the format.
-//! What is not understood is refused: a test that says nothing, or says it wrongly, must not pass.
+//! The text of an exchange: one behaviour, line by line. `README.md` describes the format.
+//! It refuses what it cannot parse: a test that checks nothing, or the wrong thing, must not pass.
 
 use std::time::SystemTime;
 
@@ -14,54 +14,54 @@ pub struct Story {
 #[derive(Debug)]
 pub struct Piece {
     pub line: usize,
-    /// Whether it stands alone, instead of on top of the common one.
+    /// Whether it is a complete configuration, not an addition to the common one.
     pub whole: bool,
     pub toml: String,
 }
 
-/// One request and what is to come of it.
+/// One request and its expectations.
 #[derive(Debug, Default)]
 pub struct Step {
     pub line: usize,
     pub clock: Option<SystemTime>,
     pub request: Vec<Line>,
-    /// What the upstream must have received; absent where nothing is said.
+    /// What the upstream must have received; `None` if the file does not say.
     pub received: Option<Vec<Message>>,
-    /// The target that the signature must be for, where it is not the one received.
+    /// The target that the signature must cover, if it is not the received one.
     pub signed: Option<Line>,
-    /// What the upstream answers; empty for the usual.
+    /// The upstream's answer; empty for the default.
     pub reply: Vec<Line>,
-    /// What it answers to a login; empty where it is as before.
+    /// The upstream's answer to a login; empty if it does not change.
     pub login: Vec<Line>,
-    /// Whether the upstream holds that answer until the next request is over.
+    /// Whether the upstream holds that answer until the next request has ended.
     pub holds: bool,
     pub answer: Option<Message>,
-    /// The events that must be on the trail; absent where nothing is said.
+    /// The events that must be on the trail; `None` if the file does not say.
     pub trail: Option<Vec<Event>>,
-    /// Texts that may stand neither in the answer nor on the trail.
+    /// Texts that neither the answer nor the trail may contain.
     pub never: Vec<Line>,
 }
 
-/// A line, with its number.
+/// A line and its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub number: usize,
     pub text: String,
 }
 
-/// A message that is expected.
+/// An expected message.
 #[derive(Debug)]
 pub struct Message {
     /// The status, or the request line.
     pub first: Line,
-    /// `Name: value`, each.
+    /// Each is `Name: value`.
     pub present: Vec<(usize, String, String)>,
-    /// The names that must not be there.
+    /// The names that must be absent.
     pub absent: Vec<Line>,
     pub body: Option<Line>,
 }
 
-/// An event that is expected; a member without a value must be absent.
+/// An expected event; a member without a value must be absent.
 #[derive(Debug)]
 pub struct Event {
     pub line: usize,
@@ -69,7 +69,7 @@ pub struct Event {
     pub members: Vec<(String, Option<String>)>,
 }
 
-/// What is wrong, and in which line.
+/// A fault and its line number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub line: usize,
@@ -82,7 +82,7 @@ impl Fault {
     }
 }
 
-/// Reads a file's text.
+/// Parses the text of a file.
 pub fn parse(text: &str) -> Result<Story, Fault> {
     let title = text.lines().next().and_then(|line| line.strip_prefix("# "));
     if !title.is_some_and(|title| title.ends_with('.') && title.len() > 10) {
@@ -98,22 +98,22 @@ pub fn parse(text: &str) -> Result<Story, Fault> {
 #[derive(Default)]
 struct Reader {
     config: Vec<Piece>,
-    /// Whether the piece of configuration read last may go on.
+    /// Whether the next line may continue the current piece of configuration.
     open: bool,
     clock: Option<SystemTime>,
     steps: Vec<Told>,
 }
 
-/// A step as it is read.
+/// A step during parsing.
 #[derive(Default)]
 struct Told {
     step: Step,
     received: Vec<Vec<Line>>,
     nothing: Option<usize>,
     answer: Vec<Line>,
-    /// Whether its request is complete: something else was said since.
+    /// Whether its request is complete, because a line of another kind followed.
     sent: bool,
-    /// Whether the upstream's request read last may go on.
+    /// Whether the next line may continue the upstream's current request.
     going_on: bool,
 }
 
@@ -255,7 +255,7 @@ impl Told {
     }
 }
 
-/// Reads the lines of an expected message.
+/// Parses the lines of an expected message.
 fn message(lines: Vec<Line>) -> Result<Message, Fault> {
     let mut lines = lines.into_iter();
     let first = lines.next().unwrap_or(Line { number: 0, text: String::new() });
@@ -277,7 +277,7 @@ fn message(lines: Vec<Line>) -> Result<Message, Fault> {
     Ok(message)
 }
 
-/// Reads `outcome decision=denied rule=- reason="two words"`.
+/// Parses `outcome decision=denied rule=- reason="two words"`.
 fn event(said: &Line) -> Result<Event, Fault> {
     let number = said.number;
     let (kind, mut rest) = said.text.split_once(' ').unwrap_or((&said.text, ""));

@@ -1,4 +1,4 @@
-//! An upstream with several endpoints: which a call goes to, and what happens where one does not answer.
+//! An upstream with several endpoints: the endpoint of each call, and what happens if one does not answer.
 
 mod standin;
 mod told;
@@ -14,7 +14,7 @@ use crate::support::wait::{lapse, until, until_or};
 use crate::support::world::{CONFIG, World};
 use standin::{Mood, Standin};
 
-/// A configuration with these endpoints; what tries whether one is up again are calls.
+/// A configuration with these endpoints and no health checks; only calls find out whether one is up again.
 fn config(endpoints: &[&Standin]) -> String {
     let urls: Vec<String> =
         endpoints.iter().map(|standin| format!("\"http://{}\"", standin.address)).collect();
@@ -26,13 +26,13 @@ fn world(endpoints: &[&Standin]) -> World {
     World::with(Upstream::ok(), &config(endpoints))
 }
 
-/// Which endpoints are up, in the order of the file.
+/// Whether each endpoint is up, in the order of the file.
 fn up(world: &World) -> Vec<bool> {
     let snapshot = world.server().snapshot();
     snapshot.upstreams[0].destinations().map(|way| way.endpoint.state.is_up()).collect()
 }
 
-/// How many calls each has.
+/// The number of calls of each endpoint.
 fn loads(world: &World) -> Vec<i64> {
     let snapshot = world.server().snapshot();
     snapshot.upstreams[0].destinations().map(|way| way.endpoint.state.in_flight()).collect()
@@ -137,7 +137,7 @@ fn one_that_times_out_is_left_out_until_a_call_finds_it_again() {
         assert_eq!(world.get("/api/x/", "").status, 200);
     }
     assert_eq!(a.requests().len(), before, "nobody asks it");
-    // The first that tries it again has to wait in vain, the others do not.
+    // The first call that tries the endpoint again times out; the others do not wait.
     lapse(Duration::from_millis(700), "the second is over for which it is left out");
     assert_eq!(world.get("/api/x/", "").status, 504);
     assert_eq!(world.get("/api/x/", "").status, 200);
@@ -154,7 +154,7 @@ fn what_could_not_be_sent_goes_elsewhere_whatever_it_is() {
     let (mut a, b) = (Standin::start(), Standin::start());
     a.kill();
     let world = world(&[&a, &b]);
-    // So many that chance sends three of them to the one that is gone: it fails to once in a thousand million runs.
+    // With so many calls, chance sends three of them to the dead endpoint, except once in 1,000,000,000 runs.
     let bodies: Vec<String> =
         (0..40).map(|call| format!("body {call} {}", "x".repeat(call % 12 * 9000))).collect();
     for (call, body) in bodies.iter().enumerate() {
@@ -198,7 +198,7 @@ fn where_none_answers_all_are_tried() {
     }
     assert_eq!(up(&world), [false, false]);
     b.revive();
-    // Also those that are led to the other first, and at once.
+    // Calls that chance sends to the other endpoint first succeed as well, and at once.
     for _ in 0..8 {
         assert_eq!(world.get("/api/x/", "").status, 200);
     }
@@ -210,7 +210,7 @@ fn where_none_answers_all_are_tried() {
 fn a_name_that_leads_to_this_machine_leads_nowhere() {
     let upstream = Upstream::ok();
     let port = upstream.address.port();
-    // Read by the resolver as 127.0.0.1, as any name may be, and no address as it is written.
+    // The resolver reads this name as 127.0.0.1, as it may any name; as written it is no address.
     let named = |more: &str| {
         let lines = format!("endpoint = \"http://127.1:{port}\"\ninsecure_plaintext = true\n{more}");
         CONFIG.replace("endpoint = \"http://@UPSTREAM@\"", &lines)
@@ -238,7 +238,7 @@ fn a_name_without_an_address_is_told_from_one_where_nobody_listens() {
     assert!(outcome["reason"].to_string().contains("no address for nowhere.invalid"), "{outcome}");
 }
 
-/// Connections are made, since the kernel makes them, and no handshake is answered.
+/// The kernel accepts the connections, and nothing answers a handshake.
 #[test]
 fn two_that_do_not_let_connect_share_one_time_out() {
     let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());

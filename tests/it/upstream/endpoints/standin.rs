@@ -1,4 +1,4 @@
-//! An upstream that can be ended at once, come back at its old address, hang, or answer nothing.
+//! An upstream that can die, come back at its old address, hang, or close without an answer.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,19 +10,19 @@ use crate::support::port::Port;
 use crate::support::process::PATIENCE;
 use crate::support::wait::comes_within;
 
-/// What it does with a request.
+/// Its reaction to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Answers,
-    /// Reads it, and answers only once it does no more.
+    /// Reads the request, and answers only after its mood changes.
     Hangs,
-    /// Reads it, and closes.
+    /// Reads the request, and closes the connection.
     Closes,
-    /// Answers, but `503` where its health is asked for.
+    /// Answers, but with `503` to a health check.
     Ill,
 }
 
-/// A request as it came: head and body.
+/// A request as received: head and body.
 pub type Request = (String, Vec<u8>);
 
 pub struct Standin {
@@ -54,15 +54,15 @@ impl Standin {
         *self.shared.mood.lock().unwrap() = mood;
     }
 
-    /// Ends it: from here on nobody listens, and no connection stands.
+    /// Kills it: from now on it does not listen, and has no open connection.
     pub fn kill(&mut self) {
         let Some((over, thread)) = self.accepting.take() else { return };
         over.store(true, Ordering::SeqCst);
-        // Only wakes the thread that accepts, which takes the listener with it.
+        // Only wakes the thread that accepts, which then drops the listener.
         let _woken = TcpStream::connect(self.address);
         thread.join().unwrap();
         for socket in self.shared.sockets.lock().unwrap().drain(..) {
-            // It may have ended by itself.
+            // The connection may have ended by itself.
             let _ended = socket.shutdown(Shutdown::Both);
         }
     }
@@ -76,7 +76,7 @@ impl Standin {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// How many requests came whose head has `text`.
+    /// The number of requests with `text` in their head.
     pub fn count(&self, text: &str) -> usize {
         self.requests().iter().filter(|(head, _)| head.contains(text)).count()
     }
@@ -107,7 +107,7 @@ impl Shared {
             let asked = request.0.contains("/api/health/");
             self.requests.lock().unwrap().push(request);
             let mood = *self.mood.lock().unwrap();
-            // Until the gateway has given it up, or the test is over.
+            // Waits until the gateway gives up the connection, or the test ends.
             comes_within(PATIENCE, || *self.mood.lock().unwrap() != Mood::Hangs);
             let status = match mood {
                 Mood::Closes => {

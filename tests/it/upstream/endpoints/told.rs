@@ -1,4 +1,4 @@
-//! What operators are told of endpoints, how health is looked at, and what a reload leaves as it is.
+//! What operators see of endpoints, how health checks work, and what a reload keeps.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ fn config(endpoints: &[&Standin], more: &str) -> String {
     patient(&config) + "[admin]\naddress = \"@ADMIN@\"\n"
 }
 
-/// Waits until `/metrics` says that the endpoint is up (1) or not (0).
+/// Waits until `/metrics` reports the endpoint as up (1) or down (0).
 fn wait_up(process: &Process, standin: &Standin, up: u8) {
     let line = metric(standin, "up", up);
     let metrics = || String::from_utf8(process.admin("/metrics").body).unwrap();
@@ -69,7 +69,7 @@ fn a_reload_leaves_the_standing_of_what_stays() {
     let until = Instant::now() + PATIENCE;
     while told(&process)["unreachable"] != serde_json::json!(["jms"]) {
         assert!(Instant::now() < until, "{}", told(&process));
-        // Until the reload has taken effect it is answered by the third.
+        // Until the reload takes effect, the third endpoint answers.
         process.get("/api/x/");
     }
     let ready = site.run(&["ready"]);
@@ -108,7 +108,7 @@ fn health_is_asked_for_without_a_credential_and_is_nobodys_call() {
     site.verified();
 }
 
-/// Waits until `/readyz` names the upstream as unreachable, or no longer.
+/// Waits until `/readyz` lists the upstream as unreachable, or no longer lists it.
 fn wait_unreachable(process: &Process, unreachable: bool) {
     let wanted = if unreachable { serde_json::json!(["jms"]) } else { serde_json::json!([]) };
     until_or(|| told(process)["unreachable"] == wanted, || told(process).to_string());
@@ -123,7 +123,7 @@ fn what_nobody_has_asked_yet_is_told_neither_up_nor_away() {
     let metrics = String::from_utf8(process.admin("/metrics").body).unwrap();
     assert!(!metrics.contains("claviger_endpoint_up{"), "{metrics}");
     assert_eq!(told(&process)["unreachable"], serde_json::json!([]));
-    // The first call that finds nobody tells it.
+    // The first call that cannot connect reports the endpoint as down.
     assert_eq!(process.get("/api/x/").status, 502);
     wait_up(&process, &alone, 0);
     wait_unreachable(&process, true);
