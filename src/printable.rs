@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Escapes a text of several lines. Characters that move the cursor, change the writing direction or are invisible
-/// become `\uNNNN`, except line feeds and tabs. JSON and TOML strings use the same escapes, so their values do not
-/// change.
+/// become `\uNNNN`, except line feeds and tabs. JSON and TOML strings use the same escapes, so their
+/// values do not change.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape_chars(text, |character| !matches!(character, '\n' | '\t') && is_deceptive(character))

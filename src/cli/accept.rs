@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::session::{ChangeFlags, StoreSession, confirm};
 use super::{Output, eprint};
@@ -43,12 +43,12 @@ pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<
         return Ok(false);
     }
     let changes: Vec<Change> = forgotten.known.map(Change::AcceptStore).into_iter().collect();
-    let members = [
-        ("forgotten", Value::from(forgotten.changes.changes)),
-        ("trail_knew", forgotten.known.map(|known| known.to_string()).into()),
-        ("changes", forgotten.ids().into()),
-    ];
-    desk.change("store accepted", &members, changes)?;
+    let members = json!({
+        "forgotten": forgotten.changes.changes,
+        "trail_knew": forgotten.known.map(|known| known.to_string()),
+        "changes": forgotten.ids(),
+    });
+    desk.change("store accepted", members, changes)?;
     let text = "the store is accepted as it is; a running gateway or the next start records it\n";
     desk.report(json!({"forgotten": forgotten.events()}), text);
     Ok(true)

@@ -18,7 +18,7 @@ use crate::storage::{Change, ConsumerRow, TokenRow, format_time};
 pub(super) enum Verb {
     /// Add a consumer to the store
     Add {
-        /// Its name, which grants refer to
+        /// The name of the consumer, which grants refer to
         name: String,
         /// A note for other operators
         #[arg(long)]
@@ -30,7 +30,7 @@ pub(super) enum Verb {
     List,
     /// Show a consumer, its tokens and its access keys
     Show {
-        /// Its name
+        /// The name of the consumer
         name: String,
     },
     /// Refuse every call of a consumer until it is enabled again
@@ -77,7 +77,7 @@ fn add(desk: &mut StoreSession, name: &str, note: Option<String>) -> anyhow::Res
         );
     }
     let row = ConsumerRow { name: name.into(), created: desk.now, disabled: false, note };
-    desk.change("consumer added", &[("consumer", name.into())], vec![Change::PutConsumer(row)])?;
+    desk.change("consumer added", json!({"consumer": name}), vec![Change::PutConsumer(row)])?;
     let next = format!("claviger token issue --consumer {name}");
     desk.report(json!({"consumer": name}), &format!("consumer {name} added; next: {next}\n"));
     Ok(())
@@ -191,8 +191,8 @@ fn remove(desk: &mut StoreSession, name: &str) -> anyhow::Result<bool> {
     if !confirm(&question, desk.flags)? {
         return Ok(false);
     }
-    let members = [("consumer", name.into()), ("tokens", tokens.into()), ("access_keys", keys.into())];
-    desk.change("consumer removed", &members, changes)?;
+    let members = json!({"consumer": name, "tokens": tokens, "access_keys": keys});
+    desk.change("consumer removed", members, changes)?;
     let mut text = format!("consumer {name} removed");
     if declared {
         text.push_str(" from the store; the file still declares it");

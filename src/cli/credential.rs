@@ -21,12 +21,12 @@ use crate::storage::{Change, CredentialRow, Seconds, Stage, VersionRow, format_t
 pub(super) enum Verb {
     /// Add a credential to the store, sealed; its secret is read from a prompt, standard input or a file
     Add {
-        /// Its name, which grants and upstreams refer to
+        /// The name of the credential, which grants and upstreams refer to
         name: String,
         /// The upstream that accepts it
         #[arg(long, value_name = "NAME")]
         upstream: String,
-        /// Its kind: access-key, value, login, rsa or client
+        /// The kind of the credential: access-key, value, login, rsa or client
         #[arg(long)]
         kind: String,
         #[command(flatten)]
@@ -38,12 +38,12 @@ pub(super) enum Verb {
     List,
     /// Show a credential, its versions, and which consumers used them recently
     Show {
-        /// Its name
+        /// The name of the credential
         name: String,
     },
     /// Put a new version into use; the former one is kept for a while, and can be activated again
     Rotate {
-        /// Its name
+        /// The name of the credential
         name: String,
         #[command(flatten)]
         secret: SecretArgs,
@@ -58,7 +58,7 @@ pub(super) enum Verb {
     },
     /// Put a staged or former version into use
     Activate {
-        /// Its name
+        /// The name of the credential
         name: String,
         /// The number of the version, as `show` prints it
         version: u32,
@@ -116,14 +116,8 @@ fn add(desk: &mut StoreSession, row: CredentialRow, args: &SecretArgs) -> anyhow
     let secret = args.read(desk, &row)?;
     let mut changes = vec![Change::PutCredential(row.clone())];
     let version = seal_secret(desk, &mut changes, &row, Stage::Active, &secret)?;
-    let members = [
-        ("credential", name.as_str().into()),
-        ("upstream", upstream.as_str().into()),
-        ("kind", kind.as_str().into()),
-        ("version", version.into()),
-    ];
-    desk.change("credential added", &members, changes)?;
     let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": version});
+    desk.change("credential added", json.clone(), changes)?;
     desk.report(json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));
     Ok(())
 }
@@ -213,7 +207,7 @@ fn rotate(
             ("credential rotated", text, Some(until))
         }
     };
-    desk.change(what, &[("credential", name.into()), ("version", version.into())], changes)?;
+    desk.change(what, json!({"credential": name, "version": version}), changes)?;
     let uses = usage::recent_uses(&desk.file.audit.dir.value, name)?;
     let json = json!({
         "credential": name, "version": version, "stage": stage.as_str(),
@@ -238,11 +232,7 @@ fn activate(desk: &mut StoreSession, name: &str, version: u32) -> anyhow::Result
     let former = rows.iter().filter(|row| row.stage == Stage::Active);
     let former = former.map(|row| retire(row, desk.now + OVERLAP));
     let changes = std::iter::once(Change::PutVersion(activated)).chain(former).collect();
-    desk.change(
-        "credential activated",
-        &[("credential", name.into()), ("version", version.into())],
-        changes,
-    )?;
+    desk.change("credential activated", json!({"credential": name, "version": version}), changes)?;
     let json = json!({"credential": name, "version": version, "stage": "active"});
     desk.report(json, &format!("version {version} of {name} is in use\n"));
     Ok(())
@@ -259,7 +249,7 @@ fn remove(desk: &mut StoreSession, name: &str) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let changes = vec![Change::RemoveCredential(name.into())];
-    desk.change("credential removed", &[("credential", name.into())], changes)?;
+    desk.change("credential removed", json!({"credential": name}), changes)?;
     let declared = desk.file.credentials.declares(name);
     let more = if declared { " from the store; the file's stays in force" } else { "" };
     let json = json!({"credential": name, "removed": true, "declared": declared});

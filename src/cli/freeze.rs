@@ -49,7 +49,7 @@ pub(super) fn run(config: &Path, args: &TargetArgs, freeze: bool, output: Output
         return Ok(true);
     }
     let change = if freeze { Change::Freeze(target) } else { Change::Unfreeze(target) };
-    desk.change(verb, &[(kind, name)], vec![change])?;
+    desk.change(verb, json!({kind: name}), vec![change])?;
     desk.report(json, &format!("{object} is {state}\n"));
     Ok(true)
 }

@@ -171,13 +171,9 @@ fn issue_token(desk: &mut StoreSession, terms: &IssueArgs) -> anyhow::Result<()>
     let secret = token::fresh().context("making a token")?;
     let (id, consumer) = (issued.id.clone(), issued.consumer.clone());
     let expires = issued.expires.map(format_time);
-    let members = [
-        ("consumer", consumer.as_str().into()),
-        ("token", id.as_str().into()),
-        ("expires", expires.clone().into()),
-    ];
+    let members = json!({"consumer": consumer, "token": id, "expires": expires});
     let row = TokenRow { issued, digest: Directory::digest(secret.expose()) };
-    desk.change("token issued", &members, vec![Change::PutToken(row)])?;
+    desk.change("token issued", members, vec![Change::PutToken(row)])?;
     let text = if desk.flags.dry_run { "" } else { std::str::from_utf8(secret.expose())? };
     let json = json!({"id": id, "consumer": consumer, "token": text, "expires": expires});
     let warning = desk.warn_ungranted(&consumer);
@@ -195,15 +191,12 @@ fn issue_access_key(desk: &mut StoreSession, mut row: AccessKeyRow) -> anyhow::R
     }
     let (id, consumer) = (row.issued.id.clone(), row.issued.consumer.clone());
     let expires = row.issued.expires.map(format_time);
-    let members = [
-        ("consumer", consumer.as_str().into()),
-        ("access_key", id.as_str().into()),
-        ("algorithms", row.algorithms.as_str().into()),
-        ("window", row.strict.into()),
-        ("expires", expires.clone().into()),
-    ];
+    let members = json!({
+        "consumer": consumer, "access_key": id, "algorithms": row.algorithms, "window": row.strict,
+        "expires": expires,
+    });
     changes.push(Change::PutAccessKey(row));
-    desk.change("access key issued", &members, changes)?;
+    desk.change("access key issued", members, changes)?;
     let text = if desk.flags.dry_run { "" } else { std::str::from_utf8(secret.expose())? };
     let json = json!({"id": id, "consumer": consumer, "secret": text, "expires": expires});
     let warning = desk.warn_ungranted(&consumer);
@@ -229,8 +222,8 @@ fn revoke(desk: &mut StoreSession, kind: Kind, id: &str) -> anyhow::Result<()> {
             ("access_key", Change::PutAccessKey(AccessKeyRow { issued, ..row.clone() }))
         }
     };
-    let members = [("consumer", consumer.as_str().into()), (member, id.into())];
-    desk.change(&format!("{noun} revoked"), &members, vec![change])?;
+    let members = json!({"consumer": consumer, member: id});
+    desk.change(&format!("{noun} revoked"), members, vec![change])?;
     desk.report(json!({"id": id, "revoked": true}), &format!("{noun} {id} of {consumer} revoked\n"));
     Ok(())
 }

@@ -74,13 +74,8 @@ fn rotate(desk: &mut StoreSession, new_file: Option<&Path>) -> anyhow::Result<()
         key_file::stage(path, &to, lock).with_context(|| path.display().to_string())?;
     }
     let (from, to) = (from.shown_id(), to.shown_id());
-    let members = [
-        ("from", from.as_str().into()),
-        ("to", to.as_str().into()),
-        ("versions", versions.into()),
-        ("access_keys", keys.into()),
-    ];
-    desk.change("master key rotated", &members, changes)?;
+    let json = json!({"from": from, "to": to, "versions": versions, "access_keys": keys});
+    desk.change("master key rotated", json.clone(), changes)?;
     if let Some((path, lock)) = &in_file {
         key_file::promote(path, lock).with_context(|| path.display().to_string())?;
     }
@@ -93,7 +88,7 @@ fn rotate(desk: &mut StoreSession, new_file: Option<&Path>) -> anyhow::Result<()
     let text = format!(
         "{versions} versions and {keys} access keys are sealed with the new master key {to}: {remedy}\n"
     );
-    desk.report(json!({"from": from, "to": to, "versions": versions, "access_keys": keys}), &text);
+    desk.report(json, &text);
     Ok(())
 }
 

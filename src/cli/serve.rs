@@ -20,7 +20,7 @@ use crate::audit::recent_nonces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Compiled, File};
 use crate::control::health_checks::look_after;
-use crate::control::{Follower, Kept, LOOK};
+use crate::control::{Context, Follower, POLL_INTERVAL};
 use crate::gateway::Snapshot;
 use crate::metrics::Metrics;
 use crate::server::{Server, Setup};
@@ -118,7 +118,7 @@ fn end(server: Server, delivery: Option<Delivery>) {
 
 /// The interval at which the store is polled. A slow poll delays the next ones.
 fn poll_interval() -> tokio::time::Interval {
-    let mut looks = tokio::time::interval(LOOK);
+    let mut looks = tokio::time::interval(POLL_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looks
 }
@@ -129,11 +129,11 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::<Metrics>::default();
-    let kept = Kept { path: path.to_owned(), clock: Arc::clone(&clock), metrics: Arc::clone(&metrics) };
+    let context = Context { path: path.to_owned(), clock: Arc::clone(&clock), metrics: Arc::clone(&metrics) };
     // Nothing is created or locked for a file that cannot be used.
     let config = config::load(path)?;
     let file = config.file.clone();
-    let (mut live, mut compiled, problems) = Follower::start(kept, config).await?;
+    let (mut live, mut compiled, problems) = Follower::start(context, config).await?;
     let state = StateDir::open(&file.state_dir.value)?;
     take_over(&state, &mut compiled)?;
     tell_problems(&problems);

@@ -35,7 +35,7 @@ pub(super) struct ChangeFlags {
 /// A name, for commands that need nothing else.
 #[derive(Debug, Args)]
 pub(super) struct NameArg {
-    /// Its name
+    /// The name of the object
     pub(super) name: String,
     #[command(flatten)]
     pub(super) flags: ChangeFlags,
@@ -122,7 +122,7 @@ impl StoreSession {
     pub(super) fn change(
         &mut self,
         what: &str,
-        members: &[(&str, Value)],
+        members: Value,
         mut changes: Vec<Change>,
     ) -> anyhow::Result<()> {
         if self.flags.dry_run {
@@ -194,7 +194,7 @@ impl StoreSession {
         changes: Vec<Change>,
     ) -> anyhow::Result<()> {
         let state = enabled_word(disabled);
-        self.change(&format!("{kind} {state}"), &[(kind, name.into())], changes)?;
+        self.change(&format!("{kind} {state}"), json!({kind: name}), changes)?;
         self.report(json!({kind: name, "disabled": disabled}), &format!("{kind} {name} {state}\n"));
         Ok(())
     }

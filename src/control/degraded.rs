@@ -72,8 +72,8 @@ impl Degraded {
         }
     }
 
-    /// The reason why the gateway is not ready, once the problem has lasted too long. `lease_expired` is about the store
-    /// lease.
+    /// The reason why the gateway is not ready, once the problem has lasted too long. `lease_expired`: whether the lease
+    /// on store data has expired.
     pub(super) fn unready(&self, lease_expired: bool) -> Option<String> {
         let what = match self.extent {
             Extent::Unread if lease_expired => "it cannot be read, so calls that depend on it are refused",

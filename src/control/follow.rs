@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::bail;
+use serde_json::json;
 
 use super::degraded::{Degraded, Extent};
 use super::{environment, known, store, tell_problems};
@@ -29,10 +30,10 @@ const USE_INTERVAL: Duration = Duration::from_secs(10);
 const MOST_NOTES: usize = 250;
 
 /// How often the gateway polls the store for changes.
-pub(crate) const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The state that outlives a reload.
-pub(crate) struct Kept {
+pub(crate) struct Context {
     /// The path of the configuration file.
     pub path: PathBuf,
     /// The clock that gives the time of day.
@@ -43,7 +44,7 @@ pub(crate) struct Kept {
 
 /// Follows the file and the store, and applies their changes to the server.
 pub(crate) struct Follower {
-    kept: Kept,
+    context: Context,
     first: File,
     config: Loaded,
     store: Option<Sqlite>,
@@ -86,7 +87,10 @@ impl Follower {
     ///
     /// # Errors
     /// [`Problems`] if the file cannot be used, or the reason why the store cannot.
-    pub(crate) async fn start(kept: Kept, config: Loaded) -> anyhow::Result<(Self, Compiled, Problems)> {
+    pub(crate) async fn start(
+        context: Context,
+        config: Loaded,
+    ) -> anyhow::Result<(Self, Compiled, Problems)> {
         let file = &config.file;
         let opened = store::stored(file).await?;
         if !config.problems.has_errors() {
@@ -99,10 +103,10 @@ impl Follower {
         let stored = opened.as_ref().map(|opened| &opened.stored);
         // The key of fingerprints is set once this process holds the state folder.
         let base = Base::Start(HmacKey::new(b"none yet"));
-        let (compiled, warnings) = config.compile(&kept.inputs(stored, base))?;
-        kept.metrics.last_reload.set(kept.seconds());
+        let (compiled, warnings) = config.compile(&context.inputs(stored, base))?;
+        context.metrics.last_reload.set(context.seconds());
         compiled.snapshot.store_lease.renew(file.custody.store_max_staleness);
-        let mut follower = Self::without_store(kept, config);
+        let mut follower = Self::without_store(context, config);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
             super::store_marker::mark_if_possible(&store::path_of(&follower.first));
             (follower.store, follower.stamp, follower.key) = (Some(store), Some(stamp), key);
@@ -113,10 +117,10 @@ impl Follower {
         Ok((follower, compiled, warnings))
     }
 
-    fn without_store(kept: Kept, config: Loaded) -> Self {
-        let (first, use_reported) = (config.file.clone(), (Instant::now(), kept.seconds()));
+    fn without_store(context: Context, config: Loaded) -> Self {
+        let (first, use_reported) = (config.file.clone(), (Instant::now(), context.seconds()));
         Self {
-            kept,
+            context,
             first,
             config,
             store: None,
@@ -140,7 +144,7 @@ impl Follower {
 
     /// Reads the configuration file again and applies it. An invalid file changes nothing.
     pub(crate) async fn reload(&mut self, server: &Server) {
-        let config = match config::load(&self.kept.path) {
+        let config = match config::load(&self.context.path) {
             Ok(config) => config,
             Err(problems) => return not_reloaded(&problems),
         };
@@ -157,14 +161,14 @@ impl Follower {
             }
         };
         let snapshot = server.snapshot();
-        match config.compile(&self.kept.inputs(read.stored.as_ref(), Base::Reload(&snapshot))) {
+        match config.compile(&self.context.inputs(read.stored.as_ref(), Base::Reload(&snapshot))) {
             Ok((compiled, warnings)) => {
                 tell_problems(&warnings);
                 for what in needs_restart(&self.first, &config.file) {
                     tracing::warn!(what, "the change of this setting takes effect only at the next start");
                 }
                 server.replace(compiled);
-                self.kept.metrics.last_reload.set(self.kept.seconds());
+                self.context.metrics.last_reload.set(self.context.seconds());
                 self.config = config;
                 self.mark_synced(read);
                 tracing::info!("configuration reloaded");
@@ -189,7 +193,7 @@ impl Follower {
         self.update_age_metrics(server);
         if self.use_reported.0.elapsed() >= USE_INTERVAL {
             self.flush_last_used(&server.snapshot()).await;
-            server.snapshot().nonces.tidy(self.kept.clock.now());
+            server.snapshot().nonces.tidy(self.context.clock.now());
             self.expire_versions().await;
         }
     }
@@ -236,7 +240,7 @@ impl Follower {
             return self.mark_synced(read);
         }
         let snapshot = server.snapshot();
-        match self.config.compile(&self.kept.inputs(read.stored.as_ref(), Base::StoreOnly(&snapshot))) {
+        match self.config.compile(&self.context.inputs(read.stored.as_ref(), Base::StoreOnly(&snapshot))) {
             Ok((compiled, _)) => {
                 server.replace(compiled);
                 self.mark_synced(read);
@@ -334,10 +338,12 @@ impl Follower {
 
     /// Removes one version whose overlap has ended. The next is removed after this change was followed.
     pub(crate) async fn expire_versions(&mut self) {
-        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.kept.seconds()) else { return };
+        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.context.seconds()) else {
+            return;
+        };
         let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
-        let members = [("credential", name.as_str().into()), ("version", (*version).into())];
-        let note = PendingAuditEvent::new("credential version removed", "claviger".into(), now, &members);
+        let members = json!({"credential": name, "version": version});
+        let note = PendingAuditEvent::new("credential version removed", "claviger".into(), now, members);
         let changes = [Change::RemoveVersion(name.clone(), *version), Change::QueueAuditEvent(note)];
         // Only if the store has not changed since it was read: the version may be in use again.
         match store.write(&changes, Some(stamp)).await {
@@ -381,7 +387,7 @@ impl Follower {
     /// Writes the times of the last use of tokens to the store. This never happens while a change is applied: a slow
     /// disk must not delay a revocation.
     pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since, now) = (&self.store, self.use_reported.1, self.kept.seconds()) else {
+        let (Some(store), since, now) = (&self.store, self.use_reported.1, self.context.seconds()) else {
             return;
         };
         let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
@@ -404,7 +410,7 @@ impl Follower {
         ages.clear();
         for credential in server.snapshot().custody.iter() {
             let Some(since) = credential.since else { continue };
-            let age = self.kept.clock.now().duration_since(since).unwrap_or_default().as_secs();
+            let age = self.context.clock.now().duration_since(since).unwrap_or_default().as_secs();
             let credential = NameLabel(Some(credential.name));
             ages.get_or_create(&metrics::Credential { credential })
                 .set(i64::try_from(age).unwrap_or(i64::MAX));
@@ -417,7 +423,7 @@ fn not_reloaded(problems: &Problems) {
     tracing::error!("the configuration was not reloaded: {}; the former one stays", problems.summary());
 }
 
-impl Kept {
+impl Context {
     fn inputs<'a>(&self, stored: Option<&'a UnsealedStore>, base: Base<'a>) -> CompileInputs<'a> {
         CompileInputs { environment: &environment, now: self.clock.now(), stored, base }
     }
@@ -475,8 +481,8 @@ mod tests {
         };
         store.write(&[Change::PutCredential(credential), Change::PutVersion(version)], None).await.unwrap();
         let (rows, stamp) = store.read().await.unwrap();
-        let kept = Kept { path, clock: Arc::new(SystemClock), metrics: Arc::default() };
-        let mut live = Follower { store: Some(store), ..Follower::without_store(kept, config) };
+        let context = Context { path, clock: Arc::new(SystemClock), metrics: Arc::default() };
+        let mut live = Follower { store: Some(store), ..Follower::without_store(context, config) };
         live.take_pending(&rows);
         for (known, left) in [(None, 1), (Some(stamp), 0)] {
             live.stamp = known;

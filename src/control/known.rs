@@ -1,6 +1,6 @@
 //! Checks that the store contains every change that the trail records. A store restored from a backup may lack changes.
-//! It could bring a revoked token or a disabled consumer back into force, so the lost changes are listed and the start
-//! fails.
+//! It could bring a revoked token or a disabled consumer back into force, so the start fails and
+//! lists the lost changes.
 
 use std::io;
 use std::path::Path;

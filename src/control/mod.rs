@@ -8,7 +8,7 @@ pub(crate) mod rotation;
 pub(crate) mod store;
 pub(crate) mod store_marker;
 
-pub(crate) use follow::{Follower, Kept, LOOK};
+pub(crate) use follow::{Context, Follower, POLL_INTERVAL};
 
 use std::io::Write as _;
 

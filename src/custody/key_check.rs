@@ -1,6 +1,6 @@
 //! The key check of the store: a proof of its master key, made before anything else is sealed. It contains a sealed
-//! value, which distinguishes a wrong key from an altered record, and the parameters that derive a key from a
-//! passphrase.
+//! value, which distinguishes a wrong key from an altered record, and the parameters that derive
+//! a key from a passphrase.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::rand;
@@ -138,8 +138,8 @@ impl KeyCheck {
     fn opens(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
         match unseal(key, PROOF, &self.sealed) {
             Ok(proven) if proven.expose() == PROVEN => Ok(()),
-            Err(UnsealError::WrongKey { sealed_with, held }) => {
-                Err(MasterKeyError::Another { sealed_with, held })
+            Err(UnsealError::WrongKey { sealed_with, current }) => {
+                Err(MasterKeyError::Another { sealed_with, current })
             }
             Ok(_) | Err(UnsealError::Form | UnsealError::Altered | UnsealError::Random) => {
                 Err(MasterKeyError::Proof)
@@ -191,8 +191,8 @@ mod tests {
         let (key, other) = (key(1), key(2));
         let proof = KeyCheck::parse(&KeyCheck::of_key(&key).unwrap().bytes()).unwrap();
         assert_eq!(proof.holds(&key), Ok(()));
-        let (sealed_with, held) = (key.shown_id(), other.shown_id());
-        assert_eq!(proof.holds(&other), Err(MasterKeyError::Another { sealed_with, held }));
+        let (sealed_with, current) = (key.shown_id(), other.shown_id());
+        assert_eq!(proof.holds(&other), Err(MasterKeyError::Another { sealed_with, current }));
         assert_eq!(proof.derive(&secret("any passphrase")).unwrap_err(), MasterKeyError::Kind("a key"));
     }
 

@@ -1,5 +1,5 @@
-//! The master key, which wraps the data key of every sealed record. It is kept apart from the store, or derived from a
-//! passphrase.
+//! The master key, which wraps the data key of every sealed record. It is kept apart from the store, or derived
+//! from a passphrase.
 
 use std::fmt;
 
@@ -31,12 +31,12 @@ pub enum MasterKeyError {
     #[error("it is no master key: 32 bytes in base64 are one")]
     Form,
     /// The store was sealed with another key.
-    #[error("the store was sealed with the master key {sealed_with}, and this is {held}")]
+    #[error("the store was sealed with the master key {sealed_with}, and this is {current}")]
     Another {
         /// The id of the key that the store was sealed with.
         sealed_with: String,
         /// The id of the given key.
-        held: String,
+        current: String,
     },
     /// The passphrase is not the one that the store was sealed with.
     #[error("the passphrase is not the one that the store was sealed with")]

@@ -42,12 +42,12 @@ pub enum UnsealError {
     #[error("what is stored is no sealed record of a known form")]
     Form,
     /// The record was sealed with another master key.
-    #[error("it is sealed with the master key {sealed_with}, and the key at hand is {held}")]
+    #[error("it is sealed with the master key {sealed_with}, and the current key is {current}")]
     WrongKey {
         /// The id of the key that it was sealed with.
         sealed_with: String,
         /// The id of the given key.
-        held: String,
+        current: String,
     },
     /// The record was altered, or belongs to another place, upstream or kind.
     #[error("it was altered, moved from another place, or sealed for another upstream or kind")]
@@ -116,8 +116,8 @@ fn open_parts<'s>(
         return Err(UnsealError::Form);
     }
     if id != master.id() {
-        let (sealed_with, held) = (hex(id), master.shown_id());
-        return Err(UnsealError::WrongKey { sealed_with, held });
+        let (sealed_with, current) = (hex(id), master.shown_id());
+        return Err(UnsealError::WrongKey { sealed_with, current });
     }
     let key = decrypt(master.expose(), &bound("key", place), key)?;
     if key.expose().len() != KEY_LEN {
@@ -227,8 +227,8 @@ mod tests {
     fn a_wrong_key_is_called_one() {
         let sealed = seal(&master(1), HERE, b"fake-secret").unwrap();
         let why = unseal(&master(2), HERE, &sealed).unwrap_err();
-        let (sealed_with, held) = (master(1).shown_id(), master(2).shown_id());
-        assert_eq!(why, UnsealError::WrongKey { sealed_with, held });
+        let (sealed_with, current) = (master(1).shown_id(), master(2).shown_id());
+        assert_eq!(why, UnsealError::WrongKey { sealed_with, current });
     }
 
     #[test]

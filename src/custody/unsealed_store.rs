@@ -167,8 +167,8 @@ pub fn rewrap_access_key(
 }
 
 /// Formats the text that binds an access key's secret to its row. It includes consumer, algorithms and strictness.
-/// Otherwise a writer of the store without the key could give the access key to another consumer, or make it less
-/// strict.
+/// Otherwise a writer of the store without the key could give the access key to another consumer, or make
+/// it less strict.
 fn bound_key(AccessKeyRow { issued, algorithms, strict, .. }: &AccessKeyRow) -> String {
     format!("{}/{}/{algorithms}/{}", issued.id, issued.consumer, strict.unwrap_or(0))
 }
@@ -199,8 +199,8 @@ fn at(row: &str) -> Binding<'_> {
     Binding { table: "versions", row, column: "sealed" }
 }
 
-/// Encodes material for sealing: the length of the id in one byte, the id, the secret. Fails if the id has more than
-/// 255 bytes.
+/// Encodes material for sealing: the length of the id in one byte, the id, the secret. Fails if the id has
+/// more than 255 bytes.
 fn pack_login(id: &str, secret: &Secret) -> Result<Secret, std::num::TryFromIntError> {
     let mut bytes = Vec::with_capacity(1 + id.len() + secret.expose().len());
     bytes.push(u8::try_from(id.len())?);

@@ -173,8 +173,8 @@ impl StateDir {
         io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"))
     }
 
-    /// Checks that the trail holds what the stored last head names, and that each segment begins with the event in its
-    /// name.
+    /// Checks that the trail holds what the stored last head names, and that each segment begins with the event that its
+    /// name gives.
     ///
     /// # Errors
     /// A message for the operator if the trail does not pass, or cannot be read.
@@ -201,8 +201,8 @@ impl StateDir {
             && crate::audit::is_empty(audit).is_ok_and(|is_empty| is_empty)
     }
 
-    /// Checks the folder of the trail: no other user may add or replace files in it, or read or alter the trail's
-    /// files.
+    /// Checks the folder of the trail: no other user may add or replace files in it, or read or
+    /// alter its files.
     ///
     /// # Errors
     /// A message for the operator if another user may.

@@ -17,7 +17,7 @@ pub struct Trail {
     folder: Folder,
     state: PathBuf,
     /// The lock, held while the server runs.
-    held: Mutex<Option<File>>,
+    lock: Mutex<Option<File>>,
     /// Whether the reason for a failed lock was logged. The journal retries four times a second.
     is_logged: AtomicBool,
     /// Whether the trail must hold what the last head in the state folder names.
@@ -52,15 +52,15 @@ impl Trail {
     }
 
     fn lock(state: &Path, audit: &Path, is_checked: bool) -> io::Result<Self> {
-        let made = trust::create_folder(audit).is_ok();
+        let exists = trust::create_folder(audit).is_ok();
         let trail = Self {
             folder: Folder::new(audit.to_owned()),
             state: state.to_owned(),
-            held: Mutex::default(),
-            is_logged: AtomicBool::new(made),
+            lock: Mutex::default(),
+            is_logged: AtomicBool::new(exists),
             is_checked,
         };
-        if made {
+        if exists {
             trail.prepare()?;
         }
         Ok(trail)
@@ -73,20 +73,20 @@ impl Disk for Trail {
     }
 
     fn prepare(&self) -> io::Result<()> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none() {
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_none() {
             trust::create_folder(self.dir())?;
-            let locked = || {
+            let take = || {
                 StateDir::check_trail(&self.state, self.dir())?;
-                let locked = lock(self.dir())?;
+                let lock = lock(self.dir())?;
                 if self.is_checked {
                     StateDir::check_last_head(&self.state, self.dir())?;
                 }
-                Ok(locked)
+                Ok(lock)
             };
-            *held = Some(locked().inspect_err(|why: &io::Error| {
+            *guard = Some(take().inspect_err(|why: &io::Error| {
                 if !self.is_logged.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%why, "the trail is not for this gateway");
+                    tracing::error!(%why, "the trail folder cannot be used by this gateway");
                 }
             })?);
         }

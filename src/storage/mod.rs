@@ -1,5 +1,5 @@
-//! The store: rows of consumers, tokens, credentials and freezes. It handles ciphertext and digests only, and can
-//! open neither.
+//! The store: rows of consumers, tokens, credentials and freezes. It handles only ciphertext and digests, and can
+//! decrypt nothing.
 //!
 //! A change is a list of [`Change`]s that is applied in one transaction. The list includes the [`PendingAuditEvent`]
 //! that records the change on the trail, so no change is made without its event.
@@ -43,8 +43,7 @@ pub struct ConsumerRow {
     pub note: Option<String>,
 }
 
-/// To whom a token or an access key was issued, and until when. The row outlives the revocation, so that an auditor can
-/// find it.
+/// To whom a token or an access key was issued, and until when. The row outlives the revocation, for auditors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Issuance {
     /// The id, a UUID, which is not secret.
@@ -144,7 +143,7 @@ pub struct VersionRow {
 /// The calls that a freeze stops.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FreezeTarget {
-    /// Every call.
+    /// Every call to every upstream.
     Gateway,
     /// Every call to an upstream.
     Upstream(String),
@@ -199,7 +198,7 @@ pub struct PendingAuditEvent {
     /// The time of the change (RFC 3339). The event may be published much later.
     #[serde(default)]
     pub at: String,
-    /// The operator.
+    /// The operator who made the change.
     #[serde(default)]
     pub by: String,
     /// The other members of the event: the objects of the change.
@@ -208,10 +207,10 @@ pub struct PendingAuditEvent {
 }
 
 impl PendingAuditEvent {
-    /// Builds the event of a change that is made now.
+    /// Builds the event of a change that is made now. `members` is an object.
     #[must_use]
-    pub fn new(what: &str, by: String, now: Seconds, members: &[(&str, Value)]) -> Self {
-        let members = members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    pub fn new(what: &str, by: String, now: Seconds, members: Value) -> Self {
+        let members = if let Value::Object(members) = members { members } else { Map::new() };
         Self { what: what.to_owned(), id: Uuid::now_v7().to_string(), at: format_time(now), by, members }
     }
 }
@@ -285,8 +284,7 @@ pub enum Change {
     PutToken(TokenRow),
     /// Adds an access key, or replaces the one with the same id.
     PutAccessKey(AccessKeyRow),
-    /// Records the last use of a token or access key, if it is later than the known one. Does not fail if the id no
-    /// longer exists.
+    /// Records the last use of a token or access key, if it is later than the known one. Ignores unknown ids.
     MarkUsed(String, Seconds),
     /// Adds a credential, or replaces the one with the same name.
     PutCredential(CredentialRow),

@@ -92,8 +92,8 @@ async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<(), Error> 
     }
 }
 
-/// Inserts a row into a table, or updates the row with the same key. Each column has the value of the variable with its
-/// name.
+/// Inserts a row into a table, or updates the row with the same key. Each column gets the value of the
+/// variable with its name.
 macro_rules! upsert {
     ($db:expr, $table:ident($($key:ident),+), $($column:ident),+) => {{
         let sql = upsert_sql(stringify!($table), &[$(stringify!($key)),+], &[$(stringify!($column)),+]);

@@ -59,8 +59,8 @@ pub(super) fn run(path: &Path, flags: ChangeFlags, output: Output) -> anyhow::Re
     if !flags.dry_run {
         let done = set_aside_all(&trail, found.strays.clone(), &mut aside);
         let done = done.and_then(|()| {
-            let members = found.members(&aside);
-            let accepted = PendingAuditEvent::new("trail accepted", operator(), now(), &members);
+            let members = Value::from_iter(found.members(&aside));
+            let accepted = PendingAuditEvent::new("trail accepted", operator(), now(), members);
             record(&file, trail, (&state_dir, found.last.as_ref()), accepted)
         });
         // If the acceptance could not be recorded, the files are moved back.

@@ -18,7 +18,7 @@ fn a_revocation_does_not_wait_for_what_is_to_be_told() {
     let note = |number: usize| {
         // As old as what was changed first.
         let id = format!("00000000-0000-7000-8000-{number:012}");
-        let event = PendingAuditEvent::new("token issued", "tool".into(), 0, &[]);
+        let event = PendingAuditEvent::new("token issued", "tool".into(), 0, serde_json::json!({}));
         Change::QueueAuditEvent(PendingAuditEvent { id, ..event })
     };
     let notes: Vec<Change> = (0..MANY).map(note).collect();

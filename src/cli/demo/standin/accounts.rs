@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::exchange::{Answer, Received};
 
 /// The organisation of a call that names no other, as in JumpServer.
-pub(in crate::cli::demo) const DEFAULT_ORG: &str = "00000000-0000-0000-0000-000000000002";
+pub(crate) const DEFAULT_ORG: &str = "00000000-0000-0000-0000-000000000002";
 /// The id of a second organisation.
-pub(in crate::cli::demo) const OTHER_ORG: &str = "0c1a0000-0000-4000-8000-000000000007";
+pub(crate) const OTHER_ORG: &str = "0c1a0000-0000-4000-8000-000000000007";
 
 /// The greatest number of items in a page, whatever `limit` is.
 const MOST: usize = 1000;
@@ -29,7 +29,7 @@ struct User {
 }
 
 impl User {
-    fn shown(&self) -> Value {
+    fn to_json(&self) -> Value {
         let email = format!("{}@example.com", self.username);
         json!({ "id": self.id, "name": self.name, "username": self.username, "email": email, "is_active": true })
     }
@@ -51,9 +51,9 @@ impl Accounts {
     fn add(&mut self, name: &str, username: &str, org: &'static str) -> Value {
         self.made += 1;
         let user = User { id: id(0x11, self.made), username: username.into(), name: name.into(), org };
-        let shown = user.shown();
+        let json = user.to_json();
         self.users.push(user);
-        shown
+        json
     }
 
     pub(super) fn answer(&mut self, received: &Received) -> Answer {
@@ -89,7 +89,7 @@ impl Accounts {
                     path.strip_prefix("/api/v1/users/users/") == Some(&format!("{}/", user.id))
                 };
                 match self.users.iter().filter(|user| user.org == org(received)).find(known) {
-                    Some(user) => Answer::json(StatusCode::OK, &user.shown()),
+                    Some(user) => Answer::json(StatusCode::OK, &user.to_json()),
                     None => refusal(StatusCode::NOT_FOUND, "not_found", "Not found."),
                 }
             }
@@ -98,10 +98,10 @@ impl Accounts {
     }
 
     fn list(&self, received: &Received, query: &str) -> Answer {
-        let wanted = member(query, "username");
+        let username = member(query, "username");
         let here = self.users.iter().filter(|user| user.org == org(received));
-        let found = here.filter(|user| wanted.as_ref().is_none_or(|wanted| *wanted == user.username));
-        page(found.map(User::shown).collect(), received, query)
+        let found = here.filter(|user| username.as_ref().is_none_or(|name| *name == user.username));
+        page(found.map(User::to_json).collect(), received, query)
     }
 
     fn create(&mut self, received: &Received) -> Answer {
@@ -121,9 +121,9 @@ impl Accounts {
 
     /// Deletes every match, and without a filter all users: JumpServer's bulk delete does the same.
     fn delete(&mut self, received: &Received, query: &str) -> Answer {
-        let (wanted, org) = (member(query, "username"), org(received));
+        let (username, org) = (member(query, "username"), org(received));
         let matches =
-            |user: &User| user.org == org && wanted.as_ref().is_none_or(|wanted| *wanted == user.username);
+            |user: &User| user.org == org && username.as_ref().is_none_or(|name| *name == user.username);
         self.users.retain(|user| !matches(user));
         Answer { status: StatusCode::NO_CONTENT, location: None, body: String::new() }
     }
@@ -150,9 +150,9 @@ fn page(items: Vec<Value>, received: &Received, query: &str) -> Answer {
     let path = received.target.split('?').next().unwrap_or_default();
     let host = received.all("host").first().copied().unwrap_or_default().to_owned();
     let link = |offset: usize| {
-        let kept =
+        let others =
             query.split('&').filter(|pair| !pair.starts_with("limit=") && !pair.starts_with("offset="));
-        let mut pairs: Vec<String> = kept.filter(|pair| !pair.is_empty()).map(ToOwned::to_owned).collect();
+        let mut pairs: Vec<String> = others.filter(|pair| !pair.is_empty()).map(ToOwned::to_owned).collect();
         pairs.push(format!("limit={limit}"));
         pairs.extend((offset > 0).then(|| format!("offset={offset}")));
         format!("http://{host}{path}?{}", pairs.join("&"))

@@ -6,24 +6,24 @@ use crate::cli::demo::message::{Lines, values};
 
 /// One request as it arrived, and its answer.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli::demo) struct Received {
-    pub(in crate::cli::demo) method: String,
-    pub(in crate::cli::demo) target: String,
-    pub(in crate::cli::demo) lines: Lines,
-    pub(in crate::cli::demo) body: Vec<u8>,
+pub(crate) struct Received {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) lines: Lines,
+    pub(crate) body: Vec<u8>,
     /// The bytes of the head.
-    pub(in crate::cli::demo) head: Vec<u8>,
+    pub(crate) head: Vec<u8>,
     /// The reason why the request is not correctly signed.
-    pub(in crate::cli::demo) unsigned: Option<String>,
+    pub(crate) unsigned: Option<String>,
     /// The number of intents on the trail when the request arrived.
-    pub(in crate::cli::demo) intents: usize,
+    pub(crate) intents: usize,
     /// The body of the answer.
-    pub(in crate::cli::demo) answer: String,
+    pub(crate) answer: String,
 }
 
 impl Received {
     /// The values of a header, in order.
-    pub(in crate::cli::demo) fn all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         values(&self.lines, name)
     }
 }

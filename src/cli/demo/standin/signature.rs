@@ -7,25 +7,25 @@ use base64::engine::general_purpose::STANDARD;
 use super::exchange::Received;
 
 /// The access key that the stand-in knows.
-pub(in crate::cli::demo) struct KnownKey {
-    pub(in crate::cli::demo) id: String,
-    pub(in crate::cli::demo) key: hmac::Key,
+pub(crate) struct KnownKey {
+    pub(crate) id: String,
+    pub(crate) key: hmac::Key,
 }
 
 impl KnownKey {
-    pub(in crate::cli::demo) fn new(id: &str, secret: &[u8]) -> Self {
+    pub(crate) fn new(id: &str, secret: &[u8]) -> Self {
         Self { id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
     }
 
     /// Verifies the signature over the parts in `headers=`, in their order. The error is the reason.
     pub(super) fn check(&self, received: &Received) -> Result<(), String> {
-        let lines = received.all("authorization");
-        let [line] = lines.as_slice() else { return Err(format!("{} Authorization lines", lines.len())) };
-        let parameters = line.strip_prefix("Signature ").ok_or("not the scheme Signature")?;
-        let parameter = |wanted: &str| {
+        let values = received.all("authorization");
+        let [value] = values.as_slice() else { return Err(format!("{} Authorization lines", values.len())) };
+        let parameters = value.strip_prefix("Signature ").ok_or("not the scheme Signature")?;
+        let parameter = |parameter_name: &str| {
             // No value contains a comma: a UUID, a word, header names, base64.
             let mut pairs = parameters.split(',').filter_map(|pair| pair.split_once('='));
-            let found = pairs.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value.trim());
+            let found = pairs.find(|(name, _)| name.trim() == parameter_name).map(|(_, value)| value.trim());
             found.and_then(|value| value.strip_prefix('"')?.strip_suffix('"'))
         };
         if parameter("keyId") != Some(self.id.as_str()) {
@@ -38,15 +38,15 @@ impl KnownKey {
         if !names.contains(&"(request-target)") || !names.contains(&"date") {
             return Err("request target or date not signed".to_owned());
         }
-        let said: Vec<String> = names.iter().map(|name| said(name, received)).collect();
+        let lines: Vec<String> = names.iter().map(|name| signed_line(name, received)).collect();
         let sent =
             parameter("signature").and_then(|text| STANDARD.decode(text).ok()).ok_or("no signature")?;
-        hmac::verify(&self.key, said.join("\n").as_bytes(), &sent).map_err(|_| "wrong signature".to_owned())
+        hmac::verify(&self.key, lines.join("\n").as_bytes(), &sent).map_err(|_| "wrong signature".to_owned())
     }
 }
 
 /// One line of the signed string.
-fn said(name: &str, received: &Received) -> String {
+fn signed_line(name: &str, received: &Received) -> String {
     if name == "(request-target)" {
         return format!("{name}: {} {}", received.method.to_ascii_lowercase(), received.target);
     }

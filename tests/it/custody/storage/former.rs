@@ -43,10 +43,10 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
         // Whoever comes first takes the steps, once.
         let (one, other) = tokio::join!(Sqlite::open(&path), Sqlite::open(&path));
         let sealed = |number| claviger::storage::VersionRow { sealed: vec![0], ..version("jms", number) };
-        let members = [("consumer", "tool".into()), ("expires", serde_json::Value::Null)];
+        let members = serde_json::json!({"consumer": "tool", "expires": null});
         let pending = PendingAuditEvent {
             id: "01890000-0000-7000-8000-000000000001".into(),
-            ..PendingAuditEvent::new("token issued", "uid 7".into(), 9, &members)
+            ..PendingAuditEvent::new("token issued", "uid 7".into(), 9, members)
         };
         let rows = Rows {
             consumers: vec![consumer("tool")],

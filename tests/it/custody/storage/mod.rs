@@ -109,8 +109,8 @@ fn version(credential: &str, version: u32) -> VersionRow {
 }
 
 fn note(id: &str) -> PendingAuditEvent {
-    let members = [("consumer", "a".into()), ("versions", 2.into())];
-    PendingAuditEvent { id: id.into(), ..PendingAuditEvent::new("tested", "uid 0".into(), 1, &members) }
+    let members = serde_json::json!({"consumer": "a", "versions": 2});
+    PendingAuditEvent { id: id.into(), ..PendingAuditEvent::new("tested", "uid 0".into(), 1, members) }
 }
 
 /// A bit of everything, in an order that is not the one in which it is read.
