@@ -54,13 +54,13 @@ pub(super) enum AccessKeyVerb {
 /// A subcommand that concerns what was issued before.
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// List those that were issued, with the time of the last use
+    /// List what was issued, with the time of the last use
     List {
         /// Only those of this consumer
         #[arg(long, value_name = "NAME")]
         consumer: Option<String>,
     },
-    /// Revoke one: from the next second on, calls with it are refused
+    /// Revoke one by its id; a running gateway refuses calls with it within a second
     Revoke {
         /// The id, as `list` prints it
         id: String,

@@ -35,7 +35,7 @@ pub(super) struct ChangeFlags {
 /// A name, for commands that need nothing else.
 #[derive(Debug, Args)]
 pub(super) struct NameArg {
-    /// The name of the object
+    /// The name, as `list` prints it
     pub(super) name: String,
     #[command(flatten)]
     pub(super) flags: ChangeFlags,

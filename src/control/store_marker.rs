@@ -74,8 +74,7 @@ pub(crate) fn write_marker(store: &Path) -> anyhow::Result<()> {
     write().with_context(|| mark.display().to_string())
 }
 
-/// Writes the marker for a process that only follows the store. If that fails, the next change or the next start tries
-/// it again.
+/// Writes the marker for a process that only follows the store. If that fails, the next change or start tries again.
 pub(crate) fn mark_if_possible(store: &Path) {
     if !mark_of(store).try_exists().unwrap_or(false)
         && let Err(why) = write_marker(store)

@@ -173,8 +173,8 @@ impl StateDir {
         io::Error::new(io::ErrorKind::InvalidData, format!("{why}: {remedy}"))
     }
 
-    /// Checks that the trail holds what the stored last head names, and that each segment begins with the event that its
-    /// name gives.
+    /// Checks that the trail holds what the stored last head names, and that each segment begins with the event
+    /// that its name gives.
     ///
     /// # Errors
     /// A message for the operator if the trail does not pass, or cannot be read.

@@ -1,5 +1,5 @@
-//! The store: rows of consumers, tokens, credentials and freezes. It handles only ciphertext and digests, and can
-//! decrypt nothing.
+//! The store: rows of consumers, tokens, credentials and freezes. It handles only ciphertext and digests,
+//! and can decrypt nothing.
 //!
 //! A change is a list of [`Change`]s that is applied in one transaction. The list includes the [`PendingAuditEvent`]
 //! that records the change on the trail, so no change is made without its event.

@@ -16,7 +16,7 @@ const COMMENT: usize = 40;
 const LINE: usize = 140;
 
 /// Compares a committed file with what is generated, or writes it.
-fn hold(path: &str, generated: &str) {
+pub(super) fn hold(path: &str, generated: &str) {
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, generated).unwrap();
@@ -25,7 +25,7 @@ fn hold(path: &str, generated: &str) {
     let differing = generated.lines().zip(committed.lines()).find(|(new, old)| new != old);
     assert!(
         generated == committed,
-        "{path} is not what the sections say: run `UPDATE=1 cargo test --test it docs::keys`\n{differing:#?}"
+        "{path} is not what is generated: run `UPDATE=1 cargo test --test it docs::`\n{differing:#?}"
     );
 }
 

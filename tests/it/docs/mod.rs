@@ -1,5 +1,6 @@
 //! The documents, the shipped configurations and the sources are as they say.
 
+mod commands;
 mod configs;
 mod keys;
 mod proofs;
