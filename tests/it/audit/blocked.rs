@@ -1,4 +1,4 @@
-//! A disk that neither works nor fails.
+//! A disk whose operations neither succeed nor fail.
 
 use std::fs::File;
 use std::io;
@@ -43,7 +43,7 @@ impl Disk for Hanging {
     }
 }
 
-/// Lets the disk go on when the test ends, however it ends: the gateway waits for its disk.
+/// Releases the disk when the test ends, even by a panic: the gateway waits for its disk.
 struct GoesOn(Arc<AtomicBool>);
 
 impl Drop for GoesOn {

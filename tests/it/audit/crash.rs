@@ -1,4 +1,4 @@
-//! What is left when the gateway is killed, and how the next start goes on from there.
+//! What a killed gateway leaves behind, and how the next start continues from there.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
@@ -17,7 +17,7 @@ use crate::support::upstream::{Reply, Upstream};
 use crate::support::wait::{lapse, until};
 use crate::support::world::{Raw, TOKEN, events, verified};
 
-/// To be appended to a configuration.
+/// Appended to a configuration.
 fn of<'e>(events: &'e [Value], kind: &'e str) -> impl Iterator<Item = &'e Value> {
     events.iter().filter(move |event| event["event"] == kind)
 }
@@ -26,7 +26,7 @@ fn text<'e>(event: &'e Value, member: &str) -> &'e str {
     event[member].as_str().unwrap()
 }
 
-/// The outcomes of every intent, which must be one each.
+/// The outcomes of all intents; each intent must have exactly one.
 fn closed(events: &[Value]) -> HashMap<String, Value> {
     let mut outcomes: HashMap<String, Value> = HashMap::new();
     for outcome in of(events, "outcome") {
@@ -39,7 +39,7 @@ fn closed(events: &[Value]) -> HashMap<String, Value> {
     outcomes
 }
 
-/// Makes call after call until the gateway is gone; notes the targets that were answered.
+/// Sends calls until the gateway is dead; records the targets that were answered.
 fn press(address: SocketAddr, name: &str, gone: &AtomicBool, answered: &Mutex<HashSet<String>>) {
     let Ok(socket) = TcpStream::connect(address) else { return };
     drop(socket);
@@ -131,7 +131,7 @@ fn a_torn_tail_is_cut_kept_and_told() {
     }
     let report = site.verified();
     assert_eq!(report["open"], 0);
-    // A start and an end, each with a head, and both events of a call, three times.
+    // Three runs, each with a start and an end, a head for each, and both events of a call.
     assert_eq!(report["events"].as_u64().unwrap(), before + 3 * 6, "{report}");
 }
 
@@ -186,7 +186,7 @@ fn segments_are_rotated_by_size_and_the_chain_runs_through_them() {
     closed(&site.events());
 }
 
-/// Kills a gateway that has a call open whose intent is in a segment long before the last.
+/// Kills a gateway with an open call, whose intent is in a segment long before the last one.
 fn killed_with_an_old_call_open() -> Site {
     let upstream = Upstream::start(|seen| {
         if seen.target.contains("slow") {
@@ -245,7 +245,7 @@ fn a_call_open_since_many_segments_is_closed_as_lost_once() {
 fn a_start_that_was_cut_off_before_it_closed_the_lost_calls_is_made_up_for() {
     let site = killed_with_an_old_call_open();
     site.start().kill();
-    // All that came to the disk of the last start is that it opened a segment.
+    // Of the last start, only the event that opened a segment reached the disk.
     let segment = last_segment(&site);
     let first = fs::read_to_string(&segment).unwrap().lines().next().unwrap().len() + 1;
     OpenOptions::new().write(true).open(&segment).unwrap().set_len(first as u64).unwrap();

@@ -1,4 +1,4 @@
-//! Every operation of the journal's disk fails once, and for a while: no call leaves unrecorded.
+//! Every operation of the journal's disk fails, once and for a while: no unrecorded call leaves the gateway.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,11 +16,11 @@ use crate::support::upstream::{Reply, Upstream};
 use crate::support::wait::{found, lapse, until};
 use crate::support::world::{CONFIG, World, events, verified};
 
-/// A gateway on a disk, with the calls it was asked for.
+/// A gateway with a faulty disk, and the calls that were sent to it.
 struct Run {
     world: World,
     notes: Arc<Notes>,
-    /// What reached the upstream before its intent was durable.
+    /// The calls that reached the upstream before their intents were durable.
     early: Arc<Mutex<Vec<String>>>,
     made: usize,
     refused: HashSet<String>,
@@ -42,7 +42,7 @@ impl Run {
         Self { world, notes, early, made: 0, refused: HashSet::new() }
     }
 
-    /// Makes a call; whether it was made.
+    /// Sends a call; returns whether it was recorded.
     fn call(&mut self) -> bool {
         let target = format!("/api/v1/call-{}/", self.made);
         self.made += 1;
@@ -58,12 +58,12 @@ impl Run {
         until("it works again", || self.world.server().journal().healthy());
     }
 
-    /// Heals the disk and looks at what was recorded; whether anything had failed.
+    /// Heals the disk and checks the trail; returns whether any operation had failed.
     fn check(mut self, durability: &str) -> bool {
         let failed = self.notes.failed();
         self.notes.heal();
         self.wait_healthy();
-        // A flush that began before may still fail, and with it the call that waits for it.
+        // A flush that began earlier may still fail, and with it the call that waits for it.
         until("a call on a disk that works again", || {
             let recorded = self.call();
             if !recorded {
@@ -75,7 +75,7 @@ impl Run {
         let (early, made, refused) = (self.early, self.made, self.refused);
         let dir = self.world.folder.path().join("state/audit");
         let folder = std::mem::replace(&mut self.world.folder, tempfile::tempdir().unwrap());
-        // What the world itself checks at its end is checked here, where the folder is now.
+        // `World` checks its default folder when it drops; the test checks the trail's present folder here.
         std::fs::create_dir_all(self.world.folder.path().join("state/audit")).unwrap();
         drop(self.world);
         let report = verified(&dir).unwrap();
@@ -108,7 +108,7 @@ impl Run {
     }
 }
 
-/// One act of the disk fails, once, for every act in a run of calls.
+/// One operation of the disk fails once, for each operation in a run of calls.
 fn each_once(durability: &'static str, act: Act, fate: Fate, cut_fails: bool) {
     let (next, failed, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -130,7 +130,8 @@ fn each_once(durability: &'static str, act: Act, fate: Fate, cut_fails: bool) {
                             lapse(Duration::from_millis(4), "each call has a flush of its own");
                         }
                     }
-                    // The first that is not reached is the end: a busy machine makes fewer of them.
+                    // The first operation that a run does not reach ends the test: a busy machine performs
+                    // fewer.
                     if run.check(durability) {
                         failed.fetch_add(1, Ordering::SeqCst);
                     } else {

@@ -1,4 +1,4 @@
-//! The real binary on a folder it cannot use, a disk that is full, and a trail that is taken away.
+//! The real binary with an unusable folder, a full disk, and a trail that is removed.
 
 use std::fs;
 use std::io::Write as _;
@@ -49,7 +49,7 @@ fn a_folder_that_cannot_be_used_refuses_calls_until_it_can() {
     site.verified();
 }
 
-/// Calls until the disk is full, frees it with `relieve`, ends with `end`; `dir` is the trail then.
+/// Calls until the disk is full, frees it with `relieve`, and ends with `end`; `dir` is the trail afterwards.
 fn fills_and_goes_on(
     upstream: &Upstream,
     process: Process,
@@ -95,8 +95,8 @@ fn fills_and_goes_on(
     assert_eq!(count(&events, "resumed"), 1);
 }
 
-/// Runs the gateway with a small file system of its own at `$1`; a line on stdin frees space, the
-/// end of stdin ends it, and the trail is then copied to `$3`.
+/// Runs the gateway with a small file system at `$1`; a line on stdin frees space, and the end of stdin
+/// ends it. Then the trail is copied to `$3`.
 const ON_TMPFS: &str = r#"
 mount -t tmpfs -o size=64k,mode=700 tmpfs "$1" || exit 99
 [ "$2" ] || exit 0
@@ -107,8 +107,8 @@ read line; kill $pid; wait $pid; code=$?
 cp "$1"/*.jsonl "$3" && exit $code
 "#;
 
-/// The command that runs [`ON_TMPFS`] in namespaces of its own, which need no privilege, where the
-/// system allows that.
+/// The command that runs [`ON_TMPFS`] in new namespaces, which need no privilege, if the system allows
+/// that.
 fn on_tmpfs(site: &Site) -> Command {
     let given = site.claviger();
     let mut command = Command::new("unshare");
@@ -129,7 +129,7 @@ fn a_full_disk_refuses_calls_until_there_is_space() {
     }
     let tried = on_tmpfs(&site).arg(&dir).arg("").stderr(Stdio::null()).status();
     if !tried.is_ok_and(|tried| tried.success()) {
-        // Not here; the test with a limit of the file's size is there for such systems.
+        // This system does not allow it; the test with a limit of the file size covers such systems.
         return;
     }
     let mut command = on_tmpfs(&site);
@@ -206,7 +206,7 @@ fn a_segment_that_is_moved_or_replaced_under_the_gateway_is_noticed_and_told() {
     process.wait_said("the open segment was moved away");
     process.wait_ready();
     assert_eq!(process.get("/api/v1/between/").status, 200);
-    // An editor keeps the old one and writes a new file in its place.
+    // An editor keeps the old file and writes a new one in its place.
     let (second, edited) = (open(), site.folder.path().join("edited"));
     fs::copy(&second, &edited).unwrap();
     fs::hard_link(&second, site.folder.path().join("kept")).unwrap();

@@ -1,4 +1,4 @@
-//! What strangers and consumers ask in vain, again and again, is told in sum: nobody fills the trail with it.
+//! The trail counts repeated refusals of strangers and consumers in summaries, so that nobody can fill it.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::support::world::{CONFIG, TOKEN, World, events, verified};
 
 const LIMITS: &str = "[limits]\nrefusals_per_minute = 3\nauth_failures_per_minute = 0";
 
-/// What the trail of a gateway that has ended says: outcomes, and sums.
+/// The outcomes and summaries on the trail of a gateway that has ended.
 fn told(mut world: World) -> (Vec<Value>, Vec<Value>) {
     world.server.take().unwrap().stop(std::time::Duration::from_secs(5));
     let dir = world.folder.path().join("state/audit");
@@ -63,7 +63,7 @@ fn a_consumer_is_told_of_ten_times_as_often() {
     );
 }
 
-/// What a stranger says at length is cut, and what is written of it counts: so many bytes a minute are the most.
+/// The trail cuts a stranger's long texts, and limits their bytes per minute.
 #[test]
 fn a_stranger_fills_no_more_of_the_trail_by_long_requests() {
     const MOST: usize = 20;
@@ -76,7 +76,7 @@ fn a_stranger_fills_no_more_of_the_trail_by_long_requests() {
     for (name, target, status, fewest) in [
         ("backslashes", format!("/{}", "\\".repeat(8000)), 400, MOST / 2),
         ("quotes in a query", format!("/?{}", "\"".repeat(8000)), 401, MOST / 2),
-        // Nothing is left of it, and so it is short.
+        // The mask removes this text, so the event is short.
         ("a password before a host", format!("http://me:{}@gw.test/", "\\".repeat(7000)), 400, MOST),
     ] {
         let world = World::with(Upstream::ok(), &config);
@@ -107,7 +107,7 @@ fn a_stranger_fills_no_more_of_the_trail_by_long_requests() {
     }
 }
 
-/// The libraries below warn of frames that make no sense; nobody may fill the log with them.
+/// The libraries log warnings about malformed frames; nobody may fill the log with them.
 #[test]
 fn a_stranger_fills_no_log_by_frames_that_make_no_sense() {
     let (upstream, authority) = (Upstream::ok(), Authority::new());

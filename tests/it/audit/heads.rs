@@ -1,4 +1,4 @@
-//! Signed heads: who has the public key and a copy of the trail needs no trust in the gateway.
+//! Signed heads: with the public key, a copy of the trail can be verified without trust in the gateway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::wait::{lapse, until_or};
 
 const EVERY_TEN: &str = "[audit]\nrotate = \"64KiB\"\ncheckpoint_events = 10\norigin = \"gw.test/trail\"\n";
 
-/// A trail of many events and heads, closed, and the public key.
+/// A closed trail with many events and heads, and the public key.
 fn trail(calls: usize) -> (Site, PathBuf, CheckpointKey) {
     let upstream = Upstream::ok();
     let site = Site::new(upstream.address, EVERY_TEN);
@@ -31,7 +31,7 @@ fn public(site: &Site) -> PathBuf {
     site.folder.path().join("state/audit.pub")
 }
 
-/// The lines of a trail, without their ends, for a copy in one segment.
+/// The lines of a trail, without their line ends, for a copy in one segment.
 struct Copy {
     lines: Vec<String>,
     dir: tempfile::TempDir,
@@ -60,7 +60,7 @@ fn event(line: &str) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
-/// The same lines with sequence and hashes as a gateway would have written them, but for a key.
+/// The same lines with the sequence numbers and hashes that a gateway would write, but without the key.
 fn chained(lines: &[String]) -> Vec<String> {
     let mut prev = "0".repeat(64);
     let again = lines.iter().zip(1..).map(|(line, seq)| {
@@ -99,7 +99,7 @@ fn heads_are_signed_after_so_many_events_after_a_while_and_at_the_end() {
     let opened = &site.events()[0];
     let key = fs::read_to_string(public(&site)).unwrap();
     assert_eq!(opened["key"], key.trim_end());
-    // It goes on with the same key, and with the tree over all that is there.
+    // The next run uses the same key, and the tree covers all earlier events.
     assert_eq!(site.start().end().0, Some(0));
     assert!(site.verified()["heads"].as_u64().unwrap() > report["heads"].as_u64().unwrap());
     assert_eq!(site.events().iter().rfind(|event| event["what"] == "opened").unwrap()["key"], key.trim_end());
@@ -114,7 +114,7 @@ fn every_flipped_byte_every_cut_and_every_swap_is_found() {
     let kept = key.open(event(last)["note"].as_str().unwrap()).unwrap();
     let trusted = trusting(&key, vec![kept]);
     assert_eq!(copy.verify(&copy.lines, &trusted).finding, None);
-    // One byte of each line at a place that differs, and every byte of one head.
+    // One byte of each line at varying places, and every byte of one head.
     for (number, line) in copy.lines.iter().enumerate() {
         let places =
             if number == 12 { 0..line.len() } else { number * 7 % line.len()..number * 7 % line.len() + 1 };
@@ -130,7 +130,7 @@ fn every_flipped_byte_every_cut_and_every_swap_is_found() {
             assert_eq!(copy.found(&lines, &trusted).0, number as u64 + 1, "byte {place}");
         }
     }
-    // The head that was kept is over all but itself.
+    // The stored head covers all lines except its own.
     for length in 0..copy.lines.len() - 1 {
         let (_, problem) = copy.found(&copy.lines[..length], &trusted);
         assert!(problem.starts_with("cut off"), "{length}: {problem}");
@@ -139,7 +139,7 @@ fn every_flipped_byte_every_cut_and_every_swap_is_found() {
         let mut lines = copy.lines.clone();
         lines.swap(first, first + 1);
         assert_eq!(copy.found(&lines, &trusted).0, first as u64 + 1);
-        // Renumbered and chained anew, it is the next head that tells.
+        // If an attacker renumbers and chains the lines again, the next head reveals it.
         let problem = copy.found(&chained(&lines), &trusted).1;
         assert!(problem.contains("head"), "{first}: {problem}");
     }
@@ -157,7 +157,7 @@ fn a_trail_that_was_written_anew_without_the_key_is_found() {
     let (seq, problem) = copy.found(&chained(&edited), &trusted);
     assert!(problem.contains("not those that it was signed over"), "{problem}");
     assert_eq!(event(&copy.lines[usize::try_from(seq).unwrap() - 1])["event"], "head");
-    // Without one of its events.
+    // Without one event.
     let mut fewer = copy.lines.clone();
     fewer.remove(5);
     let problem = copy.found(&chained(&fewer), &trusted).1;
@@ -184,7 +184,7 @@ fn a_trail_that_was_written_anew_without_the_key_is_found() {
         .collect();
     let problem = copy.found(&chained(&signed), &trusted).1;
     assert!(problem.starts_with("forged: the head is not signed"), "{problem}");
-    // Another's trail of the same calls, at the head that was kept.
+    // Another gateway's trail of the same calls, compared with the stored head.
     let (_other_site, other, other_key) = trail(12);
     let other = Copy::of(&other);
     let kept = copy.verify(&copy.lines, &trusted).checkpoint.unwrap();
@@ -230,7 +230,7 @@ fn a_call_is_proven_to_who_has_neither_trail_nor_trust() {
     assert_eq!(check(&proof, &another).status.code(), Some(1));
     assert_eq!(check(&proof, public(&site).to_str().unwrap()).status.code(), Some(0), "the key by its file");
     for (at, line) in proof.lines().enumerate().filter(|(_, line)| line.len() > 8) {
-        // A letter in the middle of the line, of the alphabet of base64 and no other meaning.
+        // Another base64 letter in the middle of the line.
         let place = line.len() / 2;
         let other = if line.as_bytes()[place] == b'B' { "C" } else { "B" };
         let mut lines: Vec<String> = proof.lines().map(ToOwned::to_owned).collect();
@@ -243,7 +243,7 @@ fn a_call_is_proven_to_who_has_neither_trail_nor_trust() {
     assert!(String::from_utf8(none.stderr).unwrap().contains("no event of this call is on the trail"));
 }
 
-/// A text as it comes back from where it was kept.
+/// A text after storage in various programs.
 fn ways_of_keeping(text: &str) -> [(&'static str, String); 7] {
     [
         ("as it was", text.to_owned()),
@@ -266,7 +266,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     fs::write(&head, report["checkpoint"].as_str().unwrap()).unwrap();
     let arguments = ["audit", "verify", "--head", head.to_str().unwrap()];
     assert!(site.run(&arguments).status.success());
-    // As mail and editors leave it; the key's file as well.
+    // As mail programs and editors change it; the key file as well.
     let note = fs::read_to_string(&head).unwrap();
     let file = site.folder.path().join("key.pub");
     for (name, added) in ways_of_keeping(&note) {
@@ -280,7 +280,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     fs::write(&head, note.replace("\n\n", "\n")).unwrap();
     assert_eq!(site.run(&arguments).status.code(), Some(1), "less is none");
     fs::write(&head, note).unwrap();
-    // Cut off after its third line, with a head before: only the head that was kept tells.
+    // The trail is cut after its third line, which follows a head: only the stored head reveals it.
     let path = &segments(&dir).unwrap()[0];
     let text: String =
         fs::read_to_string(path).unwrap().lines().take(3).map(|line| format!("{line}\n")).collect();
@@ -290,7 +290,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     let told = site.run(&[&copy[..], &["--head", head.to_str().unwrap()]].concat());
     let said = String::from_utf8(told.stderr).unwrap();
     assert!(!told.status.success() && said.contains("cut off: the head that was kept"), "{said}");
-    // A head of another key is none.
+    // A head of another key does not count.
     let other = Signer::new("gw.test/trail", &[9; 32]).unwrap();
     let forged = other.sign(&Checkpoint { size: 1, root: [0; 32], time: "2026-01-01T00:00:00Z".into() });
     fs::write(&head, forged).unwrap();
@@ -334,7 +334,7 @@ fn a_later_head_is_shown_to_only_add_to_an_earlier_one() {
     let short = put("short", text.split_once('\n').unwrap().1);
     assert_eq!(checked(&first, &last, &short), Some(1), "a part of the proof");
     assert_eq!(run(&[&last, &first]).status.code(), Some(1), "backwards");
-    // Not of a head that another key has signed, nor of another trail.
+    // claviger refuses a head of another key and a head of another trail.
     let (other_site, ..) = trail(3);
     let other_key = public(&other_site).display().to_string();
     let foreign = site.run(&["audit", "consistency", &first, &last, "--proof", &file, "--key", &other_key]);

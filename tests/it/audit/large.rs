@@ -1,4 +1,4 @@
-//! How long things take on a trail of five million events.
+//! Durations with a trail of five million events.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use claviger::audit::trail::chain;
 use claviger::audit::{Checkpoint, CheckpointKey, Signer, TrustAnchors, verify};
 use claviger::trail_index::{EventFilter, Index};
 
-/// A trail of so many events, as a gateway would write it: calls of ten consumers to 250,000 targets, over four days.
+/// A trail of this many events, as from a gateway: ten consumers call 250,000 targets over four days.
 fn large(events: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let signer = Signer::new("claviger", &[7; 32]).unwrap();
@@ -80,7 +80,7 @@ fn large(events: u64) -> tempfile::TempDir {
     dir
 }
 
-/// `cargo nextest run --release --run-ignored all large` says how long things take.
+/// `cargo nextest run --release --run-ignored all large` prints the durations.
 #[test]
 #[ignore = "takes minutes and gigabytes"]
 fn five_million_events_are_searched_and_verified() {

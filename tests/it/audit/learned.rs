@@ -1,4 +1,4 @@
-//! From the trail to a role, and what another configuration would change.
+//! Learning a role from the trail, and comparing the trail with another configuration.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::world::{Answer, CONFIG, ORG, OTHER_ORG, Raw, TOKEN};
 
 const GRANT: &str = "[roles.all]";
 
-/// A call of the tool, in the organisation that it names or the default.
+/// A call of `tool`, in the given organisation or the default one.
 fn call(process: &Process, method: &str, target: &str, org: &str) -> Answer {
     let org = if org.is_empty() { String::new() } else { format!("X-JMS-ORG: {org}\r\n") };
     let mut raw = Raw::to(process.address);
@@ -20,7 +20,7 @@ fn call(process: &Process, method: &str, target: &str, org: &str) -> Answer {
     raw.answer()
 }
 
-/// What the script does: method, target, organisation.
+/// The calls of the script: method, target, organisation.
 const RUN: [(&str, &str, &str); 7] = [
     ("GET", "/api/v1/users/users/?limit=2", ""),
     ("GET", "/api/v1/users/users/?limit=2&offset=2", ""),
@@ -31,7 +31,7 @@ const RUN: [(&str, &str, &str); 7] = [
     ("GET", "/api/v1/assets/assets/", ""),
 ];
 
-/// Calls that differ from one of the run's in one thing.
+/// Calls that each differ in one detail from a call of the script.
 const CHANGED: [(&str, &str, &str); 5] = [
     ("GET", "/api/v1/users/users/0f3/", ""),
     ("PUT", "/api/v1/users/users/", ""),
@@ -60,7 +60,7 @@ fn a_run_becomes_a_role_that_allows_it_and_nothing_else() {
     assert_eq!(String::from_utf8(text.stdout).unwrap(), toml);
     let orgs = toml.find(ORG).unwrap();
     assert!(orgs < toml.find(OTHER_ORG).unwrap(), "the default first: {toml}");
-    // Under what was in force everything else is allowed too, and on the trail.
+    // The present rules allow all other calls too, and the trail records them.
     for (method, target, org) in &CHANGED[..4] {
         assert_eq!(call(&process, method, target, org).status, 200, "{method} {target}");
     }
@@ -100,7 +100,7 @@ fn a_run_becomes_a_role_that_allows_it_and_nothing_else() {
     let same = site.run(&["policy", "diff", site.config().to_str().unwrap()]);
     assert!(same.status.success() && String::from_utf8(same.stdout).unwrap().contains("all 11 calls"));
 
-    // In force, it allows the run and denies each of the others.
+    // The learned role allows the script's calls and denies each of the others.
     fs::rename(&new, site.config()).unwrap();
     let process = site.start();
     for (method, target, org) in RUN {
@@ -161,7 +161,7 @@ fn what_was_not_done_or_not_in_time_is_not_learned() {
     assert!(copied.status.success(), "{copied:?}");
 }
 
-/// The rules that are in force while the trail is written.
+/// The rules in effect while the trail is written.
 const CONDITIONS: &str = r#"[roles.all]
 allow = [
   { methods = ["POST"], paths = ["/api/v1/users/"], body = { source = "local" } },
@@ -177,7 +177,7 @@ deny = [
 ]
 "#;
 
-/// The configuration with other roles, and what else is to be another.
+/// The configuration with other roles, and with one further replacement.
 fn with_roles(roles: &str, (from, to): (&str, &str)) -> String {
     let config = CONFIG.replace("[roles.all]\nallow = [{ paths = [\"/**\"] }]\n", roles);
     assert!(config.contains(from), "{from}");
@@ -193,7 +193,7 @@ fn with_body(process: &Process, method: &str, target: &str, body: &str) -> u16 {
     raw.answer().status
 }
 
-/// What is done under [`CONDITIONS`]: method, target, body.
+/// The calls under [`CONDITIONS`]: method, target, body.
 const DONE: [(&str, &str, &str); 4] = [
     ("POST", "/api/v1/users/", r#"{"source":"local"}"#),
     ("PATCH", "/api/v1/users/1/", r#"{"name":"a"}"#),
@@ -233,7 +233,7 @@ fn conditions_in_force_are_kept() {
         assert_eq!(with_body(&process, method, target, body), 403, "{method} {target} {body}: {toml}");
     }
     assert_eq!(process.end().0, Some(0));
-    // Where the rule is not there any more, that is said.
+    // If a rule no longer exists, the output says so.
     site.write(&with_roles("[roles.all]\nallow = [{ methods = [\"GET\"], paths = [\"/**\"] }]\n", ("", "")));
     let toml = json(&site, &["policy", "learn", "--consumer", "tool"])["toml"].to_string();
     assert!(toml.contains("Not in the configuration as it was: all.allow[2]"), "{toml}");
@@ -285,18 +285,18 @@ fn what_cannot_be_known_is_no_change() {
         "POST /api/v1/users/ unknown",
         "POST /api/v1/users/ unknown",
     ];
-    // The same rules: nothing of it is a change.
+    // The same rules cause no change.
     let (changes, mut unknown) = diff(&with_roles(CONDITIONS, ("", "")));
     unknown.sort();
     assert_eq!((changes, unknown), (same(&none), same(&open)));
-    // Whatever the body was, it is denied: nothing allows it, though a denial looks at bodies. That is a change.
+    // No rule allows this call, whatever its body was, though a deny rule looks at bodies: a change.
     let narrowed = CONDITIONS.replace("  { methods = [\"PATCH\"], paths = [\"/api/v1/users/*/\"] },\n", "");
     let (changes, unknown) = diff(&with_roles(&narrowed, ("", "")));
     assert_eq!(changes, ["PATCH /api/v1/users/1/ denied"], "{unknown:?}");
-    // Whatever it was, it is allowed; and what was denied then is a change.
+    // These rules allow the calls whatever their bodies were; a call that was denied then is a change.
     let (changes, unknown) = diff(&with_roles("[roles.all]\nallow = [{ paths = [\"/**\"] }]\n", ("", "")));
     assert_eq!((changes, unknown), (same(&["POST /api/v1/users/ allowed"]), same(&none)));
-    // A grant that ends before the calls were made, or since then by the new configuration alone.
+    // A grant that expired before the calls, or that expires since then only in the new configuration.
     for end in ["2001-01-01T00:00:00Z", &jiff::Timestamp::now().to_string()] {
         let expired = format!("roles = [\"all\"]\nexpires = \"{end}\"\n");
         let (changes, _) = diff(&with_roles(CONDITIONS, ("roles = [\"all\"]\n", &expired)));
@@ -305,7 +305,7 @@ fn what_cannot_be_known_is_no_change() {
     let later = format!("roles = [\"all\"]\nexpires = \"{end}\"\n");
     let (changes, _) = diff(&with_roles(CONDITIONS, ("roles = [\"all\"]\n", &later)));
     assert_eq!(changes, none);
-    // Who is not there any more, or has no way, is refused.
+    // A consumer without a grant, or a call without a route, is denied.
     let (changes, _) = diff(&with_roles(
         CONDITIONS,
         ("[[grants]]\nconsumer = \"tool\"", "[[grants]]\nconsumer = \"other\""),

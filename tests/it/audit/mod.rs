@@ -1,4 +1,4 @@
-//! The trail: what is written, what is kept, what is found, and what a failing disk does to it.
+//! The trail: what claviger writes, keeps and finds, and the effects of a failing disk.
 
 mod blocked;
 mod crash;

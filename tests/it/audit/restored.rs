@@ -1,4 +1,4 @@
-//! A trail that is not what it was when the gateway ended: nothing starts on it unseen.
+//! A trail that changed after the gateway ended: no start overlooks it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,7 +23,7 @@ fn run(site: &Site, calls: usize) {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// A trail of some segments, closed.
+/// A closed trail with some segments.
 fn trail(calls: usize) -> (Upstream, Site) {
     let upstream = Upstream::ok();
     let site = Site::new(upstream.address, SMALL);
@@ -39,12 +39,12 @@ fn last_head(site: &Site) -> LastHead {
     LastHead::parse(&fs::read_to_string(state(site).join("trail.head")).unwrap()).unwrap()
 }
 
-/// Why a start on the trail as it is would be refused, if it would.
+/// The reason why a start with the present trail would be refused, if any.
 fn refusal(site: &Site) -> Option<String> {
     Trail::guard(&state(site), &site.audit()).err().map(|error| error.to_string())
 }
 
-/// The whole trail, kept elsewhere.
+/// A copy of the whole trail.
 struct Whole {
     dir: tempfile::TempDir,
 }
@@ -91,12 +91,12 @@ fn a_trail_that_was_cut_at_any_event_starts_nothing() {
     }
     whole.put_back(&site);
     assert_eq!(refusal(&site), None);
-    // A part of the last line is no event.
+    // An incomplete last line is not an event.
     let last = paths.last().unwrap();
     let text = fs::read(last).unwrap();
     fs::write(last, &text[..text.len() - 9]).unwrap();
     assert!(refusal(&site).unwrap().contains("1 are missing"));
-    // As the commands say it.
+    // The same in the output of the commands.
     let said = refused_start(&site);
     assert!(said.contains("1 are missing") && said.contains("claviger audit accept"), "{said}");
     let verified = site.run(&["audit", "verify"]);
@@ -133,7 +133,7 @@ fn a_trail_that_is_gone_another_or_has_a_hole_starts_nothing() {
     assert!(refused_start(&site).contains("none is here"));
     let verified = site.run(&["audit", "verify"]);
     assert!(String::from_utf8_lossy(&verified.stderr).contains("the state folder knows of"), "{verified:?}");
-    // Another gateway's, of the same calls and longer.
+    // A longer trail of another gateway, with the same calls.
     let other = Site::new(upstream.address, SMALL);
     run(&other, 90);
     drop(fs::remove_dir_all(site.audit()));
@@ -143,7 +143,7 @@ fn a_trail_that_is_gone_another_or_has_a_hole_starts_nothing() {
     let verified = site.run(&["audit", "verify", "--key", key.trim_end()]);
     assert_eq!(verified.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&verified.stderr).contains("replaced: event"), "{verified:?}");
-    // The configuration points elsewhere, by mistake.
+    // The configuration names another folder by mistake.
     whole.put_back(&site);
     let config = fs::read_to_string(site.config()).unwrap();
     let (moved, empty) = (site.folder.path().join("moved"), site.folder.path().join("empty"));
@@ -153,7 +153,7 @@ fn a_trail_that_is_gone_another_or_has_a_hole_starts_nothing() {
         said.contains(site.audit().to_str().unwrap()) && said.contains(empty.to_str().unwrap()),
         "{said}"
     );
-    // It was moved.
+    // The operator moved the folder.
     fs::rename(site.audit(), &moved).unwrap();
     site.write(&config.replace("[audit]\n", &format!("[audit]\ndir = \"{}\"\n", moved.display())));
     assert_eq!(site.start().end().0, Some(0));
@@ -198,7 +198,7 @@ fn an_older_trail_is_continued_once_a_custodian_accepts_it() {
     let running = site.run(&["audit", "accept", "--yes"]);
     assert!(String::from_utf8_lossy(&running.stderr).contains("in use by another claviger"), "{running:?}");
     assert_eq!(process.end().0, Some(0));
-    // An emptied one as well, which begins anew.
+    // An emptied trail as well, which starts again from event 1.
     fs::remove_dir_all(site.audit()).unwrap();
     assert!(refused_start(&site).contains("none is here"));
     assert_eq!(site.run(&["audit", "accept", "--yes"]).status.code(), Some(0));
@@ -207,7 +207,7 @@ fn an_older_trail_is_continued_once_a_custodian_accepts_it() {
     site.verified();
 }
 
-/// Why a start is refused, and what is done about it; the trail works afterwards, however often it is continued.
+/// Checks the refusal of a start, and its remedy; afterwards the trail works, however often it is continued.
 fn mended(site: &Site) -> Value {
     let said = refused_start(site);
     assert!(said.contains("claviger audit accept"), "{said}");
@@ -225,7 +225,7 @@ fn mended(site: &Site) -> Value {
     serde_json::from_slice(&accepted.stdout).unwrap()
 }
 
-/// Another content under a segment's name, plain or compressed, in the place of the plain one.
+/// Puts other content in the place of a segment, plain or compressed.
 fn put_in_place(path: &Path, content: &[u8], is_packed: bool) -> String {
     fs::remove_file(path).unwrap();
     let mut name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -242,7 +242,7 @@ fn put_in_place(path: &Path, content: &[u8], is_packed: bool) -> String {
 fn a_last_segment_that_was_replaced_is_set_aside_once_a_custodian_accepts_it() {
     let (upstream, site) = trail(40);
     run(&site, 5);
-    // As many events, of another gateway: the numbers are right.
+    // Another gateway's segment with as many events, so that the numbers are right.
     let other = Site::new(upstream.address, SMALL);
     run(&other, 40);
     run(&other, 5);
@@ -273,7 +273,7 @@ fn a_last_segment_that_was_replaced_is_set_aside_once_a_custodian_accepts_it() {
         whole.put_back(&site);
         fs::write(state(&site).join("trail.head"), &head).unwrap();
     }
-    // What is no segment at all is cut off, and kept.
+    // claviger cuts off content that is not a segment, and keeps it.
     put_in_place(last, b"something else\n", false);
     assert_eq!(mended(&site)["aside"], serde_json::json!([]));
 }
@@ -288,7 +288,7 @@ fn a_segment_under_a_wrong_name_is_set_aside_though_nothing_is_missing() {
             let stray = site.audit().join(name);
             fs::copy(&paths[0], &stray).unwrap();
             if !is_known {
-                // As of a former version.
+                // As an earlier version leaves it.
                 fs::remove_file(state(&site).join("trail.head")).unwrap();
             }
             let said = refused_start(&site);
@@ -300,7 +300,7 @@ fn a_segment_under_a_wrong_name_is_set_aside_though_nothing_is_missing() {
             assert_eq!(mended(&site)["aside"], serde_json::json!([aside]));
         }
     }
-    // In the words of the command, with what stays as it is.
+    // The output of the command, which also names what does not change.
     fs::copy(&paths[0], site.audit().join(name)).unwrap();
     let done = String::from_utf8(site.run(&["audit", "accept", "--yes"]).stdout).unwrap();
     assert!(done.contains(&format!("{name} is set aside as {name}.2.torn")), "{done}");
@@ -309,7 +309,7 @@ fn a_segment_under_a_wrong_name_is_set_aside_though_nothing_is_missing() {
     site.verified();
 }
 
-/// Takes events off the end of the trail, so many; the last segment must have more.
+/// Removes this many events from the end of the trail; the last segment must have more.
 fn cut(site: &Site, events: usize) {
     let path = segments(&site.audit()).unwrap().pop().unwrap();
     let text = fs::read_to_string(&path).unwrap();
@@ -357,7 +357,7 @@ fn sinks_get_what_is_recorded_in_the_place_of_what_is_missing() {
 #[test]
 fn only_what_is_on_the_disk_is_missed() {
     let (_upstream, site) = trail(3);
-    // Events that no head was over when it was killed, lost with the machine.
+    // Events that no head covered when the gateway was killed, lost with the machine.
     let process = site.start();
     lapse(Duration::from_millis(600), "the head of its start is kept within 250 ms");
     let known = last_head(&site);
@@ -393,7 +393,7 @@ fn the_last_head_is_kept_private_and_a_damaged_one_is_no_word_that_all_is_well()
     }
     assert_eq!(site.run(&["audit", "accept", "--yes"]).status.code(), Some(0));
     site.verified();
-    // Of a former version there is none yet.
+    // An earlier version has no such file.
     fs::remove_file(&path).unwrap();
     site.verified();
     run(&site, 1);
@@ -417,7 +417,7 @@ fn what_was_let_go_is_not_missed_and_what_stands_for_it_is_not_enough() {
     process.kill();
     assert_eq!(site.start().end().0, Some(0));
     site.verified();
-    // A head from before what was let go is as good.
+    // A head from before the deletion is valid as well.
     let now = fs::read(state(&site).join("trail.head")).unwrap();
     fs::write(state(&site).join("trail.head"), &older_head).unwrap();
     assert_eq!(refusal(&site), None);

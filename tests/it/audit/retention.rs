@@ -1,4 +1,4 @@
-//! Closed segments: compressed, and let go so that what is kept can still be proven.
+//! Closed segments: claviger compresses them, and deletes them so that the rest can still be proven.
 
 use std::fs;
 use std::io::Read as _;
@@ -60,7 +60,7 @@ fn closed_segments_are_compressed_and_all_that_reads_the_trail_reads_them() {
     let proof = site.run(&["audit", "prove", &calls[0]]);
     assert_eq!(proof.status.code(), Some(0), "{proof:?}");
     assert_eq!(process.end().0, Some(0));
-    // What goes on after a start goes on from them.
+    // After a restart the trail continues from them.
     assert_eq!(site.start().end().0, Some(0));
     site.verified();
     // Any zstd reads them.
@@ -69,7 +69,7 @@ fn closed_segments_are_compressed_and_all_that_reads_the_trail_reads_them() {
     let text = zstd::decode_all(fs::File::open(&packed).unwrap()).unwrap();
     assert!(text.starts_with(b"{\"seq\":1,") && text.ends_with(b"}\n"));
     assert!(fs::metadata(&packed).unwrap().len() * 2 < u64::try_from(text.len()).unwrap());
-    // Whatever byte of it is changed is noticed.
+    // `audit verify` notices a change of any byte.
     let (trusted, good) = (trusted(&site), fs::read(&packed).unwrap());
     let copy = copied(&site.audit());
     let target = copy.path().join(packed.file_name().unwrap());
@@ -81,7 +81,7 @@ fn closed_segments_are_compressed_and_all_that_reads_the_trail_reads_them() {
         if verify(copy.path(), &trusted, |_| {}).unwrap().finding.is_some() {
             found += 1;
         } else {
-            // Something of the frame that says nothing of its content.
+            // A byte of the frame that does not affect its content.
             assert_eq!(zstd::decode_all(bad.as_slice()).unwrap(), text, "{at}");
         }
     }
@@ -110,7 +110,7 @@ fn what_is_let_go_leaves_a_stub_that_only_the_gateway_can_make() {
     let told: Vec<_> = site.events().into_iter().filter(|event| event["what"] == "retired").collect();
     assert_eq!(told.last().unwrap()["through"], retired);
     assert_eq!(site.events()[0]["seq"], retired + 1);
-    // A call that is kept is proven by the tree over all, one that is not is gone.
+    // The tree over all events proves a retained call; a deleted call is gone.
     let proof = site.run(&["audit", "prove", calls.last().unwrap()]);
     assert_eq!(proof.status.code(), Some(0), "{proof:?}");
     let file = site.folder.path().join("proof");
@@ -120,11 +120,11 @@ fn what_is_let_go_leaves_a_stub_that_only_the_gateway_can_make() {
         site.run(&["audit", "verify-proof", file.to_str().unwrap(), "--key", key.to_str().unwrap()]);
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     assert_eq!(site.run(&["audit", "prove", &calls[0]]).status.code(), Some(1));
-    // The stub of an earlier version, which had another extension, is one too.
+    // A stub of an earlier version, with another extension, counts as well.
     let now = stub(&site.audit());
     fs::rename(&now, now.with_extension("stub")).unwrap();
     assert_eq!(site.verified()["retired"], retired);
-    // The gateway continues from there, even with nothing else left.
+    // The gateway continues from a stub, even if nothing else is left.
     assert_eq!(site.start().end().0, Some(0));
     fs::rename(now.with_extension("stub"), &now).unwrap();
     assert!(site.verified()["heads"].as_u64() > intact["heads"].as_u64());
@@ -149,7 +149,7 @@ fn forgeries(site: &Site, retired: u64) {
         let problem = problem(copy.path(), &trusted);
         assert!(problem.contains("stub"), "{from}: {problem}");
     }
-    // A genuine stub where the trail does not tell of it.
+    // A genuine stub for a trail that does not record it.
     fs::write(&path, &good).unwrap();
     let told = "\"what\":\"retired\"";
     let tells = |segment: &PathBuf| {
@@ -164,7 +164,7 @@ fn forgeries(site: &Site, retired: u64) {
     all[first..].iter().for_each(|segment| fs::remove_file(segment).unwrap());
     let found = problem(silent.path(), &trusted);
     assert!(found.contains("does not say that they were let go"), "{found}");
-    // One more segment taken away, with what the former stub says.
+    // One more segment is missing, while the stub is the former one.
     let first = segments(copy.path()).unwrap().remove(0);
     fs::remove_file(&first).unwrap();
     assert!(problem(copy.path(), &trusted).contains("events are missing"));

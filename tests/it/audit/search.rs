@@ -1,4 +1,4 @@
-//! Finding what is on the trail: `audit search`, `audit tail`, `audit export`, `audit fingerprint`.
+//! Reading the trail: `audit search`, `audit tail`, `audit export`, `audit fingerprint`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -50,7 +50,7 @@ fn events_are_found_by_each_condition_and_by_several() {
     let site = Site::new(upstream.address, SMALL);
     let process = site.start();
     calls(&process);
-    // Beside a running gateway; the index is made by the first search.
+    // While a gateway runs; the first search builds the index.
     assert_eq!(targets(&site, &["--path", "/api/v1/assets/**"]), ["/api/v1/assets/hosts/"]);
     assert_eq!(targets(&site, &["--path", "/api/v1/users/7"]), ["/api/v1/users/7/?limit=1"]);
     assert_eq!(targets(&site, &["--path", "/api/v1/users/*", "--last", "100"]).len(), 60);
@@ -70,13 +70,13 @@ fn events_are_found_by_each_condition_and_by_several() {
     let version = credential[0]["credential_version"].to_string();
     assert_eq!(found(&site, &["--credential", name, "--version", &version, "--last", "99"]).len(), 61);
     assert!(found(&site, &["--credential", name, "--version", "9"]).is_empty());
-    // A text, in whatever case, wherever it is.
+    // A text, in any case and at any place.
     assert_eq!(targets(&site, &["--text", "ASSETS/h"]), ["/api/v1/assets/hosts/"]);
     assert_eq!(found(&site, &["--text", "users/1", "--last", "99"]).len(), 11);
     assert!(found(&site, &["--text", "users_1"]).is_empty(), "no pattern");
     assert!(!found(&site, &["--text", "opened", "--event", "journal"]).is_empty());
     assert_eq!(found(&site, &["--text", "127.0.0.1", "--method", "GET", "--last", "99"]).len(), 63);
-    // The latest, in the order in which they happened.
+    // The latest events, in chronological order.
     let last = targets(&site, &["--path", "/api/v1/users/*", "--last", "2"]);
     assert_eq!(last, ["/api/v1/users/58/?limit=1", "/api/v1/users/59/?limit=1"]);
     let text = site.run(&["audit", "search", "--path", "/api/v1/users/*", "--last", "2"]);
@@ -119,7 +119,7 @@ fn a_call_in_flight_is_found_and_then_its_outcome() {
     assert_eq!(closed[0]["request_id"], open[0]["request_id"]);
 }
 
-/// All that an index holds, as text.
+/// The whole contents of an index, as text.
 fn dumped(path: &Path) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -178,7 +178,7 @@ fn compressed_and_departed_segments_are_followed() {
     let third = found(&site, &["--path", "/api/v1/users/3"]);
     assert_eq!(third[0]["target"], "/api/v1/users/3/?limit=1");
     assert_eq!(process.end().0, Some(0));
-    // What is let go is found no more, and the rest is.
+    // The search no longer finds deleted events, and finds the rest.
     let more = fs::read_to_string(site.config()).unwrap();
     site.write(&format!("{more}retain_size = \"6KiB\"\n"));
     let process = site.start();
@@ -212,7 +212,7 @@ fn an_index_that_does_not_fit_its_trail_is_made_anew_and_altered_lines_are_not_s
     fs::copy(segments(&other.audit()).unwrap().remove(0), &path).unwrap();
     assert!(found(&site, &["--path", "/api/v1/users/3"]).is_empty());
     assert_eq!(found(&site, &["--path", "/api/v1/other"]).len(), 1);
-    // Something else where the index belongs.
+    // Another file in the place of the index.
     fs::write(site.audit().join("search.db"), "no index").unwrap();
     let done = site.run(&["audit", "search"]);
     assert!(String::from_utf8_lossy(&done.stderr).contains("--rebuild"), "{done:?}");
@@ -227,7 +227,7 @@ fn an_index_is_made_anew_of_all_segments() {
     calls(&process);
     assert_eq!(process.end().0, Some(0));
     assert_eq!(found(&site, &["--path", "/api/v1/users/3"]).len(), 1);
-    // What was read last is not what it was.
+    // The line that the search read last has changed.
     let last = segments(&site.audit()).unwrap().pop().unwrap();
     let text = fs::read_to_string(&last).unwrap();
     let (before, end) = text.split_at(text.trim_end().rfind('\n').map_or(0, |at| at + 1));
@@ -257,7 +257,7 @@ fn tail_follows_through_rotation_and_ends_with_its_reader() {
     drop(lines);
     assert_eq!(process.get("/api/v1/unread/").status, 200);
     assert!(tail.wait().unwrap().success());
-    // Colours only for terminals, or where they are asked for.
+    // Colours only for terminals, or on request.
     let shown = |colour: Option<&str>| {
         let mut command = site.claviger();
         command.args(["audit", "tail", "--status", "401"]).env_remove("CLICOLOR_FORCE");
@@ -318,7 +318,7 @@ fn a_secret_in_hand_leads_to_the_calls_that_sent_it() {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// Changes the index as somebody would who has the folder.
+/// Changes the index, as anybody with access to the folder could.
 fn change(site: &Site, sql: &'static str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -354,13 +354,13 @@ fn what_was_taken_out_of_the_index_is_found_all_the_same() {
         let said = String::from_utf8(done.stderr).unwrap();
         assert!(said.contains("was changed by something else than a search"), "{sql}: {said}");
         assert_eq!(String::from_utf8(done.stdout).unwrap().lines().count(), 1, "{sql}");
-        // Once it is anew, it is trusted.
+        // The rebuilt index is trusted.
         let again = site.run(&wanted);
         let said = String::from_utf8(again.stderr).unwrap();
         assert!(again.status.success() && !said.contains("was changed"), "{sql}: {said}");
     }
     assert_eq!(found(&site, &["--last", "1000"]), all);
-    // Also one that another time has left: a copy, and one that was put back.
+    // An old copy that was put back is not trusted either.
     let db = site.audit().join("search.db");
     let former = fs::read(&db).unwrap();
     fs::write(&db, former).unwrap();
@@ -386,7 +386,7 @@ fn a_search_says_how_far_it_reaches() {
         let (all, seq, time) = (events.len(), &last["seq"], last["time"].as_str().unwrap());
         assert_eq!(reach(arguments), format!("searched {all} events, 1 to {seq}, the last of {time}"));
     }
-    // Many at once leave it as one would.
+    // Many searches at once leave the same index as one.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| reach(&["--status", "200"]));

@@ -1,4 +1,4 @@
-//! Rules that are only told of: what they would decide is on the trail, and nothing else comes of it.
+//! Shadow rules: the trail records what they would decide, and they have no other effect.
 
 use crate::support::upstream::Upstream;
 use crate::support::world::{CONFIG, World};
@@ -32,12 +32,12 @@ deny = [
     };
     let told = |rule: &str| Some(rule.to_owned());
     assert_eq!(call("GET", "/api/v1/users/1/"), (200, vec![None, None]));
-    // Allowed, and would not be: on both of its events.
+    // Allowed, and the shadow rules would deny it: on both of its events.
     let shadow = told("all.deny[0]");
     assert_eq!(call("GET", "/api/v1/users/secret/1/"), (200, vec![shadow.clone(), shadow]));
-    // Refused, and would be allowed.
+    // Denied, and the shadow rules would allow it.
     assert_eq!(call("POST", "/api/v1/users/1/"), (403, vec![told("all.allow[1]")]));
-    // What a rule forbids no other could allow.
+    // If a rule denies a call, no other rule could allow it.
     assert_eq!(call("DELETE", "/api/v1/users/1/"), (403, vec![None]));
     assert_eq!(call("GET", "/api/v1/users/closed/"), (403, vec![None]));
     assert_eq!(call("POST", "/api/v1/assets/"), (403, vec![None]));

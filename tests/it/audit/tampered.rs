@@ -1,4 +1,4 @@
-//! A trail that was changed: the first wrong line is named, whatever was done.
+//! A changed trail: `audit verify` names the first wrong line, whatever the change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::support::process::{Site, in_memory};
 use crate::support::upstream::Upstream;
 use crate::support::world::verified;
 
-/// A trail of some segments, and the binary to verify it.
+/// A trail with some segments, and the binary that verifies it.
 fn trail() -> (Site, PathBuf) {
     let upstream = Upstream::ok();
     let site = Site::new(upstream.address, "[audit]\nrotate = \"4KiB\"\n");
@@ -22,7 +22,7 @@ fn trail() -> (Site, PathBuf) {
     (site, dir)
 }
 
-/// One line of the trail: which segment, which line in it, which event.
+/// The place of a line of the trail: its segment, its line number, its event.
 #[derive(Clone, Copy)]
 struct Place {
     segment: usize,
@@ -30,7 +30,7 @@ struct Place {
     seq: u64,
 }
 
-/// The segments' names and lines, newlines included, and where every line stands.
+/// The names and lines of the segments, newlines included, and the place of every line.
 struct Copy {
     names: Vec<String>,
     lines: Vec<Vec<Vec<u8>>>,
@@ -62,7 +62,7 @@ impl Copy {
         places.zip(1..).map(|((segment, line), seq)| Place { segment, line, seq }).collect()
     }
 
-    /// Verifies the trail with one segment's bytes changed.
+    /// Verifies the trail after a change of one segment's bytes.
     fn verify(&self, segment: usize, changed: &[u8]) -> Report {
         self.write(segment, changed);
         let report = verified(self.dir.path()).unwrap();
@@ -97,7 +97,7 @@ fn every_changed_byte_is_found_where_it_is() {
         let lines = &copy.lines[place.segment];
         let start: usize = lines[..place.line].iter().map(Vec::len).sum();
         let size = lines[place.line].len();
-        // Another sample in each line, so that every member is hit in some.
+        // A different sample in each line, so that every member is changed in some line.
         for at in (number % 13..size).step_by(13).chain([size - 2, size - 1]) {
             if place.seq == last && at == size - 1 {
                 continue;
@@ -149,7 +149,7 @@ fn every_deleted_repeated_and_moved_line_is_found() {
 
         let mut deleted = lines.clone();
         deleted.remove(at);
-        // Of the last line of a segment, it is the next one's first that gives it away.
+        // If the last line of a segment is deleted, the first line of the next segment reveals it.
         let next = if at == deleted.len() {
             Place { segment: place.segment + 1, line: 0, ..*place }
         } else {
@@ -175,7 +175,7 @@ fn every_deleted_repeated_and_moved_line_is_found() {
     }
 }
 
-/// A line that was edited by somebody who knows how its hash is made.
+/// A line that was edited by somebody with knowledge of the hash.
 fn forged(line: &[u8], from: &str, to: &str) -> Vec<u8> {
     let text = std::str::from_utf8(line).unwrap().replace(from, to);
     let body = text.split(",\"hash\":\"").next().unwrap();

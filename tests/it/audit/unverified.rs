@@ -1,4 +1,4 @@
-//! What reads the trail and finds none: an error, and never the word that all is well.
+//! Commands that read the trail and find none: they fail, and never report that all is well.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::process::Site;
 use crate::support::upstream::Upstream;
 
-/// A trail of some calls, closed, and its first and last head, each in a file.
+/// A closed trail of some calls, and its first and last head, each in a file.
 fn trail() -> (Upstream, Site, [String; 2]) {
     let upstream = Upstream::ok();
     let site = Site::new(upstream.address, "");
@@ -28,7 +28,7 @@ fn trail() -> (Upstream, Site, [String; 2]) {
     (upstream, site, kept)
 }
 
-/// Each verb that reads the trail, as it is typed.
+/// Each command that reads the trail, as typed.
 fn readers(site: &Site, [first, last]: &[String; 2]) -> Vec<Vec<String>> {
     let key = site.folder.path().join("state/audit.pub").display().to_string();
     let new = site.folder.path().join("new.toml");
@@ -127,7 +127,7 @@ fn no_default_takes_the_place_of_a_configuration_with_an_error() {
             let said = refused(&site, typed, &[]);
             assert!(said.contains(named) && said.contains("claviger.toml"), "{typed:?} {named}: {said}");
         }
-        // Where it is by default, and where it is named.
+        // In the default place, and in a named one.
         for (here, arguments) in [
             (site.folder.path(), &[] as &[&str]),
             (Path::new("/"), &["--config", site.config().to_str().unwrap()]),
@@ -184,7 +184,7 @@ fn what_was_verified_is_said() {
     }
 }
 
-/// What a terminal does something with beside showing it, or shows otherwise than it is.
+/// Characters that make a terminal act, or that it shows misleadingly.
 const DECEPTIVE: &str =
     "\u{9b}31m\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{200b}\u{feff}\u{2028}\u{85}\r\u{1b}]0;x\u{7}\nforged";
 
@@ -194,10 +194,10 @@ fn is_harmless(character: char) -> bool {
         || matches!(character, ']' | ';')
 }
 
-/// A trail whose lines say what no gateway writes as it is, chained as one would.
+/// A trail whose lines contain texts that no gateway writes unescaped, with correct hashes.
 fn hostile(dir: &Path) {
     let (mut head, mut lines) = (ChainHead::default(), Vec::new());
-    // As a writer would that escapes no more than JSON asks for.
+    // Escaped only as far as JSON requires.
     let odd = serde_json::to_string(DECEPTIVE).unwrap();
     let call = format!(
         "\"request_id\":\"01890000-0000-7000-8000-000000000001\",\"consumer\":\"tool\",\"upstream\":\"jms\",\
@@ -250,7 +250,7 @@ fn nothing_of_a_hostile_trail_reaches_a_terminal_but_what_it_is() {
     }
     let learned = run("policy learn --consumer tool");
     assert!(learned.contains("orgs = [") && learned.contains("\\u202e"), "{learned}");
-    // What verify tells of: the name of a file, and of a second intent of a call.
+    // Two findings of `verify`: the name of a file, and a second intent of a call.
     let odd = dir.path().join("audit-0\u{1b}[2J\u{202e}.jsonl");
     fs::write(&odd, "no line\n").unwrap();
     assert!(run("audit verify").contains("audit-0\\u001b[2J\\u202e.jsonl:1"));

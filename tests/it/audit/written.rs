@@ -1,4 +1,4 @@
-//! With `sync`, whoever has the last byte of an answer finds its outcome in the trail's file.
+//! With `sync`, the trail's file has the outcome of a call before the consumer has the answer's last byte.
 
 use crate::support::frames::{Consumer, read};
 use crate::support::process::SYNC;

@@ -1,4 +1,4 @@
-//! HTTP/2 with a consumer, frame by frame (RFC 9113): what is served, what is refused, what ends a
+//! HTTP/2 with a consumer, frame by frame (RFC 9113): what claviger serves and refuses, and what ends a
 //! connection.
 
 mod slow;
@@ -89,7 +89,7 @@ fn what_is_refused_is_told_on_its_stream_and_on_the_trail() {
         if code == "target_too_long" {
             fields[3].1 = &long_path;
         }
-        // Beyond one frame, the rest follows.
+        // If one frame is too short, the rest follows in more frames.
         let whole = block(&fields);
         let mut pieces = whole.chunks(16_000);
         let (first, count) = (pieces.next().unwrap(), pieces.len());
@@ -104,7 +104,7 @@ fn what_is_refused_is_told_on_its_stream_and_on_the_trail() {
         wanted.push(code);
         stream += 2;
     }
-    // The connection is good for what is.
+    // The connection still serves valid requests.
     consumer.ask(stream, &read("/api/", &good, &[]), true);
     assert_eq!(consumer.answer(stream).0, OK);
     let trail = world.trail_of(wanted.len() + 2);
@@ -129,7 +129,7 @@ fn methods_that_no_upstream_should_see_are_refused() {
     assert_eq!((world.trail_of(3).len(), world.upstream.seen().len()), (3, 0));
 }
 
-/// What breaks the rules of HTTP/2 never is a request; the trail hears of it all the same.
+/// A stream that violates HTTP/2 is never a request; the trail records it all the same.
 #[test]
 fn a_stream_that_is_no_request_is_on_the_trail() {
     let (world, authority) = world();
@@ -152,7 +152,7 @@ fn a_stream_that_is_no_request_is_on_the_trail() {
     assert!(world.upstream.seen().is_empty());
 }
 
-/// The http crate's word on targets comes before ours: what it cuts is cut for all, what it refuses is told.
+/// The http crate reads a target first: all readers see the same cut, and claviger reports a refusal.
 #[test]
 fn a_target_that_is_none_is_refused_or_is_the_same_for_everybody() {
     let (world, authority) = world();
@@ -178,7 +178,7 @@ fn a_target_that_is_none_is_refused_or_is_the_same_for_everybody() {
     seen.signed_for("/api/a/").unwrap();
 }
 
-/// Begins a request whose body is to follow.
+/// Begins a request; its body follows later.
 fn upload(consumer: &mut Consumer, stream: u32, token: &str) {
     let mut fields = read("/api/", token, &[]);
     fields[0].1 = "POST";
@@ -251,14 +251,14 @@ fn floods_end_the_connection_and_are_on_the_trail_once() {
         until_or(|| world.trail()[before..].iter().any(abuse), missing);
         assert_eq!(world.trail()[before..].iter().filter(|event| abuse(event)).count(), 1, "{name}");
     }
-    // Whoever behaves is served.
+    // Well-behaved consumers are served.
     let mut consumer = Consumer::new(&world, &authority);
     consumer.ask(1, &read("/api/", &token, &[]), true);
     assert_eq!(consumer.answer(1).0, OK);
 }
 
-/// As the busiest libraries do: a window is widened for each KiB that came, a stream's as soon as it is opened, and
-/// a body is ended by an empty frame.
+/// Like the most active libraries: the consumer widens a window for each received KiB, and a stream's window as
+/// soon as it opens. An empty frame ends each body.
 #[test]
 fn who_makes_room_for_what_is_sent_is_never_cut_off() {
     const SIZE: usize = 8 << 20;
@@ -294,7 +294,7 @@ fn who_makes_room_for_what_is_sent_is_never_cut_off() {
     }
 }
 
-/// As small devices do: a byte, or a KiB, is asked for at a time, of the stream and of the connection.
+/// Like small devices: the consumer allows one byte, or one KiB, at a time for the stream and the connection.
 #[test]
 fn who_has_small_windows_is_never_cut_off() {
     const FRAMES: usize = 1500;
@@ -369,7 +369,7 @@ fn a_body_that_stops_is_cut_off() {
     assert_eq!(world.trail_of(2)[1]["ended"], "abandoned");
 }
 
-/// An answer that is not taken holds a place and its buffers for as long as any other would.
+/// An answer that the consumer does not read holds its slot and its buffers only for the usual time.
 #[test]
 fn an_answer_that_is_not_taken_is_given_up_and_its_stream_reset() {
     let authority = Authority::new();
@@ -384,7 +384,7 @@ fn an_answer_that_is_not_taken_is_given_up_and_its_stream_reset() {
         frames.iter().filter(|frame| frame.kind == DATA).map(|frame| frame.payload.len()).sum();
     assert_eq!(taken, 65_535, "the window that it gave");
     assert_eq!(world.trail_of(2)[1]["ended"], "abandoned");
-    // Another, whose answer is taken, is answered on the same connection.
+    // Another answer on the same connection, which the consumer reads, arrives.
     consumer.send(WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes());
     consumer.ask(3, &read("/api/", &bearer(), &[]), true);
     consumer.send(WINDOW_UPDATE, 0, 3, &1_000_000_u32.to_be_bytes());
@@ -401,7 +401,7 @@ fn an_idle_connection_is_told_to_go_and_leaves_no_trace() {
     consumer.until(|frame| frame.kind == GOAWAY);
     assert!(consumer.ends());
     world.trail_of(2);
-    // One that says nothing at all, too.
+    // A consumer that sends nothing at all, too.
     assert!(Consumer::silent(&world, &authority).ends());
     world.trail_of(2);
 }

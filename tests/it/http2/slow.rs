@@ -1,4 +1,4 @@
-//! Consumers that take their answers slowly over HTTP/2, or not at all, and those that do not go when told.
+//! Consumers that read their answers slowly over HTTP/2, or not at all, and consumers that ignore GOAWAY.
 
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn bearer() -> String {
     format!("Bearer {TOKEN}")
 }
 
-/// With a time-out that a busy machine does not run into.
+/// With a time-out that a busy machine does not reach.
 fn patient() -> String {
     CONFIG.replace("body_timeout = \"400ms\"", "body_timeout = \"1s\"")
 }
@@ -33,7 +33,7 @@ fn of_size(size: usize) -> Upstream {
     Upstream::start(move |_| Reply::json(&body))
 }
 
-/// A consumer whose windows are as wide as can be.
+/// A consumer with the widest possible windows.
 fn greedy(world: &World, authority: &Authority) -> Consumer {
     let mut consumer = Consumer::new(world, authority);
     consumer.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
@@ -41,7 +41,7 @@ fn greedy(world: &World, authority: &Authority) -> Consumer {
     consumer
 }
 
-/// Lets a stream, and the connection by as much, have more.
+/// Widens the window of a stream, and that of the connection by the same amount.
 fn give(consumer: &mut Consumer, stream: u32, more: u32) {
     for stream in [0, stream] {
         consumer.send(WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
@@ -72,7 +72,7 @@ fn an_answer_that_is_taken_slowly_but_steadily_arrives_whole() {
     assert_eq!((&events[1]["ended"], &events[1]["bytes_out"]), (&"answered".into(), &size.into()));
 }
 
-/// The same where the consumer takes it slowly from its socket, with windows as wide as can be.
+/// The same with a consumer that reads its socket slowly and has the widest possible windows.
 #[test]
 fn a_slow_connection_takes_what_all_its_streams_have() {
     let (authority, size) = (Authority::new(), 8 * MEGABYTE);
@@ -115,7 +115,7 @@ fn a_connection_of_which_nothing_is_taken_ends() {
     assert!(taken < 16 * MEGABYTE, "{taken}");
 }
 
-/// While nothing can be written, h2 may leave what it was sent for later.
+/// While h2 cannot write, it may delay reading received frames.
 #[test]
 fn what_is_read_late_is_not_refused() {
     let authority = Authority::new();
@@ -152,7 +152,7 @@ fn whoever_is_told_to_go_and_asks_on_does_not_keep_the_connection() {
     let frames = consumer.until(|frame| frame.kind == GOAWAY);
     assert!(frames.iter().all(|frame| frame.kind != HEADERS));
     let (token, began) = (bearer(), Instant::now());
-    // It never answers the PING that asks whether it has understood.
+    // The consumer never answers the PING after GOAWAY, which asks whether it has received that.
     let mut stream = 1;
     while began.elapsed() < PATIENCE {
         consumer.ask(stream, &read("/api/", &token, &[]), true);
@@ -173,13 +173,13 @@ fn whoever_is_told_to_go_and_asks_on_does_not_keep_the_connection() {
     assert!(stream > 1 && took > Duration::from_secs(1) && took < PATIENCE, "{took:?}");
 }
 
-/// Uploads whose upstream reads nothing do not take all of a connection's window.
+/// Uploads to an upstream that does not read must not use up the connection's window.
 #[test]
 fn stalled_uploads_leave_room_for_another() {
     const STALLED: usize = 4;
     let authority = Authority::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // What the system keeps for the upstream is soon full.
+    // A small receive buffer, which is soon full.
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
     let config = CONFIG
         .replace("@UPSTREAM@", &listener.local_addr().unwrap().to_string())
@@ -223,7 +223,7 @@ fn stalled_uploads_leave_room_for_another() {
         let stream = u32::try_from(at).unwrap() * 2 + 1;
         consumer.send(HEADERS, END_HEADERS, stream, &crate::support::frames::block(&post("50000000")));
         let mut own = window;
-        // As much as it may, until the gateway gives no more.
+        // Sends as much as it may, until the gateway no longer widens the window.
         loop {
             while own >= 16_384 && connection >= 16_384 {
                 consumer.send(DATA, 0, stream, &[b'x'; 16_384]);

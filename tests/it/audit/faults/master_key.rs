@@ -1,4 +1,4 @@
-//! The rotation of the master key, cut off at each operation.
+//! The rotation of the master key, interrupted at each operation.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{Ground, Kind, Shim, acknowledged, every, json};
 use crate::support::upstream::{KEY_ID, SECRET};
 
-/// A store with several versions of two credentials sealed.
+/// A store with several sealed versions of two credentials.
 fn sealed() -> Ground {
     let ground = Ground::new();
     let secret = ground.site.folder.path().join("secret.txt");
@@ -52,7 +52,7 @@ fn cut_off_anywhere_everything_still_opens() {
         }
         let which = if key == *former { &before } else { &after };
         which.fetch_add(1, Ordering::SeqCst);
-        // It is taken up again, and ends with one key and nothing beside it.
+        // The next rotation continues it, and ends with one key and no other files.
         let again = json(&ground.site.run(&["master-key", "rotate", "--output", "json"]));
         assert_eq!(again["versions"], 4, "{fault:?}");
         ground.opens();
@@ -63,7 +63,7 @@ fn cut_off_anywhere_everything_still_opens() {
     assert!(before > 10 && after > 3, "{before} before and {after} after the change");
 }
 
-/// A gateway that starts where a rotation was cut off finds the right key, too.
+/// A gateway that starts after an interrupted rotation finds the right key as well.
 #[test]
 fn a_gateway_starts_on_what_is_left() {
     let (shim, ground) = (Shim::build(), sealed());

@@ -1,5 +1,5 @@
-//! The disk fails, or the process ends, at each operation in turn, until none is left: no change that
-//! was acknowledged is lost, and no store opens as an empty one.
+//! The disk fails, or the process ends, at each operation in turn: no acknowledged change is lost, and no
+//! store opens as an empty one.
 
 mod master_key;
 
@@ -19,13 +19,13 @@ use crate::support::wait::until;
 /// How an operation goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It fails, once.
+    /// The operation fails, once.
     Error,
-    /// It and all that follow fail.
+    /// The operation and all later ones fail.
     Disk,
-    /// The process ends before it.
+    /// The process ends before the operation.
     Kill,
-    /// The process ends in the middle of it, or after it where it has no middle.
+    /// The process ends in the middle of the operation, or after it if it has no middle.
     Torn,
 }
 
@@ -37,7 +37,7 @@ struct Shim {
     runs: AtomicUsize,
 }
 
-/// What came of a run.
+/// The result of a run.
 struct Run {
     output: Output,
     /// Whether an operation went wrong.
@@ -60,7 +60,7 @@ impl Shim {
         Self { folder, runs: AtomicUsize::new(0) }
     }
 
-    /// Runs `command` with the `at`-th operation under `folder` going wrong; 0 for none.
+    /// Runs `command`; the `at`-th operation under `folder` goes wrong, or none if `at` is 0.
     fn run(&self, command: &mut Command, folder: &Path, (kind, at): (Kind, usize)) -> Run {
         let log = self.arm(command, folder, (kind, at));
         let output = command.stdin(Stdio::null()).output().unwrap();
@@ -69,7 +69,7 @@ impl Shim {
         Run { output, struck: told.contains(" FAULT"), operations }
     }
 
-    /// Lets the `at`-th operation of `command` under `folder` go wrong; gives where they are told.
+    /// Makes the `at`-th operation of `command` under `folder` go wrong; returns the log of the operations.
     fn arm(&self, command: &mut Command, folder: &Path, (kind, at): (Kind, usize)) -> PathBuf {
         let number = self.runs.fetch_add(1, Ordering::SeqCst);
         let log = self.folder.path().join(format!("{number}.log"));
@@ -83,8 +83,8 @@ impl Shim {
     }
 }
 
-/// Tries every operation and every way to go wrong, each way on ground of its own. `once` runs the
-/// command there and looks at what is left; it gives whether anything went wrong.
+/// Tries every operation with every kind of fault, each kind on its own ground. `once` runs the command
+/// there and checks the result; it returns whether anything went wrong.
 fn every<G>(ground: impl Fn() -> G + Sync, once: impl Fn(&G, (Kind, usize)) -> bool + Sync) {
     std::thread::scope(|scope| {
         for kind in KINDS {
@@ -101,7 +101,7 @@ fn every<G>(ground: impl Fn() -> G + Sync, once: impl Fn(&G, (Kind, usize)) -> b
     });
 }
 
-/// A folder of configuration and state, to be copied for each try.
+/// A folder with configuration and state, which each try copies.
 struct Ground {
     site: Site,
     _upstream: Upstream,
@@ -110,7 +110,7 @@ struct Ground {
 impl Ground {
     fn new() -> Self {
         let upstream = Upstream::ok();
-        // What fails is the shim's to say, whatever is below it.
+        // Only the shim decides what fails, so the folder is in memory.
         let site = Site::within(in_memory(), upstream.address, CONFIG);
         fs::create_dir(site.folder.path().join("state")).unwrap();
         Self { site, _upstream: upstream }
@@ -120,7 +120,7 @@ impl Ground {
         self.site.folder.path().join("state")
     }
 
-    /// The state folder as a try finds it.
+    /// The state folder at the start of a try.
     fn keep(&self) -> Kept {
         let kept = in_memory();
         copy(&self.state(), &kept.path().join("state"));
@@ -138,12 +138,12 @@ impl Ground {
         shim.run(&mut command, &self.state(), fault)
     }
 
-    /// The ids of every token in the store, which must open.
+    /// The ids of all tokens in the store, which must open.
     fn tokens(&self) -> Vec<String> {
         self.listed("token", "id")
     }
 
-    /// The names of every consumer in the store, which must open.
+    /// The names of all consumers in the store, which must open.
     fn consumers(&self) -> Vec<String> {
         self.listed("consumer", "consumer")
     }
@@ -157,7 +157,7 @@ impl Ground {
         assert_eq!(self.site.run(&["consumer", "add", name]).status.code(), Some(0));
     }
 
-    /// The words that take the upstream's key into custody.
+    /// The arguments that take the upstream's key into custody.
     fn add(&self, name: &str) -> Vec<String> {
         let secret = self.site.folder.path().join("secret.txt");
         fs::write(&secret, SECRET).unwrap();
@@ -166,7 +166,7 @@ impl Ground {
         add.iter().chain(&file).map(ToString::to_string).collect()
     }
 
-    /// That everything in the store can be opened with the master key; gives what `check` warns of.
+    /// Checks that the master key opens everything in the store; returns the warnings of `check`.
     fn opens(&self) -> String {
         let checked = self.site.run(&["check"]);
         assert_eq!(checked.status.code(), Some(0), "{checked:?}");
@@ -185,7 +185,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A refusal says why; an end in the middle says nothing.
+/// A refusal gives its reason; an interrupted process prints nothing.
 fn acknowledged(run: &Run) -> bool {
     match run.output.status.code() {
         Some(0) => true,
@@ -220,7 +220,7 @@ fn what_was_acknowledged_is_never_lost() {
                 run.operations
             );
         }
-        // And it goes on from there.
+        // The store still accepts changes.
         ground.added("next");
         assert_eq!(ground.consumers().len(), found.len() + 1);
         run.struck
@@ -292,7 +292,7 @@ fn a_beginning_that_was_cut_off_can_be_made_again() {
     });
 }
 
-/// Beside a gateway that has the store open, operations are others: the log stays, and is shared.
+/// While a gateway has the store open, the operations differ: the log file stays and is shared.
 #[test]
 fn beside_a_running_gateway_nothing_is_lost_either() {
     let shim = Shim::build();
@@ -322,13 +322,13 @@ fn beside_a_running_gateway_nothing_is_lost_either() {
     });
 }
 
-/// What the gateway itself writes there is for the custodian's eyes; it follows all the same.
+/// The gateway itself writes only statistics for the custodian there; it still follows changes.
 #[test]
 fn a_gateway_that_cannot_write_its_store_still_follows_it() {
     let (shim, ground) = (Shim::build(), Ground::new());
     assert_eq!(ground.site.run(&words(&ground.add("jms"))).status.code(), Some(0));
     let store = ground.state().join("store.db");
-    // It has told the trail of what was added: the next only opens the store, however long it takes.
+    // This run has recorded the addition on the trail, so the next one only opens the store.
     assert_eq!(ground.site.start().end().0, Some(0));
     let mut well = ground.site.claviger();
     let log = shim.arm(well.arg("serve"), &store, (Kind::Disk, 0));
@@ -347,7 +347,7 @@ fn a_gateway_that_cannot_write_its_store_still_follows_it() {
         struck += usize::from(fs::read_to_string(log).unwrap().contains(" FAULT"));
         let (code, said) = process.end();
         assert_eq!(code, Some(0), "{said}");
-        // What the trail was told is told again where the store could not be told so.
+        // The store could not record that the trail has an event, so the gateway records the event again.
         let next = ground.site.start();
         assert_eq!(get(next.address, "/api/v1/", &token).status, 200);
         assert_eq!(next.end().0, Some(0));
@@ -360,7 +360,7 @@ fn a_gateway_that_cannot_write_its_store_still_follows_it() {
     assert!(struck > 0);
 }
 
-/// What is acknowledged was flushed first: a kill cannot show that, the order of operations does.
+/// claviger flushes before it acknowledges: a kill cannot show that, but the order of operations does.
 #[test]
 fn a_change_is_flushed_before_it_is_acknowledged() {
     let (shim, ground) = (Shim::build(), Ground::new());
