@@ -1,4 +1,4 @@
-//! `claviger demo`, as somebody would run it who has just got the binary.
+//! `claviger demo`, as a new user with only the binary runs it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::support::wait::found;
 
 const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
 
-/// A demo whose temporary folders are in `tmp`.
+/// A demo with its temporary folders in `tmp`.
 fn demo(tmp: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(CLAVIGER);
     command.arg("demo").args(options).env("TMPDIR", tmp).stdin(Stdio::null());
@@ -69,7 +69,7 @@ fn a_folder_that_cannot_be_made_is_said() {
     assert!(text(&done.stderr).contains("a temporary folder"), "{}", text(&done.stderr));
 }
 
-/// A demo that is waiting for its end.
+/// A demo that waits for a signal.
 struct Waiting {
     child: Child,
     said: String,
@@ -91,7 +91,7 @@ impl Waiting {
         self.said.split_once("By hand").unwrap().1.lines().skip(1).filter(|line| !line.is_empty())
     }
 
-    /// Sends it the signal and takes its exit code.
+    /// Sends the demo the signal and returns its exit code.
     fn end(mut self, signal: rustix::process::Signal) -> Option<i32> {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
         let status = found(|| self.child.try_wait().unwrap(), || "its end".to_owned());
@@ -103,7 +103,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // Only where a test failed is there anything left to end.
+        // The demo still runs only if a test failed.
         let _ended = self.child.kill();
     }
 }
@@ -166,7 +166,7 @@ fn two_at_a_time_and_a_signal_to_each() {
     let tmp = tempfile::tempdir().unwrap();
     let (one, other) = (Waiting::start(tmp.path()), Waiting::start(tmp.path()));
     assert_eq!(folders(tmp.path()).len(), 2);
-    // Another test may have had it when the first began.
+    // Another test may have had the port when the first demo started.
     let taken = |demo: &Waiting| demo.said.contains("127.0.0.1:7070, is taken");
     assert!(taken(&one) || taken(&other), "{}{}", one.said, other.said);
     let line = one.by_hand().next().unwrap();
@@ -176,7 +176,7 @@ fn two_at_a_time_and_a_signal_to_each() {
     assert_eq!(folders(tmp.path()), [] as [PathBuf; 0]);
 }
 
-/// A folder with the demo's configuration, but for the roles and grants that are given.
+/// A folder with the demo's configuration, except for the given roles and grants.
 fn tried(demo: &Path, roles: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = std::fs::read_to_string(demo.join("claviger.toml")).unwrap();
@@ -186,7 +186,7 @@ fn tried(demo: &Path, roles: &str) -> tempfile::TempDir {
     folder
 }
 
-/// What a verb says to machines, by the configuration in `folder`.
+/// The JSON output of a command with the configuration in `folder`.
 fn told(folder: &Path, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
     let mut command = Command::new(CLAVIGER);
     command.args(arguments).args(["--output", "json"]).env("CLAVIGER_CONFIG", folder.join("claviger.toml"));
@@ -224,7 +224,7 @@ fn its_script_becomes_a_role_that_allows_what_it_did_and_nothing_else() {
     let everything = "[roles.everything]\nallow = [{ paths = [\"/**\"] }]\n[[grants]]\nconsumer = \"onboarding\"\nupstream = \"jumpserver\"\nroles = [\"everything\"]\n";
     let everything = tried(demo, &format!("{everything}orgs = [\"{ORG}\"]\n"));
 
-    // The run is decided as it was; `everything` would have allowed what was refused, and that alone.
+    // The learned role decides the run as before; `everything` would have allowed only what was refused.
     let config = |folder: &tempfile::TempDir| folder.path().join("claviger.toml").display().to_string();
     let (code, diff) = told(demo, &["policy", "diff", &config(&learned), "--dir", &trail]);
     assert_eq!((code, changes(&diff)), (Some(0), Vec::new()), "{diff:#}");
@@ -233,7 +233,7 @@ fn its_script_becomes_a_role_that_allows_what_it_did_and_nothing_else() {
     let refused = ["DELETE /api/v1/users/users/ allowed", "POST /api/v1/authentication/access-keys/ allowed"];
     assert_eq!((code, changes(&diff)), (Some(1), refused.map(String::from).to_vec()), "{diff:#}");
 
-    // One thing changed of a call that it made.
+    // Calls that differ in one detail from a call of the run.
     let explained = |call: &[&str]| {
         let arguments = [&["explain", "--consumer", "onboarding"], call].concat();
         told(learned.path(), &arguments).0

@@ -1,5 +1,5 @@
-//! `claviger explain` decides as the running gateway does: the same requests through both, by a socket and
-//! from a file or the command line, end with the same code and by the same rule.
+//! `claviger explain` decides as the running gateway does. The same requests, over a socket and from a file
+//! or the command line, end with the same code and rule.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::support::process::{Process, Site};
 use crate::support::upstream::Upstream;
 use crate::support::world::{CONFIG, OTHER_ORG, Raw, TOKEN};
 
-/// Rules of every kind, and routes that do not lead everywhere.
+/// Rules of every kind, and routes that do not cover every path.
 const RULES: &str = r#"[roles.all]
 allow = [
   { methods = ["GET", "DELETE"], paths = ["/users/**"] },
@@ -35,11 +35,11 @@ upstream = "jms"
 "#;
 const LIMITS: &str = "max_body = \"4KiB\"\nmax_judged_body = \"1KiB\"\nmax_target_bytes = \"1KiB\"\nmax_header_bytes = \"4KiB\"\nmax_headers = 20\n";
 
-/// A request: what `explain` is asked, and what is sent.
+/// A request, as arguments of `explain` and as bytes to send.
 struct Case {
     method: &'static str,
     target: String,
-    /// Header lines beside `Host`, credential and length.
+    /// Header lines besides `Host`, the credential and the length.
     lines: Vec<String>,
     body: Option<Vec<u8>>,
 }
@@ -54,12 +54,12 @@ impl Case {
         self
     }
 
-    /// With a body and its type.
+    /// Adds a body and its type.
     fn body(self, kind: &str, body: &[u8]) -> Self {
         Self { body: Some(body.to_vec()), ..self.with(&format!("Content-Type: {kind}")) }
     }
 
-    /// The bytes on the wire, with this credential.
+    /// The bytes to send, with this credential.
     fn wire(&self, credential: &str) -> Vec<u8> {
         let host =
             if self.lines.iter().any(|line| line.starts_with("Host:")) { "" } else { "Host: gw.test\r\n" };
@@ -77,7 +77,7 @@ impl Case {
     }
 }
 
-/// What was decided: the code, where it was refused, and the rule.
+/// A decision: the code of a refusal, and the rule.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 struct Decided(Option<String>, Option<String>);
 
@@ -85,7 +85,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(String::from)
 }
 
-/// By the gateway.
+/// The decision of the gateway.
 fn sent(site: &Site, process: &Process, wire: &[u8]) -> Decided {
     let outcomes = || site.events().into_iter().filter(|event| event["event"] == "outcome");
     let before = outcomes().count();
@@ -99,7 +99,7 @@ fn sent(site: &Site, process: &Process, wire: &[u8]) -> Decided {
     Decided(code, text(&event["rule"]))
 }
 
-/// By `explain`.
+/// The decision of `explain`.
 fn explained(site: &Site, arguments: &[&str]) -> Decided {
     let done = site.run(&[&["explain", "--output", "json"], arguments].concat());
     let json: Value =
@@ -124,7 +124,7 @@ fn cases() -> Vec<Case> {
     heads().into_iter().chain(bodies()).collect()
 }
 
-/// What is decided by the head alone.
+/// Cases that the head alone decides.
 fn heads() -> Vec<Case> {
     let mut cases = Vec::new();
     for method in ["GET", "get", "delete", "DELETE", "TRACE", "Connect", "PURGE"] {
@@ -186,7 +186,7 @@ fn heads() -> Vec<Case> {
     cases
 }
 
-/// What is decided by the body too.
+/// Cases that need the body for a decision.
 fn bodies() -> Vec<Case> {
     let mut cases = Vec::new();
     let long = format!("{{\"name\":\"{}\"}}", "n".repeat(1100));
@@ -225,7 +225,7 @@ fn bodies() -> Vec<Case> {
     cases
 }
 
-/// Each code that the table must reach, so that it says something.
+/// The codes that the table must reach, so that it is complete.
 const CODES: [&str; 11] = [
     "body_too_large",
     "denied",
@@ -314,9 +314,9 @@ fn explain_asks_for_a_body_that_a_rule_looks_at() {
         ask(&["PATCH", "/api/users/1/", "-H", "Content-Length: 12", "-H", "Content-Type: application/json"]);
     let said = String::from_utf8(unknown.stderr).unwrap();
     assert!(unknown.status.code() == Some(1) && said.contains("--body"), "{said}");
-    // Where none looks, it does not matter.
+    // If no rule looks at the body, its absence does not matter.
     assert!(ask(&["DELETE", "/api/users/1/", "-H", "Content-Length: 12"]).status.success());
-    // JSON is what is meant where nothing else is said.
+    // The default type of a body is JSON.
     let body = site.folder.path().join("body");
     fs::write(&body, r#"{"name":"a"}"#).unwrap();
     let body = body.to_str().unwrap();
@@ -324,13 +324,13 @@ fn explain_asks_for_a_body_that_a_rule_looks_at() {
     let form = ask(&["POST", "/api/users/", "--body", body, "-H", "Content-Type: text/plain"]);
     let said = String::from_utf8(form.stdout).unwrap();
     assert!(form.status.code() == Some(1) && said.contains("content type"), "{said}");
-    // A method is what it is, and what may have been meant is said.
+    // `explain` does not change the case of a method, and suggests the upper-case one.
     let lower = ask(&["get", "/api/users/"]);
     let said = String::from_utf8(lower.stdout).unwrap();
     assert!(lower.status.code() == Some(1) && said.contains("GET"), "{said}");
 }
 
-/// Why nobody could judge a query stands on the trail, and `explain` says the same.
+/// The trail records why a query cannot be judged, and `explain` gives the same reason.
 #[test]
 fn a_query_that_cannot_be_judged_is_named_as_the_reason() {
     let upstream = Upstream::ok();

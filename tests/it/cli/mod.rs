@@ -1,4 +1,4 @@
-//! The command line: what is typed, what is printed, and how it ends.
+//! The command line: arguments, output and exit codes.
 
 mod demo;
 mod explained;
@@ -21,7 +21,7 @@ fn site() -> (Upstream, Site) {
     (upstream, site)
 }
 
-/// The binary where nothing tells it of a configuration.
+/// The binary without any reference to a configuration.
 fn bare(dir: &Path) -> Command {
     let mut command = Command::new(CLAVIGER);
     command.current_dir(dir).env_remove("CLAVIGER_CONFIG").env_remove("CLAVIGER_LOG").stdin(Stdio::null());
@@ -33,7 +33,7 @@ fn code(done: &Output) -> i32 {
     done.status.code().unwrap_or_else(|| panic!("{done:?}"))
 }
 
-/// All that was printed.
+/// The whole output.
 fn said(done: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
 }
@@ -134,7 +134,7 @@ fn ready_asks_the_running_one() {
     assert_eq!(code(&site.run(&["ready"])), 1);
 }
 
-/// The string whose signature the upstream was sent, from what it was sent.
+/// The signed string, built from the request that the upstream received.
 fn signed(seen: &Seen) -> Vec<String> {
     let names = seen.one("authorization").split("headers=\"").nth(1).unwrap().split('"').next().unwrap();
     let line = |name: &str| match name {
@@ -334,8 +334,7 @@ fn a_listener_without_tls_is_named_at_every_start() {
     }
 }
 
-/// Where nothing was made yet, each verb of the store does its work or says what to do: never a bare error of
-/// the system.
+/// Without any state, each store command works or says what to do; none prints a bare error of the system.
 #[test]
 fn the_first_command_makes_the_state_folder() {
     let upstream = Upstream::ok();
@@ -385,7 +384,7 @@ fn the_first_command_makes_the_state_folder() {
         let made = site.folder.path().join("state");
         let looks = verb.contains(&"list") || verb.contains(&"unfreeze") || verb.contains(&"thaw");
         assert!(status != 0 || looks || made.is_dir(), "{verb:?}");
-        // And a gateway can begin with what was made.
+        // A gateway can start with the result.
         if made.is_dir() {
             assert_eq!(site.start().end().0, Some(0), "{verb:?}");
         }
@@ -408,7 +407,7 @@ fn every_metric_of_the_contract_is_told() {
     assert_eq!(get(process.address, "/api/v1/", OTHER_TOKEN).status, 403);
     assert_eq!(get(process.address, "/api/v1/", "clv_wrong").status, 401);
     let metrics = || String::from_utf8(process.admin("/metrics").body).unwrap();
-    // What is not durable yet is for a moment only.
+    // The lag returns to zero after a moment.
     let is_over = |name: &str| metrics().contains(&format!("\nclaviger_{name} 0\n"));
     until_or(|| ["audit_lag_events", "connections", "in_flight"].into_iter().all(is_over), metrics);
     let text = metrics();

@@ -1,4 +1,4 @@
-//! What cannot be put in force of the store holds up nothing else, is told, and is tried until it can be.
+//! A part of the store that cannot take effect does not delay the rest; the gateway reports it and retries.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
 }
 
-/// What `/readyz` says is wrong, once it says so.
+/// The reason that `/readyz` gives, once it is not ready.
 fn unready(process: &Process) -> String {
     let answer = process.wait_readiness(503);
     let said: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -35,14 +35,14 @@ fn a_master_key_that_is_away_is_told_and_tried_again() {
     let token = issue(&site, "tool");
     let process = site.start();
     assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");
-    // The custodian has the key elsewhere.
+    // The custodian keeps the key elsewhere.
     site.write(&(CONFIG.to_owned() + "[custody]\nmaster_key = { file = \"away.key\" }\n"));
     super::add(&site, "jms", SECRET);
     site.write(CONFIG);
     let why = unready(&process);
     assert!(why.contains("some of its records cannot be opened") && why.contains("master.key"), "{why}");
     assert_eq!(code(&get(process.address, "/api/v1/", &token)), "credential_unavailable");
-    // All else takes effect at once.
+    // All other changes take effect at once.
     site.done(&["consumer", "disable", "tool"]);
     soon(&process, &token, 401);
     site.done(&["consumer", "enable", "tool"]);
@@ -58,7 +58,7 @@ fn a_master_key_that_is_away_is_told_and_tried_again() {
     fs::copy(&away, &key).unwrap();
     works_again(&process, &token);
     assert!(process.said().contains("the store is followed again"));
-    // With the key gone once more, what is open stays so.
+    // If the key is removed again, the opened credentials stay usable.
     fs::remove_file(&key).unwrap();
     site.done(&["freeze"]);
     soon(&process, &token, 503);
@@ -89,13 +89,13 @@ fn a_credential_that_does_not_open_is_told_and_tried_again() {
     assert!(why.contains("version 1 of the credential `other` does not open"), "{why}");
     assert!(!why.contains(SECRET), "{why}");
     soon(&process, &token, 200);
-    // Put right without a word to anybody.
+    // Corrected directly in the file, without a command.
     altered("UPDATE credentials SET kind = 'access-key' WHERE name = 'other'");
     works_again(&process, &token);
     assert_eq!(process.end().0, Some(0));
 }
 
-/// What was wrong only just does not hold up what is new.
+/// A recent failure does not delay new changes.
 #[test]
 fn a_store_that_is_back_is_followed_at_once() {
     let upstream = upstream();

@@ -1,4 +1,4 @@
-//! Notes that have gathered while nobody served are told bit by bit, and hold up nothing.
+//! The gateway records a backlog of pending audit events in small batches, and the backlog delays nothing.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn a_revocation_does_not_wait_for_what_is_to_be_told() {
     let (site, token) = at_work(&upstream);
     let id = site.done(&["token", "list"])[0]["id"].as_str().unwrap().to_owned();
     let note = |number: usize| {
-        // As old as what was changed first.
+        // With the ids of the oldest changes.
         let id = format!("00000000-0000-7000-8000-{number:012}");
         let event = PendingAuditEvent::new("token issued", "tool".into(), 0, serde_json::json!({}));
         Change::QueueAuditEvent(PendingAuditEvent { id, ..event })
@@ -39,7 +39,7 @@ fn a_revocation_does_not_wait_for_what_is_to_be_told() {
     assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len());
     assert!(told.is_sorted(), "in their order");
 
-    // What is left at the end is told then, in one go.
+    // At the end the gateway records the remaining events in one batch.
     runtime.block_on(store.write(&notes, None)).unwrap();
     let process = site.start();
     assert_eq!(process.end().0, Some(0));

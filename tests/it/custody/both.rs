@@ -1,4 +1,4 @@
-//! What file and store both have, or only one of them has any more: neither brings back what the other ended.
+//! Entries in both the file and the store, or in only one of them: neither restores what the other has ended.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ fn without_tool() -> String {
     CONFIG.replace("[consumers.tool]\n", "")
 }
 
-/// The file with the digests of these tokens for `tool`.
+/// The file, with the digests of these tokens for `tool`.
 fn declaring(tokens: &[&str]) -> String {
     let hex = |token: &&str| {
         let digest = claviger::inbound::Directory::digest(token.as_bytes());
@@ -79,7 +79,7 @@ fn what_was_enabled_again_ends_with_its_declaration() {
     site.write(&without_tool());
     assert_eq!(site.done(&["consumer", "list"]), Value::Array(Vec::new()));
     site.write(CONFIG);
-    // One that was never disabled gets no row either.
+    // A consumer that was never disabled gets no row either.
     site.done(&["consumer", "enable", "tool"]);
     assert_eq!(tokens(&site), former);
     site.write(&without_tool());
@@ -130,7 +130,7 @@ fn a_declaration_brings_no_token_back() {
     site.done(&["consumer", "disable", "late"]);
     assert_eq!(code(&soon(&process, &late, 401)), "unauthenticated");
     soon(&process, &good, 200);
-    // Nor does removing what the store has of its consumer, as long as the file declares it.
+    // Nor does removing the consumer's row from the store, as long as the file declares the consumer.
     site.done(&["consumer", "remove", "tool", "--yes"]);
     let left = tokens(&site);
     let left: Vec<_> = left.iter().filter(|row| row["consumer"] == "tool").collect();

@@ -1,4 +1,4 @@
-//! What rests on a store that cannot be read for too long is refused; the rest goes on.
+//! If the store is unreadable for too long, claviger refuses calls that depend on it; other calls continue.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::support::process::{Process, get};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 use crate::support::wait::{found, lapse};
 
-/// Beside what is in the store, consumers that the file declares; `fixed` needs nothing else.
+/// Consumers that the file declares, besides those of the store; `fixed` needs nothing from the store.
 const DECLARED: &str = r#"
 [custody]
 store_max_staleness = "2s"
@@ -54,7 +54,7 @@ fn config() -> String {
     CONFIG.to_owned() + &declared
 }
 
-/// Calls until the store has been away for too long; gives how long that took.
+/// Calls until the store has been unreadable for too long; returns how long that took.
 fn until_refused(process: &Process, token: &str) -> Duration {
     let began = Instant::now();
     let look = || Some(get(process.address, "/api/v1/", token)).filter(|answer| answer.status != 200);
@@ -107,7 +107,7 @@ fn what_rests_on_a_store_that_is_away_is_refused_past_the_bound() {
     site.verified();
 }
 
-/// What is not the store's own being away is not refused, however long it lasts.
+/// Other failures than an unreadable store cause no refusal, however long they last.
 #[test]
 fn a_key_that_is_away_does_not_count() {
     let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
@@ -116,7 +116,7 @@ fn a_key_that_is_away_does_not_count() {
     site.write(&config());
     let process = site.start();
     soon(&process, &token, 200);
-    // Sealed anew with a key that the gateway cannot have.
+    // The store is sealed again with a key that the gateway cannot read.
     let key = site.state().join("master.key");
     let away = site.folder.path().join("away.key");
     fs::rename(&key, &away).unwrap();

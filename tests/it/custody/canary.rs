@@ -1,4 +1,4 @@
-//! Secrets in custody are searched for in everything that is kept, printed or left behind.
+//! The test searches for secrets in custody in all stored, printed and leftover data.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -18,7 +18,7 @@ const STAGED: &str = "canary-of-the-staged-secret-55b3c0";
 const PHRASE: &str = "canary-of-the-passphrase-90ab-6e1d";
 const IN_ENV: &str = "canary-of-a-variable-0c77f2e9-d1";
 
-/// Fails where one of `secrets` is in `text`, in any of the forms in which it may travel.
+/// Fails if `text` contains one of `secrets`, in any of their encodings.
 pub fn clean(what: &str, text: &str, secrets: &[&str]) {
     for secret in secrets {
         for form in forms(secret) {
@@ -31,7 +31,7 @@ pub fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
-/// What other processes can see of a running one.
+/// What other processes can see of a running process.
 fn seen_from_outside(pid: u32) -> String {
     ["environ", "cmdline", "status", "maps", "limits"]
         .iter()
@@ -41,7 +41,7 @@ fn seen_from_outside(pid: u32) -> String {
         .collect()
 }
 
-/// A gateway whose store is sealed by a passphrase, with secrets of every kind in it; and a token.
+/// A gateway whose store is sealed with a passphrase and holds secrets of every kind; and a token.
 fn planted(upstream: &Upstream) -> (Site, String) {
     let custody = "[custody]\nmaster_key = { passphrase = { file = \"phrase\" } }\n";
     let site = Site::with(upstream.address, &(CONFIG.to_owned() + custody));
@@ -54,7 +54,7 @@ fn planted(upstream: &Upstream) -> (Site, String) {
         (&add[..], SECRET),
         (&rotate, NEXT),
         (&[&rotate[..], &["--stage"]].concat(), STAGED),
-        // Refused, and not shown.
+        // claviger refuses these, and does not show the secret.
         (&add[..], SECRET),
         (&[&add[..2], &["other"], &add[3..8], &[SECRET]].concat(), NEXT),
     ] {
@@ -63,7 +63,7 @@ fn planted(upstream: &Upstream) -> (Site, String) {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let outside = seen_from_outside(child.id());
-        // One that refuses at once does not read.
+        // A command that refuses at once does not read its input.
         let _written = std::io::Write::write_all(child.stdin.as_mut().unwrap(), secret.as_bytes());
         let output = child.wait_with_output().unwrap();
         clean("a verb's output", &printed(&output), &[SECRET, NEXT, STAGED, PHRASE]);
@@ -75,7 +75,7 @@ fn planted(upstream: &Upstream) -> (Site, String) {
     (site, token)
 }
 
-/// Every file under the folder but the configuration's own secret.
+/// Searches every file under the folder, except the configuration's own secret.
 pub fn kept(site: &Site, secrets: &[&str]) {
     let mut found = Vec::new();
     texts(&site.state(), &mut found);
@@ -93,7 +93,7 @@ fn no_secret_in_custody_is_found_anywhere() {
     let secrets = [SECRET, NEXT, STAGED, PHRASE, token.as_str()];
     let process = site.launch(site.claviger().arg("serve").env("CLAVIGER_LOG", "trace"));
     soon(&process, &token, 200);
-    // While it runs, with the log beside the store.
+    // While the gateway runs, with SQLite's log beside the store.
     super::issue(&site, "tool");
     site.done(&["credential", "activate", "jms", "1"]);
     soon(&process, &token, 502);
@@ -124,7 +124,7 @@ fn no_secret_in_custody_is_found_anywhere() {
     kept(&site, &secrets);
 }
 
-/// Killed by a signal that would leave a core, it leaves none.
+/// A signal that would write a core dump kills the gateway, and no dump is left.
 #[test]
 fn an_abort_leaves_nothing_behind() {
     let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, NEXT)]));
@@ -156,7 +156,7 @@ fn an_abort_leaves_nothing_behind() {
     }
 }
 
-/// Not dumpable: what the kernel shows of it belongs to root, whoever's process it is.
+/// The process is not dumpable: the kernel lets only root inspect it, not other processes of the user.
 #[test]
 fn others_of_the_same_user_cannot_look_into_it() {
     const NOBODY: u32 = 65_534;

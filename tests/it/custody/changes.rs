@@ -1,4 +1,4 @@
-//! What the command line changes, in a gateway that runs: within a second, without a reload.
+//! Changes by the command line take effect in a running gateway within a second, without a reload.
 
 use std::fs;
 use std::time::Instant;
@@ -21,7 +21,7 @@ fn a_gateway_may_start_before_anything_is_in_the_store() {
     assert_eq!(code(&soon(&process, &token, 503)), "credential_unavailable");
     add(&site, "jms", SECRET);
     soon(&process, &token, 200);
-    // A consumer that only the store knows, for whom the file has a grant.
+    // Only the store has this consumer; the file has a grant for it.
     site.done(&["consumer", "add", "late"]);
     let late = issue(&site, "late");
     soon(&process, &late, 200);
@@ -78,7 +78,7 @@ fn freezes_stop_what_they_name_and_survive_a_restart() {
         site.done(&[&["unfreeze"], which].concat());
         soon(&process, &token, 200);
     }
-    // As the gateway refuses the tokens of a disabled consumer.
+    // `explain` agrees with the gateway, which refuses the tokens of a disabled consumer.
     let explain = ["explain", "--consumer", "tool", "GET", "/api/v1/", "--output", "json"];
     site.done(&["consumer", "disable", "tool"]);
     soon(&process, &token, 401);
@@ -149,7 +149,7 @@ fn a_token_ends_at_its_time() {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// The same change a few times: a busy machine may be late with some, not with most.
+/// The test repeats a change: a busy machine may be late with some, but not with most.
 #[test]
 fn a_change_is_in_force_within_a_second() {
     let upstream = upstream();
@@ -168,7 +168,7 @@ fn a_change_is_in_force_within_a_second() {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// What concerns other files must not keep a revocation from taking effect.
+/// A problem of other files must not prevent a revocation from taking effect.
 #[test]
 fn a_change_is_in_force_whatever_became_of_other_files() {
     let upstream = upstream();
@@ -197,7 +197,7 @@ fn a_change_is_in_force_whatever_became_of_other_files() {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// Versions are kept for their overlap and no longer; the trail says who took them away.
+/// claviger keeps a version for its overlap and no longer; the trail records who removed it.
 #[test]
 fn a_version_leaves_when_its_overlap_ends() {
     let upstream = upstream();
@@ -219,7 +219,7 @@ fn a_version_leaves_when_its_overlap_ends() {
     assert!(shown.contains("credential version removed  credential jms  by claviger"), "{shown}");
 }
 
-/// What cannot be followed is said where a balancer looks; calls go on, and it heals by itself.
+/// If the gateway cannot follow the store, `/readyz` says so; calls continue, and it recovers by itself.
 #[test]
 fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
     let upstream = upstream();
@@ -231,7 +231,7 @@ fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
     let answer = process.wait_readiness(503);
     assert!(String::from_utf8_lossy(&answer.body).contains("store: "), "{answer:?}");
     assert_eq!(get(process.address, "/api/v1/", &token).status, 200);
-    // A reload that does not come about says so each time, whatever was said before.
+    // Each failed reload is logged, whatever was logged before.
     for before in 0..2 {
         process.signal(rustix::process::Signal::HUP);
         process.wait_said_again("configuration was not reloaded", before);
@@ -241,7 +241,7 @@ fn a_store_that_is_away_is_told_and_what_was_in_force_stays() {
     process.wait_said("the store is followed again");
     site.done(&["freeze"]);
     soon(&process, &token, 503);
-    // Another file in its place is not followed: it may be an older one.
+    // The gateway does not follow another file in the store's place: it may be an older one.
     fs::copy(site.store(), &away).unwrap();
     fs::rename(&away, site.store()).unwrap();
     process.wait_readiness(503);
@@ -264,7 +264,7 @@ fn a_batched_trail_is_told_as_well() {
     site.verified();
 }
 
-/// A writer that does not let go of the store holds up neither calls nor the end; nothing is told twice.
+/// A writer that keeps the store locked delays neither calls nor the end; no event is recorded twice.
 #[test]
 fn a_writer_that_hangs_holds_nothing_up() {
     use sqlx::{ConnectOptions as _, Connection as _};
@@ -292,8 +292,8 @@ fn a_writer_that_hangs_holds_nothing_up() {
     assert_eq!(site.admin_events().len(), 4);
 }
 
-/// What is put in force does not wait for a disk that takes no writes, and a use that could not be
-/// told meanwhile is told later.
+/// A change takes effect even if the disk accepts no writes; the gateway records a use of a token later,
+/// once it can.
 #[test]
 fn a_use_is_told_whatever_changed_meanwhile() {
     use sqlx::{ConnectOptions as _, Connection as _};
@@ -304,7 +304,7 @@ fn a_use_is_told_whatever_changed_meanwhile() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(site.store());
     let mut hanging = runtime.block_on(options.connect()).unwrap();
-    // The writer takes the store again before anybody has seen what it changed.
+    // The writer locks the store again before the gateway sees its change.
     let revoke = "UPDATE tokens SET revoked = 1; UPDATE store SET changes = changes + 1; BEGIN IMMEDIATE";
     runtime.block_on(sqlx::raw_sql(revoke).execute(&mut hanging)).unwrap();
     soon(&process, &token, 401);

@@ -1,4 +1,4 @@
-//! The master key: where it comes from, and that a wrong one or none is a refusal with the reason.
+//! The master key: its sources, and the refusal with a reason if it is wrong or missing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,7 +30,7 @@ fn some_key(byte: u8) -> String {
     STANDARD.encode([byte; 32])
 }
 
-/// `check` and `serve` refuse alike, and for this reason; neither changes anything.
+/// `check` and `serve` both refuse for this reason, and change nothing.
 fn neither_starts(site: &Site, reason: &str) {
     neither_starts_with(site, |command| command, reason);
 }
@@ -80,13 +80,13 @@ fn a_wrong_key_or_none_keeps_it_from_starting() {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// Wherever in the file a byte of a sealed record is changed, or its page torn, it does not start.
+/// After a change of any byte of a sealed record, or a torn page of it, the gateway does not start.
 #[test]
 fn an_altered_record_keeps_it_from_starting() {
     let upstream = upstream();
     let (site, _) = at_work(&upstream);
     let whole = fs::read(site.store()).unwrap();
-    // The form, and the id of the key, which the proof begins with, too: the last is the version's.
+    // The format and the key's id also begin the proof of the key: the last match is the version's.
     let id = site.done(&["master-key", "rotate", "--dry-run"])["from"].as_str().unwrap().to_owned();
     let id: Vec<u8> = (0..8).map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).unwrap()).collect();
     let mut places: Vec<usize> = whole
@@ -117,7 +117,7 @@ fn an_altered_record_keeps_it_from_starting() {
     neither_starts(&site, "cut off");
 }
 
-/// Who can write the store and has no key has no secret sent elsewhere, or in clear, by it.
+/// Without the key, an attacker who can write the store cannot redirect a secret or send it in plaintext.
 #[test]
 fn a_row_of_another_upstream_or_kind_keeps_it_from_starting() {
     use sqlx::{ConnectOptions as _, Connection as _};
@@ -182,7 +182,7 @@ fn a_key_may_come_from_a_variable() {
     let process = site.launch(with(&one, &["serve"]).env("CLAVIGER_LOG", "info"));
     soon(&process, &token, 200);
 
-    // The next key is given in a file. What runs goes on with what it has, revocations included.
+    // The next key is in a file. The running gateway continues with its snapshot, revocations included.
     assert!(refused(&with(&one, &["master-key", "rotate"]).output().unwrap()).contains("--new-file"));
     let next = site.folder.path().join("next.key");
     write(&next, &two);
@@ -196,7 +196,7 @@ fn a_key_may_come_from_a_variable() {
     soon(&process, &token, 200);
     assert!(process.said().contains("their last known content stays in force"));
     process.wait_readiness(503);
-    // One that was removed is not put back by its name, whatever the new one is.
+    // A removed credential does not return under its name, whatever the new credential is.
     lapse(super::SOON, "it has looked at the store again");
     assert!(with(&two, &["credential", "remove", "jms", "--yes"]).status().unwrap().success());
     assert!(with(&two, &add).status().unwrap().success());
@@ -232,7 +232,7 @@ fn a_key_may_come_from_a_passphrase() {
     fs::rename(&next, &phrase).unwrap();
     let process = site.start();
     soon(&process, &token, 200);
-    // The file names a key now.
+    // The file now names a key file.
     assert_eq!(process.end().0, Some(0));
     site.write(CONFIG);
     write(&key(&site), &some_key(1));
@@ -262,7 +262,7 @@ fn a_rotation_while_it_runs_changes_nothing_for_calls() {
     let process = site.start();
     soon(&process, &token, 200);
     assert_eq!(process.end().0, Some(0));
-    // A copy of before opens with its own key, and not with the present one.
+    // An earlier copy opens with its own key, and not with the present one.
     let present = fs::read(key(&site)).unwrap();
     let old = Site::with(upstream.address, CONFIG);
     copy(&before.path().join("state"), &old.state());
@@ -273,7 +273,7 @@ fn a_rotation_while_it_runs_changes_nothing_for_calls() {
     neither_starts(&old, "the store was sealed with the master key");
 }
 
-/// Until somebody looks after it, every verb that needs the key says so.
+/// Until the operator fixes it, every command that needs the key reports the problem.
 #[test]
 fn a_key_that_is_not_in_its_place_is_told_by_every_verb() {
     let upstream = upstream();
@@ -302,7 +302,7 @@ fn with_nothing_sealed_there_is_nothing_to_rotate() {
     assert!(!site.state().join("master.key.next").exists());
     site.write(&(CONFIG.to_owned() + "[custody]\nmaster_key = { file = \"elsewhere.key\" }\n"));
     let add_it = ["credential", "add", "jms", "--upstream", "jms", "--kind", "access-key", "--id", KEY_ID];
-    // Only the default is made by itself.
+    // Only the default key file is created automatically.
     assert!(refused(&site.run_with(&add_it, SECRET)).contains("elsewhere.key"));
     write(&site.folder.path().join("elsewhere.key"), &some_key(3));
     add(&site, "jms", SECRET);

@@ -1,4 +1,4 @@
-//! The whole life, through the binary: from an empty folder to one restored from a copy.
+//! The whole lifetime with the real binary: from an empty folder to a restored copy.
 
 use std::fs;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::world::Raw;
 
 const NEXT_SECRET: &str = "fake-the-next-secret-000000000003";
 
-/// Keep-alive calls, one after another, until told to end; how many were made and how many failed.
+/// Sends calls on one connection until it is stopped; returns the numbers of calls and of failures.
 struct Load {
     stop: Arc<AtomicBool>,
     made: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ impl Load {
         Self { stop, made, thread }
     }
 
-    /// Waits for so many calls more.
+    /// Waits for this many more calls.
     fn more(&self, calls: usize) {
         let wanted = self.made.load(Ordering::SeqCst) + calls;
         until("more calls", || self.made.load(Ordering::SeqCst) >= wanted || self.thread.is_finished());
@@ -57,7 +57,7 @@ impl Load {
     }
 }
 
-/// Waits until the upstream was called with the key at `place`.
+/// Waits until the upstream receives the key with this index.
 fn wait_key(process: &Process, token: &str, place: usize) {
     let wanted = format!("{{\"key\":{place}}}");
     let missing = || format!("key {place}: {}", process.said());
@@ -77,7 +77,7 @@ fn from_an_empty_folder_to_a_restored_one() {
     let process = site.start();
     assert_eq!(soon(&process, &token, 200).body, b"{\"key\":0}");
 
-    // Another key under load: no call fails, and the former is kept, with who used it.
+    // A rotation under load: no call fails, and the store keeps the former version and who used it.
     let loads = [Load::start(&process, &token), Load::start(&process, &token)];
     loads[0].more(20);
     let rotated = rotate(&site);
@@ -94,13 +94,13 @@ fn from_an_empty_folder_to_a_restored_one() {
     assert!(shown["versions"][0]["until"].is_string());
     assert_eq!(shown["versions"][1]["stage"], "active");
 
-    // And back, without the secret being typed again.
+    // And back, without another input of the secret.
     site.done(&["credential", "activate", "jms", "1"]);
     wait_key(&process, &token, 0);
     site.done(&["credential", "activate", "jms", "2"]);
     wait_key(&process, &token, 1);
 
-    // A token is good until it is revoked; the other of the same consumer goes on.
+    // A token is valid until its revocation; the consumer's other token stays valid.
     let (other, id) = {
         let issued = site.done(&["token", "issue", "--consumer", "tool", "--expires", "30d"]);
         (issued["token"].as_str().unwrap().to_owned(), issued["id"].as_str().unwrap().to_owned())
@@ -119,7 +119,7 @@ fn from_an_empty_folder_to_a_restored_one() {
     restored(&upstream, &site, (&token, &other));
 }
 
-/// A copy of the state folder, on its own, answers as the original did.
+/// A separate copy of the state folder answers as the original did.
 fn restored(upstream: &Upstream, site: &Site, (token, revoked): (&str, &str)) {
     let used = &site.done(&["token", "list"])[0]["last_used"];
     assert!(used.is_string(), "last used is known after the end: {used}");
@@ -147,14 +147,14 @@ fn restored(upstream: &Upstream, site: &Site, (token, revoked): (&str, &str)) {
     ];
     assert_eq!(what, expected);
     assert!(changed.iter().all(|event| event["by"].as_str().unwrap().contains("uid")));
-    // It is a store like any other.
+    // The copy accepts changes like any other store.
     let fresh = issue(&copied, "tool");
     soon(&process, &fresh, 200);
     assert_eq!(process.end().0, Some(0));
     copied.verified();
 }
 
-/// Killed at any time, what was acknowledged is there at the next start.
+/// After a kill at any time, the next start has every acknowledged change.
 #[test]
 fn what_was_changed_survives_a_kill() {
     let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));

@@ -1,4 +1,4 @@
-//! A store that was there and is none any more is not taken for one that never was.
+//! claviger does not mistake a deleted store for one that never existed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,7 +8,7 @@ use super::{CONFIG, SECRET, at_work, begun, issue, refused, soon};
 use crate::support::process::Site;
 use crate::support::upstream::{KEY_ID, Upstream};
 
-/// The configuration with all that it needs in files: no store is needed.
+/// A configuration with everything in files: it needs no store.
 fn file_only() -> String {
     let config =
         CONFIG.replace("[[grants]]\nconsumer = \"late\"\nupstream = \"jms\"\nroles = [\"all\"]\n", "");
@@ -66,7 +66,7 @@ fn nothing_starts_and_nothing_is_changed_without_the_store_that_was_there() {
     site.write(CONFIG);
     assert!(!site.store().exists(), "nothing made another");
 
-    // Both remedies.
+    // Both remedies work.
     super::keys::write(&site.store(), "");
     fs::write(site.store(), whole).unwrap();
     assert_eq!(site.start().end().0, Some(0));
@@ -89,7 +89,7 @@ fn a_configuration_that_needs_no_store_gets_none() {
     }
 }
 
-/// Made by an earlier version, restored without its mark, or left by a kill between the two.
+/// A store from an earlier version, restored without its marker, or left by a kill between the two steps.
 #[test]
 fn a_store_without_its_mark_gets_one_from_who_uses_it() {
     let upstream = Upstream::ok();
@@ -109,7 +109,7 @@ fn a_store_without_its_mark_gets_one_from_who_uses_it() {
     assert!(site.refused(&["serve"]).contains("is missing: restore it"));
 }
 
-/// The marker of an earlier version counts, and the next start or change gives it its name of today.
+/// The marker of an earlier version counts; the next start or change renames it.
 #[test]
 fn a_marker_of_an_earlier_version_counts_and_is_renamed() {
     let upstream = Upstream::ok();
@@ -129,7 +129,7 @@ fn a_marker_of_an_earlier_version_counts_and_is_renamed() {
     assert!(former.exists() && !site.store().exists());
 }
 
-/// One that is made and lost while the gateway runs is missed, too.
+/// A store that is created and lost while the gateway runs is missed as well.
 #[test]
 fn a_store_that_is_made_while_it_runs_is_marked() {
     let upstream = Upstream::ok();

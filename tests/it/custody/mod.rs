@@ -1,4 +1,4 @@
-//! Custody through the command line and the binary: what a custodian types, and what calls see of it.
+//! Custody with the command line and the binary: the custodian's commands, and their effect on calls.
 
 mod apart;
 mod backlog;
@@ -34,10 +34,10 @@ use crate::support::upstream::{KEY_ID, SECRET, Seen, Upstream};
 use crate::support::wait::found;
 use crate::support::world::Answer;
 
-/// Within this a change is in force.
+/// A change takes effect within this time.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Everything that can change while running is left to the store.
+/// The store holds everything that may change while the gateway runs.
 pub const CONFIG: &str = r#"
 state_dir = "state"
 workers = 1
@@ -69,12 +69,12 @@ upstream = "jms"
 roles = ["all"]
 "#;
 
-/// A folder as `init` makes it, with [`CONFIG`] in front of `upstream`.
+/// A folder as `init` creates it, with [`CONFIG`] for `upstream`.
 fn begun(upstream: &Upstream) -> Site {
     begun_with(upstream, CONFIG)
 }
 
-/// The same with another configuration.
+/// As [`begun`], with another configuration.
 fn begun_with(upstream: &Upstream, config: &str) -> Site {
     let site = Site::with(upstream.address, config);
     fs::remove_file(site.config()).unwrap();
@@ -85,7 +85,7 @@ fn begun_with(upstream: &Upstream, config: &str) -> Site {
     site
 }
 
-/// The same with the upstream's key in custody and a token issued, which is given.
+/// A folder with the upstream's key in custody, and an issued token, which is returned.
 fn at_work(upstream: &Upstream) -> (Site, String) {
     let site = begun(upstream);
     add(&site, "jms", SECRET);
@@ -107,22 +107,22 @@ impl Site {
         let mut command = self.claviger();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // One that refuses at once does not read.
+        // A command that refuses at once does not read its input.
         let _written = child.stdin.take().unwrap().write_all(secret.as_bytes());
         child.wait_with_output().unwrap()
     }
 
-    /// Runs the binary, which must succeed; gives what it printed as JSON.
+    /// Runs the binary, which must succeed; returns its output as JSON.
     fn done(&self, arguments: &[&str]) -> Value {
         done(&self.run_with(&[arguments, &["--output", "json"]].concat(), ""))
     }
 
-    /// Runs the binary, which must refuse; gives why.
+    /// Runs the binary, which must refuse; returns the reason.
     fn refused(&self, arguments: &[&str]) -> String {
         refused(&self.run_with(arguments, ""))
     }
 
-    /// The events of what custodians changed.
+    /// The events of custodians' changes.
     fn admin_events(&self) -> Vec<Value> {
         self.events().into_iter().filter(|event| event["event"] == "admin").collect()
     }
@@ -148,20 +148,20 @@ fn issue(site: &Site, consumer: &str) -> String {
     site.done(&["token", "issue", "--consumer", consumer])["token"].as_str().unwrap().to_owned()
 }
 
-/// Calls until the status is `status`; gives that answer. How soon that must be, `changes` measures.
+/// Calls until the status is `status`; returns that answer. `changes` measures how soon that is.
 fn soon(process: &Process, token: &str, status: u16) -> Answer {
     let call = || get(process.address, "/api/v1/users/", token);
     let look = || Some(call()).filter(|answer| answer.status == status);
     found(look, || format!("{status}: {:?} {}", call(), process.said()))
 }
 
-/// The code of one of our own answers.
+/// The code of an answer by claviger.
 fn code(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     body["code"].as_str().unwrap().to_owned()
 }
 
-/// The upstream's answer by whether the signature is by one of `keys`.
+/// The upstream's answer: it depends on whether one of `keys` made the signature.
 fn verified(seen: &Seen, keys: &[(&str, &str)]) -> crate::support::upstream::Reply {
     match seen.signed_by(&seen.target, keys) {
         Ok(place) => crate::support::upstream::Reply::json(&format!("{{\"key\":{place}}}")),

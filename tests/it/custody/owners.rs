@@ -1,4 +1,4 @@
-//! Whose the files and folders are. Only root can give them to others: without it these tests say so and end.
+//! The owners of files and folders. Only root can change them: without root, these tests say so and end.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
@@ -10,12 +10,12 @@ use super::{CONFIG, add, at_work, done, issue, soon};
 use crate::support::process::Site;
 use crate::support::upstream::{SECRET, Upstream};
 
-/// Whom the gateway runs as.
+/// The user of the gateway.
 const GATEWAY: u32 = 65_534;
-/// Who is nobody's friend.
+/// An unrelated user.
 const STRANGER: u32 = 12_345;
 
-/// A consumer that the file declares, and a credential that it refers to.
+/// A consumer in the file, and the credential file that it uses.
 const REFERENCES: &str =
     "[credentials.jms]\naccess-key = { id = \"@KEY_ID@\", secret = { file = \"@FILE@\" } }\n";
 
@@ -45,7 +45,7 @@ fn said(output: &Output) -> String {
     format!("{:?} {}", output.status.code(), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Neither `check` nor `serve` takes `path` while it is the stranger's, and both say what helps.
+/// `check` and `serve` refuse `path` while the stranger owns it, and both print the remedy.
 fn refused_while_foreign(site: &Site, path: &Path) {
     let owner = fs::symlink_metadata(path).unwrap().uid();
     give(path, STRANGER);
@@ -95,7 +95,7 @@ fn a_secret_on_a_way_that_a_stranger_can_alter_is_refused() {
     site.write(&(CONFIG.to_owned() + &REFERENCES.replace("@FILE@", "links/link")));
     let checked = site.run(&["check"]);
     assert!(checked.status.success(), "{checked:?}");
-    // The link leads there by a path that is not written out.
+    // The path in the link is not written out in the configuration.
     for path in [&links, &link] {
         refused_while_foreign(&site, path);
     }
@@ -107,7 +107,7 @@ fn a_secret_on_a_way_that_a_stranger_can_alter_is_refused() {
     assert!(said.contains("chmod go-w") && said.contains("/links"), "{said}");
 }
 
-/// A state folder that anybody may have put into /tmp says nothing of whom the gateway runs as.
+/// The owner of a state folder in /tmp, which anybody may have put there, is not the gateway's user.
 #[test]
 fn a_strangers_state_folder_is_refused() {
     if !is_root() {
@@ -127,7 +127,7 @@ fn a_strangers_state_folder_is_refused() {
         assert!(said.starts_with("Some(1)") && said.contains(&format!("chown root {place}")), "{said}");
         assert_eq!(fs::read_dir(place).unwrap().count(), made);
     }
-    // The gateway's user takes no other's.
+    // The gateway's user accepts no folder of another user.
     site.write(CONFIG);
     give_all(site.folder.path(), GATEWAY);
     assert!(as_gateway(&site, &["check"]).status.success());
@@ -137,7 +137,7 @@ fn a_strangers_state_folder_is_refused() {
     assert!(said.starts_with("Some(1)") && said.contains("chown 65534 "), "{said}");
 }
 
-/// As Kubernetes mounts them: root's, the files readable for the gateway's group, by way of links.
+/// As Kubernetes mounts secrets: owned by root, readable for the gateway's group, through links.
 #[test]
 fn a_mounted_secret_is_taken() {
     if !is_root() {
@@ -162,7 +162,7 @@ fn a_mounted_secret_is_taken() {
     }
 }
 
-/// What root makes for a gateway that runs as another must be that other's.
+/// Files that root creates for a gateway of another user must belong to that user.
 #[test]
 fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     if !is_root() {
@@ -171,7 +171,7 @@ fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     let upstream = Upstream::ok();
     let site = Site::with(upstream.address, CONFIG);
     give_all(site.folder.path(), GATEWAY);
-    // The state folder is made, too.
+    // This creates the state folder as well.
     issue(&site, "tool");
     add(&site, "jms", SECRET);
     site.done(&["master-key", "rotate"]);
@@ -181,7 +181,7 @@ fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     }
     let process = site.launch(site.claviger().arg("serve").uid(GATEWAY).gid(GATEWAY));
     process.wait_ready();
-    // Beside the gateway, too: what SQLite keeps beside the store is the gateway's.
+    // With a running gateway, SQLite's files beside the store belong to the gateway too.
     let token = issue(&site, "tool");
     soon(&process, &token, 200);
     for entry in fs::read_dir(site.state()).unwrap() {
@@ -193,7 +193,7 @@ fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     assert!(as_gateway(&site, &["check"]).status.success());
 }
 
-/// Who could read the former master key can read the next, wherever root keeps it.
+/// Users with read access to the former master key can read the next one, wherever root keeps it.
 #[test]
 fn a_rotated_master_key_is_open_to_whom_the_former_was() {
     if !is_root() {

@@ -1,5 +1,5 @@
-//! Credentials that are exchanged for something, or sign by RSA: taken into custody, used, rotated;
-//! and neither they nor what they are exchanged for are found anywhere.
+//! Credentials that are exchanged for a token, or that sign with RSA: custody, use and rotation. Neither
+//! they nor their tokens appear anywhere.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -70,7 +70,7 @@ upstream = "system"
 roles = ["all"]
 "#;
 
-/// Everything in one: a login, a place that gives tokens, and what takes them. It repeats what it can.
+/// A login, a token endpoint and an upstream in one. It repeats everything that it receives.
 fn reply(seen: &Seen) -> Reply {
     let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
     let pass = match body["password"].as_str() {
@@ -101,7 +101,7 @@ fn reply(seen: &Seen) -> Reply {
     }
 }
 
-/// What was stopped while a call waited for a login stays unmade.
+/// A call that waits for a login is not made if it is frozen meanwhile.
 #[test]
 fn a_call_that_waited_for_a_login_is_judged_again() {
     let login = Gate::default();
@@ -119,7 +119,7 @@ fn a_call_that_waited_for_a_login_is_judged_again() {
         let call = scope.spawn(|| get(process.address, "/ops/whoami", TOKEN));
         login.reached(1);
         site.done(&["freeze", "--upstream", "ops"]);
-        // The trail is told a moment after a change is in force.
+        // The trail records a change a moment after it takes effect.
         until("the freeze is on the trail", || {
             site.admin_events().iter().any(|event| event["what"] == "freeze")
         });
@@ -134,7 +134,7 @@ fn a_call_that_waited_for_a_login_is_judged_again() {
     assert_eq!(asked(&upstream, "/api/login"), 1, "what it gave is used by others");
 }
 
-/// Nobody waits for a minute to be over who has corrected what was wrong.
+/// After the operator corrects an error, claviger does not wait for the end of the minute.
 #[test]
 fn a_setting_that_is_corrected_is_tried_at_once() {
     let upstream = Upstream::start(reply);
@@ -153,7 +153,7 @@ fn a_setting_that_is_corrected_is_tried_at_once() {
     assert_eq!((asked(&upstream, "/api/logon"), asked(&upstream, "/api/login")), (2, 1));
 }
 
-/// What a refused login waits for is another credential; nothing else in a running gateway makes it try again.
+/// A refused login waits for another credential; nothing else in a running gateway causes another attempt.
 #[test]
 fn a_refused_login_waits_for_its_credential_to_change() {
     let upstream = Upstream::start(reply);
@@ -192,7 +192,7 @@ fn a_refused_login_waits_for_its_credential_to_change() {
     assert!(metrics(&process).contains(&held(0)), "{}", metrics(&process));
 }
 
-/// However often it is started, and however it ends: the account would lock after seven.
+/// However often the gateway starts, and however it ends: the account would lock after seven attempts.
 #[test]
 fn a_restart_repeats_no_login_that_was_refused() {
     const WRONG: &str = "canary-of-a-wrong-password-1c0f";
@@ -218,7 +218,7 @@ fn a_restart_repeats_no_login_that_was_refused() {
             assert_eq!(process.end().0, Some(0));
         }
     }
-    // A new version is another credential; what was refused before it is forgotten.
+    // A new version is another credential; claviger forgets the refusal of the old one.
     done(&site.run_with(&["--output", "json", "credential", "rotate", "ops", "--username", "svc"], PASSWORD));
     let process = site.start();
     assert!(!file.exists());
@@ -226,7 +226,7 @@ fn a_restart_repeats_no_login_that_was_refused() {
     assert_eq!(process.end().0, Some(0));
 }
 
-/// A secret of the file or of the environment has no version: it is recognised by itself.
+/// A secret in a file or in the environment has no version: claviger recognises it by its contents.
 #[test]
 fn a_restart_recognises_a_refused_secret_that_has_no_version() {
     const WRONG: &str = "canary-of-a-wrong-password-1c0f";
@@ -277,7 +277,7 @@ fn known_soon(process: &Process, upstream: &str, wanted: &Value) {
     until_or(|| known(process, upstream) == *wanted, missing);
 }
 
-/// How often the upstream was asked at this place.
+/// How often the upstream was called at this path.
 fn asked(upstream: &Upstream, target: &str) -> usize {
     upstream.seen().iter().filter(|seen| seen.target == target).count()
 }
@@ -351,7 +351,7 @@ fn they_are_used_kept_over_reloads_rotated_and_found_nowhere() {
     );
     known_soon(&process, "ops", &Value::from(1));
     assert_eq!(asked(&upstream, "/api/login"), 2);
-    // One that is wrong; the upstream repeats it wherever it can.
+    // A wrong password; the upstream repeats it wherever it can.
     let wrong = "canary_of_a_wrong_password_5c01d2";
     done(
         &site.run_with(

@@ -1,4 +1,4 @@
-//! A configuration taken again while calls are made, and an end that waits for them.
+//! Reloads of the configuration during calls, and a shutdown that waits for calls.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -21,13 +21,13 @@ fn base() -> String {
     patient(CONFIG) + ADMIN
 }
 
-/// Puts a configuration in place, asks for it, and waits until `said` was said once more.
+/// Writes a configuration, requests a reload, and waits until the log contains `said` once more.
 fn reload(site: &Site, process: &Process, config: &str, said: &str) {
     site.write(config);
     hang_up(process, said);
 }
 
-/// Asks for the configuration to be taken again, and waits until `said` was said once more.
+/// Requests a reload, and waits until the log contains `said` once more.
 fn hang_up(process: &Process, said: &str) {
     let before = process.said().matches(said).count();
     process.signal(Signal::HUP);
@@ -38,7 +38,7 @@ fn keep_alive(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")
 }
 
-/// An upstream that answers targets with `slow` only once it is let.
+/// An upstream that answers targets with `slow` only after the gate opens.
 fn slow() -> (Upstream, Gate) {
     let let_go = Gate::default();
     let gate = let_go.clone();

@@ -1,4 +1,4 @@
-//! A store that was put back brings nothing into force that was taken out of it, unless a custodian says so.
+//! A restored store brings back nothing that was removed from it, unless a custodian accepts that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ fn upstream() -> Upstream {
     Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]))
 }
 
-/// Serves once.
+/// Runs the gateway for one call.
 fn serve(site: &Site, token: &str, status: u16) {
     let process = site.start();
     soon(&process, token, status);
     assert_eq!(process.end().0, Some(0));
 }
 
-/// The store as it is, while nothing runs.
+/// The contents of the store, while nothing runs.
 fn kept(site: &Site) -> Vec<u8> {
     assert!(!with_end(&site.store(), "-wal").exists());
     fs::read(site.store()).unwrap()
@@ -44,7 +44,7 @@ fn id_of(site: &Site, at: usize) -> String {
     site.done(&["token", "list"])[at]["id"].as_str().unwrap().to_owned()
 }
 
-/// A store before a token was revoked, and after; the trail knows of both.
+/// The store before and after the revocation of a token; the trail records both.
 fn revoked(site: &Site, token: &str) -> (Vec<u8>, String) {
     serve(site, token, 200);
     let before = kept(site);
@@ -70,11 +70,11 @@ fn a_revoked_token_comes_back_only_where_a_custodian_accepts_it() {
     let checked = site.run(&["check"]);
     assert_eq!(checked.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&checked.stderr).contains("token revoked"), "{checked:?}");
-    // Restoring the right one is what helps.
+    // Restoring the right store is one remedy.
     put_back(&site, &after);
     serve(&site, &token, 401);
     let after = kept(&site);
-    // Or to accept what is forgotten.
+    // The other remedy is to accept the loss.
     put_back(&site, &before);
     let asked = site.run(&["store", "accept"]);
     assert_eq!((asked.status.code(), asked.stdout.len()), (Some(1), 0), "{asked:?}");
@@ -93,7 +93,7 @@ fn a_revoked_token_comes_back_only_where_a_custodian_accepts_it() {
     assert!(accepted["by"].as_str().unwrap().contains("uid "), "{accepted}");
     serve(&site, &token, 200);
     assert_eq!(site.done(&["store", "accept"]), serde_json::json!({"forgotten": []}));
-    // By now the other one is what does not know.
+    // After that, it is the other store that lacks an event.
     put_back(&site, &after);
     let said = refused_start(&site);
     assert!(said.contains("store accepted"), "{said}");
@@ -115,7 +115,7 @@ fn a_store_that_is_put_back_together_with_the_trail_is_noticed_by_the_last_head(
     fs::remove_dir_all(site.audit()).unwrap();
     copy(&trail, &site.audit());
     assert!(refused_start(&site).contains("claviger audit accept"));
-    // What the trail knows is not all: which order is right is said.
+    // The trail is incomplete too: the command names the right order.
     let first = site.run(&["store", "accept", "--yes"]);
     assert_eq!(first.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&first.stderr).contains("claviger audit accept"), "{first:?}");
@@ -131,7 +131,7 @@ fn a_store_that_is_put_back_together_with_the_trail_is_noticed_by_the_last_head(
     site.done(&["store", "accept", "--yes"]);
     serve(&site, &token, 200);
     serve(&site, &token, 200);
-    // A head of an older version, which does not name the store, is as good.
+    // A head of an earlier version, which does not name the store, is valid as well.
     let head = site.folder.path().join("state/trail.head");
     let text = fs::read_to_string(&head).unwrap();
     let mut older: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -144,7 +144,7 @@ fn a_store_that_is_put_back_together_with_the_trail_is_noticed_by_the_last_head(
 #[test]
 fn a_trail_that_is_gone_with_its_head_is_missed_by_the_store() {
     let upstream = upstream();
-    // A store that commands alone have used knows of no trail.
+    // A store that only commands have used has no trail.
     let (site, token) = at_work(&upstream);
     site.done(&["freeze"]);
     site.done(&["unfreeze"]);
@@ -158,7 +158,7 @@ fn a_trail_that_is_gone_with_its_head_is_missed_by_the_store() {
         if is_folder_left {
             fs::create_dir(site.audit()).unwrap();
         }
-        // Commands do not need it.
+        // Commands do not need the trail.
         site.done(&["token", "list"]);
         let head = site.state().join("trail.head");
         let checked = String::from_utf8(site.run(&["check"]).stderr).unwrap();
@@ -210,7 +210,7 @@ fn what_is_changed_while_nothing_serves_is_no_other_history() {
     put_back(&site, &frozen);
     let said = refused_start(&site);
     assert!(said.contains("unfreeze"), "{said}");
-    // A store and a trail of the same day go together, with what the state folder knows.
+    // A store and a trail of the same day match, with the records of the state folder.
     let (site, token) = at_work(&upstream);
     serve(&site, &token, 200);
     let day = tempfile::tempdir().unwrap();
@@ -238,7 +238,7 @@ fn a_store_that_is_gone_with_its_mark_is_missed_by_the_trail() {
         }
         let said = refused_start(&site);
         assert!(said.contains("claviger store accept"), "{said}");
-        // Another, which knows nothing.
+        // Another store, without these events.
         if !mark {
             site.done(&["consumer", "add", "one"]);
             assert!(refused_start(&site).contains("token revoked"));
@@ -291,7 +291,7 @@ fn the_trail_knows_also_after_retention() {
     serve(&site, &token, 200);
 }
 
-/// As `.restore` of another program does, in one transaction.
+/// Like `.restore` of the sqlite3 program, in one transaction.
 #[test]
 fn a_state_that_is_put_back_while_it_serves_is_not_put_in_force() {
     let upstream = upstream();

@@ -1,6 +1,6 @@
-//! A store with very many consumers and tokens: how long a start takes, what it costs in memory, and
-//! that a change is in force as soon as in a small one. The bounds are those of the release build, in
-//! which this runs with ten times as many: `cargo test --release scale -- --nocapture` tells figures.
+//! A store with very many consumers and tokens: the time and memory of a start. A change takes effect as
+//! soon as in a small store. The bounds apply to the release build, with ten times as many: `cargo test
+//! --release scale -- --nocapture` prints the figures.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::support::wait::until_or;
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 const START: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
 const TOKEN_IDS: &str = "01a211ae-e55a-74fd-b0f6-";
-/// KiB.
+/// In KiB.
 const MEMORY: u64 = 150 * 1024;
 
 fn token(number: usize) -> String {
@@ -51,14 +51,14 @@ fn fill(site: &Site) {
     });
 }
 
-/// The most memory that the process has had so far, in KiB.
+/// The peak memory of the process so far, in KiB.
 fn memory(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// How long it takes until the tool's calls are answered so.
+/// How long it takes until the tool's calls get this status.
 fn until_answered(process: &Process, status: u16) -> Duration {
     let began = Instant::now();
     let missing = || format!("{status}: {}", process.said());

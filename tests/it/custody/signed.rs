@@ -1,4 +1,4 @@
-//! Virtual access keys: what a script's own signature opens, and what becomes of it.
+//! Virtual access keys: what a script's own signature permits, and what claviger does with it.
 
 use std::time::SystemTime;
 
@@ -26,7 +26,7 @@ impl Site {
         Pair { id: text("id"), secret: text("secret") }
     }
 
-    /// The outcome that the trail tells last.
+    /// The latest outcome on the trail.
     fn last_outcome(&self) -> Value {
         self.events().into_iter().rfind(|event| event["event"] == "outcome").unwrap()
     }
@@ -36,12 +36,12 @@ fn today() -> String {
     http_date(SystemTime::now()).to_str().unwrap().to_owned()
 }
 
-/// A GET that is signed as the scripts of the product sign.
+/// A GET, signed as the product's scripts sign.
 fn signed(pair: &Pair, target: &str, date: &str) -> String {
     signed_as(pair, (target, target), date)
 }
 
-/// The same where another target is signed than is sent.
+/// The same, with different targets in the signature and in the request.
 fn signed_as(Pair { id, secret }: &Pair, (sent, signed): (&str, &str), date: &str) -> String {
     let string = format!("(request-target): get {signed}\naccept: application/json\ndate: {date}");
     let signature = HmacKey::new(secret.as_bytes()).sign(string.as_bytes());
@@ -70,7 +70,7 @@ fn a_script_that_signs_changes_nothing_but_its_key() {
     let (site, _) = at_work(&upstream);
     let process = site.start();
     let pair = site.pair(&["--note", "its script's"]);
-    // One date for hours, far from now, and the same bytes twice.
+    // A `Date` far from now is valid, and the same bytes are accepted twice.
     let request = signed(
         &pair,
         "/api/v1/users/users/?username=%E5%BC%A0&search=a%2Bb",
@@ -94,7 +94,7 @@ fn a_script_that_signs_changes_nothing_but_its_key() {
     let refused = soon(&process, &request, 401);
     assert_eq!(code(&refused), "unauthenticated");
     assert_eq!(site.last_outcome()["reason"], "revoked credential");
-    // The trail is told a moment after a change is in force.
+    // The trail records a change a moment after it takes effect.
     let told = || -> Vec<_> { site.admin_events().iter().map(|event| event["what"].clone()).collect() };
     until_or(|| told().contains(&"access key revoked".into()), || format!("{:?}", told()));
     assert!(told().contains(&"access key issued".into()), "{:?}", told());
@@ -141,7 +141,7 @@ fn the_trail_names_the_line_that_differs() {
     assert_eq!(upstream.seen().len(), 1);
 }
 
-/// To find the line that differs costs a thousand times what a refusal does: nobody has it done beyond the limit.
+/// Finding the differing line costs a thousand times a refusal: beyond the limit, claviger does not search.
 #[test]
 fn beyond_the_limit_of_failures_no_line_is_looked_for() {
     let upstream = Upstream::ok();
@@ -214,7 +214,7 @@ fn a_strict_keys_signature_is_good_once_and_for_its_window_and_a_restart_does_no
         assert_eq!((stale.status, code(&stale).as_str()), (401, "replayed"), "{date}");
         assert_eq!(site.last_outcome()["reason"], "date out of the key's window");
     }
-    // What was refused for another reason is used up as well.
+    // A signature that was refused for another reason is used up as well.
     assert_eq!(send(&process, &signed(&pair, "/other/", &today())).status, 200);
     site.done(&["freeze", "--consumer", "tool"]);
     super::soon(&process, &token, 403);
@@ -294,7 +294,7 @@ fn keys_are_sealed_rotated_and_restored_with_the_store() {
     soon(&process, &signed(&pair, "/api/", &today()), 401);
 }
 
-/// As JumpServer's Java SDK does: key id and secret in lines of their own, beside the signature.
+/// As JumpServer's Java SDK does: the key id and secret in header lines, besides the signature.
 #[test]
 fn the_secret_of_a_key_reaches_nobody_in_another_line() {
     let upstream = Upstream::ok();

@@ -1,4 +1,4 @@
-//! What is taken away while a call's body comes slowly is not used for it any more.
+//! A call whose body arrives slowly cannot use what was revoked meanwhile.
 
 use super::{CONFIG, add, at_work, begun_with as begun_site, issue, soon, verified};
 use crate::support::process::Process;
@@ -6,7 +6,7 @@ use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 use crate::support::wait::{until, until_read};
 use crate::support::world::Raw;
 
-/// Begins a call with a chunked body, which goes on once it is whole.
+/// Begins a call with a chunked body; claviger forwards it once it is complete.
 pub(super) fn begun(process: &Process, token: &str) -> Raw {
     begun_with(process, token, "Transfer-Encoding: chunked\r\n\r\n2\r\n{ \r\n")
 }
@@ -23,7 +23,7 @@ fn begun_with(process: &Process, token: &str, rest: &str) -> Raw {
         "POST /api/v1/slow/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {token}\r\n{rest}"
     ));
     until_read(&raw.socket);
-    // It is admitted by what is in force now, or refused already.
+    // The present rules have admitted the call, or claviger has already refused it.
     until("it is judged", || in_flight() == 1 || has_answer(&raw));
     raw
 }
@@ -76,7 +76,7 @@ fn a_body_that_comes_slowly_keeps_nothing_that_was_taken_away() {
     assert!(outcomes.iter().skip(1).all(|outcome| outcome["attempts"] == 0), "{outcomes:#?}");
 }
 
-/// Nor by a body that turns out to be empty, or by one that is passed on as it comes.
+/// The same with a body that turns out to be empty, or that claviger streams.
 #[test]
 fn no_other_body_keeps_it_either() {
     let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));
@@ -103,7 +103,7 @@ fn no_other_body_keeps_it_either() {
     assert_eq!((ends.iter().filter(attempts).count(), ends.len()), (2, 6), "{ends:#?}");
 }
 
-/// A frozen call's body is not read, though a rule would look at it.
+/// claviger does not read the body of a frozen call, even if a rule would judge it.
 #[test]
 fn a_frozen_call_is_told_so_before_its_body_has_come() {
     let upstream = Upstream::start(|seen| verified(seen, &[(KEY_ID, SECRET)]));

@@ -1,4 +1,4 @@
-//! What the gateway keeps on the disk: for its own eyes, and held by one gateway at a time.
+//! The gateway's files on disk: only the gateway can read them, and one gateway at a time uses them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -20,7 +20,7 @@ fn open_to(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Starts a gateway that must refuse to, by itself and soon; what it says.
+/// Starts a gateway that must refuse soon; returns its output.
 fn refused(site: &Site) -> String {
     let mut command = Command::new("timeout");
     command.args(["20", env!("CARGO_BIN_EXE_claviger"), "serve", "--config"]).arg(site.config());
@@ -87,7 +87,7 @@ fn one_trail_is_kept_by_one_gateway_also_where_it_had_to_make_the_folder() {
     assert_eq!(second.start().end().0, Some(0));
 }
 
-/// Where neither can make the folder when it starts, the first that can has it alone.
+/// If neither gateway can create the folder at its start, the first that can has it alone.
 #[test]
 fn one_trail_is_kept_by_one_gateway_also_where_its_folder_comes_later() {
     let upstream = Upstream::ok();
@@ -114,7 +114,7 @@ fn one_trail_is_kept_by_one_gateway_also_where_its_folder_comes_later() {
     other.wait_ready();
     assert_eq!(other.get("/api/").status, 200);
     assert_eq!(other.end().0, Some(0));
-    // Each has signed with its own key.
+    // Each gateway has signed with its own key.
     let keys = sites.each_ref().map(|site| site.folder.path().join("state/audit.pub"));
     let [one, other] = keys.each_ref().map(|key| key.to_str().unwrap());
     let both = sites[0].run(&["audit", "verify", "--key", one, "--key", other]);
@@ -154,7 +154,7 @@ fn a_large_chunked_body_is_kept_in_a_file_without_a_name() {
     assert_eq!(opened(&spool), [], "closed with the call");
 }
 
-/// Root that starts the gateway is led to no other file by whoever keeps the folder.
+/// The folder's owner cannot redirect root, who starts the gateway, to another file.
 #[test]
 fn a_link_in_the_place_of_the_lock_is_refused() {
     let upstream = Upstream::ok();

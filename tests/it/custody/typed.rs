@@ -1,4 +1,4 @@
-//! A secret typed at a terminal.
+//! A secret that is typed at a terminal.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use super::{at_work, begun, soon, verified};
 use crate::support::upstream::{KEY_ID, SECRET, Upstream};
 use crate::support::wait::until;
 
-/// A terminal of util-linux's `script`: what is typed into it, and all that it showed.
+/// A terminal of util-linux's `script`: its input, and all its output.
 fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) -> (bool, String) {
     let seen = site.folder.path().join("typescript");
     let mut command = Command::new("script");
@@ -16,7 +16,7 @@ fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) 
     command.env("CLAVIGER_CONFIG", site.config()).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
-    // Typed once the prompt is there, as people do: for a secret, the terminal stops echoing right after it.
+    // The test types after the prompt, like a person: the terminal stops echoing right after the prompt.
     let is_prompted = || {
         fs::read_to_string(&seen)
             .is_ok_and(|text| text.contains("[y/N] ") || text.contains("secret: ") && !echoes(child.id()))
@@ -28,7 +28,7 @@ fn at_a_terminal(site: &crate::support::process::Site, line: &str, typed: &str) 
     (status.success(), fs::read_to_string(&seen).unwrap())
 }
 
-/// Whether the terminal that `script` made for its child echoes what is typed.
+/// Whether the terminal that `script` made for its child echoes its input.
 fn echoes(script: u32) -> bool {
     let children = fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
     let child = children.split_whitespace().next().expect("script has a child");
@@ -53,7 +53,7 @@ fn is_not_shown_and_works() {
     soon(&process, &token, 200);
 }
 
-/// What cannot be undone is asked for at a terminal, and only a yes does it.
+/// A terminal asks before a command that cannot be undone, and only `yes` confirms it.
 #[test]
 fn a_question_is_answered_by_yes_alone() {
     if Command::new("script").arg("--version").output().is_err() {

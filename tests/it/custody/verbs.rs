@@ -1,4 +1,4 @@
-//! The verbs themselves: what they print, what they refuse, and that nothing changes then.
+//! The commands themselves: their output, their refusals, and that a refusal changes nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -64,7 +64,7 @@ fn a_secret_comes_by_standard_input_or_file_and_is_checked() {
         assert!(said.contains(why) && !said.contains(SECRET), "{said}");
     }
     assert_eq!(site.done(&["credential", "list"]), Value::Array(Vec::new()));
-    // There is no way to type a secret into the command.
+    // No option takes a secret on the command line.
     let typed =
         site.run(&["credential", "add", "jms", "--upstream", "jms", "--kind", "access-key", "--secret", "x"]);
     assert_eq!(typed.status.code(), Some(2));
@@ -154,7 +154,7 @@ fn a_version_may_be_staged_first() {
     let stages: Vec<&str> =
         shown["versions"].as_array().unwrap().iter().map(|row| row["stage"].as_str().unwrap()).collect();
     assert_eq!(stages, ["retired", "active"]);
-    // Added again, it goes on counting: the trail names the versions that were.
+    // Added again, the credential continues its version numbers: the trail names the earlier versions.
     site.done(&["credential", "remove", "jms", "--yes"]);
     assert_eq!(add(&site, "jms", SECRET)["version"], 3);
     let said =

@@ -1,4 +1,4 @@
-//! A file that is no whole store of ours is refused with the reason, and never opens as an empty one.
+//! claviger refuses an incomplete or foreign store file with a reason, and never opens it as an empty one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use claviger::storage::{Change, Sqlite, Storage as _, VersionRow};
 
 use super::{InFile, Place as _, block_on, some, some_rows, version};
 
-/// A closed store with something in it, all of it in the one file.
+/// A closed store with some rows, all in one file.
 fn kept() -> InFile {
     let place = InFile::new();
     block_on(async {
@@ -20,7 +20,7 @@ fn kept() -> InFile {
     place
 }
 
-/// Why the store at `path` does not open, by opening and by creating alike.
+/// Why the store at `path` does not open; opening and creating give the same reason.
 fn refused(path: &Path) -> String {
     let before = fs::read(path).unwrap();
     let opened = block_on(Sqlite::open(path)).unwrap_err().to_string();
@@ -61,7 +61,7 @@ fn another_programs_file_is_refused() {
     assert!(refused(&place.path()).contains("another program's"));
     write(&place.path(), &vec![0; whole.len()]);
     assert!(refused(&place.path()).contains("another program's"));
-    // The number of the application, and that of the version, in the header.
+    // The application id and the schema version in the header.
     let mut foreign = whole.clone();
     foreign[68..72].copy_from_slice(&[0; 4]);
     write(&place.path(), &foreign);
@@ -88,7 +88,7 @@ fn a_page_that_was_overwritten_is_refused_or_reads_as_before() {
             let read = block_on(async { Sqlite::open(&place.path()).await?.read().await });
             match read {
                 Err(_) => found += 1,
-                // An index that nothing was read by, or a page that nothing is on.
+                // A damaged index that no query used, or an unused page.
                 Ok((rows, _)) => assert_eq!(rows, some_rows(), "page {page}, {filling}"),
             }
         }
@@ -96,7 +96,7 @@ fn a_page_that_was_overwritten_is_refused_or_reads_as_before() {
     assert!(found > 20, "{found}");
 }
 
-/// Not only unlinked: a former version's material is not left in pages that are free.
+/// A removed version's material is overwritten, not left in free pages.
 #[test]
 fn what_was_taken_away_is_overwritten() {
     let place = InFile::new();
@@ -140,7 +140,7 @@ fn one_that_others_may_read_is_refused() {
         assert!(refused(&place.path()).contains("chmod 600"));
     }
     mode(0o600);
-    // The files beside it are the owner's as well.
+    // The files beside the store have the same owner.
     block_on(async {
         let store = place.open().await;
         store.write(&some()[..1], None).await.unwrap();
@@ -175,7 +175,7 @@ fn what_a_crash_left_of_a_new_one_is_no_hindrance() {
     assert!(!place.path().with_extension("db.new").exists());
 }
 
-/// Root opens the store of whom it works for, and must not make or alter another's file for him.
+/// Root opens another user's store, and must not create or change a foreign file through a link.
 #[test]
 fn a_link_in_the_place_of_a_file_beside_it_is_refused() {
     let place = kept();

@@ -1,4 +1,4 @@
-//! A store that a former version made, as its own steps made it.
+//! A store of an earlier version, made with that version's own schema steps.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::{InFile, Place as _, block_on, consumer, credential, version};
 
-/// What the first version made of an empty file.
+/// The schema that the first version created.
 const FIRST: &str = include_str!("../../../../src/storage/schema/1.sql");
 
 async fn raw(path: &Path) -> SqliteConnection {
@@ -40,7 +40,7 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
         let path = place.path();
         first(&path).await;
         let mut before = raw(&path).await;
-        // Whoever comes first takes the steps, once.
+        // The first process to open the store upgrades it, once.
         let (one, other) = tokio::join!(Sqlite::open(&path), Sqlite::open(&path));
         let sealed = |number| claviger::storage::VersionRow { sealed: vec![0], ..version("jms", number) };
         let members = serde_json::json!({"consumer": "tool", "expires": null});
@@ -60,7 +60,7 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
         for store in [&one, &other, &Sqlite::open(&path).await.unwrap()] {
             assert_eq!(store.read().await.unwrap().0, rows);
         }
-        // Nobody was touched yet of whom it kept no note; who opened it before follows and is followed.
+        // The old schema marked no changes; a process that opened it before still follows and is followed.
         let (rows, from) = other.read().await.unwrap();
         let disable =
             "BEGIN; UPDATE consumers SET disabled = 1; UPDATE store SET changes = changes + 1; COMMIT";
@@ -71,7 +71,7 @@ fn one_of_the_first_version_is_brought_to_the_form_of_this() {
     });
 }
 
-/// A column that no trigger knows would be a change that nobody follows.
+/// A column without a trigger would be a change that no gateway follows.
 #[test]
 fn what_touches_a_consumer_is_every_column_but_the_last_use() {
     let place = InFile::new();

@@ -1,4 +1,4 @@
-//! What every store does, whatever it is made of: the suite takes a way to open the same store again.
+//! The behaviour of every store, whatever its type: the suite takes a way to open the same store again.
 
 mod damage;
 mod former;
@@ -16,13 +16,13 @@ use renewed::{
     rows_are_renewed_whatever_became_of_the_stamp,
 };
 
-/// Opens one store as often as a test likes, each time as another process would.
+/// Opens one store as often as a test needs, each time like another process.
 trait Place {
     type Store: Storage;
     async fn open(&self) -> Self::Store;
 }
 
-/// A store in a folder of its own.
+/// A store in its own folder.
 struct InFile(tempfile::TempDir);
 
 impl InFile {
@@ -80,7 +80,7 @@ fn access_key(id: &str, consumer: &str) -> AccessKeyRow {
     AccessKeyRow { issued, sealed, algorithms, strict: Some(300) }
 }
 
-/// The access key that is not strict and does not expire.
+/// An access key that is not strict and does not expire.
 fn endless_key() -> AccessKeyRow {
     let key = access_key("k1", "of-the-file");
     AccessKeyRow { strict: None, issued: Issuance { expires: None, ..key.issued }, ..key }
@@ -113,7 +113,7 @@ fn note(id: &str) -> PendingAuditEvent {
     PendingAuditEvent { id: id.into(), ..PendingAuditEvent::new("tested", "uid 0".into(), 1, members) }
 }
 
-/// A bit of everything, in an order that is not the one in which it is read.
+/// Some rows of every kind, written in another order than they are read.
 fn some() -> Vec<Change> {
     vec![
         Change::PutConsumer(consumer("zoe")),
@@ -166,7 +166,7 @@ async fn what_is_written_is_read_by_all(place: &impl Place) {
     }
 }
 
-/// Whatever a custodian types, and however large a number is.
+/// Any text that a custodian types, and numbers of any size.
 async fn what_is_read_is_what_was_written(place: &impl Place) {
     let store = place.open().await;
     let odd = [
@@ -265,7 +265,7 @@ async fn what_is_taken_away_takes_with_it_what_is_its_own(place: &impl Place) {
     assert_eq!(rows(&store).await, expected);
 }
 
-/// The trail tells versions apart by their numbers, whatever becomes of version and credential.
+/// The trail distinguishes versions by their numbers, even after a version or credential is removed.
 async fn no_number_is_given_twice(place: &impl Place) {
     let store = place.open().await;
     assert_eq!(rows(&store).await.next_version("jms"), 1);
@@ -284,7 +284,7 @@ async fn a_list_is_made_whole_or_not_at_all(place: &impl Place) {
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
     let before = store.stamp().await.unwrap();
-    // A version of a credential that is not there cannot be kept, nor one token for two ids.
+    // The store refuses a version of an unknown credential, and one token with two ids.
     let mut twin = token("t1", "ada");
     twin.issued.id = "t3".into();
     for bad in [
@@ -335,7 +335,7 @@ async fn a_change_made_from_what_is_outdated_is_refused(place: &impl Place) {
         assert!(matches!(one.write(&second, Some(another)).await, Err(StoreError::Conflict)));
     }
     assert_eq!(rows(&other).await.consumers, [consumer("first")]);
-    // What does not count does not outdate either.
+    // A change that does not count does not make a snapshot outdated either.
     let (_, seen) = other.read().await.unwrap();
     one.write(&[Change::QueueAuditEvent(note("1"))], None).await.unwrap();
     other.write(&second, Some(seen)).await.unwrap();
@@ -356,7 +356,7 @@ async fn the_latest_use_stays(place: &impl Place) {
     assert_eq!((unused.tokens[1].issued.last_used, unused.access_keys[0].issued.last_used), (None, None));
 }
 
-/// Writers beside each other wait for each other; none is refused, and nothing is lost.
+/// Concurrent writers wait for each other; none is refused, and no change is lost.
 async fn several_may_write_at_once(place: &impl Place) {
     let mut stores = Vec::new();
     for _ in 0..4 {

@@ -1,10 +1,10 @@
-//! What every store does for whoever follows it: what was read once is brought up to date.
+//! The behaviour of every store for its followers: a follower updates the rows that it has read.
 
 use claviger::storage::{Change, ConsumerRow, FreezeTarget, Revision, Rows, Storage as _};
 
 use super::{Place, access_key, consumer, note, some, some_rows, token};
 
-/// As of one moment it is what reading all of it gives, however much was changed since and by whom.
+/// The updated rows equal a complete read of the same moment, whatever has changed since.
 pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) {
     let (one, other) = (place.open().await, place.open().await);
     let (mut moved, mut ended) = (token("t2", "zoe"), token("t1", "of-the-file"));
@@ -27,7 +27,7 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
         vec![Change::RemoveConsumer("ada".into()), Change::SetKeyCheck(vec![7])],
         vec![Change::PutConsumer(consumer("ada")), Change::RemoveVersion("jms".into(), 9)],
         vec![Change::RemoveConsumer("many-7".into()), Change::PutToken(token("t9", "many-7"))],
-        // Each alone, of consumers who have nothing else.
+        // Each change alone, for consumers without other rows.
         vec![Change::PutToken(token("t8", "of-the-file"))],
         vec![Change::PutAccessKey(access_key("k3", "file-1"))],
         vec![Change::RemoveConsumer("file-1".into())],
@@ -50,7 +50,7 @@ pub(super) async fn rows_are_renewed_from_any_earlier_stamp(place: &impl Place) 
     }
 }
 
-/// An older state may have been put back and have gone on, many may have come since, or all at once.
+/// An older state may have been restored and changed, or there may be many changes, or both.
 pub(super) async fn rows_are_renewed_whatever_became_of_the_stamp(place: &impl Place) {
     let store = place.open().await;
     let begun = store.read().await.unwrap();
@@ -78,7 +78,7 @@ pub(super) async fn rows_are_renewed_whatever_became_of_the_stamp(place: &impl P
     }
 }
 
-/// Tokens are used all the time: that must not make whoever follows read them again.
+/// Tokens are used all the time: a use must not make a follower read the token again.
 pub(super) async fn a_use_is_no_reason_to_read_a_token_again(place: &impl Place) {
     let store = place.open().await;
     store.write(&some(), None).await.unwrap();
