@@ -1,4 +1,4 @@
-//! The configurations that are shipped work as they are, and leave nothing out.
+//! The shipped configurations are valid as they are, and complete.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ const MINIMAL: &str = include_str!("../../../config/minimal.toml");
 pub(super) const COMPLETE: &str = include_str!("../../../config/claviger.toml");
 const DEMO: &str = include_str!("../../../src/cli/demo/claviger.toml");
 
-/// The file with everything set that could be: what is `#key = …` in it is taken as written.
+/// The file with every optional key set: `#key = …` in it counts as `key = …`.
 pub(super) fn all_set(text: &str) -> String {
     let line = |line: &str| {
         let set =
@@ -23,7 +23,7 @@ pub(super) fn all_set(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Compiles it in a folder where the files are that it names.
+/// Compiles it in a folder with the files that it names.
 fn compiled(text: &str) -> (File, Compiled) {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
@@ -90,7 +90,7 @@ fn the_complete_file_works_as_it_is_and_with_everything_set() {
     assert_eq!((everything.listeners.len(), everything.snapshot.upstreams.len()), (2, 9), "{text}");
 }
 
-/// What is written as a default is the default: without it, nothing changes.
+/// A value that the file shows as a default is the default: without it, nothing changes.
 #[test]
 fn the_complete_file_tells_the_defaults() {
     let mut table: Table = COMPLETE.parse().unwrap();

@@ -1,5 +1,5 @@
-//! What is generated from the sections of `src/config/file`: the JSON schema, the tables of the reference page, and the
-//! comments of the example. `UPDATE=1 cargo test --test it docs::keys` writes them.
+//! The texts that are generated from the sections of `src/config/file`: the JSON schema, the tables of the reference
+//! page, and the comments of the example. `UPDATE=1 cargo test --test it docs::keys` writes them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ const COMMENT: usize = 40;
 /// The longest JSON that is written on one line.
 const LINE: usize = 140;
 
-/// Compares a committed file with what is generated, or writes it.
+/// Compares a committed file with the generated text, or writes it.
 pub(super) fn hold(path: &str, generated: &str) {
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some() {
@@ -169,7 +169,7 @@ fn the_schema_is_what_the_sections_say() {
     hold("config/claviger.schema.json", &format!("{}\n", Json::Object(whole).pretty(0)));
 }
 
-/// The keys inside a value of this shape, whatever the names and places of its objects.
+/// The keys inside a value of this shape, whatever the names and positions of its objects.
 fn inside(shape: &Shape) -> Vec<Row> {
     match shape {
         Shape::Table(rows) => rows(),
@@ -187,8 +187,8 @@ fn inside(shape: &Shape) -> Vec<Row> {
     }
 }
 
-/// The rows of a table of the reference page: the keys, and those of tables that they hold. Objects by name, lists of
-/// tables and choices have tables of their own.
+/// The rows of a table of the reference page: the keys, and those of nested tables. Objects by name, lists of tables
+/// and choices have their own tables.
 fn lines(rows: &[Row], prefix: &str, page: &mut String) {
     for row in rows.iter().filter(|row| !matches!(row.shape, Shape::Map(names, _) if !names.is_empty())) {
         let default = match &row.absent {
@@ -205,7 +205,7 @@ fn lines(rows: &[Row], prefix: &str, page: &mut String) {
     }
 }
 
-/// The rows at a place such as `audit.sinks`; of the top level only those that are no sections.
+/// The rows at a place such as `audit.sinks`; at the top level only those that are not sections.
 fn rows_at(place: &str) -> Vec<Row> {
     let top = config::keys();
     if place == "top" {
@@ -281,7 +281,7 @@ fn row_of(rows: &[Row], keys: &[&str], path: &str) -> Option<(Row, String)> {
     row_of(&inside(&row.shape), rest, &path)
 }
 
-/// Every key with its path; a list or an object by name adds nothing to it.
+/// Every key with its path; a list or an object by name adds nothing to the path.
 fn walk(rows: &[Row], path: &str, visit: &mut dyn FnMut(&str, &Row)) {
     for row in rows {
         let path = format!("{path}.{}", row.key);
@@ -290,7 +290,7 @@ fn walk(rows: &[Row], path: &str, visit: &mut dyn FnMut(&str, &Row)) {
     }
 }
 
-/// The paths of the keys that a document sets.
+/// The paths of all keys that a document sets.
 fn paths(rows: &[Row], value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| paths(rows, item, path, found)),
@@ -324,7 +324,7 @@ fn the_example_has_every_key_and_every_word() {
         if matches!(row.shape, Shape::OneOf(_) | Shape::Either(..)) {
             choices.insert(path.to_owned());
         }
-        // Allowing and denying rules have the same keys; a key that excludes others is shown in the text.
+        // Allow and deny rules have the same keys; the text shows a key that excludes others.
         let twins = [path.replace(".deny.", ".allow."), path.replace(".allow.", ".deny.")];
         let is_set = twins.iter().any(|path| written.contains(path));
         let is_shown = is_set || COMPLETE.contains(&format!("`{} = ", row.key));

@@ -1,4 +1,4 @@
-//! The documents, the shipped configurations and the sources are as they say.
+//! The documents, the shipped configurations and the sources are consistent.
 
 mod commands;
 mod configs;

@@ -1,8 +1,8 @@
-//! `SECURITY.md` names tests that there are, and every promise and attack has some.
+//! Each test that `SECURITY.md` names exists, and every promise and attack has at least one.
 
 use std::path::{Path, PathBuf};
 
-/// Fewer rows than this, and some have gone missing.
+/// If fewer rows than this are found, some are missing.
 const AT_LEAST: usize = 50;
 
 fn root() -> &'static Path {
@@ -18,7 +18,7 @@ fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// What a module's path may stand for.
+/// The files that may contain a module.
 fn files(folder: &Path, modules: &[&str]) -> Vec<PathBuf> {
     let path = folder.join(modules.join("/"));
     vec![path.with_extension("rs"), path.join("mod.rs")]
@@ -31,7 +31,7 @@ fn has_test(folder: &Path, name: &str) -> bool {
     let of = |modules: &[&str]| {
         files(folder, modules).into_iter().filter(|file| file.is_file()).collect::<Vec<_>>()
     };
-    // A module's tests may stand in a file of their own.
+    // A module's tests may be in a separate file.
     let mut places = of(&parts);
     places.extend(of(&[parts.as_slice(), &["tests"]].concat()));
     places.iter().any(|file| {
@@ -55,7 +55,7 @@ fn exists(name: &str) -> bool {
     }
 }
 
-/// Whether the command runs one of the suites on something that there is.
+/// Whether the command runs one of the suites on an existing file.
 fn runs(command: &str) -> bool {
     if let Some(words) = command.strip_prefix("tests/peers/run ") {
         return words.split(' ').all(|file| root().join("tests/peers").join(file).is_file());
@@ -128,7 +128,7 @@ fn a_name_that_stands_for_nothing_is_noticed() {
     }
 }
 
-/// A row of a table in the raw-socket suite begins with its name.
+/// Each row of a table in the raw-socket suite begins with its name.
 #[test]
 fn the_raw_socket_suite_has_two_hundred_cases_and_more() {
     let mut rows = 0;

@@ -1,4 +1,4 @@
-//! What the README says under "Run it", and the page on JumpCloud, is done as it stands there.
+//! The commands of the README's "Run it", and those of the page on JumpCloud, work as written.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::support::process::{Site, get};
 use crate::support::upstream::{KEY_ID, Reply, SECRET, Upstream};
 
-/// The texts of the code blocks in `language` of a document, from one of its headings on.
+/// The texts of the code blocks in `language` of a document, from the given heading on.
 fn blocks(document: &str, heading: &str, language: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(path).unwrap();
@@ -18,7 +18,7 @@ fn blocks(document: &str, heading: &str, language: &str) -> Vec<String> {
     after_fence.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// Runs lines of a document in a shell, in `folder`, and gives what they printed.
+/// Runs lines of a document in a shell, in `folder`, and returns their output.
 fn typed(folder: &Path, lines: &str, secret: &str) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_claviger")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
@@ -46,7 +46,7 @@ fn its_lines_lead_from_nothing_to_calls_that_jumpserver_and_jumpcloud_take() {
     let (page, heading) = ("docs/en/upstreams/jumpcloud.md", "\n## With an API key\n");
     let (jumpcloud, more) = (&blocks(page, heading, "sh")[0], &blocks(page, heading, "toml")[0]);
 
-    // All but the last line, which serves until it is told to stop.
+    // All but the last line, which serves until it is stopped.
     let until_it_serves = |lines: &str| lines.trim_end().strip_suffix("claviger serve").unwrap().to_owned();
     let lines = until_it_serves(jumpserver).replace("UUID", KEY_ID);
     let printed = typed(site.folder.path(), &lines, SECRET);

@@ -1,9 +1,9 @@
-//! The suite in order: it waits for what it waits for, and what is shared has no tests.
+//! The order of the suite: it waits for conditions instead of sleeping, and the shared modules have no tests.
 
 use std::path::{Path, PathBuf};
 
-/// Where time may be let pass. `until` and its like sleep between two looks; `lapse` takes the reason why nothing can be
-/// looked for.
+/// The only place that may sleep. `until` and its like sleep between two checks; `lapse` takes the reason why a test
+/// cannot wait for a condition.
 const SLEEPS: [&str; 1] = ["support/wait.rs"];
 
 fn folder() -> &'static Path {
@@ -25,10 +25,10 @@ fn sources(dir: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// Where a source sleeps: the calls and imports of `std`'s and tokio's, by the number of their line.
+/// The lines where a source sleeps: the calls and imports of `std`'s and tokio's functions.
 fn sleeps(source: &str) -> Vec<usize> {
     let does = |line: &str| {
-        // Neither texts nor comments.
+        // Strings and comments do not count.
         let code = line.replace("\\\"", "").split('"').step_by(2).collect::<Vec<_>>().join(" ");
         let code = code.split("//").next().unwrap();
         let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');

@@ -1,4 +1,4 @@
-//! The house in order: layers, lengths, and documents that tell the truth.
+//! The order of the sources: layers, lengths, and documents that match them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

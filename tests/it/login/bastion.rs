@@ -1,4 +1,4 @@
-//! An upstream that gives tokens for a password, counts, and can be told to do otherwise.
+//! An upstream that issues tokens for a password, counts its requests, and can misbehave.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,22 +12,22 @@ use crate::support::upstream::{Reply, SECRET, Seen, Upstream};
 use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, World};
 
-/// How the upstream behaves.
+/// The behaviour of the upstream.
 #[derive(Debug, Clone)]
 pub struct Hands {
-    /// The status of answers to logins; 0 closes the connection instead.
+    /// The status of its answers to logins; 0 closes the connection instead.
     pub login: u16,
-    /// The word of an answer that refuses a login; that of a wrong password where it is empty.
+    /// The error word in its refusal of a login; if empty, that of a wrong password.
     pub word: &'static str,
-    /// Whether logins take a while.
+    /// Whether logins take some time.
     pub slow: bool,
-    /// Whether logins are not answered until this is over.
+    /// Whether logins stay unanswered as long as this is true.
     pub hold: bool,
-    /// The status of all else, where it is refused.
+    /// The status of its answers to all other requests, if it refuses them.
     pub refuse: Option<u16>,
-    /// How long tokens are good, by the machine's clock.
+    /// The lifetime of tokens, by the machine's clock.
     pub life: Option<Duration>,
-    /// Whether the gateway's clock is the machine's.
+    /// Whether the gateway uses the machine's clock.
     pub real_time: bool,
 }
 
@@ -42,13 +42,13 @@ struct State {
     hands: Hands,
     logins: usize,
     calls: usize,
-    /// The tokens that are good, and since when.
+    /// The valid tokens, each with its time of issue.
     good: Vec<(String, Instant)>,
-    /// How far the gateway's clock was moved on.
+    /// The offset of the gateway's clock.
     ahead: Duration,
 }
 
-/// The upstream's part, and the gateway's clock.
+/// The state of the upstream, and the gateway's clock.
 #[derive(Clone, Default)]
 pub struct Bastion(Arc<(Mutex<State>, Condvar)>);
 
@@ -62,13 +62,13 @@ impl Clock for Bastion {
     }
 }
 
-/// The seconds since 1970 by its clock.
+/// The seconds since 1970 by this clock.
 pub fn seconds(clock: &Bastion) -> u64 {
     clock.now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 impl Bastion {
-    /// A gateway of several workers in front of it.
+    /// A gateway with several workers for it.
     pub fn serve(config: String, hands: Hands) -> (Self, World) {
         let bastion = Self::default();
         bastion.hands(|held| *held = hands);
@@ -78,12 +78,12 @@ impl Bastion {
         (bastion, world)
     }
 
-    /// A gateway in front of `upstream`, by this clock.
+    /// A gateway for `upstream` with this clock.
     pub fn before(&self, upstream: Upstream, config: &str) -> World {
         World::on(upstream, config, |dir| Box::new(Folder::new(dir)), Arc::new(self.clone()))
     }
 
-    /// Changes how it behaves.
+    /// Changes the behaviour.
     pub fn hands(&self, change: impl FnOnce(&mut Hands)) {
         change(&mut self.0.0.lock().unwrap().hands);
         self.0.1.notify_all();
@@ -93,7 +93,7 @@ impl Bastion {
         self.0.0.lock().unwrap().logins
     }
 
-    /// Calls beside the logins.
+    /// The number of calls, without the logins.
     pub fn calls(&self) -> usize {
         self.0.0.lock().unwrap().calls
     }
@@ -105,12 +105,12 @@ impl Bastion {
         assert_eq!(waited.unwrap().0.logins, wanted);
     }
 
-    /// Moves the gateway's clock on.
+    /// Advances the gateway's clock.
     pub fn advance(&self, by: Duration) {
         self.0.0.lock().unwrap().ahead += by;
     }
 
-    /// Lets no token given so far be good any more.
+    /// Makes all tokens so far invalid.
     pub fn end_all(&self) {
         self.0.0.lock().unwrap().good.clear();
     }
@@ -185,12 +185,12 @@ fn answer(status: u16, lines: &str, body: &Value) -> Reply {
     ))
 }
 
-/// The configuration of a JumpServer that is logged in to.
+/// A configuration for a JumpServer with a login.
 pub fn jumpserver() -> String {
     with_login(CONFIG, "scheme.login = {}")
 }
 
-/// That of the in-house backend.
+/// A configuration for the in-house ops backend.
 pub fn ops(scheme: &str) -> String {
     let config = CONFIG.replace("profile = \"jumpserver\"", "profile = \"plain\"");
     with_login(&config, scheme)

@@ -1,5 +1,5 @@
-//! OAuth 2.0 client credentials: the client's secret goes to the place that gives tokens alone, and
-//! the token to the upstream alone.
+//! OAuth 2.0 client credentials: claviger sends the client's secret only to the token endpoint, and the
+//! token only to the upstream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::support::upstream::{Reply, SECRET, Upstream};
 use crate::support::wait::lapse;
 use crate::support::world::World;
 
-/// What gives tokens.
+/// A token endpoint.
 struct Giver {
     upstream: Upstream,
     status: Arc<AtomicU64>,
@@ -49,7 +49,7 @@ impl Giver {
         self.given.load(Ordering::SeqCst)
     }
 
-    /// A gateway in front of an upstream that takes what is given here.
+    /// A gateway for an upstream that accepts the tokens issued here.
     fn serve(&self, settings: &str) -> (Bastion, World) {
         let bastion = Bastion::default();
         let upstream = Upstream::start(|seen| match seen.one("authorization") {

@@ -1,4 +1,4 @@
-//! Logins: a name and a password are exchanged once for all who call, and again when that is due.
+//! Logins: claviger exchanges a name and a password once for all consumers, and again when that is due.
 
 mod bastion;
 mod client;
@@ -24,7 +24,7 @@ pub fn call(world: &World, method: &str, target: &str, body: &str) -> Answer {
     ))
 }
 
-/// Eight at once; the statuses of their answers.
+/// Sends eight calls at once; returns the statuses of the answers.
 fn eight(world: &World, method: &str, target: &str) -> Vec<u16> {
     thread::scope(|scope| {
         let callers: Vec<_> =
@@ -33,7 +33,7 @@ fn eight(world: &World, method: &str, target: &str) -> Vec<u16> {
     })
 }
 
-/// The reason that the outcome of a call gives.
+/// The reason in the outcome of a call.
 fn reason_of(world: &World, answer: &Answer) -> String {
     world.outcome_of(answer)["reason"].as_str().unwrap_or_default().to_owned()
 }
@@ -63,11 +63,11 @@ fn a_login_gives_a_token_that_is_used_until_it_ends() {
     assert_eq!(bastion.logins(), 1);
     let logins: Vec<_> = world.trail().iter().map(|event| event["logins"].clone()).collect();
     assert_eq!(logins, [json!(null), json!(1), json!(null), json!(null), json!(null), json!(null)]);
-    // The token's end is 24 hours away, as the answer told.
+    // The answer set the token's expiry to 24 hours later.
     bastion.advance(Duration::from_secs(86_400 - 31));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
     assert_eq!(bastion.logins(), 1);
-    // Half a minute before, the next is obtained, and nobody waits for it.
+    // Half a minute before the expiry, claviger obtains the next token, and no call waits for it.
     bastion.advance(Duration::from_secs(2));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
     bastion.wait_logins(2);
@@ -92,14 +92,14 @@ fn eight_at_once_over_all_workers_make_one_login_each_time_that_it_ends() {
     for round in 1..=3 {
         assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
         assert_eq!(bastion.logins(), round);
-        // Ended by the upstream, before its time.
+        // The upstream ended the token before its expiry.
         bastion.advance(Duration::from_mins(1));
         bastion.end_all();
     }
     for round in 4..=6 {
         assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
         assert_eq!(bastion.logins(), round);
-        // Ended in its time.
+        // The token expired.
         bastion.advance(Duration::from_hours(24));
     }
 }
@@ -123,7 +123,7 @@ fn a_stream_of_calls_goes_on_while_logins_end() {
     assert!((3..=5).contains(&bastion.logins()), "every 0.9 s, if not held up: {}", bastion.logins());
 }
 
-/// The same with a body of unknown length.
+/// Sends a call with a body of unknown length.
 fn call_chunked(world: &World, body: &str) -> Answer {
     world.exchange(format!(
         "POST /api/v1/users/ HTTP/1.1\r\nHost: gw.test\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()
@@ -160,7 +160,7 @@ fn a_write_is_made_again_where_the_401_comes_before_anything_is_done() {
         let last = world.outcome_of(&answer);
         assert_eq!((&last["attempts"], &last["logins"]), (&json!(2), &json!(1)), "{method}");
     }
-    // A 403 leaves a doubt, and a second 401 is the upstream's word.
+    // A 403 may have another reason than the login; a second 401 is final.
     bastion.advance(Duration::from_mins(1));
     bastion.hands(|hands| hands.refuse = Some(403));
     assert_eq!(call(&world, "POST", "/api/v1/users/", "{}").status, 403);
@@ -185,7 +185,7 @@ fn what_may_have_been_done_is_never_made_twice() {
         let reason = reason_of(&world, &refused);
         assert!(reason.ends_with("the call is not repeated: some of it may have been done"), "{reason}");
         assert_eq!((bastion.logins(), bastion.calls()), (1 + round, 2 + round * 2));
-        // It is obtained once more for the next.
+        // claviger logs in again for the next call.
         assert_eq!(call(&world, "DELETE", "/api/v1/users/7/", "").status, 200);
         assert_eq!((bastion.logins(), bastion.calls()), (2 + round, 3 + round * 2));
     }
@@ -218,7 +218,7 @@ fn a_403_may_mean_that_the_login_has_ended_and_mostly_does_not() {
     }
     assert_eq!((bastion.logins(), bastion.calls()), (1, 3));
     bastion.advance(Duration::from_secs(31));
-    // Another login was worth a try; what the upstream says with it is its word.
+    // One new login was worth an attempt; claviger passes on the upstream's answer after it.
     for _ in 0..3 {
         assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 403);
     }
@@ -227,7 +227,7 @@ fn a_403_may_mean_that_the_login_has_ended_and_mostly_does_not() {
     bastion.hands(|hands| (hands.refuse, hands.login) = (None, 400));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
     bastion.hands(|hands| hands.refuse = Some(403));
-    // Where no other login is to be had, the one there is stays in use.
+    // If no other login is possible, claviger keeps the present token in use.
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 403);
     bastion.hands(|hands| hands.refuse = None);
     for _ in 0..4 {
@@ -335,7 +335,7 @@ fn a_login_that_is_down_is_told_as_such_and_is_no_wrong_password() {
         assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_closed");
     }
     assert_eq!(bastion.logins(), 1, "not more than once a second");
-    // It may have judged the password all the same: ever longer until it is sent again.
+    // The upstream may still have checked the password, so claviger waits longer before each new attempt.
     for pause in [1, 2, 4, 8] {
         bastion.advance(Duration::from_millis(pause * 1000 - 100));
         assert_eq!(call(&world, "GET", "/api/v1/users/", "").code(), "upstream_closed");
@@ -350,7 +350,7 @@ fn a_login_that_is_down_is_told_as_such_and_is_no_wrong_password() {
     bastion.advance(Duration::from_secs(30));
     assert_eq!(call(&world, "GET", "/api/v1/users/", "").status, 200);
     assert_eq!(bastion.logins(), 7);
-    // Down when it is wanted again: the call that found out is told why, and what it got is on the trail.
+    // Down when a login is due: the first call gets the reason, and the trail has the upstream's answer.
     bastion.advance(Duration::from_mins(1));
     bastion.end_all();
     bastion.hands(|hands| hands.login = 0);

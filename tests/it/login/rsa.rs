@@ -28,7 +28,7 @@ fn openssl(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// A gateway in front of an upstream to which it signs with the key.
+/// A gateway for an upstream, to which it signs with the key.
 fn world(scheme: &str, key: &Path) -> World {
     let config = CONFIG
         .replace("profile = \"jumpserver\"", "profile = \"jumpcloud\"")

@@ -1,20 +1,20 @@
-//! An upstream that shows the credential it was sent: the consumer does not get to see it.
+//! An upstream whose answers contain the received credential: the consumer never sees it.
 
 use crate::support::upstream::{Reply, SECRET, Seen, Upstream};
 use crate::support::world::{CONFIG, World};
 
 const AS_VALUE: (&str, &str) = ("access-key = { id = \"@KEY_ID@\", secret = ", "value = ");
 
-/// The configuration with this scheme, whose credential is a value.
+/// The configuration with this scheme and a credential of kind `value`.
 fn with(scheme: &str) -> String {
     let config = CONFIG.replace("scheme.access-key = {}", scheme).replace(AS_VALUE.0, AS_VALUE.1);
     config.replace("{ file = \"key.secret\" } }", "{ file = \"key.secret\" }")
 }
 
-/// What of a header's value is the secret.
+/// Extracts the secret from the value of a header.
 type Secret = fn(&str) -> String;
 
-/// Where each scheme puts its credential, and what of it is the secret.
+/// The header of each scheme's credential, and the secret part of its value.
 fn schemes() -> [(String, &'static str, Secret); 4] {
     let whole = |value: &str| value.to_owned();
     let last = |value: &str| value.rsplit(' ').next().unwrap().to_owned();
@@ -28,7 +28,7 @@ fn schemes() -> [(String, &'static str, Secret); 4] {
     ]
 }
 
-/// An answer of this status with `body`, in chunks that end at `cut` and at the end.
+/// An answer with this status and `body`, in two chunks that are split at `cut`.
 fn chunked(status: u16, lines: &str, body: &str, cut: usize) -> Reply {
     let (first, second) = body.split_at(cut);
     let chunk =
@@ -37,7 +37,7 @@ fn chunked(status: u16, lines: &str, body: &str, cut: usize) -> Reply {
     Reply::raw(&format!("{head}{}{}0\r\n\r\n", chunk(first), chunk(second)))
 }
 
-/// What the credential was in the last request that the upstream has seen.
+/// The credential in the last request that the upstream received.
 fn sent(seen: &Seen, header: &str) -> String {
     seen.one(header).to_owned()
 }
@@ -61,7 +61,7 @@ fn a_credential_that_is_shown_is_scrubbed_from_lines_and_bodies() {
             let echo = answer.header("x-echo").unwrap();
             assert!(echo.contains(&stars) && !echo.contains(&secret), "{header} {status}: {echo}");
             let body = String::from_utf8(answer.body.clone()).unwrap();
-            // A signature is good for one target: a page that is no error streams as it is.
+            // A signature is valid for one target only: claviger scrubs only its errors.
             let kept = !reusable && status < 400;
             assert_eq!(body.matches(&secret).count(), if kept { 2 } else { 0 }, "{header} {status}: {body}");
             assert_eq!(answer.status, status);
@@ -103,7 +103,7 @@ fn a_secret_that_comes_in_pieces_is_scrubbed_as_well() {
     }
 }
 
-/// However long the body, whether its length is known or not; the length stays.
+/// For bodies of any size, with a known or unknown length; the length stays the same.
 #[test]
 fn a_secret_is_scrubbed_wherever_it_stands() {
     let (config, ..) = &schemes()[1];
@@ -161,7 +161,7 @@ fn a_secret_is_scrubbed_from_base64_and_digits() {
 
 type Widen = fn(u8) -> Vec<u8>;
 
-/// Nobody can have the credential hidden in wide characters, which the charset of an `Accept` asks of some servers.
+/// The charset of an `Accept` makes some servers answer in wide characters: they cannot hide the credential.
 #[test]
 fn a_secret_is_scrubbed_from_wide_characters() {
     let encodings: [(&str, Widen); 4] = [
@@ -195,7 +195,7 @@ fn a_secret_is_scrubbed_from_wide_characters() {
                     let wanted = text(shown);
                     answer.body.windows(wanted.len()).any(|part| part == wanted)
                 };
-                // A signature is good for one target: a page that is no error streams as it is.
+                // A signature is valid for one target only: claviger scrubs only its errors.
                 let kept = !reusable && status < 400;
                 assert_eq!((answer.status, has(&secret)), (status, kept), "{header} {charset}");
                 assert!(kept || has(&"*".repeat(secret.len())), "{header} {charset} {status}");
@@ -218,7 +218,7 @@ fn a_secret_in_the_reason_or_in_a_name_does_not_pass() {
     let answer = world.get("/api/", "");
     assert!(!answer.head.to_ascii_lowercase().contains(&SECRET.to_ascii_lowercase()), "{}", answer.head);
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"ok".as_slice()));
-    // The name; no reason is passed on, whatever it says.
+    // The count is for the header name; claviger never passes on a reason phrase, whatever its text.
     assert_eq!(world.trail_of(2)[1]["scrubbed"], 1);
 }
 
@@ -237,7 +237,7 @@ fn what_shows_nothing_is_left_as_it_is() {
     assert_eq!(world.trail_of(2)[1].get("scrubbed"), None);
 }
 
-/// Nobody can have the credential hidden in a coding: none is asked for, and an error that has one is not passed on.
+/// A content coding cannot hide the credential: claviger asks for none, and blocks an error with one.
 #[test]
 fn a_coding_hides_nothing() {
     for (config, header, _) in schemes() {

@@ -1,4 +1,4 @@
-//! The ways in which products take a login, give something for it, and say that it has ended.
+//! How products accept a login, what they issue for it, and how they report that it has ended.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::world::World;
 const TOKEN: &str = "scheme.login = { preset = \"ops-token\" }";
 const COOKIE: &str = "scheme.login = { preset = \"ops-cookie\" }";
 
-/// What the upstream received for the last call.
+/// The upstream's last received request.
 fn last(world: &World) -> crate::support::upstream::Seen {
     world.upstream.seen().last().unwrap().clone()
 }
@@ -60,7 +60,7 @@ fn a_login_that_has_ended_is_told_by_the_body_of_a_200() {
     let (bastion, world) = Bastion::serve(ops(COOKIE), Hands::default());
     assert_eq!(call(&world, "GET", "/api/machine", "").json()["ok"], true);
     bastion.end_all();
-    // However soon after the login: its pass had been good.
+    // However soon after the login this is: its token had been valid.
     assert_eq!(call(&world, "GET", "/api/machine", "").json()["ok"], true);
     assert_eq!((bastion.logins(), bastion.calls()), (2, 3));
     bastion.advance(Duration::from_secs(31));
@@ -70,7 +70,7 @@ fn a_login_that_has_ended_is_told_by_the_body_of_a_200() {
     assert_eq!((bastion.logins(), bastion.calls()), (2, 4));
     assert_eq!(call(&world, "POST", "/api/machine", &body).json()["ok"], true);
     assert_eq!((bastion.logins(), bastion.calls()), (3, 5));
-    // And one that is no word about the login costs one, whose pass is good for nothing for half a minute.
+    // An error that is not about the login costs one login, and its token causes no other for half a minute.
     bastion.hands(|hands| hands.refuse = Some(200));
     for _ in 0..3 {
         assert_eq!(call(&world, "GET", "/api/machine", "").json()["info"], "no such machine");
@@ -129,7 +129,7 @@ fn a_login_may_be_sent_as_a_form_under_other_names() {
     assert_eq!(last(&world).one("cookie"), "sid=fake-sid");
 }
 
-/// What comes of an answer to a login: the code, and whether that was soon.
+/// The code of a call after this answer to its login.
 fn answered(bytes: &'static [u8]) -> String {
     let upstream = Upstream::start(|_| Reply { bytes: bytes.to_vec(), close: false });
     let config = ops(TOKEN).replace("upstream_timeout = \"10s\"", "upstream_timeout = \"400ms\"");
@@ -157,7 +157,7 @@ fn an_answer_that_does_not_end_or_is_none_keeps_nobody_waiting() {
     }
 }
 
-/// An upstream as Foresight: JWTs of an hour, and refresh tokens.
+/// An upstream like Foresight: JWTs with a lifetime of an hour, and refresh tokens.
 fn foresight(refreshes: bool) -> (Bastion, World) {
     let bastion = Bastion::default();
     let clock = bastion.clone();
@@ -181,7 +181,7 @@ fn foresight(refreshes: bool) -> (Bastion, World) {
     (bastion, world)
 }
 
-/// The targets of what the upstream received.
+/// The targets of the requests that the upstream received.
 fn targets(world: &World) -> Vec<String> {
     world.upstream.seen().iter().map(|seen| seen.target.replace("/api/v1/admin", "")).collect()
 }
@@ -200,7 +200,7 @@ fn a_jwt_is_renewed_by_its_refresh_token_before_it_ends() {
     bastion.advance(Duration::from_secs(3600 + 29));
     assert_eq!(call(&world, "GET", "/c", "").status, 200);
     let mut seen = targets(&world);
-    // Calls went on beside the renewal.
+    // Calls continued during the renewal.
     seen.retain(|target| target != "/b");
     assert_eq!(seen, ["/auth/", "/a", "/refresh/", "/refresh/", "/c"]);
 }
@@ -220,7 +220,7 @@ fn a_login_that_could_not_be_sent_is_made_elsewhere() {
     let gone = port.address;
     let several =
         format!("endpoints = [\"http://{gone}\", \"http://@UPSTREAM@\"]\nhealth = {{ interval = \"0s\" }}");
-    // Which is asked first is picked at random.
+    // claviger picks the first endpoint at random.
     for _ in 0..8 {
         let config = jumpserver().replace("endpoint = \"http://@UPSTREAM@\"", &several);
         let (bastion, world) = Bastion::serve(config, Hands::default());

@@ -1,4 +1,4 @@
-//! Bodies that do not come, come slowly or too late, and consumers that leave.
+//! Bodies that are absent, slow or too late, and consumers that disconnect.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::upstream::{Reply, Upstream};
 use crate::support::wait::{lapse, until};
 use crate::support::world::{CONFIG, World};
 
-/// Answers each call with its number on the connection and the connection's.
+/// Answers each call with its number on the connection and the connection's number.
 fn patient(line: &mut Line) {
     for call in 0.. {
         let head = line.head();
@@ -89,7 +89,7 @@ fn a_chunked_body_that_breaks_off_never_reaches_the_upstream() {
     }
 }
 
-/// A long upload is no silence of the upstream's: it has its time from when the body is whole.
+/// A long upload does not count as silence of the upstream: its time-out starts when the body is complete.
 #[test]
 fn an_upstream_has_its_time_after_a_long_upload() {
     let slow = Upstream::start(|_| {
@@ -109,7 +109,7 @@ fn an_upstream_has_its_time_after_a_long_upload() {
     ledger.check();
 }
 
-/// The upstream cannot answer what it has not got: a consumer that stalls is the one at fault.
+/// The upstream cannot answer an incomplete request: a consumer that stalls is at fault.
 #[test]
 fn a_consumer_that_stalls_is_not_taken_for_an_upstream_that_does() {
     let config =
@@ -262,7 +262,7 @@ fn who_half_closes_and_reads_late_has_the_whole_answer() {
         |target: &str| "x".repeat(target.trim_matches(|byte: char| !byte.is_ascii_digit()).parse().unwrap());
     let upstream = Upstream::start(move |seen| Reply::json(&body(&seen.target)));
     let world = World::with(upstream, &in_time(CONFIG));
-    // Of some the end is with the gateway, when the system takes no more.
+    // The end of some bodies stays in the gateway when the socket buffers are full.
     let sizes = (1..60).map(|step| step * 100_000);
     let mut readers: Vec<_> = sizes
         .map(|size| {

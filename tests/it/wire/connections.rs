@@ -1,4 +1,4 @@
-//! What a connection is used for: pipelining, HTTP/1.0, other protocols.
+//! The uses of a connection: pipelining, HTTP/1.0, other protocols.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::support::upstream::{Reply, Seen, Upstream};
 use crate::support::wait::{lapse, until, until_read};
 use crate::support::world::{CONFIG, Raw, TOKEN, World};
 
-/// Answers with the target, the later the shorter.
+/// Answers with the target and the length of the body, and late if the target contains `slow`.
 fn echo() -> Upstream {
     Upstream::start(|seen| {
         if seen.target.contains("slow") {
@@ -105,7 +105,7 @@ fn a_connection_ends_where_the_consumer_says_so() {
     ledger.check();
 }
 
-/// Whatever an upstream answers to the request without its upgrade says nothing to a websocket's client.
+/// Without its upgrade, a websocket request's answer from the upstream would mean nothing to the client.
 #[test]
 fn a_websocket_handshake_is_refused_as_such_once_its_caller_is_known() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
@@ -181,7 +181,7 @@ fn a_reset_in_the_middle_of_a_head_is_on_the_trail() {
     assert_eq!(world.trail().len(), 1, "a connection without a byte is no call");
 }
 
-/// Silent for long, a connection is put away; it is the same connection for all that.
+/// claviger parks a connection after a long silence; the connection stays usable.
 #[test]
 fn a_connection_that_was_silent_for_long_goes_on() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));
@@ -206,7 +206,7 @@ fn a_connection_that_was_silent_for_long_goes_on() {
     ledger.check();
 }
 
-/// A listener on `[::]` sees IPv4 addresses mapped into IPv6.
+/// A listener on `[::]` receives IPv4 addresses mapped into IPv6.
 #[test]
 fn a_mapped_address_is_told_as_the_one_it_maps() {
     let config = CONFIG

@@ -1,4 +1,4 @@
-//! How consumers prove themselves, and every way that is not one.
+//! How consumers authenticate, and every way that claviger does not accept.
 
 use crate::support::ledger::{ANSWERED, Ledger, request};
 use crate::support::upstream::Upstream;
@@ -74,7 +74,7 @@ fn a_wrong_token_is_recorded_by_a_fingerprint_that_tells_it_from_others() {
     let shown = ledger.check();
     assert_eq!(shown[0]["fingerprint"], shown[1]["fingerprint"]);
     assert_ne!(shown[0]["fingerprint"], shown[2]["fingerprint"]);
-    // 132 bits in base64: none is found by chance.
+    // 132 bits in base64: nobody finds a match by chance.
     assert_eq!(shown[0]["fingerprint"].as_str().map(str::len), Some(22));
 }
 

@@ -1,4 +1,4 @@
-//! Where one request ends and the next begins: whatever leaves that in doubt ends the connection.
+//! The border between one request and the next: any doubt about it ends the connection.
 
 use crate::support::ledger::{ANSWERED, BEHIND, Fate, Ledger, denied, refused, request};
 use crate::support::upstream::Upstream;
@@ -101,7 +101,7 @@ fn a_length_that_is_odd_or_said_twice_is_refused() {
     }
 }
 
-/// What is chunked is only known to be wrong once it is read: the intent stands already.
+/// claviger finds an error in a chunked body only while it reads the body: the intent is already recorded.
 const BROKEN: Fate = refused("malformed");
 
 #[test]

@@ -1,13 +1,13 @@
-//! What of a request's header lines reaches the upstream, and what is ours alone.
+//! The header lines of a request that reach the upstream, and those that only claviger sets.
 
 use crate::support::ledger::{ANSWERED, Ledger, request};
 use crate::support::upstream::{Seen, Upstream};
 use crate::support::world::{ORG, OTHER_ORG, World};
 
-/// Every dropped line carries this, so that it shows wherever it comes out.
+/// Every dropped line contains this text, so that it is recognisable anywhere.
 const PLANTED: &str = "planted-7f";
 
-/// Makes one call with `lines` and gives what the upstream saw of it.
+/// Sends one call and returns what the upstream received.
 fn forwarded(ledger: &mut Ledger, name: &str, request: &str) -> Seen {
     let before = ledger.world.upstream.seen().len();
     let answer = ledger.world.exchange(request);
@@ -79,7 +79,7 @@ fn lines_that_are_ours_to_say_or_deceive_are_dropped() {
     }
 }
 
-/// Headers by which front proxies say who calls: an upstream that trusts one of them must never be told by a consumer.
+/// Headers by which front proxies name the caller: a consumer must never reach a trusting upstream with one.
 const IDENTITIES: &str = "
     X-Remote-User X-Remote-Groups X-Remote-Email Remote-User Remote-Groups Remote-Name Remote-Email REMOTE-ADDR
     X-Auth-Request-User X-Auth-Request-Email X-Auth-Request-Groups X-Auth-Request-Access-Token

@@ -1,4 +1,4 @@
-//! What is too large, too slow or too much, and connections that go on or do not.
+//! Requests that are too large, too slow or too many, and connections that stay open or do not.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -91,7 +91,7 @@ fn a_body_over_the_limit_is_refused_after_its_sender_is_known() {
     ledger.check();
 }
 
-/// How long the gateway takes to refuse what `raw` sent, and drips on, one byte at a time.
+/// How long the gateway takes to refuse `raw`, while the consumer sends more, one byte at a time.
 fn time_to_refusal(ledger: &mut Ledger, name: &str, mut raw: Raw, drip: bool) -> Duration {
     let began = Instant::now();
     let mut dripping = raw.socket.try_clone().unwrap();
@@ -162,14 +162,14 @@ fn the_idle_time_begins_when_the_answer_is_out() {
     ledger.check();
 }
 
-/// An address of this machine that others may reach, if it has one. Nothing is sent.
+/// An address of this machine that other machines may reach, if any. Nothing is sent.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("198.51.100.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
 }
 
-/// Those on which nothing was said make room; those on which a request was authenticated do not.
+/// Silent connections make room for others; connections with an authenticated request do not.
 #[test]
 fn strangers_who_say_nothing_keep_nobody_out() {
     let config = CONFIG.replace("[limits]", "[limits]\nconnections = 4");
@@ -197,7 +197,7 @@ fn strangers_who_say_nothing_keep_nobody_out() {
     ledger.check();
 }
 
-/// Neither a byte nor a request that is refused is a claim to a place.
+/// Neither a byte nor a refused request reserves a place for a connection.
 #[test]
 fn a_word_that_proves_nothing_keeps_nobody_out() {
     let config = patient(CONFIG).replace("[limits]", "[limits]\nconnections = 4");
@@ -266,7 +266,7 @@ fn strangers_keep_nobody_out_of_a_tls_listener() {
 #[test]
 fn connections_are_counted_by_address_and_in_all() {
     let here = "127.0.0.1".parse().unwrap();
-    // Connections of this machine to itself are counted in all only.
+    // Connections of this machine to itself count only towards the total limit.
     let elsewhere = own_address();
     if elsewhere.is_none() {
         eprintln!(

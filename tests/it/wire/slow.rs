@@ -1,4 +1,4 @@
-//! Bodies that come slowly: too little in a while, or for too long in all.
+//! Slow bodies: too little data in a period, or too long in total.
 
 use std::io::Write as _;
 use std::thread::{JoinHandle, spawn};
@@ -10,7 +10,7 @@ use crate::support::upstream::Upstream;
 use crate::support::wait::lapse;
 use crate::support::world::{CONFIG, Raw, World};
 
-/// Sends `piece` again and again, every 30 ms, as long as it is taken.
+/// Sends `piece` again and again, every 30 ms, as long as the gateway accepts it.
 fn drip(raw: &Raw, piece: String, times: usize) -> JoinHandle<bool> {
     let mut socket = raw.socket.try_clone().unwrap();
     spawn(move || {
@@ -34,7 +34,7 @@ fn a_body_that_drips_is_cut_off() {
     ledger.check();
 }
 
-/// Fast enough at every time, and yet not for ever: streamed, or kept until it is whole.
+/// Always fast enough, but without end: streamed, or buffered until it is complete.
 #[test]
 fn a_body_that_goes_on_and_on_is_cut_off() {
     let config =
@@ -51,7 +51,7 @@ fn a_body_that_goes_on_and_on_is_cut_off() {
         let began = Instant::now();
         ledger.note(name, &raw.answer(), 408, abandoned(Some("body_timeout")));
         let took = began.elapsed();
-        // Before `body_timeout`, and not before its own time.
+        // Before `body_timeout`, and not before `body_total_timeout`.
         assert!(took > Duration::from_millis(500) && took < Duration::from_secs(10), "{name}: {took:?}");
         dripping.join().unwrap();
         assert!(name == "kept" || script.ended(0), "{name}");

@@ -1,4 +1,4 @@
-//! Targets: those with no canonical form, and the one form of all others.
+//! Targets: those without a canonical form, and the canonical form of all others.
 
 use crate::support::ledger::{ANSWERED, Ledger, request};
 use crate::support::upstream::Upstream;
@@ -54,7 +54,7 @@ fn a_target_without_a_canonical_form_is_refused() {
     }
 }
 
-/// These are no targets at all, so that where the request ends is in doubt: the connection closes.
+/// These are no targets at all, so the end of the request is in doubt: the connection closes.
 #[test]
 fn raw_bytes_that_no_request_line_may_carry_are_refused() {
     let mut ledger = Ledger::new(World::new(Upstream::ok()));

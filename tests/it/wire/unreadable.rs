@@ -1,4 +1,4 @@
-//! What the trail shows of what cannot be read, and methods in another case.
+//! What the trail shows of unreadable requests, and methods in another case.
 
 use crate::support::upstream::Upstream;
 use crate::support::world::{TOKEN, World};
@@ -28,7 +28,7 @@ fn the_method_that_echoes_credentials_is_refused_in_any_case() {
     }
 }
 
-/// A TLS handshake or another protocol may never send the line end that a head would be judged at.
+/// A TLS handshake or another protocol may never send the line end that completes a head.
 #[test]
 fn what_can_be_no_request_line_is_refused_before_its_end() {
     for bytes in [
