@@ -1,6 +1,6 @@
-"""The one accepted form of a target, worked out a second time, in Python, from the rules alone.
+"""The one accepted form of a target, computed a second time, in Python, from the rules alone.
 
-The quoting is urllib's, which is also what Django does before it hands a path to the verifier.
+The quoting is urllib's, which Django also uses before it passes a path to the verifier.
 """
 import re
 from urllib.parse import quote, unquote_to_bytes
@@ -14,11 +14,11 @@ class Refused(Exception):
 
 
 class Unsaid(Exception):
-    """The rules do not say: 400, or forwarded and verified."""
+    """The rules leave this open: 400, or forwarded and verified."""
 
 
 def canonical(target):
-    """The target (bytes) as it is judged, signed and sent, with the trailing slash that JumpServer wants."""
+    """The target (bytes) as claviger judges, signs and sends it, with the trailing slash that JumpServer requires."""
     if not target.startswith(b"/"):
         raise Refused("not in origin form")
     if b"#" in target:

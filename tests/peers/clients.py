@@ -1,4 +1,4 @@
-"""Clients that sign, as people have them: each makes one call with an access key's id and secret."""
+"""Clients that sign, as they exist: each makes one call with an access key's id and secret."""
 import base64
 import email.utils
 import json
@@ -26,7 +26,7 @@ class Answer:
 
 
 class Httpsig:
-    """`requests` with httpsig's `HTTPSignatureAuth`, which is what JumpServer's documentation shows."""
+    """`requests` with httpsig's `HTTPSignatureAuth`, as JumpServer's documentation shows it."""
 
     def __init__(self, signed, algorithm="hmac-sha256"):
         self.signed, self.algorithm = signed, algorithm
@@ -62,7 +62,7 @@ class Node:
 
 
 class Curl:
-    """A shell script: openssl signs, curl sends, and `Accept` is whatever curl says."""
+    """A shell script: openssl signs, curl sends, and `Accept` is curl's own."""
 
     def __init__(self, signed):
         self.signed = signed

@@ -1,4 +1,4 @@
-"""The fixtures. The upstream and one gateway live for the whole run; each test starts with an empty upstream."""
+"""The fixtures. The upstream and one gateway run for the whole session; each test starts with an empty upstream."""
 import pytest
 
 from clients import TWO, Httpsig
@@ -29,13 +29,13 @@ def running_gateway(tmp_path_factory, running_upstream):
 
 @pytest.fixture
 def gateway(running_gateway, upstream):
-    """The shared gateway, before an emptied upstream."""
+    """The shared gateway, for an emptied upstream."""
     return running_gateway
 
 
 @pytest.fixture
 def own_gateway(tmp_path, upstream):
-    """A gateway that this test alone may stop, and whose files it may spoil; not started yet."""
+    """A gateway that only this test uses: it may stop it and damage its files; not started yet."""
     gateway = Gateway(tmp_path, upstream)
     yield gateway
     gateway.stop()
@@ -43,14 +43,14 @@ def own_gateway(tmp_path, upstream):
 
 @pytest.fixture
 def script(gateway):
-    """What a script holds: a `requests` session with the bearer token of the consumer `onboarding`."""
+    """A script's session: `requests` with the bearer token of the consumer `onboarding`."""
     with session_for("onboarding") as session:
         yield session
 
 
 @pytest.fixture(scope="session")
 def issued_key(running_gateway):
-    """A virtual access key of the consumer `onboarding`, in force."""
+    """A virtual access key of the consumer `onboarding`, already in effect."""
     key = running_gateway.access_key("onboarding")
     until(lambda: Httpsig(TWO).call(key, "GET", running_gateway.url + "/api/v1/users/users/").status == 200)
     return key
@@ -58,7 +58,7 @@ def issued_key(running_gateway):
 
 @pytest.fixture(params=["upstream", "gateway", "gateway by a prefix"])
 def place(request, upstream):
-    """Where a client is pointed, and what it shows there: what it does at the upstream, it does at the gateway."""
+    """The place where a client is pointed, and its credentials there: it must work the same at the upstream and the gateway."""
     if request.param == "upstream":
         return Place(upstream.url, (KEY_ID, SECRET), f"Token {PRIVATE_TOKEN}")
     gateway, key = request.getfixturevalue("gateway"), request.getfixturevalue("issued_key")

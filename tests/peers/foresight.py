@@ -1,4 +1,4 @@
-"""A stand-in for the Foresight Mobile Platform: a login that gives two JWTs, and pages of accounts."""
+"""A stand-in for the Foresight Mobile Platform: a login that issues two JWTs, and pages of accounts."""
 import base64
 import hashlib
 import hmac
@@ -20,8 +20,8 @@ def decoded(text):
 
 
 class Foresight(Standin):
-    """`life` and `refresh_life` are how long tokens last, in seconds; `expire` ends all tokens given so far; where it is
-    `useless` to log in, no token is good for anything."""
+    """`life` and `refresh_life` are the lifetimes of tokens, in seconds; `expire` ends all tokens so far.
+    With `useless`, logins succeed, and no token is valid."""
 
     def __init__(self, life=14 * 86400, refresh_life=45 * 86400):
         super().__init__()

@@ -1,8 +1,8 @@
-"""A stand-in for JumpCloud's v1 API, and the wire of the Python client that is generated for it.
+"""A stand-in for JumpCloud's v1 API, and the requests of the Python client that is generated for it.
 
-The generated client (`jcapiv1`, swagger-codegen) is not on PyPI. What is here sends what it sends: urllib3, its header
-lines in its order, an empty `x-org-id` wherever the caller names no organisation, and path parameters with
-everything escaped that can be.
+The generated client (`jcapiv1`, swagger-codegen) is not on PyPI. This module sends the same bytes: urllib3, the same
+header lines in the same order, an empty `x-org-id` if the caller names no organisation, and path parameters with
+all possible escapes.
 """
 import json
 from urllib.parse import quote, unquote, urlencode
@@ -16,7 +16,7 @@ ORG, OTHER_ORG, FOREIGN_ORG = "5e9f0000000000000000000a", "5e9f00000000000000000
 
 
 class Upstream(Standin):
-    """Knows one key and three organisations; keeps users by organisation, and every request as it came."""
+    """Has one key and three organisations; stores users by organisation, and every request as received."""
 
     def __init__(self):
         super().__init__()
@@ -46,7 +46,7 @@ class Upstream(Standin):
 
 
 class Client:
-    """What `jcapiv1.ApiClient` does with `configuration.host` and `configuration.api_key["x-api-key"]`."""
+    """Does the same as `jcapiv1.ApiClient` with `configuration.host` and `configuration.api_key["x-api-key"]`."""
 
     def __init__(self, host, key):
         self.host, self.key, self.pool = host, key, urllib3.PoolManager(retries=False)

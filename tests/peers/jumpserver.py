@@ -1,14 +1,14 @@
 """A stand-in for a JumpServer core, small enough to read in one go.
 
-The parts that decide whether a call is good are not ours: the HTTP parser is uvicorn's, the path and query
-rules are Django's, paging and body parsing are Django REST framework's, and the signature is checked by
-pyhttpsig, the library JumpServer itself uses. What is ours is only the little data model around them.
+Established libraries decide whether a call is valid: uvicorn parses HTTP, Django applies the path and query
+rules, Django REST framework handles paging and bodies, and pyhttpsig, the library that JumpServer itself uses,
+checks the signature. Only the small data model around them is our own.
 
     uvicorn jumpserver:application --port N --timeout-keep-alive 2 --no-proxy-headers --lifespan off
 
-`/_reset/?users=N&life=S` empties the place, makes N users in the default organisation, and has logins last S seconds
-(`&useless`: go well, and be good for nothing);
-`/_expire/` ends all logins; `/_seen/` tells every request received since the reset, `/_logins/` how often anyone tried.
+`/_reset/?users=N&life=S` deletes everything, creates N users in the default organisation, and sets the lifetime of
+logins to S seconds (with `&useless`, logins succeed and their tokens are not valid).
+`/_expire/` ends all logins; `/_seen/` lists every request since the reset, `/_logins/` counts the login attempts.
 """
 import hashlib
 import uuid
@@ -37,7 +37,7 @@ settings.configure(
 )
 django.setup()
 
-from django.core.asgi import get_asgi_application  # noqa: E402  (Django wants its settings first)
+from django.core.asgi import get_asgi_application  # noqa: E402  (Django requires its settings first)
 from django.http import HttpResponseRedirect, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 from rest_framework import exceptions, pagination, response, views  # noqa: E402
@@ -70,7 +70,7 @@ def make_user(fields, org):
 # ---- for which organisation
 
 def find_org(get_response):
-    """`?oid=` before the header before the cookie; whatever is not known is silently the default one."""
+    """The order is `?oid=`, the header, the cookie; an unknown organisation silently becomes the default one."""
     def middleware(request):
         asked = request.GET.get("oid") or request.META.get("HTTP_X_JMS_ORG") or request.COOKIES.get("X-JMS-ORG") or DEFAULT
         request.org = WORDS.get(asked, asked)
@@ -103,7 +103,7 @@ class Resource(views.APIView):
 
 
 class Collection(Resource):
-    """List, create and bulk delete over one of the lists above; only known filters filter."""
+    """List, create and bulk delete for one of the lists above; only known filters have an effect."""
     rows, required, filters = None, "name", ("id", "name")
 
     def mine(self, request):
@@ -167,7 +167,7 @@ class CurrentOrg(Resource):
 
 
 class Echo(Resource):
-    """Tells what arrived, and the body as the application got it: a chunked one is empty here."""
+    """Answers with the received request, and the body as the application got it: a chunked one is empty here."""
     def answer(self, request, anything=""):
         body = request._request.body if request.META.get("CONTENT_LENGTH") else b""
         told = {**request._request.scope["seen"], "body_length": len(body), "body_sha256": hashlib.sha256(body).hexdigest()}
@@ -177,7 +177,7 @@ class Echo(Resource):
 
 
 class Upload(Resource):
-    """Counts and digests a body piece by piece, as the application gets it: none where no length was announced."""
+    """Counts and hashes a body piece by piece, as the application gets it; without a `Content-Length` it gets none."""
     def put(self, request):
         digest, length = hashlib.sha256(), 0
         while request.META.get("CONTENT_LENGTH") and (piece := request._request.read(1 << 16)):
@@ -189,7 +189,7 @@ class Upload(Resource):
 
 
 class Export(Resource):
-    """`?bytes=N`: so many bytes of CSV, streamed; with `&announced=1` their number is told in advance."""
+    """`?bytes=N`: N bytes of CSV, streamed; with `&announced=1` the answer has a `Content-Length`."""
     def get(self, request):
         total = int(request.GET["bytes"])
 
@@ -209,7 +209,7 @@ class Redirect(Resource):
         return HttpResponseRedirect(request.build_absolute_uri("/api/v1/users/users/"))
 
 
-# ---- what only the tests ask for
+# ---- for the tests only
 
 def seen_view(request):
     return JsonResponse(SEEN, safe=False)
@@ -253,7 +253,7 @@ app = get_asgi_application()
 
 
 async def application(scope, receive, send):
-    """Notes each request as uvicorn parsed it, before Django touches it."""
+    """Records each request as uvicorn parsed it, before Django touches it."""
     target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     seen = {
         "method": scope["method"], "target": target.decode("latin1"), "peer_port": scope["client"][1],

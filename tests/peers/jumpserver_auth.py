@@ -1,7 +1,7 @@
-"""Who may call the stand-in JumpServer: access keys, private tokens, and tokens of a login with name and password.
+"""The authentication of the stand-in JumpServer: access keys, private tokens, and tokens of a login with name and password.
 
-REST framework reads the `Bearer` and `Token` lines, pyhttpsig checks the signatures; imported by `jumpserver.py` once
-Django has its settings. JUMPSERVER_KNOWS holds {"keys": {"<id>": "<secret>"}, "token": "…", "passwords": {"<name>": "…"}}.
+REST framework reads the `Bearer` and `Token` lines, and pyhttpsig checks the signatures. `jumpserver.py` imports this
+once Django has its settings. JUMPSERVER_KNOWS holds {"keys": {"<id>": "<secret>"}, "token": "…", "passwords": {"<name>": "…"}}.
 """
 import datetime
 import json
@@ -21,17 +21,17 @@ LOGINS = {}
 
 
 def forget(life=24 * 3600.0, useless=False):
-    """Nobody is logged in, no account is locked, and a login lasts `life` seconds from now on; or it is good for nothing."""
+    """Removes all logins and unlocks all accounts; a login lasts `life` seconds from now on, or with `useless` its token is never valid."""
     LOGINS.update(life=life, useless=useless, tokens={}, failures={}, attempts=0)
 
 
 def expire():
-    """What logins there are end at once, as when an administrator ends them."""
+    """Ends all present logins at once, as an administrator can."""
     LOGINS["tokens"].clear()
 
 
 class SignatureAuthentication(authentication.BaseAuthentication):
-    """Draft-cavage signatures, with the reference's strictness and its crashes alike."""
+    """Draft-cavage signatures, as strict as the reference, and with the same crashes."""
 
     def authenticate(self, request):
         scheme, fields = parse_authorization_header(request.META.get("HTTP_AUTHORIZATION", ""))
@@ -41,7 +41,7 @@ class SignatureAuthentication(authentication.BaseAuthentication):
         seen["verified"] = False
         if not {"keyid", "algorithm", "signature"} <= set(fields):
             raise exceptions.AuthenticationFailed("Some of the signature's parameters are missing.")
-        key_id = str(uuid.UUID(fields["keyid"]))  # no UUID: an exception, so 500, as upstream
+        key_id = str(uuid.UUID(fields["keyid"]))  # no UUID: an exception, so 500, as in JumpServer
         secret = KEYS.get(key_id)
         if secret is None:
             raise exceptions.AuthenticationFailed("Bad access key.")
@@ -88,7 +88,7 @@ class Known(permissions.BasePermission):
 
 
 class Login(views.APIView):
-    """`POST authentication/auth/`, also named `tokens/`: 201, 400 for a wrong password, 200 where more is asked for."""
+    """`POST authentication/auth/`, also named `tokens/`: 201, 400 for a wrong password, 200 if it needs a second factor."""
     authentication_classes, permission_classes = [], []
 
     def post(self, request):
@@ -99,7 +99,7 @@ class Login(views.APIView):
         if name not in PASSWORDS or request.data.get("password") != PASSWORDS[name]:
             failures[name] = failures.get(name, 0) + 1
             return response.Response({"error": "password_failed", "msg": "The username or password is wrong."}, status=400)
-        if name == "careful":  # has a second factor
+        if name == "careful":  # this account has a second factor
             data = {"choices": ["otp"], "url": "/api/v1/authentication/mfa/challenge/"}
             return response.Response({"error": "mfa_required", "msg": "MFA required", "data": data}, status=200)
         token, until = secrets.token_hex(18), now() + datetime.timedelta(seconds=LOGINS["life"])

@@ -1,4 +1,4 @@
-"""The upstreams that the gateway logs in to, each with its configuration, so that one test can be put to them all."""
+"""The upstreams with a login, each with its configuration, so that one test can run with all of them."""
 import foresight
 import ops
 from foresight import Foresight
@@ -30,7 +30,7 @@ CREDENTIAL = """
 
 
 class Login:
-    """An upstream with a name and a password, and what a test asks of it; the same for all."""
+    """An upstream with a name and a password, and the operations that a test needs; the same for all."""
     write = {"id": "new"}
 
     def __init__(self, upstream, profile, name, secret, read, scheme, more=""):
@@ -40,7 +40,7 @@ class Login:
 
     @property
     def logins(self):
-        """How often anyone tried to log in."""
+        """The number of login attempts."""
         return self.upstream.logins
 
     @property
@@ -52,45 +52,45 @@ class Login:
         self.upstream.expire()
 
     def live(self, seconds):
-        """How long a login lasts."""
+        """Sets the lifetime of a login."""
         self.upstream.life = seconds
 
     def be_useless(self):
-        """Logins go well, and are good for nothing."""
+        """Makes logins succeed with tokens that are not valid."""
         self.upstream.useless = True
 
     def slow(self, seconds):
-        """How long a login takes, so that others come meanwhile."""
+        """Sets the duration of a login, so that other calls arrive meanwhile."""
         self.upstream.pause = seconds
 
     def refused(self):
-        """How many calls were refused for their token."""
+        """The number of calls that were refused because of their token."""
         return len(self.upstream.answered(401))
 
     def written(self):
-        """How often `write` was done."""
+        """The number of times that `write` was carried out."""
         return len(self.upstream.answered(201))
 
     def received(self):
-        """All that came, in one text."""
+        """All received requests in one text."""
         return str(self.upstream.seen)
 
     def good(self, answer):
         return answer.status_code == 200
 
     def told(self, answer):
-        """Whether the caller is told that it is no fault of its own."""
+        """Whether the answer says that the consumer is not at fault."""
         return (answer.status_code, answer.headers.get("Claviger-Error")) == (502, "upstream_auth") and "WWW-Authenticate" not in answer.headers
 
     def config(self):
         return COMMON.format(authority=self.authority, **self.parts)
 
     def credential(self):
-        """The lines that have the secret in a file."""
+        """The configuration lines with the secret in a file."""
         return CREDENTIAL.format(**self.parts)
 
     def words(self):
-        """What the command line adds the credential with, but for the secret."""
+        """The arguments that add the credential on the command line, without the secret."""
         return ["--kind", self.parts["kind"], "--" + self.parts["name"], self.parts["account"]]
 
     def stop(self):
@@ -98,7 +98,7 @@ class Login:
 
 
 class OfJumpServer(Login):
-    """The big stand-in, which is emptied and goes on."""
+    """The big stand-in; the test empties it, and it keeps running."""
     write = {"username": "new"}
 
     def __init__(self, upstream, name="robot"):
@@ -111,7 +111,7 @@ class OfJumpServer(Login):
         self.upstream.reset(useless=1)
 
     def slow(self, seconds):
-        pass  # It is slow enough.
+        pass  # It is slow enough already.
 
     def refused(self):
         return len([seen for seen in self.upstream.seen() if seen["status"] == 401])
@@ -142,12 +142,12 @@ class OfOps(Login):
         return answer.status_code == 200 and answer.json()["ok"]
 
     def told(self, answer):
-        """What a body says, or a 403, can have other reasons, and may pass as it is."""
+        """An error in a body, or a 403, may have other reasons, so the gateway may pass it on."""
         return super().told(answer) or (answer.status_code in (200, 403) and answer.json() == ops.LOGIN_REQUIRED)
 
 
 class OfOAuth(Login):
-    """A token endpoint of another origin than the API."""
+    """A token endpoint on another origin than the API."""
 
     def __init__(self, auth):
         endpoint = TokenEndpoint(auth)

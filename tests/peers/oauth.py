@@ -1,4 +1,4 @@
-"""Stand-ins for JumpCloud's service accounts: a token endpoint by RFC 6749, and an API that takes its tokens."""
+"""Stand-ins for JumpCloud's service accounts: a token endpoint by RFC 6749, and an API that accepts its tokens."""
 import base64
 import secrets
 import time
@@ -7,14 +7,14 @@ from urllib.parse import parse_qsl, unquote_plus
 from jumpcloud import ORG
 from standin import Standin
 
-# With everything in them that RFC 6749, section 2.3.1, has a client encode before it makes Basic of them.
+# With all characters that a client must encode for Basic by RFC 6749, section 2.3.1.
 CLIENT_ID, CLIENT_SECRET = "client:id+1", "fake/secret%+:&=~"
 TOKEN_PATH = "/oauth2/token"
 
 
 class TokenEndpoint(Standin):
-    """Gives tokens for `life` seconds to one client, which authenticates by `auth`: "basic" or "form". Where they are
-    `useless`, the API takes none."""
+    """Issues tokens for `life` seconds to one client, which authenticates by `auth`: "basic" or "form".
+    With `useless`, the API accepts none."""
 
     def __init__(self, auth="basic", life=3600):
         super().__init__()
@@ -45,7 +45,7 @@ class TokenEndpoint(Standin):
         return 200, {"access_token": token, "token_type": "bearer", "expires_in": self.life, "scope": "api"}, told
 
     def client(self, request, form):
-        """The id and the secret, where they came in the one way that is agreed on."""
+        """The id and the secret, if they arrived in the agreed way only."""
         lines, posted = request.all("Authorization"), {"client_id", "client_secret"} & set(form)
         if self.auth == "form":
             return None if lines else (form.get("client_id"), form.get("client_secret"))
@@ -56,7 +56,7 @@ class TokenEndpoint(Standin):
 
 
 class Api(Standin):
-    """Users, in pages, for whoever has a token of this endpoint and names the one organisation."""
+    """Users in pages, for a caller with a token of this endpoint that names the one organisation."""
 
     def __init__(self, endpoint):
         super().__init__()

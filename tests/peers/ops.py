@@ -1,4 +1,4 @@
-"""A stand-in for an in-house ops backend in Tornado's manner: everything is 200, and the body says whether it went well."""
+"""A stand-in for an in-house ops backend in Tornado's manner: the status is always 200, and the body says whether it worked."""
 import base64
 import secrets
 from http.cookies import SimpleCookie
@@ -11,8 +11,8 @@ LOGIN_REQUIRED = {"ok": False, "info": "login required"}
 
 
 class Ops(Standin):
-    """`shape` is how a login answers: a `token` in the body, or a `cookie` as Tornado's `set_secure_cookie` writes it.
-    `ended` is how an expired login is told: 200 with `{"ok": false}`, or 403. Where it is `useless` to log in, it is always told."""
+    """`shape` is the form of a login's answer: a `token` in the body, or a `cookie` as Tornado's `set_secure_cookie` writes it.
+    `ended` is the answer after a login expired: 200 with `{"ok": false}`, or 403. With `useless`, every call gets this answer."""
 
     def __init__(self, shape="token", ended=200):
         super().__init__()
@@ -20,7 +20,7 @@ class Ops(Standin):
         self.reset()
 
     def reset(self, *tokens):
-        """As it was at first, but that these tokens are good."""
+        """Resets the stand-in, with these tokens as the valid ones."""
         self.seen.clear()
         self.logins, self.tokens, self.useless = 0, set(tokens), False
         self.users = [{"id": n, "name": f"user{n}"} for n in range(25)]
@@ -43,7 +43,7 @@ class Ops(Standin):
         self.logins += 1
         if (asked.get("username"), asked.get("password")) != (NAME, PASSWORD):
             return 200, {"ok": False, "info": "wrong name or password"}
-        value = base64.b64encode(secrets.token_bytes(16)).decode()  # ends in ==, for which Tornado quotes a cookie
+        value = base64.b64encode(secrets.token_bytes(16)).decode()  # ends in ==, so Tornado quotes the cookie
         token = f"2|1:0|10:1700000000|12:access_token|{len(value)}:{value}|{secrets.token_hex(32)}"
         self.tokens.add(token)
         if self.shape == "token":

@@ -1,11 +1,11 @@
-"""The pages of the documentation, and their blocks as a reader runs them: in order, in one fresh folder, in one shell.
+"""The pages of the documentation, and their blocks as a reader runs them: in order, in one new folder, in one shell.
 
-| in a page | what is done with it |
+| in a page | treatment |
 | --- | --- |
-| ```` ```sh ```` | run; any command that fails fails the page |
+| ```` ```sh ```` | run; any failing command fails the page |
 | ```` ```python ```` | run by the interpreter of these tests |
 | ```` ```toml title="add to claviger.toml" ```` | added to that file; `title="NAME"` alone makes the file NAME |
-| ```` ```text ```` | each line of it must be in what the blocks since the last such block printed; `…` stands for any text |
+| ```` ```text ```` | the blocks since the last such block must have printed each of its lines; `…` stands for any text |
 | `<!-- norun: reason -->` | the block after it is not run |
 | `<!-- after: PAGE -->` | the blocks of that page are run first |
 """
@@ -28,7 +28,7 @@ KNOWN = {"sh", "python", "toml", "text", "json"}
 
 Block = collections.namedtuple("Block", "language title text norun")
 
-# The gateway's binary as it is on a reader's path: `serve` comes back once the gateway is ready, and secrets are typed in.
+# The gateway's binary as on a reader's path: `serve` returns once the gateway is ready, and secrets come from files.
 COMMAND = r"""#!/usr/bin/env bash
 set -euo pipefail
 name=${3:-}
@@ -80,13 +80,13 @@ def blocks_in(text):
 
 
 def before(page):
-    """The pages that this one says come first, and the page itself."""
+    """The pages that this one requires first, and the page itself."""
     named = AFTER.search(page.read_text())
     return [*before(DOCS / "en" / named[1]), page] if named else [page]
 
 
 class Reader:
-    """Follows pages in a folder: `places` are what its texts say and what stands there in truth, `secrets` what is typed in."""
+    """Follows pages in a folder: `places` maps the pages' texts to the real places, `secrets` are the typed secrets."""
 
     def __init__(self, folder, places, secrets):
         self.folder, self.state = folder / "work", folder / "page"
@@ -104,7 +104,7 @@ class Reader:
             (self.state / "secrets" / name).write_text(secret)
         self.command("claviger", COMMAND)
         self.command("pidof", 'cat "$PAGE/pid"\n')
-        # A busy machine gets a second more than a page says.
+        # A busy machine gets one second more than a page says.
         self.command("sleep", 'case $1 in *.*) ;; *) set -- $(($1 + 1)) ;; esac\nexec "$(PATH=${PATH#*:} command -v sleep)" "$1"\n')
 
     def command(self, name, text):
@@ -120,7 +120,7 @@ class Reader:
         return text
 
     def line(self, number, block):
-        """What the shell does for a block."""
+        """The shell lines for a block."""
         out = f'>"$PAGE/out/{number}" 2>&1 </dev/null'
         if block.language == "sh":
             return f"{{\n{self.placed(block.text)}\n}} {out}\n"
@@ -136,7 +136,7 @@ class Reader:
         return f": {out}\n"
 
     def follow(self, done):
-        """Runs the blocks and gives what each printed."""
+        """Runs the blocks and returns the output of each."""
         script = "set -euo pipefail\n" + "".join(self.line(number, block) for number, block in enumerate(done))
         environment = {**os.environ, "PATH": f"{self.state / 'bin'}:{os.environ['PATH']}", "PAGE": str(self.state), "CLAVIGER": CLAVIGER}
         environment.pop("CLAVIGER_CONFIG", None)
@@ -185,12 +185,12 @@ Shape = collections.namedtuple("Shape", "after headings anchors blocks tables co
 
 
 def twins():
-    """The pages that exist in both languages, each in English and in Chinese, the README first."""
+    """The pages in both languages, each in English and in Chinese, the README first."""
     return [(ROOT / "README.md", ROOT / "README.zh.md"), *((DOCS / "en" / page.relative_to(DOCS / "zh"), page) for page in pages("zh"))]
 
 
 def plain(block):
-    """A block without its comments, which differ between languages."""
+    """A block without its comments, which differ between the languages."""
     lines = block.text.splitlines()
     if block.language in COMMENTED:
         lines = [re.sub(r"(^|\s+)#.*$", "", line).rstrip() for line in lines]
@@ -208,7 +208,7 @@ def cells(line):
 
 
 def shape(text):
-    """What a translated page has in common with its original. What stands in prose is compared section by section."""
+    """The common shape of a translated page and its original. Prose is compared section by section."""
     prose = FENCE.sub("", text)
     headings = list(HEADING.finditer(prose))
     bounds = [0, *(heading.end() for heading in headings), len(prose)]

@@ -1,4 +1,4 @@
-"""Who takes events: rsyslog, and receivers of our own that can be told to fail."""
+"""Receivers of events: rsyslog, and our own receivers that can fail on request."""
 import http.server
 import json
 import re
@@ -10,7 +10,7 @@ from world import free_port, until
 
 
 class Receiver:
-    """Takes posts, and keeps their bodies. It can be told to fail in several ways, and to be gone."""
+    """Accepts POSTs and stores their bodies. A test can make it fail in several ways, or stop it."""
 
     def __init__(self, tls=None):
         self.port, self.bodies, self.heads, self.way, self.posts, self.tls = free_port(), [], [], "take", 0, tls
@@ -89,7 +89,7 @@ action(type="omfile" file="{self.out}" template="whole")
 
     def rows(self):
         text = self.out.read_text() if self.out.exists() else ""
-        # What a killed one has written in part is no row.
+        # A row that a killed rsyslog wrote only partly does not count.
         rows = [re.fullmatch(r"(\d+) (\S+) claviger (\w+) (\{.*\})", row.replace("> ", ">")) for row in text.splitlines()]
         return [row.groups() for row in rows if row]
 
@@ -97,7 +97,7 @@ action(type="omfile" file="{self.out}" template="whole")
 def lines_of(form, bodies):
     for body in list(bodies):
         if form == "http":
-            # As they were hashed: the array is only put around them.
+            # Byte for byte as they were hashed: the sink only adds the array around them.
             events, at, text = [], 1, body.decode()
             decoder = json.JSONDecoder()
             while at < len(text) - 1:
@@ -118,7 +118,7 @@ def lines_of(form, bodies):
 
 
 def messages(stream):
-    """The lines of messages of RFC 5424, each with its length before it."""
+    """The lines of RFC 5424 messages, each with its length before it."""
     while match := re.match(rb"(\d+) ", stream):
         end = match.end() + int(match[1])
         if end > len(stream):

@@ -1,4 +1,4 @@
-"""What the small stand-ins share: a threaded HTTP/1.1 server on loopback that remembers every request."""
+"""The shared part of the small stand-ins: a threaded HTTP/1.1 server on loopback that records every request."""
 import json
 import threading
 import time
@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Request:
-    """One request as it came."""
+    """One request as received."""
 
     def __init__(self, line, headers, body):
         self.line, self.headers, self.body = line, headers, body
@@ -26,7 +26,7 @@ class Request:
             return {}
 
     def page(self, start, count, default=10):
-        """The slice that two members of the query ask for."""
+        """The slice that two members of the query select."""
         first, most = int(self.query.get(start, 0)), int(self.query.get(count, default))
         return slice(first, first + most)
 
@@ -35,8 +35,8 @@ class Request:
 
 
 class Standin:
-    """A subclass has `answer(request)`, which is never called twice at once: a status, what is told, and more header lines.
-    Each request waits for `pause` seconds first, so that what comes at once is in there at once."""
+    """A subclass has `answer(request)`, which is never called concurrently: it returns a status, a body, and more header lines.
+    Each request first waits for `pause` seconds, so that simultaneous requests arrive together."""
 
     def __init__(self):
         self.seen, self.lock, self.pause = [], threading.Lock(), 0
@@ -71,7 +71,7 @@ class Standin:
             daemon_threads, request_queue_size = True, 128
 
             def handle_error(self, *_):
-                pass  # The gateway may leave without a word.
+                pass  # The gateway may disconnect at any time.
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.authority = "127.0.0.1:%d" % self.server.server_address[1]
@@ -79,7 +79,7 @@ class Standin:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def answered(self, status):
-        """The requests that were answered so."""
+        """The requests that were answered with this status."""
         return [request for request in self.seen if request.status == status]
 
     def stop(self):

@@ -25,7 +25,7 @@ def make_keys(folder):
 
 
 class Systems(Standin):
-    """`GET` and `PUT /api/systems/<id>` for the system whose public key this is."""
+    """`GET` and `PUT /api/systems/<id>` for the system with this public key."""
 
     def __init__(self, public):
         super().__init__()
@@ -41,7 +41,7 @@ class Systems(Standin):
         return 200, self.system
 
     def verified(self, request):
-        """Over the request line as it was received, without a label, and the date."""
+        """Covers the request line as received, without a label, and the date."""
         lines, dates = request.all("Authorization"), request.all("Date")
         fields = LINE.fullmatch(lines[0]) if len(lines) == 1 else None
         if not fields or len(dates) != 1 or fields[1] != SYSTEM or request.version != "HTTP/1.1" or request.all("x-api-key"):

@@ -1,4 +1,4 @@
-"""Rules that look at a JSON body: what they let through, Python's `json` and the ops backend understand in the same way."""
+"""Rules on a JSON body: Python's `json` and the ops backend understand every allowed body in the same way."""
 import json
 
 import pytest

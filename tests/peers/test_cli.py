@@ -14,7 +14,7 @@ FORBIDDEN = (SECRET, *TOKENS.values())
 
 @pytest.fixture
 def gateway(own_gateway):
-    """A gateway whose files exist, but which does not run."""
+    """A gateway with all its files, which does not run."""
     return own_gateway
 
 
@@ -49,7 +49,7 @@ def test_check_refuses_a_missing_secret_file(gateway):
 
 
 def signing_string(printed):
-    """The three lines that would be signed, wherever and however deep they stand in what was printed."""
+    """The three lines that would be signed, at any depth of the printed output."""
     found = re.search(r"\(request-target\): (?P<target>[^\n]*)\n\s*accept: (?P<accept>[^\n]*)\n\s*date: (?P<date>[A-Z][^\n]* GMT)", printed)
     assert found, f"no signing string in:\n{printed}"
     return found

@@ -1,4 +1,4 @@
-"""What each client puts on the wire, with no gateway between: the facts that reading their calls rests on."""
+"""What each client sends, without a gateway between: the tests of their calls rely on these facts."""
 import pytest
 import requests
 from httpsig.requests_auth import HTTPSignatureAuth
@@ -13,7 +13,7 @@ KEY = (KEY_ID, SECRET)
 
 
 def names(line):
-    """The parameters of a `Signature` line in their order; one space and no other, commas without."""
+    """The parameters of a `Signature` line in their order; exactly one space, and commas without spaces."""
     assert line.startswith("Signature ") and line.count(", ") == 0, line
     return [part.partition("=")[0] for part in line.removeprefix("Signature ").split(",")]
 
@@ -38,7 +38,7 @@ def test_each_signer_is_verified_by_the_upstream(upstream, signer):
 
 
 def test_all_make_the_same_signature_of_the_same_request(upstream):
-    """But for curl's three headers, since it sends another `Accept`."""
+    """Without curl's three headers, since it sends another `Accept`."""
     date, made = "Mon, 17 Feb 2014 06:11:05 GMT", {}
     for name, signer in SIGNERS.items():
         upstream.reset()
@@ -60,7 +60,7 @@ def test_httpsig_signs_only_the_date_where_it_is_told_nothing_and_is_refused(ups
     {"access_key": KEY_ID, "secret_key": SECRET}, {"auth_token": f"Token {PRIVATE_TOKEN}"}, {"username": "robot", "password": PASSWORDS["robot"]},
 ])
 def test_the_sdk_sends_an_empty_object_with_every_call_and_always_an_org(upstream, auth):
-    """Its reads have a body: `{}`. Its organisation is the default one until `set_org`."""
+    """The SDK's reads have a body: `{}`. Its organisation is the default one until `set_org`."""
     upstream.reset(users=1)
     client = get_client(version="v3.10", web_url=upstream.url + "/", **auth)
     user = client.do(DescribeUsersRequest(username="user000"), with_model=True).get_data()[0]
@@ -85,7 +85,7 @@ def test_the_sdk_logs_in_at_tokens_where_it_has_a_password(upstream):
 
 
 def test_a_date_that_was_set_once_is_signed_for_hours(upstream):
-    """`session.headers["Date"]` is set at start by many scripts; what repeats a call then repeats its signature, too."""
+    """Many scripts set `session.headers["Date"]` once at start; a repeated call then repeats its signature too."""
     lines = []
     for _ in range(2):
         upstream.reset()

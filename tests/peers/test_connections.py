@@ -1,4 +1,4 @@
-"""Connections that go stale and bodies that are large: what bites a proxy in front of this upstream."""
+"""Stale connections and large bodies: known problems of a proxy for this upstream."""
 import hashlib
 import random
 import time
@@ -14,7 +14,7 @@ FIVE_MIB = 5 * 1024 * 1024
 @pytest.mark.parametrize("idle", [1.45, 1.95, 2.0, 2.5])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_pause_between_two_calls_does_no_harm(gateway, script, upstream, method, idle):
-    """The upstream closes an idle connection after 2 s; the script keeps its own to the gateway."""
+    """The upstream closes an idle connection after 2 s; the script keeps its connection to the gateway."""
     for pause in (idle, 0):
         answer = script.request(method, gateway.url + ECHO, data=b"body" if method == "POST" else None)
         assert answer.status_code == 200, explain(answer)

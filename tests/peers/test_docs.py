@@ -1,6 +1,6 @@
-"""What the README and the pages of docs/ say is run as it stands there; `pages.py` says how.
+"""The commands of the README and of the pages of docs/ are run as written; `pages.py` describes how.
 
-The Chinese pages have the same blocks, which `test_translations.py` proves: running the English ones runs both.
+The Chinese pages have the same blocks, as `test_translations.py` proves: a run of the English ones covers both.
 """
 import json
 import re

@@ -1,4 +1,4 @@
-"""What `audit export` writes, read by those whom it is for: Python's csv, and Arrow."""
+"""The output of `audit export`, read by its intended readers: Python's csv, and Arrow."""
 import csv
 import datetime
 import json
@@ -37,7 +37,7 @@ def test_json_lines_are_the_lines_of_the_trail(busy):
 
 
 def member(event, name):
-    """What the column `name` has of an event."""
+    """The value of an event in the column `name`."""
     if name == "credential_version" and event["event"] == "admin":
         return event.get("version")
     return event.get(name)

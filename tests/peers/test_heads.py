@@ -1,4 +1,4 @@
-"""The trail's heads and proofs, checked by who knows RFC 6962 and C2SP's signed notes and nothing of the gateway."""
+"""The trail's heads and proofs, checked with knowledge of RFC 6962 and C2SP's signed notes only, not of the gateway."""
 import base64
 import hashlib
 import json
@@ -25,7 +25,7 @@ def root(leaves):
 
 
 def opened(note, vkey):
-    """The size and root of a checkpoint that the key has signed; raises where it has not."""
+    """The size and root of a checkpoint that the key has signed; raises an error if it has not."""
     name, hashed, key = vkey.strip().split("+", 2)
     key = base64.b64decode(key)
     assert key[0] == 1 and sha(name.encode(), b"\n", key)[:4].hex() == hashed

@@ -1,4 +1,4 @@
-"""HTTP/2 as PyPI's `h2` and curl speak it: what is served, and what floods cost."""
+"""HTTP/2 as PyPI's `h2` and curl speak it: what the gateway serves, and the cost of floods."""
 import socket
 import ssl
 import subprocess
@@ -21,7 +21,7 @@ MOST = 200 * MIB
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory, running_upstream):
-    """A gateway with a second listener, which speaks TLS."""
+    """A gateway with a second listener, which uses TLS."""
     folder = tmp_path_factory.mktemp("http2")
     gateway = Gateway(folder)
     subprocess.run(
@@ -88,7 +88,7 @@ class Consumer:
         raise AssertionError(f"the connection ended before {open_streams}")
 
     def ended(self, seconds=10):
-        """Whether the gateway ends the connection in time."""
+        """Whether the gateway closes the connection in time."""
         self.socket.settimeout(seconds)
         try:
             while self.socket.recv(65536):
@@ -218,14 +218,14 @@ def test_a_small_head_that_becomes_a_large_one_is_refused(gateway, upstream):
             for at, piece in enumerate(pieces[1:], 2):
                 consumer.socket.sendall(raw_frame(9, 4 if at == len(pieces) else 0, stream, piece))
     except OSError:
-        pass  # the gateway may end the connection for it
+        pass  # the gateway may close the connection because of it
     world.until(lambda: any(event.get("code") == "malformed" for event in gateway.trail.events()[before:]))
     _, peak = gateway.resident()
     assert peak < MOST and upstream.seen() == []
 
 
 def test_consumers_that_take_nothing_are_cut_off_and_cost_little(gateway, upstream):
-    """Answers of 5 MiB, a hundred on each of ten connections, of which no byte is taken."""
+    """Answers of 5 MiB, a hundred on each of ten connections, of which the client reads no byte."""
     consumers = []
     for _ in range(10):
         consumer = Consumer(gateway)

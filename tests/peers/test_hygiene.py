@@ -1,4 +1,4 @@
-"""What the upstream gets to see of a consumer, and the consumer of the upstream: nothing that was not meant for it."""
+"""What the upstream sees of a consumer, and the consumer of the upstream: only what is meant for it."""
 import base64
 import email.utils
 import re
@@ -55,7 +55,7 @@ def named(seen, name):
 
 
 def assert_well_formed(seen, upstream):
-    """What holds for every request that reaches the upstream."""
+    """Checks that apply to every request that reaches the upstream."""
     assert {name: len(named(seen, name)) for name in EXACTLY_ONCE} == dict.fromkeys(EXACTLY_ONCE, 1)
     assert named(seen, "host") == [upstream.authority]
     assert re.fullmatch(
@@ -83,7 +83,7 @@ def test_what_a_consumer_must_not_say_is_dropped(gateway, script, upstream):
     seen = upstream.only()
     assert_well_formed(seen, upstream)
     arrived = {name: value for name, value in seen["headers"] if name in {name.lower() for name in NEVER_FORWARDED}}
-    arrived.pop("x-forwarded-proto", None)  # judged above
+    arrived.pop("x-forwarded-proto", None)  # checked above
     assert arrived == {}
     assert seen["method"] == "GET"
 

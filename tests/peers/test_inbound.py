@@ -1,4 +1,4 @@
-"""How a script shows its token, in every spelling that scripts and SDKs use, and what it is told when that is wrong."""
+"""How a script sends its token, in every spelling of scripts and SDKs, and the answer if the token is wrong."""
 import base64
 
 import pytest
@@ -113,7 +113,7 @@ def test_a_netrc_or_proxy_password_is_not_a_token(gateway, upstream):
 
 
 def test_an_upstreams_own_signature_is_not_a_token(gateway, upstream):
-    """Whoever holds the bastion's key still needs a token of ours."""
+    """A caller with the bastion's key still needs a token of claviger's."""
     signed = HTTPSignatureAuth(KEY_ID, SECRET, "hmac-sha256", ["(request-target)", "date"])
     answer = direct("GET", gateway.url + USERS, auth=signed, headers={"Date": "Mon, 17 Feb 2014 06:11:05 GMT"})
     assert (answer.status_code, upstream.seen()) == (401, []), explain(answer)

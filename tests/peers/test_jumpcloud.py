@@ -1,4 +1,4 @@
-"""The generated JumpCloud client, pointed at the gateway with a token of ours where its key was."""
+"""The generated JumpCloud client, pointed at the gateway with a claviger token in place of its key."""
 import pytest
 
 from jumpcloud import FOREIGN_ORG, KEY, ORG, OTHER_ORG, Client, Upstream
@@ -100,6 +100,6 @@ def test_a_reader_only_reads(gateway, upstream):
 
 @pytest.mark.parametrize("key", ["", KEY, "clv_nobody"])
 def test_a_key_that_is_no_token_of_ours_is_401(gateway, upstream, key):
-    """The upstream's own key is good for nothing at the gateway."""
+    """The gateway does not accept the upstream's own key."""
     refused = Client(gateway.url + "/api", key).call("GET", "/systemusers")
     assert (refused.status, refused.headers["Claviger-Error"], upstream.seen) == (401, "unauthenticated", []), refused.data

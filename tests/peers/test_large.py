@@ -1,4 +1,4 @@
-"""200 MB in one direction or the other: what passes through is never kept in memory."""
+"""200 MB in one direction or the other: the gateway never keeps a streamed body in memory."""
 import hashlib
 import random
 import subprocess
@@ -19,7 +19,7 @@ def gateway(own_gateway, upstream):
     own_gateway.configure(world.config(upstream), limits=f"max_body = {SIZE}")
     own_gateway.start()
     with session_for("onboarding") as session:
-        assert session.get(own_gateway.url + "/api/v1/users/users/").status_code == 200  # connections and buffers are there
+        assert session.get(own_gateway.url + "/api/v1/users/users/").status_code == 200  # connections and buffers exist already
     upstream.reset()
     return own_gateway
 
@@ -32,7 +32,7 @@ def own_script():
 
 @pytest.fixture
 def growth(gateway):
-    """What the gateway's peak has risen by since the test began, in bytes."""
+    """The rise of the gateway's peak memory since the test began, in bytes."""
     before, _ = gateway.resident()
     gateway.forget_peak()
 
@@ -48,7 +48,7 @@ def pieces():
 
 
 def csv():
-    """The export, worked out here: the same thousand rows over and over, cut off at its size."""
+    """The export, computed here: the same thousand rows over and over, cut off at its size."""
     rows = b"".join(b"00000000-0000-4000-8000-%012d,user%07d,%s,user%07d@example.com\n" % (n, n, "张三".encode(), n) for n in range(1000))
     return (rows[:SIZE - start] for start in range(0, SIZE, len(rows)))
 
@@ -89,7 +89,7 @@ def test_curl_uploads_and_downloads_as_much(gateway, upstream, growth, tmp_path)
     with file.open("wb") as out:
         out.writelines(pieces())
     curl = ["curl", "-sS", "--noproxy", "*", "-H", f"Authorization: Bearer {TOKENS['onboarding']}"]
-    # After a slash curl would write the file's name; the gateway adds the slash.
+    # After a slash curl would append the file's name; the gateway adds the slash.
     told = subprocess.run([*curl, "-T", file, gateway.url + UPLOAD.rstrip("/")], capture_output=True, text=True, timeout=120, check=True).stdout
     assert digest(pieces())[1] in told
     subprocess.run([*curl, "-o", file, gateway.url + EXPORT], timeout=120, check=True)

@@ -1,4 +1,4 @@
-"""Upstreams that are logged in to: one login for all callers, one more where it has ended, and few where it fails."""
+"""Upstreams with a login: one login for all callers, one more after it has ended, and few if it fails."""
 import concurrent.futures
 import functools
 import threading
@@ -23,7 +23,7 @@ def login(request, upstream):
 
 @pytest.fixture
 def place(tmp_path, login):
-    """Starts a gateway before it, with the right secret in a file unless another is said, or kept in the store."""
+    """Starts a gateway for it, with the secret (by default the right one) in a file, or in the store."""
     gateway = Gateway(tmp_path)
 
     def start(secret=None, stored=False):
@@ -41,7 +41,7 @@ only = functools.partial(pytest.mark.parametrize, "login", indirect=True)
 
 
 def at_once(callers, call):
-    """What `call` gives to so many that begin together."""
+    """The results of `call` for this many simultaneous callers."""
     ready = threading.Barrier(callers)
 
     def one(_):
@@ -72,7 +72,7 @@ def test_eight_callers_at_once_make_one_login_and_one_more_where_it_has_ended(pl
 
 
 def test_callers_in_a_stream_are_not_disturbed_by_logins_that_end(place, login):
-    """Whoever is refused with the former token must not log in anew where another has done so."""
+    """A call that is refused with the former token must not log in if another call has already done so."""
     gateway, rounds = place(), 3
 
     def stream(session):
@@ -100,7 +100,7 @@ def test_a_wrong_secret_is_tried_twice_at_most_and_is_not_the_callers_fault(plac
 
 
 def test_a_login_that_is_good_for_nothing_is_not_the_callers_fault(place, login):
-    """Each login goes well, and each call is refused: no more than a login a call."""
+    """Each login succeeds, and each call is refused: at most one login for each call."""
     gateway = place()
     login.be_useless()
     with session_for("onboarding") as script:
@@ -153,7 +153,7 @@ def test_a_secret_in_the_store_is_logged_in_with(place, login):
             login.expire()
 
 
-# ---- what only some of them have
+# ---- behaviour of some of them only
 
 @only(["jumpserver, second factor"])
 def test_where_a_second_factor_is_asked_for_the_login_has_failed(place, login):
@@ -165,7 +165,7 @@ def test_where_a_second_factor_is_asked_for_the_login_has_failed(place, login):
 
 @only(["jumpserver"])
 def test_the_sdk_reads_on_where_the_login_has_ended(place, login):
-    """Its reads have a body of two bytes, and are repeated all the same."""
+    """The SDK's reads have a body of two bytes, and the gateway repeats them all the same."""
     gateway = place()
     client = get_client(version="v3.10", web_url=gateway.url, auth_token=f"Bearer {TOKENS['onboarding']}")
     for logins in (1, 2, 3):
@@ -190,7 +190,7 @@ def test_a_token_is_refreshed_and_where_that_fails_logged_in_for(place, login):
 
 @only([name for name in BY_PASSWORD if name.startswith("ops")])
 def test_what_an_ops_backend_says_in_a_body_is_its_own_affair(place, login):
-    """An error that is no ended login passes as it is, and a write that got one is not done again."""
+    """The gateway passes on an error that does not mean an ended login, and does not repeat a write that got one."""
     gateway = place()
     with session_for("onboarding") as script:
         missing = script.get(gateway.url + "/api/nowhere")

@@ -1,4 +1,4 @@
-"""The organisation is the grant's, whatever the consumer says: upstream a wrong one is silently another tenant."""
+"""The organisation comes from the grant, whatever the consumer sends: a wrong one silently selects another tenant upstream."""
 import pytest
 
 import wire

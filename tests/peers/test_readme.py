@@ -1,4 +1,4 @@
-"""The table of what works unchanged: each row names tests that are there, and that are run."""
+"""The table of what works unchanged: each row names tests that exist and run."""
 import ast
 import re
 
@@ -14,7 +14,7 @@ def rows():
 
 
 def written():
-    """The names of all tests here, and of those among them that may be skipped, by a mark or by one of their file."""
+    """The names of all tests here, and of those that may be skipped, by their own mark or by one of their file."""
     found, skipped = set(), set()
     for file in HERE.glob("test_*.py"):
         tree = ast.parse(file.read_text())

@@ -1,4 +1,4 @@
-"""What is sent once more where an upstream has closed a connection that was kept: reads, and nothing else."""
+"""Requests that the gateway sends again after the upstream closed a kept connection: reads only."""
 import socket
 import threading
 
@@ -11,7 +11,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/jso
 
 
 class Closing:
-    """Answers the first request of each connection; at the second it closes without a word. Keeps all bodies."""
+    """Answers the first request of each connection; at the second it closes without an answer. Stores all bodies."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ def gateway(tmp_path, upstream):
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"x" * 4096])
 def test_a_read_is_repeated_with_the_short_body_that_some_clients_send(gateway, upstream, body):
-    """JumpServer's SDK sends `{}` with each."""
+    """JumpServer's SDK sends `{}` with each read."""
     with session_for("onboarding") as script:
         for _ in range(6):
             answer = script.get(gateway.url + USERS, data=body)

@@ -1,4 +1,4 @@
-"""The schema that ships for editors says what the gateway says, as far as a schema can."""
+"""The schema for editors agrees with the gateway, as far as a schema can."""
 import copy
 import datetime
 import json
@@ -18,7 +18,7 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
 def everything_set(text):
-    """What is `#key = …` in the complete file is taken as written."""
+    """The complete file with every optional key set: `#key = …` counts as `key = …`."""
     return re.sub(r"(?m)^#(?=[^ #:\n])", "", text)
 
 
@@ -60,7 +60,7 @@ def wrong_type(value):
 
 
 def changed(document, path, change):
-    """The document with what stands at `path` changed."""
+    """The document after a change of the value at `path`."""
     document = copy.deepcopy(document)
     inside = document
     for key in path[:-1]:
@@ -78,7 +78,7 @@ def mistype(inside, key):
 
 
 def is_own_name(path):
-    """Whether the key is a name that the file's author chose: of an upstream, an organisation, or a member of a query."""
+    """Whether the file's author chose the key: the name of an upstream, an organisation, or a query member."""
     named = ("upstreams", "credentials", "consumers", "roles")
     is_sink = len(path) == 3 and path[:2] == ("audit", "sinks")
     return is_sink or (len(path) == 2 and path[0] in named) or (len(path) > 1 and path[-2] in ("query", "body", "org_names"))
@@ -89,7 +89,7 @@ KEYS = [path for path in places(EVERYTHING) if isinstance(path[-1], str) and not
 
 
 def told(document, folder):
-    """What `check` says of the document, by message."""
+    """The problems that `check` reports for the document, by message."""
     file = folder / "claviger.toml"
     file.write_text("".join(f"{json.dumps(key)} = {written(value)}\n" for key, value in document.items()))
     done = subprocess.run([CLAVIGER, "check", "--config", str(file), "--output", "json"],
@@ -109,7 +109,7 @@ def test_everything_set_passes():
 
 
 def test_it_has_the_keys_of_the_complete_file_and_no_others():
-    """That the complete file has every key of the gateway's is held elsewhere."""
+    """Another test checks that the complete file has every key of the gateway."""
     known = set(properties(SCHEMA))
     assert {path[-1] for path in KEYS} <= known
     assert len(known) > 60 and [key for key in known if not re.search(rf"\b{re.escape(key)}\b", COMPLETE)] == []
@@ -121,7 +121,7 @@ def test_what_the_gateway_refuses_it_refuses_too(change, tmp_path):
     before = told(EVERYTHING, tmp_path)
     for path in KEYS:
         if change is mistype and path[-1] == "equals":
-            continue  # takes whatever JSON may hold there
+            continue  # accepts any JSON there
         document = changed(EVERYTHING, path, change)
         assert told(document, tmp_path) - before, f"the gateway takes {path}"
         assert faults(document), f"the schema takes {path}"

@@ -1,4 +1,4 @@
-"""Plain `requests` scripts with a bearer token: what they did against the bastion, they do through the gateway."""
+"""Plain `requests` scripts with a bearer token: their calls to the bastion work through the gateway."""
 import json
 import subprocess
 
@@ -44,7 +44,7 @@ def test_a_query_spelt_by_hand_finds_the_same_user(gateway, script, query):
 
 
 def test_a_body_from_a_generator_makes_a_user(gateway, script, upstream):
-    """`requests` sends it chunked, which the upstream would take for empty."""
+    """`requests` sends it chunked, which the upstream would read as empty."""
     pieces = (piece for piece in (b'{"user', b'name": "from-a-generator",', b' "name": "x"}'))
     made = script.post(gateway.url + USERS, data=pieces, headers={"Content-Type": "application/json"})
     assert made.status_code == 201, explain(made)

@@ -68,7 +68,7 @@ def test_the_sdk_is_told_by_the_gateway_what_it_may_not(gateway, issued_key, ups
 
 
 def test_the_sdk_with_a_password_learns_at_once_that_it_needs_a_key(gateway, upstream):
-    """A password of the bastion is nothing to the gateway, and is not passed on."""
+    """The gateway neither accepts nor forwards a password of the bastion."""
     client = get_client(version="v3.10", web_url=gateway.url, username="robot", password=PASSWORDS["robot"])
     with pytest.raises(JMSException) as refused:
         client.do(DescribeUsersRequest())

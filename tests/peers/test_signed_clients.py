@@ -1,4 +1,4 @@
-"""Clients that sign, unmodified but for their URL and their key: at the gateway they do what they do at the bastion."""
+"""Clients that sign, unmodified except for their URL and key: the gateway serves them as the bastion does."""
 import email.utils
 from urllib.parse import quote, urlencode
 
@@ -46,7 +46,7 @@ def test_any_name_is_found_by_a_signed_query(place, signer, name):
 @pytest.mark.parametrize("signer", [Node(TWO), Curl(THREE)], ids=["node", "curl"])
 @pytest.mark.parametrize("prefix", ["", "/jumpserver"])
 def test_what_was_signed_is_the_target_as_it_was_sent(gateway, key, upstream, signer, target, prefix):
-    """Several of these the upstream itself would refuse, since it verifies another spelling."""
+    """The upstream itself would refuse several of these, since it verifies another spelling."""
     answer = signer.call(key, "GET", gateway.url + prefix + target)
     assert (answer.status, upstream.only()["verified"]) == (200, True), answer
 

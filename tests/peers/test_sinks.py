@@ -1,4 +1,4 @@
-"""Sinks: whatever happens to the receiver or the gateway, it gets every event of the trail, and nothing waits for it."""
+"""Sinks: whatever happens to the receiver or the gateway, the receiver gets every event of the trail, and no call waits for it."""
 import collections
 import json
 import re
@@ -19,7 +19,7 @@ USERS = "/api/v1/users/users/"
 
 
 class Load:
-    """Calls without a pause, until it is ended. Each must be answered."""
+    """Sends calls without a pause until it is stopped. Each must be answered."""
 
     def __init__(self, gateway):
         self.calls, self.ended, self.failed = 0, False, None
@@ -40,7 +40,7 @@ class Load:
                 self.calls += 1
 
     def end(self):
-        """Ends it once there were calls enough, however slow the machine is."""
+        """Stops after enough calls, however slow the machine is."""
         deadline = time.monotonic() + 60
         while self.calls <= 50 and not self.failed and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -57,14 +57,14 @@ def gateway_with(tmp_path, upstream, sinks):
 
 
 def on_the_trail(gateway):
-    """Every event of the trail, by an export: segments may be compressed."""
+    """Every event of the trail, from an export, because segments may be compressed."""
     done = gateway.run("audit", "export", "-")
     assert done.returncode == 0, done
     return {json.loads(line)["seq"]: line for line in done.stdout.splitlines()}
 
 
 def all_taken(gateway, taken, seconds=30):
-    """Waits until `taken()`, lines by the seq of each, has all that the trail has; the rest is compared."""
+    """Waits until `taken()`, the lines by their seq, has every event of the trail; then compares them."""
     trail = on_the_trail(gateway)
     until(lambda: trail.keys() <= taken().keys(), seconds)
     got = taken()
@@ -103,9 +103,9 @@ def test_rsyslog_that_is_killed_under_load_gets_every_event(tmp_path, running_up
         event = json.loads(rows[-1][3])
         assert (rows[-1][2], int(rows[-1][0]) >> 3) == (event["event"], 13)
         assert rows[-1][1][:19] == event["time"][:19]
-        # Twice at most for each time that it was killed.
+        # At most twice for each kill.
         assert max(len(lines) for lines in got.values()) <= 4
-        # In order, but for what came again.
+        # In order, except for repeated events.
         seqs = [json.loads(row[3])["seq"] for row in rows]
         assert sum(later < former for former, later in zip(seqs, seqs[1:])) <= 4
     finally:
@@ -233,7 +233,7 @@ url = "http://127.0.0.1:{receiver.port}/heads"
         report = gateway.told("audit", "verify", "--head", str(kept))
         assert kept.read_text() == report["checkpoint"]
         assert receiver.bodies[-1].decode() == report["checkpoint"] and receiver.heads[-1]["content-type"].startswith("text/plain")
-        # In its place, `verify` compares the trail with the head in the state folder; a copy without its last segment looks whole by the key alone.
+        # In its folder, `verify` compares the trail with the head in the state folder; a copy without its last segment passes with only the key.
         segments = sorted(path for path in (gateway.folder / "state" / "audit").iterdir() if path.name.startswith("audit-"))
         segments[-1].unlink()
         known = gateway.run("audit", "verify")

@@ -1,4 +1,4 @@
-"""The small stand-ins do what is said of them, driven directly."""
+"""The small stand-ins behave as described, without a gateway."""
 import base64
 import email.utils
 import json

@@ -1,4 +1,4 @@
-"""Signatures with RSA: openssl verifies those for System Context, pyhttpsig those of draft-cavage."""
+"""RSA signatures: openssl verifies those for System Context, pyhttpsig those of draft-cavage."""
 import pytest
 from httpsig.verify import HeaderVerifier
 
@@ -29,7 +29,7 @@ PATH = f"/api/systems/{SYSTEM}"
 
 
 class Cavage(Systems):
-    """Verifies with the library that is also JumpServer's."""
+    """Verifies with the library that JumpServer also uses."""
 
     def verified(self, request):
         headers = {name.lower(): value for name, value in request.headers.items()}

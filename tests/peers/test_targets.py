@@ -1,4 +1,4 @@
-"""What is forwarded verifies at the upstream; what has no one form is refused. Nothing lies between."""
+"""Every forwarded target verifies at the upstream; the gateway refuses a target with more than one reading. There is no third case."""
 import http.client
 import random
 
@@ -12,7 +12,7 @@ BEARER = f"Authorization: Bearer {TOKENS['onboarding']}".encode()
 REFUSED = None
 ROUNDS, ROUND_SIZE = 10, 30
 
-# As it comes in, and as it is signed and sent.
+# The target as received, and as signed and sent.
 WIRE_TABLE = [
     ("/u/a%2Bb/", "/u/a+b/"),
     ("/u/%e4%b8%ad/", "/u/%E4%B8%AD/"),
@@ -84,7 +84,7 @@ UNSAID = [
 
 
 def generated(seed, count):
-    """`count` targets below the echo, always the same for a seed; about a third are spoilt in one place."""
+    """`count` targets below the echo, the same for each seed; about a third have an error in one place."""
     draw = random.Random(seed)
     for _ in range(count):
         segments = ["".join(draw.choices(PATH_PIECES, k=draw.randint(1, 3))) for _ in range(draw.randint(1, 3))]
@@ -102,7 +102,7 @@ def raw(piece):
 
 
 def outcome(gateway, upstream, target):
-    """What came of a target: (the form in which it reached the upstream or None, what is wrong with the exchange or None)."""
+    """The result of a target: (its form at the upstream or None, the fault of the exchange or None)."""
     before = len(upstream.seen())
     try:
         answer = wire.send(gateway.port, "GET", target, [BEARER, b"Accept: application/json"])

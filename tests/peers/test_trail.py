@@ -1,4 +1,4 @@
-"""The audit trail, read by someone who has only its description."""
+"""The audit trail, read with only its description."""
 import re
 import shutil
 
@@ -131,7 +131,7 @@ def test_verify_and_python_agree_after_a_stop_and_a_second_run(own_gateway):
 
 
 def flip(line):
-    """Another method, in the same number of bytes."""
+    """Another method with the same number of bytes."""
     assert b'"GET"' in line
     return line.replace(b'"GET"', b'"PUT"')
 

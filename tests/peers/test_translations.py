@@ -1,4 +1,4 @@
-"""A Chinese page says what its English original says: what one of them changes alone fails here."""
+"""A Chinese page says the same as its English original: a change of only one of them fails here."""
 import pytest
 
 from pages import DOCS, pages, shape, twins
@@ -40,7 +40,7 @@ def name(page):
 
 
 def differences(original, translated):
-    """The parts of the shape that differ. A translation may have more numbers, such as for words."""
+    """The differing parts of the shape. A translation may have more numbers, for example for words."""
     lacking = [english - chinese for english, chinese in zip(original.numbers, translated.numbers)]
     differing = [part for part in original._fields[:-1] if getattr(original, part) != getattr(translated, part)]
     return differing + (["numbers"] if any(lacking) else [])

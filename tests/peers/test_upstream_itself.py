@@ -1,4 +1,4 @@
-"""The stand-in upstream does what is said of it, driven directly: what it lets pass later was really verified."""
+"""The stand-in upstream behaves as described, without a gateway: it really verifies what it accepts later."""
 import base64
 import datetime
 import email.utils
@@ -25,7 +25,7 @@ def date():
 
 
 def signature(signed_target, headers, method="GET", key_id=KEY_ID, secret=SECRET, names=("(request-target)", "accept", "date")):
-    """Our own signer, for what no well-behaved client would send."""
+    """Our own signer, for requests that no well-behaved client would send."""
     values = {"(request-target)": f"{method.lower()} {signed_target}", **headers}
     mac = hmac.digest(secret.encode(), "\n".join(f"{name}: {values[name.lower()]}" for name in names).encode(), "sha256")
     return f'Signature keyId="{key_id}",algorithm="hmac-sha256",headers="{" ".join(names)}",signature="{base64.b64encode(mac).decode()}"'

@@ -1,4 +1,4 @@
-"""The recorded signatures are right: two implementations that are not ours make the same ones."""
+"""The recorded signatures are right: two independent implementations produce the same ones."""
 import base64
 import hmac
 import json

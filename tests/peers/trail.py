@@ -12,7 +12,7 @@ class Trail:
         return sorted(self.folder.glob("*.jsonl"))
 
     def lines(self):
-        """Every whole line, in order, without its newline; a last line still being written is left out."""
+        """Every complete line, in order, without its newline; an unfinished last line is left out."""
         found = []
         for segment in self.segments():
             whole, _, _ = segment.read_bytes().rpartition(b"\n")
@@ -23,7 +23,7 @@ class Trail:
         return [json.loads(line) for line in self.lines()]
 
     def of(self, request_id, kinds=None, seconds=3):
-        """The events of one call, in order; waits until they are of these `kinds`, then hands back what there is."""
+        """The events of one call, in order; waits until they are of these `kinds`, then returns all."""
         until = time.monotonic() + seconds
         while True:
             events = [event for event in self.events() if event.get("request_id") == request_id]
@@ -33,7 +33,7 @@ class Trail:
 
 
 def broken_links(lines):
-    """What is wrong with a chain of lines: each line's own hash, the link to the one before, the numbering."""
+    """The faults of a chain of lines: each line's own hash, its link to the line before, its number."""
     wrong, before = [], None
     for number, line in enumerate(lines, 1):
         event = json.loads(line)

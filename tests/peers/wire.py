@@ -1,4 +1,4 @@
-"""One HTTP/1.1 exchange whose request bytes are exactly those given: no client library tidies them."""
+"""One HTTP/1.1 exchange with exactly the given request bytes: no client library changes them."""
 import http.client
 import json
 import socket
@@ -16,7 +16,7 @@ class Answer:
 
 
 def send(port, method, target, headers=(), body=b""):
-    """`target` and each of `headers` (b"Name: value") go out as they are, after a Host and before a Connection: close."""
+    """Sends `target` and each of `headers` (b"Name: value") unchanged, after a Host and before a Connection: close."""
     lines = [method.encode() + b" " + target + b" HTTP/1.1", f"Host: 127.0.0.1:{port}".encode(), *headers, b"Connection: close"]
     return send_bytes(port, b"\r\n".join(lines) + b"\r\n\r\n" + body, method)
 

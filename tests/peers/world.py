@@ -1,4 +1,4 @@
-"""The two processes under test, the stand-in upstream and the gateway, and what tests say to them."""
+"""The two processes under test, the stand-in upstream and the gateway, and the ways in which tests control them."""
 import collections
 import hashlib
 import json
@@ -121,7 +121,7 @@ orgs = ["{DEFAULT}"]
 
 
 def free_port():
-    """A port below those that the system gives to connections, one of which would take it before it is listened at."""
+    """A port below the system's range for connections, one of which could take it before the process listens."""
     while True:
         with socket.socket() as probe:
             try:
@@ -132,7 +132,7 @@ def free_port():
 
 
 def wait_until_answers(process, url, log, seconds=20):
-    """Until `url` answers 200; a process that ended or never gets there fails with the end of its log."""
+    """Waits until `url` answers 200; if the process ends or never answers, fails with the end of its log."""
     until, last = time.monotonic() + seconds, "no answer"
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -149,19 +149,19 @@ def wait_until_answers(process, url, log, seconds=20):
 
 
 def direct(method, url, **kwargs):
-    """One call over its own connection, whatever proxies the environment names."""
+    """One call over its own connection, ignoring the proxies of the environment."""
     with requests.Session() as session:
         session.trust_env = False
         return session.request(method, url, timeout=30, **kwargs)
 
 
 def config(upstream):
-    """What most tests need, before this upstream."""
+    """The configuration that most tests need, for this upstream."""
     return CONFIG.format(authority=upstream.authority, **globals())
 
 
 def until(holds, seconds=3):
-    """Waits until `holds()`; fails where it does not in time."""
+    """Waits until `holds()`; fails if that does not happen in time."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"not within {seconds} s"
@@ -194,17 +194,17 @@ class Upstream:
 
     @property
     def logins(self):
-        """How often anyone tried to log in since the last reset."""
+        """The number of login attempts since the last reset."""
         return direct("GET", f"{self.url}/_logins/").json()["logins"]
 
     def seen(self):
-        """Every request since the last reset, but for the gateways' own looks at its health, which come when nobody calls."""
+        """Every request since the last reset, except the gateways' own health checks, which they send when there are no calls."""
         every = direct("GET", f"{self.url}/_seen/").json()
         is_own = lambda seen: seen["target"] == "/api/health/" and "authorization" not in {name.lower() for name, _ in seen["headers"]}
         return [seen for seen in every if not is_own(seen)]
 
     def only(self):
-        """The one request seen since the last reset."""
+        """The only request since the last reset."""
         seen = self.seen()
         assert len(seen) == 1, f"the upstream should have seen one request, not {len(seen)}: {[(s['method'], s['target']) for s in seen]}"
         return seen[0]
@@ -234,7 +234,7 @@ class Gateway:
         self.process = None
 
     def configure(self, text, limits=""):
-        """These upstreams, routes, roles and grants, and all consumers."""
+        """A configuration with these upstreams, routes, roles and grants, and all consumers."""
         consumers = "".join(
             f'\n[consumers.{name}]\ntoken_sha256 = ["{hashlib.sha256(token.encode()).hexdigest()}"]\n' for name, token in TOKENS.items())
         self.write("claviger.toml", HEAD.format(port=self.port, admin_port=self.admin_port, limits=limits) + text + consumers)
@@ -251,7 +251,7 @@ class Gateway:
         return self
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """Sends SIGTERM; returns the exit code."""
         if self.process is None:
             return 0
         process, self.process = self.process, None
@@ -263,22 +263,22 @@ class Gateway:
             raise AssertionError(f"the gateway did not end within 20 s of SIGTERM; its log ends:\n{self.log.read_text()[-3000:]}") from None
 
     def run(self, *words):
-        """`claviger --config FILE words…`, to its end."""
+        """Runs `claviger --config FILE words…` to its end."""
         return subprocess.run([CLAVIGER, "--config", str(self.config), *words], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
     def told(self, *words):
-        """What a verb prints with `--output json`; it must succeed."""
+        """The JSON that a command prints with `--output json`; it must succeed."""
         done = self.run("--output", "json", *words)
         assert done.returncode == 0, f"claviger {' '.join(words)}: {done}"
         return json.loads(done.stdout)
 
     def access_key(self, consumer, *options):
-        """A virtual access key, just issued: its id and its secret."""
+        """Issues a virtual access key; returns its id and its secret."""
         issued = self.told("access-key", "issue", "--consumer", consumer, *options)
         return issued["id"], issued["secret"]
 
     def resident(self):
-        """The resident memory now, and its peak since `forget_peak`, in bytes."""
+        """The present resident memory, and its peak since `forget_peak`, in bytes."""
         status = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
         return tuple(int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
 
@@ -287,7 +287,7 @@ class Gateway:
 
 
 def session_for(consumer):
-    """A script's plain `requests` session with its token, as the scripts have it."""
+    """A plain `requests` session with the script's token, as scripts use it."""
     session = requests.Session()
     session.trust_env = False
     session.headers["Authorization"] = f"Bearer {TOKENS[consumer]}"
