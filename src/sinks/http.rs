@@ -113,13 +113,8 @@ impl Http {
 
 /// Formats the lines, unchanged, as a JSON array.
 fn json_array(lines: &[Line]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(lines.iter().map(|line| line.text.len() + 1).sum::<usize>() + 2);
-    for line in lines {
-        body.push(if body.is_empty() { b'[' } else { b',' });
-        body.extend_from_slice(&line.text);
-    }
-    body.push(b']');
-    body
+    let lines: Vec<&[u8]> = lines.iter().map(|line| line.text.as_slice()).collect();
+    [b"[", lines.join(&b',').as_slice(), b"]"].concat()
 }
 
 /// Formats the lines as log records. The line is the body, and its members are attributes.

@@ -66,12 +66,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Starts the sinks on the trail in `dir`. `folder` holds their cursors. Returns `None` if no sink is
-    /// configured.
+    /// Starts the sinks on the trail in `dir`. `folder` holds their cursors. Returns `None` if the configuration
+    /// has no sink.
     ///
     /// # Errors
-    /// An I/O error if the folder of cursors cannot be created, a cursor cannot be read, or the thread cannot be
-    /// started.
+    /// An I/O error if the folder of cursors cannot be created, a cursor cannot be read, or the thread does not start.
     pub fn start(
         plans: &[SinkConfig],
         (dir, folder): (&Path, &Path),

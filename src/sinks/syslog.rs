@@ -72,11 +72,11 @@ impl Syslog {
             self.lost();
             return Err("the receiver has closed the connection".into());
         }
-        let mut settled = None;
+        let mut delivered = None;
         while let Some((_, next)) = self.sent.pop_front_if(|(at, _)| at.elapsed() >= SETTLED) {
-            settled = Some(next);
+            delivered = Some(next);
         }
-        Ok(settled)
+        Ok(delivered)
     }
 
     /// Closes the sending side, and waits until the receiver has read everything and closes, too.

@@ -102,8 +102,8 @@ impl TrailReader {
         Ok(true)
     }
 
-    /// Continues after the end of the open segment: in the next segment, or at the same place once more lines are
-    /// there.
+    /// Continues after the end of the open segment: in the next segment, or at the same offset once the
+    /// segment has more lines.
     fn leave_segment(&mut self, torn: usize) -> io::Result<bool> {
         let Some(open) = self.open.take() else { return Ok(false) };
         let paths = segments(&self.dir)?;

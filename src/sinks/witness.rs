@@ -16,8 +16,8 @@ pub(super) fn latest_checkpoint(lines: &[Line]) -> Option<String> {
     heads.find_map(|line| Some((*Event::parse(&line.text)?.note?).to_owned()))
 }
 
-/// Replaces the file at `path` by the latest head among these events, if there is one. Other users may read it: it is for
-/// auditors.
+/// Replaces the file at `path` by the latest head among these events, if there is one. Other users, such as
+/// auditors, may read it.
 pub(super) fn store(path: &Path, lines: &[Line]) -> io::Result<()> {
     let Some(note) = latest_checkpoint(lines) else { return Ok(()) };
     trust::replace_with(path, note.as_bytes(), |new| File::create(new))

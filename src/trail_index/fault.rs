@@ -9,9 +9,11 @@ pub enum Fault {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The index database cannot be used.
-    #[error("the index cannot be used; --rebuild makes it anew")]
+    #[error("the index cannot be used; build it again with --rebuild")]
     Index(#[from] sqlx::Error),
     /// The trail does not have the event with this `seq` where the index refers to it.
-    #[error("seq {0} is not where the index says: was the trail altered? verify it, and --rebuild the index")]
+    #[error(
+        "seq {0} is not where the index has it; check the trail with `claviger audit verify`, then use --rebuild"
+    )]
     Differs(u64),
 }

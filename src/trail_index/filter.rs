@@ -130,7 +130,7 @@ impl EventFilter {
 pub(super) fn push_rows_with_text(query: &mut Query, table: &str, text: &str) {
     let like = format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
     let columns: Vec<&str> = if table == "kinds" {
-        kind_columns().filter(|column| column.column_type == ColumnType::Text).map(|it| it.name).collect()
+        kind_columns().filter(|column| column.value_type == ColumnType::Text).map(|it| it.name).collect()
     } else {
         vec!["text"]
     };

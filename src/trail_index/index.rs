@@ -15,8 +15,8 @@ use crate::audit::trail::chain;
 use crate::audit::trail::event::Event;
 use crate::audit::{SegmentReader, open_at, parse_segment_name, read_line, segments, stem};
 
-/// Number of events below which a search uses an index. Otherwise it scans from the newest event on, where matches come
-/// soon.
+/// Number of events below which a search uses an index. Otherwise it scans from the newest event on, since matches
+/// are then frequent.
 const FEW: i64 = 20_000;
 const SCHEMA: &str = include_str!("schema.sql");
 /// Indexes are created after all events were read, since sorting is faster than insertion.
@@ -303,8 +303,8 @@ impl Index {
         Ok(query.build_query_scalar().fetch_one(&mut self.connection).await?)
     }
 
-    /// Limits the query to one range of `seq`, computed from the kinds and times of the filter. The table is read by this
-    /// range.
+    /// Limits the query to one range of `seq`, computed from the kinds and times of the filter. The table is read in
+    /// the order of `seq`.
     async fn push_range(&mut self, query: &mut Query, filter: &EventFilter) -> Result<(), Fault> {
         let (mut first, mut last) = (0, i64::MAX);
         if filter.looks_at_kinds() {

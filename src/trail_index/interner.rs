@@ -11,8 +11,8 @@ use super::fault::Fault;
 /// Number of rows per statement.
 const ROWS: usize = 500;
 
-/// Appends rows to a statement that begins with `before`, and executes it for all rows. `bind` appends the values of one
-/// row.
+/// Appends rows to a statement that begins with `before`, and executes it for all rows. `bind` appends the values
+/// of a single row.
 pub(super) async fn write_rows<R>(
     connection: &mut SqliteConnection,
     (before, after): (&str, &str),

@@ -92,7 +92,7 @@ impl<'c> Updater<'c> {
         for row in sqlx::query(rows).fetch_all(&mut *connection).await? {
             let mut text = String::new();
             for (at, column) in (1_usize..).zip(kind_columns()) {
-                let value = match column.column_type {
+                let value = match column.value_type {
                     ColumnType::Number => row.get::<Option<i64>, _>(at).map(|number| number.to_string()),
                     ColumnType::Text | ColumnType::Time => row.get(at),
                 };

@@ -235,8 +235,8 @@ impl Members {
         self.0.push(b'"');
     }
 
-    /// Appends a list of header names, which need no escaping. A long list is cut, and ends with the number of the
-    /// rest.
+    /// Appends a list of header names, which need no escaping. A long list is cut; its last element is the number of
+    /// names left out.
     fn names(&mut self, key: &'static str, names: &[HeaderName]) {
         if names.is_empty() {
             return;

@@ -8,7 +8,7 @@ use crate::audit::proof::checkpoint::{Checkpoint, CheckpointKey, Signer, encode_
 use crate::audit::proof::merkle::{Hash, MerkleTree};
 use crate::audit::trail::chain::ChainHead;
 use crate::audit::trail::event::{EventKind, format_members};
-use crate::audit::trail::last_head::Signed;
+use crate::audit::trail::last_head::LastHead;
 use crate::clock::rfc3339;
 
 /// The state of signing, behind a lock that appends do not need.
@@ -21,7 +21,7 @@ pub(super) struct CheckpointSigner {
     /// The time since which there are events that no head covers.
     pub(super) since: Option<Instant>,
     /// The last head, until it and all events before it are on the disk.
-    latest: Option<Signed>,
+    latest: Option<LastHead>,
 }
 
 impl CheckpointSigner {
@@ -73,16 +73,17 @@ impl CheckpointSigner {
         if tail.append(EventKind::Head, now, &[format_members(&members).as_bytes()]).is_err() {
             return tracing::warn!("a head could not be recorded");
         }
-        self.latest = tail.head.as_ref().map(|end| Signed {
+        self.latest = tail.head.as_ref().map(|end| LastHead {
             events: end.next_seq - 1,
             hash: String::from_utf8_lossy(&end.hash).into_owned(),
             time: head.time,
             note,
+            ..LastHead::default()
         });
     }
 
     /// Takes the last head once its `seq` is below `durable`, so that it is on the disk. Returns each head once.
-    pub(super) fn latest_before(&mut self, durable: u64) -> Option<Signed> {
+    pub(super) fn latest_before(&mut self, durable: u64) -> Option<LastHead> {
         self.latest.take_if(|latest| latest.events < durable)
     }
 

@@ -17,7 +17,7 @@ use super::suppressed::RefusalSource;
 use crate::audit::proof::checkpoint::Signer;
 use crate::audit::trail::disk::Disk;
 use crate::audit::trail::event::{EventKind, JournalAction, Outcome, format_admin, format_members};
-use crate::audit::trail::last_head::{LastHead, Signed};
+use crate::audit::trail::last_head::LastHead;
 use crate::audit::trail::segment::segment_name;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -42,7 +42,7 @@ pub struct JournalCore {
     /// What recovery found of a former run, until the first segment records it.
     recovered: Mutex<Option<Recovered>>,
     /// The `seq` from which on sinks still need the events.
-    needed: AtomicU64,
+    pub(super) retention_floor: AtomicU64,
     /// The `seq` before which every event is on the disk.
     durable: AtomicU64,
     /// The `seq` before which every event is written to the file.
@@ -50,7 +50,7 @@ pub struct JournalCore {
     /// The `seq` before which every event must be written to the file before consumers get more bytes.
     required_seq: AtomicU64,
     /// The last head on the disk, until it is stored apart from the trail.
-    unsaved_head: Mutex<Option<Signed>>,
+    unsaved_head: Mutex<Option<LastHead>>,
     /// The revision of the store after its last known change.
     store: Mutex<Option<Revision>>,
     /// Changes by operators from before the first segment, which it records.
@@ -87,7 +87,7 @@ impl JournalCore {
             flushing: AtomicU64::new(0),
             recovered: Mutex::default(),
             // Until a retention floor is set, all events are needed.
-            needed: AtomicU64::new(0),
+            retention_floor: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             written: AtomicU64::new(0),
             required_seq: AtomicU64::new(0),
@@ -117,14 +117,9 @@ impl JournalCore {
         self.healthy.load(Ordering::Acquire) && (since == 0 || !hangs())
     }
 
-    /// Returns the `seq` from which on events may not be deleted.
-    pub(super) fn retention_floor(&self) -> u64 {
-        self.needed.load(Ordering::Acquire)
-    }
-
     /// Sets the `seq` from which on events may not be deleted yet. Until this is called, none may be deleted.
     pub fn set_retention_floor(&self, seq: u64) {
-        self.needed.store(seq, Ordering::Release);
+        self.retention_floor.store(seq, Ordering::Release);
     }
 
     /// Returns the `seq` before which every event is on the disk. Sinks may read events up to there.
@@ -133,20 +128,11 @@ impl JournalCore {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Refuses calls until a flush succeeds. If one has just succeeded, the thread's next iteration reports that.
-    pub(super) fn mark_hung(&self) {
-        let mut tail = self.tail();
-        self.healthy.store(false, Ordering::Release);
-        if !std::mem::replace(&mut tail.failing, true) {
-            tracing::error!("the audit journal's disk does not answer: every call is refused until it does");
-        }
-    }
-
     /// Stores the last head apart from the trail, if a new one is on the disk since the last time.
     pub(super) fn keep_head(&self) -> io::Result<()> {
         let head = self.unsaved_head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let store = *self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        head.map_or(Ok(()), |head| self.disk.keep_head(&LastHead::of(head, self.disk.dir(), store)?))
+        head.map_or(Ok(()), |head| self.disk.keep_head(&head.complete(self.disk.dir(), store)?))
     }
 
     /// Sets the revision of the store after its last change, for the segments that are begun from now on.
@@ -163,14 +149,6 @@ impl JournalCore {
         if tail.is_waited_for() {
             tail.waiting = WakeOn::Nothing;
             self.wake.notify_one();
-        }
-    }
-
-    /// Requires that all events so far are written before consumers get more bytes. With `sync` this always applies;
-    /// with `batched` only once enough bytes are pending.
-    pub(super) fn require_written(&self, tail: &EventBuffer) {
-        if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
-            self.required_seq.store(tail.next_seq(), Ordering::Release);
         }
     }
 
@@ -230,7 +208,10 @@ impl JournalCore {
             tail.unrecorded += 1;
             return;
         }
-        self.require_written(&tail);
+        // Consumers get no more bytes until these events are written.
+        if self.settings.durability == Durability::Sync || tail.pending.len() >= WRITE {
+            self.required_seq.store(tail.next_seq(), Ordering::Release);
+        }
         self.wake_writer(&mut tail);
     }
 
@@ -275,7 +256,14 @@ impl JournalCore {
     pub(in crate::audit) async fn wait_durable(&self, durable: oneshot::Receiver<bool>) -> bool {
         let flushed = tokio::time::timeout(PATIENCE, durable).await;
         if flushed.is_err() {
-            self.mark_hung();
+            let mut tail = self.tail();
+            // If a flush has just succeeded, the thread's next iteration reports that.
+            self.healthy.store(false, Ordering::Release);
+            if !std::mem::replace(&mut tail.failing, true) {
+                tracing::error!(
+                    "the audit journal's disk does not answer: every call is refused until it does"
+                );
+            }
         }
         matches!(flushed, Ok(Ok(true)))
     }

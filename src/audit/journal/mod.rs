@@ -42,11 +42,11 @@ pub struct JournalThreads {
 }
 
 impl Journal {
-    /// Opens the journal on `disk`, records `opening` in its first segment, and starts its threads. `signer` signs its
-    /// heads.
+    /// Opens the journal on `disk`, records `opening` in its first segment, and starts its threads. Heads are signed by
+    /// `signer`, the gateway's key.
     ///
-    /// A failing disk is no error here. The journal is then not [healthy](JournalCore::healthy), records nothing, and
-    /// retries.
+    /// A failing disk is no error here. The journal is then not [healthy](JournalCore::healthy), and retries
+    /// until the disk works.
     ///
     /// # Errors
     /// An I/O error if a thread cannot be started.

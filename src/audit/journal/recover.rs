@@ -15,8 +15,8 @@ use crate::audit::trail::misnamed::find_misnamed;
 use crate::audit::trail::retired::RetiredStub;
 use crate::audit::trail::segment::{is_damage, open, read_line, segments};
 
-/// The largest accepted `seq`. No real chain reaches it, so a larger one is forged; there must be numbers left to
-/// continue with.
+/// The largest accepted `seq`. No real chain reaches it, so a larger one is forged. The chain needs numbers to
+/// continue with after it.
 const LAST_SEQ: u64 = u64::MAX / 2;
 
 /// The recovered state of a former run.

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -86,7 +87,7 @@ impl Archiver {
             }
         }
         let mut total: u64 = closed.iter().map(|closed| closed.len).sum();
-        let needed = self.core.retention_floor();
+        let needed = self.core.retention_floor.load(Ordering::Acquire);
         let surplus = closed.iter().take_while(|oldest| {
             let goes =
                 keep.age.is_some_and(|most| age(oldest) > most) || keep.size.is_some_and(|most| total > most);

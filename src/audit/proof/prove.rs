@@ -114,12 +114,14 @@ pub fn prove(dir: &Path, request_id: &str) -> io::Result<Result<Proof, &'static 
         true
     })?;
     let Some((index, line)) = found else { return Ok(Err("no event of this call is on the trail")) };
-    let Some(note) = head else { return Ok(Err("no head is over it yet: wait for the next")) };
+    let Some(note) = head else { return Ok(Err("no head covers it yet; wait for the next head")) };
     let head = Checkpoint::parse_unverified(&note);
     let builder = head.and_then(|head| ProofBuilder::inclusion(&start, index, head.size));
     let Some(builder) = builder else { return Ok(Err("the head after it does not cover it")) };
     let hashes = collect(dir, &start, builder)?;
-    Ok(hashes.map(|hashes| Proof { line, index, hashes, note }).ok_or("the trail is not intact: verify it"))
+    Ok(hashes
+        .map(|hashes| Proof { line, index, hashes, note })
+        .ok_or("the trail is not intact; run `claviger audit verify`"))
 }
 
 /// Proves that the trail in `dir` at the later head only adds to the trail at the earlier one. The proof has one hash
@@ -134,22 +136,28 @@ pub fn prove_consistency(
 ) -> io::Result<Result<String, &'static str>> {
     let start = RetiredStub::latest(dir)?.and_then(|stub| stub.tree()).unwrap_or_default();
     let Some(builder) = ProofBuilder::consistency(&start, earlier.size, later.size) else {
-        return Ok(Err("the second head is not over all of the first, or the first is over what was let go"));
+        return Ok(Err(
+            "the second head covers less than the first, or the first covers only deleted events",
+        ));
     };
     let Some(hashes) = collect(dir, &start, builder)? else {
-        return Ok(Err("the trail is not intact, or ends before the second head: verify it"));
+        return Ok(Err(
+            "the trail is not intact, or ends before the second head; run `claviger audit verify`",
+        ));
     };
-    let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
     let text = hashes.iter().map(|hash| encode_hash(hash) + "\n").collect();
-    Ok(if is_consistent(old, new, &hashes) { Ok(text) } else { Err("the heads are not both of this trail") })
+    Ok(if is_consistent(earlier, later, &hashes) {
+        Ok(text)
+    } else {
+        Err("the heads are not both of this trail")
+    })
 }
 
 /// Whether a proof from [`prove_consistency`] shows that the later head only adds to the earlier one.
 #[must_use]
 pub fn check_consistency(earlier: &Checkpoint, later: &Checkpoint, proof: &str) -> bool {
     let hashes: Option<Vec<Hash>> = proof.lines().map(hash).collect();
-    let (old, new) = ((earlier.size, &earlier.root), (later.size, &later.root));
-    hashes.is_some_and(|hashes| is_consistent(old, new, &hashes))
+    hashes.is_some_and(|hashes| is_consistent(earlier, later, &hashes))
 }
 
 /// Reads the leaves of the events after those in `start` into `builder`. Returns the hashes of the proof; `None` if the
@@ -164,7 +172,9 @@ fn collect(dir: &Path, start: &MerkleTree, mut builder: ProofBuilder) -> io::Res
         }
         let leaf = verified_line(line).map(|(_, leaf)| leaf);
         is_intact = leaf.is_some();
-        leaf.iter().for_each(|leaf| builder.push(leaf));
+        if let Some(leaf) = &leaf {
+            builder.push(leaf);
+        }
         is_intact && builder.hashes().is_none()
     })?;
     Ok(builder.hashes().filter(|_| is_intact))

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::checkpoint::Checkpoint;
 use super::merkle::{Hash, MerkleTree, hash_leaf, hash_node};
 
 /// Returns the size of a tree's left half: the largest power of two below `size`, which must be above one.
@@ -122,13 +123,10 @@ pub(super) fn root_from_proof(leaf: &Hash, (index, size): (u64, u64), proof: &[H
     })
 }
 
-/// Whether `proof` shows that the later tree begins with the earlier one (RFC 9162, section 2.1.4.2). Each tree is
-/// given by its size and root.
-pub(super) fn is_consistent(
-    (earlier, earlier_root): (u64, &Hash),
-    (later, later_root): (u64, &Hash),
-    proof: &[Hash],
-) -> bool {
+/// Whether `proof` shows that the later head's tree begins with the earlier one's (RFC 9162, section 2.1.4.2).
+pub(super) fn is_consistent(earlier: &Checkpoint, later: &Checkpoint, proof: &[Hash]) -> bool {
+    let (earlier_root, later_root) = (&earlier.root, &later.root);
+    let (earlier, later) = (earlier.size, later.size);
     if earlier == 0 || earlier >= later {
         return earlier == later && proof.is_empty() && earlier_root == later_root;
     }
@@ -216,12 +214,13 @@ mod tests {
                         ProofBuilder::consistency(&tree(&leaves[..start]), sizes.0, sizes.1).unwrap();
                     leaves[start..later].iter().for_each(|leaf| builder.push(leaf));
                     let proof = builder.hashes().unwrap();
-                    let (old, new) = ((sizes.0, &part.root()), (sizes.1, &whole.root()));
+                    let head = |size, root| Checkpoint { size, root, time: String::new() };
+                    let (old, new) = (&head(sizes.0, part.root()), &head(sizes.1, whole.root()));
                     assert!(is_consistent(old, new, &proof), "{earlier} of {later} from {start}");
                     let other = tree(&leaves[1..=earlier.min(33)]).root();
-                    assert!(!is_consistent((sizes.0, &other), new, &proof), "{earlier} of {later}");
+                    assert!(!is_consistent(&head(sizes.0, other), new, &proof), "{earlier} of {later}");
                     assert!(
-                        !is_consistent(old, (sizes.1, &other), &proof)
+                        !is_consistent(old, &head(sizes.1, other), &proof)
                             || earlier == later && other == part.root()
                     );
                     assert!(!is_consistent(old, new, &[proof.as_slice(), &[other]].concat()));

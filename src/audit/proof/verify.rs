@@ -158,9 +158,9 @@ fn verify_once(
             bytes_read = before + read;
             progress(bytes_read);
         };
-        let verified = verifier.segment((path, is_last), &mut report_read)?;
-        if verified.is_err() {
-            return Ok(verifier.finish(name, verified));
+        let result = verifier.segment((path, is_last), &mut report_read)?;
+        if result.is_err() {
+            return Ok(verifier.finish(name, result));
         }
     }
     let complete = verifier.check_end().map_err(|problem| (0, problem));
@@ -189,7 +189,7 @@ impl TrailVerifier<'_> {
         };
         (self.chain, self.tree) = (ChainHead { next_seq: stub.through + 1, hash }, tree);
         self.check_agreement()
-            .map_err(|_| "forked: what was let go is not what the head that was kept is over")?;
+            .map_err(|_| "forked: the deleted events are not those that the stored head covers")?;
         self.report.retired = stub.through;
         Ok(())
     }
@@ -251,7 +251,7 @@ impl TrailVerifier<'_> {
         if event.event == EventKind::Head {
             self.head(event.note.as_deref().ok_or("no head: it has no note")?)?;
         } else if self.report.unsigned > MOST_UNSIGNED && !self.trusted.keys.is_empty() {
-            return Err(format!("{MOST_UNSIGNED} events without a head: heads were taken away"));
+            return Err(format!("{MOST_UNSIGNED} events without a head: heads were removed"));
         }
         self.chain = ChainHead { next_seq: next_seq + 1, hash: hex(&hash) };
         self.tree.push(&hash);
@@ -283,7 +283,7 @@ impl TrailVerifier<'_> {
             self.trusted.open(note).ok_or("forged: the head is not signed by a key that is trusted")?;
         if head.size != self.tree.size() {
             return Err(format!(
-                "the head is over {} events and stands after {}",
+                "the head covers {} events, but stands after {}",
                 head.size,
                 self.tree.size()
             ));
@@ -309,7 +309,7 @@ impl TrailVerifier<'_> {
         }
         match self.trusted.heads.iter().find(|head| head.size == size && head.root != self.tree.root()) {
             Some(head) => Err(format!(
-                "forked: the first {size} events are not those of the head that was kept, of {}",
+                "forked: the first {size} events are not those that the stored head, of {}, covers",
                 head.time
             )),
             None => Ok(()),
@@ -322,31 +322,31 @@ impl TrailVerifier<'_> {
         let retired = self.report.retired;
         if retired > self.recorded_retired {
             return Err(format!(
-                "the first {retired} events are gone, and the trail does not say that they were let go"
+                "the first {retired} events are missing, and the trail does not record their deletion"
             ));
         }
         if let Some(head) = self.trusted.heads.iter().find(|head| head.size > size) {
             let (all, time) = (head.size, &head.time);
             return Err(format!(
-                "cut off: the head that was kept, of {time}, is over {all} events, and there are {size}"
+                "cut off: the stored head, of {time}, covers {all} events, but the trail has {size}"
             ));
         }
         if let Some(last) = self.last.filter(|last| last.events > size) {
             let (all, time) = (last.events, &last.time);
             return Err(format!(
-                "cut off: the state folder knows of {all} events, the last of {time}, and there are {size}"
+                "cut off: the state folder knows of {all} events, the last of {time}, but the trail has {size}"
             ));
         }
         if size > 0 && self.report.heads == 0 && retired == 0 && !self.trusted.keys.is_empty() {
-            return Err("nothing in it is signed: there is no head".into());
+            return Err("the trail has no head, so nothing of it is signed".into());
         }
         Ok(())
     }
 
     /// Completes the report. A fault has the number of its line in the segment with this name.
-    fn finish(mut self, segment: String, verified: Result<(), (u64, String)>) -> Report {
+    fn finish(mut self, segment: String, result: Result<(), (u64, String)>) -> Report {
         let seq = self.chain.next_seq;
-        self.report.finding = verified.err().map(|(line, problem)| Finding { segment, line, seq, problem });
+        self.report.finding = result.err().map(|(line, problem)| Finding { segment, line, seq, problem });
         self.report.open = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
         self.report.head = String::from_utf8_lossy(&self.chain.hash).into_owned();
         self.report

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::printable::escape_chars;
 
-/// Whether every byte may appear in a JSON string unescaped. Tests all bytes without an early exit, which the compiler
-/// can vectorise.
+/// Whether every byte may appear in a JSON string unescaped. Tests all bytes without an early exit, so that the
+/// compiler can vectorise it.
 pub(in crate::audit) fn is_plain(bytes: &[u8]) -> bool {
     let plain = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
     bytes.iter().fold(true, |all, byte| all & plain(*byte))

@@ -21,19 +21,17 @@ use crate::storage::{PendingAuditEvent, Revision};
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-        pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)+ }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
             /// Returns the word on the trail.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
             /// Returns the value that this word stands for.
-            #[must_use]
-            pub fn parse(word: &str) -> Option<Self> {
+            pub(crate) fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
         }
@@ -60,7 +58,6 @@ words! {
         /// An event of the journal's own.
         Journal = "journal",
         /// A kind that this version does not know.
-        #[serde(other)]
         Unknown = "-",
     }
 }
@@ -103,7 +100,7 @@ words! {
 
 /// How urgent an event is; as a number, its severity in syslog (RFC 5424 §6.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// A call failed.
     Error = 3,
     /// A call was refused or abandoned.
@@ -116,7 +113,7 @@ pub enum Severity {
 
 /// A text that is copied only if it had to be unescaped. (A `Cow` in an `Option` is always copied.)
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text<'a>(Cow<'a, str>);
+pub(crate) struct Text<'a>(Cow<'a, str>);
 
 impl Deref for Text<'_> {
     type Target = str;
@@ -147,10 +144,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 /// The value of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value<'e> {
-    /// A string.
+pub(crate) enum Value<'e> {
+    /// A JSON string.
     Text(&'e str),
-    /// A number.
+    /// A JSON number.
     Number(u64),
 }
 
@@ -179,8 +176,8 @@ impl<M: Member> Member for Option<M> {
 
 /// The type of the values in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColumnType {
-    /// Text.
+pub(crate) enum ColumnType {
+    /// Any other text.
     Text,
     /// An RFC 3339 time.
     Time,
@@ -190,7 +187,7 @@ pub enum ColumnType {
 
 /// Where the index of the trail has a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IndexPart {
+pub(crate) enum IndexPart {
     /// In the table `kinds`, since few combinations make up many events.
     Kind,
     /// In the texts of a call that a search by text looks at.
@@ -201,20 +198,19 @@ pub enum IndexPart {
 
 /// A column of the events: one member of their lines.
 #[derive(Debug)]
-pub struct Column {
+pub(crate) struct Column {
     /// The name of the member, and of the column.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The type of its values.
-    pub column_type: ColumnType,
+    pub(crate) value_type: ColumnType,
     /// Where the index has it.
-    pub index: IndexPart,
+    pub(crate) index: IndexPart,
     get: for<'e> fn(&'e Event<'e>) -> Option<Value<'e>>,
 }
 
 impl Column {
     /// Returns the value that an event has in this column.
-    #[must_use]
-    pub fn value<'e>(&self, event: &'e Event<'e>) -> Option<Value<'e>> {
+    pub(crate) fn value<'e>(&self, event: &'e Event<'e>) -> Option<Value<'e>> {
         (self.get)(event)
     }
 }
@@ -228,15 +224,15 @@ macro_rules! members {
         /// An event, as its line has it. Members that nothing reads are left out.
         #[derive(Debug, Deserialize)]
         #[serde(bound(deserialize = "'de: 'a"))]
-        pub struct Event<'a> {
-            $($(#[$about])* pub $column: $type,)+
-            $($(#[$doc])* pub $other: $rest,)+
+        pub(crate) struct Event<'a> {
+            $($(#[$about])* pub(crate) $column: $type,)+
+            $($(#[$doc])* pub(crate) $other: $rest,)+
         }
 
         /// The columns of events, in the order of exports.
-        pub const COLUMNS: &[Column] = &[$(Column {
+        pub(crate) const COLUMNS: &[Column] = &[$(Column {
             name: stringify!($column),
-            column_type: ColumnType::$column_type,
+            value_type: ColumnType::$column_type,
             index: IndexPart::$index,
             get: |event| event.$column.value(),
         },)+];
@@ -250,6 +246,7 @@ members! {
         /// The time of the event.
         time: Option<Text<'a>> => Time, Other;
         /// The kind of the event.
+        #[serde(deserialize_with = "event_kind")]
         event: EventKind => Text, Kind;
         /// The change of an `admin` event, or the [`JournalAction`].
         what: Option<Text<'a>> => Text, Kind;
@@ -359,6 +356,10 @@ members! {
     }
 }
 
+fn event_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EventKind, D::Error> {
+    Text::deserialize(deserializer).map(|word| EventKind::parse(&word).unwrap_or(EventKind::Unknown))
+}
+
 fn number_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -374,32 +375,27 @@ fn number_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u
 
 impl<'a> Event<'a> {
     /// Reads an event from its line; `None` if the line is not one.
-    #[must_use]
-    pub fn parse(line: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
     }
 
     /// Returns the value of the member with this name, if it has a column.
-    #[must_use]
-    pub fn value_of(&'a self, name: &str) -> Option<Value<'a>> {
+    pub(crate) fn value_of(&'a self, name: &str) -> Option<Value<'a>> {
         COLUMNS.iter().find(|column| column.name == name)?.value(self)
     }
 
     /// Returns the time of the event, if it is valid.
-    #[must_use]
-    pub fn timestamp(&self) -> Option<Timestamp> {
+    pub(crate) fn timestamp(&self) -> Option<Timestamp> {
         self.time.as_deref().and_then(|time| time.parse().ok())
     }
 
     /// Returns the way in which the call ended, if this is an outcome.
-    #[must_use]
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.ended.as_deref().and_then(Outcome::parse)
     }
 
     /// Returns how urgent the event is.
-    #[must_use]
-    pub fn severity(&self) -> Severity {
+    pub(crate) fn severity(&self) -> Severity {
         match (self.outcome(), self.event) {
             (Some(Outcome::Failed | Outcome::Lost), _) => Severity::Error,
             (Some(Outcome::Refused | Outcome::Abandoned), _) => Severity::Warning,

@@ -25,22 +25,25 @@ pub struct Forgotten {
     pub until: Option<String>,
 }
 
+/// Reads the event of a line that contains `text`, if the line is intact. The search is cheaper than parsing every
+/// call. Inside a string the quotes of `text` would be escaped.
+fn event_with<'l>(line: &'l [u8], text: &str) -> Option<Event<'l>> {
+    memchr::memmem::find(line, text.as_bytes())?;
+    verified_line(line)?;
+    Event::parse(line)
+}
+
 /// Parses the store revision from a line. Also returns whether the line records a change.
 fn parse_stamp(line: &[u8]) -> Option<(Revision, bool)> {
-    // This search is cheaper than parsing every call. Inside a string the quotes would be escaped.
-    memchr::memmem::find(line, b",\"store\":\"")?;
-    verified_line(line)?;
-    let event = Event::parse(line)?;
+    let event = event_with(line, ",\"store\":\"")?;
     let is_change = event.event == EventKind::Admin;
     (is_change || event.event == EventKind::Journal).then_some((event.store?.parse().ok()?, is_change))
 }
 
 /// Parses the time up to which the trail was complete from the event of `audit accept`.
 fn accepted_until(line: &[u8]) -> Option<String> {
-    memchr::memmem::find(line, b"\"what\":\"trail accepted\"")?;
-    verified_line(line)?;
-    let event = Event::parse(line).filter(|event| event.event == EventKind::Admin)?;
-    Some((*event.until?).to_owned())
+    let event = event_with(line, "\"what\":\"trail accepted\"")?;
+    event.until.filter(|_| event.event == EventKind::Admin).map(|until| (*until).to_owned())
 }
 
 /// Returns the last store revision on the trail in `dir`; `None` if the trail has none.

@@ -17,7 +17,7 @@ use crate::audit::proof::checkpoint::CheckpointKey;
 use crate::storage::Revision;
 
 /// The state of the trail at the time when the head was signed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct LastHead {
     /// The number of events, including the head's own.
     pub events: u64,
@@ -38,23 +38,14 @@ pub struct LastHead {
     pub store: Option<Revision>,
 }
 
-/// A signed head that is not yet known to be on the disk and stored apart from the trail.
-#[derive(Debug, Clone)]
-pub(in crate::audit) struct Signed {
-    pub(in crate::audit) events: u64,
-    pub(in crate::audit) hash: String,
-    pub(in crate::audit) time: String,
-    pub(in crate::audit) note: String,
-}
-
 impl LastHead {
-    /// Builds the last head from a signed head that is on the disk, in `dir`.
-    pub(in crate::audit) fn of(signed: Signed, dir: &Path, store: Option<Revision>) -> io::Result<Self> {
-        let retired = RetiredStub::latest(dir)?.map_or(0, |stub| stub.through);
-        let Signed { events, hash, time, note } = signed;
-        let segments = count_segments(&segments(dir)?, retired, events);
-        let dir = dir.to_string_lossy().into_owned();
-        Ok(Self { events, hash, time, note, retired, segments, dir, store })
+    /// Completes a signed head, now on the disk in `dir`, with the state of that folder and of the store.
+    pub(in crate::audit) fn complete(mut self, dir: &Path, store: Option<Revision>) -> io::Result<Self> {
+        self.retired = RetiredStub::latest(dir)?.map_or(0, |stub| stub.through);
+        self.segments = count_segments(&segments(dir)?, self.retired, self.events);
+        self.dir = dir.to_string_lossy().into_owned();
+        self.store = store;
+        Ok(self)
     }
 
     /// Parses a last head in the format of [`Self::text`].

@@ -39,16 +39,13 @@ impl First {
             read => read.map(|()| first),
         }
     }
-
-    /// Whether the first event matches the name of the segment.
-    fn is_of(&self, path: &Path) -> bool {
-        parse_segment_name(path).is_some_and(|(first, _)| first.checked_add(self.line) == Some(self.seq))
-    }
 }
 
 /// Returns the `seq` of the first event of the segment at `path`, if it differs from the one in the name.
 pub(in crate::audit) fn find_misnamed(path: &Path) -> io::Result<Option<u64>> {
-    Ok(First::of(path)?.filter(|first| !first.is_of(path)).map(|first| first.seq))
+    let named = parse_segment_name(path).map(|(seq, _)| seq);
+    let is_named = |first: &First| named.and_then(|seq| seq.checked_add(first.line)) == Some(first.seq);
+    Ok(First::of(path)?.filter(|first| !is_named(first)).map(|first| first.seq))
 }
 
 /// The segments of a folder, in order, sorted by whether their names are right.

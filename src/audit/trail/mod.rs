@@ -3,7 +3,7 @@
 pub(super) mod ascii;
 pub mod chain;
 pub(super) mod disk;
-pub mod event;
+pub(crate) mod event;
 pub(super) mod known_store;
 pub(super) mod last_head;
 pub(super) mod misnamed;

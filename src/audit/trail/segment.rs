@@ -84,8 +84,8 @@ pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Opens a segment for reading from its first byte, decompressed. Also finds one that was compressed since it was
-/// listed.
+/// Opens a segment for reading from its first byte, decompressed. Also finds a segment that was compressed
+/// after it was listed.
 ///
 /// # Errors
 /// An I/O error if the file cannot be opened. Reading a damaged segment fails with [`io::ErrorKind::InvalidData`], or
@@ -201,8 +201,8 @@ impl SegmentReader {
         Ok(Self { packed, file: BufReader::new(file), frame: (0, Vec::new()) })
     }
 
-    /// Reads the line that begins at the byte offset `at` of the decompressed segment. Returns it without its line
-    /// feed.
+    /// Reads the line that begins at the byte offset `at` of the decompressed segment. Returns it without the line feed
+    /// at its end.
     ///
     /// # Errors
     /// An I/O error if the segment cannot be read, or has no complete line there.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::{Output, eprint, print, settings};
+use super::context::settings;
 use crate::audit::known_store;
 use crate::audit::{
     CheckpointPolicy, Disk, Durability, Journal, LastHead, Opening, Retention, Settings, parse_segment_name,
     segments, set_aside,
 };
 use crate::cli::session::{ChangeFlags, confirm, now, operator};
+use crate::cli::{Output, eprint, print};
 use crate::clock::SystemClock;
 use crate::config::File;
 use crate::control::known;
@@ -25,7 +26,7 @@ use crate::storage::PendingAuditEvent;
 
 /// The part of the message that names what no acceptance changes.
 const HOLE: &str =
-    "where a segment is missing in its middle, `audit verify` keeps naming that hole, and exits with 1\n";
+    "if a segment is missing in the middle, `audit verify` still reports it, and exits with 1\n";
 
 /// The damage of the trail.
 struct Found {
@@ -46,13 +47,15 @@ pub(super) fn run(path: &Path, flags: ChangeFlags, output: Output) -> anyhow::Re
         match output {
             Output::Json => print(&format!("{}\n", json!({"accepted": null}))),
             Output::Text => {
-                print("the trail holds all that the state folder knows of: there is nothing to accept\n");
+                print(
+                    "the trail has every event that the state folder knows of: there is nothing to accept\n",
+                );
             }
         }
         return Ok(true);
     };
     eprint(&format!("{}: {}\n", audit.display(), found.why));
-    if !confirm("Continue the trail without what is missing?", flags)? {
+    if !confirm("Continue the trail without the missing events?", flags)? {
         return Ok(false);
     }
     let mut aside = Vec::new();
@@ -101,13 +104,13 @@ impl Found {
                 let aside = strays
                     .iter()
                     .fold(String::new(), |text, name| text + "would be done: " + name + " is set aside\n");
-                format!("{aside}would be done: the trail is continued without what is missing\n{HOLE}")
+                format!("{aside}would be done: the trail continues without the missing events\n{HOLE}")
             }
             Output::Text => {
                 let aside = aside.iter().fold(String::new(), |text, (from, to)| {
                     text + &name(from) + " is set aside as " + &name(to) + "\n"
                 });
-                format!("{aside}the trail is continued without what is missing, and says so\n{HOLE}")
+                format!("{aside}the trail continues without the missing events, and records that\n{HOLE}")
             }
         };
         print(&text);
@@ -178,7 +181,7 @@ fn record(
     let (journal, threads) = Journal::open(opening, disk, settings, clock, metrics)?;
     let is_recorded = journal.healthy();
     journal.close(threads);
-    ensure!(is_recorded, "{dir}: the trail cannot be written, and nothing was accepted");
+    ensure!(is_recorded, "{dir}: the trail cannot be written, so nothing was accepted");
     let added = segments(&file.audit.dir.value)?.into_iter().filter(|path| !before.contains(path));
     if let Some(first) = added.filter_map(|path| parse_segment_name(&path)).map(|(first, _)| first).min() {
         sinks::lower(state, first).with_context(|| sinks::folder(state).display().to_string())?;

@@ -1,5 +1,7 @@
 //! `audit export`: events for other tools, as JSON lines, CSV (RFC 4180) or Parquet.
 
+mod parquet;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,12 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
-use super::{Output, Printable, folder, print, progress};
+use super::context::{folder, progress};
 use crate::audit::each_line;
 use crate::audit::trail::event::{COLUMNS, Event, Value};
+use crate::cli::{Output, Printable, print};
 use crate::trail_index::EventFilter;
-
-mod parquet;
+use parquet::{Groups, LINE};
 
 /// The events to write, and the file.
 #[derive(clap::Args)]
@@ -39,16 +41,6 @@ enum Format {
     Csv,
     /// The same columns as CSV, with types: times are timestamps
     Parquet,
-}
-
-/// The last column of CSV and Parquet: the complete line.
-const LINE: &str = "line";
-
-/// A writer of one export format, which gets the events one by one.
-trait Sink {
-    fn take(&mut self, line: &[u8]) -> anyhow::Result<()>;
-    /// Finishes the export after the last event.
-    fn end(self: Box<Self>) -> anyhow::Result<()>;
 }
 
 pub(super) fn run(path: &Path, args: &Args, output: Output) -> anyhow::Result<bool> {
@@ -98,13 +90,13 @@ fn part_of(file: &Path) -> PathBuf {
 
 /// Writes the selected events; returns their number.
 fn write(args: &Args, dir: &Path, mut out: BufWriter<Box<dyn Write + Send>>) -> anyhow::Result<u64> {
-    let mut sink: Box<dyn Sink> = match args.format {
-        Format::Jsonl => Box::new(Texts { out, format: |line| [line, b"\n"].concat() }),
+    let mut writer = match args.format {
+        Format::Jsonl => Writer::Text { out, format: |line| [line, b"\n"].concat() },
         Format::Csv => {
             out.write_all(heading().as_bytes())?;
-            Box::new(Texts { out, format: row })
+            Writer::Text { out, format: row }
         }
-        Format::Parquet => Box::new(parquet::Groups::begin(out)?),
+        Format::Parquet => Writer::Parquet(Box::new(Groups::begin(out)?)),
     };
     let (mut events, mut read, mut progress, mut failed) = (0, 0, progress(dir), None);
     each_line(dir, |line| {
@@ -114,29 +106,36 @@ fn write(args: &Args, dir: &Path, mut out: BufWriter<Box<dyn Write + Send>>) -> 
         }
         if args.filter.matches(line) {
             events += 1;
-            failed = sink.take(line).err();
+            failed = writer.add(line).err();
         }
         failed.is_none()
     })
     .with_context(|| dir.display().to_string())?;
     failed.map_or(Ok(()), Err)?;
-    sink.end()?;
+    writer.finish()?;
     Ok(events)
 }
 
-/// Writes one text after another.
-struct Texts<W> {
-    out: W,
-    format: fn(&[u8]) -> Vec<u8>,
+/// The writer of an export.
+enum Writer<W: Write + Send> {
+    Text { out: W, format: fn(&[u8]) -> Vec<u8> },
+    Parquet(Box<Groups<W>>),
 }
 
-impl<W: Write> Sink for Texts<W> {
-    fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        Ok(self.out.write_all(&(self.format)(line))?)
+impl<W: Write + Send> Writer<W> {
+    fn add(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        match self {
+            Self::Text { out, format } => Ok(out.write_all(&format(line))?),
+            Self::Parquet(groups) => groups.add(line),
+        }
     }
 
-    fn end(mut self: Box<Self>) -> anyhow::Result<()> {
-        Ok(self.out.flush()?)
+    /// Finishes the export after the last event.
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Text { mut out, .. } => Ok(out.flush()?),
+            Self::Parquet(groups) => groups.finish(),
+        }
     }
 }
 
@@ -158,7 +157,7 @@ fn row(line: &[u8]) -> Vec<u8> {
 }
 
 /// Formats a CSV field. A `'` is put before text that a spreadsheet would take for a formula, since callers choose some
-/// of it.
+/// of the text.
 fn field(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::{Output, settings, show_text};
+use super::context::{print_text, settings};
+use crate::cli::Output;
 use crate::cli::secret_input::read_secret;
 use crate::state::StateDir;
 
@@ -17,6 +18,6 @@ pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     if sent.is_empty() {
         bail!("the secret is empty; give one at the prompt or on standard input");
     }
-    show_text("fingerprint", &key.fingerprint(sent), output);
+    print_text("fingerprint", &key.fingerprint(sent), output);
     Ok(true)
 }

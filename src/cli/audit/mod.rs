@@ -1,6 +1,7 @@
 //! `claviger audit`: reads and verifies the trail, with or without a running gateway.
 
 mod accept;
+pub(super) mod context;
 mod export;
 mod fingerprint;
 mod search;
@@ -13,13 +14,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
+use super::Output;
 use super::session::ChangeFlags;
-use super::{Output, Printable, eprint, print};
-use crate::audit::trail::summary::summary;
-use crate::audit::{LastHead, prove, prove_consistency, segments};
-use crate::config;
-use crate::printable::printable_value;
+use crate::audit::{LastHead, prove, prove_consistency};
 use crate::state::{StateDir, public_key};
+use context::{folder, print_text, settings};
 
 /// The subcommands of `audit`.
 #[derive(Subcommand)]
@@ -129,12 +128,12 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
                 file.display()
             );
             let key = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-            show_text("key", key.trim_end(), output);
+            print_text("key", key.trim_end(), output);
             Ok(true)
         }
         Command::Prove { request_id, dir } => match prove(&folder(path, dir.as_deref())?, request_id)? {
             Ok(proof) => {
-                show_text("proof", &proof.text(), output);
+                print_text("proof", &proof.text(), output);
                 Ok(true)
             }
             Err(why) => bail!("{request_id}: {why}"),
@@ -146,74 +145,12 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
                 return verify::consistency(heads, proof, output);
             }
             let proof = prove_consistency(&folder(path, dir.as_deref())?, &heads.0, &heads.1)?;
-            show_text("proof", &proof.map_err(anyhow::Error::msg)?, output);
+            print_text("proof", &proof.map_err(anyhow::Error::msg)?, output);
             Ok(true)
         }
         Command::Search(args) => search::run(path, args, output),
         Command::Tail(args) => tail::run(path, args, output),
         Command::Export(args) => export::run(path, args, output),
         Command::Fingerprint => fingerprint::run(path, output),
-    }
-}
-
-/// Formats an event for people, or its line for programs.
-fn format_line(line: &[u8], output: Output) -> String {
-    match output {
-        Output::Json => printable_value(&String::from_utf8_lossy(line)).into_owned() + "\n",
-        Output::Text => summary(line),
-    }
-}
-
-/// Prints a text as it is, or as the only member of an object.
-fn show_text(name: &str, text: &str, output: Output) {
-    match output {
-        Output::Json => print(&format!("{}\n", serde_json::json!({name: text}))),
-        Output::Text => print(&format!("{}\n", text.trim_end())),
-    }
-}
-
-/// The folder of the trail: the given one, which needs no configuration, or the configured one.
-///
-/// # Errors
-/// If there is no such folder, or no trail in it. Otherwise the result would look as if nothing had happened.
-pub(super) fn folder(path: &Path, dir: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let dir = match dir {
-        Some(dir) => dir.to_owned(),
-        None => settings(path)?.audit.dir.value,
-    };
-    anyhow::ensure!(
-        dir.try_exists()?,
-        "{}: there is no such folder; the first `claviger serve` creates it",
-        dir.display()
-    );
-    if segments(&dir).with_context(|| dir.display().to_string())?.is_empty() {
-        bail!("{}: there is no trail in this folder: no audit-*.jsonl is in it", dir.display());
-    }
-    Ok(dir)
-}
-
-/// Reads the configuration, which must have no error: a misspelt key would leave its default in effect.
-pub(super) fn settings(path: &Path) -> anyhow::Result<config::File> {
-    config::load(path)
-        .and_then(config::Loaded::checked)
-        .map_err(|problems| anyhow::anyhow!("the configuration cannot be used\n{}", problems.render(false)))
-}
-
-/// Shows on a terminal how much of a large trail has been read.
-fn progress(dir: &Path) -> impl FnMut(u64) + use<> {
-    use std::io::{IsTerminal as _, Write as _};
-    /// The size in bytes from which progress is shown.
-    const LARGE: u64 = 256 << 20;
-    let sizes = segments(dir).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
-    let all: u64 = sizes.map(|found| found.len()).sum();
-    let (is_shown, mut before) = (all >= LARGE && std::io::stderr().is_terminal(), 0);
-    move |read| {
-        let percent = read.saturating_mul(100) / all.max(1);
-        if is_shown && percent != before {
-            before = percent;
-            let end = if percent >= 99 { "\r\x1b[K" } else { "" };
-            // Not by way of `eprint`: this needs the terminal's carriage return.
-            write!(std::io::stderr(), "\r{percent:3} % of {} MiB read{end}", all >> 20).unwrap_or_default();
-        }
     }
 }

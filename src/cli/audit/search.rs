@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Output, eprint, folder, format_line, print, progress};
+use super::context::{folder, format_line, progress};
+use crate::cli::{Output, eprint, print};
 use crate::trail_index::{EventFilter, Index, Reach};
 
 /// The events to find.
@@ -31,7 +32,7 @@ pub(super) fn run(path: &Path, args: &Args, output: Output) -> anyhow::Result<bo
     let (lines, reach) = runtime.block_on(async {
         let mut index = Index::open(&file, &dir, args.rebuild).await?;
         if index.was_changed() {
-            let changed = "was changed by something else than a search, and is made anew, as by --rebuild";
+            let changed = "was changed by something else than a search, and is built again";
             eprint(&format!("the index {} {changed}\n", file.display()));
         }
         index.catch_up(progress(&dir)).await?;
@@ -54,7 +55,7 @@ pub(super) fn run(path: &Path, args: &Args, output: Output) -> anyhow::Result<bo
         eprint(&format_reach(&reach));
     }
     if lines.len() > args.last {
-        eprint("there are more, before these: give --last or --until\n");
+        eprint("there are more events before these; use --last or --until\n");
     }
     Ok(!lines.is_empty())
 }
@@ -64,7 +65,7 @@ fn format_reach(reach: &Reach) -> String {
     let Reach { first, last, time, newer } = reach;
     let newer = match newer {
         0 => String::new(),
-        newer => format!("; {newer} newer ones are not in the index yet"),
+        newer => format!("; {newer} newer events are not in the index yet"),
     };
     format!(
         "searched {} events, {first} to {last}, the last of {time}{newer}\n",

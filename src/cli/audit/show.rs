@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{Output, format_line, print};
+use super::context::format_line;
 use crate::audit::each_line;
 use crate::audit::trail::event::Event;
+use crate::cli::{Output, print};
 
 pub(super) fn run(dir: &Path, last: usize, request_id: Option<&str>, output: Output) -> anyhow::Result<bool> {
     let mut latest: VecDeque<Vec<u8>> = VecDeque::new();
@@ -24,6 +25,8 @@ pub(super) fn run(dir: &Path, last: usize, request_id: Option<&str>, output: Out
         true
     };
     each_line(dir, add).with_context(|| dir.display().to_string())?;
-    latest.iter().for_each(|line| print(&format_line(line, output)));
+    for line in &latest {
+        print(&format_line(line, output));
+    }
     Ok(true)
 }

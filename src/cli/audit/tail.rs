@@ -8,9 +8,10 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 
-use super::{Output, folder, format_line};
+use super::context::{folder, format_line};
 use crate::audit::trail::event::{Event, EventKind, Outcome};
 use crate::audit::{open_at, read_line, segments, stem};
+use crate::cli::Output;
 use crate::trail_index::EventFilter;
 
 /// How often the command polls for new events.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{Output, eprint, format_line, print, progress, settings};
+use super::context::{format_line, progress, settings};
 use crate::audit::{
     Checkpoint, CheckpointKey, Finding, LastHead, Proof, Report, TrustAnchors, check_consistency,
     verify_against,
 };
+use crate::cli::{Output, eprint, print};
 use crate::printable::printable_value;
 use crate::state::public_key;
 
@@ -36,7 +37,7 @@ pub(super) fn trust_anchors(
     }
     for file in heads {
         let note = text_of(file)?;
-        let wrong = || format!("{}: no head that a trusted key has signed", file.display());
+        let wrong = || format!("{}: not a head that a trusted key has signed", file.display());
         trusted.heads.push(trusted.open(&note).with_context(wrong)?);
     }
     Ok(trusted)
@@ -63,7 +64,7 @@ pub(super) fn heads(key: &str, (earlier, later): (&Path, &Path)) -> anyhow::Resu
     let key = public(key)?;
     let open = |file: &Path| {
         key.open(&text_of(file)?)
-            .with_context(|| format!("{}: no head that this key has signed", file.display()))
+            .with_context(|| format!("{}: not a head that this key has signed", file.display()))
     };
     Ok((open(earlier)?, open(later)?))
 }
@@ -83,7 +84,7 @@ pub(super) fn consistency(
                 later.size, earlier.size
             ));
         }
-        Output::Text => eprint("this does not show that the later head only adds to the earlier\n"),
+        Output::Text => eprint("the proof does not show that the later head only adds to the earlier one\n"),
     }
     Ok(holds)
 }
@@ -119,7 +120,7 @@ pub(super) fn run(
         segment: String::new(),
         line: 0,
         seq: report.retired + 1,
-        problem: "there is no event: nothing was verified".into(),
+        problem: "the trail has no event, so nothing was verified".into(),
     });
     report.finding = report.finding.or(nothing);
     let ok = report.finding.is_none();
@@ -150,13 +151,17 @@ fn format_report(dir: &Path, trusted: &TrustAnchors, report: &Report) -> String 
     let word = |time: &Option<String>| printable_value(time.as_deref().unwrap_or("-")).into_owned();
     lines.push(format!("of {} to {}, in {}", word(&report.first), word(&report.last), dir.display()));
     if *retired > 0 {
-        lines.push(format!("the first {retired} events were let go; a signed stub stands for them"));
+        lines.push(format!("the first {retired} events were deleted; a signed stub stands for them"));
     }
     if let Some(last) = report.checkpoint.as_deref().and_then(Checkpoint::parse_unverified) {
-        lines.push(format!("the last head is over {} events, of {}", last.size, printable_value(&last.time)));
+        lines.push(format!(
+            "the last head covers {} events, and was signed at {}",
+            last.size,
+            printable_value(&last.time)
+        ));
     }
     if trusted.keys.is_empty() {
-        lines.push(format!("heads: {heads}, whose signatures were not checked: give --key"));
+        lines.push(format!("heads: {heads}, whose signatures were not verified; give a key with --key"));
     } else {
         lines.push(format!("heads: {heads}, all signed by a trusted key; events since the last: {unsigned}"));
     }
@@ -166,7 +171,7 @@ fn format_report(dir: &Path, trusted: &TrustAnchors, report: &Report) -> String 
         ));
     }
     if *unfinished_bytes > 0 {
-        lines.push(format!("{unfinished_bytes} bytes after the last event are no whole line yet"));
+        lines.push(format!("{unfinished_bytes} bytes after the last event are not a complete line yet"));
     }
     lines.join("\n") + "\n"
 }

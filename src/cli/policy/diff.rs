@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Decided, Which, each_decided};
+use super::calls::{Decided, Which, each_decided};
 use crate::cli::table::table;
 use crate::cli::{Output, load, print, tell_problems};
 use crate::clock::{Clock as _, SystemClock};
@@ -109,10 +109,10 @@ fn text(calls: u64, changes: BTreeMap<Difference, u64>, unknown: BTreeMap<Differ
     };
     let open: u64 = unknown.values().sum();
     let none = if open == 0 {
-        format!("all {calls} calls on the trail would be decided as they were")
+        format!("all {calls} calls on the trail would be decided as before")
     } else {
         format!(
-            "no call on the trail is known to be decided otherwise: {} would be as they were",
+            "no call on the trail is known to be decided differently; {} would be decided as before",
             calls - open
         )
     };
@@ -121,7 +121,7 @@ fn text(calls: u64, changes: BTreeMap<Difference, u64>, unknown: BTreeMap<Differ
     if open > 0 {
         let headings = ["consumer", "upstream", "call", "org", "decision then", "unknown, because", "calls"];
         // Writing into a string cannot fail.
-        writeln!(text, "\nof {open} of {calls} calls it cannot be known:").unwrap_or_default();
+        writeln!(text, "\n{open} of {calls} calls cannot be decided again:").unwrap_or_default();
         text.push_str(&table(&headings, unknown.into_iter().map(row), ""));
     }
     text
@@ -152,7 +152,9 @@ impl Comparison {
         if !new.routes.lead_to(upstream) {
             return Now::Denied(Code::NoRoute.as_str().into());
         }
-        let Some(action) = action(new, call) else { return Now::Unknown("the trail has not all of it") };
+        let Some(action) = action(new, call) else {
+            return Now::Unknown("the trail does not have the whole call");
+        };
         let masked = |name: &str| is_sensitive_name(name) && action.target.query().contains("=***");
         if new.policy.looks_at_query(consumer.consumer(), &action, masked) {
             return Now::Unknown("a rule looks at a value that the trail masks");
@@ -184,7 +186,7 @@ impl Comparison {
 }
 
 /// The reason if a consumer or upstream is in no configuration.
-const GONE: &str = "it is not there any more, or is known to another store";
+const GONE: &str = "it no longer exists, or belongs to another store";
 
 /// The action that was asked for, without its body; `None` if the trail lacks some of it.
 fn action(snapshot: &Snapshot, call: &Decided) -> Option<Action> {

@@ -1,12 +1,12 @@
 //! Learns the smallest role that allows what a consumer did.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::{Decided, Which, each_decided};
+use super::calls::{Decided, Which, each_decided};
+use crate::cli::audit::context::settings;
 use crate::cli::{Output, print};
 use crate::config::file::{Condition, Rule, is_known_method};
 use crate::config::{File, Spanned, allowing_rule, denying_rules};
@@ -83,7 +83,7 @@ fn conditions(target: &Target) -> Result<Conditions, String> {
 
 pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) -> anyhow::Result<bool> {
     let mut done: BTreeMap<String, LearnedCalls> = BTreeMap::new();
-    let mut rules = InForce { file: crate::cli::audit::settings(path).ok(), known: BTreeMap::new() };
+    let mut rules = InForce { file: settings(path).ok(), known: BTreeMap::new() };
     each_decided(path, which, |call| {
         if call.consumer == consumer && call.was_allowed() {
             let done = done.entry(call.upstream.clone()).or_default();
@@ -148,52 +148,49 @@ fn format_rules(file: Option<&File>, (consumer, upstream): (&str, &str), done: &
     for ((conditions, path), methods) in &done.methods {
         rules.entry((conditions, methods)).or_default().push(path);
     }
-    let mut text = format!(
+    let mut lines = vec![format!(
         "# What {consumer} did at {upstream}: {} calls. The trail has no bodies: conditions on them are those of the \
-         rules that allowed the calls.\n",
+         rules that allowed the calls.",
         done.calls,
         upstream = printable_value(upstream)
-    );
-    for unknown_rules in &done.unknown_rules {
-        let unknown_rules = printable_value(unknown_rules);
-        writeln!(
-            text,
-            "# Not in the configuration as it was: {unknown_rules}. Add its conditions on the body, if it had any."
+    )];
+    lines.extend(done.unknown_rules.iter().map(|name| {
+        let name = printable_value(name);
+        format!(
+            "# Not in the configuration as it was: {name}. Add its conditions on the body, if it had any."
         )
-        .unwrap_or_default();
-    }
-    for omitted in &done.omitted {
-        // Writing into a string cannot fail.
-        writeln!(text, "# Left out: {}", printable_value(omitted)).unwrap_or_default();
-    }
-    writeln!(text, "[roles.{}]\nallow = [", toml_string(&role)).unwrap_or_default();
-    for (((query, body), methods), paths) in rules {
-        let methods: Vec<String> = methods.iter().map(|method| toml_string(method)).collect();
-        let paths: Vec<String> = paths.into_iter().map(toml_string).collect();
-        let (query, body) = (table("query", query), table("body", body));
-        writeln!(
-            text,
-            "  {{ methods = [{}], paths = [{}]{query}{body} }},",
-            methods.join(", "),
-            paths.join(", ")
-        )
-        .unwrap_or_default();
-    }
-    text.push_str("]\n");
+    }));
+    lines.extend(done.omitted.iter().map(|call| format!("# Left out: {}", printable_value(call))));
+    lines.push(format!("[roles.{}]\nallow = [", toml_string(&role)));
+    lines.extend(rules.into_iter().map(|(((query, body), methods), paths)| {
+        let methods: Vec<&str> = methods.iter().map(String::as_str).collect();
+        format_rule(Some(&methods), &paths, query, body)
+    }));
+    lines.push("]".into());
     let denials = denials(file, (consumer, upstream), done);
     if !denials.is_empty() {
-        writeln!(text, "deny = [\n{}]", denials.into_iter().collect::<String>()).unwrap_or_default();
+        lines.push("deny = [".into());
+        lines.extend(denials);
+        lines.push("]".into());
     }
     let orgs = orgs(file, (consumer, upstream), done);
-    let orgs = if orgs.is_empty() { String::new() } else { format!("orgs = [{}]\n", orgs.join(", ")) };
     let (consumer, upstream, role) = (toml_string(consumer), toml_string(upstream), toml_string(&role));
-    writeln!(text, "[[grants]]\nconsumer = {consumer}\nupstream = {upstream}\nroles = [{role}]\n{orgs}")
-        .unwrap_or_default();
-    text
+    lines.push(format!("[[grants]]\nconsumer = {consumer}\nupstream = {upstream}\nroles = [{role}]"));
+    if !orgs.is_empty() {
+        lines.push(format!("orgs = [{}]", orgs.join(", ")));
+    }
+    lines.join("\n") + "\n"
 }
 
-/// The organisations that were used, quoted. The first is the default of the grant in force, or else the one with the
-/// most calls.
+/// Formats a rule for a list; `None` for every method.
+fn format_rule(methods: Option<&[&str]>, paths: &[&str], query: &Conditions, body: &Conditions) -> String {
+    let list = |texts: &[&str]| texts.iter().map(|text| toml_string(text)).collect::<Vec<_>>().join(", ");
+    let methods = methods.map(|methods| format!("methods = [{}], ", list(methods))).unwrap_or_default();
+    format!("  {{ {methods}paths = [{}]{}{} }},", list(paths), table("query", query), table("body", body))
+}
+
+/// The organisations that were used, quoted. The first is the default of the grant in force, or else the
+/// organisation with the most calls.
 fn orgs(file: Option<&File>, (consumer, upstream): (&str, &str), done: &LearnedCalls) -> Vec<String> {
     let meant = file.and_then(|file| {
         let grant = file
@@ -238,13 +235,12 @@ fn is_met(rule: &Rule, done: &LearnedCalls) -> bool {
 
 /// Formats a deny rule for a list.
 fn denial(rule: &Rule) -> String {
-    let list = |texts: &[Spanned<String>]| {
-        texts.iter().map(|text| toml_string(&text.value)).collect::<Vec<_>>().join(", ")
-    };
-    let methods = rule.methods.as_ref().map(|methods| format!("methods = [{}], ", list(methods)));
-    let (query, body) =
-        (table("query", &conditions_of(&rule.query)), table("body", &conditions_of(&rule.body)));
-    format!("  {{ {}paths = [{}]{query}{body} }},\n", methods.unwrap_or_default(), list(&rule.paths))
+    let (methods, paths) = (rule.methods.as_deref().map(texts), texts(&rule.paths));
+    format_rule(methods.as_deref(), &paths, &conditions_of(&rule.query), &conditions_of(&rule.body))
+}
+
+fn texts(spanned: &[Spanned<String>]) -> Vec<&str> {
+    spanned.iter().map(|text| text.value.as_str()).collect()
 }
 
 /// The conditions of a rule in force.

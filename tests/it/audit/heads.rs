@@ -161,11 +161,11 @@ fn a_trail_that_was_written_anew_without_the_key_is_found() {
     let mut fewer = copy.lines.clone();
     fewer.remove(5);
     let problem = copy.found(&chained(&fewer), &trusted).1;
-    assert!(problem.contains("the head is over"), "{problem}");
+    assert!(problem.contains("the head covers"), "{problem}");
     // Without any head.
     let none: Vec<String> =
         copy.lines.iter().filter(|line| event(line)["event"] != "head").cloned().collect();
-    assert_eq!(copy.found(&chained(&none), &trusted).1, "nothing in it is signed: there is no head");
+    assert_eq!(copy.found(&chained(&none), &trusted).1, "the trail has no head, so nothing of it is signed");
     // With heads of another key.
     let forger = Signer::new("gw.test/trail", &[9; 32]).unwrap();
     let signed: Vec<String> = copy
@@ -289,7 +289,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     assert!(site.run(&copy).status.success());
     let told = site.run(&[&copy[..], &["--head", head.to_str().unwrap()]].concat());
     let said = String::from_utf8(told.stderr).unwrap();
-    assert!(!told.status.success() && said.contains("cut off: the head that was kept"), "{said}");
+    assert!(!told.status.success() && said.contains("cut off: the stored head"), "{said}");
     // A head of another key does not count.
     let other = Signer::new("gw.test/trail", &[9; 32]).unwrap();
     let forged = other.sign(&Checkpoint { size: 1, root: [0; 32], time: "2026-01-01T00:00:00Z".into() });
@@ -297,7 +297,7 @@ fn the_public_key_is_printed_and_a_kept_head_is_held_against_the_trail() {
     assert!(
         String::from_utf8(site.run(&arguments).stderr)
             .unwrap()
-            .contains("no head that a trusted key has signed")
+            .contains("not a head that a trusted key has signed")
     );
 }
 
@@ -339,7 +339,7 @@ fn a_later_head_is_shown_to_only_add_to_an_earlier_one() {
     let other_key = public(&other_site).display().to_string();
     let foreign = site.run(&["audit", "consistency", &first, &last, "--proof", &file, "--key", &other_key]);
     assert!(
-        String::from_utf8_lossy(&foreign.stderr).contains("no head that this key has signed"),
+        String::from_utf8_lossy(&foreign.stderr).contains("not a head that this key has signed"),
         "{foreign:?}"
     );
 }

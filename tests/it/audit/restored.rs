@@ -304,7 +304,7 @@ fn a_segment_under_a_wrong_name_is_set_aside_though_nothing_is_missing() {
     fs::copy(&paths[0], site.audit().join(name)).unwrap();
     let done = String::from_utf8(site.run(&["audit", "accept", "--yes"]).stdout).unwrap();
     assert!(done.contains(&format!("{name} is set aside as {name}.2.torn")), "{done}");
-    assert!(done.contains("`audit verify` keeps naming that hole, and exits with 1"), "{done}");
+    assert!(done.contains("`audit verify` still reports it, and exits with 1"), "{done}");
     run(&site, 1);
     site.verified();
 }

@@ -202,7 +202,7 @@ fn an_index_that_does_not_fit_its_trail_is_made_anew_and_altered_lines_are_not_s
     fs::write(&path, text.replace("/api/v1/users/3/", "/api/v1/users/4/")).unwrap();
     let done = site.run(&["audit", "search", "--path", "/api/v1/users/3"]);
     assert_eq!(done.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("was the trail altered?"), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("is not where the index has it"), "{done:?}");
     // Another trail in its place.
     fs::remove_file(&path).unwrap();
     let other = Site::new(upstream.address, "");

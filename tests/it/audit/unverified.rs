@@ -99,7 +99,7 @@ fn a_trail_without_an_event_is_not_intact() {
         let done = site.run(&["audit", "verify", "--dir", empty.path().to_str().unwrap()]);
         let said = String::from_utf8(done.stderr).unwrap();
         assert_eq!((done.status.code(), done.stdout.len()), (Some(1), 0), "{said}");
-        assert!(said.contains("there is no event: nothing was verified"), "{said}");
+        assert!(said.contains("the trail has no event, so nothing was verified"), "{said}");
         let json =
             site.run(&["audit", "verify", "--output", "json", "--dir", empty.path().to_str().unwrap()]);
         let report: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -178,7 +178,7 @@ fn what_was_verified_is_said() {
         format!("the trail is intact: {} events in 1 segments\n", events.len()),
         format!("of {} to {}", first.as_str().unwrap(), last.as_str().unwrap()),
         site.audit().display().to_string(),
-        format!("the last head is over {} events", events.len() - 1),
+        format!("the last head covers {} events", events.len() - 1),
     ] {
         assert!(said.contains(&wanted), "{wanted}: {said}");
     }

@@ -10,9 +10,10 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
-use super::{LINE, Sink};
 use crate::audit::trail::event::{COLUMNS, ColumnType, Event, Value};
 
+/// The last column of CSV and Parquet: the complete line.
+pub(super) const LINE: &str = "line";
 /// The number of events in a row group, which is held in memory.
 const GROUP: usize = 50_000;
 
@@ -67,23 +68,8 @@ impl<W: Write + Send> Groups<W> {
         group.close()?;
         Ok(())
     }
-}
 
-/// Returns the names and types of all columns.
-fn columns() -> impl Iterator<Item = (&'static str, ColumnType)> {
-    COLUMNS.iter().map(|column| (column.name, column.column_type)).chain([(LINE, ColumnType::Text)])
-}
-
-fn empty() -> Vec<Column> {
-    let column = |(_, column_type)| match column_type {
-        ColumnType::Text => Column::Text(Vec::new(), Vec::new()),
-        ColumnType::Time | ColumnType::Number => Column::Number(Vec::new(), Vec::new()),
-    };
-    columns().map(column).collect()
-}
-
-impl<W: Write + Send> Sink for Groups<W> {
-    fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
+    pub(super) fn add(&mut self, line: &[u8]) -> anyhow::Result<()> {
         let event = Event::parse(line);
         let values = COLUMNS.iter().map(|column| column.value(event.as_ref()?));
         let text = String::from_utf8_lossy(line);
@@ -112,7 +98,8 @@ impl<W: Write + Send> Sink for Groups<W> {
         if self.events >= GROUP { self.write_group() } else { Ok(()) }
     }
 
-    fn end(mut self: Box<Self>) -> anyhow::Result<()> {
+    /// Writes the last row group, and the end of the file.
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
         if self.events > 0 {
             self.write_group()?;
         }
@@ -120,4 +107,17 @@ impl<W: Write + Send> Sink for Groups<W> {
         // The file is complete once the last buffer is written.
         Ok(self.writer.inner_mut().flush()?)
     }
+}
+
+/// Returns the names and types of all columns.
+fn columns() -> impl Iterator<Item = (&'static str, ColumnType)> {
+    COLUMNS.iter().map(|column| (column.name, column.value_type)).chain([(LINE, ColumnType::Text)])
+}
+
+fn empty() -> Vec<Column> {
+    let column = |(_, column_type)| match column_type {
+        ColumnType::Text => Column::Text(Vec::new(), Vec::new()),
+        ColumnType::Time | ColumnType::Number => Column::Number(Vec::new(), Vec::new()),
+    };
+    columns().map(column).collect()
 }
