@@ -184,6 +184,6 @@ impl<'e> Unsealed<'e> {
     /// Returns the failure of a scheme that needs another kind of credential. A valid configuration never causes it.
     #[must_use]
     pub fn unfit(&self) -> Failure {
-        Failure::internal("the credential is not of the kind that the scheme puts on")
+        Failure::internal("the credential's kind does not fit the scheme")
     }
 }

@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112 §7.1), and the rules for its trailers.
 
 use super::fast_path::token_len;
-use super::malformed;
+use super::head::malformed;
 use crate::code::Fault;
 
 /// The greatest lengths of a chunk extension and of the trailer section, in bytes.

@@ -2,7 +2,7 @@
 //! with CRLF and consists of visible ASCII and spaces. Any other head, and every head to be refused, is left to the
 //! full parser.
 
-use super::{AnswerHead, Facts, HeadLimits, RequestHead};
+use super::head::{AnswerHead, Facts, HeadLimits, RequestHead};
 use crate::target::letters_digits_and;
 
 /// Parses a complete plain request head whose first line ends at `line_end`.

@@ -1,6 +1,6 @@
 //! Checks the head of an HTTP/2 request by the rules of HTTP/1.
 
-use super::{Facts, HeadLimits, TOO_LARGE};
+use super::head::{Facts, HeadLimits, TOO_LARGE};
 use crate::code::{Code, Fault};
 
 /// The bytes that a field counts in addition to its name and value (RFC 9113 §6.5.2).

@@ -52,7 +52,7 @@ impl<'s> Exchange<'s> {
 
     /// Returns whether the call may be sent twice, at least after a token refresh.
     pub(super) fn is_repeatable(&self, entry: &Entry) -> bool {
-        is_safe(entry) || (self.upstream.repeat_after_401 && self.upstream.scheme.uses_tokens())
+        is_safe(entry) || (self.upstream.repeat_after_401 && self.upstream.scheme.token_source().is_some())
     }
 }
 

@@ -209,7 +209,7 @@ fn explain_sent<C>(
             key_id: credential.key_id().map(String::from),
             preview,
         },
-        Err(_) => internal("a header to be signed is not there once"),
+        Err(_) => internal("a header to be signed does not occur exactly once"),
     };
     (explanation, verdict)
 }

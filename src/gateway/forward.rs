@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use crate::audit::Entry;
 use crate::clock::{Clock, http_date};
 use crate::code::Failure;
 use crate::custody::Unsealed;
-use crate::scheme::{LoginContext, Prepared, Rejection, UpstreamToken};
+use crate::scheme::{LoginContext, Prepared, Rejection, UpstreamToken, get_token};
 use crate::transport::{IncomingBody, Outbound, RequestBody, SendError, Signed, Transport, UpstreamBody};
 
 /// A call that waited this long is re-authorised, since its permission may have been revoked meanwhile.
@@ -34,7 +33,7 @@ pub struct Forwarder {
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The worker's connections to the upstreams.
-    pub transport: Rc<Transport>,
+    pub transport: Transport,
     /// The folder for request bodies that do not fit into memory.
     pub spool: PathBuf,
 }
@@ -122,7 +121,7 @@ impl Forwarder {
         body: IncomingBody,
     ) -> Result<RequestBody, Failure> {
         let (limits, meter) = (body_rules::limits(call.snapshot), entry.meter());
-        let by_login = call.upstream.scheme.uses_tokens() && call.is_repeatable(entry);
+        let by_login = call.upstream.scheme.token_source().is_some() && call.is_repeatable(entry);
         let is_buffered = by_login || (is_safe(entry) && body.is_at_most(MAX_BUFFERED_READ));
         let body = RequestBody::take(body, limits, &self.spool, is_buffered, meter).await?;
         if body.was_buffered() {
@@ -226,7 +225,8 @@ impl Forwarder {
     ) -> Result<bool, Failure> {
         let status = response.status().as_u16();
         entry.update(|progress| progress.upstream_status = Some(status));
-        let Some(rejection) = call.upstream.scheme.rejection(response).await? else {
+        let Some(source) = call.upstream.scheme.token_source() else { return Ok(false) };
+        let Some(rejection) = source.rejection(response).await? else {
             token.mark_accepted();
             return Ok(false);
         };
@@ -238,7 +238,7 @@ impl Forwarder {
         }
         let (unsealed, began) = (call.unseal(entry)?, Instant::now());
         let context = self.login_context(call, entry, &unsealed);
-        let renewed = call.upstream.scheme.refresh(token, &context).await;
+        let renewed = get_token(&context, source).await.map(|renewed| !renewed.is(token));
         match (renewed, rejection) {
             (Ok(renewed), _) => Ok(renewed && self.recheck_if_slow(call, entry, began).is_ok()),
             (Err(failure), Rejection::Definite) => Err(failure),

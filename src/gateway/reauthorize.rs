@@ -33,12 +33,12 @@ pub(super) fn reauthorize(
     current: &Snapshot,
 ) -> Result<(), Failure> {
     let identity = identify(message, &current.directory, now)
-        .map_err(|_| no_more(Code::Unauthenticated, "the token or key is good no more"))?;
+        .map_err(|_| no_more(Code::Unauthenticated, "the token or key is no longer valid"))?;
     // An id is valid in one snapshot only; a name is valid in both.
     let action = permit.action();
     let upstream = former.upstream(action.upstream);
     let upstream = upstream.and_then(|upstream| current.upstream_id(upstream.name.as_str()));
-    let upstream = upstream.ok_or_else(|| no_more(Code::NoRoute, "the upstream is there no more"))?;
+    let upstream = upstream.ok_or_else(|| no_more(Code::NoRoute, "the upstream no longer exists"))?;
     let org = permit.ruling().org.as_ref().map(ToString::to_string);
     let (method, target, body) = (action.method.clone(), action.target.clone(), action.body.clone());
     let mut again = Action { upstream, method, target, org, body };
@@ -46,14 +46,15 @@ pub(super) fn reauthorize(
     if bodied && again.body.is_none() {
         again.body = BodyMembers::unreadable(BodyUnreadable::Long);
     }
-    let decision = decide_on(current, &identity, again, now)
-        .map_err(|refusal| no_more(refusal.code, refusal.known.reason.unwrap_or("it is granted no more")))?;
+    let decision = decide_on(current, &identity, again, now).map_err(|refusal| {
+        no_more(refusal.code, refusal.known.reason.unwrap_or("the call is no longer granted"))
+    })?;
     let name = |snapshot: &Snapshot, credential: CredentialId| {
         snapshot.custody.credential(credential).map(|credential| credential.name)
     };
     let credential = decision.ruling().effect.ok().and_then(|credential| name(current, credential));
     if credential != name(former, permit.credential()) {
-        return Err(no_more(Code::Denied, "it is granted with another credential"));
+        return Err(no_more(Code::Denied, "the call is granted with another credential"));
     }
     Ok(())
 }

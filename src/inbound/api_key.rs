@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::{AuthError, Presented, SentToken, Via};
+use super::presented::{AuthError, Presented, SentToken, Via};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::{AuthError, Presented, SentToken, Via};
+use super::presented::{AuthError, Presented, SentToken, Via};
 use crate::secret::Secret;
 
 /// Reads the credential in `Authorization`, if that header is present.

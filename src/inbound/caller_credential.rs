@@ -7,7 +7,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::HeaderName;
 
-use super::{Directory, Identity, Presented, SentToken, Via, api_key, authorization};
+use super::directory::Directory;
+use super::presented::{Presented, SentToken, Via};
+use super::{Identity, api_key, authorization};
 use crate::query::decode_query;
 use crate::scanner::{SHORTEST, Scanner};
 use crate::signature::{self, VerifyingKey};

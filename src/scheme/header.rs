@@ -32,50 +32,36 @@ const RESERVED: [&str; 26] = [
     "x-real-ip",
 ];
 
-/// A header scheme, with the name of its header.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Header {
-    name: HeaderName,
-}
-
-impl Header {
-    /// Creates the scheme for a header of this name.
-    ///
-    /// # Errors
-    /// What is wrong with the name, as a sentence.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let name = HeaderName::try_from(text).map_err(|_| format!("`{text}` is not a header name"))?;
-        let lower = name.as_str();
-        if lower.contains('_') {
-            return Err(format!("`{text}` would not arrive: many servers drop names with an underscore"));
-        }
-        if lower.starts_with("x-forwarded") || lower.starts_with("proxy-") || RESERVED.contains(&lower) {
-            return Err(format!(
-                "`{text}` cannot carry a credential: claviger sets this header itself, or it has another meaning"
-            ));
-        }
-        Ok(Self { name })
+/// Parses the name of a header that carries only a credential.
+///
+/// # Errors
+/// What is wrong with the name, as a sentence.
+pub fn credential_header(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::try_from(text).map_err(|_| format!("`{text}` is not a header name"))?;
+    let lower = name.as_str();
+    if lower.contains('_') {
+        return Err(format!("`{text}` would not arrive: many servers drop names with an underscore"));
     }
-
-    /// Returns the header's name.
-    #[must_use]
-    pub fn name(&self) -> &HeaderName {
-        &self.name
+    if lower.starts_with("x-forwarded") || lower.starts_with("proxy-") || RESERVED.contains(&lower) {
+        return Err(format!(
+            "`{text}` cannot carry a credential: claviger sets this header itself, or it has another meaning"
+        ));
     }
+    Ok(name)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Header;
+    use super::credential_header;
 
     #[test]
     fn takes_a_name_that_means_nothing_else() {
         for name in ["x-api-key", "X-API-Key", "authorization", "x-auth-token"] {
-            assert!(Header::new(name).is_ok(), "{name}");
+            assert!(credential_header(name).is_ok(), "{name}");
         }
         for name in ["", "x api", "x:y", "clé", "x_api_key", "Host", "cookie", "X-Forwarded-For", "x-org-id"]
         {
-            assert!(Header::new(name).is_err(), "{name}");
+            assert!(credential_header(name).is_err(), "{name}");
         }
     }
 }

@@ -7,11 +7,12 @@ mod rsa;
 mod token_placement;
 
 pub use access_key::AccessKey;
-pub use header::Header;
+pub use header::credential_header;
 pub use issued::cache::{TokenSlot, UpstreamToken};
 pub use issued::client_credentials::ClientCredentials;
 pub use issued::context::LoginContext;
 pub use issued::error::Rejection;
+pub use issued::fetch::get_token;
 pub use issued::login::Login;
 pub use issued::refused::{LoginIdentity, RefusedLogins};
 pub use issued::response::Pointer;
@@ -21,14 +22,13 @@ pub use token_placement::TokenPlacement;
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
-use http::{HeaderMap, Response};
 
 use crate::code::Failure;
 use crate::custody::{Kind, Material, Unsealed};
 use crate::signature::NotOnce;
-use crate::transport::{Endpoint, Outbound, Signed, UpstreamBody};
-use issued::fetch::get_token;
+use crate::transport::{Endpoint, Outbound, Signed};
 
 /// The scheme by which an upstream authenticates claviger.
 #[derive(Clone)]
@@ -102,54 +102,10 @@ impl Scheme {
         }
     }
 
-    /// Fetches a token other than `former`, which the upstream seems to reject. Returns whether there is one.
-    ///
-    /// # Errors
-    /// A [`Failure`] if no token can be obtained.
-    pub async fn refresh(
-        &self,
-        former: &UpstreamToken,
-        context: &LoginContext<'_, '_>,
-    ) -> Result<bool, Failure> {
-        let Some(source) = self.source() else { return Ok(false) };
-        Ok(!get_token(context, source).await?.is(former))
-    }
-
-    /// Returns whether a response rejects the token of its request.
-    ///
-    /// # Errors
-    /// A [`Failure`] if the upstream breaks off while its body is read.
-    pub async fn rejection(
-        &self,
-        response: &mut Response<UpstreamBody>,
-    ) -> Result<Option<Rejection>, Failure> {
-        match self.source() {
-            Some(source) => source.rejection(response).await,
-            None => Ok(None),
-        }
-    }
-
-    fn source(&self) -> Option<&TokenSource> {
+    /// Returns the source of the tokens that the scheme uses; `None` if it uses none.
+    #[must_use]
+    pub fn token_source(&self) -> Option<&TokenSource> {
         if let Self::Issued(source) = self { Some(source) } else { None }
-    }
-
-    /// Returns whether the scheme uses tokens, which must first be fetched and are cached.
-    #[must_use]
-    pub fn uses_tokens(&self) -> bool {
-        self.source().is_some()
-    }
-
-    /// Returns whether both schemes use the same tokens, fetched in the same way.
-    #[must_use]
-    pub fn same_token_source(&self, other: &Self) -> bool {
-        self.source().zip(other.source()).is_some_and(|(one, other)| one.is_same(other))
-    }
-
-    /// Describes the token source. Two descriptions are equal only if [`Self::same_token_source`] holds. Empty if the
-    /// scheme uses no tokens.
-    #[must_use]
-    pub fn describe_token_source(&self) -> String {
-        self.source().map(TokenSource::describe).unwrap_or_default()
     }
 
     /// Returns whether the credential is valid for other requests too, which a signature is not.

@@ -71,7 +71,7 @@ impl Rsa {
             drop(turn);
             signature
         });
-        let failure = || Failure::internal("no signature could be made");
+        let failure = || Failure::internal("the signature could not be made");
         let signature = signing.await.ok().flatten().ok_or_else(failure)?;
         let value = rsa_authorization(id, &self.headers(), &signature).map_err(Failure::internal)?;
         Ok(outbound.sign(credential, AUTHORIZATION, value))

@@ -7,7 +7,6 @@ use http::HeaderValue;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use zeroize::Zeroizing;
 
-use super::header::Header;
 use crate::code::Failure;
 use crate::custody::Unsealed;
 use crate::secret::Secret;
@@ -21,7 +20,7 @@ pub enum TokenPlacement {
     /// The header `Authorization: Token`, as used by Django REST framework and `JumpServer`'s private tokens.
     Token,
     /// A header that carries only the secret, as in `x-api-key: …`.
-    Header(Header),
+    Header(HeaderName),
     /// The cookie of this name, the only one in the request.
     Cookie(String),
 }
@@ -43,7 +42,7 @@ impl TokenPlacement {
         match self {
             Self::Bearer => (AUTHORIZATION, "Bearer ".into()),
             Self::Token => (AUTHORIZATION, "Token ".into()),
-            Self::Header(header) => (header.name().clone(), "".into()),
+            Self::Header(name) => (name.clone(), "".into()),
             Self::Cookie(name) => (COOKIE, format!("{name}=").into()),
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn warn_of(connections: usize, room: usize) {
         tracing::warn!(
             connections,
             room,
-            "not so many connections can be held as `[limits] connections` allows: raise the limit of open \
+            "the limit of open files allows fewer connections than `[limits] connections`: raise the limit of open \
              files (LimitNOFILE= of a systemd unit, `--ulimit nofile=` of a container, `ulimit -n`) to more than \
              twice as many, or lower `connections`"
         );

@@ -232,7 +232,7 @@ impl WorkerSeed {
             forwarder: Forwarder {
                 snapshot: self.snapshot,
                 clock: self.clock,
-                transport: Rc::new(Transport::default()),
+                transport: Transport::default(),
                 spool: self.spool,
             },
         };

@@ -75,7 +75,7 @@ impl Worker {
         worker.drain.begin();
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(patience, ended).await.is_err() {
-            tracing::warn!(?patience, "calls still in flight are cut off");
+            tracing::warn!(?patience, "calls in flight are aborted");
         }
         tasks.shutdown().await;
         transport.clear();

@@ -46,7 +46,7 @@ impl Part {
             let part =
                 Self::parse(name).ok_or_else(|| format!("`{name}` is not a lower-case header name"))?;
             if parts.contains(&part) {
-                return Err(format!("`{name}` is there twice"));
+                return Err(format!("`{name}` is listed twice"));
             }
             parts.push(part);
         }
@@ -68,7 +68,7 @@ impl Part {
 
 /// The error that a header to be signed is absent, or stands on more than one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the header {0} to be signed is not there exactly once")]
+#[error("the header {0} to be signed does not occur exactly once")]
 pub struct NotOnce(pub HeaderName);
 
 /// Builds the string to sign (draft-cavage-http-signatures-12 §2.3): one line per part, joined by `\n`, with no newline

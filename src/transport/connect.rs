@@ -19,7 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use super::address_filter::is_allowed;
 use super::endpoint_state::EndpointState;
-use super::request_body::{RequestBody, root};
+use super::paced_body::root;
+use super::request_body::RequestBody;
 use super::response_guard::{ConnState, Guard};
 use crate::code::{Code, Failure};
 use crate::io::timer::LazyTimer;
@@ -109,7 +110,10 @@ impl Endpoint {
     }
 
     async fn connect_patiently(&self) -> Result<Box<Connection>, Failure> {
-        let tcp = self.connect_to_any(&self.addresses().await?).await?;
+        let tcp = TcpStream::connect(self.addresses().await?.as_slice()).await.map_err(|error| {
+            let reason = format!("connecting to {}: {error}", self.origin.authority());
+            Failure::new(Code::UpstreamUnreachable, reason)
+        })?;
         // A failure here costs only latency.
         tcp.set_nodelay(true).unwrap_or_default();
         let Some((connector, name)) = &self.tls else { return Connection::new(tcp).await };
@@ -138,18 +142,6 @@ impl Endpoint {
             return Err(Failure::new(Code::UpstreamUnreachable, reason));
         }
         Ok(good)
-    }
-
-    async fn connect_to_any(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => last = error,
-            }
-        }
-        let reason = format!("connecting to {}: {last}", self.origin.authority());
-        Err(Failure::new(Code::UpstreamUnreachable, reason))
     }
 }
 

@@ -143,7 +143,7 @@ impl EndpointState {
         record.logged.push((code, now));
         drop(record);
         let upstream = &self.upstream;
-        tracing::warn!(upstream, code, reason, "the upstream, or how it is configured, needs a look");
+        tracing::warn!(upstream, code, reason, "check the upstream and its configuration");
     }
 
     /// Returns whether an endpoint that is down should be tried now. Returns `true` to one caller only; that caller

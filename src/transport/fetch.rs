@@ -1,9 +1,8 @@
 //! Sends a request of the gateway's own and reads the whole response. Logins are made this way.
 
-use std::rc::Rc;
 use std::time::Instant;
 
-use http::{HeaderMap, StatusCode};
+use http::Response;
 use zeroize::Zeroizing;
 
 use super::{Endpoint, Signed, Transport};
@@ -13,15 +12,8 @@ use crate::code::{Code, Failure};
 /// The maximum length of a response, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// The complete response to a request of the gateway's own.
-pub struct Fetched {
-    /// The response status.
-    pub status: StatusCode,
-    /// The response headers.
-    pub headers: HeaderMap,
-    /// The response body, zeroised on drop.
-    pub body: Zeroizing<Vec<u8>>,
-}
+/// The complete response to a request of the gateway's own. Its body is zeroised on drop.
+pub type Fetched = Response<Zeroizing<Vec<u8>>>;
 
 /// Sends a request of the gateway's own, and reads the response within the endpoint's time-out. The future does not
 /// borrow the entry, so it survives its call for all callers that wait for it. The trail already records that the call
@@ -45,7 +37,7 @@ pub fn fetch(
 async fn exchange(endpoint: &Endpoint, signed: Signed<'_>) -> Result<Fetched, Failure> {
     // A separate pool without reused connections: a connection closed unnoticed would cost a login, which must not be
     // sent twice.
-    let transport = Rc::new(Transport::default());
+    let transport = Transport::default();
     let sent = transport.send(endpoint, signed, &Meter::default(), Instant::now()).await;
     let response = sent.map_err(|unanswered| unanswered.failure)?;
     let (head, mut body) = response.into_parts();
@@ -54,5 +46,5 @@ async fn exchange(endpoint: &Endpoint, signed: Signed<'_>) -> Result<Fetched, Fa
         let reason = format!("its answer has more than {LONGEST} bytes");
         return Err(Failure::new(Code::UpstreamInvalid, reason));
     }
-    Ok(Fetched { status: head.status, headers: head.headers, body })
+    Ok(Response::from_parts(head, body))
 }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::request_body::{BodyLimits, PacedBody};
+use super::paced_body::{BodyLimits, PacedBody};
 use crate::audit::Meter;
 use crate::code::Failure;
 

@@ -254,10 +254,10 @@ impl LinkRewriter {
         let unread = |why| Ok(Page { changed: false, bypass: Some(why) });
         // The length of a partial body is fixed by `Content-Range`.
         if response.status() == StatusCode::PARTIAL_CONTENT {
-            return unread("links in a part of a body");
+            return unread("links in a partial body");
         }
         if !is_identity(response.headers()) {
-            return unread("links in a coded body");
+            return unread("links in an encoded body");
         }
         let answer = response.body_mut();
         let mut text = BytesMut::new();

@@ -11,6 +11,8 @@ mod health_check;
 mod incoming_body;
 pub mod link_rewrite;
 mod outbound;
+mod paced_body;
+mod pool;
 mod request_body;
 pub mod request_headers;
 mod response_body;
@@ -26,11 +28,11 @@ pub use fetch::{Fetched, fetch};
 pub use health_check::{Health, check};
 pub use incoming_body::IncomingBody;
 pub use outbound::{Destination, Outbound, OutboundSettings, Signed, outgoing_headers};
-pub use request_body::{BodyLimits, RequestBody};
+pub use paced_body::BodyLimits;
+pub use request_body::RequestBody;
 pub use request_headers::{Dropped, RequestHeaders};
 pub use response_body::UpstreamBody;
 
-use std::cell::RefCell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -42,34 +44,25 @@ use hyper::ext::ReasonPhrase;
 use crate::audit::Meter;
 use crate::code::{Code, Failure};
 use crate::io::timer::LazyTimer;
-use connect::Connection;
-
-/// The maximum number of idle connections for one endpoint and worker.
-const MOST_IDLE: usize = 512;
+use pool::Pool;
 
 /// The connections of one worker, not shared between threads. It sends only signed requests.
 ///
 /// ```compile_fail,E0308
 /// use claviger::transport::{Endpoint, Outbound, Transport};
-/// async fn bare(transport: &std::rc::Rc<Transport>, to: &Endpoint, outbound: Outbound<'_>, meter: &claviger::audit::Meter) {
+/// async fn bare(transport: &Transport, to: &Endpoint, outbound: Outbound<'_>, meter: &claviger::audit::Meter) {
 ///     let _answer = transport.send(to, outbound, meter, std::time::Instant::now()).await;
 /// }
 /// ```
 /// ```
 /// use claviger::transport::{Endpoint, Signed, Transport};
-/// async fn signed(transport: &std::rc::Rc<Transport>, to: &Endpoint, signed: Signed<'_>, meter: &claviger::audit::Meter) {
+/// async fn signed(transport: &Transport, to: &Endpoint, signed: Signed<'_>, meter: &claviger::audit::Meter) {
 ///     let _answer = transport.send(to, signed, meter, std::time::Instant::now()).await;
 /// }
 /// ```
 #[derive(Default)]
 pub struct Transport {
-    /// The idle connections by endpoint id; a list, since there are few endpoints.
-    idle: RefCell<Vec<(u64, Vec<Idle>)>>,
-}
-
-struct Idle {
-    connection: Box<Connection>,
-    until: Instant,
+    pool: Rc<Pool>,
 }
 
 /// The error of a request without a response.
@@ -100,7 +93,7 @@ impl Transport {
     /// # Errors
     /// [`SendError`] if no connection can be made, no response arrives in time, or the connection breaks.
     pub async fn send(
-        self: &Rc<Self>,
+        &self,
         endpoint: &Endpoint,
         signed: Signed<'_>,
         meter: &Meter,
@@ -110,7 +103,7 @@ impl Transport {
         let until = tokio::time::Instant::from_std(now) + endpoint.timeout;
         let load = endpoint.is_one_of_several.then(|| endpoint.state.load());
         loop {
-            let (mut connection, reused) = match self.reuse(endpoint, now).await {
+            let (mut connection, reused) = match self.pool.reuse(endpoint, now).await {
                 Some(connection) => (connection, true),
                 None => {
                     match endpoint.connect(until.saturating_duration_since(tokio::time::Instant::now())).await
@@ -141,7 +134,7 @@ impl Transport {
                     if response.version() < Version::HTTP_11 {
                         connection.watch.is_retired.set(true);
                     }
-                    let owner = (connection, Rc::clone(self));
+                    let owner = (connection, Rc::clone(&self.pool));
                     let answer = |body| UpstreamBody::new(body, owner, (endpoint, load), Rc::clone(meter));
                     return Ok(with_own_status_line(response).map(answer));
                 }
@@ -162,42 +155,14 @@ impl Transport {
         }
     }
 
-    /// Takes an idle connection that is still open; the most recently used first.
-    async fn reuse(&self, endpoint: &Endpoint, now: Instant) -> Option<Box<Connection>> {
-        loop {
-            let mut idle = of(&mut self.idle.borrow_mut(), endpoint.id)?.pop()?;
-            if now < idle.until
-                && !idle.connection.watch.is_poisoned.get()
-                && idle.connection.is_reusable().await
-            {
-                return Some(idle.connection);
-            }
-        }
-    }
-
-    /// Returns a connection to the pool after its exchange.
-    fn release(&self, endpoint: u64, pool_idle: Duration, connection: Box<Connection>) {
-        let connection = Idle { connection, until: Instant::now() + pool_idle };
-        let mut idle = self.idle.borrow_mut();
-        match of(&mut idle, endpoint) {
-            Some(connections) if connections.len() < MOST_IDLE => connections.push(connection),
-            Some(_) => {}
-            None => idle.push((endpoint, vec![connection])),
-        }
-    }
-
     /// Closes connections that exceeded their idle time. The worker calls this about once a second.
     pub fn sweep(&self) {
-        let now = Instant::now();
-        self.idle.borrow_mut().retain_mut(|(_, connections)| {
-            connections.retain(|idle| now < idle.until && !idle.connection.watch.is_poisoned.get());
-            !connections.is_empty()
-        });
+        self.pool.sweep();
     }
 
     /// Closes every idle connection.
     pub fn clear(&self) {
-        self.idle.borrow_mut().clear();
+        self.pool.clear();
     }
 }
 
@@ -208,11 +173,6 @@ fn with_own_status_line<B>(mut response: Response<B>) -> Response<B> {
     *response.version_mut() = Version::HTTP_11;
     response.extensions_mut().remove::<ReasonPhrase>();
     response
-}
-
-/// Finds the idle connections of one endpoint by its id.
-fn of(idle: &mut [(u64, Vec<Idle>)], endpoint: u64) -> Option<&mut Vec<Idle>> {
-    idle.iter_mut().find(|(id, _)| *id == endpoint).map(|(_, connections)| connections)
 }
 
 /// Waits for `answered` until the deadline. The deadline moves while the body makes progress. It also moves while the

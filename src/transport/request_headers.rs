@@ -251,36 +251,36 @@ fn of_every_upstream(name: &str) -> Option<Fate> {
 #[must_use]
 pub fn reserved(name: &str) -> Option<&'static str> {
     let of_prefix = [
-        ("x-forwarded", "it says where a call came from, which is the gateway's to say"),
-        ("x-jms-", "it is JumpServer's own"),
+        ("x-forwarded", "only the gateway may state where a call came from"),
+        ("x-jms-", "JumpServer uses it internally"),
         ("proxy-", "it concerns one connection"),
-        ("claviger-", "it is the gateway's own"),
+        ("claviger-", "the gateway uses it internally"),
         ("sec-websocket-", "it concerns one connection"),
     ];
     if name.contains('_') {
-        return Some("many servers take `_` for `-`");
+        return Some("many servers read `_` as `-`");
     }
     if let Some((_, why)) = of_prefix.into_iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Some(why);
     }
     match name {
         "host" | "date" | "content-length" | "accept-encoding" | "x-org-id" => {
-            Some("the gateway says it itself")
+            Some("the gateway sets it itself")
         }
-        "accept-charset" => Some("it asks for letters in which the credential might not be recognised"),
+        "accept-charset" => Some("it requests a character set in which the credential might not be found"),
         "authorization" | "x-api-key" | "signature" | "signature-input" | "x-csrftoken" => {
             Some("it may carry a credential")
         }
         "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "expect"
         | "http2-settings" => Some("it concerns one connection"),
         "forwarded" | "x-real-ip" | "true-client-ip" | "via" => {
-            Some("it says where a call came from, which is the gateway's to say")
+            Some("only the gateway may state where a call came from")
         }
-        "x-source" => Some("it is JumpServer's own"),
-        "x-http-method-override" | "x-http-method" | "x-method-override" => Some("it says another method"),
-        "x-original-url" | "x-rewrite-url" => Some("it says another target"),
+        "x-source" => Some("JumpServer uses it internally"),
+        "x-http-method-override" | "x-http-method" | "x-method-override" => Some("it overrides the method"),
+        "x-original-url" | "x-rewrite-url" => Some("it overrides the target"),
         "cookie" | "set-cookie" => Some("`cookies = \"pass\"` lets cookies pass"),
-        "range" | "if-range" => Some("it is on the list already; `range_paths` says where it passes"),
+        "range" | "if-range" => Some("it is allowed already; `range_paths` limits where"),
         _ => None,
     }
 }

@@ -11,9 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use zeroize::Zeroizing;
 
-use super::Transport;
 use super::connect::{Connection, Endpoint};
 use super::endpoint_state::InFlight;
+use super::pool::Pool;
 use crate::audit::Meter;
 use crate::code::{Code, Failure};
 use crate::io::timer::LazyTimer;
@@ -35,7 +35,7 @@ struct Inner {
     ended: bool,
     /// The length of the prepended text minus the length of the text it replaces, in bytes.
     grown: i64,
-    owner: Option<(Box<Connection>, Rc<Transport>)>,
+    owner: Option<(Box<Connection>, Rc<Pool>)>,
     /// Counts the call as in flight at its endpoint until the response has ended.
     _load: Option<InFlight>,
     endpoint: u64,
@@ -48,7 +48,7 @@ struct Inner {
 impl UpstreamBody {
     pub(super) fn new(
         incoming: Incoming,
-        owner: (Box<Connection>, Rc<Transport>),
+        owner: (Box<Connection>, Rc<Pool>),
         (endpoint, load): (&Endpoint, Option<InFlight>),
         meter: Meter,
     ) -> Self {
@@ -240,12 +240,12 @@ impl Body for UpstreamBody {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some((connection, transport)) = self.owner.take()
+        if let Some((connection, pool)) = self.owner.take()
             && self.has_come()
             && self.meter.is_whole.get()
             && connection.watch.may_serve_again()
         {
-            transport.release(self.endpoint, self.pool_idle, connection);
+            pool.release(self.endpoint, self.pool_idle, connection);
         }
     }
 }

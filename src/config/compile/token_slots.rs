@@ -11,7 +11,7 @@ use super::upstreams::Upstreams;
 use crate::custody::{Credential, Custody};
 use crate::gateway::Snapshot;
 use crate::ids::CredentialId;
-use crate::scheme::{LoginIdentity, RefusedLogins, TokenSlot};
+use crate::scheme::{LoginIdentity, RefusedLogins, TokenSlot, TokenSource};
 use crate::upstream::Upstream;
 
 /// Makes a slot for each credential, by its index, whose upstream issues tokens for it. If login, upstream and settings
@@ -25,7 +25,7 @@ pub(super) fn slots(
 ) -> HashMap<CredentialId, Arc<TokenSlot>> {
     let mut slots = HashMap::new();
     for (id, upstream) in upstreams.credentials.values() {
-        let upstream = upstreams.get(*upstream).filter(|upstream| upstream.scheme.uses_tokens());
+        let upstream = upstreams.get(*upstream).filter(|upstream| upstream.scheme.token_source().is_some());
         if let (Some(upstream), Some(credential)) = (upstream, custody.credential(*id)) {
             let slot = former.and_then(|former| present_slot(former, upstream, credential));
             slots.insert(*id, slot.unwrap_or_else(|| new_slot(upstream, credential, refused)));
@@ -41,7 +41,7 @@ fn present_slot(former: &Snapshot, upstream: &Upstream, credential: &Credential)
     let (place, same) = credentials.find(|(_, same)| same.name == credential.name)?;
     let is_same_login = before.origins() == upstream.origins()
         && before.first.settings.base == upstream.first.settings.base
-        && before.scheme.same_token_source(&upstream.scheme)
+        && upstream.scheme.token_source().is_some_and(|source| before.scheme.token_source() == Some(source))
         && credential.is_same_login_as(same);
     former.token_slots.get(&CredentialId::new(place)).filter(|_| is_same_login).map(Arc::clone)
 }
@@ -55,7 +55,8 @@ fn new_slot(upstream: &Upstream, credential: &Credential, refused: &Arc<RefusedL
 /// A digest of everything that defines a login but the secret; for a stored credential it includes the version.
 fn login(upstream: &Upstream, credential: &Credential) -> String {
     let version = credential.stored.then_some((credential.version, credential.since));
-    let (base, scheme) = (&upstream.first.settings.base, upstream.scheme.describe_token_source());
-    let settings = format!("{:?}", (&credential.origins, base, scheme, credential.key_id(), version));
+    let source = upstream.scheme.token_source().map(TokenSource::describe).unwrap_or_default();
+    let base = &upstream.first.settings.base;
+    let settings = format!("{:?}", (&credential.origins, base, source, credential.key_id(), version));
     STANDARD_NO_PAD.encode(digest(&SHA256, settings.as_bytes()))
 }

@@ -47,17 +47,19 @@ pub enum Auth {
     Form,
 }
 
-impl ClientCredentials {
-    pub(in crate::scheme) fn is_same(&self, other: &Self) -> bool {
+impl PartialEq for ClientCredentials {
+    fn eq(&self, other: &Self) -> bool {
         self.describe() == other.describe()
     }
+}
 
+impl ClientCredentials {
     /// Describes the settings that decide which tokens the client gets.
-    pub(in crate::scheme) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!("{:?}", (&self.destination.endpoint.origin, &self.target, &self.scope, self.auth))
     }
 
-    pub(in crate::scheme) fn login_request<'e>(
+    pub(crate) fn login_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
     ) -> Result<LoginRequest<'e>, Failure> {
@@ -85,7 +87,7 @@ impl ClientCredentials {
     }
 
     /// Parses the response of the token endpoint.
-    pub(in crate::scheme) fn parse_response(
+    pub(crate) fn parse_response(
         &self,
         fetched: &Fetched,
         now: SystemTime,

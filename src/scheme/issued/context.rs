@@ -30,9 +30,9 @@ pub struct LoginContext<'e, 's> {
 }
 
 /// A request for a token, ready to be sent.
-pub(in crate::scheme) struct LoginRequest<'e> {
-    pub(in crate::scheme) to: Endpoint,
-    pub(in crate::scheme) signed: Signed<'e>,
+pub(crate) struct LoginRequest<'e> {
+    pub(crate) to: Endpoint,
+    pub(crate) signed: Signed<'e>,
     /// The secret that an excerpt of the response must not repeat.
-    pub(in crate::scheme) secret: Zeroizing<Vec<u8>>,
+    pub(crate) secret: Zeroizing<Vec<u8>>,
 }

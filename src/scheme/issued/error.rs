@@ -7,14 +7,14 @@ const MAX_REJECTIONS: u32 = 2;
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::scheme) struct LoginError {
-    pub(in crate::scheme) failure: Failure,
-    pub(in crate::scheme) verdict: Verdict,
+pub(crate) struct LoginError {
+    pub(crate) failure: Failure,
+    pub(crate) verdict: Verdict,
 }
 
 /// What a failed login proves about the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::scheme) enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing: there was no response, or the upstream is unhealthy.
     Unheard,
     /// Nothing: the response was not about the credential (404, 429).
@@ -27,28 +27,28 @@ pub(in crate::scheme) enum Verdict {
 
 impl LoginError {
     /// Returns whether no connection could be made, so that nothing was sent.
-    pub(in crate::scheme) fn is_of_connecting(&self) -> bool {
+    pub(crate) fn is_of_connecting(&self) -> bool {
         matches!(self.failure.code, Code::UpstreamUnreachable | Code::UpstreamDns | Code::UpstreamTls)
     }
 
     /// Creates the error of a rejected credential.
-    pub(in crate::scheme) fn refused(reason: impl Into<String>) -> Self {
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
         Self { failure: Failure::new(Code::UpstreamAuth, reason), verdict: Verdict::Refused }
     }
 
     /// Creates the error of an unexpected response to a login.
-    pub(in crate::scheme) fn possible(reason: impl Into<String>) -> Self {
+    pub(crate) fn possible(reason: impl Into<String>) -> Self {
         Self { verdict: Verdict::Unjudged, ..Self::refused(reason) }
     }
 
     /// Returns whether the failure counts against the account.
-    pub(in crate::scheme) fn counts(&self) -> bool {
+    pub(crate) fn counts(&self) -> bool {
         self.max_failures().is_some()
     }
 
     /// Returns the number of such failures in a row that claviger risks. Returns `None` if they do not count against
     /// the account.
-    pub(in crate::scheme) fn max_failures(&self) -> Option<u32> {
+    pub(crate) fn max_failures(&self) -> Option<u32> {
         match self.verdict {
             Verdict::Unheard | Verdict::Unjudged => None,
             Verdict::Refused => Some(MAX_REJECTIONS),
@@ -57,7 +57,7 @@ impl LoginError {
     }
 
     /// Returns what a person can do about the failure.
-    pub(in crate::scheme) fn advice(&self) -> &'static str {
+    pub(crate) fn advice(&self) -> &'static str {
         match self.verdict {
             Verdict::Barred(advice) => advice,
             Verdict::Unheard | Verdict::Unjudged | Verdict::Refused => "correct the name or the secret",

@@ -34,7 +34,7 @@ impl SentLogin {
 ///
 /// # Errors
 /// A [`Failure`] if no token can be obtained.
-pub(in crate::scheme) async fn get_token(
+pub async fn get_token(
     context: &LoginContext<'_, '_>,
     source: &TokenSource,
 ) -> Result<Arc<UpstreamToken>, Failure> {

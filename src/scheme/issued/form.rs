@@ -11,7 +11,7 @@ use crate::code::Failure;
 ///
 /// # Errors
 /// A [`Failure`] if a value is not valid UTF-8.
-pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub(crate) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // One byte becomes at most six characters, as in `\u0001`.
     let mut out = Zeroizing::new(Vec::with_capacity(room(members, 6)));
     let mut before = b'{';
@@ -28,7 +28,7 @@ pub(in crate::scheme) fn json(members: &[(&str, &[u8])]) -> Result<Zeroizing<Vec
 }
 
 /// Encodes the members as an HTML form.
-pub(in crate::scheme) fn urlencoded(members: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn urlencoded(members: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(String::with_capacity(room(members, 3)));
     for (at, (name, value)) in members.iter().enumerate() {
         if at > 0 {
@@ -42,7 +42,7 @@ pub(in crate::scheme) fn urlencoded(members: &[(&str, &[u8])]) -> Zeroizing<Vec<
 }
 
 /// Appends bytes in the encoding `application/x-www-form-urlencoded`.
-pub(in crate::scheme) fn encode(out: &mut String, bytes: &[u8]) {
+pub(crate) fn encode(out: &mut String, bytes: &[u8]) {
     for byte in bytes {
         match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'*' | b'-' | b'.' | b'_' => {

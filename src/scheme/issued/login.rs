@@ -95,7 +95,7 @@ pub struct Refresh {
 
 impl Login {
     /// Returns the names of the cookies that hold a token.
-    pub(in crate::scheme) fn cookies(&self) -> Vec<String> {
+    pub(crate) fn cookies(&self) -> Vec<String> {
         let mut names = Vec::new();
         if let TokenLocation::Cookie(name) = &self.found {
             names.push(name.clone());
@@ -106,7 +106,7 @@ impl Login {
         names
     }
 
-    pub(in crate::scheme) fn login_request<'e>(
+    pub(crate) fn login_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
         destination: &Destination,
@@ -119,7 +119,7 @@ impl Login {
         self.post_request(context, (destination, &self.path), &members, password)
     }
 
-    pub(in crate::scheme) fn refresh_request<'e>(
+    pub(crate) fn refresh_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
         token: &Secret,
@@ -149,7 +149,7 @@ impl Login {
     }
 
     /// Parses the response to a login.
-    pub(in crate::scheme) fn parse_response(
+    pub(crate) fn parse_response(
         &self,
         fetched: &Fetched,
         now: SystemTime,
@@ -168,7 +168,7 @@ impl Login {
             }
             TokenLocation::Cookie(name) => {
                 let reason = || LoginError::refused(format!("the answer to the login sets no cookie {name}"));
-                cookie(&fetched.headers, name).ok_or_else(reason)?
+                cookie(fetched.headers(), name).ok_or_else(reason)?
             }
         };
         let lifetime = lifetime.and_then(|life| now.checked_add(life));
@@ -181,7 +181,7 @@ impl Login {
     }
 
     /// Returns whether a response body says that the login has ended. The bytes read for this are still forwarded.
-    pub(in crate::scheme) async fn is_failure_body(
+    pub(crate) async fn is_failure_body(
         &self,
         response: &mut Response<UpstreamBody>,
     ) -> Result<Option<Rejection>, Failure> {

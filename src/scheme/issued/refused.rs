@@ -59,10 +59,10 @@ pub struct LoginIdentity {
 }
 
 /// The number of consecutive rejections, and the last one.
-pub(in crate::scheme) struct Refusals {
-    pub(in crate::scheme) count: u32,
-    pub(in crate::scheme) at: SystemTime,
-    pub(in crate::scheme) error: LoginError,
+pub(crate) struct Refusals {
+    pub(crate) count: u32,
+    pub(crate) at: SystemTime,
+    pub(crate) error: LoginError,
 }
 
 impl RefusedLogins {
@@ -131,7 +131,7 @@ impl LoginRecord {
 
 impl LoginIdentity {
     /// Finds the record of this login. `is_marked` returns whether a mark belongs to its secret.
-    pub(in crate::scheme) fn find(&self, is_marked: impl FnOnce(&Mark) -> bool) -> Option<Refusals> {
+    pub(crate) fn find(&self, is_marked: impl FnOnce(&Mark) -> bool) -> Option<Refusals> {
         let record = self.records.records().all.iter().find(|record| record.is_of(self.names)).cloned()?;
         let at = record.at.parse::<Timestamp>().ok()?.into();
         let is_secret = || record.mark.as_deref().and_then(Mark::parse).is_some_and(|mark| is_marked(&mark));
@@ -140,12 +140,12 @@ impl LoginIdentity {
     }
 
     /// Returns whether the mark of the secret is needed.
-    pub(in crate::scheme) fn needs_mark(&self) -> bool {
+    pub(crate) fn needs_mark(&self) -> bool {
         !self.versioned && self.records.records().path.is_some()
     }
 
     /// Records a rejected login. It is on disk when the function returns.
-    pub(in crate::scheme) fn record(&self, refusals: &Refusals, mark: Option<&Mark>) {
+    pub(crate) fn record(&self, refusals: &Refusals, mark: Option<&Mark>) {
         let Ok(at) = Timestamp::try_from(refusals.at) else { return };
         let advice = match refusals.error.verdict {
             Verdict::Barred(advice) => Some(advice.to_owned()),
@@ -169,7 +169,7 @@ impl LoginIdentity {
     }
 
     /// Discards the record of this login.
-    pub(in crate::scheme) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.records.records().change(|all| all.retain(|record| !record.is_of(self.names)));
     }
 }

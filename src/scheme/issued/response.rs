@@ -46,14 +46,14 @@ impl fmt::Display for Pointer {
 ///
 /// # Errors
 /// [`LoginError`] if the status or an `error` member refuses the token.
-pub(in crate::scheme) fn parse_answer(fetched: &Fetched, secret: &[u8]) -> Result<Value, LoginError> {
-    let answer = serde_json::from_slice(&fetched.body).unwrap_or_default();
-    refusal(fetched.status, &answer, secret).map_or(Ok(answer), Err)
+pub(crate) fn parse_answer(fetched: &Fetched, secret: &[u8]) -> Result<Value, LoginError> {
+    let answer = serde_json::from_slice(fetched.body()).unwrap_or_default();
+    refusal(fetched.status(), &answer, secret).map_or(Ok(answer), Err)
 }
 
 /// Returns the error of an answer that has no token. An answer that is no JSON, for example an HTML page of a proxy,
 /// proves nothing about the credential.
-pub(in crate::scheme) fn without_token(answer: &Value, reason: impl Into<String>) -> LoginError {
+pub(crate) fn without_token(answer: &Value, reason: impl Into<String>) -> LoginError {
     if answer.is_null() { LoginError::possible(reason) } else { LoginError::refused(reason) }
 }
 
@@ -81,18 +81,18 @@ const BARRED: [(&str, &str); 8] = [
     ("block_", LOCKED),
     (
         "mfa_",
-        "the account wants a second factor, which claviger cannot give: use another account, or an access key",
+        "the account requires a second factor, which claviger cannot provide: use another account, or an access key",
     ),
     ("login_confirm_", "the login waits for an approval at the upstream: use an account that needs none"),
-    ("user_", "the account is not usable: look at it at the upstream"),
+    ("user_", "the account is not usable: check it at the upstream"),
     ("password_expired", "the password has expired: set another at the upstream, then here"),
-    ("passwd_", "the upstream wants another password: set it there, then here"),
+    ("passwd_", "the upstream requires a new password: set it there, then here"),
     ("acl_", "an access rule of the upstream forbids this login"),
-    ("account_", "the account is not usable: look at it at the upstream"),
+    ("account_", "the account is not usable: check it at the upstream"),
 ];
 
 /// Returns the verdict for an advice from that list.
-pub(in crate::scheme) fn parse_refusal(advice: &str) -> Option<Verdict> {
+pub(crate) fn parse_refusal(advice: &str) -> Option<Verdict> {
     BARRED.into_iter().find(|(_, known)| *known == advice).map(|(_, known)| Verdict::Barred(known))
 }
 
@@ -127,7 +127,7 @@ fn is_printable(word: &str, secret: &[u8]) -> bool {
 }
 
 /// Returns whether a text can be sent as a token: visible ASCII, without characters that end a cookie.
-pub(in crate::scheme) fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= LONGEST
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
@@ -135,7 +135,7 @@ pub(in crate::scheme) fn is_token(text: &str) -> bool {
 
 /// Parses an instant of a response: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as `JumpServer` writes
 /// it.
-pub(in crate::scheme) fn parse_time(value: &Value) -> Option<SystemTime> {
+pub(crate) fn parse_time(value: &Value) -> Option<SystemTime> {
     if let Some(seconds) = value.as_f64() {
         return UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
     }
@@ -146,7 +146,7 @@ pub(in crate::scheme) fn parse_time(value: &Value) -> Option<SystemTime> {
 }
 
 /// Returns the end of a JWT (RFC 7519 §4.1.4); `None` if the token is no JWT or has no end.
-pub(in crate::scheme) fn jwt_end(token: &str) -> Option<SystemTime> {
+pub(crate) fn jwt_end(token: &str) -> Option<SystemTime> {
     let mut parts = token.split('.');
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -161,7 +161,6 @@ pub(in crate::scheme) fn jwt_end(token: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
     use Verdict::{Barred, Refused, Unheard, Unjudged};
-    use http::HeaderMap;
     use serde_json::json;
     use zeroize::Zeroizing;
 
@@ -206,7 +205,7 @@ mod tests {
     fn a_page_in_place_of_an_answer_proves_nothing_about_the_password() {
         let answer = |body: &str| {
             let body = Zeroizing::new(body.as_bytes().to_vec());
-            let fetched = Fetched { status: StatusCode::OK, headers: HeaderMap::new(), body };
+            let fetched = Fetched::new(body);
             parse_answer(&fetched, b"fake_hunter2").map(|answer| without_token(&answer, "no token").verdict)
         };
         assert_eq!(answer("<html>back soon</html>").unwrap(), Unjudged);

@@ -15,8 +15,8 @@ use crate::scheme::token_placement::TokenPlacement;
 use crate::secret::Secret;
 use crate::transport::{Destination, Fetched, UpstreamBody};
 
-/// The source of a credential's tokens.
-#[derive(Clone)]
+/// The source of a credential's tokens. Two sources are equal if they fetch the same tokens in the same way.
+#[derive(Clone, PartialEq)]
 pub enum TokenSource {
     /// A login with name and password.
     Login(Arc<Login>),
@@ -25,17 +25,9 @@ pub enum TokenSource {
 }
 
 impl TokenSource {
-    /// Returns whether both sources fetch the same tokens in the same way.
-    pub(in crate::scheme) fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Login(one), Self::Login(other)) => one == other,
-            (Self::Client(one), Self::Client(other)) => one.is_same(other),
-            (Self::Login(_) | Self::Client(_), _) => false,
-        }
-    }
-
     /// Describes the source. Two descriptions are equal only if the sources are the same.
-    pub(in crate::scheme) fn describe(&self) -> String {
+    #[must_use]
+    pub fn describe(&self) -> String {
         match self {
             Self::Login(login) => format!("{login:?}"),
             Self::Client(client) => client.describe(),
@@ -43,7 +35,7 @@ impl TokenSource {
     }
 
     /// Builds the request that fetches a token from `destination`, or from the token endpoint if there is one.
-    pub(in crate::scheme) fn login_request<'e>(
+    pub(crate) fn login_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
         destination: &Destination,
@@ -55,7 +47,7 @@ impl TokenSource {
     }
 
     /// Builds the request that refreshes a token without the password; `None` if the source has none.
-    pub(in crate::scheme) fn refresh_request<'e>(
+    pub(crate) fn refresh_request<'e>(
         &self,
         context: &LoginContext<'e, '_>,
         token: &Secret,
@@ -67,7 +59,7 @@ impl TokenSource {
     }
 
     /// Parses the response to a login. The error's reason never repeats `secret`.
-    pub(in crate::scheme) fn parse_response(
+    pub(crate) fn parse_response(
         &self,
         fetched: &Fetched,
         now: SystemTime,
@@ -80,7 +72,7 @@ impl TokenSource {
     }
 
     /// Returns the place of the token in a request.
-    pub(in crate::scheme) fn placement(&self) -> &TokenPlacement {
+    pub(crate) fn placement(&self) -> &TokenPlacement {
         match self {
             Self::Login(login) => &login.carrier,
             Self::Client(_) => &TokenPlacement::Bearer,
@@ -91,7 +83,7 @@ impl TokenSource {
     ///
     /// # Errors
     /// A [`Failure`] if the upstream breaks off while its body is read.
-    pub(in crate::scheme) async fn rejection(
+    pub async fn rejection(
         &self,
         response: &mut Response<UpstreamBody>,
     ) -> Result<Option<Rejection>, Failure> {

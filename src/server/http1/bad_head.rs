@@ -9,7 +9,7 @@ const MAX_UNKNOWN: usize = 16;
 
 /// Extracts from an unparsable head what the trail may record: method and target of a request line, else the first
 /// bytes. Other bytes may be a displaced header field, or secrets from a body.
-pub(in crate::server) fn audit_excerpt(inbox: &[u8]) -> (Option<Method>, &[u8]) {
+pub(crate) fn audit_excerpt(inbox: &[u8]) -> (Option<Method>, &[u8]) {
     let line = inbox.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let words: Vec<&[u8]> = line.splitn(3, |byte| *byte == b' ').collect();
     let cut = |text: &'_ [u8], most: usize| text.len().min(most);

@@ -33,7 +33,7 @@ const READ: usize = 16 * 1024;
 const PLACEHOLDER_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 /// A socket whose request heads are checked and rewritten.
-pub(in crate::server) struct Framer<S> {
+pub(crate) struct Framer<S> {
     socket: S,
     /// Makes the socket reset the connection when it is dropped.
     reset: fn(&S),
@@ -68,7 +68,7 @@ enum State {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
-    pub(in crate::server) fn new(
+    pub(crate) fn new(
         (socket, reset): (S, fn(&S)),
         barrier: WriteBarrier,
         shared: Rc<Pipeline>,
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     }
 
     /// Ready once a byte has arrived or the idle time-out has passed; hyper must then continue.
-    pub(in crate::server) fn poll_first_byte(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_first_byte(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.inbox.is_empty() && !self.eof {
             match self.fill(cx) {
                 Poll::Pending => {
@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     }
 
     /// Releases the buffers. Returns whether they were empty and no request is in flight.
-    pub(in crate::server) fn release_buffers(&mut self) -> bool {
+    pub(crate) fn release_buffers(&mut self) -> bool {
         let between = matches!(self.state, State::Head { .. }) && !self.shared.in_flight.get();
         let empty = self.inbox.is_empty() && self.rewritten_head.1 == self.rewritten_head.0.len();
         (self.inbox, self.rewritten_head) = (Vec::new(), (Vec::new(), 0));
@@ -132,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     }
 
     /// Reduces the wait for the next request to `patience`, from now on.
-    pub(in crate::server) fn shorten_idle(&mut self, patience: Duration) {
+    pub(crate) fn shorten_idle(&mut self, patience: Duration) {
         (self.since, self.timeouts.idle) = (Instant::now(), patience);
     }
 

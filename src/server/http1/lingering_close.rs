@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The lingering close of a connection. Closing a socket with unread bytes resets the connection, and the response may
 /// be lost. Incoming bytes are therefore read for a while and discarded, without parsing.
 #[derive(Default)]
-pub(in crate::server) struct LingeringClose {
+pub(crate) struct LingeringClose {
     was_shut_down: bool,
     discarded: usize,
     deadline: LazyTimer,
@@ -25,7 +25,7 @@ pub(in crate::server) struct LingeringClose {
 
 impl LingeringClose {
     /// Ends the connection. `clean` means that nothing is left to read.
-    pub(in crate::server) fn poll<S>(
+    pub(crate) fn poll<S>(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut S,

@@ -12,39 +12,39 @@ use crate::server::idle::IdleState;
 
 /// The shared state of one connection.
 #[derive(Debug)]
-pub(in crate::server) struct Pipeline {
+pub(crate) struct Pipeline {
     received: RefCell<VecDeque<RawHead>>,
     /// Whether a request was passed and its response is incomplete.
-    pub(in crate::server) in_flight: Cell<bool>,
+    pub(crate) in_flight: Cell<bool>,
     /// When the last response was complete; cleared once the framer has read it.
-    pub(in crate::server) last_end: Cell<Option<Instant>>,
+    pub(crate) last_end: Cell<Option<Instant>>,
     /// Whether a close now would make a truncated response look complete: only the close marks its end.
-    pub(in crate::server) may_truncate: Cell<bool>,
+    pub(crate) may_truncate: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    pub(in crate::server) idle: Rc<IdleState>,
+    pub(crate) idle: Rc<IdleState>,
 }
 
 impl Pipeline {
-    pub(in crate::server) fn new(idle: Rc<IdleState>) -> Self {
+    pub(crate) fn new(idle: Rc<IdleState>) -> Self {
         let (received, in_flight, last_end) = Default::default();
         let (may_truncate, waker) = Default::default();
         Self { received, in_flight, last_end, may_truncate, waker, idle }
     }
 
     /// Queues a request that the framer passed to hyper.
-    pub(in crate::server) fn queue(&self, received: RawHead) {
+    pub(crate) fn queue(&self, received: RawHead) {
         self.idle.end();
         self.received.borrow_mut().push_back(received);
         self.in_flight.set(true);
     }
 
     /// Takes the next queued head, as received.
-    pub(in crate::server) fn take(&self) -> Option<RawHead> {
+    pub(crate) fn take(&self) -> Option<RawHead> {
         self.received.borrow_mut().pop_front()
     }
 
     /// Records that the request in flight has its complete response, so that the next head may pass.
-    pub(in crate::server) fn mark_finished(&self) {
+    pub(crate) fn mark_finished(&self) {
         let now = Instant::now();
         self.in_flight.set(false);
         self.last_end.set(Some(now));
@@ -54,14 +54,14 @@ impl Pipeline {
     }
 
     /// Wakes the connection's task, so that the next head may pass.
-    pub(in crate::server) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
     /// Stores the task to wake when the response is complete, and when it is written.
-    pub(in crate::server) fn set_waker(&self, waker: Option<Waker>) {
+    pub(crate) fn set_waker(&self, waker: Option<Waker>) {
         *self.waker.borrow_mut() = waker;
     }
 }

@@ -55,80 +55,51 @@ const KIB: u64 = 1024;
 /// grants as many, since some libraries update its window or send its priority at once.
 const FREE_UPDATES: u64 = 2;
 /// The maximum number of concurrent streams on one connection.
-pub(in crate::server) const STREAMS: u32 = 100;
+pub(crate) const STREAMS: u32 = 100;
 /// The flow-control window of one stream, in bytes. As many bytes may still arrive after a stream has ended.
-pub(in crate::server) const WINDOW: u32 = 64 << 10;
+pub(crate) const WINDOW: u32 = 64 << 10;
 
 /// Observations on the frames of one connection.
 #[derive(Debug, Default)]
-pub(in crate::server) struct FrameStats {
+pub(crate) struct FrameStats {
     /// The number of new streams whose head is complete.
-    begun: Cell<u64>,
+    pub(crate) opened_streams: Cell<u64>,
     /// The number of streams that became a request.
-    served: Cell<u64>,
+    pub(crate) served_streams: Cell<u64>,
     /// The id of the last stream that the consumer opened.
     last: Cell<u32>,
     /// When the incomplete preface or head began.
-    since: Cell<Option<Instant>>,
+    pub(crate) incomplete_since: Cell<Option<Instant>>,
     /// Since when the socket accepts no data to write.
-    stuck: Cell<Option<Instant>>,
+    pub(crate) blocked_since: Cell<Option<Instant>>,
     /// When the socket last became writable again.
     freed: Cell<Option<Instant>>,
-    fault: Cell<Option<Fault>>,
+    /// Why the connection was ended.
+    pub(crate) fault: Cell<Option<Fault>>,
 }
 
 impl FrameStats {
-    /// Returns the number of streams whose head is complete.
-    pub(in crate::server) fn opened_streams(&self) -> u64 {
-        self.begun.get()
-    }
-
-    /// Returns the number of streams that became a request.
-    pub(in crate::server) fn served_streams(&self) -> u64 {
-        self.served.get()
-    }
-
-    /// Counts a stream that became a request.
-    pub(in crate::server) fn serve(&self) {
-        self.served.set(self.served.get() + 1);
-    }
-
-    /// Returns since when a preface or head is incomplete.
-    pub(in crate::server) fn incomplete_since(&self) -> Option<Instant> {
-        self.since.get()
-    }
-
-    /// Returns since when the consumer accepts no data at all.
-    pub(in crate::server) fn blocked_since(&self) -> Option<Instant> {
-        self.stuck.get()
-    }
-
     /// Returns since when a response is not delayed by the connection. While the connection is blocked, this is now.
-    pub(in crate::server) fn unblocked_since(&self) -> Option<Instant> {
-        self.stuck.get().map(|_| Instant::now()).or(self.freed.get())
+    pub(crate) fn unblocked_since(&self) -> Option<Instant> {
+        self.blocked_since.get().map(|_| Instant::now()).or(self.freed.get())
     }
 
     /// Records whether a write made progress.
     fn note_progress<T>(&self, polled: Poll<T>) -> Poll<T> {
-        match (&polled, self.stuck.get()) {
-            (Poll::Pending, None) => self.stuck.set(Some(Instant::now())),
+        match (&polled, self.blocked_since.get()) {
+            (Poll::Pending, None) => self.blocked_since.set(Some(Instant::now())),
             (Poll::Ready(_), Some(_)) => {
-                self.stuck.set(None);
+                self.blocked_since.set(None);
                 self.freed.set(Some(Instant::now()));
             }
             (Poll::Pending, Some(_)) | (Poll::Ready(_), None) => {}
         }
         polled
     }
-
-    /// Returns once why the connection was ended.
-    pub(in crate::server) fn take_fault(&self) -> Option<Fault> {
-        self.fault.take()
-    }
 }
 
 /// A socket whose frames are inspected.
-pub(in crate::server) struct FrameGuard<S> {
+pub(crate) struct FrameGuard<S> {
     socket: S,
     barrier: WriteBarrier,
     stats: Rc<FrameStats>,
@@ -258,12 +229,7 @@ impl Budget {
 
 impl<S> FrameGuard<S> {
     /// Creates a guard for `socket`; `most` is the maximum length of an encoded head, in bytes.
-    pub(in crate::server) fn new(
-        socket: S,
-        barrier: WriteBarrier,
-        stats: Rc<FrameStats>,
-        most: usize,
-    ) -> Self {
+    pub(crate) fn new(socket: S, barrier: WriteBarrier, stats: Rc<FrameStats>, most: usize) -> Self {
         Self {
             socket,
             barrier,
@@ -285,7 +251,7 @@ impl<S> FrameGuard<S> {
     /// Inspects the bytes that were read.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         if matches!(self.reading, At::Before) && !bytes.is_empty() {
-            self.stats.since.set(Some(Instant::now()));
+            self.stats.incomplete_since.set(Some(Instant::now()));
         }
         while !bytes.is_empty() {
             let (used, passed) = self.reading.advance(bytes);
@@ -307,10 +273,10 @@ impl<S> FrameGuard<S> {
     /// Handles the end of a frame or of the preface.
     fn next_frame(&mut self) {
         if self.head.is_none() {
-            self.stats.since.set(None);
+            self.stats.incomplete_since.set(None);
         }
         if std::mem::take(&mut self.opens) {
-            self.stats.begun.set(self.stats.begun.get() + 1);
+            self.stats.opened_streams.update(|count| count + 1);
         }
     }
 
@@ -347,7 +313,11 @@ impl<S> FrameGuard<S> {
             };
             self.late = left;
         }
-        if head.is_crumb() { self.budget.spend(CRUMB, "connection abuse: bodies in crumbs") } else { Ok(()) }
+        if head.is_crumb() {
+            self.budget.spend(CRUMB, "connection abuse: bodies in tiny frames")
+        } else {
+            Ok(())
+        }
     }
 
     /// Judges a HEADERS frame: it opens a stream, or carries trailers.
@@ -359,7 +329,7 @@ impl<S> FrameGuard<S> {
         } else if !(head.ends_stream() && self.end_of(head.stream)) {
             self.budget.spend(FRAME, IDLE)?;
         }
-        self.stats.since.set(Some(Instant::now()));
+        self.stats.incomplete_since.set(Some(Instant::now()));
         self.head = Some((0, 0, opens));
         self.header_fragment(head)
     }
@@ -367,7 +337,7 @@ impl<S> FrameGuard<S> {
     /// Judges the opening of a stream.
     fn open(&mut self, head: Head) -> Result<(), Fault> {
         // h2 refuses streams beyond the limit, and streams that are no request.
-        let unserved = self.stats.opened_streams().saturating_sub(self.stats.served_streams());
+        let unserved = self.stats.opened_streams.get().saturating_sub(self.stats.served_streams.get());
         if unserved > self.refused + u64::from(STREAMS) {
             self.refused += 1;
             self.budget.spend(FRAME, "connection abuse: streams that are refused")?;
@@ -383,19 +353,19 @@ impl<S> FrameGuard<S> {
 
     /// Judges an update of a window or a priority.
     fn update(&mut self) -> Result<(), Fault> {
-        match self.sent.checked_sub(KIB) {
-            Some(left) => self.sent = left,
-            None => self.budget.spend(FRAME, "connection abuse: updates of nothing")?,
-        }
+        let Some(left) = self.sent.checked_sub(KIB) else {
+            return self.budget.spend(FRAME, "connection abuse: updates without data");
+        };
+        self.sent = left;
         Ok(())
     }
 
     /// Judges an acknowledgement of settings or a ping.
     fn acknowledgement(&mut self) -> Result<(), Fault> {
-        match self.unacknowledged.checked_sub(1) {
-            Some(left) => self.unacknowledged = left,
-            None => self.budget.spend(UNASKED, "connection abuse: acknowledgements of nothing")?,
-        }
+        let Some(left) = self.unacknowledged.checked_sub(1) else {
+            return self.budget.spend(UNASKED, "connection abuse: acknowledgements without a request");
+        };
+        self.unacknowledged = left;
         Ok(())
     }
 
@@ -440,7 +410,7 @@ impl<S> FrameGuard<S> {
 }
 
 /// The reason recorded when a connection ends because of useless frames.
-const IDLE: &str = "connection abuse: frames that bring nothing";
+const IDLE: &str = "connection abuse: frames without effect";
 
 const fn abuse_fault(reason: &'static str) -> Fault {
     Fault { code: Code::Malformed, reason }

@@ -48,7 +48,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const DOUBT: Duration = Duration::from_secs(1);
 
 const SLOW: Fault = Fault { code: Code::HeaderTimeout, reason: "head too slow" };
-const BROKEN: Fault = Fault { code: Code::Malformed, reason: "HTTP/2 is not kept to" };
+const BROKEN: Fault = Fault { code: Code::Malformed, reason: "HTTP/2 protocol violation" };
 const ABUSED: Fault = Fault { code: Code::Malformed, reason: "connection abuse: HTTP/2 flood" };
 const REFUSED: Fault = Fault { code: Code::Malformed, reason: "a stream that HTTP/2 refuses" };
 const LEFT: Fault = Fault { code: Code::Malformed, reason: "a stream that ended with its connection" };
@@ -130,7 +130,7 @@ impl Streams {
     }
 
     fn begin(self: &Rc<Self>) -> Flight {
-        self.stats.serve();
+        self.stats.served_streams.update(|count| count + 1);
         // A client that keeps sending requests after GOAWAY does not keep the connection open.
         let counts = self.ending.get().is_none_or(|ending| ending.elapsed() < LINGER);
         self.in_flight.set(self.in_flight.get() + u32::from(counts));
@@ -293,12 +293,13 @@ struct Http2Conn<C> {
 impl<C> Http2Conn<C> {
     /// Records the streams that h2 refused on its own.
     fn record_refused_streams(&mut self, has_ended: bool) {
-        let refused = self.stats.opened_streams().saturating_sub(self.stats.served_streams() + self.recorded);
+        let refused =
+            self.stats.opened_streams.get().saturating_sub(self.stats.served_streams.get() + self.recorded);
         // During the shutdown, new streams are left for another connection. While nothing can be written, h2 may not
         // have read what the guard has seen.
         if refused == 0
             || self.streams.ending.get().is_some()
-            || (self.stats.blocked_since().is_some() && !has_ended)
+            || (self.stats.blocked_since.get().is_some() && !has_ended)
         {
             self.doubt = None;
             return;
@@ -315,8 +316,10 @@ impl<C> Http2Conn<C> {
     /// Returns the next time-out, and when it is due.
     fn due(&self) -> Option<(Instant, Timeout)> {
         let idle = (self.streams.in_flight.get() == 0).then(|| self.streams.idle.get());
-        let first = self.stats.incomplete_since().map(|since| (since + self.timeouts.head, Timeout::Stalled));
-        let stuck = self.stats.blocked_since().map(|since| (since + self.timeouts.write, Timeout::Expired));
+        let first =
+            self.stats.incomplete_since.get().map(|since| (since + self.timeouts.head, Timeout::Stalled));
+        let stuck =
+            self.stats.blocked_since.get().map(|since| (since + self.timeouts.write, Timeout::Expired));
         let next = match (idle, self.streams.ending.get()) {
             (Some(since), Some(ending)) => Some((since.max(ending) + LINGER, Timeout::Expired)),
             (Some(since), None) => Some((since + self.timeouts.idle, Timeout::Idle)),
@@ -369,7 +372,7 @@ where
         loop {
             let polled = this.connection.as_mut().poll(cx);
             let broken = || if let Poll::Ready(Err(error)) = &polled { fault_of(error) } else { None };
-            if let Some(fault) = this.stats.take_fault().or_else(broken) {
+            if let Some(fault) = this.stats.fault.take().or_else(broken) {
                 // This record also covers the streams that arrived together with the fault.
                 this.gateway.refuse_unread(fault, &this.arrival);
             } else {

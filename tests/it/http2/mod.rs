@@ -340,7 +340,7 @@ fn acknowledgements_of_nothing_soon_end_the_connection() {
         consumer.send(PING, ACK, 0, b"12345678");
     }
     assert!(consumer.ends());
-    assert_eq!(world.trail_of(1)[0]["reason"], "connection abuse: acknowledgements of nothing");
+    assert_eq!(world.trail_of(1)[0]["reason"], "connection abuse: acknowledgements without a request");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::config::compile::defaults::Defaults;
 use crate::config::file::{self, Preset};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::scheme::issued::login::{FailureMarker, Login, Refresh, TokenLocation};
-use crate::scheme::{Header, Pointer, Scheme, TokenPlacement, TokenSource};
+use crate::scheme::{Pointer, Scheme, TokenPlacement, TokenSource, credential_header};
 use crate::target::Target;
 
 /// The preset of a product's login.
@@ -161,7 +161,7 @@ impl LoginCompiler<'_> {
             file::Carrier::Bearer => Some(TokenPlacement::Bearer),
             file::Carrier::Token => Some(TokenPlacement::Token),
             file::Carrier::Cookie(name) => self.cookie(name, setting.span).map(TokenPlacement::Cookie),
-            file::Carrier::Header(name) => match Header::new(name) {
+            file::Carrier::Header(name) => match credential_header(name) {
                 Ok(header) => Some(TokenPlacement::Header(header)),
                 Err(title) => {
                     self.problems.refuse(setting.span, title, "write the header that the product documents")

@@ -9,7 +9,7 @@ use super::defaults::Defaults;
 use super::inputs::Scope;
 use crate::config::file::{self, Profile, RsaForm};
 use crate::config::{Problem, Problems, Spanned};
-use crate::scheme::{AccessKey, Header, Rsa, Scheme, TokenPlacement};
+use crate::scheme::{AccessKey, Rsa, Scheme, TokenPlacement, credential_header};
 
 /// The headers that every request has exactly once, so that they can be signed.
 const ALWAYS_SENT: [&str; 4] = ["date", "accept", "host", "x-forwarded-proto"];
@@ -18,7 +18,7 @@ pub(super) fn compile(scope: &mut Scope<'_>, upstream: &file::Upstream) -> Optio
     let problems = &mut *scope.problems;
     match &upstream.scheme.value {
         file::Scheme::AccessKey(settings) => access_key(upstream, settings, problems),
-        file::Scheme::Header(file::Header { name }) => match Header::new(&name.value) {
+        file::Scheme::Header(file::Header { name }) => match credential_header(&name.value) {
             Ok(header) => Some(Scheme::Secret(TokenPlacement::Header(header))),
             Err(title) => {
                 let help = "write the header that the product documents for its keys: \"x-api-key\"";

@@ -38,7 +38,7 @@ const MOST_DOUBTED: usize = 12;
 /// The longest time before its end at which a token is refreshed.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
 /// The longest wait for a login while a token exists that may still be valid.
-pub(in crate::scheme) const SUSPECT_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const SUSPECT_WAIT: Duration = Duration::from_secs(5);
 /// How long a token is used that has already ended when it arrives, because the upstream's clock differs.
 const MIN_LIFETIME: Duration = Duration::from_secs(30);
 /// The longest time between reading the clock and using the value.
@@ -63,7 +63,7 @@ impl UpstreamToken {
 
     /// Returns the secret token.
     #[must_use]
-    pub(in crate::scheme) fn token(&self) -> &Secret {
+    pub(crate) fn token(&self) -> &Secret {
         &self.token
     }
 
@@ -75,11 +75,11 @@ impl UpstreamToken {
 }
 
 /// The parsed response to a login.
-pub(in crate::scheme) struct TokenResponse {
-    pub(in crate::scheme) token: Secret,
-    pub(in crate::scheme) ends: SystemTime,
+pub(crate) struct TokenResponse {
+    pub(crate) token: Secret,
+    pub(crate) ends: SystemTime,
     /// The refresh token for the next refresh.
-    pub(in crate::scheme) refresh: Option<Secret>,
+    pub(crate) refresh: Option<Secret>,
 }
 
 /// The cached token of one credential.
@@ -107,7 +107,7 @@ struct SlotState {
 }
 
 /// The result of a lookup in the cache.
-pub(in crate::scheme) enum Lookup {
+pub(crate) enum Lookup {
     /// A valid token.
     Fresh(Arc<UpstreamToken>),
     /// A valid token, and the lease to fetch the next one in the background.
@@ -122,17 +122,17 @@ pub(in crate::scheme) enum Lookup {
 
 /// A pending login, as seen by the callers that wait for it.
 #[derive(Clone)]
-pub(in crate::scheme) struct PendingLogin(watch::Receiver<Option<Result<Arc<UpstreamToken>, LoginError>>>);
+pub(crate) struct PendingLogin(watch::Receiver<Option<Result<Arc<UpstreamToken>, LoginError>>>);
 
 impl PendingLogin {
     /// Waits for the result; `None` if the login was aborted.
-    pub(in crate::scheme) async fn wait(mut self) -> Option<Result<Arc<UpstreamToken>, LoginError>> {
+    pub(crate) async fn wait(mut self) -> Option<Result<Arc<UpstreamToken>, LoginError>> {
         self.0.wait_for(Option::is_some).await.ok().and_then(|result| result.clone())
     }
 }
 
 /// The exclusive right to fetch a slot's token. Dropping it gives the right to the next caller.
-pub(in crate::scheme) struct LoginLease {
+pub(crate) struct LoginLease {
     slot: Arc<TokenSlot>,
     sender: watch::Sender<Option<Result<Arc<UpstreamToken>, LoginError>>>,
     refresh: Option<Secret>,
@@ -161,7 +161,7 @@ impl TokenSlot {
     }
 
     /// Returns a token, or what the caller has to do to get one.
-    pub(in crate::scheme) fn lookup(self: &Arc<Self>, now: SystemTime) -> Lookup {
+    pub(crate) fn lookup(self: &Arc<Self>, now: SystemTime) -> Lookup {
         let mut state = self.lock_state();
         let free = state.pending.is_none() && state.backoff_reason(now).is_none();
         let token = state.token.clone().filter(|token| now < token.ends);
@@ -189,7 +189,7 @@ impl TokenSlot {
     }
 
     /// Returns the cached token if it has not ended; used if no new one could be fetched.
-    pub(in crate::scheme) fn cached(&self, now: SystemTime) -> Option<Arc<UpstreamToken>> {
+    pub(crate) fn cached(&self, now: SystemTime) -> Option<Arc<UpstreamToken>> {
         self.lock_state().token.clone().filter(|token| now < token.ends)
     }
 
@@ -262,22 +262,22 @@ impl SlotState {
 
 impl LoginLease {
     /// Returns a handle for the callers that wait for this login.
-    pub(in crate::scheme) fn pending(&self) -> PendingLogin {
+    pub(crate) fn pending(&self) -> PendingLogin {
         PendingLogin(self.sender.subscribe())
     }
 
     /// Returns the refresh token, which replaces the password.
-    pub(in crate::scheme) fn refresh(&self) -> Option<&Secret> {
+    pub(crate) fn refresh(&self) -> Option<&Secret> {
         self.refresh.as_ref()
     }
 
     /// Discards a rejected refresh token.
-    pub(in crate::scheme) fn forget_refresh(&mut self) {
+    pub(crate) fn forget_refresh(&mut self) {
         self.refresh = None;
     }
 
     /// Stores the mark of a rejected secret, if it is needed to recognise the secret after a restart.
-    pub(in crate::scheme) async fn mark(&mut self, secret: Zeroizing<Vec<u8>>) {
+    pub(crate) async fn mark(&mut self, secret: Zeroizing<Vec<u8>>) {
         if self.slot.login.needs_mark() {
             let marked = tokio::task::spawn_blocking(move || Mark::new(&secret)).await;
             self.mark = marked.ok().flatten();
@@ -285,7 +285,7 @@ impl LoginLease {
     }
 
     /// Stores the result, and notifies all waiting callers.
-    pub(in crate::scheme) fn complete(mut self, result: Result<TokenResponse, LoginError>, now: SystemTime) {
+    pub(crate) fn complete(mut self, result: Result<TokenResponse, LoginError>, now: SystemTime) {
         let (upstream, credential) = self.slot.names();
         let mut state = self.slot.lock_state();
         let result = match result {
