@@ -25,7 +25,7 @@ pub(super) enum Verb {
 /// Runs `store accept`; returns whether it succeeded.
 pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
     let Verb::Accept { flags } = verb;
-    let mut desk = StoreSession::open_even_if_gone(config, output)?;
+    let mut desk = StoreSession::open_if(config, output, |store| Ok(store.try_exists()?))?;
     desk.with(*flags);
     let history = desk.history()?;
     let dir = desk.file.audit.dir.value.clone();

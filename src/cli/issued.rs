@@ -206,7 +206,7 @@ fn issue_access_key(desk: &mut StoreSession, mut row: AccessKeyRow) -> anyhow::R
 }
 
 fn revoke(desk: &mut StoreSession, kind: Kind, id: &str) -> anyhow::Result<()> {
-    let (noun, command) = (kind.noun(), kind.command());
+    let (noun, command) = kind.names();
     let rows = kind.rows(&desk.rows, None);
     let Some(row) = rows.into_iter().find(|row| row.issued().id == id) else {
         bail!("there is no {noun} with the id `{}`; claviger {command} list shows them", id.escape_debug());
@@ -229,17 +229,11 @@ fn revoke(desk: &mut StoreSession, kind: Kind, id: &str) -> anyhow::Result<()> {
 }
 
 impl Kind {
-    fn noun(self) -> &'static str {
+    /// The name in messages, and the name of the command.
+    fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::Token => "token",
-            Self::AccessKey => "access key",
-        }
-    }
-
-    fn command(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::AccessKey => "access-key",
+            Self::Token => ("token", "token"),
+            Self::AccessKey => ("access key", "access-key"),
         }
     }
 

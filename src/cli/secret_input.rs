@@ -1,12 +1,13 @@
 //! Reads the material of a credential, as an operator supplies it.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::session::StoreSession;
+use crate::config;
 use crate::config::file::Profile;
 use crate::custody::{Kind, Material};
 use crate::secret::Secret;
@@ -73,26 +74,15 @@ impl SecretArgs {
 
 /// Reads a secret from a file or, if there is none or it is `-`, from standard input. A terminal gets a prompt.
 pub(in crate::cli) fn read_secret(file: Option<&Path>) -> anyhow::Result<Secret> {
-    /// The longest secret, in bytes.
-    const LONGEST: usize = 64 * 1024;
-    // The capacity suffices for the longest secret, so that growth leaves no copy in memory.
-    let mut bytes = Vec::with_capacity(LONGEST + 1);
-    let most = u64::try_from(LONGEST)? + 1;
     match file {
         Some(path) if path.as_os_str() != "-" => {
-            let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-            file.take(most).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+            let secret = std::fs::File::open(path).and_then(config::read_secret);
+            secret.with_context(|| path.display().to_string())
         }
         None if std::io::stdin().is_terminal() => {
-            bytes = rpassword::prompt_password("secret: ")?.into_bytes();
+            let typed = Secret::new(rpassword::prompt_password("secret: ")?.into_bytes());
+            Ok(config::read_secret(typed.expose())?)
         }
-        Some(_) | None => {
-            std::io::stdin().take(most).read_to_end(&mut bytes)?;
-        }
+        Some(_) | None => Ok(config::read_secret(std::io::stdin())?),
     }
-    let secret = Secret::new(bytes);
-    if secret.expose().len() > LONGEST {
-        bail!("it is longer than any secret: at most {LONGEST} bytes");
-    }
-    Ok(secret)
 }

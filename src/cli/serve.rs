@@ -92,7 +92,7 @@ fn warn_of_plaintext(file: &File, compiled: &Compiled) {
         tracing::warn!(upstream, "the credential crosses the network in plaintext: insecure_plaintext");
     }
     for listener in &compiled.plaintext {
-        tracing::warn!(%listener, "this listener has no TLS: tokens of consumers cross the network in plaintext");
+        tracing::warn!(%listener, "this listener has no TLS: tokens of consumers cross the network readable");
     }
 }
 

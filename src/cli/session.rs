@@ -69,17 +69,13 @@ pub(super) fn retry_on_conflict(mut work: impl FnMut() -> anyhow::Result<bool>) 
 }
 
 impl StoreSession {
-    /// Opens the store of the configuration at `config`.
+    /// Opens the store of the configuration at `config`. A store that is gone is an error.
     pub(super) fn open(config: &Path, output: Output) -> anyhow::Result<Self> {
         Self::open_if(config, output, store_marker::store_exists)
     }
 
-    /// Like [`Self::open`], but treats a store that is gone as if there never was one.
-    pub(super) fn open_even_if_gone(config: &Path, output: Output) -> anyhow::Result<Self> {
-        Self::open_if(config, output, |store| Ok(store.try_exists()?))
-    }
-
-    fn open_if(
+    /// Like [`Self::open`], with a store only if `exists` finds it at its path.
+    pub(super) fn open_if(
         config: &Path,
         output: Output,
         exists: impl Fn(&Path) -> anyhow::Result<bool>,

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::table::table;
+use crate::audit::trail::event::{Event, EventKind};
 use crate::audit::{is_compressed, segments};
 
 /// How much of the end of the trail is read, in bytes.
@@ -19,15 +20,6 @@ pub(super) struct VersionUse {
     version: u64,
     consumer: String,
     last: String,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    event: &'a str,
-    time: &'a str,
-    consumer: Option<&'a str>,
-    credential: Option<&'a str>,
-    credential_version: Option<u64>,
 }
 
 /// Finds the last use of each version by each consumer, as far as the end of the trail shows it.
@@ -44,14 +36,15 @@ pub(super) fn recent_uses(dir: &Path, credential: &str) -> anyhow::Result<Vec<Ve
         for line in BufReader::new(file).split(b'\n') {
             let line = line?;
             // The first line may be cut in two by the seek, and is then not an event.
-            let Ok(line) = serde_json::from_slice::<Line<'_>>(&line) else { continue };
-            if line.event != "outcome" || line.credential != Some(credential) {
+            let Some(event) = Event::parse(&line) else { continue };
+            if event.event != EventKind::Outcome || event.credential.as_deref() != Some(credential) {
                 continue;
             }
-            let (version, consumer) = (line.credential_version.unwrap_or(0), line.consumer.unwrap_or("-"));
-            let last = found.entry((version, consumer.to_owned())).or_default();
-            if last.as_str() < line.time {
-                line.time.clone_into(last);
+            let consumer = event.consumer.as_deref().unwrap_or("-").to_owned();
+            let last = found.entry((event.credential_version.unwrap_or(0), consumer)).or_default();
+            let time = event.time.as_deref().unwrap_or_default();
+            if last.as_str() < time {
+                time.clone_into(last);
             }
         }
         if left == 0 {

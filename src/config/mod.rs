@@ -14,7 +14,8 @@ mod span;
 mod syntax;
 
 pub use compile::{
-    Admin, Base, CompileInputs, Compiled, Listener, Pack, allowing_rule, denying_rules, read_secret_file,
+    Admin, Base, CompileInputs, Compiled, Listener, Pack, allowing_rule, denying_rules, read_secret,
+    read_secret_file,
 };
 pub use declared::Declared;
 pub use decode::{Absent, Row, Shape};

@@ -31,7 +31,7 @@ pub(crate) fn format_time(at: Seconds) -> String {
 }
 
 /// A consumer that was added to the store by a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ConsumerRow {
     /// The name of the consumer.
     pub name: String,
@@ -85,7 +85,7 @@ pub struct AccessKeyRow {
 }
 
 /// A named credential. Its versions hold the material.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct CredentialRow {
     /// The name of the credential.
     pub name: String,

@@ -7,8 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _, Error, Row as _};
 
 use crate::storage::{
-    AccessKeyRow, ConsumerRow, CredentialRow, FreezeTarget, History, PendingAuditEvent, Revision, Rows,
-    TokenRow, VersionRow,
+    AccessKeyRow, FreezeTarget, History, PendingAuditEvent, Revision, Rows, TokenRow, VersionRow,
 };
 
 /// The number of touched consumers from which a full read, in the order of the tables, is faster.
@@ -56,23 +55,30 @@ async fn changed_since(db: &mut SqliteConnection, from: Revision) -> Result<Opti
 
 /// Reads all tables. With `since`, reads only those consumers, tokens and access keys that were touched after it.
 async fn all(db: &mut SqliteConnection, since: Option<Revision>) -> Result<Rows, Error> {
-    let consumers = ("json_array(name, created, disabled, note) FROM consumers", "name", "name");
+    let consumers = (
+        "json_array(name, created, json(iif(disabled, 'true', 'false')), note) FROM consumers",
+        "name",
+        "name",
+    );
     let issued = "json_array(id, consumer, created, expires, revoked, last_used, note)";
     let tokens = format!("{issued}, digest FROM tokens");
     let keys = format!("json_array({issued}, algorithms, strict), sealed FROM access_keys");
     let (tokens, keys) = ((tokens.as_str(), "consumer", "id"), (keys.as_str(), "consumer", "id"));
-    let credentials =
-        "SELECT json_array(name, upstream, kind, created, disabled) FROM credentials ORDER BY name";
+    let credentials = "SELECT json_array(name, upstream, kind, created, json(iif(disabled, 'true', 'false'))) FROM credentials \
+         ORDER BY name";
     let versions = "SELECT json_array(credential, version, stage, created, until), sealed \
                     FROM versions ORDER BY credential, version";
     let last_versions = "SELECT json_array(credential, version) FROM last_versions ORDER BY credential";
     let frozen = "SELECT json_array(what, name) FROM frozen";
     let notes = "SELECT json_array(id, members) FROM notes ORDER BY id";
     let mut rows = Rows {
-        consumers: of_consumers(db, consumers, since, consumer).await?,
+        consumers: of_consumers(db, consumers, since, |row| parse_json(row, "consumers")).await?,
         tokens: of_consumers(db, tokens, since, token).await?,
         access_keys: of_consumers(db, keys, since, access_key).await?,
-        credentials: sqlx::query(credentials).try_map(|row| credential(&row)).fetch_all(&mut *db).await?,
+        credentials: sqlx::query(credentials)
+            .try_map(|row| parse_json(&row, "credentials"))
+            .fetch_all(&mut *db)
+            .await?,
         versions: sqlx::query(versions).try_map(|row| version(&row)).fetch_all(&mut *db).await?,
         last_versions: sqlx::query(last_versions)
             .try_map(|row| parse_json(&row, "last_versions"))
@@ -133,11 +139,6 @@ fn parse_json<'r, T: Deserialize<'r>>(row: &'r SqliteRow, of: &str) -> Result<T,
     serde_json::from_str(row.try_get(0)?).map_err(|error| decode_error(&format!("a row of {of} ({error})")))
 }
 
-fn consumer(row: &SqliteRow) -> Result<ConsumerRow, Error> {
-    let (name, created, disabled, note) = parse_json(row, "consumers")?;
-    Ok(ConsumerRow { name, created, disabled: is_set(disabled), note })
-}
-
 fn token(row: &SqliteRow) -> Result<TokenRow, Error> {
     let digest = <&[u8]>::try_into(row.try_get(1)?).map_err(|_| decode_error("a token's digest"))?;
     Ok(TokenRow { issued: parse_json(row, "tokens")?, digest })
@@ -146,11 +147,6 @@ fn token(row: &SqliteRow) -> Result<TokenRow, Error> {
 fn access_key(row: &SqliteRow) -> Result<AccessKeyRow, Error> {
     let (issued, algorithms, strict) = parse_json(row, "access_keys")?;
     Ok(AccessKeyRow { issued, sealed: row.try_get(1)?, algorithms, strict })
-}
-
-fn credential(row: &SqliteRow) -> Result<CredentialRow, Error> {
-    let (name, upstream, kind, created, disabled) = parse_json(row, "credentials")?;
-    Ok(CredentialRow { name, upstream, kind, created, disabled: is_set(disabled) })
 }
 
 fn version(row: &SqliteRow) -> Result<VersionRow, Error> {
@@ -169,11 +165,6 @@ fn parse_event(row: &SqliteRow) -> Result<PendingAuditEvent, Error> {
     let object = members.strip_prefix(',').map_or(members.clone(), |members| format!("{{{members}}}"));
     let event = serde_json::from_str(&object).map_err(|_| decode_error("a pending audit event"))?;
     Ok(PendingAuditEvent { id, ..event })
-}
-
-/// Reads an integer as a truth value, a type that `SQLite` does not have.
-fn is_set(value: i64) -> bool {
-    value != 0
 }
 
 fn decode_error(what: &str) -> Error {

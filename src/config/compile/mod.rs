@@ -23,4 +23,4 @@ pub(super) use compiled::compile;
 pub use inputs::{Base, CompileInputs};
 pub use listeners::{Admin, Listener};
 pub use role_packs::{Pack, allowing_rule, denying_rules};
-pub use secrets::read_secret_file;
+pub use secrets::{read_secret, read_secret_file};

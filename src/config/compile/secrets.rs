@@ -1,7 +1,6 @@
 //! Reads secrets from the places that the file names, if owner and mode of those files are safe.
 
-use std::fs::File as Opened;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::inputs::Scope;
@@ -11,7 +10,7 @@ use crate::fs::trust::{FileTrustError, TrustedOwner};
 use crate::secret::Secret;
 
 /// The length of the longest secret, in bytes.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 /// The help for a file that cannot be read.
 pub(super) const UNREADABLE: &str =
@@ -50,15 +49,20 @@ pub(super) fn read(scope: &mut Scope<'_>, reference: &Spanned<Reference>) -> Opt
 /// [`FileTrustError`], if the file cannot be read or trusted, or is too long.
 pub fn read_secret_file(path: &Path, keeper: TrustedOwner) -> Result<Secret, FileTrustError> {
     let file = keeper.open(path)?;
-    read_whole(file).map_err(|error| FileTrustError::unreadable(path, error))
+    read_secret(file).map_err(|error| FileTrustError::unreadable(path, error))
 }
 
-fn read_whole(file: Opened) -> io::Result<Secret> {
-    // The capacity suffices for most secrets, so that growth leaves no copy in memory.
-    let mut bytes = Vec::with_capacity(4096);
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than any secret"));
+/// Reads a whole secret.
+///
+/// # Errors
+/// An I/O error if the secret cannot be read or is too long.
+pub fn read_secret(source: impl Read) -> io::Result<Secret> {
+    // The capacity suffices for the longest secret, so that growth leaves no copy in memory.
+    let mut bytes = Vec::with_capacity(LONGEST + 1);
+    source.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LONGEST {
+        let reason = format!("it is longer than any secret: at most {LONGEST} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
     }
     Ok(Secret::new(bytes))
 }

@@ -284,7 +284,7 @@ fn a_key_that_is_not_in_its_place_is_told_by_every_verb() {
     for arguments in [&["check"] as &[&str], &["explain", "--consumer", "tool", "GET", "/api/v1/"], &add] {
         let output = site.run_with(&[arguments, &["--output", "json"]].concat(), SECRET);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(told.contains("cannot be put in its place") && told.contains("master.key.next"), "{told}");
+        assert!(told.contains("cannot be moved into place") && told.contains("master.key.next"), "{told}");
         done(&output);
     }
     fs::remove_dir(key(&site)).unwrap();

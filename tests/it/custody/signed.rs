@@ -119,11 +119,11 @@ fn the_trail_names_the_line_that_differs() {
             "signature does not verify: line 1 differs: signed was `(request-target): get /api/?token=***`, \
              received `(request-target): get /jms/api/?token=***`",
         ),
-        (signed(&guesser, "/api/", &today()), "signature does not verify: no usual mistake"),
+        (signed(&guesser, "/api/", &today()), "signature does not verify: the secret is wrong, or several"),
         (signed(&stranger, "/api/", &today()), "unknown access key"),
         (
             signed(&pair, "/api/", &today()).replace("hmac-sha256", "hmac-sha1"),
-            "signature does not verify: no usual mistake",
+            "signature does not verify: the secret is wrong, or several",
         ),
         (
             signed(&pair, "/api/", &today()).replace("signature=", "sig="),

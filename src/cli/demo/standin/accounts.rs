@@ -18,28 +18,21 @@ const MOST: usize = 1000;
 pub(super) struct Accounts {
     users: Vec<User>,
     groups: Vec<Value>,
-    made: u64,
+    count: u64,
 }
 
 struct User {
-    id: String,
-    username: String,
-    name: String,
     org: &'static str,
-}
-
-impl User {
-    fn to_json(&self) -> Value {
-        let email = format!("{}@example.com", self.username);
-        json!({ "id": self.id, "name": self.name, "username": self.username, "email": email, "is_active": true })
-    }
+    username: String,
+    /// The user in answers.
+    json: Value,
 }
 
 impl Accounts {
     pub(super) fn new() -> Self {
         let groups = [("Operators", 1), ("Auditors", 2), ("Databases", 3)];
         let groups = groups.map(|(name, number)| json!({ "id": id(0x90, number), "name": name }));
-        let mut accounts = Self { users: Vec::new(), groups: groups.to_vec(), made: 0 };
+        let mut accounts = Self { users: Vec::new(), groups: groups.to_vec(), count: 0 };
         let people = ["Ada Lovelace", "Alan Turing", "Edsger Dijkstra", "Grace Hopper", "Ken Thompson"];
         for name in people {
             accounts.add(name, &name.split(' ').next().unwrap_or_default().to_lowercase(), DEFAULT_ORG);
@@ -49,10 +42,10 @@ impl Accounts {
     }
 
     fn add(&mut self, name: &str, username: &str, org: &'static str) -> Value {
-        self.made += 1;
-        let user = User { id: id(0x11, self.made), username: username.into(), name: name.into(), org };
-        let json = user.to_json();
-        self.users.push(user);
+        self.count += 1;
+        let (id, email) = (id(0x11, self.count), format!("{username}@example.com"));
+        let json = json!({ "id": id, "name": name, "username": username, "email": email, "is_active": true });
+        self.users.push(User { org, username: username.into(), json: json.clone() });
         json
     }
 
@@ -85,11 +78,12 @@ impl Accounts {
                 &json!({ "id": id(0xac, 1), "secret": "minted-by-the-stand-in" }),
             ),
             ("GET" | "HEAD", path) => {
-                let known = |user: &&User| {
-                    path.strip_prefix("/api/v1/users/users/") == Some(&format!("{}/", user.id))
+                let id = path.strip_prefix("/api/v1/users/users/").and_then(|id| id.strip_suffix('/'));
+                let is_meant = |user: &&User| {
+                    user.org == org(received) && user.json.get("id") == id.map(Value::from).as_ref()
                 };
-                match self.users.iter().filter(|user| user.org == org(received)).find(known) {
-                    Some(user) => Answer::json(StatusCode::OK, &user.to_json()),
+                match self.users.iter().find(is_meant) {
+                    Some(user) => Answer::json(StatusCode::OK, &user.json),
                     None => refusal(StatusCode::NOT_FOUND, "not_found", "Not found."),
                 }
             }
@@ -101,7 +95,7 @@ impl Accounts {
         let username = member(query, "username");
         let here = self.users.iter().filter(|user| user.org == org(received));
         let found = here.filter(|user| username.as_ref().is_none_or(|name| *name == user.username));
-        page(found.map(User::to_json).collect(), received, query)
+        page(found.map(|user| user.json.clone()).collect(), received, query)
     }
 
     fn create(&mut self, received: &Received) -> Answer {
