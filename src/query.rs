@@ -43,17 +43,17 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::from(path);
+    let mut masked = String::from(path);
     for (at, member) in query.split('&').enumerate() {
         if at > 0 {
-            shown.push('&');
+            masked.push('&');
         }
         match until_secret(member) {
-            Some(kept) => shown.extend([kept, "=***"]),
-            None => shown.push_str(member),
+            Some(name) => masked.extend([name, "=***"]),
+            None => masked.push_str(member),
         }
     }
-    Cow::Owned(shown)
+    Cow::Owned(masked)
 }
 
 /// The part of a member before a value that must not be shown.

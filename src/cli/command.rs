@@ -38,7 +38,7 @@ enum Command {
     /// Show a whole gateway at work before a stand-in JumpServer, in a temporary folder
     Demo(demo::Args),
     /// Create a folder to begin with: configuration, state folder and master key
-    Init(init::Asked),
+    Init(init::InitArgs),
     /// Check the configuration without starting the gateway, and print all problems at once
     Check,
     /// Run the gateway

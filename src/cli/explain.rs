@@ -22,7 +22,7 @@ use crate::scheme::Preview;
 /// The call in question.
 #[derive(Args)]
 pub(super) struct Question {
-    /// Who calls
+    /// The consumer that makes the call
     #[arg(long, value_name = "NAME", required_unless_present = "received")]
     consumer: Option<String>,
     /// A file with a request as it was received, instead of all else: who sent it is found out, and
@@ -69,13 +69,13 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
         Some(path) => Received::read(path, limits)?,
         None => explain_typed(question, body.as_deref(), limits)?,
     };
-    let asked = match received {
+    let outcome = match received {
         Ok(received) => explained(snapshot, question.consumer.as_deref(), &received, body)?,
         Err(Fault { code, reason }) => {
             Ok((Explanation::default(), Verdict::Denied { code, reason: Some(reason.into()) }))
         }
     };
-    let (explanation, verdict) = match asked {
+    let (explanation, verdict) = match outcome {
         Ok(tried) => tried,
         Err(unknown) => {
             print_unproven(&unknown, output);

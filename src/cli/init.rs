@@ -20,15 +20,15 @@ const STARTER: &str = include_str!("../../config/starter.toml");
 
 /// Where to begin.
 #[derive(Args)]
-pub(super) struct Asked {
+pub(super) struct InitArgs {
     /// The folder; made where it is missing
     #[arg(long, default_value = ".", value_name = "DIR")]
     dir: PathBuf,
 }
 
 /// Creates the configuration, and the state folder with master key and store.
-pub(super) fn run(asked: &Asked, output: Output) -> anyhow::Result<bool> {
-    let dir = &asked.dir;
+pub(super) fn run(args: &InitArgs, output: Output) -> anyhow::Result<bool> {
+    let dir = &args.dir;
     let (state, config) = (dir.join("state"), dir.join("claviger.toml"));
     if config.try_exists()? {
         bail!("{} is not overwritten", config.display());

@@ -143,7 +143,7 @@ fn wide_characters_are_read_as_single_ones() {
     let mut stream = Stream::new(scanner(SECRET));
     let binary = Bytes::from([b"ab+c".as_slice(), &[0; 9000], b"/d", &[0; 4]].concat());
     let (same, count) = stream.take(binary.clone(), false);
-    assert_eq!((same, count, stream.held()), (binary, 0, 0));
+    assert_eq!((same, count, stream.pending()), (binary, 0, 0));
 }
 
 /// A followed line is not held back for a few characters at its end with which base64 of the secret begins.
@@ -152,7 +152,7 @@ fn the_end_of_a_line_does_not_wait_for_the_next() {
     let mut stream = Stream::new(scanner(SECRET));
     for line in ["data: Y\n", "data: YW\r\n", "YWI\n", "data: nothing of it\n"] {
         let (given, count) = stream.take(Bytes::copy_from_slice(line.as_bytes()), false);
-        assert_eq!((given.as_ref(), count, stream.held()), (line.as_bytes(), 0, 0));
+        assert_eq!((given.as_ref(), count, stream.pending()), (line.as_bytes(), 0, 0));
     }
     let coded = STANDARD_NO_PAD.encode(SECRET);
     let (first, second) = coded.split_at(2);

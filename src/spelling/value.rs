@@ -31,12 +31,12 @@ enum Truth {
 }
 
 impl Truth {
-    fn may_be(self, wanted: Self) -> bool {
-        self == wanted || self == Self::Either || wanted == Self::Either
+    fn may_be(self, expected: Self) -> bool {
+        self == expected || self == Self::Either || expected == Self::Either
     }
 }
 
-/// The number or truth value that a wanted text stands for.
+/// The number or truth value that a expected text stands for.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     number: Option<u64>,
@@ -67,7 +67,7 @@ impl Wanted {
             (None, Some(number)) if self.number.is_none() => digit(number),
             (truth, _) => truth,
         };
-        truth.zip(self.truth).is_some_and(|(read, wanted)| read.may_be(wanted))
+        truth.zip(self.truth).is_some_and(|(read, expected)| read.may_be(expected))
     }
 }
 
@@ -84,12 +84,12 @@ impl<'t> Value<'t> {
         &self.text
     }
 
-    /// Whether some server may read a text that `matches` (folded and trimmed), or the wanted number or truth value.
+    /// Whether some server may read a text that `matches` (folded and trimmed), or the expected number or truth value.
     ///
     /// A list (`list,delete`) is read as each of its elements, a number (`5.0`) as each way to write it.
-    pub fn may_be(&self, wanted: &Wanted, matches: impl Fn(&str) -> bool) -> bool {
+    pub fn may_be(&self, expected: &Wanted, matches: impl Fn(&str) -> bool) -> bool {
         let Some(read) = self.read.get_or_init(|| read(&self.text)) else { return true };
-        read.iter().any(|read| matches(&read.text) || wanted.is(read))
+        read.iter().any(|read| matches(&read.text) || expected.is(read))
     }
 }
 

@@ -13,6 +13,9 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 
+use super::certificates::certificates;
+use super::reason::is_authority;
+
 /// The trusted certificates of a `ca_file`.
 ///
 /// `openssl req -x509` creates a server certificate that also claims to be a CA (`CA:TRUE`). The usual rules reject it
@@ -30,7 +33,7 @@ pub(super) struct Trust {
 impl Trust {
     /// Loads the trusted certificates of a PEM file.
     pub(super) fn in_file(path: &Path, algorithms: WebPkiSupportedAlgorithms) -> io::Result<Self> {
-        let (pinned, mut authorities) = (super::certificates(path)?, RootCertStore::empty());
+        let (pinned, mut authorities) = (certificates(path)?, RootCertStore::empty());
         for (at, certificate) in pinned.iter().enumerate() {
             let unreadable = |error: &dyn std::fmt::Display| {
                 let title = format!("certificate {} of the file cannot be read: {error}", at + 1);
@@ -62,7 +65,7 @@ impl Trust {
 pub fn validity_problem(path: &Path, now: SystemTime) -> Option<&'static str> {
     let now = i64::try_from(now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs()).ok()?;
     let (mut expired, mut any) = (false, false);
-    for certificate in super::certificates(path).ok()? {
+    for certificate in certificates(path).ok()? {
         let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
         let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
         expired |= not_after.timestamp() < now;
@@ -91,7 +94,7 @@ fn is_of_the_signer(error: &Error) -> bool {
             | CertificateError::BadSignature
             | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
-    ) || matches!(error, CertificateError::Other(other) if super::reason::is_authority(other))
+    ) || matches!(error, CertificateError::Other(other) if is_authority(other))
 }
 
 impl ServerCertVerifier for Trust {

@@ -156,7 +156,7 @@ impl Inner {
     }
 
     fn pending_bytes(&self) -> usize {
-        self.scrub.as_ref().map_or(0, |scrub| scrub.held())
+        self.scrub.as_ref().map_or(0, |scrub| scrub.pending())
     }
 
     fn scrub_piece(&mut self, piece: Bytes, last: bool) -> Bytes {

@@ -32,8 +32,8 @@ pub(super) fn compile(scope: &mut Scope<'_>, upstreams: &mut Upstreams) -> Acces
     let file = scope.file;
     let mut compiler = GrantCompiler { scope, upstreams, roles, packs: Packs::default() };
     let grants = file.grants.iter().filter_map(|grant| {
-        let compiled = compiler.compile(grant)?;
-        Some((directory.id_of(&grant.consumer.value)?, compiled))
+        let permission = compiler.compile(grant)?;
+        Some((directory.id_of(&grant.consumer.value)?, permission))
     });
     let policy = Policy::new(grants.collect());
     Access { directory, policy }

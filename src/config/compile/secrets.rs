@@ -24,23 +24,18 @@ pub(super) fn problem(fault: &FileTrustError, span: Span, what: &str) -> Problem
 
 /// Reads the secret that a reference names.
 pub(super) fn read(scope: &mut Scope<'_>, reference: &Spanned<Reference>) -> Option<Secret> {
-    let problem = match &reference.value {
-        Reference::Env(name) => match (scope.inputs.environment)(name) {
-            Some(value) => return Some(Secret::new(value.into_bytes())),
-            None => {
+    let secret = match &reference.value {
+        Reference::Env(name) => {
+            let value = (scope.inputs.environment)(name).map(|value| Secret::new(value.into_bytes()));
+            value.ok_or_else(|| {
                 let title = format!("the environment has no variable `{name}`");
                 Problem::error(reference.span, title).help("set it where the gateway is started")
-            }
-        },
-        Reference::File(path) => {
-            match read_secret_file(path, TrustedOwner::of(&scope.file.state_dir.value)) {
-                Ok(secret) => return Some(secret),
-                Err(fault) => problem(&fault, reference.span, "the secret"),
-            }
+            })
         }
+        Reference::File(path) => read_secret_file(path, TrustedOwner::of(&scope.file.state_dir.value))
+            .map_err(|fault| problem(&fault, reference.span, "the secret")),
     };
-    scope.problems.push(problem);
-    None
+    secret.map_err(|problem| scope.problems.push(problem)).ok()
 }
 
 /// Reads a file of secrets, if its owner and mode are safe.

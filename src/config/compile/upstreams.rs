@@ -89,13 +89,11 @@ fn upstream(scope: &mut Scope<'_>, section: &Section) -> Option<Upstream> {
 
 /// The paths to which no slash is added: the file's list, or the product's.
 fn slashless(section: &Section, problems: &mut Problems) -> Vec<PathPattern> {
-    match &section.slashless {
-        Some(texts) => patterns(texts, problems),
-        None => {
-            let known = Defaults::of(section.profile.value).slashless;
-            known.iter().filter_map(|pattern| PathPattern::parse(pattern).ok()).collect()
-        }
+    if let Some(texts) = &section.slashless {
+        return patterns(texts, problems);
     }
+    let known = Defaults::of(section.profile.value).slashless;
+    known.iter().filter_map(|pattern| PathPattern::parse(pattern).ok()).collect()
 }
 
 /// How the product is given the organisation, with the names that the file declares.

@@ -13,6 +13,13 @@ use crate::name::Name;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Reported(());
 
+impl Reported {
+    /// The proof for a key that is missing, which [`Table::finish`](super::Table::finish) reports at the latest.
+    pub(super) fn later() -> Self {
+        Self(())
+    }
+}
+
 /// The result of a reader.
 pub(in crate::config) type Read<T> = Result<T, Reported>;
 
@@ -47,11 +54,6 @@ impl<'a> Context<'a> {
 
     pub(super) fn report(&self, problem: Problem) -> Reported {
         self.problems.borrow_mut().push(problem);
-        Reported(())
-    }
-
-    /// The proof for a key that is missing, which [`Table::finish`](super::Table::finish) reports at the latest.
-    pub(super) fn report_later(&self) -> Reported {
         Reported(())
     }
 
@@ -92,7 +94,7 @@ impl<'a> Node<'a> {
 
     /// The name of the object, if it is one of several that the file declares by name.
     pub(in crate::config) fn name(&self) -> Read<Spanned<Name>> {
-        self.name.clone().ok_or_else(|| self.context.report_later())
+        self.name.clone().ok_or_else(Reported::later)
     }
 
     /// The path of keys to the value.

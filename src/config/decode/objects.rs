@@ -6,9 +6,10 @@ use super::node::{Node, Read};
 use super::section::{Key, Section};
 use super::shape::{Absent, Shape};
 use super::table::Table;
-use super::text::{NAME, parse_name};
+use super::text::{NAME, no_name};
 use crate::config::declared::Declared;
 use crate::config::span::{Span, Spanned};
+use crate::name::Name;
 
 /// A list of tables (`[[key]]`); `default` applies if it is absent, or if all of it is invalid, which is reported.
 pub(in crate::config) fn each<T: Section>(default: fn() -> Vec<T>) -> Key<Vec<T>> {
@@ -41,15 +42,12 @@ pub(in crate::config) fn named_by<T: 'static>(reader: fn() -> super::Reader<T>) 
             let mut objects = BTreeMap::new();
             for (name, node) in Table::of(node)?.entries() {
                 let place = Span::from(name.span());
-                match parse_name(name.get_ref(), place, &node.subject()) {
-                    Err(problem) => {
-                        node.report(problem);
-                    }
-                    Ok(name) => {
-                        let node = Node { name: Some(Spanned::new(name, place)), ..node };
-                        objects.insert(name, reader().read(&node).ok());
-                    }
-                }
+                let Some(name) = Name::parse(name.get_ref()) else {
+                    node.report(no_name(place, &node.subject()));
+                    continue;
+                };
+                let node = Node { name: Some(Spanned::new(name, place)), ..node };
+                objects.insert(name, reader().read(&node).ok());
             }
             Ok(objects)
         });

@@ -5,10 +5,13 @@ use super::shape::Shape;
 use super::table::Table;
 use crate::config::span::Spanned;
 
+/// Reads the value of a node.
+type NodeReader<T> = dyn Fn(&Node<'_>) -> Read<T>;
+
 /// Reads a value, and describes the values that it accepts.
 pub(in crate::config) struct Reader<T> {
     pub(in crate::config) shape: Shape,
-    read: Box<dyn Fn(&Node<'_>) -> Read<T>>,
+    read: Box<NodeReader<T>>,
     /// Writes a value in TOML; empty if no key has it as its default.
     write: Box<dyn Fn(&T) -> String>,
 }
@@ -108,7 +111,7 @@ impl<T: 'static> Reader<T> {
             node.items()?.map(|item| read(&item)).collect::<Vec<_>>().into_iter().collect()
         })
         .written(move |items: &Vec<T>| {
-            format!("[{}]", items.iter().map(|item| write(item)).collect::<Vec<_>>().join(", "))
+            format!("[{}]", items.iter().map(&write).collect::<Vec<_>>().join(", "))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The table of a section's keys, from which its type, its reader and its description come.
 
-use super::node::{Context, Read};
+use super::node::{Context, Read, Reported};
 use super::reader::Reader;
 use super::shape::{Absent, Row, Shape};
 use super::table::Table;
@@ -66,9 +66,12 @@ impl Section for () {
     }
 }
 
+/// Reads a field of a section from the key of this name.
+type FieldReader<T> = dyn FnOnce(&mut Table<'_>, &'static str) -> Read<T>;
+
 /// How the value of one field is found in its table.
 pub(in crate::config) struct Key<T> {
-    read: Box<dyn FnOnce(&mut Table<'_>, &'static str) -> Read<T>>,
+    read: Box<FieldReader<T>>,
     /// The description of the key; `None` for a field that is no key.
     described: Option<(Shape, Absent)>,
     /// The key, if it has another name than the field.
@@ -161,6 +164,6 @@ pub(in crate::config) fn place() -> Key<Span> {
 
 /// The name under which the file declares the object.
 pub(in crate::config) fn declared_name() -> Key<Spanned<Name>> {
-    let read = |table: &mut Table<'_>, _| table.name.clone().ok_or_else(|| table.context.report_later());
+    let read = |table: &mut Table<'_>, _| table.name.clone().ok_or_else(Reported::later);
     Key { read: Box::new(read), described: None, name: None }
 }

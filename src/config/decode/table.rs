@@ -2,7 +2,7 @@
 
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::node::{Context, Node, Read};
+use super::node::{Context, Node, Read, Reported};
 use crate::config::problem::did_you_mean;
 use crate::config::problem::{Problem, redact};
 use crate::config::span::{Span, Spanned};
@@ -52,7 +52,7 @@ impl<'a> Table<'a> {
     ) -> Read<T> {
         self.optional(key, read)?.ok_or_else(|| {
             self.missing.push(key);
-            self.context.report_later()
+            Reported::later()
         })
     }
 

@@ -52,11 +52,11 @@ pub(in crate::config) fn origin() -> Reader<String> {
 /// Reads the name of an object that the file declares.
 pub(in crate::config) fn name() -> Reader<Spanned<Name>> {
     string(NAME).then(|node, text| {
-        parse_name(&text.value, node.span(), &node.subject()).map(|name| node.at(name)).map_err(|problem| {
+        Name::parse(&text.value).map(|name| node.at(name)).ok_or_else(|| {
             if node.path().ends_with("credential") {
                 node.hide(); // an invalid name may be the secret itself
             }
-            node.report(problem)
+            node.report(no_name(node.span(), &node.subject()))
         })
     })
 }
@@ -65,18 +65,17 @@ pub(in crate::config) fn name() -> Reader<Spanned<Name>> {
 pub(in crate::config) fn role() -> Reader<Spanned<String>> {
     let pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$";
     string(pattern).then(|node, text| {
-        let parse = |part| parse_name(part, node.span(), &node.subject());
-        let fault = text.value.splitn(2, ':').find_map(|part| parse(part).err());
-        fault.map_or(Ok(text), |problem| Err(node.report(problem)))
+        if text.value.splitn(2, ':').all(|part| Name::parse(part).is_some()) {
+            return Ok(text);
+        }
+        Err(node.report(no_name(node.span(), &node.subject())))
     })
 }
 
-/// Parses a name; the problem describes what a name is.
-pub(super) fn parse_name(name: &str, span: Span, subject: &str) -> Result<Name, Problem> {
-    Name::parse(name).ok_or_else(|| {
-        let help = "a name is 1 to 64 letters, digits, `.`, `_` or `-`, and starts with a letter or digit";
-        Problem::error(span, format!("{subject} is not a name that can be used")).help(help)
-    })
+/// The problem with a text that is no name.
+pub(super) fn no_name(span: Span, subject: &str) -> Problem {
+    let help = "a name is 1 to 64 letters, digits, `.`, `_` or `-`, and starts with a letter or digit";
+    Problem::error(span, format!("{subject} is not a name that can be used")).help(help)
 }
 
 /// Reads an IP address with a port.

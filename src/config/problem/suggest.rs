@@ -1,14 +1,14 @@
 //! Suggests what a misspelt word may mean ("Did you mean …?").
 
-/// Finds the candidate that `wanted` most likely stands for, if any is similar enough to be suggested.
+/// Finds the candidate that `word` most likely stands for, if any is similar enough to be suggested.
 ///
 /// Case and the difference between `-` and `_` are ignored.
 #[must_use]
-pub fn did_you_mean<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if wanted.len() > LONGEST {
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > LONGEST {
         return None;
     }
-    let folded = fold(wanted);
+    let folded = fold(word);
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= LONGEST)
@@ -23,11 +23,11 @@ const LONGEST: usize = 64;
 /// The least similarity (Jaro-Winkler) of a shortened word, as `addr` has to `address`.
 const ALIKE: f64 = 0.88;
 
-fn distance(wanted: &str, candidate: &str) -> Option<usize> {
-    let edits = strsim::damerau_levenshtein(wanted, candidate);
-    let longest = wanted.chars().count().max(candidate.chars().count());
+fn distance(word: &str, candidate: &str) -> Option<usize> {
+    let edits = strsim::damerau_levenshtein(word, candidate);
+    let longest = word.chars().count().max(candidate.chars().count());
     let close = edits <= (longest / 3).max(1) && edits < longest;
-    (close || strsim::jaro_winkler(wanted, candidate) >= ALIKE).then_some(edits)
+    (close || strsim::jaro_winkler(word, candidate) >= ALIKE).then_some(edits)
 }
 
 fn fold(word: &str) -> String {
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn finds_what_was_meant() {
         let known = ["address", "tls", "max_body", "prefix", "host"];
-        for (wanted, meant) in [
+        for (word, meant) in [
             ("adress", Some("address")),
             ("addr", Some("address")),
             ("Max-Body", Some("max_body")),
@@ -51,7 +51,7 @@ mod tests {
             ("x", None),
             ("", None),
         ] {
-            assert_eq!(did_you_mean(wanted, known), meant, "{wanted}");
+            assert_eq!(did_you_mean(word, known), meant, "{word}");
         }
     }
 

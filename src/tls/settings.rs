@@ -1,25 +1,19 @@
-//! TLS settings for consumers and upstreams, built from PEM files. No setting turns verification off.
-
-mod own;
-mod reason;
-mod trust;
-
-pub use own::own_client;
-pub use reason::reason;
-pub use trust::validity_problem;
+//! The TLS settings of listeners and of connections to upstreams.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::certificates::{certificates, first, invalid, unreadable};
+use super::own::or_pinned;
+use super::trust::Trust;
 use crate::secret::Secret;
-use trust::Trust;
 
 /// The ALPN protocol id of HTTP/2 (RFC 7301, RFC 9113 §3.2).
 pub const HTTP2: &[u8] = b"h2";
@@ -89,7 +83,7 @@ pub fn admin_config(
     key: &Secret,
     client_ca: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, Unusable> {
-    let mut config = build_server_config(cert, key, (client_ca, own::or_pinned))?;
+    let mut config = build_server_config(cert, key, (client_ca, or_pinned))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -122,32 +116,6 @@ fn build_server_config(
     config.map_err(|error| Unusable::Certificate(key_mismatch(error)))
 }
 
-/// Returns the leaf certificate of a chain; a parsed chain is never empty.
-fn first(chain: &[CertificateDer<'static>]) -> CertificateDer<'static> {
-    chain.first().cloned().unwrap_or_else(|| Vec::new().into())
-}
-
-/// Reads the certificates of a PEM file, at least one.
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-    let read = read.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    if read.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, without_certificates(&std::fs::read(path)?)));
-    }
-    Ok(read)
-}
-
-/// Describes the contents of a file without a PEM certificate.
-fn without_certificates(bytes: &[u8]) -> &'static str {
-    if memchr::memmem::find(bytes, b"PRIVATE KEY-----").is_some() {
-        "it holds a key, and no certificate"
-    } else if bytes.first() == Some(&0x30) {
-        "it seems to be in DER: make PEM of it with `openssl x509 -inform der -in FILE`"
-    } else {
-        "it holds no certificate"
-    }
-}
-
 fn authorities(path: &Path) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
@@ -156,25 +124,10 @@ fn authorities(path: &Path) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Converts an error from reading a PEM file; an I/O error stays as it is.
-fn unreadable(error: pem::Error) -> io::Error {
-    if let pem::Error::Io(error) = error {
-        error
-    } else if matches!(error, pem::Error::NoItemsFound) {
-        io::Error::new(io::ErrorKind::InvalidData, "it holds no key in PEM")
-    } else {
-        invalid(error)
-    }
-}
-
 fn key_mismatch(error: rustls::Error) -> io::Error {
     if matches!(error, rustls::Error::InconsistentKeys(_)) {
         io::Error::new(io::ErrorKind::InvalidData, "the key belongs to another certificate")
     } else {
         invalid(error)
     }
-}
-
-fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }

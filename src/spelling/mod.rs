@@ -47,9 +47,9 @@ pub fn fold(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     if text.is_ascii() {
-        let shown = text.bytes().filter(|byte| !byte.is_ascii_control());
+        let visible = text.bytes().filter(|byte| !byte.is_ascii_control());
         return Cow::Owned(
-            shown.map(|byte| if byte == b'+' { ' ' } else { byte.to_ascii_lowercase().into() }).collect(),
+            visible.map(|byte| if byte == b'+' { ' ' } else { byte.to_ascii_lowercase().into() }).collect(),
         );
     }
     let (decomposed, classes) =

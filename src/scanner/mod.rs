@@ -74,9 +74,9 @@ struct Found {
 pub struct Stream {
     scanner: Scanner,
     /// The end of the text so far, which may be the beginning of a secret.
-    held: Bytes,
-    /// The number of held bytes that were passed on already.
-    given: usize,
+    tail: Bytes,
+    /// The number of bytes of the tail that were passed on already.
+    passed: usize,
 }
 
 impl Scanner {
@@ -239,25 +239,25 @@ impl Stream {
     /// Prepares the replacement of what `scanner` finds.
     #[must_use]
     pub fn new(scanner: Scanner) -> Self {
-        Self { scanner, held: Bytes::new(), given: 0 }
+        Self { scanner, tail: Bytes::new(), passed: 0 }
     }
 
     /// The number of bytes taken but not yet passed on.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.held.len() - self.given
+    pub fn pending(&self) -> usize {
+        self.tail.len() - self.passed
     }
 
     /// Takes the next piece of the text; `last` means that no other follows. Returns the text that can be passed on,
     /// with each secret replaced by `*` of the same length, and the number of matches. A possible beginning of a secret
     /// is held back.
     pub fn take(&mut self, piece: Bytes, last: bool) -> (Bytes, u32) {
-        let mut text = match (self.held.is_empty(), piece.is_empty()) {
+        let mut text = match (self.tail.is_empty(), piece.is_empty()) {
             (true, _) => piece,
-            (false, true) => std::mem::take(&mut self.held),
+            (false, true) => std::mem::take(&mut self.tail),
             (false, false) => {
-                let mut joined = BytesMut::with_capacity(self.held.len() + piece.len());
-                joined.extend_from_slice(&std::mem::take(&mut self.held));
+                let mut joined = BytesMut::with_capacity(self.tail.len() + piece.len());
+                joined.extend_from_slice(&std::mem::take(&mut self.tail));
                 joined.extend_from_slice(&piece);
                 joined.freeze()
             }
@@ -269,15 +269,15 @@ impl Stream {
             fill(&mut clean, &found.places);
             text = clean.freeze();
         }
-        let held = text.slice(found.open..);
+        let tail = text.slice(found.open..);
         // A few characters of base64 at the end of a line are passed on at once. Most lines that end so are harmless,
         // and a log that is followed would stop there. They stay in the buffer for the search, and reveal less than the
         // first bytes.
-        let end = if !last && is_short_line(&held) { text.len() } else { found.open };
-        let given = std::mem::take(&mut self.given);
-        self.given = given.max(end).saturating_sub(found.open);
-        self.held = held;
-        (text.slice(given.min(end)..end), count)
+        let end = if !last && is_short_line(&tail) { text.len() } else { found.open };
+        let passed = std::mem::take(&mut self.passed);
+        self.passed = passed.max(end).saturating_sub(found.open);
+        self.tail = tail;
+        (text.slice(passed.min(end)..end), count)
     }
 }
 
@@ -451,8 +451,8 @@ fn is_short_line(text: &[u8]) -> bool {
 /// becomes one `*`.
 fn fill(text: &mut [u8], places: &[(usize, usize)]) -> u32 {
     for (begin, end) in places {
-        if let Some(shown) = text.get_mut(*begin..*end) {
-            shown.iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = b'*');
+        if let Some(secret) = text.get_mut(*begin..*end) {
+            secret.iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = b'*');
         }
     }
     u32::try_from(places.len()).unwrap_or(u32::MAX)
