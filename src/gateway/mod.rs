@@ -28,12 +28,18 @@ use std::time::Instant;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use uuid::Uuid;
 
-use crate::audit::{Audited, CallNames, Draft, Entry, Journal, Meter, Peer, RefusalFields, RefusalSource};
+use crate::audit::{
+    Audited, CallNames, Draft, Entry, Journal, Meter, Peer, RefusalFields, RefusalSource, Unrecorded,
+};
 use crate::code::{Code, Failure, Fault};
+use crate::custody::Credential;
 use crate::inbound::CallerCredential;
+use crate::route::Route;
 use crate::target::Target;
-use crate::transport::{IncomingBody, UpstreamBody};
+use crate::transport::{Dropped, IncomingBody, UpstreamBody};
+use crate::upstream::Upstream;
 use admit::{Admitted, admit, take_quota};
 use decide::Admission;
 use error_response::Challenge;
@@ -99,20 +105,10 @@ impl Gateway {
             action.target.path(),
             own_credential.as_ref(),
         );
-        let names = CallNames {
-            upstream: &upstream.name,
-            credential: &credential.name,
-            credential_version: credential.version,
-            route: &route.label,
-            dropped: dropped.names(),
-        };
+        let names = call_names(upstream, credential, route, &dropped);
         let mut entry = match draft.commit(permit, names).await {
             Ok(entry) => entry,
-            Err((unrecorded, request_id)) => {
-                let problem = (Code::Unrecorded, Challenge::Token);
-                let response = error_response::problem(problem, request_id, None, !body.is_over());
-                return Audited::unrecorded(unrecorded, response);
-            }
+            Err((unrecorded, id)) => return answer_unrecorded(unrecorded, id, !body.is_over()),
         };
         if let Some(slot) = slot {
             entry.attach_guard(slot);
@@ -147,6 +143,32 @@ impl Gateway {
         let refusal = Refusal::because(fault);
         drop(refuse(&snapshot, draft, &refusal, arrival, (Challenge::Token, true)));
     }
+}
+
+/// Returns the names that the trail records for a call.
+fn call_names<'s>(
+    upstream: &'s Upstream,
+    credential: &'s Credential,
+    route: &'s Route,
+    dropped: &'s Dropped,
+) -> CallNames<'s> {
+    CallNames {
+        upstream: &upstream.name,
+        credential: &credential.name,
+        credential_version: credential.version,
+        route: &route.label,
+        dropped: dropped.names(),
+    }
+}
+
+/// Answers a call that could not be recorded, so that it is not made.
+fn answer_unrecorded(
+    unrecorded: Unrecorded,
+    request_id: Uuid,
+    close: bool,
+) -> Response<Audited<UpstreamBody>> {
+    let problem = (Code::Unrecorded, Challenge::Token);
+    Audited::unrecorded(unrecorded, error_response::problem(problem, request_id, None, close))
 }
 
 /// Answers a call that failed. Logs failures that only the operator can fix; the consumer does not see the reason.

@@ -310,8 +310,8 @@ impl Policy {
         let grants = || self.live_grants(consumer, action, now);
         let org = action.org.as_deref().or_else(|| grants().next()?.orgs.first().map(|org| &**org));
         let roles = grants().filter(|grant| grant.covers(org)).flat_map(|grant| &grant.roles);
-        let mut rules = roles.flat_map(|role| &role.allow);
-        rules.any(|rule| !rule.shadow && !rule.body.is_empty() && rule.may_allow(&request))
+        let mut allowing = roles.flat_map(|role| &role.allow);
+        allowing.any(|rule| !rule.shadow && !rule.body.is_empty() && rule.may_allow(&request))
     }
 
     /// Whether a rule for this path reads a query member for whose name `is_hidden` is true.

@@ -305,7 +305,7 @@ impl LinkRewriter {
             };
             match self.to_public_url(&link, url) {
                 Rewrite::ToGateway(url) if url != link => {
-                    new.push((range.clone(), Value::from(url).to_string()))
+                    new.push((range.clone(), Value::from(url).to_string()));
                 }
                 Rewrite::Bypass(why) => bypass = bypass.or(Some(why)),
                 Rewrite::ToGateway(_) | Rewrite::Elsewhere => {}

@@ -96,7 +96,7 @@ where
         match &mut this.state {
             State::Active(connection) => Pin::new(&mut **connection).graceful_shutdown(),
             State::Parked(framer) => {
-                framer.shorten_idle(if this.was_active { Duration::ZERO } else { FRESH })
+                framer.shorten_idle(if this.was_active { Duration::ZERO } else { FRESH });
             }
             State::Closed => {}
         }
