@@ -43,8 +43,8 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Returns whether every server reads a body as JSON: its one content type is `application/json`, with at most the
-/// charset parameter `utf-8`. Some servers interpret every other form (`+json`, form encodings, several types in one
-/// header) differently.
+/// charset parameter `utf-8`. Some servers interpret every other form (`+json`, form encodings, several types in
+/// one header) differently.
 #[must_use]
 pub fn is_strict_json(headers: &HeaderMap) -> bool {
     let mut kinds = headers.get_all(CONTENT_TYPE).iter();

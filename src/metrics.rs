@@ -156,8 +156,8 @@ metrics! {
     /// Maximum number of consumer connections.
     connections_limit: Gauge<i64, AtomicI64> =
         Gauge::default(), "connections_limit", "How many connections there may be";
-    /// Number of consumer connections that were closed for lack of room: at once, or before one of their requests was
-    /// authenticated.
+    /// Number of consumer connections that were closed for lack of room: at once, or before one of their
+    /// requests was authenticated.
     connections_refused: Family<Reason, Counter> =
         Family::default(), "connections_refused", "Connections closed for want of room";
     /// Number of calls in flight.

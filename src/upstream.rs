@@ -29,8 +29,8 @@ pub struct Upstream {
     pub trailing_slash: bool,
     /// The paths that never get a trailing slash, since the product knows them only without.
     pub slashless: Vec<PathPattern>,
-    /// Whether the upstream sends a 401 before it executes anything. A write may then be repeated after a token
-    /// refresh.
+    /// Whether the upstream sends a 401 before it executes anything. A write may then be repeated after
+    /// a token refresh.
     pub repeat_after_401: bool,
     /// The rules for link rewriting.
     pub links: LinkRewriter,
@@ -99,8 +99,8 @@ fn pick<'u>(all: impl Iterator<Item = &'u Destination> + Clone) -> Option<&'u De
     less_loaded(up).or_else(|| less_loaded(all))
 }
 
-/// Picks two at random and returns the one with fewer calls in flight. Comparing all would send every worker to the
-/// same one.
+/// Picks two at random and returns the one with fewer calls in flight. Comparing all would send every worker to
+/// the same one.
 fn less_loaded<'u>(mut all: impl Iterator<Item = &'u Destination> + Clone) -> Option<&'u Destination> {
     let count = all.clone().count();
     if count < 2 {

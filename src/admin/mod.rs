@@ -1,5 +1,5 @@
-//! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. These paths are never served on the data
-//! listeners.
+//! The admin listener: `/healthz`, `/readyz` with reasons, `/metrics`. These paths are never served on
+//! the data listeners.
 
 mod host;
 mod paced;
@@ -89,8 +89,8 @@ impl Admin {
         reasons
     }
 
-    /// Returns the upstreams without a responding endpoint. They do not make the gateway unready, since it serves the
-    /// others.
+    /// Returns the upstreams without a responding endpoint. They do not make the gateway unready, since it
+    /// serves the others.
     fn unreachable(&self) -> Vec<String> {
         let snapshot = self.current.load();
         let is_away = |upstream: &&Upstream| {
@@ -101,8 +101,8 @@ impl Admin {
         snapshot.upstreams.iter().filter(is_away).map(name).collect()
     }
 
-    /// Returns the logins that upstreams reject and that claviger does not retry until a person intervenes, each with
-    /// its reason.
+    /// Returns the logins that upstreams reject and that claviger does not retry until a person intervenes, each
+    /// with its reason.
     fn logins(&self) -> Vec<String> {
         let (snapshot, now) = (self.current.load(), SystemClock.now());
         let refused = |slot: &Arc<TokenSlot>| {

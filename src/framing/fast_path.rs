@@ -1,6 +1,6 @@
 //! A fast parser of typical heads in one pass: the request or status line, then `name: value` lines. Each line ends
-//! with CRLF and consists of visible ASCII and spaces. Any other head, and every head to be refused, is left to the
-//! full parser.
+//! with CRLF and consists of visible ASCII and spaces. Any other head, and every head to be refused, is left to
+//! the full parser.
 
 use super::head::{AnswerHead, Facts, HeadLimits, RequestHead};
 use crate::target::letters_digits_and;

@@ -36,8 +36,8 @@ pub(super) async fn decide<'s>(
     (body, decided)
 }
 
-/// Returns the members that rules see in a body with these headers. `body` is `None` if it is longer than
-/// `max_judged_body`.
+/// Returns the members that rules see in a body with these headers. `body` is `None` if it is
+/// longer than `max_judged_body`.
 pub(super) fn members(headers: &HeaderMap, body: Option<&[u8]>) -> BodyMembers {
     match (unreadable(headers), body) {
         (_, Some([])) => BodyMembers::none(),

@@ -33,8 +33,8 @@ impl Challenge {
         if is_signature(headers) { Self::Signature } else { Self::Token }
     }
 
-    /// Returns the sentence shown to the caller. It is the same for every defect of a token, and for every defect of a
-    /// signature.
+    /// Returns the sentence shown to the caller. It is the same for every defect of a token, and for every defect
+    /// of a signature.
     const fn detail(self, code: Code) -> &'static str {
         match (code, self) {
             (Code::Unauthenticated, Self::Signature) => {

@@ -1,5 +1,5 @@
-//! Counters for repeated failures. They decide which callers are throttled, and which refusals the trail records
-//! individually.
+//! Counters for repeated failures. They decide which callers are throttled, and which refusals the
+//! trail records individually.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -21,8 +21,8 @@ const CONSUMER: u32 = 10;
 const TOGETHER: u32 = 100;
 /// The average size of a recorded refusal, in bytes. A source whose events are longer has fewer of them recorded.
 const REFUSAL: u64 = 1024;
-/// The maximum number of wrong signatures that are explained per minute, over all addresses. Each explanation costs a
-/// millisecond.
+/// The maximum number of wrong signatures that are explained per minute, over all addresses. Each explanation
+/// costs a millisecond.
 const EXPLAINED: u32 = 600;
 
 /// How the gateway treats a failed attempt to authenticate.
@@ -84,8 +84,8 @@ impl FailureLimiter {
         }
     }
 
-    /// Returns whether the budget allows to explain one more wrong signature. Call this only for an address below its
-    /// failure limit.
+    /// Returns whether the budget allows to explain one more wrong signature. Call this only for an address below
+    /// its failure limit.
     #[must_use]
     pub fn may_explain(&self, now: Instant) -> bool {
         count(&self.explained, now).counted <= EXPLAINED
@@ -136,8 +136,8 @@ impl Window {
         self.written = self.written.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// Returns whether the count is at most `most`, and the bytes written so far are at most the average size of that
-    /// many refusals.
+    /// Returns whether the count is at most `most`, and the bytes written so far are at most the average size of
+    /// that many refusals.
     fn is_within(self, most: u32) -> bool {
         self.counted <= most && self.written < u64::from(most) * REFUSAL
     }

@@ -130,8 +130,8 @@ impl Forwarder {
         Ok(body)
     }
 
-    /// Builds the outbound request and applies the scheme. Defers the signature if the scheme needs a token or an RSA
-    /// signature.
+    /// Builds the outbound request and applies the scheme. Defers the signature if the scheme needs a token or
+    /// an RSA signature.
     fn prepare<'e>(
         &self,
         call: &Exchange<'_>,

@@ -47,8 +47,8 @@ pub struct Limits {
 
 impl Limits {
     /// Returns the address under which connections of `peer` are counted, and the limit for it if `all` connections are
-    /// allowed in total. Returns `None` for an unlimited peer: this machine and trusted proxies carry the connections
-    /// of others.
+    /// allowed in total. Returns `None` for an unlimited peer: this machine and trusted proxies carry the
+    /// connections of others.
     #[must_use]
     pub fn share(&self, peer: IpAddr, all: usize) -> Option<(IpAddr, usize)> {
         let (peer, written) = (peer.to_canonical(), self.connections_per_address);

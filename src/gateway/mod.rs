@@ -134,8 +134,8 @@ impl Gateway {
         }
     }
 
-    /// Records a fault that occurred before there was a request, so that no response is possible: an abused connection
-    /// or stream.
+    /// Records a fault that occurred before there was a request, so that no response is possible: an abused
+    /// connection or stream.
     pub fn refuse_unread(&self, fault: Fault, arrival: &Rc<Peer>) {
         let snapshot = self.forwarder.snapshot.load_full();
         let from = (self.forwarder.clock.now(), Rc::clone(arrival));

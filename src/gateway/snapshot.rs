@@ -61,8 +61,8 @@ impl Snapshot {
     /// credentials, or of former versions of a credential, are discarded.
     ///
     /// # Errors
-    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No entry is restored
-    /// then.
+    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No entry
+    /// is restored then.
     pub fn recall_logins(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
         self.refused_logins.open(path, keeper)?;
         let is_marked = |id: &CredentialId, mark: &Mark| {

@@ -44,8 +44,8 @@ impl<'h> CallerCredential<'h> {
         }
     }
 
-    /// The credential that was sent, valid or not. For a signature, it is the secret of the key that the signature
-    /// names.
+    /// The credential that was sent, valid or not. For a signature, it is the secret of the key that
+    /// the signature names.
     #[must_use]
     pub fn from_request(headers: &'h HeaderMap, directory: &Directory) -> Option<Self> {
         let attempt = authorization::attempt(headers).ok()?.or(api_key::attempt(headers).ok()?)?;

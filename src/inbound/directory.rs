@@ -272,8 +272,8 @@ fn seconds(now: SystemTime) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(0)
 }
 
-/// Hashes a digest by its first bytes, which are as good as random. A caller's bytes are only looked up, and never
-/// inserted.
+/// Hashes a digest by its first bytes, which are as good as random. A caller's bytes are only looked up,
+/// and never inserted.
 fn hash_of(digest: &[u8; 32]) -> u64 {
     digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }

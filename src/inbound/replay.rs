@@ -105,8 +105,8 @@ impl ReplayCache {
     /// Consumes a signature, so that it cannot be used again.
     ///
     /// # Errors
-    /// [`ReplayError`] if the date is invalid or too far away, the signature was used or may have been, or there is no
-    /// room.
+    /// [`ReplayError`] if the date is invalid or too far away, the signature was used or may have been, or there
+    /// is no room.
     pub fn take(&self, once: &Nonce, now: SystemTime) -> Result<(), ReplayError> {
         let dated = once.dated.ok_or(ReplayError::Stale)?;
         let apart = now.duration_since(dated).unwrap_or_else(|ahead| ahead.duration());

@@ -18,8 +18,8 @@ const SECRET: usize = 36;
 const CHECKSUM: usize = 6;
 /// The digits of base 62, by value.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// The greatest multiple of 62 that fits in a byte. Random bytes from here on are rejected, since they would favour
-/// some digits.
+/// The greatest multiple of 62 that fits in a byte. Random bytes from here on are rejected, since they would
+/// favour some digits.
 const FAIR: u8 = 248;
 
 /// Generates a token.

@@ -29,8 +29,8 @@ impl LazyTimer {
         }
     }
 
-    /// Returns the start of the current wait, which begins now if none is running. [`clear`](Self::clear) ends the
-    /// wait.
+    /// Returns the start of the current wait, which begins now if none is running. [`clear`](Self::clear)
+    /// ends the wait.
     pub fn start(&mut self) -> Instant {
         *self.started.get_or_insert_with(Instant::now)
     }

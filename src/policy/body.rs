@@ -59,8 +59,8 @@ impl BodyMembers {
         Self(Seen::Nothing)
     }
 
-    /// A body that cannot be judged. No allowing rule with a body condition matches it, and every such denying rule
-    /// does.
+    /// A body that cannot be judged. No allowing rule with a body condition matches it, and every such
+    /// denying rule does.
     #[must_use]
     pub fn unreadable(why: BodyUnreadable) -> Self {
         Self(Seen::Unread(why))

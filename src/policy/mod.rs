@@ -1,7 +1,7 @@
 //! Decides whether a consumer may make a call: consumer and action → [`Decision`]; with a proven identity, [`Permit`].
 //!
-//! Policy denies by default, and a denial overrides any permission. It neither reads clocks nor logs; its decision is a
-//! value.
+//! Policy denies by default, and a denial overrides any permission. It neither reads clocks nor logs; its decision
+//! is a value.
 
 mod body;
 mod org;
@@ -273,8 +273,8 @@ impl Policy {
         })
     }
 
-    /// The reason for a refusal, if rules read the body or the query and could not see all that a server may read
-    /// there.
+    /// The reason for a refusal, if rules read the body or the query and could not see all that a server
+    /// may read there.
     #[must_use]
     pub fn why_unjudged(&self, consumer: ConsumerId, action: &Action) -> Option<String> {
         if self.has_body_rules
@@ -354,8 +354,8 @@ impl Policy {
         roles.flat_map(|role| role.allow.iter().chain(&role.deny))
     }
 
-    /// The first shadow rule that would change the decision: it denies an allowed call, or allows one that no rule
-    /// allows.
+    /// The first shadow rule that would change the decision: it denies an allowed call, or allows one that
+    /// no rule allows.
     fn shadow(
         &self,
         consumer: ConsumerId,

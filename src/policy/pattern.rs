@@ -32,8 +32,8 @@ pub struct Glob {
 }
 
 impl PathPattern {
-    /// Parses a pattern. Its literal parts are brought into the canonical form, because they are compared with
-    /// canonical paths.
+    /// Parses a pattern. Its literal parts are brought into the canonical form, because they are compared
+    /// with canonical paths.
     ///
     /// # Errors
     /// What is wrong with the pattern, as a sentence.

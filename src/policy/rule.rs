@@ -93,8 +93,8 @@ pub struct Rule {
     pub paths: Vec<PathPattern>,
     /// Query members that must be there exactly once, not blank, and match.
     pub query: Vec<Condition>,
-    /// Members of the JSON body that must be there exactly once, not blank, and match. In a deny rule, `*` in a name is
-    /// any text.
+    /// Members of the JSON body that must be there exactly once, not blank, and match. In a deny rule, `*` in a name
+    /// is any text.
     pub body: Vec<Condition>,
 }
 

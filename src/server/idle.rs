@@ -37,8 +37,8 @@ impl IdleState {
     }
 
     /// Asks the connection to make room, if no request on it was authenticated. Returns whether it was asked now, for
-    /// the first time. Single bytes and refused requests do not protect a connection, since they cost the client
-    /// nothing.
+    /// the first time. Single bytes and refused requests do not protect a connection, since they cost
+    /// the client nothing.
     pub(super) fn yield_place(&self) -> bool {
         !self.arrival.authenticated.get() && !self.unwanted.replace(true)
     }

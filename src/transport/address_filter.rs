@@ -20,8 +20,8 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     })
 }
 
-/// Returns whether an endpoint may be reached at `address`. `local` means that the endpoint is configured as this
-/// machine itself.
+/// Returns whether an endpoint may be reached at `address`. `local` means that the endpoint is configured as
+/// this machine itself.
 #[must_use]
 pub fn is_allowed(address: IpAddr, local: bool, allowed: &[IpNet]) -> bool {
     let address = plain(address);

@@ -124,8 +124,8 @@ impl Endpoint {
         Connection::new(stream).await
     }
 
-    /// Resolves the host. The addresses are filtered for every connection, since the name may resolve differently each
-    /// time.
+    /// Resolves the host. The addresses are filtered for every connection, since the name may resolve
+    /// differently each time.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let host = self.origin.host.as_str();
         let none = |why: &dyn std::fmt::Display| {
@@ -151,8 +151,8 @@ fn attempt_limit(timeout: Duration, left: Duration) -> Duration {
     left.min(NEXT_AFTER).min(timeout / 2)
 }
 
-/// One HTTP/1.1 connection. Dropping it closes the socket, even during an exchange. Boxed, since each exchange moves it
-/// several times.
+/// One HTTP/1.1 connection. Dropping it closes the socket, even during an exchange. Boxed, since each exchange moves
+/// it several times.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) watch: Rc<ConnState>,

@@ -25,8 +25,8 @@ pub struct EndpointState {
     /// Whether the record holds failures. Every call reads this flag, so calls to a healthy endpoint take no lock.
     has_failures: AtomicBool,
     down: AtomicBool,
-    /// Whether the endpoint has responded since the last health check was due. Mostly read, rarely written, for the
-    /// same reason.
+    /// Whether the endpoint has responded since the last health check was due. Mostly read, rarely written, for
+    /// the same reason.
     has_responded: AtomicBool,
     /// Whether the endpoint has ever responded.
     known: AtomicBool,
@@ -75,8 +75,8 @@ impl EndpointState {
     }
 
     /// Returns whether the endpoint responds; `None` while this is unknown. An endpoint that is `alone`, has failed and
-    /// has never responded counts as not responding: calls have no alternative, so there is no reason to wait for more
-    /// failures.
+    /// has never responded counts as not responding: calls have no alternative, so there is no reason to wait
+    /// for more failures.
     #[must_use]
     pub fn answers(&self, alone: bool) -> Option<bool> {
         let known = self.known.load(Ordering::Relaxed) || self.has_responded.load(Ordering::Relaxed);
@@ -132,8 +132,8 @@ impl EndpointState {
         self.apply(record, ill.unwrap_or_default());
     }
 
-    /// Logs a failure that only the operator can fix, at most once in ten seconds for each kind. The trail records all
-    /// of them.
+    /// Logs a failure that only the operator can fix, at most once in ten seconds for each kind. The trail records
+    /// all of them.
     pub fn log(&self, code: &'static str, reason: &str) {
         let (mut record, now) = (self.record(), Instant::now());
         record.logged.retain(|(_, at)| now.saturating_duration_since(*at) < LOGGED_EVERY);
@@ -146,8 +146,8 @@ impl EndpointState {
         tracing::warn!(upstream, code, reason, "check the upstream and its configuration");
     }
 
-    /// Returns whether an endpoint that is down should be tried now. Returns `true` to one caller only; that caller
-    /// tries it.
+    /// Returns whether an endpoint that is down should be tried now. Returns `true` to one caller only; that
+    /// caller tries it.
     #[must_use]
     pub fn try_half_open(&self, now: Instant) -> bool {
         if self.is_up() {
@@ -163,8 +163,8 @@ impl EndpointState {
     }
 
     /// Returns whether a health check is due: every `interval`, or at the end of the back-off if the endpoint is down.
-    /// An endpoint that is `alone` is not checked while calls are answered: they prove the same, and have no
-    /// alternative.
+    /// An endpoint that is `alone` is not checked while calls are answered: they prove the same, and
+    /// have no alternative.
     #[must_use]
     pub fn is_check_due(&self, now: Instant, interval: Duration, alone: bool) -> bool {
         if !self.is_up() {

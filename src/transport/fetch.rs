@@ -16,8 +16,8 @@ const LONGEST: usize = 64 * 1024;
 pub type Fetched = Response<Zeroizing<Vec<u8>>>;
 
 /// Sends a request of the gateway's own, and reads the response within the endpoint's time-out. The future does not
-/// borrow the entry, so it survives its call for all callers that wait for it. The trail already records that the call
-/// was made.
+/// borrow the entry, so it survives its call for all callers that wait for it. The trail already records that the
+/// call was made.
 ///
 /// # Errors
 /// [`Failure`] if the upstream cannot be reached or its response is invalid.

@@ -239,8 +239,8 @@ impl Signed<'_> {
         *self.request
     }
 
-    /// Detaches the request from its entry, for the transport only. The request then continues even if its caller stops
-    /// waiting.
+    /// Detaches the request from its entry, for the transport only. The request then continues even if its
+    /// caller stops waiting.
     pub(super) fn detach(self) -> Signed<'static> {
         Signed { request: self.request, credential: self.credential, brand: PhantomData }
     }

@@ -68,8 +68,8 @@ impl RequestBody {
     }
 
     /// Takes the consumer's body for forwarding. The body streams if its length is known. It is buffered if its length
-    /// is unknown, or if it `is_buffered` for a repetition. `spool` is the folder for bodies that do not fit into
-    /// memory.
+    /// is unknown, or if it `is_buffered` for a repetition. `spool` is the folder for bodies that do not
+    /// fit into memory.
     ///
     /// # Errors
     /// [`Failure`] if the body is too long, too slow, truncated, or cannot be buffered.

@@ -20,8 +20,8 @@ pub struct RequestHeaders {
     pub added: Vec<Glob>,
     /// Whether cookies are forwarded.
     pub cookies: bool,
-    /// The cookies that are never forwarded in either direction: those that carry a pinned value, and the credential's
-    /// own.
+    /// The cookies that are never forwarded in either direction: those that carry a pinned value, and
+    /// the credential's own.
     pub withheld_cookies: Vec<String>,
     /// The header that carries the credential.
     pub credential: Option<HeaderName>,
@@ -29,12 +29,12 @@ pub struct RequestHeaders {
     pub range_paths: Option<Vec<PathPattern>>,
 }
 
-/// The header fields of one request that are dropped. Fields that the gateway replaces, and hop-by-hop fields, are not
-/// listed.
+/// The header fields of one request that are dropped. Fields that the gateway replaces, and hop-by-hop fields,
+/// are not listed.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// A bit for each of the first 128 header fields, set if the gateway replaces the field. Each field is therefore
-    /// classified once.
+    /// A bit for each of the first 128 header fields, set if the gateway replaces the field. Each field is
+    /// therefore classified once.
     replaced: u128,
     names: Vec<HeaderName>,
     /// The fields whose name contains the consumer's own credential; shown as `*` in `names`.
@@ -44,8 +44,8 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Returns the names of the dropped fields, each once. `*` stands for a name that contains the consumer's
-    /// credential.
+    /// Returns the names of the dropped fields, each once. `*` stands for a name that contains
+    /// the consumer's credential.
     #[must_use]
     pub fn names(&self) -> &[HeaderName] {
         &self.names
@@ -212,8 +212,8 @@ fn bit(at: usize) -> u128 {
 /// `content-range` are among them, since without them the content would be misinterpreted. Fields that the gateway sets
 /// itself, or that concern the connection, are replaced: every client sends some of them.
 ///
-/// Matched by length first, so that a name is compared with few others. This function runs for every field of every
-/// call.
+/// Matched by length first, so that a name is compared with few others. This function runs for every field
+/// of every call.
 fn of_every_upstream(name: &str) -> Option<Fate> {
     let (passes, replaced) = match name.len() {
         2 => (false, name == "te"),

@@ -20,8 +20,8 @@ use crate::headers::content_coding;
 use crate::scanner::{SHORTEST, Scanner};
 
 /// Masks the credential `sent` in this header value in a response. Returns the number of matches outside the body; the
-/// body is scrubbed while it streams. `reusable` means that the credential is no signature, and valid for other
-/// requests too.
+/// body is scrubbed while it streams. `reusable` means that the credential is no signature, and valid for
+/// other requests too.
 ///
 /// # Errors
 /// [`Failure`] if the response is an error with a content coding, so that the credential could not be found.

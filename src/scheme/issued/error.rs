@@ -46,8 +46,8 @@ impl LoginError {
         self.max_failures().is_some()
     }
 
-    /// Returns the number of such failures in a row that claviger risks. Returns `None` if they do not count against
-    /// the account.
+    /// Returns the number of such failures in a row that claviger risks. Returns `None` if they do not count
+    /// against the account.
     pub(crate) fn max_failures(&self) -> Option<u32> {
         match self.verdict {
             Verdict::Unheard | Verdict::Unjudged => None,

@@ -73,8 +73,8 @@ impl RefusedLogins {
     /// Reads the file at `path`, and persists rejected logins there from now on.
     ///
     /// # Errors
-    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No record is restored
-    /// then.
+    /// An I/O error if the file cannot be read, is damaged, or can be read or replaced by others. No record
+    /// is restored then.
     pub fn open(&self, path: &Path, keeper: TrustedOwner) -> io::Result<()> {
         let mut records = self.records();
         records.path = Some(path.to_owned());

@@ -75,8 +75,8 @@ const NOT_NOW: [&str; 3] = ["server_error", "temporarily_unavailable", "slow_dow
 
 const LOCKED: &str = "the account is locked: unlock it at the upstream";
 
-/// Prefixes of `JumpServer` messages about failures that a second attempt cannot change, each with the advice that
-/// helps.
+/// Prefixes of `JumpServer` messages about failures that a second attempt cannot change, each with the
+/// advice that helps.
 const BARRED: [(&str, &str); 8] = [
     ("block_", LOCKED),
     (
@@ -133,8 +133,8 @@ pub(crate) fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
 }
 
-/// Parses an instant of a response: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as `JumpServer` writes
-/// it.
+/// Parses an instant of a response: seconds since 1970, RFC 3339, or `2026/11/25 07:00:00 +0000` as
+/// `JumpServer` writes it.
 pub(crate) fn parse_time(value: &Value) -> Option<SystemTime> {
     if let Some(seconds) = value.as_f64() {
         return UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);

@@ -3,8 +3,8 @@
 //! hyper cuts targets at `#`, and answers some bytes with an empty 400 before the gateway sees them. It prefers one of
 //! two conflicting framings, and accepts a missing `Host`. The framer therefore judges each head as received. It
 //! replaces the target of a valid head by `/` and queues the real target beside it. It replaces an invalid head by a
-//! harmless one. The gateway then answers it in order with its own response, the trail records the outcome, and the
-//! connection closes.
+//! harmless one. The gateway then answers it in order with its own response, the trail records the outcome, and
+//! the connection closes.
 
 use std::io;
 use std::pin::Pin;

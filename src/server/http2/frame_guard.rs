@@ -153,8 +153,8 @@ enum Passed {
 }
 
 impl At {
-    /// Advances over the bytes up to the end of one element. Returns the number of bytes used and the completed
-    /// element.
+    /// Advances over the bytes up to the end of one element. Returns the number of bytes used and
+    /// the completed element.
     fn advance(&mut self, bytes: &[u8]) -> (usize, Passed) {
         match self {
             Self::Before => {

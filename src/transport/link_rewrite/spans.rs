@@ -20,8 +20,8 @@ pub(super) fn in_angles(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// Returns the range of the URL in `Refresh`: `5; url=/x`, perhaps quoted, or `5; /x` (WHATWG HTML, shared declarative
-/// refresh steps).
+/// Returns the range of the URL in `Refresh`: `5; url=/x`, perhaps quoted, or `5; /x` (WHATWG HTML, shared
+/// declarative refresh steps).
 pub(super) fn after_url(text: &str) -> Vec<Range<usize>> {
     let time = text.trim_start().trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
     let rest = time.trim_start();

@@ -20,8 +20,8 @@ use crate::custody::Mark;
 use crate::name::Name;
 use crate::secret::Secret;
 
-/// The time without a login after too many rejected ones, unless the credential changes. A changed credential has a new
-/// slot.
+/// The time without a login after too many rejected ones, unless the credential changes. A changed credential has
+/// a new slot.
 const SUSPENSION: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// The first back-off after a login without a response. It doubles after each login that was sent, since some upstreams
@@ -32,8 +32,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const FRESH: Duration = Duration::from_secs(30);
 /// The maximum number of tokens given up within a minute after definite rejections.
 const MOST_ENDED: usize = 60;
-/// The maximum number of tokens given up within a minute after possible rejections, which may concern only the
-/// consumer's permissions.
+/// The maximum number of tokens given up within a minute after possible rejections, which may concern only
+/// the consumer's permissions.
 const MOST_DOUBTED: usize = 12;
 /// The longest time before its end at which a token is refreshed.
 const REFRESH_AHEAD: Duration = Duration::from_secs(30);
