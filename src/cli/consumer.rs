@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::Output;
-use super::issued::Kind;
+use super::issued::{Issued, Kind};
 use super::session::{ChangeFlags, NameArg, StoreSession, confirm, enabled_word, parse_name};
 use super::table::table;
 use super::time::time_or_dash;
@@ -84,7 +84,7 @@ fn add(desk: &mut StoreSession, name: &str, note: Option<String>) -> anyhow::Res
 }
 
 fn count_valid_tokens(desk: &StoreSession, name: &str) -> usize {
-    let rows = Kind::Token.rows(&desk.rows, Some(name)).into_iter().map(|row| row.issued());
+    let rows = Kind::Token.rows(&desk.rows, Some(name)).into_iter().map(Issued::issued);
     let valid =
         rows.filter(|issued| issued.revoked.is_none() && issued.expires.is_none_or(|end| desk.now < end));
     let declared = desk.file.consumers.find(name).map_or(0, |consumer| consumer.token_sha256.len());
@@ -198,7 +198,8 @@ fn remove(desk: &mut StoreSession, name: &str) -> anyhow::Result<bool> {
         text.push_str(" from the store; the file still declares it");
     }
     if stay > 0 {
-        text.push_str(&format!("; revoked tokens that the file declares stay revoked: {stay}"));
+        text += "; revoked tokens that the file declares stay revoked: ";
+        text += &stay.to_string();
     }
     desk.report(json!({"consumer": name, "removed": true, "declared": declared}), &(text + "\n"));
     Ok(true)

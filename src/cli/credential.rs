@@ -85,7 +85,7 @@ pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<
                 created: desk.now,
                 disabled: false,
             };
-            add(desk.with(*flags), row, secret)?;
+            add(desk.with(*flags), &row, secret)?;
         }
         Verb::List => list(&desk),
         Verb::Show { name } => show(&desk, name)?,
@@ -103,19 +103,19 @@ pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<
     Ok(true)
 }
 
-fn add(desk: &mut StoreSession, row: CredentialRow, args: &SecretArgs) -> anyhow::Result<()> {
-    let CredentialRow { name, upstream, kind, .. } = row.clone();
-    if desk.file.credentials.declares(&name) {
+fn add(desk: &mut StoreSession, row: &CredentialRow, args: &SecretArgs) -> anyhow::Result<()> {
+    let CredentialRow { name, upstream, kind, .. } = row;
+    if desk.file.credentials.declares(name) {
         bail!("the file declares a credential `{name}` already");
     }
-    if desk.rows.credentials.iter().any(|row| row.name == name) {
+    if desk.rows.credentials.iter().any(|row| row.name == *name) {
         bail!(
             "there is a credential `{name}` already; claviger credential rotate {name} gives it a new version"
         );
     }
-    let secret = args.read(desk, &row)?;
+    let secret = args.read(desk, row)?;
     let mut changes = vec![Change::PutCredential(row.clone())];
-    let version = seal_secret(desk, &mut changes, &row, Stage::Active, &secret)?;
+    let version = seal_secret(desk, &mut changes, row, Stage::Active, &secret)?;
     let json = json!({"credential": name, "upstream": upstream, "kind": kind, "version": version});
     desk.change("credential added", json.clone(), changes)?;
     desk.report(json, &format!("credential {name} is in custody, for the upstream {upstream}\n"));

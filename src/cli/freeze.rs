@@ -68,7 +68,6 @@ impl TargetArgs {
 /// Checks that the target exists. What is unfrozen may be gone.
 fn check_exists(desk: &StoreSession, target: &FreezeTarget) -> anyhow::Result<()> {
     match target {
-        FreezeTarget::Gateway => {}
         FreezeTarget::Consumer(name) => desk.must_know_consumer(name)?,
         FreezeTarget::Upstream(name) if !desk.file.upstreams.declares(name) => {
             match config::did_you_mean(name, desk.file.upstreams.names()) {
@@ -76,7 +75,7 @@ fn check_exists(desk: &StoreSession, target: &FreezeTarget) -> anyhow::Result<()
                 None => bail!("there is no upstream `{name}`"),
             }
         }
-        FreezeTarget::Upstream(_) => {}
+        FreezeTarget::Gateway | FreezeTarget::Upstream(_) => {}
         FreezeTarget::Credential(name) => {
             let stored = desk.rows.credentials.iter().any(|row| row.name == *name);
             if !stored && !desk.file.credentials.declares(name) {

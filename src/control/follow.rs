@@ -377,7 +377,7 @@ impl Follower {
             // The next poll retries. If the process ends before, the next start publishes the events again. A duplicate
             // is better than a loss, and each event has its id.
             Err(why) if new => {
-                tracing::warn!(%why, "audit events that are on the trail could not be deleted from the store")
+                tracing::warn!(%why, "audit events that are on the trail could not be deleted from the store");
             }
             Err(_) => {}
         }

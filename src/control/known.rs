@@ -42,12 +42,13 @@ pub(crate) fn find_forgotten(dir: &Path, history: &History) -> io::Result<Option
 }
 
 fn none_without_trail<T>(dir: &Path, found: io::Result<Option<T>>) -> io::Result<Option<T>> {
-    found.or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
-        kind => {
-            let unknown = "the trail cannot be read, so whether the store lacks changes is not known";
-            Err(io::Error::new(kind, format!("{}: {unknown}: {error}", dir.display())))
+    found.or_else(|error| {
+        let kind = error.kind();
+        if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            return Ok(None);
         }
+        let unknown = "the trail cannot be read, so whether the store lacks changes is not known";
+        Err(io::Error::new(kind, format!("{}: {unknown}: {error}", dir.display())))
     })
 }
 

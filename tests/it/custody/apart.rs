@@ -110,7 +110,9 @@ fn a_store_that_is_back_is_followed_at_once() {
     process.wait_said("the store cannot be followed");
     fs::rename(&away, site.store()).unwrap();
     let mut revoked = rows.tokens;
-    revoked.iter_mut().for_each(|token| token.issued.revoked = Some(1));
+    for token in &mut revoked {
+        token.issued.revoked = Some(1);
+    }
     let revoked: Vec<Change> = revoked.into_iter().map(Change::PutToken).collect();
     runtime.block_on(store.write(&revoked, None)).unwrap();
     soon(&process, &token, 401);

@@ -319,8 +319,7 @@ fn the_example_has_every_key_and_every_word() {
     let (mut missing, mut choices, mut number) = (Vec::new(), BTreeSet::new(), 0);
     walk(&config::keys(), "", &mut |path, row| {
         number += 1;
-        let is_alternative =
-            choices.contains(&path.rsplit_once('.').map_or("", |(parent, _)| parent).to_owned());
+        let is_alternative = choices.contains(path.rsplit_once('.').map_or("", |(parent, _)| parent));
         if matches!(row.shape, Shape::OneOf(_) | Shape::Either(..)) {
             choices.insert(path.to_owned());
         }

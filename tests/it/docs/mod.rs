@@ -5,5 +5,6 @@ mod configs;
 mod keys;
 mod proofs;
 mod readme;
+mod sources;
 mod suite;
 mod tidy;

@@ -1,11 +1,47 @@
 //! The order of the sources: layers, lengths, and documents that match them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use claviger::code::Code;
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens as _;
+use syn::spanned::Spanned as _;
+use syn::visit::{self, Visit};
+use syn::{FnArg, Item, Pat, Signature, Type};
+
+use super::sources::{Sources, circles};
 
 const LONGEST_FILE: usize = 600;
+const LONGEST_FUNCTION: usize = 70;
+
+/// Words that stood for many things. The field has a word for each: parsed, logged, recorded, lease, re-authorisation, ...
+const DIALECT: [&str; 24] = [
+    "told",
+    "tell",
+    "tells",
+    "telling",
+    "errand",
+    "vouch",
+    "way_around",
+    "goes_on",
+    "let_go",
+    "in_clear",
+    "whoever",
+    "shown",
+    "heard",
+    "taken",
+    "kept",
+    "held",
+    "asked",
+    "wanted",
+    "said",
+    "gave_way",
+    "troubled",
+    "lapsed",
+    "settled",
+    "led_to",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -136,4 +172,165 @@ fn every_word_of_the_sources_is_the_houses() {
         }
     }
     assert_eq!(found, Vec::<String>::new());
+}
+
+/// The sources without their tests.
+fn sources() -> Sources {
+    let sources = Sources::read(&root().join("src"), &files("src", "rs"));
+    assert!(sources.0.len() > 200, "the modules were found: {}", sources.0.len());
+    sources
+}
+
+#[test]
+fn no_modules_of_a_room_use_each_other_in_a_circle() {
+    let uses = sources().uses();
+    let inside: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(inside > 300, "the imports inside rooms were found: {inside}");
+    let circles: Vec<String> = circles(&uses)
+        .iter()
+        .map(|circle| circle.iter().map(|path| path.join("::")).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(circles, Vec::<String>::new());
+}
+
+#[test]
+fn the_inherent_methods_of_a_type_stand_in_its_file() {
+    let mut elsewhere = Vec::new();
+    let mut seen = 0;
+    for (path, module) in &sources().0 {
+        let defined: BTreeSet<String> = module.tree.items.iter().flat_map(defined_types).collect();
+        for item in &module.tree.items {
+            let Item::Impl(item) = item else { continue };
+            if item.trait_.is_some() {
+                continue;
+            }
+            let Type::Path(of) = &*item.self_ty else { continue };
+            let name = of.path.segments.last().unwrap().ident.to_string();
+            seen += 1;
+            if !defined.contains(&name) {
+                elsewhere.push(format!("{}: impl {name}", path.join("::")));
+            }
+        }
+    }
+    assert!(seen > 200, "the methods were found: {seen}");
+    assert_eq!(elsewhere, Vec::<String>::new());
+}
+
+/// The names of the types that an item defines. A macro defines those that are declared in it.
+fn defined_types(item: &Item) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Item::Struct(item) = item {
+        names.push(item.ident.to_string());
+    } else if let Item::Enum(item) = item {
+        names.push(item.ident.to_string());
+    } else if let Item::Macro(item) = item {
+        let tokens: Vec<TokenTree> = item.mac.tokens.clone().into_iter().collect();
+        for pair in tokens.windows(2) {
+            if let [TokenTree::Ident(word), TokenTree::Ident(name)] = pair
+                && (word == "struct" || word == "enum")
+            {
+                names.push(name.to_string());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn a_function_is_short_and_takes_one_tuple_apart_at_most() {
+    struct Functions<'a>(&'a str, &'a Path, Vec<String>, usize);
+    impl Functions<'_> {
+        fn check(&mut self, signature: &Signature, body: Span) {
+            self.3 += 1;
+            let tuples = signature
+                .inputs
+                .iter()
+                .filter(|input| matches!(input, FnArg::Typed(typed) if matches!(*typed.pat, Pat::Tuple(_))));
+            let tuples = tuples.count();
+            let code = self.0.lines().take(body.end().line).skip(body.start().line).filter(|line| {
+                let line = line.trim_start();
+                !line.is_empty() && !line.starts_with("//")
+            });
+            let lines = code.count().saturating_sub(1);
+            if tuples > 1 || lines > LONGEST_FUNCTION {
+                self.2.push(format!(
+                    "{}: {}: {tuples} tuples, {lines} lines",
+                    self.1.display(),
+                    signature.ident
+                ));
+            }
+        }
+    }
+    impl<'ast> Visit<'ast> for Functions<'_> {
+        fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+            self.check(&item.sig, item.block.span());
+            visit::visit_item_fn(self, item);
+        }
+        fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+            self.check(&item.sig, item.block.span());
+            visit::visit_impl_item_fn(self, item);
+        }
+    }
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for module in sources().0.values() {
+        let text = std::fs::read_to_string(&module.file).unwrap();
+        let mut functions = Functions(&text, &module.file, Vec::new(), 0);
+        functions.visit_file(&module.tree);
+        seen += functions.3;
+        found.append(&mut functions.2);
+    }
+    assert!(seen > 2000, "the functions were found: {seen}");
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// A line with one or two words says nothing that the name does not say, or is a piece of a sentence that was cut badly.
+#[test]
+fn no_line_of_a_doc_comment_has_fewer_than_three_words() {
+    let (mut short, mut seen) = (Vec::new(), 0);
+    for path in files("src", "rs") {
+        let mut is_code = false;
+        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let line = line.trim_start();
+            let Some(text) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else {
+                is_code = false;
+                continue;
+            };
+            let text = text.trim();
+            let is_fence = text.starts_with("```");
+            is_code ^= is_fence;
+            if text.is_empty() || is_code || is_fence || text.starts_with(['#', '|', '[']) {
+                continue;
+            }
+            seen += 1;
+            if text.split_whitespace().count() < 3 {
+                short.push(format!("{}:{}: {text}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(seen > 3000, "the doc comments were found: {seen}");
+    assert_eq!(short, Vec::<String>::new());
+}
+
+#[test]
+fn no_name_is_of_the_private_dialect() {
+    let mut found = BTreeSet::new();
+    for module in sources().0.values() {
+        let mut identifiers = BTreeSet::new();
+        gather_identifiers(module.tree.to_token_stream(), &mut identifiers);
+        assert!(!identifiers.is_empty() || module.tree.items.is_empty());
+        for name in identifiers.iter().filter(|name| DIALECT.contains(&name.as_str())) {
+            found.insert(format!("{}: {name}", module.file.display()));
+        }
+    }
+    assert_eq!(found, BTreeSet::new());
+}
+
+fn gather_identifiers(code: TokenStream, found: &mut BTreeSet<String>) {
+    for token in code {
+        match token {
+            TokenTree::Ident(ident) => drop(found.insert(ident.to_string())),
+            TokenTree::Group(group) => gather_identifiers(group.stream(), found),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
 }
