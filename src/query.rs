@@ -18,12 +18,6 @@ pub fn same_query_name(written: &str, name: &str) -> bool {
     written == name || decode_query(written) == name
 }
 
-/// Whether a member of `query` could be called `name`: a fast check before the query is split.
-#[must_use]
-pub fn may_contain(query: &str, name: &str) -> bool {
-    query.contains(name) || is_encoded(query)
-}
-
 /// Whether a text contains an escape. It checks every byte, which the compiler can vectorise.
 fn is_encoded(text: &str) -> bool {
     text.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b'+'))

@@ -100,7 +100,7 @@ fn warn_of_plaintext(file: &File, compiled: &Compiled) {
 fn deliver(file: &File, sinks: &[SinkConfig], server: &Server) -> io::Result<Option<Delivery>> {
     let places = sinks::folder(&file.state_dir.value);
     let folders = (file.audit.dir.value.as_path(), places.as_path());
-    Delivery::start(sinks, folders, server.journal(), server.metrics())
+    Delivery::start(sinks, folders, server.journal(), &server.metrics)
 }
 
 /// Reads from the state folder what is known only once this process holds it.
@@ -157,12 +157,12 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let server = Server::start(setup).context("listening")?;
     let delivery = deliver(&file, &sinks, &server)?;
     let recorded = (server.journal().clone(), metrics);
-    let admin = Rc::new(Admin::new(recorded, server.current(), server.admin()));
-    for address in server.addresses() {
+    let admin = Rc::new(Admin::new(recorded, Arc::clone(&server.current), Arc::clone(&server.admin)));
+    for address in &server.addresses {
         tracing::info!(%address, "listening");
     }
     let own = tokio::task::spawn_local(Rc::clone(&admin).serve(admin_listener));
-    let health = tokio::task::spawn_local(look_after(server.current()));
+    let health = tokio::task::spawn_local(look_after(Arc::clone(&server.current)));
     let mut looks = poll_interval();
     loop {
         tokio::select! {

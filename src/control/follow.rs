@@ -406,7 +406,7 @@ impl Follower {
 
     /// Updates the metrics of the age of the credentials in force.
     pub(crate) fn update_age_metrics(&self, server: &Server) {
-        let ages = &server.metrics().credential_age;
+        let ages = &server.metrics.credential_age;
         ages.clear();
         for credential in server.snapshot().custody.iter() {
             let Some(since) = credential.since else { continue };

@@ -264,15 +264,23 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
+/// Returns `None` in place of the error that a file or folder does not exist.
+///
+/// # Errors
+/// Every other error of `result`.
+pub fn if_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 /// Removes a file, for example the remains of an interrupted replacement. Does nothing if there is none.
 ///
 /// # Errors
 /// An I/O error if the file cannot be removed.
 pub fn remove_if_present(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    if_found(fs::remove_file(path)).map(|_| ())
 }
 
 /// Returns `path` with `end` appended to the file's name.

@@ -52,18 +52,21 @@ pub struct Setup {
 
 /// A running server. Dropping it without [`stop`](Self::stop) leaves its threads running.
 pub struct Server {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    addresses: Vec<SocketAddr>,
+    /// The handle that always holds the current configuration.
+    pub current: Arc<ArcSwap<Snapshot>>,
+    /// The listening addresses, with the actual ports.
+    pub addresses: Vec<SocketAddr>,
     /// Each listener's configured address, and its TLS settings if it has any.
     tls: Vec<(SocketAddr, Option<Arc<ArcSwap<ServerConfig>>>)>,
-    /// The settings of the admin listener.
-    admin: Arc<ArcSwap<config::Admin>>,
+    /// The handle that always holds the admin listener's settings.
+    pub admin: Arc<ArcSwap<config::Admin>>,
     stop: watch::Sender<Option<Duration>>,
     workers: Vec<JoinHandle<()>>,
     /// The number of connections that the file descriptors allow.
     room: usize,
     journal: (Journal, JournalThreads),
-    metrics: Arc<Metrics>,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Server {
@@ -119,33 +122,15 @@ impl Server {
             workers.push(thread.spawn(move || seed.run(bound))?);
         }
         let addresses = listeners.iter().map(|listener| listener.address).collect();
-        let server = Self { snapshot, addresses, tls, admin, stop, workers, room, journal, metrics };
+        let server = Self { current: snapshot, addresses, tls, admin, stop, workers, room, journal, metrics };
         server.publish_limit(server.snapshot().limits.connections);
         Ok(server)
-    }
-
-    /// Returns the listening addresses, with the actual ports.
-    #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
     }
 
     /// Returns the current configuration.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
-    }
-
-    /// Returns the handle that always holds the current configuration.
-    #[must_use]
-    pub fn current(&self) -> Arc<ArcSwap<Snapshot>> {
-        Arc::clone(&self.snapshot)
-    }
-
-    /// Returns the handle that always holds the admin listener's settings.
-    #[must_use]
-    pub fn admin(&self) -> Arc<ArcSwap<config::Admin>> {
-        Arc::clone(&self.admin)
+        self.current.load_full()
     }
 
     /// Replaces the configuration. New calls use it, and calls in flight keep theirs. New TLS handshakes use its
@@ -168,7 +153,7 @@ impl Server {
             self.admin.store(Arc::new(admin));
         }
         let connections = compiled.snapshot.limits.connections;
-        let former = self.snapshot.swap(Arc::new(compiled.snapshot));
+        let former = self.current.swap(Arc::new(compiled.snapshot));
         if former.limits.connections != connections {
             self.publish_limit(connections);
         }
@@ -185,12 +170,6 @@ impl Server {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal.0
-    }
-
-    /// Returns the metrics of the process.
-    #[must_use]
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
     }
 
     /// Stops accepting, waits at most `drain` for calls in flight, and closes the trail.
@@ -220,13 +199,9 @@ struct WorkerSeed {
 
 impl WorkerSeed {
     fn run(self, listeners: Vec<BoundListener>) {
-        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, "a worker cannot start");
-                return;
-            }
-        };
+        let built = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let built = built.inspect_err(|error| tracing::error!(%error, "a worker cannot start"));
+        let Ok(runtime) = built else { return };
         let gateway = Gateway {
             journal: self.journal,
             forwarder: Forwarder {

@@ -26,11 +26,7 @@ pub fn folder(state: &Path) -> PathBuf {
 /// # Errors
 /// An I/O error if the folder cannot be read, or a cursor cannot be replaced.
 pub fn lower(state: &Path, seq: u64) -> io::Result<()> {
-    let entries = match fs::read_dir(folder(state)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    for entry in entries {
+    for entry in trust::if_found(fs::read_dir(folder(state)))?.into_iter().flatten() {
         let path = entry?.path();
         // An invalid cursor is refused, with its name, when its sink starts.
         let next = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -63,7 +59,8 @@ impl Cursors {
 
 pub(super) struct Cursor {
     path: PathBuf,
-    next: u64,
+    /// The `seq` of the first event that was not delivered yet.
+    pub(super) next: u64,
     /// The `seq` in the file, and the time since which it is there.
     stored: u64,
     since: Instant,
@@ -75,28 +72,18 @@ impl Cursor {
     pub(super) fn open(dir: &Path, name: &Name, all: (usize, Arc<Cursors>)) -> io::Result<Self> {
         trust::create_folder(dir)?;
         let path = dir.join(name.as_str());
-        let next = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| {
+        let next = match trust::if_found(fs::read_to_string(&path))? {
+            Some(text) => text.trim().parse().map_err(|_| {
                 let why = format!(
                     "{}: not a valid sink cursor; delete the file to send all events again",
                     path.display()
                 );
                 io::Error::new(io::ErrorKind::InvalidData, why)
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
-            Err(error) => return Err(error),
+            None => 1,
         };
         all.1.at(all.0, next);
         Ok(Self { path, next, stored: next, since: Instant::now(), all })
-    }
-
-    /// Returns the `seq` of the first event that was not delivered yet.
-    pub(super) fn next(&self) -> u64 {
-        self.next
-    }
-
-    pub(super) fn advance(&mut self, next: u64) {
-        self.next = next;
     }
 
     /// Stores the cursor, unless it was stored shortly before.

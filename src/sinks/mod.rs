@@ -88,7 +88,7 @@ impl Delivery {
             sinks.push(Sink {
                 name: plan.name,
                 writer: SinkWriter::of(&plan.kind),
-                reader: TrailReader::new(dir.to_owned(), journal.clone(), cursor.next()),
+                reader: TrailReader::new(dir.to_owned(), journal.clone(), cursor.next),
                 cursor,
                 metrics: Arc::clone(metrics),
                 labels: crate::metrics::Sink { sink: crate::metrics::NameLabel(Some(plan.name)) },
@@ -183,7 +183,7 @@ impl Sink {
         // Only syslog learns at the end which events were delivered.
         let ended = tokio::time::timeout(DRAIN, self.writer.end()).await;
         if let Ok(Ok(Some(next))) = ended {
-            self.cursor.advance(next);
+            self.cursor.next = next;
         }
         if let Err(error) = self.cursor.store() {
             tracing::error!(sink = %self.name, %error, "cannot store the cursor of a sink: the next start sends some events again");
@@ -212,7 +212,7 @@ impl Sink {
                         tracing::error!(sink = %self.name, why, "the sink does not accept events; they stay on the trail, and claviger retries");
                     }
                     self.metrics.sink_up.get_or_create(&self.labels).set(0);
-                    self.reader.go_back(self.cursor.next());
+                    self.reader.go_back(self.cursor.next);
                     if *stopped.borrow() {
                         return;
                     }
@@ -220,7 +220,7 @@ impl Sink {
                     pause = (pause * 2).min(BACKOFF.1);
                 }
             }
-            let behind = i64::try_from(self.reader.lag(self.cursor.next())).unwrap_or(i64::MAX);
+            let behind = i64::try_from(self.reader.lag(self.cursor.next)).unwrap_or(i64::MAX);
             self.metrics.sink_behind.get_or_create(&self.labels).set(behind);
         }
     }
@@ -231,7 +231,7 @@ impl Sink {
         let delivered =
             if lines.is_empty() { self.writer.idle().await? } else { self.writer.send(&lines).await? };
         if let Some(next) = delivered {
-            self.cursor.advance(next);
+            self.cursor.next = next;
         }
         self.cursor.persist_if_due().map_err(|error| format!("storing the cursor: {error}"))?;
         // Yield, so that a busy sink does not block the others.

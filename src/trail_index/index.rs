@@ -9,11 +9,12 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use super::fault::Fault;
 use super::filter::{EventFilter, Query, Targets, push_path, push_rows_with_text, push_text};
-use super::seal::{Seal, beside};
+use super::seal::Seal;
 use super::update::{Reach, ScanPosition, Updater, read_position, unsigned};
 use crate::audit::trail::chain;
 use crate::audit::trail::event::Event;
 use crate::audit::{SegmentReader, open_at, parse_segment_name, read_line, segments, stem};
+use crate::fs::trust;
 
 /// Number of events below which a search uses an index. Otherwise it scans from the newest event on, since matches
 /// are then frequent.
@@ -372,11 +373,5 @@ async fn connect(path: &Path) -> Result<SqliteConnection, Fault> {
 
 /// Removes an index and its log files, if they exist.
 fn remove(path: &Path) -> io::Result<()> {
-    for end in ["", "-wal", "-shm"] {
-        match std::fs::remove_file(beside(path, end)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    ["", "-wal", "-shm"].into_iter().try_for_each(|end| trust::remove_if_present(&trust::beside(path, end)))
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::fs::trust::beside;
+
 /// The file beside the index with its recorded state. Each search holds a lock on it.
 #[derive(Debug)]
 pub(super) struct Seal {
@@ -22,13 +24,6 @@ fn state(index: &Path) -> io::Result<String> {
     Ok(format!("{} {} {} {written:?} {changed:?}\n", found.dev(), found.ino(), found.len()))
 }
 
-/// Returns the path of a file beside the index, whose name has the suffix `end`.
-pub(super) fn beside(index: &Path, end: &str) -> PathBuf {
-    let mut name = index.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
 impl Seal {
     /// Opens the seal of the index at `index`. Returns it, and whether the index is as the last search left it. If
     /// another search runs, that search has checked the index, and the result is true.
@@ -37,16 +32,14 @@ impl Seal {
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(beside(index, ".seal"))?;
         let alone = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        let is_as_left = if alone {
+        let mut is_as_left = true;
+        if alone {
             let mut left = String::new();
             file.read_to_string(&mut left)?;
             // Entries in the log show that a process did not end as a search does.
             let log = fs::metadata(beside(index, "-wal")).is_ok_and(|log| log.len() > 0);
-            !log && state(index).is_ok_and(|state| state == left)
+            is_as_left = !log && state(index).is_ok_and(|state| state == left);
         } else {
-            true
-        };
-        if !alone {
             // Wait until the other search has rebuilt the index, if it does.
             flock(&file, FlockOperation::LockShared)?;
         }

@@ -40,7 +40,7 @@ impl CheckpointSigner {
 
     /// Continues with the tree over the events of a former run, which end at `head`.
     pub(super) fn continue_tree(&mut self, tree: MerkleTree, head: Option<&ChainHead>) {
-        let is_whole = head.is_some_and(|head| head.next_seq == tree.size() + 1);
+        let is_whole = head.is_some_and(|head| head.next_seq == tree.size + 1);
         if !is_whole {
             tracing::error!("the trail does not begin with its first event: no head of it can be signed");
         }
@@ -56,7 +56,7 @@ impl CheckpointSigner {
 
     /// Returns the number of events that no head covers.
     pub(super) fn events_since(&self) -> u64 {
-        self.tree.as_ref().map_or(0, |tree| tree.size().saturating_sub(self.signed))
+        self.tree.as_ref().map_or(0, |tree| tree.size.saturating_sub(self.signed))
     }
 
     /// Appends a head that covers all events before it.
@@ -67,9 +67,9 @@ impl CheckpointSigner {
         self.add(tail.leaves.drain(..));
         let Some(tree) = &self.tree else { return };
         let (head, note) = sign_checkpoint(&self.signer, tree, now);
-        let peaks: Vec<String> = tree.peaks().iter().map(encode_hash).collect();
-        let members = [("size", tree.size().into()), ("note", note.as_str().into()), ("peaks", peaks.into())];
-        (self.signed, self.since, tail.head_due) = (tree.size() + 1, None, None);
+        let peaks: Vec<String> = tree.peaks.iter().map(encode_hash).collect();
+        let members = [("size", tree.size.into()), ("note", note.as_str().into()), ("peaks", peaks.into())];
+        (self.signed, self.since, tail.head_due) = (tree.size + 1, None, None);
         if tail.append(EventKind::Head, now, &[format_members(&members).as_bytes()]).is_err() {
             return tracing::warn!("a head could not be recorded");
         }
@@ -94,7 +94,7 @@ impl CheckpointSigner {
 }
 
 fn sign_checkpoint(signer: &Signer, tree: &MerkleTree, now: SystemTime) -> (Checkpoint, String) {
-    let head = Checkpoint { size: tree.size(), root: tree.root(), time: rfc3339(now) };
+    let head = Checkpoint { size: tree.size, root: tree.root(), time: rfc3339(now) };
     let note = signer.sign(&head);
     (head, note)
 }

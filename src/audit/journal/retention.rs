@@ -125,7 +125,7 @@ impl Archiver {
         for closed in surplus {
             passed.pass(&closed.path)?;
         }
-        let (through, segments) = (passed.tree.size(), surplus.len());
+        let (through, segments) = (passed.tree.size, surplus.len());
         let bytes: u64 = surplus.iter().map(|closed| closed.len).sum();
         let note = self.core.signing().sign_now(&passed.tree, self.core.clock.now());
         // Record the event before anything is deleted.
@@ -166,7 +166,7 @@ impl Replayed {
                 let (_, hash) = verified_line(whole)?;
                 let event = Event::parse(whole)?;
                 let follows = event.prev?.as_bytes() == self.last;
-                (event.seq == self.tree.size() + 1 && follows).then_some(hash)
+                (event.seq == self.tree.size + 1 && follows).then_some(hash)
             };
             let hash = verify().ok_or_else(|| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();

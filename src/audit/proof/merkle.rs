@@ -22,27 +22,17 @@ pub(super) fn hash_node(left: &Hash, right: &Hash) -> Hash {
 /// A tree, stored as the roots of its complete subtrees from the largest on, one for each bit set in the size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MerkleTree {
-    pub(super) size: u64,
-    pub(super) peaks: Vec<Hash>,
+    /// The number of leaves.
+    pub size: u64,
+    /// The roots of the complete subtrees, the largest first.
+    pub(in crate::audit) peaks: Vec<Hash>,
 }
 
 impl MerkleTree {
-    /// Builds a tree from its [`peaks`](Self::peaks); `None` if their number does not match the size.
+    /// Builds a tree from its `peaks`; `None` if their number does not match the size.
     #[must_use]
     pub fn of(size: u64, peaks: Vec<Hash>) -> Option<Self> {
         (u64::from(size.count_ones()) == u64::try_from(peaks.len()).ok()?).then_some(Self { size, peaks })
-    }
-
-    /// Returns the number of leaves.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Returns the roots of the complete subtrees, the largest first.
-    #[must_use]
-    pub fn peaks(&self) -> &[Hash] {
-        &self.peaks
     }
 
     /// Adds a leaf.
@@ -106,10 +96,10 @@ mod tests {
         for size in 0..=leaves.len() {
             let tree = tree(&leaves[..size]);
             assert_eq!(tree.root(), defined(&leaves[..size]), "{size}");
-            let again = MerkleTree::of(tree.size(), tree.peaks().to_vec()).unwrap();
-            assert_eq!((again.size(), again.root()), (tree.size(), tree.root()));
+            let again = MerkleTree::of(tree.size, tree.peaks.clone()).unwrap();
+            assert_eq!((again.size, again.root()), (tree.size, tree.root()));
             assert_eq!(
-                MerkleTree::of(tree.size() + 1, tree.peaks().to_vec()).is_some(),
+                MerkleTree::of(tree.size + 1, tree.peaks.clone()).is_some(),
                 (size + 1).count_ones() == size.count_ones()
             );
         }

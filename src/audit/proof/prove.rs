@@ -166,7 +166,7 @@ fn collect(dir: &Path, start: &MerkleTree, mut builder: ProofBuilder) -> io::Res
     let (mut is_skipping, mut is_intact) = (true, true);
     each_line(dir, |line| {
         // A retired segment may not be deleted yet.
-        is_skipping = is_skipping && Event::parse(line).is_some_and(|event| event.seq <= start.size());
+        is_skipping = is_skipping && Event::parse(line).is_some_and(|event| event.seq <= start.size);
         if is_skipping {
             return true;
         }

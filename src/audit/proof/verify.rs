@@ -281,12 +281,8 @@ impl TrailVerifier<'_> {
     fn head(&mut self, note: &str) -> Result<(), String> {
         let head =
             self.trusted.open(note).ok_or("forged: the head is not signed by a key that is trusted")?;
-        if head.size != self.tree.size() {
-            return Err(format!(
-                "the head covers {} events, but stands after {}",
-                head.size,
-                self.tree.size()
-            ));
+        if head.size != self.tree.size {
+            return Err(format!("the head covers {} events, but stands after {}", head.size, self.tree.size));
         }
         if head.root != self.tree.root() {
             return Err("the events before the head are not those that it was signed over".into());
@@ -298,7 +294,7 @@ impl TrailVerifier<'_> {
 
     /// Checks that the events read so far agree with the heads stored elsewhere.
     fn check_agreement(&self) -> Result<(), String> {
-        let size = self.tree.size();
+        let size = self.tree.size;
         if let Some(last) = self.last.filter(|last| last.events == size)
             && last.hash.as_bytes() != self.chain.hash
         {
@@ -318,7 +314,7 @@ impl TrailVerifier<'_> {
 
     /// Checks what must hold at the end of the trail.
     fn check_end(&self) -> Result<(), String> {
-        let size = self.tree.size();
+        let size = self.tree.size;
         let retired = self.report.retired;
         if retired > self.recorded_retired {
             return Err(format!(

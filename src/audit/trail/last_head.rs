@@ -14,6 +14,7 @@ use super::misnamed::First;
 use super::retired::RetiredStub;
 use super::segment::{each_whole, is_compressed, parse_segment_name, segments};
 use crate::audit::proof::checkpoint::CheckpointKey;
+use crate::fs::trust;
 use crate::storage::Revision;
 
 /// The state of the trail at the time when the head was signed.
@@ -81,10 +82,7 @@ impl LastHead {
         paths: &[PathBuf],
         verifier: Option<&CheckpointKey>,
     ) -> io::Result<Option<String>> {
-        let stub = match RetiredStub::latest(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            found => found?,
-        };
+        let stub = trust::if_found(RetiredStub::latest(dir))?.flatten();
         let retired = match &stub {
             Some(stub) if verifier.is_some_and(|key| key.open(&stub.note).is_none()) => {
                 return Ok(Some("its stub is not signed by the key of this gateway".into()));

@@ -33,11 +33,8 @@ impl First {
             line += 1;
             first.is_none()
         });
-        match read {
-            // A running gateway has deleted the segment since the listing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => read.map(|()| first),
-        }
+        // A running gateway may have deleted the segment since the listing.
+        Ok(trust::if_found(read)?.and(first))
     }
 }
 
@@ -63,12 +60,8 @@ impl Sorted {
     /// # Errors
     /// An I/O error if a file cannot be read.
     pub fn of(dir: &Path) -> io::Result<Self> {
-        let paths = match segments(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            found => found?,
-        };
         let mut sorted = Self::default();
-        for path in paths {
+        for path in trust::if_found(segments(dir))?.unwrap_or_default() {
             match find_misnamed(&path)? {
                 Some(seq) => sorted.misnamed.push((path, seq)),
                 None => sorted.segments.push(path),
@@ -83,10 +76,8 @@ impl Sorted {
 /// # Errors
 /// An I/O error if the folder cannot be read.
 pub fn is_empty(dir: &Path) -> io::Result<bool> {
-    match segments(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        found => Ok(found?.is_empty() && RetiredStub::latest(dir)?.is_none()),
-    }
+    let Some(segments) = trust::if_found(segments(dir))? else { return Ok(true) };
+    Ok(segments.is_empty() && RetiredStub::latest(dir)?.is_none())
 }
 
 /// Durably renames a file so that it is no longer a segment. Returns its new path, which ends in `.torn`.

@@ -35,8 +35,8 @@ pub(in crate::audit) struct RetiredStub {
 
 impl RetiredStub {
     pub(in crate::audit) fn new(tree: &MerkleTree, last: &Hex, note: String) -> Self {
-        let peaks = tree.peaks().iter().map(encode_hash).collect();
-        Self { through: tree.size(), last: String::from_utf8_lossy(last).into_owned(), note, peaks }
+        let peaks = tree.peaks.iter().map(encode_hash).collect();
+        Self { through: tree.size, last: String::from_utf8_lossy(last).into_owned(), note, peaks }
     }
 
     /// Reads the latest stub in `dir`. Earlier stubs are obsolete.

@@ -14,6 +14,8 @@ use jiff::fmt::strtime;
 use zstd::stream::read::Decoder;
 use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
+use crate::fs::trust::if_found;
+
 const PLAIN: &str = "jsonl";
 const PACKED: &str = "zst";
 /// Length limit of a line in bytes. A longer line was not written by a gateway, and is not read into memory.
@@ -144,11 +146,8 @@ pub fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<us
 pub fn each_line(dir: &Path, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let mut bytes = Vec::new();
     for path in segments(dir)? {
-        let mut reader = match open(&path) {
-            // A running gateway has deleted the segment since the listing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            reader => reader?,
-        };
+        // A running gateway may have deleted the segment since the listing.
+        let Some(mut reader) = if_found(open(&path))? else { continue };
         while read_line(&mut reader, &mut bytes)? > 0 {
             let Some(line) = bytes.strip_suffix(b"\n") else { break };
             if !take(line) {

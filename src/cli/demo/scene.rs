@@ -134,7 +134,7 @@ impl Scene {
             metrics: Arc::default(),
         };
         let server = Server::start(setup).context("listening")?;
-        let address = server.addresses().first().copied().context("no listener")?;
+        let address = server.addresses.first().copied().context("no listener")?;
         Ok(Self { door, folder, token, keys, standin, server, address, audit, state })
     }
 

@@ -61,24 +61,6 @@ impl Problem {
         Self { related: Some((span, label.into())), ..self }
     }
 
-    /// The severity of the problem.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// The place of the problem in the text.
-    #[must_use]
-    pub fn span(&self) -> Span {
-        self.span
-    }
-
-    /// The message that says what is wrong.
-    #[must_use]
-    pub fn title(&self) -> &str {
-        &self.title
-    }
-
     fn new(level: Level, span: Span, title: String) -> Self {
         Self { level, span, title, label: None, help: None, related: None }
     }

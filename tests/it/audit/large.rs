@@ -61,11 +61,11 @@ fn large(events: u64) -> tempfile::TempDir {
         let full = text.len() > 128 << 20 || head.next_seq > events;
         if unsigned == 500 || full {
             unsigned = 0;
-            let note = signer.sign(&Checkpoint { size: tree.size(), root: tree.root(), time: at.clone() });
+            let note = signer.sign(&Checkpoint { size: tree.size, root: tree.root(), time: at.clone() });
             let note = serde_json::to_string(&note).unwrap();
             let members = format!(
                 "\"time\":\"{at}\",\"event\":\"head\",\"size\":{},\"note\":{note},\"peaks\":[]",
-                tree.size()
+                tree.size
             );
             tree.push(&head.append(&mut text, |out| out.extend_from_slice(members.as_bytes())));
         }

@@ -279,7 +279,7 @@ fn a_wrong_password_is_tried_twice_however_many_ask_and_once_an_hour_from_then_o
     bastion.hands(|hands| hands.login = 201);
     assert_eq!(eight(&world, "GET", "/api/v1/users/"), [200; 8]);
     assert_eq!(bastion.logins(), 5);
-    let text = world.server().metrics().text();
+    let text = world.server().metrics.text();
     let counted =
         text.lines().find(|line| line.starts_with("claviger_upstream_auth_failures_total{")).unwrap();
     assert!(counted.ends_with(" 125"), "{counted}");
@@ -373,7 +373,7 @@ fn whoever_causes_a_login_and_leaves_ends_it_for_nobody() {
     ));
     bastion.wait_logins(1);
     crate::support::ledger::reset(leaving);
-    let in_flight = || world.server().metrics().in_flight.get();
+    let in_flight = || world.server().metrics.in_flight.get();
     until("nobody's call is left", || in_flight() == 0);
     thread::scope(|scope| {
         let others = scope.spawn(|| eight(&world, "GET", "/api/v1/users/"));

@@ -119,7 +119,7 @@ impl World {
 
     /// The first listener.
     pub fn address(&self) -> SocketAddr {
-        self.server().addresses()[0]
+        self.server().addresses[0]
     }
 
     /// A raw connection to the first listener.

@@ -22,9 +22,9 @@ fn leaving_while_the_intent_is_flushed_is_one_abandoned_call_and_nothing_upstrea
     let mut raw = world.connect();
     raw.send(request("GET", "/api/v1/leaving/", ""));
     until("the intent is written", || notes.written("/api/v1/leaving/"));
-    assert_eq!(world.server().metrics().in_flight.get(), 1);
+    assert_eq!(world.server().metrics.in_flight.get(), 1);
     reset(raw);
-    until("the call has ended", || world.server().metrics().in_flight.get() == 0);
+    until("the call has ended", || world.server().metrics.in_flight.get() == 0);
     notes.hold(false);
     let outcome = only_call(&world, abandoned(None));
     assert_eq!(

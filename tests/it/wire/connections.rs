@@ -177,7 +177,7 @@ fn a_reset_in_the_middle_of_a_head_is_on_the_trail() {
     let outcome = world.only_outcome();
     assert_eq!((&outcome["code"], &outcome["target"]), (&"malformed".into(), &"/api/".into()), "{outcome}");
     crate::support::ledger::reset(world.connect());
-    until("it is gone", || world.server().metrics().connections.get() == 0);
+    until("it is gone", || world.server().metrics.connections.get() == 0);
     assert_eq!(world.trail().len(), 1, "a connection without a byte is no call");
 }
 

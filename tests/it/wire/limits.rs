@@ -191,7 +191,7 @@ fn strangers_who_say_nothing_keep_nobody_out() {
     ledger.note("slow", &slow.answer(), 200, ANSWERED);
     known.send(request("GET", "/api/", ""));
     ledger.note("known again", &known.answer(), 200, ANSWERED);
-    let refused = ledger.world.server().metrics().text();
+    let refused = ledger.world.server().metrics.text();
     assert!(refused.contains("claviger_connections_refused_total{reason=\"all\"} "), "{refused}");
     assert!(refused.contains("claviger_connections_limit 4\n"), "{refused}");
     ledger.check();
@@ -249,7 +249,7 @@ fn strangers_keep_nobody_out_of_a_tls_listener() {
             raw.socket
         });
         let strangers: Vec<TcpStream> = strangers.collect();
-        until("they have what they get", || world.server().metrics().connections.get() == 4);
+        until("they have what they get", || world.server().metrics.connections.get() == 4);
         let good = (0..4).map(|number| {
             let mut stream = connect(&world, b"http/1.1");
             let sent = stream.write_all(request("GET", "/api/", "").as_bytes());
