@@ -20,14 +20,11 @@ pub struct Loaded {
 /// # Errors
 /// [`Problems`], if the file cannot be read or is not TOML.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            let mut problems = Problems::new(path, "");
-            problems.push(Problem::error(Span::NOWHERE, format!("the file cannot be read: {error}")));
-            return Err(problems);
-        }
-    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let mut problems = Problems::new(path, "");
+        problems.push(Problem::error(Span::NOWHERE, format!("the file cannot be read: {error}")));
+        problems
+    })?;
     match parse(&text, path) {
         (Some(file), problems) => Ok(Loaded { file, problems }),
         (None, problems) => Err(problems),

@@ -8,5 +8,5 @@ mod trust;
 
 pub use own::own_client;
 pub use reason::reason;
-pub use settings::{HTTP2, Unusable, admin_config, client_config, server_config};
+pub use settings::{HTTP2, Unusable, client_config, server_config};
 pub use trust::validity_problem;

@@ -5,16 +5,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::certificates::{certificates, first, invalid, unreadable};
+use super::trust::Trust;
 use crate::secret::Secret;
 
 /// Builds the TLS settings of a client that accepts only the listener with this certificate (PEM). With the listener's
@@ -25,7 +23,7 @@ use crate::secret::Secret;
 pub fn own_client(cert: &Path, key: Option<&Secret>) -> io::Result<Arc<ClientConfig>> {
     let chain = certificates(cert)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Own { certificate: first(&chain), provider: Arc::clone(&provider) });
+    let verifier = Arc::new(Trust::only(first(&chain), provider.signature_verification_algorithms));
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(invalid)?.dangerous().with_custom_certificate_verifier(verifier);
     let config = match key {
@@ -38,65 +36,11 @@ pub fn own_client(cert: &Path, key: Option<&Secret>) -> io::Result<Arc<ClientCon
     Ok(Arc::new(config))
 }
 
-/// Accepts clients that `others` accepts, and any client that holds the key of `own`.
-pub(super) fn or_pinned(
-    own: CertificateDer<'static>,
-    others: Arc<dyn ClientCertVerifier>,
-) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(OrOwn { own, others })
-}
-
-/// A server verifier that accepts exactly one certificate.
-#[derive(Debug)]
-struct Own {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Own {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if *certificate == self.certificate {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// A client verifier that accepts one certificate and those that `others` accepts.
 #[derive(Debug)]
-struct OrOwn {
-    own: CertificateDer<'static>,
-    others: Arc<dyn ClientCertVerifier>,
+pub(super) struct OrOwn {
+    pub(super) own: CertificateDer<'static>,
+    pub(super) others: Arc<dyn ClientCertVerifier>,
 }
 
 impl ClientCertVerifier for OrOwn {

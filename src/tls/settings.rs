@@ -4,14 +4,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::certificates::{certificates, first, invalid, unreadable};
-use super::own::or_pinned;
+use super::own::OrOwn;
 use super::trust::Trust;
 use crate::secret::Secret;
 
@@ -61,41 +60,17 @@ pub fn client_config(ca_file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
 /// Builds the TLS settings of a listener: TLS 1.2 and 1.3, with HTTP/2 or HTTP/1.1 by ALPN. With `client_ca`, a
 /// consumer must present a certificate signed by that CA. `key` is PEM.
 ///
+/// The admin listener speaks HTTP/1.1 only. With `client_ca`, it also accepts its own certificate from a client that
+/// holds its key, as `claviger ready` does.
+///
 /// # Errors
 /// [`Unusable`] if a file cannot be read, holds nothing usable, or the key does not match the certificate.
 pub fn server_config(
     cert: &Path,
     key: &Secret,
     client_ca: Option<&Path>,
+    is_admin: bool,
 ) -> Result<Arc<ServerConfig>, Unusable> {
-    let mut config = build_server_config(cert, key, (client_ca, |_, others| others))?;
-    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// Builds the TLS settings of the admin listener: HTTP/1.1 only. With `client_ca`, the listener also accepts its own
-/// certificate from a client that holds its key, as `claviger ready` does.
-///
-/// # Errors
-/// [`Unusable`] under the same conditions as [`server_config`].
-pub fn admin_config(
-    cert: &Path,
-    key: &Secret,
-    client_ca: Option<&Path>,
-) -> Result<Arc<ServerConfig>, Unusable> {
-    let mut config = build_server_config(cert, key, (client_ca, or_pinned))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// Extends a client verifier so that it also accepts the listener's own certificate.
-type Widened = fn(CertificateDer<'static>, Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier>;
-
-fn build_server_config(
-    cert: &Path,
-    key: &Secret,
-    (client_ca, widened): (Option<&Path>, Widened),
-) -> Result<ServerConfig, Unusable> {
     let chain = certificates(cert).map_err(Unusable::Certificate)?;
     let key =
         PrivateKeyDer::from_pem_slice(key.expose()).map_err(|error| Unusable::Key(unreadable(error)))?;
@@ -108,12 +83,16 @@ fn build_server_config(
         Some(path) => {
             let roots = authorities(path).map_err(Unusable::ClientCa)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            let verifier = verifier.map_err(|error| Unusable::ClientCa(invalid(error)))?;
-            builder.with_client_cert_verifier(widened(first(&chain), verifier))
+            let others = verifier.map_err(|error| Unusable::ClientCa(invalid(error)))?;
+            let own = first(&chain);
+            builder.with_client_cert_verifier(if is_admin { Arc::new(OrOwn { own, others }) } else { others })
         }
     };
     let config = builder.with_single_cert(chain, key);
-    config.map_err(|error| Unusable::Certificate(key_mismatch(error)))
+    let mut config = config.map_err(|error| Unusable::Certificate(key_mismatch(error)))?;
+    config.alpn_protocols.extend((!is_admin).then(|| HTTP2.to_vec()));
+    config.alpn_protocols.push(b"http/1.1".to_vec());
+    Ok(Arc::new(config))
 }
 
 fn authorities(path: &Path) -> io::Result<RootCertStore> {

@@ -27,6 +27,8 @@ pub(super) struct Trust {
     authorities: RootCertStore,
     /// All certificates of the file.
     pinned: Vec<CertificateDer<'static>>,
+    /// Whether the pinned certificates are trusted alone, under any name and at any time.
+    pinned_alone: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -44,7 +46,17 @@ impl Trust {
                 authorities.add(certificate.clone()).map_err(|error| unreadable(&error))?;
             }
         }
-        Ok(Self { authorities, pinned, algorithms })
+        Ok(Self { authorities, pinned, pinned_alone: false, algorithms })
+    }
+
+    /// Trusts exactly one certificate, whoever signed it.
+    pub(super) fn only(certificate: CertificateDer<'static>, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        let (authorities, pinned) = (RootCertStore::empty(), vec![certificate]);
+        Self { authorities, pinned, pinned_alone: true, algorithms }
+    }
+
+    fn holds(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.pinned.iter().any(|pinned| pinned == certificate)
     }
 
     /// Returns whether `certificate` is in the file and currently valid.
@@ -55,7 +67,7 @@ impl Trust {
             let validity = parsed.validity();
             Some(validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp())
         };
-        self.pinned.iter().any(|pinned| pinned == certificate) && in_its_time() == Some(true)
+        self.holds(certificate) && in_its_time() == Some(true)
     }
 }
 
@@ -106,6 +118,10 @@ impl ServerCertVerifier for Trust {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if self.pinned_alone {
+            let other = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+            return self.holds(end_entity).then(ServerCertVerified::assertion).ok_or(other);
+        }
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let (authorities, algorithms) = (&self.authorities, self.algorithms.all);
         verify_server_cert_signed_by_trust_anchor(&parsed, authorities, intermediates, now, algorithms)

@@ -33,6 +33,7 @@ pub(super) async fn write_rows<R>(
 /// A table of texts: the rows that this run knows, and how many new events refer to each.
 #[derive(Default)]
 pub(super) struct Dictionary {
+    table: &'static str,
     pub(super) known: HashMap<String, (i64, u64)>,
     pub(super) new: Vec<(i64, String)>,
     next: i64,
@@ -47,7 +48,7 @@ impl Dictionary {
             .build_query_scalar()
             .fetch_one(connection)
             .await?;
-        Ok(Self { next, whole: next == 1, ..Self::default() })
+        Ok(Self { table, next, whole: next == 1, ..Self::default() })
     }
 
     /// Returns the number of `text` if it is known, or adds it if the table cannot have it.
@@ -68,17 +69,12 @@ impl Dictionary {
     }
 
     /// Returns the number of `text`, and looks it up in the table if necessary.
-    pub(super) async fn find(
-        &mut self,
-        connection: &mut SqliteConnection,
-        table: &'static str,
-        text: &str,
-    ) -> Result<i64, Fault> {
+    pub(super) async fn find(&mut self, connection: &mut SqliteConnection, text: &str) -> Result<i64, Fault> {
         if let Some(number) = self.number(text) {
             return Ok(number);
         }
         let found: Option<i64> = QueryBuilder::<Sqlite>::new("SELECT id FROM ")
-            .push(table)
+            .push(self.table)
             .push(" WHERE text = ")
             .push_bind(text.to_owned())
             .build_query_scalar()
@@ -94,16 +90,13 @@ impl Dictionary {
     }
 
     /// Adds the counts of new events to the rows of the table.
-    pub(super) async fn count(
-        &mut self,
-        connection: &mut SqliteConnection,
-        table: &'static str,
-    ) -> Result<(), Fault> {
+    pub(super) async fn count(&mut self, connection: &mut SqliteConnection) -> Result<(), Fault> {
         let counted = self.known.values_mut().filter(|(_, count)| *count > 0);
         let mut counted: Vec<(i64, i64)> = counted
             .map(|(number, count)| (*number, i64::try_from(std::mem::take(count)).unwrap_or(i64::MAX)))
             .collect();
         counted.sort_unstable();
+        let table = self.table;
         let after =
             format!(") UPDATE {table} SET events = events + more FROM counted WHERE {table}.id = counted.id");
         write_rows(connection, ("WITH counted (id, more) AS (", &after), &counted, |row, (number, more)| {

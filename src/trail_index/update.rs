@@ -143,11 +143,11 @@ impl<'c> Updater<'c> {
         let time = event.timestamp().map_or(0, Timestamp::as_microsecond);
         let mut text = String::new();
         write_kind(&event, &mut text);
-        let kind = self.kinds.find(self.connection, "kinds", &text).await?;
+        let kind = self.kinds.find(self.connection, &text).await?;
         write_detail(&event, line, &mut text);
-        let detail = self.details.find(self.connection, "details", &text).await?;
+        let detail = self.details.find(self.connection, &text).await?;
         let target = event.target.as_deref().unwrap_or_default();
-        let target = self.targets.find(self.connection, "targets", target).await?;
+        let target = self.targets.find(self.connection, target).await?;
         let call = event
             .request_id
             .as_deref()
@@ -218,10 +218,8 @@ impl<'c> Updater<'c> {
     /// makes a search slower.
     pub(super) async fn count(&mut self) -> Result<(), Fault> {
         let mut writing = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        for (dictionary, table) in
-            [(&mut self.kinds, "kinds"), (&mut self.targets, "targets"), (&mut self.details, "details")]
-        {
-            dictionary.count(&mut writing, table).await?;
+        for dictionary in [&mut self.kinds, &mut self.targets, &mut self.details] {
+            dictionary.count(&mut writing).await?;
         }
         Ok(writing.commit().await?)
     }

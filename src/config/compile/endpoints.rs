@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 
 use super::defaults::Defaults;
 use super::inputs::{AUTHORITY, Scope};
+use super::routes::prefix;
 use crate::config::file::{HEALTH_INTERVAL, Profile, Upstream, urls};
 use crate::config::{Problem, Problems, Span, Spanned};
 use crate::origin::Origin;
@@ -97,17 +98,9 @@ fn place(upstream: &Upstream, url: &Spanned<String>, problems: &mut Problems) ->
         let help = "write scheme, host and perhaps a port and a base path: \"https://jms.example.com\"";
         return problems.refuse(span, "the endpoint is no http or https URL", help);
     };
-    let base = match path {
-        "" | "/" => String::new(),
-        path => match Target::canonical(path.as_bytes()) {
-            Ok(target) if target.query().is_empty() && !path.contains('?') => {
-                target.path().trim_end_matches('/').to_owned()
-            }
-            Ok(_) | Err(_) => {
-                problems.push(Problem::error(span, "the endpoint's base path has no canonical form"));
-                return None;
-            }
-        },
+    let Some(base) = prefix(if path.is_empty() { "/" } else { path }) else {
+        problems.push(Problem::error(span, "the endpoint's base path has no canonical form"));
+        return None;
     };
     let place = Place { origin, base, span };
     require_tls(upstream, &place, problems);

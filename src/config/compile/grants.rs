@@ -82,9 +82,8 @@ impl GrantCompiler<'_, '_> {
     fn compile(&mut self, grant: &file::Grant) -> Option<Grant> {
         let file = self.scope.file;
         if !file.consumers.declares(&grant.consumer.value) {
-            let nearest = file.consumers.did_you_mean(&grant.consumer.value);
             match self.scope.inputs.stored {
-                None => self.scope.problems.push(unknown("consumer", &grant.consumer, nearest)),
+                None => self.scope.problems.push(unknown("consumer", &grant.consumer, &file.consumers)),
                 // A consumer that was removed at run time must not stop the next change from taking effect.
                 Some(stored) if stored.consumer(&grant.consumer.value).is_none() => {
                     let title = format!("neither file nor store has a consumer `{}`", grant.consumer.value);
@@ -97,8 +96,7 @@ impl GrantCompiler<'_, '_> {
         let roles: Vec<Arc<Role>> = grant.roles.iter().filter_map(|role| self.role(role)).collect();
         let Some(declared) = file.upstreams.find(&grant.upstream.value) else {
             if !file.upstreams.declares(&grant.upstream.value) {
-                let nearest = file.upstreams.did_you_mean(&grant.upstream.value);
-                self.scope.problems.push(unknown("upstream", &grant.upstream, nearest));
+                self.scope.problems.push(unknown("upstream", &grant.upstream, &file.upstreams));
             }
             return None;
         };
@@ -129,7 +127,7 @@ impl GrantCompiler<'_, '_> {
             return found;
         }
         if !self.scope.file.roles.declares(&role.value) {
-            self.scope.problems.push(unknown("role", role, self.scope.file.roles.did_you_mean(&role.value)));
+            self.scope.problems.push(unknown("role", role, &self.scope.file.roles));
         }
         None
     }
@@ -177,8 +175,7 @@ impl GrantCompiler<'_, '_> {
                 let title =
                     "a call without an organisation lands in the default one, wherever it was meant for";
                 let help = "write `orgs = [\"…\"]` in this grant, or `org = \"…\"` in the upstream";
-                self.scope.problems.push(Problem::error(grant.span, title).help(help));
-                Vec::new()
+                self.scope.problems.refuse(grant.span, title, help).unwrap_or_default()
             }
         }
     }
@@ -192,17 +189,15 @@ impl GrantCompiler<'_, '_> {
     ) -> Option<CredentialId> {
         let Some(named) = grant.credential.as_ref().or(declared.credential.as_ref()) else {
             let help = "write `credential = \"…\"` in this grant or in the upstream";
-            self.scope
-                .problems
-                .push(Problem::error(grant.span, "there is no credential for this grant").help(help));
-            return None;
+            let title = "there is no credential for this grant";
+            return self.scope.problems.refuse(grant.span, title, help);
         };
         let in_file = self.scope.file.credentials.declares(&named.value);
         if !in_file && let Some(stored) = self.scope.inputs.stored {
             self.in_store(stored, named, declared.name.value.as_str());
         } else if !in_file {
-            if let Some(nearest) = self.scope.file.credentials.did_you_mean(&named.value) {
-                self.scope.problems.push(unknown("credential", named, Some(nearest)));
+            if self.scope.file.credentials.did_you_mean(&named.value).is_some() {
+                self.scope.problems.push(unknown("credential", named, &self.scope.file.credentials));
             } else {
                 // It may be a secret that was pasted instead of a name.
                 self.scope.problems.hide(named.span);

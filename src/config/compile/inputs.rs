@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::SystemTime;
 
-use crate::config::{File, Problem, Problems, Spanned};
+use crate::config::{Declared, File, Problem, Problems, Spanned};
 use crate::custody::UnsealedStore;
 use crate::gateway::Snapshot;
 use crate::policy::PathPattern;
@@ -61,7 +61,8 @@ pub(super) struct Scope<'a> {
 pub(super) const AUTHORITY: &str = "it is the certificate of the authority in PEM, or several";
 
 /// The problem with a reference to something that the file does not declare.
-pub(super) fn unknown(what: &str, name: &Spanned<impl Display>, nearest: Option<&str>) -> Problem {
+pub(super) fn unknown<T>(what: &str, name: &Spanned<impl Display>, known: &Declared<T>) -> Problem {
+    let nearest = known.did_you_mean(&name.value.to_string());
     let title = format!("there is no {what} `{}`", name.value);
     let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
     Problem::error(name.span, title).help_if(help)

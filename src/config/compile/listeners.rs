@@ -1,7 +1,6 @@
 //! Compiles `[[listeners]]` and `[admin]`: the addresses that the gateway listens on, with their TLS settings.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -11,7 +10,6 @@ use super::secrets::{problem, read_secret_file};
 use crate::config::file::{Listener as Section, Tls};
 use crate::config::{Problem, Problems, Span};
 use crate::fs::trust::TrustedOwner;
-use crate::secret::Secret;
 use crate::tls::{self, Unusable};
 
 /// One address to listen on.
@@ -41,7 +39,7 @@ pub(super) fn listeners(scope: &mut Scope<'_>) -> Vec<Listener> {
     }
     let compile = |listener: &Section| {
         warn_of_plaintext(listener, scope.problems);
-        let tls = tls_settings(scope, listener.tls.as_ref(), tls::server_config).ok()?;
+        let tls = tls_settings(scope, listener.tls.as_ref(), false).ok()?;
         Some(Listener { address: listener.address.value, tls })
     };
     file.listeners.iter().filter_map(compile).collect()
@@ -81,12 +79,9 @@ pub(super) fn admin(scope: &mut Scope<'_>) -> Option<Admin> {
         );
         scope.problems.push(Problem::error(admin.address.span, title).help(help));
     }
-    let tls = tls_settings(scope, admin.tls.as_ref(), tls::admin_config).ok()?;
+    let tls = tls_settings(scope, admin.tls.as_ref(), true).ok()?;
     Some(Admin { tls, hosts: admin.hosts.clone() })
 }
-
-/// Builds TLS settings from a certificate file, its key, and the file of the client authority.
-type TlsSettings = fn(&Path, &Secret, Option<&Path>) -> Result<Arc<ServerConfig>, Unusable>;
 
 /// Reads the TLS settings of a listener, if it has any.
 ///
@@ -95,13 +90,13 @@ type TlsSettings = fn(&Path, &Secret, Option<&Path>) -> Result<Arc<ServerConfig>
 fn tls_settings(
     scope: &mut Scope<'_>,
     tls: Option<&Tls>,
-    settings: TlsSettings,
+    is_admin: bool,
 ) -> Result<Option<Arc<ServerConfig>>, ()> {
     let Some(tls) = tls else { return Ok(None) };
     let key = read_secret_file(&tls.key.value, TrustedOwner::of(&scope.file.state_dir.value))
         .map_err(|fault| scope.problems.push(problem(&fault, tls.key.span, "the key")))?;
     let client_ca = tls.client_ca.as_ref().map(|path| path.value.as_path());
-    settings(&tls.cert.value, &key, client_ca).map(Some).map_err(|unusable| {
+    tls::server_config(&tls.cert.value, &key, client_ca, is_admin).map(Some).map_err(|unusable| {
         let (span, help) = match &unusable {
             Unusable::Certificate(_) => (tls.cert.span, "it is the chain in PEM, the listener's own first"),
             Unusable::Key(_) => (tls.key.span, "it is the certificate's key in PEM"),

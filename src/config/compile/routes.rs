@@ -17,8 +17,7 @@ pub(super) fn compile(scope: &mut Scope<'_>, places: &HashMap<Name, UpstreamId>)
     for route in &file.routes {
         let upstream = places.get(&route.upstream.value).copied();
         if upstream.is_none() && !file.upstreams.declares(&route.upstream.value) {
-            let nearest = file.upstreams.did_you_mean(&route.upstream.value);
-            problems.push(unknown("upstream", &route.upstream, nearest));
+            problems.push(unknown("upstream", &route.upstream, &file.upstreams));
         }
         let Some(prefix) = prefix(&route.prefix.value) else {
             let title = "no request path can begin with this prefix in canonical form";
@@ -50,7 +49,7 @@ pub(super) fn compile(scope: &mut Scope<'_>, places: &HashMap<Name, UpstreamId>)
 }
 
 /// Brings a prefix into canonical form, without a slash at its end.
-fn prefix(text: &str) -> Option<String> {
+pub(super) fn prefix(text: &str) -> Option<String> {
     let target = Target::canonical(text.as_bytes()).ok()?;
     (target.query().is_empty() && !text.contains('?')).then(|| target.path().trim_end_matches('/').to_owned())
 }

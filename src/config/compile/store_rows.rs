@@ -1,6 +1,6 @@
 //! Adds the store's consumers, tokens, credentials and freezes to the file's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,6 @@ pub(super) fn consumers<'a>(
     places: &mut HashMap<&'a str, usize>,
     declared: impl Fn(&[u8; 32]) -> bool,
 ) {
-    let mut disabled = HashSet::new();
     for row in &rows.consumers {
         let Some(called) = Name::parse(&row.name) else { continue };
         let place = *places.entry(&row.name).or_insert_with(|| {
@@ -40,7 +39,6 @@ pub(super) fn consumers<'a>(
         let Some((consumer, tokens)) = entries.get_mut(place) else { continue };
         consumer.stored = true;
         if row.disabled {
-            disabled.insert(place);
             consumer.disabled = true;
             for token in tokens {
                 token.dead = Some(Ended::Disabled);
@@ -49,14 +47,11 @@ pub(super) fn consumers<'a>(
     }
     let mut ended = HashMap::new();
     for TokenRow { issued: row, digest } in &rows.tokens {
-        let place = places.get(row.consumer.as_str());
-        let dead = match row.revoked {
-            Some(_) => Some(Ended::Revoked),
-            None => place.is_some_and(|place| disabled.contains(place)).then_some(Ended::Disabled),
-        };
+        let entry = places.get(row.consumer.as_str()).and_then(|place| entries.get_mut(*place));
+        let dead = ended_by(row.revoked, entry.as_ref().is_some_and(|(consumer, _)| consumer.disabled));
         if declared(digest) {
             ended.extend(dead.map(|dead| (*digest, dead)));
-        } else if let Some((_, tokens)) = place.and_then(|place| entries.get_mut(*place)) {
+        } else if let Some((_, tokens)) = entry {
             let (id, expires) = (Uuid::try_parse(&row.id).ok(), row.expires.map(time));
             // Most consumers have one token; more capacity would take most of the memory of a start.
             tokens.reserve_exact(1);
@@ -71,6 +66,10 @@ pub(super) fn consumers<'a>(
     }
 }
 
+fn ended_by(revoked: Option<Seconds>, disabled: bool) -> Option<Ended> {
+    revoked.map(|_| Ended::Revoked).or(disabled.then_some(Ended::Disabled))
+}
+
 /// The store's access keys, each with the index of its consumer. A key whose secret cannot be unsealed now keeps the
 /// version in force.
 pub(super) fn access_keys(
@@ -82,10 +81,7 @@ pub(super) fn access_keys(
     let compiled = rows.iter().filter_map(|AccessKeyRow { issued: row, algorithms, strict, .. }| {
         let (place, id) = (*places.get(row.consumer.as_str())?, Uuid::try_parse(&row.id).ok()?);
         let disabled = stored.consumer(&row.consumer).is_some_and(|consumer| consumer.disabled);
-        let dead = match row.revoked {
-            Some(_) => Some(Ended::Revoked),
-            None => disabled.then_some(Ended::Disabled),
-        };
+        let dead = ended_by(row.revoked, disabled);
         let copied = |secret: &Secret| Arc::new(VerifyingKey::new(Secret::new(secret.expose().to_vec())));
         let opened = stored.keys.get(&row.id).map(copied);
         let key = opened.or_else(|| former?.directory.verifying(&id))?;

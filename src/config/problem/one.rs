@@ -18,7 +18,8 @@ pub enum Level {
 pub struct Problem {
     pub(in crate::config) level: Level,
     pub(super) span: Span,
-    pub(super) title: String,
+    /// The message that says what is wrong.
+    pub title: String,
     pub(super) label: Option<String>,
     pub(super) help: Option<String>,
     pub(super) related: Option<(Span, String)>,

@@ -85,7 +85,7 @@ fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
 /// An upstream with TLS; returns its address, and the decrypted bytes that it received.
 pub fn encrypted_upstream(pair: &Pair) -> (SocketAddr, Arc<Mutex<String>>) {
     let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());
-    serving(claviger::tls::server_config(&pair.cert, &key, None).unwrap())
+    serving(claviger::tls::server_config(&pair.cert, &key, None, false).unwrap())
 }
 
 /// An upstream with TLS and the given settings.

@@ -153,7 +153,7 @@ fn one(raw: &mut Raw, method: &str) -> Answer {
 fn ending(authority: &Authority, answer: &'static str, notified: bool) -> std::net::SocketAddr {
     let pair = authority.issue("127.0.0.1", |_| {});
     let key = claviger::secret::Secret::new(std::fs::read(&pair.key).unwrap());
-    let config = claviger::tls::server_config(&pair.cert, &key, None).unwrap();
+    let config = claviger::tls::server_config(&pair.cert, &key, None, false).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

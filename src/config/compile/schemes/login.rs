@@ -90,10 +90,8 @@ impl LoginCompiler<'_> {
         const HELP: &str = "write the path below the endpoint: \"/api/login\"";
         let Some(setting) = setting else {
             let help = "write `path = \"/api/login\"`, or `preset = \"ops-token\"` or another";
-            return match known {
-                Some(known) => Some(known.to_owned()),
-                None => self.problems.refuse(self.span, "nothing says where to log in", help),
-            };
+            let known = known.map(str::to_owned);
+            return known.or_else(|| self.problems.refuse(self.span, "nothing says where to log in", help));
         };
         match Target::canonical(setting.value.as_bytes()) {
             Ok(target) if target.as_str() == setting.value => Some(setting.value.clone()),
@@ -107,12 +105,8 @@ impl LoginCompiler<'_> {
     fn pointer(&mut self, setting: Option<&Spanned<String>>, known: Option<&str>) -> Option<Pointer> {
         let Some(setting) = setting else { return known.and_then(Pointer::parse) };
         let help = "write the members on the way, each after a slash: \"/info/access_token\"";
-        match Pointer::parse(&setting.value) {
-            Some(pointer) => Some(pointer),
-            None => {
-                self.problems.refuse(setting.span, format!("`{}` is no JSON pointer", setting.value), help)
-            }
-        }
+        let title = || format!("`{}` is no JSON pointer", setting.value);
+        Pointer::parse(&setting.value).or_else(|| self.problems.refuse(setting.span, title(), help))
     }
 
     fn found(&mut self, settings: &file::Login, known: &PresetFields) -> Option<TokenLocation> {
@@ -138,10 +132,9 @@ impl LoginCompiler<'_> {
     fn cookie(&mut self, name: &str, span: Span) -> Option<String> {
         let help = "write it as the answer sets it: \"access_token\"";
         // Cookie names have the same syntax as header names.
-        match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(_) => Some(name.to_owned()),
-            Err(_) => self.problems.refuse(span, format!("`{name}` cannot be the name of a cookie"), help),
-        }
+        let valid = HeaderName::from_bytes(name.as_bytes()).ok().map(|_| name.to_owned());
+        let title = || format!("`{name}` cannot be the name of a cookie");
+        valid.or_else(|| self.problems.refuse(span, title(), help))
     }
 
     fn token_placement(

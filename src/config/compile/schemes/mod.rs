@@ -72,19 +72,12 @@ fn signing<T>(
     make: impl Fn(&[&str]) -> Result<T, String>,
 ) -> Option<T> {
     let names: Vec<&str> = headers.iter().map(|name| name.value.as_str()).collect();
-    match make(&names) {
-        Ok(scheme) => {
-            if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
-                problems.push(problem);
-            }
-            Some(scheme)
-        }
-        Err(title) => {
-            let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
-            problems.push(Problem::error(span, title));
-            None
-        }
+    let span = headers.first().map_or(upstream.scheme.span, |name| name.span);
+    let scheme = make(&names).map_err(|title| problems.push(Problem::error(span, title))).ok()?;
+    if let Some(problem) = not_always_sent(headers, upstream.profile.value) {
+        problems.push(problem);
     }
+    Some(scheme)
 }
 
 /// The problem with a signed header that not every request has: each request without it would fail.

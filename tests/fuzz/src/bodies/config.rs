@@ -48,7 +48,7 @@ fn verdict(text: &str, path: &Path) -> (bool, String) {
 fn told(problems: &Problems) -> String {
     let sorted = problems.sorted();
     assert_eq!(sorted.len(), problems.count(Level::Error) + problems.count(Level::Warning));
-    assert!(sorted.iter().all(|problem| !problem.title().is_empty()));
+    assert!(sorted.iter().all(|problem| !problem.title.is_empty()));
     let text = problems.render(false);
     assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "a terminal would obey: {text:?}");
     format!("{text}{}", problems.to_json())

@@ -174,7 +174,7 @@ impl Scene {
         let setup =
             Setup { compiled, workers: file.workers, spool: state.spool(), disk, signer, clock, metrics };
         let server = Server::start(setup).unwrap();
-        Self { gateway: server.addresses()[0], upstream, folder, runs: 0, _server: server, _state: state }
+        Self { gateway: server.addresses[0], upstream, folder, runs: 0, _server: server, _state: state }
     }
 }
 
