@@ -11,8 +11,9 @@
 //! 3. The decision uses no I/O: the canonical [`target`], the caller ([`inbound`]), the [`route`], the organisation and
 //!    the rules ([`policy`]). It ends in a [`policy::Permit`] or a [`gateway::Refusal`].
 //! 4. The journal appends the intent. Only then does custody unseal the credential ([`custody`]).
-//! 5. A [`scheme`] signs the request or adds the credential to it, and [`transport`] sends it.
-//! 6. The answer is read by strict rules, cleaned of the credential, and streamed back. Its outcome is recorded before
+//! 5. A [`scheme`] signs the request or adds the credential to it, and [`transport`] sends it. Where the upstream wants a
+//!    token, `scheme/issued` logs in for it, once for all calls that wait, and keeps it until it ends.
+//! 6. The answer is read by strict rules, scrubbed of the credential, and streamed back. Its outcome is recorded before
 //!    the last byte is handed over.
 //!
 //! # Proofs
@@ -24,7 +25,8 @@
 //! # Threads
 //!
 //! Each worker is one thread with its own runtime, listening sockets and upstream connections. Workers share an immutable
-//! [`gateway::Snapshot`] of the configuration and the [`audit::Journal`]. One thread writes and flushes the trail. The
+//! [`gateway::Snapshot`] of the configuration and the [`audit::Journal`], whose state and flush are in
+//! `audit/journal/core.rs`. One thread (`audit/journal/writer.rs`) decides when the trail is flushed. The
 //! main thread runs the loop of [`control`]: it follows the configuration file and the store.
 //!
 //! # Files on disk

@@ -118,7 +118,7 @@ pub struct Ruling {
 }
 
 /// A decision on one action of one consumer. Only [`Policy::decide`] makes one, and it cannot be copied. It alone does
-/// not let a call leave: the consumer may be one that an operator only request about.
+/// not let a call leave: the caller may be an operator who asks about a consumer (`explain`).
 ///
 /// ```compile_fail,E0451
 /// use claviger::policy::{Action, Decision, Ruling};

@@ -1,4 +1,5 @@
-//! The organisation that a caller names, where an upstream's product has organisations.
+//! The organisation that a caller names, where an upstream's product has organisations. [`super::Policy`] decides which
+//! one the call gets.
 
 use http::{HeaderMap, HeaderName};
 

@@ -1,4 +1,5 @@
-//! The state of a journal, shared by all who append events and by its threads.
+//! The state of a journal, shared by the calls that append events and by its threads. It appends, writes and flushes,
+//! and marks the trail as broken when the disk fails.
 
 use std::fs::File;
 use std::io;

@@ -224,16 +224,24 @@ fn defined_types(item: &Item) -> Vec<String> {
     } else if let Item::Enum(item) = item {
         names.push(item.ident.to_string());
     } else if let Item::Macro(item) = item {
-        let tokens: Vec<TokenTree> = item.mac.tokens.clone().into_iter().collect();
-        for pair in tokens.windows(2) {
-            if let [TokenTree::Ident(word), TokenTree::Ident(name)] = pair
-                && (word == "struct" || word == "enum")
-            {
-                names.push(name.to_string());
-            }
-        }
+        gather_types(item.mac.tokens.clone(), &mut names);
     }
     names
+}
+
+fn gather_types(code: TokenStream, names: &mut Vec<String>) {
+    let mut is_type = false;
+    for token in code {
+        let follows = std::mem::replace(
+            &mut is_type,
+            matches!(&token, TokenTree::Ident(word) if word == "struct" || word == "enum"),
+        );
+        match token {
+            TokenTree::Ident(name) if follows => names.push(name.to_string()),
+            TokenTree::Group(group) => gather_types(group.stream(), names),
+            TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
 }
 
 #[test]
