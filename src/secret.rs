@@ -29,6 +29,13 @@ impl Secret {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// The bytes of the secret without the line end that an editor appends.
+    #[must_use]
+    pub fn line(&self) -> &[u8] {
+        let line = self.0.strip_suffix(b"\n").unwrap_or(&self.0);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
 }
 
 impl fmt::Debug for Secret {

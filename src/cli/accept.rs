@@ -16,15 +16,12 @@ use crate::storage::Change;
 #[derive(Subcommand)]
 pub(super) enum Verb {
     /// Continue with a store that was restored or is gone, and forget the changes that only the trail knows
-    Accept {
-        #[command(flatten)]
-        flags: ChangeFlags,
-    },
+    Accept(ChangeFlags),
 }
 
 /// Runs `store accept`; returns whether it succeeded.
 pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<bool> {
-    let Verb::Accept { flags } = verb;
+    let Verb::Accept(flags) = verb;
     let mut desk = StoreSession::open_if(config, output, |store| Ok(store.try_exists()?))?;
     desk.with(*flags);
     let history = desk.history()?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Output, load, print, tell_problems};
+use super::{Output, load, tell_problems};
 use crate::config::{Problem, Span};
 use crate::control::known;
 use crate::state::StateDir;
@@ -20,18 +20,11 @@ pub(super) fn run(path: &Path, output: Output) -> bool {
         }
         Err(problems) => (problems, false),
     };
-    match output {
-        Output::Json => {
-            print(&format!("{}\n", serde_json::json!({ "ok": ok, "problems": problems.to_json() })));
-        }
-        Output::Text => {
-            tell_problems(&problems);
-            print(&format!(
-                "{}: {}\n",
-                path.display(),
-                if ok && problems.is_empty() { "ok".into() } else { problems.summary() }
-            ));
-        }
+    if output == Output::Text {
+        tell_problems(&problems);
     }
+    let found = if ok && problems.is_empty() { "ok".into() } else { problems.summary() };
+    let json = serde_json::json!({ "ok": ok, "problems": problems.to_json() });
+    output.print(&json, &format!("{}: {found}\n", path.display()));
     ok
 }

@@ -55,10 +55,6 @@ pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<
     Ok(true)
 }
 
-fn stored<'d>(desk: &'d StoreSession, name: &str) -> Option<&'d ConsumerRow> {
-    desk.rows.consumers.iter().find(|row| row.name == name)
-}
-
 fn add(desk: &mut StoreSession, name: &str, note: Option<String>) -> anyhow::Result<()> {
     let name = parse_name(name)?;
     if desk.file.consumers.declares(name) {
@@ -98,7 +94,7 @@ fn list(desk: &StoreSession) {
     names.dedup();
     let (mut rows, mut values) = (Vec::new(), Vec::new());
     for name in names {
-        let row = stored(desk, name);
+        let row = desk.rows.consumer(name);
         let place = if desk.file.consumers.declares(name) { "file" } else { "store" };
         let disabled = row.is_some_and(|row| row.disabled);
         let tokens = count_valid_tokens(desk, name);
@@ -116,7 +112,7 @@ fn list(desk: &StoreSession) {
 
 fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
-    let row = stored(desk, name);
+    let row = desk.rows.consumer(name);
     let disabled = row.is_some_and(|row| row.disabled);
     let [tokens, keys] = [Kind::Token, Kind::AccessKey].map(|kind| kind.rows(&desk.rows, Some(name)));
     let value = json!({
@@ -139,7 +135,7 @@ fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
 
 fn disable(desk: &mut StoreSession, name: &str, disabled: bool) -> anyhow::Result<()> {
     desk.must_know_consumer(name)?;
-    let former = stored(desk, name).cloned();
+    let former = desk.rows.consumer(name).cloned();
     let changes = if !disabled && desk.file.consumers.declares(name) {
         if former.is_some() { without_row(desk, name) } else { Vec::new() }
     } else {
@@ -172,7 +168,7 @@ fn remove(desk: &mut StoreSession, name: &str) -> anyhow::Result<bool> {
     let (tokens, stay) = (removed.len(), held_down.len());
     let keys = Kind::AccessKey.rows(&desk.rows, Some(name)).len();
     let declared = desk.file.consumers.declares(name);
-    if tokens + keys == 0 && stored(desk, name).is_none() {
+    if tokens + keys == 0 && desk.rows.consumer(name).is_none() {
         if stay > 0 {
             bail!(
                 "what the store has of `{name}` is revoked, and the file declares it: remove it there first"

@@ -108,7 +108,7 @@ fn add(desk: &mut StoreSession, row: &CredentialRow, args: &SecretArgs) -> anyho
     if desk.file.credentials.declares(name) {
         bail!("the file declares a credential `{name}` already");
     }
-    if desk.rows.credentials.iter().any(|row| row.name == *name) {
+    if desk.rows.credential(name).is_some() {
         bail!(
             "there is a credential `{name}` already; claviger credential rotate {name} gives it a new version"
         );
@@ -149,7 +149,7 @@ fn versions<'d>(desk: &'d StoreSession, name: &str) -> Vec<&'d VersionRow> {
 
 /// The row of the credential in the store.
 fn stored(desk: &StoreSession, name: &str) -> anyhow::Result<CredentialRow> {
-    if let Some(row) = desk.rows.credentials.iter().find(|row| row.name == name) {
+    if let Some(row) = desk.rows.credential(name) {
         return Ok(row.clone());
     }
     if desk.file.credentials.declares(name) {

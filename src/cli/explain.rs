@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::request_file::{Received, Unknown, is_credentialed};
-use super::{Output, load, print, tell_problems};
+use super::{Output, load};
 use crate::clock::{Clock as _, SystemClock, http_date};
 use crate::code::{Code, Fault};
 use crate::framing::HeadLimits;
@@ -53,13 +53,7 @@ struct Place {
 
 /// Explains a call; returns whether it would be allowed.
 pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::Result<bool> {
-    let (_, compiled, _) = match load(path) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            tell_problems(&problems);
-            return Ok(false);
-        }
-    };
+    let (_, compiled, _) = load(path)?;
     let snapshot = &compiled.snapshot;
     let body =
         question.body.as_deref().map(|path| std::fs::read(path).with_context(|| path.display().to_string()));
@@ -75,19 +69,11 @@ pub(super) fn run(path: &Path, question: &Question, output: Output) -> anyhow::R
             Ok((Explanation::default(), Verdict::Denied { code, reason: Some(reason.into()) }))
         }
     };
-    let (explanation, verdict) = match outcome {
-        Ok(tried) => tried,
-        Err(unknown) => {
-            print_unproven(&unknown, output);
-            return Ok(false);
-        }
-    };
-    let allowed = matches!(verdict, Verdict::Allowed { .. });
-    match output {
-        Output::Json => print(&format!("{}\n", json(&explanation, &verdict))),
-        Output::Text => print(&text(&explanation, &verdict)),
+    match &outcome {
+        Ok((explanation, verdict)) => output.print(&json(explanation, verdict), &text(explanation, verdict)),
+        Err(unknown) => print_unproven(unknown, output),
     }
-    Ok(allowed)
+    Ok(matches!(outcome, Ok((_, Verdict::Allowed { .. }))))
 }
 
 /// Explains a call that was typed on the command line.
@@ -154,13 +140,10 @@ fn with_method_hint(method: &Method, verdict: Verdict) -> Verdict {
 
 /// Prints why a received request does not authenticate a consumer.
 fn print_unproven(Unknown { code, reason, expected }: &Unknown, output: Output) {
-    if output == Output::Json {
-        let json = serde_json::json!({
-            "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,
-            "expected": expected,
-        });
-        return print(&format!("{json}\n"));
-    }
+    let json = serde_json::json!({
+        "decision": "denied", "code": code.as_str(), "status": code.status().as_u16(), "reason": reason,
+        "expected": expected,
+    });
     let mut text = format!("decision    denied\ncode        {}\nbecause     {reason}\n", code.as_str());
     if let Some(expected) = expected {
         text.push_str("string to sign, by what was received\n");
@@ -169,7 +152,7 @@ fn print_unproven(Unknown { code, reason, expected }: &Unknown, output: Output) 
             writeln!(text, "    {line}").unwrap_or_default();
         }
     }
-    print(&text);
+    output.print(&json, &text);
 }
 
 fn method(typed: &str) -> Result<Method, String> {

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::Output;
 use super::session::{ChangeFlags, StoreSession};
-use crate::config;
 use crate::storage::{Change, FreezeTarget};
 
 /// The calls to stop or resume; every call if none of the options is given.
@@ -70,17 +69,15 @@ fn check_exists(desk: &StoreSession, target: &FreezeTarget) -> anyhow::Result<()
     match target {
         FreezeTarget::Consumer(name) => desk.must_know_consumer(name)?,
         FreezeTarget::Upstream(name) if !desk.file.upstreams.declares(name) => {
-            match config::did_you_mean(name, desk.file.upstreams.names()) {
+            match desk.file.upstreams.did_you_mean(name) {
                 Some(nearest) => bail!("there is no upstream `{name}`; did you mean `{nearest}`?"),
                 None => bail!("there is no upstream `{name}`"),
             }
         }
         FreezeTarget::Gateway | FreezeTarget::Upstream(_) => {}
         FreezeTarget::Credential(name) => {
-            let stored = desk.rows.credentials.iter().any(|row| row.name == *name);
-            if !stored && !desk.file.credentials.declares(name) {
-                bail!("there is no credential `{name}`");
-            }
+            let is_known = desk.rows.credential(name).is_some() || desk.file.credentials.declares(name);
+            ensure!(is_known, "there is no credential `{name}`");
         }
     }
     Ok(())

@@ -21,10 +21,7 @@ use crate::storage::{AccessKeyRow, Change, Issuance, Rows, Seconds, TokenRow, fo
 #[derive(Subcommand)]
 pub(super) enum TokenVerb {
     /// Issue a token to a consumer; it is printed only this once
-    Issue {
-        #[command(flatten)]
-        terms: IssueArgs,
-    },
+    Issue(IssueArgs),
     #[command(flatten)]
     Existing(Verb),
 }
@@ -106,7 +103,7 @@ const MAX_WINDOW: Seconds = 3600;
 pub(super) fn run_token(config: &Path, verb: &TokenVerb, output: Output) -> anyhow::Result<bool> {
     let mut desk = StoreSession::open(config, output)?;
     match verb {
-        TokenVerb::Issue { terms } => issue_token(desk.with(terms.flags), terms)?,
+        TokenVerb::Issue(terms) => issue_token(desk.with(terms.flags), terms)?,
         TokenVerb::Existing(verb) => run(&mut desk, Kind::Token, verb)?,
     }
     Ok(true)

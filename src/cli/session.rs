@@ -143,7 +143,7 @@ impl StoreSession {
 
     /// Whether the file or the store has a consumer of this name.
     pub(super) fn knows_consumer(&self, name: &str) -> bool {
-        self.file.consumers.declares(name) || self.rows.consumers.iter().any(|row| row.name == name)
+        self.file.consumers.declares(name) || self.rows.consumer(name).is_some()
     }
 
     /// Fails if neither the file nor the store has such a consumer.

@@ -6,7 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
-use super::master_key::{KEY_LEN, MasterKey, MasterKeyError, line};
+use super::master_key::{KEY_LEN, MasterKey, MasterKeyError};
 use super::seal::{Binding, UnsealError, seal, unseal};
 use crate::secret::Secret;
 
@@ -61,18 +61,10 @@ impl KeyCheck {
     /// Formats the proof as the store holds it.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        match &self.derivation {
-            None => bytes.push(1),
-            Some(Derivation { memory, passes, salt }) => {
-                bytes.push(2);
-                bytes.extend_from_slice(&memory.to_be_bytes());
-                bytes.extend_from_slice(&passes.to_be_bytes());
-                bytes.extend_from_slice(salt);
-            }
-        }
-        bytes.extend_from_slice(&self.sealed);
-        bytes
+        let Some(Derivation { memory, passes, salt }) = &self.derivation else {
+            return [&[1], &self.sealed[..]].concat();
+        };
+        [&[2], &memory.to_be_bytes()[..], &passes.to_be_bytes(), salt, &self.sealed].concat()
     }
 
     /// Makes the proof of a key.
@@ -92,7 +84,7 @@ impl KeyCheck {
     pub fn of_passphrase(passphrase: &Secret) -> Result<(MasterKey, Self), MasterKeyError> {
         // In UTF-8, each byte but continuation bytes begins a character.
         let is_start = |byte: &&u8| **byte & 0xc0 != 0x80;
-        if line(passphrase).iter().filter(is_start).count() < MIN_CHARACTERS {
+        if passphrase.line().iter().filter(is_start).count() < MIN_CHARACTERS {
             return Err(MasterKeyError::Short);
         }
         let mut salt = [0; SALT_LEN];
@@ -167,7 +159,7 @@ impl Derivation {
             Params::new(self.memory, self.passes, 1, Some(KEY_LEN)).map_err(|_| MasterKeyError::Proof)?;
         let mut key = Zeroizing::new(vec![0; KEY_LEN]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(line(passphrase), &self.salt, &mut key)
+            .hash_password_into(passphrase.line(), &self.salt, &mut key)
             .map_err(|_| MasterKeyError::System)?;
         Ok(MasterKey::new(key))
     }

@@ -82,7 +82,7 @@ impl MasterKey {
     /// # Errors
     /// [`MasterKeyError::Form`] if the text is not 32 bytes in base64.
     pub fn parse(text: &Secret) -> Result<Self, MasterKeyError> {
-        let text = line(text);
+        let text = text.line();
         // Reserve room for the whole text, so that the buffer never grows and leaves no copy behind.
         let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
         STANDARD.decode_vec(text, &mut key).map_err(|_| MasterKeyError::Form)?;
@@ -96,9 +96,8 @@ impl MasterKey {
     #[must_use]
     pub fn text(&self) -> Secret {
         let mut text = STANDARD.encode(&*self.key);
-        let mut line = Vec::with_capacity(text.len() + 1);
-        line.extend_from_slice(text.as_bytes());
-        line.push(b'\n');
+        // The room for the whole line is reserved at once, so that no copy of the key stays behind.
+        let line = [text.as_bytes(), b"\n"].concat();
         text.zeroize();
         Secret::new(line)
     }
@@ -124,13 +123,6 @@ impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MasterKey({})", self.shown_id())
     }
-}
-
-/// Strips the line end that an editor appends.
-pub(super) fn line(text: &Secret) -> &[u8] {
-    let text = text.expose();
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    text.strip_suffix(b"\r").unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -218,28 +218,18 @@ impl Material {
     /// Whether both are the same login, so that a token issued for one is valid for the other.
     #[must_use]
     pub fn is_same_login(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Login { username, password },
-                Self::Login { username: other, password: other_password },
-            ) => username == other && same(password, other_password),
-            (Self::Client { id, secret }, Self::Client { id: other, secret: other_secret }) => {
-                id == other && same(secret, other_secret)
-            }
-            (
-                Self::AccessKey { .. }
-                | Self::Value(_)
-                | Self::Login { .. }
-                | Self::Rsa { .. }
-                | Self::Client { .. },
-                _,
-            ) => false,
+        let secrets = self.login_secret().zip(other.login_secret());
+        (self.kind(), self.id()) == (other.kind(), other.id())
+            && secrets.is_some_and(|(one, other)| one.expose().ct_eq(other.expose()).into())
+    }
+
+    /// The secret that claviger logs in with, if this is a login.
+    pub(super) fn login_secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Login { password: secret, .. } | Self::Client { secret, .. } => Some(secret),
+            Self::AccessKey { .. } | Self::Value(_) | Self::Rsa { .. } => None,
         }
     }
-}
-
-fn same(one: &Secret, other: &Secret) -> bool {
-    one.expose().ct_eq(other.expose()).into()
 }
 
 /// Checks an id that is sent in quotes in a header.
@@ -254,9 +244,7 @@ fn check_key_id(id: &str) -> Result<(), MaterialError> {
 
 /// Strips the line end that editors append to a secret. Fails if the secret is empty.
 fn strip_line_end(secret: &Secret) -> Result<&[u8], MaterialError> {
-    let secret = secret.expose();
-    let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    let secret = secret.line();
     if secret.is_empty() { Err(MaterialError::Empty) } else { Ok(secret) }
 }
 

@@ -79,12 +79,8 @@ impl Credential {
     /// Whether `mark` is the mark of this login's secret. Takes milliseconds.
     #[must_use]
     pub fn is_marked(&self, mark: &Mark) -> bool {
-        match self.material.as_deref() {
-            Some(Material::Login { password: secret, .. } | Material::Client { secret, .. }) => {
-                mark.is_of(secret.expose())
-            }
-            Some(Material::AccessKey { .. } | Material::Value(_) | Material::Rsa { .. }) | None => false,
-        }
+        let secret = self.material.as_deref().and_then(Material::login_secret);
+        secret.is_some_and(|secret| mark.is_of(secret.expose()))
     }
 
     /// Whether a token obtained with `former` is still valid for this credential: the same version of the same login,
@@ -94,10 +90,7 @@ impl Credential {
         let version = |credential: &Self| (credential.name, credential.version, credential.since);
         version(self) == version(former)
             && self.origins == former.origins
-            && match (&self.material, &former.material) {
-                (Some(material), Some(former)) => material.is_same_login(former),
-                (None | Some(_), _) => false,
-            }
+            && self.material.iter().zip(&former.material).any(|(one, former)| one.is_same_login(former))
     }
 }
 

@@ -90,17 +90,13 @@ pub fn rewrap(
 ) -> Result<Vec<u8>, UnsealError> {
     unseal(from, place, sealed)?;
     let (key, content) = open_parts(from, place, sealed)?;
-    let mut fresh = wrap_key(to, place, key.expose())?;
-    fresh.extend_from_slice(content);
-    Ok(fresh)
+    Ok([&wrap_key(to, place, key.expose())?, content].concat())
 }
 
 /// Builds the header and the wrapped data key.
 fn wrap_key(master: &MasterKey, place: Binding<'_>, key: &[u8]) -> Result<Vec<u8>, UnsealError> {
-    let mut sealed = vec![VERSION];
-    sealed.extend_from_slice(master.id());
-    sealed.extend(encrypt(master.expose(), &bound("key", place), key)?);
-    Ok(sealed)
+    let wrapped = encrypt(master.expose(), &bound("key", place), key)?;
+    Ok([&[VERSION], &master.id()[..], &wrapped].concat())
 }
 
 /// Unwraps the data key of a sealed record. Returns it with the content, which is still encrypted.
@@ -133,10 +129,7 @@ fn encrypt(key: &[u8], bound: &[u8], content: &[u8]) -> Result<Vec<u8>, UnsealEr
     text.extend_from_slice(content);
     let nonce =
         cipher.seal_in_place_append_tag(Aad::from(bound), &mut *text).map_err(|_| UnsealError::Random)?;
-    let mut sealed = Vec::with_capacity(NONCE_LEN + text.len());
-    sealed.extend_from_slice(nonce.as_ref());
-    sealed.extend_from_slice(&text);
-    Ok(sealed)
+    Ok([nonce.as_ref(), &text[..]].concat())
 }
 
 fn decrypt(key: &[u8], bound: &[u8], sealed: &[u8]) -> Result<Secret, UnsealError> {

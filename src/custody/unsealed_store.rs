@@ -71,7 +71,7 @@ impl UnsealedStore {
         for row in &rows.versions {
             let Some(key) = key else { continue };
             let material = row_of(&rows, row)
-                .and_then(|place| unseal(key, at(&place), &row.sealed))
+                .and_then(|place| unseal(key, at("versions", &place), &row.sealed))
                 .and_then(|packed| unpack_login(&packed).ok_or(UnsealError::Form));
             match material {
                 // Versions are sorted, so that the latest of several active ones wins.
@@ -85,7 +85,7 @@ impl UnsealedStore {
         }
         for row in &rows.access_keys {
             let Some(key) = key else { continue };
-            match unseal(key, at_key(&bound_key(row)), &row.sealed) {
+            match unseal(key, at("access_keys", &bound_key(row)), &row.sealed) {
                 Ok(secret) => drop(keys.insert(row.issued.id.clone(), secret)),
                 Err(why) => broken.push(UnsealFailure::of_access_key(row, why)),
             }
@@ -98,19 +98,6 @@ impl UnsealedStore {
     pub fn active(&self, name: &str) -> Option<(u32, Seconds)> {
         let active = |row: &&VersionRow| row.credential == name && row.stage == Stage::Active;
         self.rows.versions.iter().filter(active).map(|row| (row.version, row.created)).max()
-    }
-
-    /// Returns the row of the consumer with this name.
-    #[must_use]
-    pub fn consumer(&self, name: &str) -> Option<&crate::storage::ConsumerRow> {
-        let at = self.rows.consumers.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
-        self.rows.consumers.get(at)
-    }
-
-    /// Returns the row of the credential with this name.
-    #[must_use]
-    pub fn credential(&self, name: &str) -> Option<&CredentialRow> {
-        credential(&self.rows, name)
     }
 }
 
@@ -126,7 +113,7 @@ pub fn seal_version(
     secret: &Secret,
 ) -> Result<Vec<u8>, UnsealError> {
     let packed = pack_login(id, secret).map_err(|_| UnsealError::Form)?;
-    seal(key, at(&bound_to(credential, version)), packed.expose())
+    seal(key, at("versions", &bound_to(credential, version)), packed.expose())
 }
 
 /// Wraps the data key of a version's row for another master key.
@@ -139,7 +126,7 @@ pub fn rewrap_version(
     rows: &Rows,
     row: &VersionRow,
 ) -> Result<VersionRow, UnsealFailure> {
-    let sealed = row_of(rows, row).and_then(|place| rewrap(from, to, at(&place), &row.sealed));
+    let sealed = row_of(rows, row).and_then(|place| rewrap(from, to, at("versions", &place), &row.sealed));
     let sealed = sealed.map_err(|why| UnsealFailure::of_version(row, why))?;
     Ok(VersionRow { sealed, ..row.clone() })
 }
@@ -149,7 +136,7 @@ pub fn rewrap_version(
 /// # Errors
 /// [`UnsealError::Random`] if the encryption fails.
 pub fn seal_access_key(key: &MasterKey, row: &AccessKeyRow, secret: &Secret) -> Result<Vec<u8>, UnsealError> {
-    seal(key, at_key(&bound_key(row)), secret.expose())
+    seal(key, at("access_keys", &bound_key(row)), secret.expose())
 }
 
 /// Wraps the data key of an access key's row for another master key.
@@ -161,7 +148,7 @@ pub fn rewrap_access_key(
     to: &MasterKey,
     row: &AccessKeyRow,
 ) -> Result<AccessKeyRow, UnsealFailure> {
-    let sealed = rewrap(from, to, at_key(&bound_key(row)), &row.sealed);
+    let sealed = rewrap(from, to, at("access_keys", &bound_key(row)), &row.sealed);
     let sealed = sealed.map_err(|why| UnsealFailure::of_access_key(row, why))?;
     Ok(AccessKeyRow { sealed, ..row.clone() })
 }
@@ -173,18 +160,9 @@ fn bound_key(AccessKeyRow { issued, algorithms, strict, .. }: &AccessKeyRow) -> 
     format!("{}/{}/{algorithms}/{}", issued.id, issued.consumer, strict.unwrap_or(0))
 }
 
-fn at_key(row: &str) -> Binding<'_> {
-    Binding { table: "access_keys", row, column: "sealed" }
-}
-
-fn credential<'r>(rows: &'r Rows, name: &str) -> Option<&'r CredentialRow> {
-    let at = rows.credentials.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
-    rows.credentials.get(at)
-}
-
 /// Returns the text that binds a version to its row. Fails if the credential is missing.
 fn row_of(rows: &Rows, row: &VersionRow) -> Result<String, UnsealError> {
-    let credential = credential(rows, &row.credential).ok_or(UnsealError::Altered)?;
+    let credential = rows.credential(&row.credential).ok_or(UnsealError::Altered)?;
     Ok(bound_to(credential, row.version))
 }
 
@@ -195,18 +173,16 @@ fn bound_to(CredentialRow { name, upstream, kind, .. }: &CredentialRow, version:
     format!("{name}/{version}/{upstream}/{kind}")
 }
 
-fn at(row: &str) -> Binding<'_> {
-    Binding { table: "versions", row, column: "sealed" }
+fn at<'r>(table: &'r str, row: &'r str) -> Binding<'r> {
+    Binding { table, row, column: "sealed" }
 }
 
 /// Encodes material for sealing: the length of the id in one byte, the id, the secret. Fails if the id has
 /// more than 255 bytes.
 fn pack_login(id: &str, secret: &Secret) -> Result<Secret, std::num::TryFromIntError> {
-    let mut bytes = Vec::with_capacity(1 + id.len() + secret.expose().len());
-    bytes.push(u8::try_from(id.len())?);
-    bytes.extend_from_slice(id.as_bytes());
-    bytes.extend_from_slice(secret.expose());
-    Ok(Secret::new(bytes))
+    let length = [u8::try_from(id.len())?];
+    // The room for all of it is reserved at once, so that no copy of the secret stays behind.
+    Ok(Secret::new([&length, id.as_bytes(), secret.expose()].concat()))
 }
 
 /// Decodes the id and the secret from material encoded by [`pack_login`].

@@ -240,6 +240,20 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Returns the row of the consumer with this name.
+    #[must_use]
+    pub fn consumer(&self, name: &str) -> Option<&ConsumerRow> {
+        let at = self.consumers.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+        self.consumers.get(at)
+    }
+
+    /// Returns the row of the credential with this name.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<&CredentialRow> {
+        let at = self.credentials.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+        self.credentials.get(at)
+    }
+
     /// Returns the number for a credential's next version. No version of this name ever had it.
     #[must_use]
     pub fn next_version(&self, credential: &str) -> u32 {

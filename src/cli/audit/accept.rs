@@ -15,7 +15,7 @@ use crate::audit::{
     segments, set_aside,
 };
 use crate::cli::session::{ChangeFlags, confirm, now, operator};
-use crate::cli::{Output, eprint, print};
+use crate::cli::{Output, eprint};
 use crate::clock::SystemClock;
 use crate::config::File;
 use crate::control::known;
@@ -44,14 +44,8 @@ pub(super) fn run(path: &Path, flags: ChangeFlags, output: Output) -> anyhow::Re
     let state_dir = StateDir::open(state)?;
     let trail = Trail::take(state, audit)?;
     let Some(found) = find(&file, &trail)? else {
-        match output {
-            Output::Json => print(&format!("{}\n", json!({"accepted": null}))),
-            Output::Text => {
-                print(
-                    "the trail has every event that the state folder knows of: there is nothing to accept\n",
-                );
-            }
-        }
+        let text = "the trail has every event that the state folder knows of: there is nothing to accept\n";
+        output.print(&json!({"accepted": null}), text);
         return Ok(true);
     };
     eprint(&format!("{}: {}\n", audit.display(), found.why));
@@ -93,27 +87,19 @@ impl Found {
 
     /// Prints what was done, or would be done in a dry run.
     fn print(&self, aside: &[(PathBuf, PathBuf)], ChangeFlags { dry_run, .. }: ChangeFlags, output: Output) {
-        let strays: Vec<String> = self.strays.iter().map(|path| name(path)).collect();
-        let moved: Vec<String> = aside.iter().map(|(_, to)| name(to)).collect();
-        let text = match output {
-            Output::Json => {
-                let aside = if dry_run { strays } else { moved };
-                format!("{}\n", json!({"accepted": self.why, "aside": aside, "dry_run": dry_run}))
-            }
-            Output::Text if dry_run => {
-                let aside = strays
-                    .iter()
-                    .fold(String::new(), |text, name| text + "would be done: " + name + " is set aside\n");
-                format!("{aside}would be done: the trail continues without the missing events\n{HOLE}")
-            }
-            Output::Text => {
-                let aside = aside.iter().fold(String::new(), |text, (from, to)| {
-                    text + &name(from) + " is set aside as " + &name(to) + "\n"
-                });
-                format!("{aside}the trail continues without the missing events, and records that\n{HOLE}")
-            }
+        let set_aside = |(from, to): &(PathBuf, PathBuf)| {
+            (name(to), format!("{} is set aside as {}\n", name(from), name(to)))
         };
-        print(&text);
+        let would_be = |path: &PathBuf| (name(path), format!("would be done: {} is set aside\n", name(path)));
+        let (aside, text, done): (Vec<String>, String, _) = if dry_run {
+            let (aside, text) = self.strays.iter().map(would_be).unzip();
+            (aside, text, "would be done: the trail continues without the missing events")
+        } else {
+            let (aside, text) = aside.iter().map(set_aside).unzip();
+            (aside, text, "the trail continues without the missing events, and records that")
+        };
+        let json = json!({"accepted": self.why, "aside": aside, "dry_run": dry_run});
+        output.print(&json, &format!("{text}{done}\n{HOLE}"));
     }
 }
 

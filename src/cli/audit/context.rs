@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::audit::segments;
 use crate::audit::trail::summary::summary;
-use crate::cli::{Output, print};
+use crate::cli::Output;
 use crate::config;
 use crate::printable::printable_value;
 
@@ -20,10 +20,7 @@ pub(super) fn format_line(line: &[u8], output: Output) -> String {
 
 /// Prints a text as it is, or as the only member of an object.
 pub(super) fn print_text(name: &str, text: &str, output: Output) {
-    match output {
-        Output::Json => print(&format!("{}\n", serde_json::json!({name: text}))),
-        Output::Text => print(&format!("{}\n", text.trim_end())),
-    }
+    output.print(&serde_json::json!({name: text}), &format!("{}\n", text.trim_end()));
 }
 
 /// The folder of the trail: the given one, which needs no configuration, or the configured one.

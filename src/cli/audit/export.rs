@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use super::context::{folder, progress};
 use crate::audit::each_line;
 use crate::audit::trail::event::{COLUMNS, Event, Value};
-use crate::cli::{Output, Printable, print};
+use crate::cli::{Output, Printable};
 use crate::trail_index::EventFilter;
 use parquet::{Groups, LINE};
 
@@ -74,10 +74,8 @@ pub(super) fn run(path: &Path, args: &Args, output: Output) -> anyhow::Result<bo
         Ok(events)
     });
     let events = done.inspect_err(|_| fs::remove_file(&part).unwrap_or_default())?;
-    match output {
-        Output::Json => print(&format!("{}\n", serde_json::json!({"events": events}))),
-        Output::Text => print(&format!("{events} events written to {}\n", args.file.display())),
-    }
+    let text = format!("{events} events written to {}\n", args.file.display());
+    output.print(&serde_json::json!({"events": events}), &text);
     Ok(true)
 }
 

@@ -12,9 +12,7 @@ use crate::state::StateDir;
 pub(super) fn run(path: &Path, output: Output) -> anyhow::Result<bool> {
     let key = StateDir::kept_fingerprint_key(&settings(path)?.state_dir.value)?;
     let secret = read_secret(None)?;
-    let whole = secret.expose();
-    let sent = whole.strip_suffix(b"\n").unwrap_or(whole);
-    let sent = sent.strip_suffix(b"\r").unwrap_or(sent);
+    let sent = secret.line();
     if sent.is_empty() {
         bail!("the secret is empty; give one at the prompt or on standard input");
     }

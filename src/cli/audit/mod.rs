@@ -48,10 +48,7 @@ pub(super) enum Command {
         head: Vec<PathBuf>,
     },
     /// Continue a trail from which events are missing, and record who accepted that
-    Accept {
-        #[command(flatten)]
-        flags: ChangeFlags,
-    },
+    Accept(ChangeFlags),
     /// Print the public key that signs the trail's heads, for auditors
     Key,
     /// Print a proof that a call is on the trail, for a verifier without the trail
@@ -119,7 +116,7 @@ pub(super) fn run(path: &Path, verb: &Command, output: Output) -> anyhow::Result
             let trusted = verify::trust_anchors(path, dir.as_deref(), (key, head))?;
             verify::run(&folder, (&trusted, last.as_ref()), output)
         }
-        Command::Accept { flags } => accept::run(path, *flags, output),
+        Command::Accept(flags) => accept::run(path, *flags, output),
         Command::Key => {
             let file = public_key(&settings(path)?.state_dir.value);
             anyhow::ensure!(

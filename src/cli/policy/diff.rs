@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::calls::{Decided, Which, each_decided};
 use crate::cli::table::table;
-use crate::cli::{Output, load, print, tell_problems};
+use crate::cli::{Output, load};
 use crate::clock::{Clock as _, SystemClock};
 use crate::code::Code;
+use crate::config::Compiled;
 use crate::gateway::Snapshot;
 use crate::gateway::decide::{Caller as _, Named};
 use crate::policy::{Action, BodyMembers, BodyUnreadable, Ruling};
@@ -52,13 +53,7 @@ struct Comparison {
 }
 
 pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> anyhow::Result<bool> {
-    let new = match load(new) {
-        Ok((_, compiled, _)) => compiled.snapshot,
-        Err(problems) => {
-            tell_problems(&problems);
-            return Ok(false);
-        }
-    };
+    let (_, Compiled { snapshot: new, .. }, _) = load(new)?;
     let current = load(path).ok().map(|(_, compiled, _)| compiled.snapshot);
     let comparison = Comparison { new, current, now: SystemClock.now() };
     let (mut changes, mut unknown) = (BTreeMap::<Difference, u64>::new(), BTreeMap::<Difference, u64>::new());
@@ -80,14 +75,11 @@ pub(super) fn run(path: &Path, new: &Path, which: &Which, output: Output) -> any
             .or_default() += 1;
     })?;
     let none = changes.is_empty();
-    match output {
-        Output::Json => {
-            let (changes, unknown) = (changes.iter().map(as_json), unknown.iter().map(as_json));
-            let (changes, unknown): (Vec<_>, Vec<_>) = (changes.collect(), unknown.collect());
-            print(&format!("{}\n", json!({"calls": calls, "changes": changes, "unknown": unknown})));
-        }
-        Output::Text => print(&text(calls, changes, unknown)),
-    }
+    let json = json!({
+        "calls": calls, "changes": changes.iter().map(as_json).collect::<Vec<_>>(),
+        "unknown": unknown.iter().map(as_json).collect::<Vec<_>>(),
+    });
+    output.print(&json, &text(calls, changes, unknown));
     Ok(none)
 }
 

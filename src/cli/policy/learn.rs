@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::calls::{Decided, Which, each_decided};
+use crate::cli::Output;
 use crate::cli::audit::context::settings;
-use crate::cli::{Output, print};
 use crate::config::file::{Condition, Rule, is_known_method};
 use crate::config::{File, Spanned, allowing_rule, denying_rules};
 use crate::name::Name;
@@ -108,10 +108,7 @@ pub(super) fn run(path: &Path, consumer: &str, which: &Which, output: Output) ->
     let text: String =
         done.iter().map(|(upstream, done)| format_rules(file, (consumer, upstream), done)).collect();
     let calls: u64 = done.values().map(|done| done.calls).sum();
-    match output {
-        Output::Text => print(&text),
-        Output::Json => print(&format!("{}\n", json!({"consumer": consumer, "calls": calls, "toml": text}))),
-    }
+    output.print(&json!({"consumer": consumer, "calls": calls, "toml": text}), &text);
     Ok(true)
 }
 

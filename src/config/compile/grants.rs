@@ -85,7 +85,7 @@ impl GrantCompiler<'_, '_> {
             match self.scope.inputs.stored {
                 None => self.scope.problems.push(unknown("consumer", &grant.consumer, &file.consumers)),
                 // A consumer that was removed at run time must not stop the next change from taking effect.
-                Some(stored) if stored.consumer(&grant.consumer.value).is_none() => {
+                Some(stored) if stored.rows.consumer(&grant.consumer.value).is_none() => {
                     let title = format!("neither file nor store has a consumer `{}`", grant.consumer.value);
                     let problem = Problem::warning(grant.consumer.span, title);
                     self.scope.problems.push(problem.help("claviger consumer add, or remove the grant"));
@@ -245,7 +245,7 @@ impl GrantCompiler<'_, '_> {
     /// Checks a credential that the file does not declare: the store may hold it for this upstream. If it is missing,
     /// the next change must still take effect.
     fn in_store(&mut self, stored: &UnsealedStore, named: &Spanned<Name>, upstream: &str) {
-        let title = match stored.credential(&named.value) {
+        let title = match stored.rows.credential(&named.value) {
             None => format!("neither file nor store has a credential `{}`", named.value),
             Some(row) if row.upstream != upstream => {
                 format!("the credential `{}` was added for the upstream `{}`", named.value, row.upstream)

@@ -80,7 +80,7 @@ pub(super) fn access_keys(
     let rows = &stored.rows.access_keys;
     let compiled = rows.iter().filter_map(|AccessKeyRow { issued: row, algorithms, strict, .. }| {
         let (place, id) = (*places.get(row.consumer.as_str())?, Uuid::try_parse(&row.id).ok()?);
-        let disabled = stored.consumer(&row.consumer).is_some_and(|consumer| consumer.disabled);
+        let disabled = stored.rows.consumer(&row.consumer).is_some_and(|consumer| consumer.disabled);
         let dead = ended_by(row.revoked, disabled);
         let copied = |secret: &Secret| Arc::new(VerifyingKey::new(Secret::new(secret.expose().to_vec())));
         let opened = stored.keys.get(&row.id).map(copied);
@@ -131,7 +131,7 @@ pub(super) fn credentials(
 
 /// The kind of a stored credential, if this upstream may use it, or the reason why not.
 fn available(stored: &UnsealedStore, name: &str, upstream: &Upstream) -> Result<Kind, &'static str> {
-    let row = stored.credential(name).ok_or("there is no such credential")?;
+    let row = stored.rows.credential(name).ok_or("there is no such credential")?;
     if row.upstream != upstream.name.as_str() {
         return Err("the credential is for another upstream");
     }
