@@ -25,6 +25,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// The time in seconds since 1970.
+#[must_use]
+pub fn seconds(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Appends the RFC 3339 text of `time` in UTC with microseconds: `2026-11-22T03:04:05.678901Z`. Each thread formats the
 /// text of a second only once.
 pub fn push_rfc3339(out: &mut Vec<u8>, time: SystemTime) {

@@ -32,7 +32,7 @@ pub(super) fn run(config: &Path, verb: &Verb, output: Output) -> anyhow::Result<
     let is_gone = desk.store.is_none() && store_marker::was_there(&path_of(&desk.file));
     let Some(forgotten) = forgotten.or_else(|| is_gone.then(known::Forgotten::default)) else {
         let text = "the store has all changes that the trail records: there is nothing to accept\n";
-        desk.show(&json!({"forgotten": []}), text);
+        desk.output.print(&json!({"forgotten": []}), text);
         return Ok(true);
     };
     eprint(&forgotten.text());

@@ -107,7 +107,7 @@ fn list(desk: &StoreSession) {
     }
     let headings = ["consumer", "in", "state", "live tokens", "note"];
     let none = "there is no consumer yet: claviger consumer add NAME";
-    desk.show(&Value::from(values), &table(&headings, rows, none));
+    desk.output.print(&Value::from(values), &table(&headings, rows, none));
 }
 
 fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
@@ -129,7 +129,7 @@ fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
     if !keys.is_empty() {
         text.push_str(&Kind::AccessKey.format_list(&keys, desk.now));
     }
-    desk.show(&value, &text);
+    desk.output.print(&value, &text);
     Ok(())
 }
 

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::secret_input::SecretArgs;
-use super::session::{ChangeFlags, NameArg, StoreSession, confirm, enabled_word, parse_name, sealing_key};
+use super::session::{ChangeFlags, NameArg, StoreSession, confirm, enabled_word, parse_name};
 use super::table::table;
 use super::time::{parse_seconds, time_or_dash};
 use super::usage;
+use crate::control::rotation;
 use crate::custody::seal_version;
 use crate::secret::Secret;
 use crate::storage::{Change, CredentialRow, Seconds, Stage, VersionRow, format_time};
@@ -135,7 +136,7 @@ fn seal_secret(
     if desk.flags.dry_run {
         return Ok(version);
     }
-    let (key, key_check) = sealing_key(desk)?;
+    let (key, key_check) = rotation::for_sealing(&desk.file, &desk.rows)?;
     changes.extend(key_check);
     let sealed = seal_version(&key, row, version, id, secret)?;
     let (credential, created) = (row.name.clone(), desk.now);
@@ -276,7 +277,7 @@ fn list(desk: &StoreSession) {
     }
     let headings = ["credential", "in", "upstream", "kind", "version", "state"];
     let none = "there is no credential yet: claviger credential add NAME";
-    desk.show(&Value::from(values), &table(&headings, rows, none));
+    desk.output.print(&Value::from(values), &table(&headings, rows, none));
 }
 
 fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
@@ -305,6 +306,6 @@ fn show(desk: &StoreSession, name: &str) -> anyhow::Result<()> {
     let headings = ["version", "stage", "since", "kept until"];
     text.push_str(&table(&headings, versions.iter().map(cells), "no version"));
     text.push_str(&usage::format_uses(&uses));
-    desk.show(&value, &text);
+    desk.output.print(&value, &text);
     Ok(())
 }

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Output;
-use super::session::{ChangeFlags, StoreSession, sealing_key};
+use super::session::{ChangeFlags, StoreSession};
 use super::table::table;
 use super::time::{parse_seconds, parse_time, time_or_dash};
+use crate::control::rotation;
 use crate::custody::seal_access_key;
 use crate::inbound::{Directory, token};
 use crate::signature::Algorithm;
@@ -135,7 +136,7 @@ fn run(desk: &mut StoreSession, kind: Kind, verb: &Verb) -> anyhow::Result<()> {
         Verb::List { consumer } => {
             let rows = kind.rows(&desk.rows, consumer.as_deref());
             let values = rows.iter().map(|row| row.value()).collect();
-            desk.show(&Value::Array(values), &kind.format_list(&rows, desk.now));
+            desk.output.print(&Value::Array(values), &kind.format_list(&rows, desk.now));
             Ok(())
         }
         Verb::Revoke { id, flags } => revoke(desk.with(*flags), kind, id),
@@ -182,7 +183,7 @@ fn issue_access_key(desk: &mut StoreSession, mut row: AccessKeyRow) -> anyhow::R
     let secret = token::fresh_secret().context("making a secret")?;
     let mut changes = Vec::new();
     if !desk.flags.dry_run {
-        let (key, key_check) = sealing_key(desk)?;
+        let (key, key_check) = rotation::for_sealing(&desk.file, &desk.rows)?;
         changes.extend(key_check);
         row.sealed = seal_access_key(&key, &row, &secret)?;
     }

@@ -103,24 +103,10 @@ fn deliver(file: &File, sinks: &[SinkConfig], server: &Server) -> io::Result<Opt
     Delivery::start(sinks, folders, server.journal(), &server.metrics)
 }
 
-/// Reads from the state folder what is known only once this process holds it.
-fn take_over(state: &StateDir, compiled: &mut Compiled) -> io::Result<()> {
-    compiled.snapshot.fingerprints = state.fingerprint_key()?;
-    state.recall_logins(&compiled.snapshot);
-    Ok(())
-}
-
 fn end(server: Server, delivery: Option<Delivery>) {
     server.stop(DRAIN);
     // The sinks stop after the last event.
     delivery.into_iter().for_each(Delivery::stop);
-}
-
-/// The interval at which the store is polled. A slow poll delays the next ones.
-fn poll_interval() -> tokio::time::Interval {
-    let mut looks = tokio::time::interval(POLL_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    looks
 }
 
 async fn serve(path: &Path) -> anyhow::Result<bool> {
@@ -135,11 +121,13 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     let file = config.file.clone();
     let (mut live, mut compiled, problems) = Follower::start(context, config).await?;
     let state = StateDir::open(&file.state_dir.value)?;
-    take_over(&state, &mut compiled)?;
+    // Known only once this process holds the state folder.
+    compiled.snapshot.fingerprints = state.fingerprint_key()?;
+    state.recall_logins(&compiled.snapshot);
     tell_problems(&problems);
     warn_of_plaintext(&file, &compiled);
-    let disk = Box::new(Trail::guard(&file.state_dir.value, &file.audit.dir.value)?);
-    compiled.store = live.stamp();
+    let disk = Box::new(Trail::lock(&file.state_dir.value, &file.audit.dir.value, true)?);
+    compiled.store = live.stamp;
     remember_signatures(&compiled, &file.audit.dir.value, clock.now());
     let admin_listener = TcpListener::bind(file.admin.address.value)
         .await
@@ -163,7 +151,9 @@ async fn serve(path: &Path) -> anyhow::Result<bool> {
     }
     let own = tokio::task::spawn_local(Rc::clone(&admin).serve(admin_listener));
     let health = tokio::task::spawn_local(look_after(Arc::clone(&server.current)));
-    let mut looks = poll_interval();
+    // A slow poll delays the next ones.
+    let mut looks = tokio::time::interval(POLL_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = hangup.recv() => live.reload(&server).await,

@@ -2,7 +2,6 @@
 //! outbox. A running gateway sees it within a second.
 
 use std::path::Path;
-use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -10,11 +9,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::{Output, environment, eprint};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, seconds};
 use crate::config::{self, File};
 use crate::control::store::path_of;
-use crate::control::{rotation, store_marker};
-use crate::custody::MasterKey;
+use crate::control::store_marker;
 use crate::name::Name;
 use crate::state::StateDir;
 use crate::storage::{
@@ -50,7 +48,7 @@ pub(super) struct StoreSession {
     pub(super) revision: Option<Revision>,
     pub(super) now: Seconds,
     pub(super) flags: ChangeFlags,
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// Repeats `work` if another operator changed the store between its read and its write.
@@ -165,20 +163,15 @@ impl StoreSession {
         format!("no grant names {consumer} yet: it may do nothing until [[grants]] in the file does\n")
     }
 
-    /// Prints a result; see [`Output::print`].
-    pub(super) fn show(&self, json: &Value, text: &str) {
-        self.output.print(json, text);
-    }
-
     /// Prints what was changed, or would be changed in a dry run.
     pub(super) fn report(&self, mut json: Value, text: &str) {
         if !self.flags.dry_run {
-            return self.show(&json, text);
+            return self.output.print(&json, text);
         }
         if let Some(members) = json.as_object_mut() {
             members.insert("dry_run".into(), true.into());
         }
-        self.show(&json, &format!("would be done: {text}"));
+        self.output.print(&json, &format!("would be done: {text}"));
     }
 
     /// Makes and reports the changes that enable or disable an object of this kind.
@@ -235,8 +228,7 @@ pub(in crate::cli) fn operator() -> String {
 }
 
 pub(in crate::cli) fn now() -> Seconds {
-    let since = SystemClock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX)
+    seconds(SystemClock.now())
 }
 
 /// Checks that a typed text is a valid name.
@@ -248,9 +240,4 @@ pub(super) fn parse_name(text: &str) -> anyhow::Result<&str> {
         "`{}` is not a name: use letters, digits, `.`, `_` and `-`, at most 64, a letter or digit first",
         text.escape_debug()
     )
-}
-
-/// The master key of this configuration; see [`rotation::for_sealing`].
-pub(super) fn sealing_key(desk: &StoreSession) -> anyhow::Result<(Rc<MasterKey>, Option<Change>)> {
-    rotation::for_sealing(&desk.file, &desk.rows)
 }

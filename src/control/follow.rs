@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use serde_json::json;
 
 use super::degraded::{Degraded, Extent};
 use super::{environment, known, store, tell_problems};
-use crate::clock::Clock;
+use crate::clock::{Clock, seconds};
 use crate::config::{self, Base, CompileInputs, Compiled, File, Loaded, Problems};
 use crate::custody::{MasterKey, UnsealedStore};
 use crate::gateway::Snapshot;
@@ -49,7 +49,7 @@ pub(crate) struct Follower {
     config: Loaded,
     store: Option<Sqlite>,
     /// The revision of the store that is in force; `None` unless the whole store is in force.
-    stamp: Option<Revision>,
+    pub(crate) stamp: Option<Revision>,
     /// The rows that were read last, with their revision: the base of the next incremental read.
     rows: Option<(Rows, Revision)>,
     key: Option<Rc<MasterKey>>,
@@ -104,7 +104,7 @@ impl Follower {
         // The key of fingerprints is set once this process holds the state folder.
         let base = Base::Start(HmacKey::new(b"none yet"));
         let (compiled, warnings) = config.compile(&context.inputs(stored, base))?;
-        context.metrics.last_reload.set(context.seconds());
+        context.metrics.last_reload.set(seconds(context.clock.now()));
         compiled.snapshot.store_lease.renew(file.custody.store_max_staleness);
         let mut follower = Self::without_store(context, config);
         if let Some(store::Opened { store, stored, stamp, key }) = opened {
@@ -118,7 +118,7 @@ impl Follower {
     }
 
     fn without_store(context: Context, config: Loaded) -> Self {
-        let (first, use_reported) = (config.file.clone(), (Instant::now(), context.seconds()));
+        let (first, use_reported) = (config.file.clone(), (Instant::now(), seconds(context.clock.now())));
         Self {
             context,
             first,
@@ -135,11 +135,6 @@ impl Follower {
             use_reported,
             known: None,
         }
-    }
-
-    /// The revision of the store that is in force.
-    pub(crate) fn stamp(&self) -> Option<Revision> {
-        self.stamp
     }
 
     /// Reads the configuration file again and applies it. An invalid file changes nothing.
@@ -168,7 +163,7 @@ impl Follower {
                     tracing::warn!(what, "the change of this setting takes effect only at the next start");
                 }
                 server.replace(compiled);
-                self.context.metrics.last_reload.set(self.context.seconds());
+                self.context.metrics.last_reload.set(seconds(self.context.clock.now()));
                 self.config = config;
                 self.mark_synced(read);
                 tracing::info!("configuration reloaded");
@@ -338,7 +333,8 @@ impl Follower {
 
     /// Removes one version whose overlap has ended. The next is removed after this change was followed.
     pub(crate) async fn expire_versions(&mut self) {
-        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, self.context.seconds()) else {
+        let (Some(store), Some(stamp), now) = (&self.store, self.stamp, seconds(self.context.clock.now()))
+        else {
             return;
         };
         let Some((name, version, _)) = self.leaving.iter().find(|(.., until)| *until <= now) else { return };
@@ -387,7 +383,8 @@ impl Follower {
     /// Writes the times of the last use of tokens to the store. This never happens while a change is applied: a slow
     /// disk must not delay a revocation.
     pub(crate) async fn flush_last_used(&mut self, snapshot: &Snapshot) {
-        let (Some(store), since, now) = (&self.store, self.use_reported.1, self.context.seconds()) else {
+        let (Some(store), since, now) = (&self.store, self.use_reported.1, seconds(self.context.clock.now()))
+        else {
             return;
         };
         let used = snapshot.directory.used().chain(snapshot.directory.used_keys());
@@ -426,11 +423,6 @@ fn not_reloaded(problems: &Problems) {
 impl Context {
     fn inputs<'a>(&self, stored: Option<&'a UnsealedStore>, base: Base<'a>) -> CompileInputs<'a> {
         CompileInputs { environment: &environment, now: self.clock.now(), stored, base }
-    }
-
-    fn seconds(&self) -> Seconds {
-        let since = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX)
     }
 }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::access_key::{self, AccessKey, Proven};
 use super::credential_error::{CredentialError, Ended};
+use crate::clock::seconds;
 use crate::ids::ConsumerId;
 use crate::name::Name;
 use crate::secret::Secret;
@@ -265,11 +266,6 @@ impl Directory {
 
 fn name_at(consumers: &[Consumer], place: usize) -> &str {
     consumers.get(place).map(|consumer| consumer.name.as_str()).unwrap_or_default()
-}
-
-fn seconds(now: SystemTime) -> i64 {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(0)
 }
 
 /// Hashes a digest by its first bytes, which are as good as random. A caller's bytes are only looked up,

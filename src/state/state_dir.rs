@@ -127,9 +127,8 @@ impl StateDir {
     /// An I/O error if the file cannot be read, is damaged, or may be read by other users.
     pub fn last_head(state: &Path) -> io::Result<Option<LastHead>> {
         let path = Self::path_of_last_head(state);
-        let mut text = String::new();
-        let Some(mut file) = TrustedOwner::of(state).open_if_present(&path)? else { return Ok(None) };
-        file.read_to_string(&mut text).map_err(|error| with_path(&path, &error))?;
+        let Some(file) = TrustedOwner::of(state).open_if_present(&path)? else { return Ok(None) };
+        let text = io::read_to_string(file).map_err(|error| with_path(&path, &error))?;
         LastHead::parse(&text).map(Some).map_err(|error| with_path(&path, &error))
     }
 
@@ -264,8 +263,7 @@ impl StateDir {
         let signer = Signer::new(origin, self.key(SIGNING_KEY)?.expose()).map_err(io::Error::other)?;
         let (path, public) = (public_key(&self.path), format!("{}\n", signer.verifier().to_text()));
         if fs::read_to_string(&path).ok().as_deref() != Some(public.as_str()) {
-            let replaced = trust::replace(&path, public.as_bytes());
-            replaced.map_err(|error| with_path(&path, &error))?;
+            trust::replace(&path, public.as_bytes()).map_err(|error| with_path(&path, &error))?;
         }
         Ok(signer)
     }

@@ -26,32 +26,13 @@ pub struct Trail {
 
 impl Trail {
     /// Checks and locks the folder `audit` for the server with this state folder. If the folder cannot be created now,
-    /// it is checked and locked once the journal can create it.
+    /// it is checked and locked once the journal can create it. Only with `is_checked`, the trail is compared with the last
+    /// head in the state folder.
     ///
     /// # Errors
     /// A message for the operator. The folder is accessible to other users or in use by another server, or the trail
     /// lacks what the last head names.
-    pub fn guard(state: &Path, audit: &Path) -> io::Result<Self> {
-        Self::lock(state, audit, true)
-    }
-
-    /// Locks the folder without the comparison of the trail with its last head.
-    ///
-    /// # Errors
-    /// A message for the operator if other users may access the folder, or another server writes to it.
-    pub fn take(state: &Path, audit: &Path) -> io::Result<Self> {
-        Self::lock(state, audit, false)
-    }
-
-    /// Compares the trail with `head` and with the names of its segments.
-    ///
-    /// # Errors
-    /// An I/O error if the trail cannot be read.
-    pub fn find_damage(&self, head: Option<&LastHead>) -> io::Result<Amiss> {
-        StateDir::find_damage(&self.state, self.dir(), head)
-    }
-
-    fn lock(state: &Path, audit: &Path, is_checked: bool) -> io::Result<Self> {
+    pub fn lock(state: &Path, audit: &Path, is_checked: bool) -> io::Result<Self> {
         let exists = trust::create_folder(audit).is_ok();
         let trail = Self {
             folder: Folder::new(audit.to_owned()),
@@ -64,6 +45,14 @@ impl Trail {
             trail.prepare()?;
         }
         Ok(trail)
+    }
+
+    /// Compares the trail with `head` and with the names of its segments.
+    ///
+    /// # Errors
+    /// An I/O error if the trail cannot be read.
+    pub fn find_damage(&self, head: Option<&LastHead>) -> io::Result<Amiss> {
+        StateDir::find_damage(&self.state, self.dir(), head)
     }
 }
 

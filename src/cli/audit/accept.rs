@@ -42,7 +42,7 @@ pub(super) fn run(path: &Path, flags: ChangeFlags, output: Output) -> anyhow::Re
     let file = settings(path)?;
     let (state, audit) = (&file.state_dir.value, &file.audit.dir.value);
     let state_dir = StateDir::open(state)?;
-    let trail = Trail::take(state, audit)?;
+    let trail = Trail::lock(state, audit, false)?;
     let Some(found) = find(&file, &trail)? else {
         let text = "the trail has every event that the state folder knows of: there is nothing to accept\n";
         output.print(&json!({"accepted": null}), text);

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Output, eprint, print};
 use page::Page;
-use scene::{Door, Keys, Scene};
+use scene::{Door, Keys, Scene, USUAL};
 use tour::Tour;
 
 /// The options of the demo.
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, output: Output) -> anyhow::Result<bool> {
     // Signal handlers come first: from here on no signal ends the process and leaves the folder behind.
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let signals = runtime.block_on(async { kinds.map(signal) });
-    let door = if args.check { Door::any() } else { Door::usual() };
+    let door = if args.check { Door::any() } else { Door::at(USUAL) };
     let mut page = Page::new(output == Output::Text);
     if door.is_any() && !args.check {
         page.line("The usual address, 127.0.0.1:7070, is taken: the gateway listens on another port.");

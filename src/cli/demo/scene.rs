@@ -21,7 +21,7 @@ use crate::state::StateDir;
 /// The configuration, with placeholders for what differs from demo to demo.
 const CONFIG: &str = include_str!("claviger.toml");
 /// The address where the gateway listens if it is free.
-const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+pub(super) const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 /// How long calls in flight may take at the end.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -36,11 +36,6 @@ impl Door {
     /// Any free port.
     pub(super) fn any() -> Self {
         Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), claim: None }
-    }
-
-    /// The usual address, if it is free; otherwise any free port.
-    pub(super) fn usual() -> Self {
-        Self::at(USUAL)
     }
 
     /// The given address, if it is free; otherwise any free port. A second gateway of the same user could share the

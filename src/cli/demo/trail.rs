@@ -13,6 +13,9 @@ use crate::audit::{Report, TrustAnchors, segments, verify};
 
 /// How long the last outcome may take to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is changed in the copy of the trail.
+const BEFORE: &str = "\"status\":403";
+const AFTER: &str = "\"status\":203";
 
 /// Shows the audit lines of the tour's calls.
 pub(super) fn show_events(tour: &mut Tour<'_>) -> anyhow::Result<()> {
@@ -55,13 +58,13 @@ pub(super) fn show_verification(tour: &mut Tour<'_>) -> anyhow::Result<()> {
     ));
 
     let copy = tour.scene.folder().join("forged");
-    let forged = forge(dir, &copy)?;
+    let seq = forge(dir, &copy)?;
     let report = verify(&copy, &TrustAnchors::default(), |_| {})?;
     let finding = report.finding.context("a changed byte went unnoticed")?;
-    ensure!(finding.seq == forged.seq, "seq {} was changed, and seq {} is named", forged.seq, finding.seq);
+    ensure!(finding.seq == seq, "seq {seq} was changed, and seq {} is named", finding.seq);
     ensure!(verify_intact(dir)?.head == intact.head, "the trail itself was changed");
     tour.page.line("In a copy of it one byte is changed: a refusal is made to look like an answer.");
-    tour.page.quote(&format!("-{}\n+{}", forged.before, forged.after));
+    tour.page.quote(&format!("-{BEFORE}\n+{AFTER}"));
     tour.page.line("Verification says of the copy:");
     tour.page
         .quote(&format!("{}:{} (seq {}): {}", finding.segment, finding.line, finding.seq, finding.problem));
@@ -69,29 +72,21 @@ pub(super) fn show_verification(tour: &mut Tour<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The change that was made in a copy.
-struct Forged {
-    seq: u64,
-    before: &'static str,
-    after: &'static str,
-}
-
-/// Copies the trail, and changes one byte of its first refusal.
-fn forge(dir: &Path, copy: &Path) -> anyhow::Result<Forged> {
-    let (before, after) = ("\"status\":403", "\"status\":203");
+/// Copies the trail, and changes one byte of its first refusal, whose sequence number it returns.
+fn forge(dir: &Path, copy: &Path) -> anyhow::Result<u64> {
     fs::create_dir(copy)?;
     let mut seq = None;
     for path in segments(dir)? {
         let mut text = fs::read_to_string(&path)?;
-        let refusal = text.lines().find(|line| line.contains(before)).map(ToOwned::to_owned);
+        let refusal = text.lines().find(|line| line.contains(BEFORE)).map(ToOwned::to_owned);
         if let (None, Some(line)) = (seq, refusal) {
             let event: Value = serde_json::from_str(&line)?;
             seq = event.get("seq").and_then(Value::as_u64);
-            text = text.replacen(before, after, 1);
+            text = text.replacen(BEFORE, AFTER, 1);
         }
         fs::write(copy.join(path.file_name().unwrap_or_default()), text)?;
     }
-    Ok(Forged { seq: seq.context("the trail has no refusal")?, before, after })
+    seq.context("the trail has no refusal")
 }
 
 fn verify_intact(dir: &Path) -> anyhow::Result<Report> {

@@ -41,7 +41,7 @@ fn last_head(site: &Site) -> LastHead {
 
 /// The reason why a start with the present trail would be refused, if any.
 fn refusal(site: &Site) -> Option<String> {
-    Trail::guard(&state(site), &site.audit()).err().map(|error| error.to_string())
+    Trail::lock(&state(site), &site.audit(), true).err().map(|error| error.to_string())
 }
 
 /// A copy of the whole trail.
