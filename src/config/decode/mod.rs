@@ -1,6 +1,6 @@
 //! Reads a spanned TOML document key by key, reports the problems of each, and continues.
 //!
-//! A section declares its keys as a table ([`section!`](section)). Every reader gives a value or [`Reported`]: the proof
+//! A section declares its keys as a table ([`section!`](section!)). Every reader gives a value or [`node::Reported`]: the proof
 //! that the problem was reported.
 
 mod choice;
@@ -20,7 +20,7 @@ pub(super) use objects::{each, named, named_by};
 pub(super) use reader::{Reader, text_or};
 pub(super) use scalar::{boolean, integer, scalar};
 pub(super) use section::{
-    Key, Section, declared_name, optional, or, or_from, or_still, place, required, section,
+    Key, Section, declared_name, optional, or, or_default, or_from, place, required, section,
     section_or_default,
 };
 pub use shape::{Absent, Row, Shape};

@@ -130,12 +130,12 @@ pub(in crate::config) fn or<T: 'static>(default: T, reader: Reader<T>) -> Key<T>
 }
 
 /// A key with a default, which also replaces a value that is refused: the other keys are then still checked.
-pub(in crate::config) fn or_still<T: 'static>(default: T, reader: Reader<T>) -> Key<T> {
+pub(in crate::config) fn or_default<T: 'static>(default: T, reader: Reader<T>) -> Key<T> {
     let written = Absent::Value(reader.write(&default));
     or_from(written, |_| default, reader)
 }
 
-/// Like [`or_still`], with a default that depends on the folders of the document.
+/// Like [`or_default`], with a default that depends on the folders of the document.
 pub(in crate::config) fn or_from<T: 'static>(
     absent: Absent,
     default: impl FnOnce(&Context<'_>) -> T + 'static,

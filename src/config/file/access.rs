@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::config::decode::{
-    Reader, Shape, declared_name, digest, instant, integer, line, name, optional, or, or_still, place,
+    Reader, Shape, declared_name, digest, instant, integer, line, name, optional, or, or_default, place,
     required, role, section, visible, word,
 };
 use crate::config::span::Span;
@@ -52,7 +52,7 @@ section! {
         /// any suffices, and a name may hold `*` for any text.
         body: Vec<Condition> = or(Vec::new(), conditions()),
         /// Whether the rule is enforced; `shadow`: the trail records what it would decide, and nothing else.
-        shadow: bool = or_still(false, word(&[("enforce", false), ("shadow", true)])).called("mode"),
+        shadow: bool = or_default(false, word(&[("enforce", false), ("shadow", true)])).called("mode"),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::reference::Reference;
 use crate::audit::Durability;
 use crate::config::decode::{
-    Absent, Reader, Section, boolean, declared_name, duration, integer, named_by, optional, or, or_from,
-    or_still, origin, path, required, section, size, url, word,
+    Absent, Reader, Section, boolean, declared_name, duration, integer, named_by, optional, or, or_default,
+    or_from, origin, path, required, section, size, url, word,
 };
 use crate::config::{Declared, Spanned};
 use crate::name::Name;
@@ -22,19 +22,19 @@ section! {
             path()
         ),
         /// When an event counts as recorded; `sync`: a call is on the disk before it leaves; `batched`: within 10 ms.
-        durability: Durability = or_still(Durability::Sync, word(&DURABILITIES)),
+        durability: Durability = or_default(Durability::Sync, word(&DURABILITIES)),
         /// The size at which a new segment begins.
-        rotate: u64 = or_still(128 << 20, size(1 << 10..=1 << 40)),
+        rotate: u64 = or_default(128 << 20, size(1 << 10..=1 << 40)),
         /// The trail's name in its signed heads; no blanks, no `+`.
-        origin: String = or_still("claviger".to_owned(), origin()),
+        origin: String = or_default("claviger".to_owned(), origin()),
         /// The number of events after which a head is signed.
-        checkpoint_events: u64 = or_still(1000, integer(1..=1_000_000)),
+        checkpoint_events: u64 = or_default(1000, integer(1..=1_000_000)),
         /// The longest time until a signed head covers an event.
-        checkpoint_interval: Duration = or_still(
+        checkpoint_interval: Duration = or_default(
             Duration::from_secs(10), duration(Duration::from_millis(100)..=Duration::from_hours(1))
         ),
         /// The time after which a closed segment is compressed (zstd).
-        compress_after: Duration = or_still(Duration::from_hours(1), duration(Duration::ZERO..=CENTURY)),
+        compress_after: Duration = or_default(Duration::from_hours(1), duration(Duration::ZERO..=CENTURY)),
         /// The time after which events are deleted; by default never.
         retain: Option<Duration> = optional(duration(Duration::from_secs(1)..=CENTURY)),
         /// The size of all segments together beyond which the oldest are deleted; by default never.

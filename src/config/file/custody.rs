@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reference::{Reference, source};
 use crate::config::Spanned;
 use crate::config::decode::{
-    Absent, Reader, Section, duration, line, one_of, or_from, or_still, path, required, section, variable,
+    Absent, Reader, Section, duration, line, one_of, or_default, or_from, path, required, section, variable,
     visible,
 };
 use crate::custody::Kind;
@@ -25,7 +25,7 @@ section! {
         ),
         /// The time for which the store may be unreadable before calls that depend on it are answered 503
         /// `store_unavailable`; `"0s"`: never.
-        store_max_staleness: Duration = or_still(
+        store_max_staleness: Duration = or_default(
             Duration::from_mins(1), duration(Duration::ZERO..=Duration::from_hours(24)).check(|read| {
                 // The store is polled four times a second, and a poll may take some time.
                 let is_short = !read.is_zero() && *read < Duration::from_secs(1);

@@ -12,7 +12,7 @@ use super::listener::{Admin, Listener, usual};
 use super::route::Route;
 use super::upstream::{Upstream, reader};
 use crate::config::decode::{
-    Absent, Context, Row, Section, Table, each, integer, named, named_by, or_from, or_still, path, section,
+    Absent, Context, Row, Section, Table, each, integer, named, named_by, or_default, or_from, path, section,
     section_or_default,
 };
 use crate::config::{Declared, Spanned};
@@ -26,7 +26,7 @@ section! {
             Absent::Value("\"state\"".into()), |context| Spanned::synthetic(context.state_dir.clone()), path()
         ),
         /// The number of threads that serve; 0: one for each core that the process may use.
-        workers: usize = or_still(0, integer(0..=1024)),
+        workers: usize = or_default(0, integer(0..=1024)),
         /// The addresses where consumers call; without any, `127.0.0.1:7070`.
         listeners: Vec<Listener> = each(|| vec![usual()]),
         /// The address where operators look.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::Spanned;
-use crate::config::decode::{address, boolean, host, optional, or, or_still, path, required, section};
+use crate::config::decode::{address, boolean, host, optional, or, or_default, path, required, section};
 
 section! {
     /// A listener for consumers.
@@ -39,14 +39,14 @@ section! {
     /// The listener for operators.
     pub struct Admin {
         /// The IP address and port; one that other machines can reach needs `tls` or `insecure_plaintext`.
-        address: Spanned<SocketAddr> = or_still(loopback(7071), address()),
+        address: Spanned<SocketAddr> = or_default(loopback(7071), address()),
         /// The certificate for TLS, as of a listener; without it plain HTTP.
         tls: Option<Tls> = optional(Tls::reader()),
         /// Whether it may speak plain HTTP beyond this machine, for probes and scrapes of a pod.
-        insecure_plaintext: bool = or_still(false, boolean()),
+        insecure_plaintext: bool = or_default(false, boolean()),
         /// The names by which it is called; addresses and `localhost` need no entry. Any other `Host` is 421
         /// `unknown_host`, so that no web page can read it by DNS rebinding.
-        hosts: Vec<String> = or_still(Vec::new(), host().list()),
+        hosts: Vec<String> = or_default(Vec::new(), host().list()),
     }
 }
 
