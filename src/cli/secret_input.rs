@@ -29,7 +29,7 @@ pub(super) struct SecretArgs {
 
 impl SecretArgs {
     /// Reads the material of a credential: its id, which may be empty, and its secret. Checks that it suits the
-    /// upstream. Products answer most faults of a key in ways that cannot be told apart later.
+    /// upstream. Products answer most faults of a key in ways that look alike later.
     ///
     /// The secret comes from a file, a prompt or standard input. It is never an argument, which other users can read.
     pub(super) fn read(&self, desk: &StoreSession, row: &CredentialRow) -> anyhow::Result<(String, Secret)> {

@@ -1,5 +1,5 @@
 //! TLS between the admin listener and `claviger ready`. Both hold the listener's certificate and key. Each identifies
-//! the other by exactly that certificate, whoever signed it.
+//! the other by exactly that certificate, regardless of its issuer.
 
 use std::io;
 use std::path::Path;

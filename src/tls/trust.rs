@@ -49,7 +49,7 @@ impl Trust {
         Ok(Self { authorities, pinned, pinned_alone: false, algorithms })
     }
 
-    /// Trusts exactly one certificate, whoever signed it.
+    /// Trusts exactly one certificate, regardless of its issuer.
     pub(super) fn only(certificate: CertificateDer<'static>, algorithms: WebPkiSupportedAlgorithms) -> Self {
         let (authorities, pinned) = (RootCertStore::empty(), vec![certificate]);
         Self { authorities, pinned, pinned_alone: true, algorithms }

@@ -295,7 +295,7 @@ ca_file = "r.crt"
         assert gateway.stop() == 0
         receiver.stop()
         listener.close()
-    for url, why in [("http://log.example.com/", "in clear"), ("tcp://log.example.com:514", "none that it can have"), ("https://", "none that it can have")]:
+    for url, why in [("http://log.example.com/", "in plaintext"), ("tcp://log.example.com:514", "none that it can have"), ("https://", "none that it can have")]:
         gateway.configure(config(running_upstream) + f'\n[audit.sinks.wrong]\nkind = "http"\nurl = "{url}"\n')
         refused = gateway.run("check")
         assert refused.returncode == 1 and why in refused.stderr + refused.stdout, refused

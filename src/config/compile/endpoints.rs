@@ -172,7 +172,7 @@ pub(super) fn is_plaintext(origin: &Origin) -> bool {
 /// Reports an upstream to which a credential would be sent in plaintext without the operator's consent.
 pub(super) fn require_tls(upstream: &Upstream, place: &Place, problems: &mut Problems) {
     if is_plaintext(&place.origin) && !upstream.insecure_plaintext {
-        let title = "the credential and every answer would cross the network in clear";
+        let title = "the credential and every answer would cross the network in plaintext";
         let help =
             "use https, or set `insecure_plaintext = true` on this upstream if the network itself is trusted";
         problems.push(Problem::error(place.span, title).help(help));
@@ -189,7 +189,7 @@ fn health(upstream: &Upstream, base: &str, problems: &mut Problems) -> Option<He
     let usual = Defaults::of(upstream.profile.value).health;
     let Some(text) = path.map(|path| path.value.as_str()).or(usual) else {
         let help = "write it as in `health = { path = \"/health\" }`";
-        return problems.refuse(settings?.span, "nothing says where the health is told", help);
+        return problems.refuse(settings?.span, "the health check has no path", help);
     };
     let target = Target::canonical(text.as_bytes()).ok();
     let target = target.and_then(|target| Uri::try_from(target.with_base(base).as_str()).ok());

@@ -53,7 +53,7 @@ fn remote(scope: &mut Scope<'_>, sink: &Sink) -> Option<Remote> {
         return scope.problems.refuse(url.span, title, format!("write it as in \"{}\"", form.example));
     };
     if !origin.tls && !origin.is_loopback() && !sink.insecure_plaintext {
-        let title = "who called what, and the token, would cross the network in clear";
+        let title = "the events and the token would cross the network in plaintext";
         let help = format!(
             "use {}, or set `insecure_plaintext = true` on this sink if the network itself is trusted",
             form.tls

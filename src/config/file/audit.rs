@@ -89,7 +89,7 @@ const KINDS: [(&str, SinkKind); 5] = [
 ];
 const DURABILITIES: [(&str, Durability); 2] = [("sync", Durability::Sync), ("batched", Durability::Batched)];
 
-/// The longest time that events can be told to wait.
+/// The longest delay that can be set for events.
 const CENTURY: Duration = Duration::from_hours(24 * 36_500);
 
 /// Reads a sink, and checks that it has the keys of its kind.

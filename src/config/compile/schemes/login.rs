@@ -60,7 +60,7 @@ pub(super) fn compile(
     let found = found?;
     let carrier = reading.token_placement(settings.send.as_ref(), &found, &known);
     if matches!(carrier, Some(TokenPlacement::Cookie(_))) && upstream.pass_cookies {
-        let title = "the login's cookie would be passed on to whoever calls";
+        let title = "consumers would receive the cookie of the login";
         let help = "leave out `cookies = \"pass\"` on this upstream";
         let span = settings.send.as_ref().map_or(reading.span, |send| send.span);
         reading.problems.push(Problem::error(span, title).help(help));
